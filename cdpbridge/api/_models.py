@@ -1,0 +1,188 @@
+"""What travels over the REST API, as pydantic models. The client reads them, the embedded server answers with them.
+
+Names and fields follow the REST reference (v2). Answers are read leniently: unknown fields are kept in `model_extra`,
+unknown enum values stay plain strings, a date-time without a zone is read as UTC. Requests are checked strictly.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+__all__ = [
+    "PROXY_COUNTRY_CODES",
+    "Account",
+    "BrowserSession",
+    "BrowserSessionStatus",
+    "CreateBrowserSessionRequest",
+    "Page",
+    "PlanInfo",
+    "Profile",
+    "ProfileCreateRequest",
+    "ProfileUpdateRequest",
+    "UpdateBrowserSessionRequest",
+]
+
+PROXY_COUNTRY_CODES: Final = ("us", "uk", "fr", "it", "jp", "au", "de", "fi", "ca", "in")
+"""Countries of the REST reference (schema ProxyCountryCode). A server may know more."""
+
+T = TypeVar("T")
+
+
+def _aware(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+Instant = Annotated[datetime, AfterValidator(_aware)]
+"""An aware date-time; the reference's own examples carry no zone, SDK 3.x refuses answers without one."""
+
+Usd = Annotated[
+    Decimal, PlainSerializer(float, return_type=float, when_used="json"), WithJsonSchema({"type": "number"})
+]
+"""An amount in USD: exact here, a JSON number on the wire as the reference's schema says."""
+
+UsdText = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:f}", return_type=str, when_used="json")]
+"""An amount in USD that the newer answers send as a string."""
+
+
+class Answer(BaseModel):
+    """A body the server sends: lenient when read."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
+
+
+class Request(BaseModel):
+    """A body the client sends. Unknown fields are ignored, as the cloud does."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class BrowserSessionStatus:
+    """Values of `BrowserSession.status`; open, so compare with these and expect others."""
+
+    ACTIVE: Final = "active"
+    STOPPED: Final = "stopped"
+
+
+class Page(Answer, Generic[T]):
+    """One page of a list.
+
+    Attributes:
+        page_number: From 1.
+        page_size: Entries per page, 1 to 100.
+        total_items: Entries on all pages.
+    """
+
+    items: list[T]
+    total_items: int
+    page_number: int
+    page_size: int
+
+
+class PlanInfo(Answer):
+    """The account's subscription."""
+
+    plan_name: str
+    subscription_status: str | None
+    subscription_id: str | None
+    subscription_current_period_end: str | None
+    subscription_canceled_at: str | None
+
+
+class Account(Answer):
+    """The account's credit and limits.
+
+    Attributes:
+        rate_limit: Concurrent sessions allowed; the reference's older word for `concurrent_session_limit`.
+        concurrent_session_limit: Concurrent sessions allowed; not in every server's answer.
+        active_session_count: Sessions active now; not in every server's answer.
+    """
+
+    name: str | None = None
+    monthly_credits_balance_usd: Usd
+    additional_credits_balance_usd: Usd
+    total_credits_balance_usd: Usd
+    rate_limit: int
+    plan_info: PlanInfo
+    project_id: UUID
+    concurrent_session_limit: int | None = None
+    active_session_count: int | None = None
+
+
+class Profile(Answer):
+    """Saved browser state: cookies, localStorage, IndexedDB.
+
+    Attributes:
+        cookie_domains: Domains it holds cookies for, None when it was never saved.
+    """
+
+    id: UUID
+    name: str | None = None
+    last_used_at: Instant | None = None
+    created_at: Instant
+    updated_at: Instant
+    cookie_domains: list[str] | None = None
+
+
+class BrowserSession(Answer):
+    """A rented browser as the REST API records it.
+
+    Attributes:
+        cdp_url: Full control of the browser: treat it as a password. None while it starts and after it stopped.
+        live_url: The page to watch it; a password too.
+        timeout_at: The server stops it then.
+        profile_writable: False when another rental holds the profile's write lease, so this one is not saved.
+        browser_cost: USD charged less refunded, where the server says.
+        proxy_used_mb: Traffic through the country proxy in megabytes, where the server says.
+    """
+
+    id: UUID
+    status: str
+    live_url: str | None = Field(default=None, repr=False)
+    cdp_url: str | None = Field(default=None, repr=False)
+    timeout_at: Instant
+    started_at: Instant
+    finished_at: Instant | None = None
+    profile_writable: bool | None = None
+    browser_cost: UsdText | None = None
+    proxy_used_mb: UsdText | None = None
+
+
+class CreateBrowserSessionRequest(Request):
+    """Body of `POST /browsers`.
+
+    Attributes:
+        timeout: Minutes. The reference gives no bounds; ours are 1 to 240, default 60.
+    """
+
+    profile_id: UUID | None = None
+    proxy_country_code: str | None = None
+    timeout: Annotated[int, Field(strict=True, ge=1, le=240)] = 60
+
+
+class UpdateBrowserSessionRequest(Request):
+    """Body of `PATCH /browsers/{id}`; `stop` is the only action there is."""
+
+    action: Literal["stop"]
+
+
+class ProfileCreateRequest(Request):
+    """Body of `POST /profiles`."""
+
+    name: Annotated[str, Field(max_length=100)] | None = None
+
+
+class ProfileUpdateRequest(Request):
+    """Body of `PATCH /profiles/{id}`."""
+
+    name: Annotated[str, Field(max_length=100)] | None = None
+
+
+def to_wire(model: BaseModel, **options: Any) -> dict[str, Any]:
+    """A model as the JSON object that is sent: wire names, absent options left out."""
+    return model.model_dump(mode="json", by_alias=True, **options)

@@ -1,0 +1,143 @@
+"""What a rented browser costs. Pure: no clock, no I/O; money is `Decimal`, durations are `timedelta`.
+
+The rule (REST reference, "Create" and "Update Browser Session", read 2026-11): the hourly price is charged upfront for
+each started hour; at the stop, the minutes of that hour that were not used are given back. Minutes are rounded up, and
+at least one is billed. The reference says "nearest" in one place and "ceil" in the newer one; ceil is the rule here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Final
+
+__all__ = ["Receipt", "Tariff", "billed_minutes", "charge", "cost", "refund", "round_money"]
+
+_MICRO_USD: Final = Decimal("0.000001")
+_MINUTE: Final = timedelta(minutes=1)
+_MINUTES_PER_HOUR: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """A price rule, as data: the cloud changed its price before and will again.
+
+    Attributes:
+        usd_per_hour: Price of one browser hour. Default: REST reference, "Create Browser Session", 0.05 USD.
+        minimum_minutes: Least number of minutes billed. Default: the same page, 1.
+    """
+
+    usd_per_hour: Decimal = Decimal("0.05")
+    minimum_minutes: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.usd_per_hour.is_finite() or self.usd_per_hour < 0:
+            raise ValueError(f"usd_per_hour must be a price of zero or more, not {self.usd_per_hour}")
+        if self.minimum_minutes < 0:
+            raise ValueError(f"minimum_minutes must not be negative, not {self.minimum_minutes}")
+
+
+def round_money(amount: Decimal) -> Decimal:
+    """`amount` in whole millionths of a USD, half to even: how it is booked and shown. Done once, at the end."""
+    return amount.quantize(_MICRO_USD, rounding=ROUND_HALF_EVEN)
+
+
+def billed_minutes(tariff: Tariff, used: timedelta) -> int:
+    """Minutes that `used` costs: rounded up, at least the tariff's minimum.
+
+    Raises:
+        ValueError: `used` is negative.
+    """
+    if used < timedelta(0):
+        raise ValueError(f"used time must not be negative, not {used}")
+    whole, rest = divmod(used, _MINUTE)
+    return max(tariff.minimum_minutes, whole + (1 if rest else 0))
+
+
+def charge(tariff: Tariff, used: timedelta) -> Decimal:
+    """USD charged so far for a browser that has run for `used`: one full hour for each hour that has started.
+
+    At `used` = 0 the first hour is charged; the second one when its first minute starts, i.e. after exactly 60 minutes
+    nothing more is charged yet.
+
+    Raises:
+        ValueError: `used` is negative.
+    """
+    return round_money(_hours_started(tariff, used) * tariff.usd_per_hour)
+
+
+def cost(tariff: Tariff, used: timedelta) -> Decimal:
+    """USD that `used` costs in the end: its billed minutes at the minute price.
+
+    Raises:
+        ValueError: `used` is negative.
+    """
+    return charge(tariff, used) - refund(tariff, used)
+
+
+def refund(tariff: Tariff, used: timedelta) -> Decimal:
+    """USD given back when a browser stops after `used`: what was charged, less the billed minutes. Never negative.
+
+    30 of 60 minutes at 0.05 USD an hour give 0.025 back.
+
+    Args:
+        tariff: Price rule in force when the browser was created.
+        used: Start to stop.
+
+    Raises:
+        ValueError: `used` is negative.
+
+    Source:
+        REST reference, "Update Browser Session", section Refund, read 2026-11.
+    """
+    minutes_paid = _hours_started(tariff, used) * _MINUTES_PER_HOUR
+    minutes_left = minutes_paid - billed_minutes(tariff, used)
+    return round_money(tariff.usd_per_hour * minutes_left / _MINUTES_PER_HOUR)
+
+
+def _hours_started(tariff: Tariff, used: timedelta) -> int:
+    return max(1, -(-billed_minutes(tariff, used) // _MINUTES_PER_HOUR))
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one rental cost.
+
+    Attributes:
+        used: Start to stop, by the server's clock.
+        billed_minutes: `used`, rounded up by the tariff's rule.
+        charged: USD charged upfront for the started hours.
+        refunded: USD given back at the stop.
+        paid: `charged - refunded`.
+        account_difference: How far the account balance moved otherwise than `paid` says, in USD; None if it was not
+            compared. Other rentals of the same account move it too.
+    """
+
+    used: timedelta
+    billed_minutes: int
+    charged: Decimal
+    refunded: Decimal
+    account_difference: Decimal | None = None
+
+    @property
+    def paid(self) -> Decimal:
+        return self.charged - self.refunded
+
+    @classmethod
+    def of(cls, tariff: Tariff, used: timedelta) -> Receipt:
+        """The receipt that the written rule gives for `used`."""
+        return cls(used, billed_minutes(tariff, used), charge(tariff, used), refund(tariff, used))
+
+    def __str__(self) -> str:
+        text = (
+            f"charged {_usd(self.charged)}, used {self.billed_minutes} min, "
+            f"refunded {_usd(self.refunded)}, paid {_usd(self.paid)} (USD)"
+        )
+        if self.account_difference:
+            text += f"; the account balance differs by {_usd(self.account_difference)}"
+        return text
+
+
+def _usd(amount: Decimal) -> str:
+    return f"{amount.normalize():f}" if amount else "0"

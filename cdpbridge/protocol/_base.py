@@ -1,0 +1,83 @@
+"""What every generated protocol module stands on: `Command`, `Event`, `Type`, lazy domains. Written by hand."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from types import ModuleType
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+__all__ = ["Command", "Event", "LazyDomain", "Type", "decoder_for", "result_type_name"]
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+class Type(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """A CDP object. Unknown fields are ignored, optional ones are None when absent."""
+
+
+class Event(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """A CDP event; its class is what `on`, `events` and `expect` take.
+
+    Attributes:
+        METHOD: Its name on the wire, e.g. `"Page.loadEventFired"`.
+    """
+
+    METHOD: ClassVar[str] = ""
+
+
+class Command(Generic[T]):
+    """A CDP command as a value: what to send, and what its reply becomes.
+
+    Attributes:
+        method: Name on the wire, e.g. `"Page.navigate"`.
+        params: Parameters by their wire names; those left out are absent.
+        result_type: Class of the reply, or None when it carries nothing.
+    """
+
+    __slots__ = ("method", "params", "result_type")
+
+    def __init__(self, method: str, params: dict[str, Any], result_type: type[T] | None) -> None:
+        self.method = method
+        self.params = params
+        self.result_type = result_type
+
+    def __repr__(self) -> str:
+        return f"Command({self.method}, {', '.join(self.params) or 'no parameters'})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Command):
+            return NotImplemented
+        return (self.method, self.params, self.result_type) == (other.method, other.params, other.result_type)
+
+    __hash__ = None  # type: ignore[assignment]  # params are a dict
+
+
+@cache
+def decoder_for(kind: type[S]) -> msgspec.json.Decoder[S]:
+    """The JSON decoder for a generated class, made on first use: building one resolves its forward references."""
+    return msgspec.json.Decoder(kind, strict=False)
+
+
+def result_type_name(command: Command[Any]) -> str:
+    """How error messages name what a reply should have been."""
+    return command.result_type.__name__ if command.result_type is not None else "nothing"
+
+
+class LazyDomain:
+    """A stand-in for a domain module inside another one's annotations; loads the real one on first touch.
+
+    Domains refer to each other in circles, and most programs use three of them.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._load(), name)
+
+    def _load(self) -> ModuleType:
+        return importlib.import_module(self._module)
