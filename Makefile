@@ -1,0 +1,43 @@
+# `make demo` and `make test` do all the set-up on a fresh machine: they need Python 3.11+, make, and apt for Chromium.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: help setup demo test check format bench clean
+
+help:  ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: $(VENV)/.installed .cache/chromium.found  ## a virtual environment with everything, and Chromium
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.cache/chromium.found: $(VENV)/.installed
+	sh .ci/install-browsers $(BIN)/python
+	mkdir -p .cache && touch $@
+
+demo: setup  ## rent a browser, drive it over CDP and Playwright, stop it, see the refund
+	$(BIN)/cdpbridge demo
+
+test: setup  ## every test except those marked slow or cloud
+	$(BIN)/python -m pytest -m "not slow and not cloud" $(PYTEST_ARGS)
+
+check: setup  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## let ruff format and fix what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## the benchmarks, each with its own table
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:  ## remove everything that make made
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results demo-output
