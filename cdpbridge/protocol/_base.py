@@ -9,17 +9,26 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-__all__ = ["Command", "Event", "LazyDomain", "Type", "decoder_for", "result_type_name"]
+__all__ = [
+    "Command",
+    "Event",
+    "LazyDomain",
+    "Type",
+    "decoder_for",
+    "event_class",
+    "given",
+    "result_type_name",
+]
 
 T = TypeVar("T")
 S = TypeVar("S")
 
 
-class Type(msgspec.Struct, omit_defaults=True, kw_only=True):
+class Type(msgspec.Struct, omit_defaults=True, rename="camel"):
     """A CDP object. Unknown fields are ignored, optional ones are None when absent."""
 
 
-class Event(msgspec.Struct, omit_defaults=True, kw_only=True):
+class Event(msgspec.Struct, omit_defaults=True, rename="camel"):
     """A CDP event; its class is what `on`, `events` and `expect` take.
 
     Attributes:
@@ -60,6 +69,24 @@ class Command(Generic[T]):
 def decoder_for(kind: type[S]) -> msgspec.json.Decoder[S]:
     """The JSON decoder for a generated class, made on first use: building one resolves its forward references."""
     return msgspec.json.Decoder(kind, strict=False)
+
+
+def given(params: dict[str, Any]) -> dict[str, Any]:
+    """`params` without those that are None."""
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def event_class(method: str) -> type[Event] | None:
+    """The class of an event by its name on the wire, e.g. `"Page.loadEventFired"`; None when the definition has none.
+
+    Loads the event's domain.
+    """
+    domain, _, name = method.partition(".")
+    module = getattr(importlib.import_module("cdpbridge.protocol"), domain, None) if name else None
+    found = getattr(module, name[:1].upper() + name[1:], None)
+    if isinstance(found, type) and issubclass(found, Event) and method == found.METHOD:
+        return found
+    return None
 
 
 def result_type_name(command: Command[Any]) -> str:
