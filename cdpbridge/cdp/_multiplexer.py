@@ -1,0 +1,543 @@
+"""The pure router between a transport and its callers: bytes and `now` go in, calls come out. No asyncio, no I/O.
+
+Out: `register` gives a command its id and its bytes. In: `feed` looks at a message and either answers a pending command (by id
+alone: Chromium leaves the session id out of some replies), hands an event to the subscriptions of its node, or drops it. An
+event that nobody listens to is dropped after a look at its method, before it is copied or decoded.
+
+Chromium's news about targets is applied to the tree on its way through, so that what hangs on a dead target ends at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from heapq import heapify, heappop, heappush
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from cdpbridge.cdp._payload import ABSENT, Envelope, Payload, as_dict, as_type, encode, read_envelope
+from cdpbridge.cdp._targets import ALLOWED_AFTER_CRASH, REVIVING, Crash, Node, Targets
+from cdpbridge.cdp._transport import MAX_OUTGOING_BYTES, Closed
+from cdpbridge.errors import (
+    CDPError,
+    CommandError,
+    CommandTimeout,
+    ConnectionClosed,
+    DecodeError,
+    MessageTooBig,
+)
+
+__all__ = ["MAX_ID", "Multiplexer", "Pending", "Shell", "Stats", "Subscription", "Waiter"]
+
+logger = logging.getLogger("cdpbridge")
+
+MAX_ID: Final = 2**31 - 1
+"""Chromium answers larger ids with an error that carries no id."""
+
+_EVENT_START: Final = b'{"method":"'
+_METHOD_LIMIT: Final = 160  # the longest method of the protocol has 61 characters
+_REMEMBERED: Final = 4096  # given-up ids whose late reply is recognised
+_HEAP_SLACK: Final = 64
+_ANSWERS_PAUSED: Final = frozenset(
+    {"Fetch.continueRequest", "Fetch.fulfillRequest", "Fetch.failRequest", "Fetch.continueWithAuth"}
+)
+
+
+class Waiter(Protocol):
+    """Who waits for a reply; an asyncio Future is one."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: Any, /) -> None: ...
+
+    def set_exception(self, exception: Any, /) -> None: ...
+
+
+class Shell(Protocol):
+    """What the multiplexer tells its owner."""
+
+    def attached(self, node: Node, *, waiting: bool) -> None:
+        """A new attachment; `waiting` for `Runtime.runIfWaitingForDebugger` if True."""
+
+    def gone(self, node: Node) -> None:
+        """An attachment ended; its reason is in `node.gone`."""
+
+    def failed(self, error: BaseException, node: Node | None, method: str, params: Payload) -> None:
+        """A handler raised, or a message could not be read (`node` None, `method` empty: of nobody in particular)."""
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters of a connection.
+
+    Attributes:
+        commands: Commands sent.
+        replies: Replies that found their caller.
+        events: Events handed to somebody.
+        events_dropped: Events nobody listened to.
+        late_replies: Replies to commands given up before: timed out, cancelled, target gone.
+        duplicate_replies: Second replies to one id.
+        unknown_ids: Replies to ids never sent.
+        unaddressed_errors: Errors without an id.
+        protocol_violations: Messages that are no CDP.
+    """
+
+    commands: int = 0
+    replies: int = 0
+    events: int = 0
+    events_dropped: int = 0
+    late_replies: int = 0
+    duplicate_replies: int = 0
+    unknown_ids: int = 0
+    unaddressed_errors: int = 0
+    protocol_violations: int = 0
+
+
+class Subscription:
+    """One listener to one method on one node.
+
+    Attributes:
+        decoder: Of the event's class, or None for a dict with the wire's names.
+        deliver: Called in place with each event.
+        ended: Called once when the node or the connection ends.
+        crashed: Called when the node's renderer crashes.
+    """
+
+    __slots__ = ("active", "crashed", "decoder", "deliver", "ended", "method")
+
+    def __init__(
+        self,
+        method: str,
+        deliver: Callable[[Any], object],
+        decoder: msgspec.json.Decoder[Any] | None = None,
+        ended: Callable[[CDPError], None] | None = None,
+        crashed: Callable[[CDPError], None] | None = None,
+    ) -> None:
+        self.method = method
+        self.deliver = deliver
+        self.decoder = decoder
+        self.ended = ended
+        self.crashed = crashed
+        self.active = True
+
+
+class Pending:
+    """A command without a reply yet."""
+
+    __slots__ = ("deadline", "method", "node", "number", "since", "waiter")
+
+    def __init__(  # noqa: PLR0917  # the hot path; keywords cost
+        self, node: Node, method: str, waiter: Waiter, since: float, deadline: float, number: int
+    ) -> None:
+        self.node = node
+        self.method = method
+        self.waiter = waiter
+        self.since = since
+        self.deadline = deadline
+        self.number = number
+
+
+class Multiplexer:
+    """Commands, replies and events of one connection.
+
+    Args:
+        shell: Who is told.
+        last_id: The id before the first; the counter belongs to the connection, never to a session.
+    """
+
+    def __init__(self, shell: Shell, *, last_id: int = 0) -> None:
+        self.targets = Targets()
+        self.pending: dict[int, Pending] = {}
+        self.stats = Stats()
+        self.closed: Closed | None = None
+        self._shell = shell
+        self._nodes = self.targets.nodes
+        self._last_id = last_id
+        self._deadlines: list[tuple[float, int]] = []
+        self._given_up: dict[int, None] = {}
+        self._sent = 0
+        self._warned_unknown = False
+        self._observers: dict[str, Callable[[Node, Payload], None]] = {
+            "Target.attachedToTarget": self._attached,
+            "Target.detachedFromTarget": self._detached,
+            "Target.targetCrashed": self._target_crashed,
+            "Inspector.targetCrashed": self._crashed,
+            "Inspector.targetReloadedAfterCrash": self._reloaded,
+            "Page.javascriptDialogOpening": self._dialog_opening,
+            "Page.javascriptDialogClosed": self._dialog_closed,
+            "Fetch.requestPaused": self._request_paused,
+            "Fetch.authRequired": self._request_paused,
+        }
+        self._wanted: dict[bytes, int] = {method.encode(): 1 for method in self._observers}
+
+    # --- out ------------------------------------------------------------------------------------------------------
+
+    def register(  # noqa: PLR0917  # the hot path; keywords cost
+        self,
+        node: Node,
+        method: str,
+        params: Mapping[str, Any] | None,
+        waiter: Waiter,
+        now: float,
+        timeout: float,
+    ) -> tuple[int, bytes]:
+        """Give a command an id and its bytes, and wait for its reply until `now + timeout` (seconds).
+
+        Raises:
+            ConnectionClosed: The connection has ended.
+            TargetClosed: The target is gone, or crashed and not yet revived; nothing is sent.
+            MessageTooBig: Chromium would cut the connection.
+        """
+        if self.closed is not None:
+            raise ConnectionClosed(self.closed.code, self.closed.reason, sent=False, doing=method)
+        if node.gone is not None:
+            raise node.error(method)
+        if node.crash is not None and not (
+            method in ALLOWED_AFTER_CRASH or method.startswith(("Target.", "Browser."))
+        ):
+            raise node.error(method)
+        pending = self.pending
+        command_id = self._last_id + 1
+        while command_id in pending or command_id > MAX_ID:
+            command_id = command_id + 1 if command_id < MAX_ID else 1
+        data = encode(command_id, method, params, node.session_id)
+        if len(data) > MAX_OUTGOING_BYTES:
+            raise MessageTooBig(
+                f"{method}: a command of {len(data)} bytes was not sent, Chromium reads at most {MAX_OUTGOING_BYTES}",
+                limit_bytes=MAX_OUTGOING_BYTES,
+                size_bytes=len(data),
+            )
+        if node.paused:
+            self._count_answer(node, method, params)
+        self._last_id = command_id
+        self._sent += 1
+        deadline = now + timeout
+        pending[command_id] = Pending(node, method, waiter, now, deadline, self._sent)
+        deadlines = self._deadlines
+        heappush(deadlines, (deadline, command_id))
+        if len(deadlines) > _HEAP_SLACK + 2 * len(pending):
+            self._deadlines = [entry for entry in deadlines if entry[1] in pending]
+            heapify(self._deadlines)
+        self.stats.commands += 1
+        return command_id, data
+
+    def forget(self, command_id: int) -> None:
+        """The caller has gone: free the id; a late reply is dropped quietly."""
+        if self.pending.pop(command_id, None) is not None:
+            self._give_up(command_id)
+
+    def next_deadline(self) -> float | None:
+        """When `expire` should be called next; may be early, never late."""
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def expire(self, now: float) -> None:
+        """Fail the commands whose deadline has passed."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            deadline, command_id = heappop(self._deadlines)
+            pending = self.pending.get(command_id)
+            if pending is None or pending.deadline != deadline:
+                continue  # answered long ago; the id may even serve another command by now
+            del self.pending[command_id]
+            self._give_up(command_id)
+            _fail(
+                pending,
+                CommandTimeout(
+                    pending.method,
+                    target=pending.node.describe(),
+                    waited=timedelta(seconds=now - pending.since),
+                    hint=pending.node.hint(),
+                ),
+            )
+
+    # --- subscriptions --------------------------------------------------------------------------------------------
+
+    def subscribe(self, node: Node, subscription: Subscription) -> None:
+        """Deliver a node's events of one method from the next message on."""
+        method = subscription.method
+        node.listeners[method] = (*node.listeners.get(method, ()), subscription)
+        key = method.encode()
+        self._wanted[key] = self._wanted.get(key, 0) + 1
+
+    def unsubscribe(self, node: Node, subscription: Subscription) -> None:
+        """Stop delivering, also within the dispatch that is running."""
+        if not subscription.active:
+            return
+        subscription.active = False
+        method = subscription.method
+        rest = tuple(other for other in node.listeners[method] if other is not subscription)
+        if rest:
+            node.listeners[method] = rest
+        else:
+            del node.listeners[method]
+        self._unwant(method)
+
+    def _unwant(self, method: str) -> None:
+        key = method.encode()
+        self._wanted[key] -= 1
+        if not self._wanted[key]:
+            del self._wanted[key]
+
+    # --- in -------------------------------------------------------------------------------------------------------
+
+    def feed(self, buffer: bytes | bytearray, start: int, end: int) -> None:
+        """Take one message, `buffer[start:end]`.
+
+        Raises:
+            UnicodeDecodeError: Somebody wants it, and it is no UTF-8.
+        """
+        if buffer.startswith(_EVENT_START, start, end):
+            quote = buffer.find(b'"', start + 11, min(end, start + _METHOD_LIMIT))
+            if quote > 0:
+                method = bytes(buffer[start + 11 : quote])
+                if method not in self._wanted and b"\\" not in method:
+                    self.stats.events_dropped += 1
+                    return
+        if self.closed is not None:
+            return
+        data = buffer if start == 0 and end == len(buffer) else buffer[start:end]
+        if not data.isascii():
+            str(data, "utf-8")
+        try:
+            envelope = read_envelope(data)
+        except DecodeError as error:
+            self._violation(error)
+            return
+        if envelope.id is not None:
+            self._reply(envelope, envelope.id, data)
+        elif envelope.method is not None:
+            self._event(envelope, envelope.method)
+        elif envelope.error is not ABSENT:
+            self._unaddressed(envelope.error)
+        else:
+            self._violation(DecodeError("a message has neither id nor method", raw=bytes(data[:1000])))
+
+    def _reply(self, envelope: Envelope | Any, command_id: int, data: bytes | bytearray) -> None:
+        pending = self.pending.pop(command_id, None)
+        if pending is None:
+            self._stray(command_id)
+            return
+        self.stats.replies += 1
+        if envelope.result is not ABSENT and envelope.result is not None:
+            node = pending.node
+            if node.crash is not None and pending.method in REVIVING:
+                self.targets.revive(node)
+            if not pending.waiter.done():
+                pending.waiter.set_result(envelope.result)
+        elif envelope.error is not ABSENT:
+            _fail(pending, _command_error(pending.method, envelope.error))
+        else:
+            self.stats.protocol_violations += 1
+            _fail(
+                pending,
+                DecodeError(
+                    f"{pending.method}: the reply has neither result nor error", raw=bytes(data[:1000])
+                ),
+            )
+
+    def _stray(self, command_id: int) -> None:
+        if command_id in self._given_up:
+            del self._given_up[command_id]
+            self.stats.late_replies += 1
+        elif 1 <= command_id <= self._last_id:
+            self.stats.duplicate_replies += 1
+        else:
+            self.stats.unknown_ids += 1
+            if not self._warned_unknown:
+                self._warned_unknown = True
+                logger.warning("a reply has the unknown id %d; further ones are only counted", command_id)
+
+    def _unaddressed(self, payload: Payload) -> None:
+        self.stats.unaddressed_errors += 1
+        error = _command_error("a command", payload)
+        logger.warning("the browser sent an error without an id: %s", error)
+        if len(self.pending) == 1:
+            command_id, pending = self.pending.popitem()
+            self._give_up(command_id)
+            _fail(pending, _command_error(pending.method, payload))
+
+    def _event(self, envelope: Envelope | Any, method: str) -> None:
+        node = self._nodes.get(envelope.sessionId)
+        if node is None:
+            self.stats.events_dropped += 1
+            return
+        observer = self._observers.get(method)
+        params = envelope.params
+        if observer is not None:
+            try:
+                observer(node, params)
+            except DecodeError as error:
+                self._shell.failed(error, node, method, params)
+        subscriptions = node.listeners.get(method)
+        if subscriptions is None:
+            self.stats.events_dropped += observer is None
+        else:
+            self.stats.events += 1
+            self._dispatch(node, method, params, subscriptions)
+        if method == "Inspector.targetCrashed":  # after its listeners, who may be waiting for just this
+            self._spread_crash(node)
+
+    def _dispatch(
+        self, node: Node, method: str, params: Payload, subscriptions: tuple[Subscription, ...]
+    ) -> None:
+        decoded: dict[Any, Any] = {}  # each form of the event is made once, for whoever asks first
+        for subscription in subscriptions:
+            if not subscription.active:
+                continue
+            decoder = subscription.decoder
+            try:
+                if decoder in decoded:
+                    event = decoded[decoder]
+                else:
+                    event = as_dict(params) if decoder is None else as_type(params, decoder)
+                    decoded[decoder] = event
+                subscription.deliver(event)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  # a handler's failure, cancellation included, is not the reader's
+                self._shell.failed(error, node, method, params)
+
+    def _violation(self, error: DecodeError) -> None:
+        self.stats.protocol_violations += 1
+        self._shell.failed(error, None, "", ABSENT)
+
+    def _give_up(self, command_id: int) -> None:
+        self._given_up[command_id] = None
+        if len(self._given_up) > _REMEMBERED:
+            del self._given_up[next(iter(self._given_up))]
+
+    # --- news about targets ---------------------------------------------------------------------------------------
+
+    def _attached(self, node: Node, payload: Payload) -> None:
+        params = as_dict(payload)
+        info = params.get("targetInfo")
+        info = info if isinstance(info, dict) else {}
+        session_id = params.get("sessionId")
+        if not isinstance(session_id, str) or not session_id:
+            raise DecodeError("Target.attachedToTarget without a sessionId")
+        self.attach(node, session_id, info, waiting=bool(params.get("waitingForDebugger")))
+
+    def attach(
+        self, parent: Node, session_id: str, info: Mapping[str, Any], *, waiting: bool = False
+    ) -> Node:
+        """The node for an attachment that an event or a reply has told us of."""
+        node, new = self.targets.attach(
+            parent, session_id, str(info.get("targetId", "")), str(info.get("type", "other"))
+        )
+        if new:
+            self._shell.attached(node, waiting=waiting)
+        return node
+
+    def _detached(self, node: Node, payload: Payload) -> None:
+        session_id = as_dict(payload).get("sessionId")
+        self.detach(session_id if isinstance(session_id, str) else node.session_id)
+
+    def detach(self, session_id: str) -> None:
+        """End a node and its descendants: what waits on them fails now."""
+        gone = self.targets.detach(session_id)
+        if not gone:
+            return
+        dead = set(map(id, gone))
+        for command_id, pending in [item for item in self.pending.items() if id(item[1].node) in dead]:
+            del self.pending[command_id]
+            self._give_up(command_id)
+            _fail(pending, pending.node.error(pending.method))
+        for node in gone:
+            self._end_subscriptions(node, node.error)
+            self._shell.gone(node)
+
+    def _end_subscriptions(self, node: Node, error: Callable[[], CDPError]) -> None:
+        listeners, node.listeners = node.listeners, {}
+        for method, subscriptions in listeners.items():
+            for subscription in subscriptions:
+                subscription.active = False
+                self._unwant(method)
+                if subscription.ended is not None:
+                    subscription.ended(error())
+
+    def _crashed(self, node: Node, _payload: Payload) -> None:
+        self.targets.crash(node, Crash())
+        self._fail_crashed(node)
+
+    def _target_crashed(self, _node: Node, payload: Payload) -> None:
+        params = as_dict(payload)
+        status, code = params.get("status"), params.get("errorCode")
+        crash = Crash(
+            status if isinstance(status, str) else None,
+            code if isinstance(code, int) else None,
+        )
+        for node in self.targets.crash_target(str(params.get("targetId", "")), crash):
+            self._fail_crashed(node)
+            self._spread_crash(node)
+
+    def _fail_crashed(self, node: Node) -> None:
+        for command_id, pending in [item for item in self.pending.items() if item[1].node is node]:
+            del self.pending[command_id]
+            self._give_up(command_id)
+            _fail(pending, node.error(pending.method))
+
+    def _spread_crash(self, node: Node) -> None:
+        for subscriptions in list(node.listeners.values()):
+            for subscription in subscriptions:
+                if subscription.crashed is not None and subscription.active:
+                    subscription.crashed(node.error())
+
+    def _reloaded(self, node: Node, _payload: Payload) -> None:
+        self.targets.revive(node)
+
+    def _dialog_opening(self, node: Node, payload: Payload) -> None:
+        node.dialog = str(as_dict(payload).get("type", ""))
+
+    def _dialog_closed(self, node: Node, _payload: Payload) -> None:
+        node.dialog = None
+
+    def _request_paused(self, node: Node, payload: Payload) -> None:
+        node.paused[str(as_dict(payload).get("requestId"))] = None
+
+    def _count_answer(self, node: Node, method: str, params: Mapping[str, Any] | None) -> None:
+        if method in _ANSWERS_PAUSED and params is not None:
+            node.paused.pop(str(params.get("requestId")), None)
+        elif method == "Fetch.disable":
+            node.paused.clear()
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def lost(self, closed: Closed) -> None:
+        """The connection is over: everything that waits fails now. Only the first call counts."""
+        if self.closed is not None:
+            return
+        self.closed = closed
+        pending, self.pending = self.pending, {}
+        self._deadlines.clear()
+        left = self._sent - closed.unsent
+        for one in pending.values():
+            _fail(one, self._end_error(one.method, sent=one.number <= left))
+        for node in list(self._nodes.values()):
+            self._end_subscriptions(node, self._end_error)
+            self._shell.gone(node)
+
+    def _end_error(self, doing: str = "", *, sent: bool | None = None) -> CDPError:
+        assert self.closed is not None
+        cause = self.closed.cause
+        if isinstance(cause, MessageTooBig):
+            what = f"{doing}: {cause}" if doing else str(cause)
+            return MessageTooBig(what, limit_bytes=cause.limit_bytes, size_bytes=cause.size_bytes)
+        return ConnectionClosed(self.closed.code, self.closed.reason, sent=sent, doing=doing)
+
+
+def _fail(pending: Pending, error: CDPError) -> None:
+    if not pending.waiter.done():
+        pending.waiter.set_exception(error)
+
+
+def _command_error(method: str, payload: Payload) -> CDPError:
+    try:
+        error = as_dict(payload)
+    except DecodeError as problem:
+        return DecodeError(f"{method}: the error in the reply is no JSON object", raw=problem.raw)
+    code = error.get("code")
+    return CommandError(
+        method, code if isinstance(code, int) else 0, str(error.get("message", "")), error.get("data")
+    )

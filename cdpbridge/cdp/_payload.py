@@ -1,0 +1,169 @@
+"""From bytes to values: the envelope of a message, and the payload inside it. Pure: no asyncio, no I/O.
+
+msgspec reads nearly everything. The general reader behind it takes what msgspec refuses and Chromium still sends: half of a
+surrogate pair (`"\\ud83c"` alone), numbers beyond Python's limits, and the loose shapes of other servers.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from cdpbridge.errors import DecodeError
+
+__all__ = ["ABSENT", "Envelope", "Payload", "as_dict", "as_type", "encode", "read_envelope"]
+
+T = TypeVar("T")
+
+Payload = Raw | Any
+"""`Raw` in nearly all cases; a value when the general reader had to do it."""
+
+ABSENT: Final = Raw(b"")
+
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
+
+
+class Envelope(msgspec.Struct):
+    """A message before anybody asked for its content."""
+
+    id: int | None = None
+    method: str | None = None
+    params: Payload = ABSENT
+    result: Payload = ABSENT
+    error: Payload = ABSENT
+    sessionId: str = ""  # noqa: N815  # the wire's name; a rename costs nothing but says less
+
+
+class _Command(msgspec.Struct, omit_defaults=True):
+    id: int
+    method: str
+    params: Any = None
+    sessionId: str = ""  # noqa: N815  # as above
+
+
+class _StrictEnvelope(msgspec.Struct):
+    id: int | None = None
+    method: str | None = None
+    params: Raw = ABSENT
+    result: Raw = ABSENT
+    error: Raw = ABSENT
+    sessionId: str = ""  # noqa: N815  # as above
+
+
+_decode_envelope: Final = msgspec.json.Decoder(_StrictEnvelope).decode
+_decode_any: Final = msgspec.json.Decoder().decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def encode(command_id: int, method: str, params: Mapping[str, Any] | None, session_id: str) -> bytes:
+    """A command as it goes out: these four keys and never another, which Chromium would refuse.
+
+    Raises:
+        TypeError: A parameter has no JSON form.
+    """
+    try:
+        return _encode(_Command(command_id, method, params, session_id))
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can carry as an escape
+        plain: dict[str, Any] = {"id": command_id, "method": method, "params": msgspec.to_builtins(params)}
+        if session_id:
+            plain["sessionId"] = session_id
+        return json.dumps(plain).encode()
+
+
+def read_envelope(data: bytes | bytearray) -> Envelope | _StrictEnvelope:
+    """The envelope of a message.
+
+    Raises:
+        DecodeError: It is no JSON object.
+    """
+    try:
+        return _decode_envelope(data)
+    except _UNREADABLE:
+        pass
+    try:
+        message = _loads(data)
+    except _UNREADABLE as error:
+        raise DecodeError(f"a message of {len(data)} bytes is not JSON", raw=bytes(data[:1000])) from error
+    if not isinstance(message, dict):
+        raise DecodeError(f"a message of {len(data)} bytes is no JSON object", raw=bytes(data[:1000]))
+    number, method, session_id = message.get("id"), message.get("method"), message.get("sessionId")
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    return Envelope(
+        id=number if isinstance(number, int) and not isinstance(number, bool) else None,
+        method=method if isinstance(method, str) else None,
+        params=message.get("params", ABSENT),
+        result=message.get("result", ABSENT),
+        error=message.get("error", ABSENT),
+        sessionId=session_id if isinstance(session_id, str) else "",
+    )
+
+
+def as_dict(payload: Payload) -> dict[str, Any]:
+    """The payload as a dict with the wire's names; an absent one is empty.
+
+    Raises:
+        DecodeError: It is no JSON object.
+    """
+    if payload is ABSENT:
+        return {}
+    value = _value(payload) if isinstance(payload, Raw) else payload
+    if not isinstance(value, dict):
+        raise DecodeError("expected a JSON object", raw=_first_bytes(payload))
+    return value
+
+
+def as_type(payload: Payload, decoder: msgspec.json.Decoder[T]) -> T:
+    """The payload as the decoder's class.
+
+    Raises:
+        DecodeError: It does not fit.
+    """
+    try:
+        if isinstance(payload, Raw):
+            try:
+                return decoder.decode(payload if payload is not ABSENT else b"{}")
+            except msgspec.ValidationError:
+                raise
+            except _UNREADABLE:
+                payload = _value(payload)
+        return msgspec.convert(payload, decoder.type, strict=False)
+    except _UNREADABLE as error:
+        kind = getattr(decoder.type, "__name__", str(decoder.type))
+        raise DecodeError(f"does not fit {kind}: {error}", raw=_first_bytes(payload)) from error
+
+
+def _value(payload: Raw) -> Any:
+    try:
+        return _decode_any(payload)
+    except _UNREADABLE:
+        pass
+    try:
+        return _loads(bytes(payload))
+    except _UNREADABLE as error:
+        raise DecodeError("a payload is not JSON", raw=_first_bytes(payload)) from error
+
+
+def _loads(data: bytes | bytearray) -> Any:
+    return json.loads(data, parse_int=_integer, parse_constant=_refuse)
+
+
+def _integer(digits: str) -> int | float:
+    """As JavaScript reads it when it is longer than Python's guard against slow conversions allows."""
+    limit = sys.get_int_max_str_digits()
+    return int(digits) if not limit or len(digits.lstrip("-")) <= limit else float(digits)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _first_bytes(payload: Payload) -> bytes:
+    if isinstance(payload, Raw):
+        return bytes(memoryview(payload)[:1000])
+    return json.dumps(payload, default=str).encode()[:1000]

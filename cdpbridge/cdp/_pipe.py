@@ -1,0 +1,192 @@
+"""Chromium's debugging pipe as a `Transport`: JSON messages, each ended by a NUL byte, over two file descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Final
+
+from cdpbridge.cdp._transport import Closed, Receiver
+from cdpbridge.errors import ConnectionClosed, MessageTooBig
+
+__all__ = ["PipeTransport", "open_pipe"]
+
+_END: Final = b"\0"
+_HIGH_WATER: Final = 1024 * 1024
+
+
+class PipeTransport(asyncio.Protocol):
+    """The protocol of the reading end, and the `Transport` over both.
+
+    Args:
+        max_message_bytes: A larger message ends the connection.
+    """
+
+    def __init__(self, max_message_bytes: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit = max_message_bytes
+        self._reader: asyncio.ReadTransport | None = None
+        self._writer: asyncio.WriteTransport | None = None
+        self._receiver: Receiver | None = None
+        self._tail = bytearray()  # the beginning of a message that is not complete
+        self._out: list[bytes] = []
+        self._flush_due = False
+        self._closed: Closed | None = None
+        self._local_close: tuple[int, str] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.ReadTransport)
+        self._reader = transport
+        transport.pause_reading()
+
+    def writer_made(self, transport: asyncio.WriteTransport) -> None:
+        """The other end is ready too."""
+        self._writer = transport
+        transport.set_write_buffer_limits(_HIGH_WATER)
+
+    def start(self, receiver: Receiver, /) -> None:
+        self._receiver = receiver
+        if self._closed is not None:
+            self._loop.call_soon(receiver.lost, self._closed)
+        elif self._reader is not None:
+            self._reader.resume_reading()
+
+    # --- in -------------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        start, size = 0, len(data)
+        while start < size:
+            end = data.find(_END, start)
+            if end < 0:
+                if len(self._tail) + size - start > self._limit:
+                    self._too_big()
+                    return
+                self._tail += data[start:] if start else data
+                return
+            if self._tail:
+                message, self._tail = self._tail, bytearray()
+                message += data[start:end]
+                if len(message) > self._limit:
+                    self._too_big()
+                    return
+                self._deliver(message, 0, len(message))
+            elif end - start > self._limit:
+                self._too_big()
+                return
+            else:
+                self._deliver(data, start, end)
+            if self._closed is not None:
+                return
+            start = end + 1
+
+    def _deliver(self, buffer: bytes | bytearray, start: int, end: int) -> None:
+        assert self._receiver is not None
+        try:
+            self._receiver.received(buffer, start, end)
+        except UnicodeDecodeError as error:
+            self._finish(Closed(1007, f"invalid UTF-8: {error.reason}"))
+            self.abort()
+
+    def _too_big(self) -> None:
+        cause = MessageTooBig(
+            f"the browser sent a message over the limit of {self._limit} bytes, so the connection was closed; "
+            "raise max_message_bytes or ask for less",
+            limit_bytes=self._limit,
+        )
+        self._finish(Closed(1009, "message too big", cause))
+        self.abort()
+
+    # --- out ------------------------------------------------------------------------------------------------------
+
+    def send(self, message: bytes, /) -> None:
+        if self._closed is not None or self._local_close is not None:
+            code, reason = self._local_close or (0, "")
+            closed = self._closed or Closed(code, reason)
+            raise ConnectionClosed(closed.code, closed.reason, sent=False)
+        self._out += (message, _END)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._out and self._writer is not None:
+            data = b"".join(self._out)
+            self._out.clear()
+            self._writer.write(data)
+
+    def pause_writing(self) -> None:
+        if self._receiver is not None:
+            self._receiver.pause()
+
+    def resume_writing(self) -> None:
+        if self._receiver is not None:
+            self._receiver.resume()
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        if self._closed is not None or self._local_close is not None:
+            return
+        self._local_close = (code, reason)
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()  # what is queued goes out first
+        if self._reader is not None:
+            self._reader.close()
+
+    def abort(self) -> None:
+        self._out.clear()
+        if self._writer is not None:
+            self._writer.abort()
+        if self._reader is not None:
+            self._reader.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._finish(Closed(1006, str(exc) if exc is not None else "the pipe was closed"))
+        self._reader = None
+        if self._writer is not None:
+            self._writer.close()
+
+    def writer_lost(self, exc: Exception | None) -> None:
+        """The peer's reading end is gone, which for a browser means all of it."""
+        self._writer = None
+        self._finish(Closed(1006, str(exc) if exc is not None else "the pipe was closed"))
+        if self._reader is not None:
+            self._reader.close()
+
+    def _finish(self, closed: Closed) -> None:
+        if self._closed is not None:
+            return
+        if closed.code == 1006 and self._local_close is not None:
+            closed = Closed(*self._local_close)
+        self._closed = Closed(closed.code, closed.reason, closed.cause, len(self._out) // 2)
+        if self._receiver is not None:
+            self._receiver.lost(self._closed)
+
+
+class _Writer(asyncio.Protocol):
+    """Passes the writing end's news on."""
+
+    def __init__(self, pipe: PipeTransport) -> None:
+        self._pipe = pipe
+        self.pause_writing = pipe.pause_writing  # type: ignore[method-assign]  # one call less each
+        self.resume_writing = pipe.resume_writing  # type: ignore[method-assign]  # as above
+        self.connection_lost = pipe.writer_lost  # type: ignore[method-assign]  # as above
+
+
+async def open_pipe(read_fd: int, write_fd: int, *, max_message_bytes: int) -> PipeTransport:
+    """A transport over two descriptors, which belong to it from this call on, also when it fails."""
+    loop = asyncio.get_running_loop()
+    reader, writer = os.fdopen(read_fd, "rb", buffering=0), os.fdopen(write_fd, "wb", buffering=0)
+    pipe = PipeTransport(max_message_bytes)
+    try:
+        await loop.connect_read_pipe(lambda: pipe, reader)
+        transport, _ = await loop.connect_write_pipe(lambda: _Writer(pipe), writer)
+        pipe.writer_made(transport)
+    except BaseException:
+        pipe.abort()
+        reader.close()
+        writer.close()
+        raise
+    return pipe

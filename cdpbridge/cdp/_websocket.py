@@ -1,0 +1,423 @@
+"""A WebSocket as a `Transport`: our own reader for the frames that matter, `websockets` for every other byte.
+
+Nearly all that a browser sends is whole, unfragmented, unmasked text frames. Those are cut straight out of the read buffer.
+The handshake, control frames, fragments, compressed frames and everything that is wrong go to the Sans-I/O core of
+`websockets`, which knows RFC 6455. Both readers work on frame boundaries, so a connection changes between them freely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHandshake, InvalidStatus, PayloadTooBig
+from websockets.extensions import ClientExtensionFactory
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN
+from websockets.uri import parse_uri
+
+from cdpbridge._version import __version__
+from cdpbridge.cdp._transport import Closed, Receiver
+from cdpbridge.errors import ConnectFailed, ConnectionClosed, MessageTooBig
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a platform without its C extension
+    from websockets.utils import apply_mask
+
+__all__ = ["WebSocketTransport", "upgrade"]
+
+_TEXT: Final = 0x81  # FIN and opcode 1, no reserved bit
+_SWITCHING: Final = b"HTTP/1.1 101"
+_FIRST_BUFFER: Final = 8 * 1024
+_LARGEST_BUFFER: Final = 256 * 1024
+_HIGH_WATER: Final = 1024 * 1024
+_MASKS: Final = 4096  # bytes of randomness drawn at a time
+_LINGER: Final = 1.0  # seconds the peer has for its half of the closing handshake after we have told our side
+
+
+class WebSocketTransport(asyncio.BufferedProtocol):
+    """The protocol under an asyncio transport, and a `Transport` above it.
+
+    Args:
+        core: Sans-I/O protocol, before its handshake.
+        max_message_bytes: Larger messages end the connection with code 1009.
+    """
+
+    def __init__(self, core: ClientProtocol, max_message_bytes: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._core = core
+        self._limit = max_message_bytes
+        self._transport: asyncio.Transport | None = None
+        self._receiver: Receiver | None = None
+        # in: buffer[:filled] holds what is not consumed
+        self._buffer = bytearray(_FIRST_BUFFER)
+        self._view = memoryview(self._buffer)
+        self._filled = 0
+        self._large: bytearray | None = None  # a message that outgrew the buffer is read into one of its own
+        self._large_view = memoryview(b"")
+        self._large_filled = 0
+        self._for_core = 0  # bytes of the present frame still owed to the core
+        self._core_only = True  # during the handshake, and from the first close frame or error on
+        self._fragmented = False
+        self._fragments: list[bytes | bytearray] = []
+        # out
+        self._out: list[bytes] = []
+        self._queued = 0
+        self._flush_due = False
+        self._compressing = False
+        self._masks = b""
+        self._mask_at = _MASKS
+        # the end
+        self._closed: Closed | None = None
+        self._local_close: tuple[int, str] | None = None
+        self._linger: asyncio.TimerHandle | None = None
+
+    # --- opening --------------------------------------------------------------------------------------------------
+
+    def open(self, transport: asyncio.Transport, headers: Mapping[str, str]) -> None:
+        """Take over a connected transport and send the upgrade request; `opened` tells the outcome."""
+        self._transport = transport
+        transport.set_protocol(self)
+        transport.set_write_buffer_limits(_HIGH_WATER)
+        request = self._core.connect()
+        for name, value in headers.items():
+            if name in request.headers:
+                del request.headers[name]
+            request.headers[name] = value
+        self._core.send_request(request)
+        self._write_core()
+
+    def start(self, receiver: Receiver, /) -> None:
+        self._receiver = receiver
+        if self._closed is not None:
+            self._loop.call_soon(receiver.lost, self._closed)
+            return
+        self._core_only = False
+        self._parse()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # --- in -------------------------------------------------------------------------------------------------------
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._large is not None:
+            return self._large_view[self._large_filled :]
+        return self._view[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._large is not None:
+            self._large_filled += nbytes
+            if self._large_filled == len(self._large):
+                message, self._large = self._large, None
+                self._large_view = memoryview(b"")
+                self._deliver(message, 0, len(message))
+            return
+        self._filled += nbytes
+        full = self._filled == len(self._buffer)
+        if self._receiver is None:
+            self._handshake()
+        else:
+            self._parse()
+        if full and len(self._buffer) < _LARGEST_BUFFER:
+            self._resize(2 * len(self._buffer))
+
+    def _resize(self, size: int) -> None:
+        buffer = bytearray(size)
+        buffer[: self._filled] = self._view[: self._filled]
+        self._buffer, self._view = buffer, memoryview(buffer)
+
+    def _parse(self) -> None:
+        buffer, filled, limit = self._buffer, self._filled, self._limit
+        at = 0
+        try:
+            while at < filled:
+                if self._core_only or self._for_core:
+                    at += self._feed_core(at, filled if self._core_only else min(filled, at + self._for_core))
+                    continue
+                if filled - at < 2:
+                    break
+                length = buffer[at + 1]
+                body = at + 2
+                if length == 126:
+                    body = at + 4
+                    if filled < body:
+                        break
+                    length = buffer[at + 2] << 8 | buffer[at + 3]
+                elif length == 127:
+                    body = at + 10
+                    if filled < body:
+                        break
+                    length = int.from_bytes(buffer[at + 2 : body], "big")
+                elif length > 127:  # masked: wrong for a server, as the core will say
+                    body, length = at + 2, 0
+                end = body + length
+                if buffer[at] == _TEXT and buffer[at + 1] < 128 and not self._fragmented and length <= limit:
+                    if end <= filled:
+                        at = end  # before the call: a handler may raise SystemExit through us
+                        self._deliver(buffer, body, end)
+                        continue
+                    if end - at > len(buffer):
+                        self._large = bytearray(length)
+                        self._large_view = memoryview(self._large)
+                        self._large_filled = filled - body
+                        self._large_view[: filled - body] = self._view[body:filled]
+                        at = filled
+                    break
+                opcode = buffer[at] & 0x0F
+                if opcode <= 2:
+                    self._fragmented = buffer[at] < 0x80
+                self._for_core = end - at
+        finally:
+            rest = filled - at
+            if at and rest:
+                buffer[:rest] = buffer[at:filled]
+            self._filled = rest
+
+    def _deliver(self, buffer: bytes | bytearray, start: int, end: int) -> None:
+        assert self._receiver is not None
+        try:
+            self._receiver.received(buffer, start, end)
+        except UnicodeDecodeError as error:
+            self._fail(1007, f"invalid UTF-8: {error.reason}")
+
+    def _fail(self, code: int, reason: str) -> None:
+        if self._core.state is OPEN:
+            self._core.fail(code, reason)
+            self._core_only = True
+            self._write_core()
+        self._finish(Closed(code, reason))
+
+    # --- the Sans-I/O core ----------------------------------------------------------------------------------------
+
+    def _handshake(self) -> None:
+        """Give the core its HTTP answer and not one byte of the frames behind it."""
+        end = self._filled  # a refusal: all of it, its body tells why
+        if _SWITCHING.startswith(bytes(self._view[: min(end, len(_SWITCHING))])):
+            end = self._buffer.find(b"\r\n\r\n", 0, end) + 4
+            if end < 4:
+                if self._filled < _LARGEST_BUFFER:
+                    return
+                end = self._filled  # absurd: the core will say so
+        self._core.receive_data(bytes(self._view[:end]))
+        rest = self._filled - end
+        self._buffer[:rest] = self._buffer[end : self._filled]
+        self._filled = rest
+        self._core.events_received()
+        self._write_core()
+        self._settle_handshake()
+
+    def _settle_handshake(self) -> None:
+        if self.opened.done():
+            return
+        if self._core.handshake_exc is not None:
+            self.opened.set_exception(_refusal(self._core.handshake_exc))
+        elif self._core.state is OPEN:
+            self._compressing = bool(self._core.extensions)
+            if self._transport is not None:
+                self._transport.pause_reading()
+            self.opened.set_result(None)
+
+    def _feed_core(self, start: int, end: int) -> int:
+        core = self._core
+        core.receive_data(bytes(self._view[start:end]))
+        if not self._core_only:
+            self._for_core -= end - start
+        for event in core.events_received():
+            if not isinstance(event, Frame):
+                continue
+            if event.opcode is Opcode.CLOSE:
+                assert core.close_rcvd is not None
+                self._write_core()
+                self._finish(Closed(core.close_rcvd.code, core.close_rcvd.reason))
+            elif event.opcode in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
+                self._fragments.append(cast("bytes", event.data))
+                if event.fin:
+                    message, self._fragments = b"".join(self._fragments), []
+                    self._deliver(message, 0, len(message))
+        self._write_core()
+        if core.state is not OPEN:
+            self._core_only = True
+        problem = core.parser_exc
+        if problem is not None and self._closed is None:
+            cause = None
+            if isinstance(problem, PayloadTooBig):
+                cause = MessageTooBig(
+                    f"the browser sent a message over the limit of {self._limit} bytes, "
+                    "so the connection was closed (1009); raise max_message_bytes or ask for less",
+                    limit_bytes=self._limit,
+                )
+            code = core.close_sent.code if core.close_sent is not None else 1006
+            self._finish(Closed(code, str(problem), cause))
+        return end - start
+
+    def _write_core(self) -> None:
+        transport = self._transport
+        for data in self._core.data_to_send():
+            if data:
+                self._put(data)
+            elif transport is not None and not transport.is_closing():
+                self._flush()
+                transport.close()
+
+    # --- out ------------------------------------------------------------------------------------------------------
+
+    def send(self, message: bytes, /) -> None:
+        if self._closed is not None or self._local_close is not None:
+            code, reason = self._local_close or (0, "")
+            closed = self._closed or Closed(code, reason)
+            raise ConnectionClosed(closed.code, closed.reason, sent=False)
+        self._queued += 1
+        if self._compressing:
+            self._core.send_text(message)
+            self._write_core()
+            return
+        at = self._mask_at
+        if at >= _MASKS:
+            self._masks = os.urandom(_MASKS)
+            at = 0
+        self._mask_at = at + 4
+        mask = self._masks[at : at + 4]
+        length = len(message)
+        if length < 126:
+            head = bytes((_TEXT, 0x80 | length))
+        elif length < 65536:
+            head = struct.pack("!BBH", _TEXT, 0x80 | 126, length)
+        else:
+            head = struct.pack("!BBQ", _TEXT, 0x80 | 127, length)
+        self._out += (head, mask, apply_mask(message, mask))
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _put(self, data: bytes) -> None:
+        self._out.append(data)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        out = self._out
+        if not out or self._transport is None:
+            return
+        data = b"".join(out)
+        out.clear()
+        self._queued = 0
+        self._transport.write(data)
+
+    def pause_writing(self) -> None:
+        if self._receiver is not None:
+            self._receiver.pause()
+
+    def resume_writing(self) -> None:
+        if self._receiver is not None:
+            self._receiver.resume()
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        if self._closed is not None or self._local_close is not None:
+            return
+        self._local_close = (code, reason)
+        if self._core.state is not OPEN:
+            self.abort()
+            return
+        self._core.send_close(code, reason)
+        self._write_core()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def eof_received(self) -> None:
+        if not self.opened.done():
+            self._core.receive_eof()
+            self._core.data_to_send()
+            self._settle_handshake()
+        self._finish(Closed(1006, "the peer ended the connection without a close frame"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.opened.done():
+            self._core.receive_eof()
+            self._settle_handshake()
+        if not self.opened.done():
+            self.opened.set_exception(
+                ConnectFailed(
+                    f"the server dropped the connection during the upgrade ({exc or 'closed'})",
+                    stage="upgrade",
+                )
+            )
+        self._finish(Closed(1006, str(exc) if exc is not None else ""))
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        self._transport = None
+        self._out.clear()
+
+    def _finish(self, closed: Closed) -> None:
+        """Tell the receiver now; the socket has a moment longer to part in good form."""
+        if self._closed is not None:
+            return
+        if closed.code == 1006 and self._local_close is not None:
+            closed = Closed(*self._local_close)
+        self._closed = Closed(closed.code, closed.reason, closed.cause, self._queued)
+        if self._transport is not None:
+            self._linger = self._loop.call_later(_LINGER, self.abort)
+        if self._receiver is not None:
+            self._receiver.lost(self._closed)
+
+
+def _refusal(error: Exception) -> ConnectFailed:
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        body = bytes(error.response.body or b"").decode("utf-8", "replace")[:500]
+        text = f"the server refused the WebSocket with HTTP {status}"
+        if body.strip():
+            text += f": {body.strip()}"
+        return ConnectFailed(text, stage="upgrade", status=status, body=body)
+    stage = "handshake" if isinstance(error, InvalidHandshake) else "upgrade"
+    cause = error.__cause__
+    detail = f" ({cause})" if cause is not None else ""
+    failure = ConnectFailed(f"the server's upgrade answer is no WebSocket's: {error}{detail}", stage=stage)
+    failure.__cause__ = error
+    return failure
+
+
+async def upgrade(
+    transport: asyncio.Transport,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    max_message_bytes: int,
+    compression: bool,
+) -> WebSocketTransport:
+    """Turn a connected transport into an open WebSocket. No Origin header is sent: Chromium refuses any.
+
+    Raises:
+        ConnectFailed: The server would not; the transport is closed then.
+    """
+    extensions: Sequence[ClientExtensionFactory] | None = None
+    if compression:
+        from websockets.extensions.permessage_deflate import (  # noqa: PLC0415  # zlib, for those who ask
+            ClientPerMessageDeflateFactory,
+        )
+
+        extensions = [ClientPerMessageDeflateFactory(compress_settings={"memLevel": 5})]
+    core = ClientProtocol(parse_uri(url), extensions=extensions, max_size=max_message_bytes)
+    core.debug = False  # its log shows addresses, headers and payloads, which are secrets
+    websocket = WebSocketTransport(core, max_message_bytes)
+    sent: dict[str, Any] = {"User-Agent": f"cdpbridge/{__version__}", **headers}
+    websocket.open(transport, sent)
+    try:
+        await websocket.opened
+    except BaseException:
+        websocket.abort()
+        raise
+    return websocket
