@@ -45,13 +45,13 @@ def docstring(
     text: str, marks: list[str], section: str = "", entries: list[tuple[str, str]] | None = None
 ) -> str:
     """A Google-style docstring: the description, a line for each mark, a section of described names."""
-    blocks = ["\n".join(_wrapped(text)), *marks]
+    blocks = ["\n".join(line for paragraph in _paragraphs(text) for line in _filled(paragraph)), *marks]
     if entries:
         lines = [f"{section}:"]
         for name, about in entries:
-            first, *rest = _wrapped(about)
-            lines += _wrapped(f"{name}: {first}", "    ", "        ")
-            lines += [f"        {line}" if line else "" for line in rest]
+            first, *rest = _paragraphs(about)
+            lines += _filled(f"{name}: {first}", "    ", "        ")
+            lines += [line for paragraph in rest for line in _filled(paragraph, "        ", "        ")]
         blocks.append("\n".join(lines))
     whole = "\n\n".join(blocks).replace("\\", "\\\\").replace('"""', "'''")
     if "\n" in whole:
@@ -59,24 +59,24 @@ def docstring(
     return f'"""{whole} """' if whole.endswith('"') else f'"""{whole}"""'
 
 
-def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
-    """Lines of `text`: hard-wrapped prose is filled again, lists and blank lines stay."""
+def _paragraphs(text: str) -> list[str]:
+    """Hard-wrapped prose becomes one line a paragraph; items of lists and blank lines stay."""
     paragraphs: list[str] = []
     for raw in text.strip().split("\n"):
         line = raw.strip()
-        starts = not paragraphs or not line or not paragraphs[-1] or re.match(r"[-*#]|\d+[.)] ", line)
-        if starts:
+        if not paragraphs or not line or not paragraphs[-1] or re.match(r"[-*#]|\d+[.)] ", line):
             paragraphs.append(line)
         else:
             paragraphs[-1] += f" {line}"
-    lines: list[str] = []
-    for paragraph in paragraphs:
-        lines += textwrap.wrap(
-            paragraph,
-            _WIDTH,
-            initial_indent=first,
-            subsequent_indent=rest,
-            break_long_words=False,
-            break_on_hyphens=False,
-        ) or [""]
-    return lines
+    return paragraphs
+
+
+def _filled(paragraph: str, first: str = "", rest: str = "") -> list[str]:
+    return textwrap.wrap(
+        paragraph,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]

@@ -18,7 +18,14 @@ from typing import Any, Final
 
 __all__ = ["FIXUPS", "apply"]
 
-_BASE64_REMARK: Final = "(Encoded as a base64 string when passed over JSON)"
+# How descriptions of binary fields speak of base64, and what is left without it.
+_BASE64_REMARKS: Final = (
+    ("(Encoded as a base64 string when passed over JSON)", ""),
+    ("Base64-encoded ", ""),
+    (", base64-encoded", ""),
+    (" as a base64 string", ""),
+    (" as a base64 encoded ", " as a "),
+)
 
 
 def apply(protocol: dict[str, Any]) -> None:
@@ -33,14 +40,20 @@ def pascal(name: str) -> str:
 
 
 def binary_is_bytes(protocol: dict[str, Any]) -> None:
-    """Drop the remark on base64 from each description: the Python type is `bytes`.
+    """Drop the remark on base64 from descriptions: the Python type is `bytes`.
 
-    Measured with Chromium 156: its base64 has padding and the standard alphabet, which is what msgspec reads and writes.
+    Chromium 156 writes base64 with padding and the standard alphabet, which is what msgspec reads and writes.
     """
     for domain in protocol["domains"]:
         for _, field in _fields(domain):
-            if _BASE64_REMARK in field.get("description", ""):
-                field["description"] = field["description"].replace(_BASE64_REMARK, "").strip()
+            if "binary" not in (field.get("type"), field.get("items", {}).get("type")):
+                continue
+            text = field.get("description", "")
+            for remark, plain in _BASE64_REMARKS:
+                text = text.replace(remark, plain)
+            if "base64" in text.lower():
+                raise ValueError(f"{domain['domain']}: {field['name']} still speaks of base64: {text}")
+            field["description"] = pascal(text.strip()) if text else ""
 
 
 def experimental_is_optional(protocol: dict[str, Any]) -> None:

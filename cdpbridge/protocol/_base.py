@@ -24,11 +24,16 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-class Type(msgspec.Struct, omit_defaults=True, rename="camel"):
+# gc=False: what JSON gives has no circles, and the collector walks every tracked object again and again. Measured with
+# msgspec 0.22: 8 MB of DOM.getDocument decode in 41 ms, against 100 ms; a kept Network.responseReceived in 3.5 us
+# against 4.3. frozen=True changed neither.
+
+
+class Type(msgspec.Struct, omit_defaults=True, gc=False, rename="camel"):
     """A CDP object. Unknown fields are ignored, optional ones are None when absent."""
 
 
-class Event(msgspec.Struct, omit_defaults=True, rename="camel"):
+class Event(msgspec.Struct, omit_defaults=True, gc=False, rename="camel"):
     """A CDP event; its class is what `on`, `events` and `expect` take.
 
     Attributes:
@@ -67,7 +72,11 @@ class Command(Generic[T]):
 
 @cache
 def decoder_for(kind: type[S]) -> msgspec.json.Decoder[S]:
-    """The JSON decoder for a generated class, made on first use: building one resolves its forward references."""
+    """The JSON decoder for a generated class, made on first use.
+
+    Making it resolves the class's forward references, which loads the domains it refers to. It is not strict, because
+    Chrome may write an integer as `1.0` or `1e3`.
+    """
     return msgspec.json.Decoder(kind, strict=False)
 
 
@@ -104,6 +113,8 @@ class LazyDomain:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # inspection by doctest, mock and the like is no use of the domain
+            raise AttributeError(name)
         return getattr(self._load(), name)
 
     def _load(self) -> ModuleType:

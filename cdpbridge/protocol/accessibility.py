@@ -295,8 +295,7 @@ class GetPartialAXTreeResult(Type, kw_only=True):
 
     Attributes:
         nodes: The `Accessibility.AXNode` for this DOM node, if it exists, plus its ancestors, siblings and
-            children,
-            if requested.
+            children, if requested.
     """
 
     nodes: list[AXNode]
@@ -350,11 +349,9 @@ def get_full_ax_tree(
 
     Args:
         depth: The maximum depth at which descendants of the root node should be retrieved. If omitted, the
-            full tree
-            is returned.
+            full tree is returned.
         frame_id: The frame for whose document the AX tree should be retrieved. If omitted, the root frame
-            is used. A
-            `Page.FrameId`.
+            is used. A `Page.FrameId`.
     """
     return Command(
         "Accessibility.getFullAXTree", given({"depth": depth, "frameId": frame_id}), GetFullAXTreeResult
@@ -430,8 +427,7 @@ class QueryAXTreeResult(Type, kw_only=True):
 
     Attributes:
         nodes: A list of `Accessibility.AXNode` matching the specified attributes, including nodes that are
-            ignored for
-            accessibility.
+            ignored for accessibility.
     """
 
     nodes: list[AXNode]

@@ -60,8 +60,7 @@ class Animation(Type, kw_only=True):
         play_state: `Animation`'s play state.
         playback_rate: `Animation`'s playback rate.
         start_time: `Animation`'s start time. Milliseconds for time based animations and percentage [0 -
-            100] for scroll
-            driven animations (i.e. when viewOrScrollTimeline exists).
+            100] for scroll driven animations (i.e. when viewOrScrollTimeline exists).
         current_time: `Animation`'s current time.
         type: Animation type of `Animation`. See `AnimationType`.
         source: `Animation`'s source animation node.
@@ -93,8 +92,7 @@ class ViewOrScrollTimeline(Type, kw_only=True):
         end_offset: Represents the ending scroll position of the timeline as a length offset in pixels from
             scroll origin.
         subject_node_id: The element whose principal box's visibility in the scrollport defined the progress
-            of the timeline.
-            Does not exist for animations with ScrollTimeline. A `DOM.BackendNodeId`.
+            of the timeline. Does not exist for animations with ScrollTimeline. A `DOM.BackendNodeId`.
         axis: Orientation of the scroll. See `DOM.ScrollOrientation`.
     """
 
@@ -114,8 +112,7 @@ class AnimationEffect(Type, kw_only=True):
         iteration_start: `AnimationEffect`'s iteration start.
         iterations: `AnimationEffect`'s iterations. Omitted if the value is infinite.
         duration: `AnimationEffect`'s iteration duration. Milliseconds for time based animations and
-            percentage [0 - 100]
-            for scroll driven animations (i.e. when viewOrScrollTimeline exists).
+            percentage [0 - 100] for scroll driven animations (i.e. when viewOrScrollTimeline exists).
         direction: `AnimationEffect`'s playback direction.
         fill: `AnimationEffect`'s fill mode.
         backend_node_id: `AnimationEffect`'s target node. A `DOM.BackendNodeId`.
@@ -240,8 +237,7 @@ def seek_animations(
         animations: List of animation ids to seek.
         current_time: Set each animation to the same time.
         current_times: Set each animation to a different time. If set, should have the same length as
-            animations. Exactly one
-            of currentTime or currentTimes should be set.
+            animations. Exactly one of currentTime or currentTimes should be set.
     """
     return Command(
         "Animation.seekAnimations",

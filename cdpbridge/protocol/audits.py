@@ -699,14 +699,12 @@ class CookieIssueDetails(Type, kw_only=True):
 
     Attributes:
         cookie: If AffectedCookie is not set then rawCookieLine contains the raw Set-Cookie header string.
-            This hints at
-            a problem where the cookie line is syntactically or semantically malformed in a way that no valid cookie
-            could be created.
+            This hints at a problem where the cookie line is syntactically or semantically malformed in a
+            way that no valid cookie could be created.
         cookie_warning_reasons: See `CookieWarningReason`.
         cookie_exclusion_reasons: See `CookieExclusionReason`.
         operation: Optionally identifies the site-for-cookies and the cookie url, which may be used by the
-            front-end as
-            additional context. See `CookieOperation`.
+            front-end as additional context. See `CookieOperation`.
         insight: The recommended solution to the issue.
     """
 
@@ -746,9 +744,8 @@ class MixedContentIssueDetails(
 
     Attributes:
         resource_type: The type of resource causing the mixed content issue (css, js, iframe, form,...).
-            Marked as optional
-            because it is mapped to from blink::mojom::RequestContextType, which will be replaced by
-            network::mojom::RequestDestination. See `MixedContentResourceType`.
+            Marked as optional because it is mapped to from blink::mojom::RequestContextType, which will be
+            replaced by network::mojom::RequestDestination. See `MixedContentResourceType`.
         resolution_status: The way the mixed content issue is being resolved. See
             `MixedContentResolutionStatus`.
         insecure_url: The unsafe http url causing the mixed content issue.
@@ -1286,8 +1283,7 @@ class InspectorIssue(Type, kw_only=True):
     Attributes:
         code: See `InspectorIssueCode`.
         issue_id: A unique id for this issue. May be omitted if no other entity (e.g. exception, CDP
-            message, etc.) is
-            referencing this issue.
+            message, etc.) is referencing this issue.
     """
 
     code: str
@@ -1299,7 +1295,7 @@ class GetEncodedResponseResult(Type, kw_only=True):
     """What `Audits.getEncodedResponse` returns.
 
     Attributes:
-        body: The encoded body as a base64 string. Omitted if sizeOnly is true.
+        body: The encoded body. Omitted if sizeOnly is true.
         original_size: Size before re-encoding.
         encoded_size: Size after re-encoding.
     """

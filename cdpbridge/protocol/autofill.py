@@ -136,8 +136,7 @@ def trigger(
         field_id: Identifies a field that serves as an anchor for autofill. A `DOM.BackendNodeId`.
         frame_id: Identifies the frame that field belongs to. A `Page.FrameId`.
         card: Credit card information to fill out the form. Credit card data is not saved.  Mutually
-            exclusive with
-            `address`.
+            exclusive with `address`.
         address: Address to fill out the form. Address data is not saved. Mutually exclusive with `card`.
     """
     return Command(
@@ -168,8 +167,7 @@ class AddressFormFilled(Event, kw_only=True):
     Attributes:
         filled_fields: Information about the fields that were filled.
         address_ui: An UI representation of the address used to fill the form. Consists of a 2D array where
-            each child
-            represents an address/profile line.
+            each child represents an address/profile line.
     """
 
     METHOD: ClassVar[str] = "Autofill.addressFormFilled"

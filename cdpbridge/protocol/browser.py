@@ -199,8 +199,7 @@ class PermissionDescriptor(Type, kw_only=True):
             for valid permission names.
         sysex: For "midi" permission, may also specify sysex control.
         user_visible_only: For "push" permission, may specify userVisibleOnly. Note that userVisibleOnly =
-            true is the only
-            currently supported type.
+            true is the only currently supported type.
         allow_without_sanitization: For "clipboard" permission, may specify allowWithoutSanitization.
         allow_without_gesture: For "fullscreen" permission, must specify allowWithoutGesture:true.
         pan_tilt_zoom: For "camera" permission, may specify panTiltZoom.
@@ -265,9 +264,8 @@ def set_permission(
         setting: Setting of the permission. See `PermissionSetting`.
         origin: Embedding origin the permission applies to, all origins if not specified.
         embedded_origin: Embedded origin the permission applies to. It is ignored unless the embedding
-            origin is present and
-            valid. If the embedding origin is provided but the embedded origin isn't, the embedding origin is used
-            as the embedded origin.
+            origin is present and valid. If the embedding origin is provided but the embedded origin isn't,
+            the embedding origin is used as the embedded origin.
         browser_context_id: Context to override. When omitted, default browser context is used.
     """
     return Command(
@@ -331,14 +329,12 @@ def set_download_behavior(
 
     Args:
         behavior: Whether to allow all or deny all download requests, or use default Chrome behavior if
-            available
-            (otherwise deny). |allowAndName| allows download and names files according to their download guids. See
-            `SetDownloadBehaviorBehavior`.
+            available (otherwise deny). |allowAndName| allows download and names files according to their
+            download guids. See `SetDownloadBehaviorBehavior`.
         browser_context_id: BrowserContext to set download behavior. When omitted, default browser context
             is used.
         download_path: The default path to save downloaded files to. This is required if behavior is set to
-            'allow' or
-            'allowAndName'.
+            'allow' or 'allowAndName'.
         events_enabled: Whether to emit download events (defaults to false).
     """
     return Command(
@@ -442,8 +438,7 @@ def add_mock_camera(device_id: str) -> Command[None]:
 
     Args:
         device_id: Required non-empty identifier for the mock camera. This is mapped to an internal
-            virtual-device
-            identifier and is not the MediaDeviceInfo.deviceId exposed to the page.
+            virtual-device identifier and is not the MediaDeviceInfo.deviceId exposed to the page.
     """
     return Command("Browser.addMockCamera", {"deviceId": device_id}, None)
 
@@ -465,8 +460,7 @@ def get_histograms(*, query: str | None = None, delta: bool | None = None) -> Co
 
     Args:
         query: Requested substring in name. Only histograms which have query as a substring in their name
-            are
-            extracted. An empty or absent query returns all histograms.
+            are extracted. An empty or absent query returns all histograms.
         delta: If true, retrieve delta since last delta call.
     """
     return Command("Browser.getHistograms", given({"query": query, "delta": delta}), GetHistogramsResult)
@@ -499,8 +493,7 @@ class GetWindowBoundsResult(Type, kw_only=True):
 
     Attributes:
         bounds: Bounds information of the window. When window state is 'minimized', the restored window
-            position and
-            size are returned.
+            position and size are returned.
     """
 
     bounds: Bounds
@@ -523,8 +516,7 @@ class GetWindowForTargetResult(Type, kw_only=True):
     Attributes:
         window_id: Browser window id.
         bounds: Bounds information of the window. When window state is 'minimized', the restored window
-            position and
-            size are returned.
+            position and size are returned.
     """
 
     window_id: WindowID
@@ -538,8 +530,7 @@ def get_window_for_target(*, target_id: str | None = None) -> Command[GetWindowF
 
     Args:
         target_id: Devtools agent host id. If called as a part of the session, associated targetId is used.
-            A
-            `Target.TargetID`.
+            A `Target.TargetID`.
     """
     return Command("Browser.getWindowForTarget", given({"targetId": target_id}), GetWindowForTargetResult)
 
@@ -552,8 +543,7 @@ def set_window_bounds(window_id: WindowID, bounds: Bounds) -> Command[None]:
     Args:
         window_id: Browser window id.
         bounds: New window bounds. The 'minimized', 'maximized' and 'fullscreen' states cannot be combined
-            with 'left',
-            'top', 'width' or 'height'. Leaves unspecified fields unchanged.
+            with 'left', 'top', 'width' or 'height'. Leaves unspecified fields unchanged.
     """
     return Command("Browser.setWindowBounds", {"windowId": window_id, "bounds": bounds}, None)
 
@@ -568,11 +558,9 @@ def set_contents_size(
     Args:
         window_id: Browser window id.
         width: The window contents width in DIP. Assumes current width if omitted. Must be specified if
-            'height' is
-            omitted.
+            'height' is omitted.
         height: The window contents height in DIP. Assumes current height if omitted. Must be specified if
-            'width' is
-            omitted.
+            'width' is omitted.
     """
     return Command(
         "Browser.setContentsSize", given({"windowId": window_id, "width": width, "height": height}), None
@@ -670,8 +658,7 @@ class DownloadProgress(Event, kw_only=True):
         received_bytes: Total bytes received.
         state: Download status. See `DownloadProgressState`.
         file_path: If download is "completed", provides the path of the downloaded file. Depending on the
-            platform, it is
-            not guaranteed to be set, nor the file is guaranteed to exist. Experimental.
+            platform, it is not guaranteed to be set, nor the file is guaranteed to exist. Experimental.
     """
 
     METHOD: ClassVar[str] = "Browser.downloadProgress"

@@ -114,7 +114,7 @@ class CachedResponse(Type, kw_only=True):
     """Cached response
 
     Attributes:
-        body: Entry content, base64-encoded.
+        body: Entry content.
     """
 
     body: bytes
@@ -159,8 +159,7 @@ def request_cache_names(
 
     Args:
         security_origin: At least and at most one of securityOrigin, storageKey, storageBucket must be
-            specified. Security
-            origin.
+            specified. Security origin.
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
@@ -206,8 +205,7 @@ class RequestEntriesResult(Type, kw_only=True):
     Attributes:
         cache_data_entries: Array of object store data entries.
         return_count: Count of returned entries from this storage. If pathFilter is empty, it is the count
-            of all entries from
-            this storage.
+            of all entries from this storage.
     """
 
     cache_data_entries: list[DataEntry]

@@ -367,8 +367,8 @@ class CSSStyleSheetHeader(
         style_sheet_id: The stylesheet identifier. A `DOM.StyleSheetId`.
         frame_id: Owner frame identifier. A `Page.FrameId`.
         source_url: Stylesheet resource URL. Empty if this is a constructed stylesheet created using new
-            CSSStyleSheet()
-            (but non-empty if this is a constructed stylesheet imported as a CSS module script).
+            CSSStyleSheet() (but non-empty if this is a constructed stylesheet imported as a CSS module
+            script).
         source_map_url: URL of source map associated with the stylesheet (if any).
         origin: Stylesheet origin. See `StyleSheetOrigin`.
         title: Stylesheet title.
@@ -376,12 +376,11 @@ class CSSStyleSheetHeader(
         disabled: Denotes whether the stylesheet is disabled.
         has_source_url: Whether the sourceURL field value comes from the sourceURL comment.
         is_inline: Whether this stylesheet is created for STYLE tag by parser. This flag is not set for
-            document.written
-            STYLE tags.
+            document.written STYLE tags.
         is_mutable: Whether this stylesheet is mutable. Inline stylesheets become mutable after they have
-            been modified via
-            CSSOM API. `<link>` element's stylesheets become mutable only if DevTools modifies them. Constructed
-            stylesheets (new CSSStyleSheet()) are mutable immediately after creation.
+            been modified via CSSOM API. `<link>` element's stylesheets become mutable only if DevTools
+            modifies them. Constructed stylesheets (new CSSStyleSheet()) are mutable immediately after
+            creation.
         is_constructed: True if this stylesheet is created through new CSSStyleSheet() or imported as a CSS
             module script.
         start_line: Line offset of the stylesheet within the resource (zero based).
@@ -390,8 +389,7 @@ class CSSStyleSheetHeader(
         end_line: Line offset of the end of the stylesheet within the resource (zero based).
         end_column: Column offset of the end of the stylesheet within the resource (zero based).
         loading_failed: If the style sheet was loaded from a network resource, this indicates when the
-            resource failed to load.
-            Experimental.
+            resource failed to load. Experimental.
     """
 
     style_sheet_id: str
@@ -419,40 +417,30 @@ class CSSRule(Type, kw_only=True):
 
     Attributes:
         style_sheet_id: The css style sheet identifier (absent for user agent stylesheet and user-specified
-            stylesheet rules)
-            this rule came from. A `DOM.StyleSheetId`.
+            stylesheet rules) this rule came from. A `DOM.StyleSheetId`.
         selector_list: Rule selector data.
         nesting_selectors: Array of selectors from ancestor style rules, sorted by distance from the current
             rule. Experimental.
         origin: Parent stylesheet's origin. See `StyleSheetOrigin`.
         style: Associated style declaration.
         origin_tree_scope_node_id: The BackendNodeId of the DOM node that constitutes the origin tree scope
-            of this rule. A
-            `DOM.BackendNodeId`. Experimental.
+            of this rule. A `DOM.BackendNodeId`. Experimental.
         media: Media list array (for rules involving media queries). The array enumerates media queries
-            starting with
-            the innermost one, going outwards.
+            starting with the innermost one, going outwards.
         container_queries: Container query list array (for rules involving container queries). The array
-            enumerates container
-            queries starting with the innermost one, going outwards. Experimental.
+            enumerates container queries starting with the innermost one, going outwards. Experimental.
         supports: @supports CSS at-rule array. The array enumerates @supports at-rules starting with the
-            innermost one,
-            going outwards. Experimental.
-        layers: Cascade layer array. Contains the layer hierarchy that this rule belongs to starting with
-            the innermost
-            layer and going outwards. Experimental.
-        scopes: @scope CSS at-rule array. The array enumerates @scope at-rules starting with the innermost
-            one, going
-            outwards. Experimental.
-        rule_types: The array keeps the types of ancestor CSSRules from the innermost going outwards. See
-            `CSSRuleType`.
-            Experimental.
-        starting_styles: @starting-style CSS at-rule array. The array enumerates @starting-style at-rules
-            starting with the
             innermost one, going outwards. Experimental.
-        navigations: @navigation CSS at-rule array. The array enumerates @navigation at-rules starting with
-            the innermost
+        layers: Cascade layer array. Contains the layer hierarchy that this rule belongs to starting with
+            the innermost layer and going outwards. Experimental.
+        scopes: @scope CSS at-rule array. The array enumerates @scope at-rules starting with the innermost
             one, going outwards. Experimental.
+        rule_types: The array keeps the types of ancestor CSSRules from the innermost going outwards. See
+            `CSSRuleType`. Experimental.
+        starting_styles: @starting-style CSS at-rule array. The array enumerates @starting-style at-rules
+            starting with the innermost one, going outwards. Experimental.
+        navigations: @navigation CSS at-rule array. The array enumerates @navigation at-rules starting with
+            the innermost one, going outwards. Experimental.
     """
 
     style_sheet_id: str | None = None
@@ -476,8 +464,7 @@ class RuleUsage(Type, kw_only=True):
 
     Attributes:
         style_sheet_id: The css style sheet identifier (absent for user agent stylesheet and user-specified
-            stylesheet rules)
-            this rule came from. A `DOM.StyleSheetId`.
+            stylesheet rules) this rule came from. A `DOM.StyleSheetId`.
         start_offset: Offset of the start of the rule (including selector) from the beginning of the
             stylesheet.
         end_offset: Offset of the end of the rule body from the beginning of the stylesheet.
@@ -539,9 +526,8 @@ class ComputedStyleExtraFields(Type, kw_only=True):
 
     Attributes:
         is_appearance_base: Returns whether or not this node is being rendered with base appearance, which
-            happens when it has its
-            appearance property set to base/base-select or it is in the subtree of an element being rendered with
-            base appearance.
+            happens when it has its appearance property set to base/base-select or it is in the subtree of
+            an element being rendered with base appearance.
     """
 
     is_appearance_base: bool
@@ -552,8 +538,7 @@ class CSSStyle(Type, kw_only=True):
 
     Attributes:
         style_sheet_id: The css style sheet identifier (absent for user agent stylesheet and user-specified
-            stylesheet rules)
-            this rule came from. A `DOM.StyleSheetId`.
+            stylesheet rules) this rule came from. A `DOM.StyleSheetId`.
         css_properties: CSS properties in the style.
         shorthand_entries: Computed values for all shorthands found in the style.
         css_text: Style declaration text (if available).
@@ -580,8 +565,7 @@ class CSSProperty(Type, kw_only=True):
         disabled: Whether the property is disabled by the user (present for source-based properties only).
         range: The entire property range in the enclosing style declaration (if available).
         longhand_properties: Parsed longhand components of this property if it is a shorthand. This field
-            will be empty if the given
-            property is not a shorthand. Experimental.
+            will be empty if the given property is not a shorthand. Experimental.
     """
 
     name: str
@@ -605,10 +589,9 @@ class CSSMedia(
     Attributes:
         text: Media query text.
         source: Source of the media query: "mediaRule" if specified by a @media rule, "importRule" if
-            specified by an
-            @import rule, "linkedSheet" if specified by a "media" attribute in a linked stylesheet's LINK tag,
-            "inlineSheet" if specified by a "media" attribute in an inline stylesheet's STYLE tag. See
-            `CSSMediaSource`.
+            specified by an @import rule, "linkedSheet" if specified by a "media" attribute in a linked
+            stylesheet's LINK tag, "inlineSheet" if specified by a "media" attribute in an inline
+            stylesheet's STYLE tag. See `CSSMediaSource`.
         source_url: URL of the document containing the media query description.
         range: The associated rule (@media or @import) header range in the enclosing stylesheet (if
             available).
@@ -662,8 +645,8 @@ class CSSContainerQuery(Type, kw_only=True):
 
     Attributes:
         text: Container query text. Contains the query part without the container name for a single query.
-            Deprecated
-            in favor of conditionText which contains the full prelude after @container. Deprecated.
+            Deprecated in favor of conditionText which contains the full prelude after @container.
+            Deprecated.
         range: The associated rule header range in the enclosing stylesheet (if available).
         style_sheet_id: Identifier of the stylesheet containing this object (if exists). A
             `DOM.StyleSheetId`.
@@ -782,8 +765,7 @@ class CSSLayerData(Type, kw_only=True):
         name: Layer name.
         sub_layers: Direct sub-layers.
         order: Layer order. The order determines the order of the layer in the cascade order. A higher
-            number has
-            higher priority in the cascade order.
+            number has higher priority in the cascade order.
     """
 
     name: str
@@ -859,8 +841,7 @@ class CSSTryRule(Type, kw_only=True):
 
     Attributes:
         style_sheet_id: The css style sheet identifier (absent for user agent stylesheet and user-specified
-            stylesheet rules)
-            this rule came from. A `DOM.StyleSheetId`.
+            stylesheet rules) this rule came from. A `DOM.StyleSheetId`.
         origin: Parent stylesheet's origin. See `StyleSheetOrigin`.
         style: Associated style declaration.
     """
@@ -876,8 +857,7 @@ class CSSPositionTryRule(Type, kw_only=True):
     Attributes:
         name: The prelude dashed-ident name.
         style_sheet_id: The css style sheet identifier (absent for user agent stylesheet and user-specified
-            stylesheet rules)
-            this rule came from. A `DOM.StyleSheetId`.
+            stylesheet rules) this rule came from. A `DOM.StyleSheetId`.
         origin: Parent stylesheet's origin. See `StyleSheetOrigin`.
         style: Associated style declaration.
     """
@@ -920,8 +900,7 @@ class CSSAtRule(Type, kw_only=True):
             LINT.ThenChange(//third_party/blink/renderer/core/inspector/inspector_style_sheet.cc:FontVariantAlternatesFeatureType,//third_party/blink/renderer/core/inspector/inspector_css_agent.cc:FontVariantAlternatesFeatureType)
             Associated name, if applicable.
         style_sheet_id: The css style sheet identifier (absent for user agent stylesheet and user-specified
-            stylesheet rules)
-            this rule came from. A `DOM.StyleSheetId`.
+            stylesheet rules) this rule came from. A `DOM.StyleSheetId`.
         origin: Parent stylesheet's origin. See `StyleSheetOrigin`.
         style: Associated style declaration.
     """
@@ -939,8 +918,7 @@ class CSSPropertyRule(Type, kw_only=True):
 
     Attributes:
         style_sheet_id: The css style sheet identifier (absent for user agent stylesheet and user-specified
-            stylesheet rules)
-            this rule came from. A `DOM.StyleSheetId`.
+            stylesheet rules) this rule came from. A `DOM.StyleSheetId`.
         origin: Parent stylesheet's origin. See `StyleSheetOrigin`.
         property_name: Associated property name.
         style: Associated style declaration.
@@ -1003,14 +981,12 @@ class CSSFunctionRule(Type, kw_only=True):
     Attributes:
         name: Name of the function.
         style_sheet_id: The css style sheet identifier (absent for user agent stylesheet and user-specified
-            stylesheet rules)
-            this rule came from. A `DOM.StyleSheetId`.
+            stylesheet rules) this rule came from. A `DOM.StyleSheetId`.
         origin: Parent stylesheet's origin. See `StyleSheetOrigin`.
         parameters: List of parameters.
         children: Function body.
         origin_tree_scope_node_id: The BackendNodeId of the DOM node that constitutes the origin tree scope
-            of this rule. A
-            `DOM.BackendNodeId`. Experimental.
+            of this rule. A `DOM.BackendNodeId`. Experimental.
     """
 
     name: Value
@@ -1026,8 +1002,7 @@ class CSSKeyframeRule(Type, kw_only=True):
 
     Attributes:
         style_sheet_id: The css style sheet identifier (absent for user agent stylesheet and user-specified
-            stylesheet rules)
-            this rule came from. A `DOM.StyleSheetId`.
+            stylesheet rules) this rule came from. A `DOM.StyleSheetId`.
         origin: Parent stylesheet's origin. See `StyleSheetOrigin`.
         key_text: Associated key text.
         style: Associated style declaration.
@@ -1079,9 +1054,9 @@ def add_rule(
         rule_text: The text of a new rule.
         location: Text position of a new rule in the target style sheet.
         node_for_property_syntax_validation: NodeId for the DOM node in whose context custom property
-            declarations for registered properties should
-            be validated. If omitted, declarations in the new rule text can only be validated statically, which may
-            produce incorrect results if the declaration contains a var() for example. A `DOM.NodeId`. Experimental.
+            declarations for registered properties should be validated. If omitted, declarations in the new
+            rule text can only be validated statically, which may produce incorrect results if the
+            declaration contains a var() for example. A `DOM.NodeId`. Experimental.
     """
     return Command(
         "CSS.addRule",
@@ -1133,9 +1108,8 @@ def create_style_sheet(frame_id: str, *, force: bool | None = None) -> Command[C
         frame_id: Identifier of the frame where "via-inspector" stylesheet should be created. A
             `Page.FrameId`.
         force: If true, creates a new stylesheet for every call. If false, returns a stylesheet previously
-            created by a
-            call with force=false for the frame's document if it exists or creates a new stylesheet (default:
-            false).
+            created by a call with force=false for the frame's document if it exists or creates a new
+            stylesheet (default: false).
     """
     return Command(
         "CSS.createStyleSheet", given({"frameId": frame_id, "force": force}), CreateStyleSheetResult
@@ -1182,10 +1156,10 @@ class GetBackgroundColorsResult(Type, kw_only=True):
 
     Attributes:
         background_colors: The range of background colors behind this element, if it contains any visible
-            text. If no visible text
-            is present, this will be undefined. In the case of a flat background color, this will consist of simply
-            that color. In the case of a gradient, this will consist of each of the color stops. For anything more
-            complicated, this will be an empty array. Images will be ignored (as if the image had failed to load).
+            text. If no visible text is present, this will be undefined. In the case of a flat background
+            color, this will consist of simply that color. In the case of a gradient, this will consist of
+            each of the color stops. For anything more complicated, this will be an empty array. Images will
+            be ignored (as if the image had failed to load).
         computed_font_size: The computed font size for this node, as a CSS computed value string (e.g.
             '12px').
         computed_font_weight: The computed font weight for this node, as a CSS computed value string (e.g.
@@ -1257,8 +1231,7 @@ def resolve_values(
         node_id: Id of the node in whose context the expression is evaluated. A `DOM.NodeId`.
         property_name: Only longhands and custom property names are accepted.
         pseudo_type: Pseudo element type, only works for pseudo elements that generate elements in the tree,
-            such as ::before
-            and ::after. See `DOM.PseudoType`.
+            such as ::before and ::after. See `DOM.PseudoType`.
         pseudo_identifier: Pseudo element custom ident.
     """
     return Command(
@@ -1323,8 +1296,7 @@ class GetAnimatedStylesForNodeResult(Type, kw_only=True):
         animation_styles: Styles coming from animations.
         transitions_style: Style coming from transitions.
         inherited: Inherited style entries for animationsStyle and transitionsStyle from the inheritance
-            chain of the
-            element.
+            chain of the element.
     """
 
     animation_styles: list[CSSAnimationStyle] | None = None
@@ -1377,8 +1349,7 @@ class GetMatchedStylesForNodeResult(
         css_position_try_rules: A list of CSS @position-try rules matching this node, based on the
             position-try-fallbacks property.
         active_position_fallback_index: Index of the active fallback in the applied position-try-fallback
-            property, will not be set if there is
-            no active position-try fallback.
+            property, will not be set if there is no active position-try fallback.
         css_property_rules: A list of CSS at-property rules matching this node.
         css_property_registrations: A list of CSS property registrations matching this node.
         css_at_rules: A list of simple @rules matching this node or its pseudo-elements.
@@ -1838,9 +1809,9 @@ def set_style_texts(
 
     Args:
         node_for_property_syntax_validation: NodeId for the DOM node in whose context custom property
-            declarations for registered properties should
-            be validated. If omitted, declarations in the new rule text can only be validated statically, which may
-            produce incorrect results if the declaration contains a var() for example. A `DOM.NodeId`. Experimental.
+            declarations for registered properties should be validated. If omitted, declarations in the new
+            rule text can only be validated statically, which may produce incorrect results if the
+            declaration contains a var() for example. A `DOM.NodeId`. Experimental.
     """
     return Command(
         "CSS.setStyleTexts",

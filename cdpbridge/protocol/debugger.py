@@ -243,15 +243,13 @@ class CallFrame(Type, kw_only=True):
         function_location: Location in the source code.
         location: Location in the source code.
         url: JavaScript script name or url. Deprecated in favor of using the `location.scriptId` to resolve
-            the URL
-            via a previously sent `Debugger.scriptParsed` event. Deprecated.
+            the URL via a previously sent `Debugger.scriptParsed` event. Deprecated.
         scope_chain: Scope chain for this call frame.
         this: `this` object for this call frame.
         return_value: The value being returned, if the function is at return point.
         can_be_restarted: Valid only while the VM is paused and indicates whether this frame can be
-            restarted or not. Note that a
-            `true` value here does not guarantee that Debugger#restartFrame with this CallFrameId will be
-            successful, but it is very likely. Experimental.
+            restarted or not. Note that a `true` value here does not guarantee that Debugger#restartFrame
+            with this CallFrameId will be successful, but it is very likely. Experimental.
     """
 
     call_frame_id: CallFrameId
@@ -271,14 +269,13 @@ class Scope(Type, kw_only=True):
     Attributes:
         type: Scope type. See `ScopeType`.
         object: Object representing the scope. For `global` and `with` scopes it represents the actual
-            object; for the
-            rest of the scopes, it is artificial transient object enumerating scope variables as its properties.
+            object; for the rest of the scopes, it is artificial transient object enumerating scope
+            variables as its properties.
         start_location: Location in the source code where scope starts.
         end_location: Location in the source code where scope ends.
         empty: True if the scope does not declare any variables. Only present if true. Empty scopes are
-            retained in the
-            scope chain because they can be targeted via `evaluateOnCallFrame` (using `scopeNumber`) or matched
-            against scopes in source maps. Experimental.
+            retained in the scope chain because they can be targeted via `evaluateOnCallFrame` (using
+            `scopeNumber`) or matched against scopes in source maps. Experimental.
     """
 
     type: str
@@ -390,8 +387,7 @@ def enable(*, max_scripts_cache_size: float | None = None) -> Command[EnableResu
 
     Args:
         max_scripts_cache_size: The maximum size in bytes of collected scripts (not referenced by other heap
-            objects) the debugger can
-            hold. Puts no limit if parameter is omitted. Experimental.
+            objects) the debugger can hold. Puts no limit if parameter is omitted. Experimental.
     """
     return Command("Debugger.enable", given({"maxScriptsCacheSize": max_scripts_cache_size}), EnableResult)
 
@@ -427,13 +423,11 @@ def evaluate_on_call_frame(
         call_frame_id: Call frame identifier to evaluate on.
         expression: Expression to evaluate.
         object_group: String object group name to put result into (allows rapid releasing resulting object
-            handles using
-            `releaseObjectGroup`).
+            handles using `releaseObjectGroup`).
         include_command_line_api: Specifies whether command line API should be available to the evaluated
             expression, defaults to false.
         silent: In silent mode exceptions thrown during evaluation are not reported and do not pause
-            execution.
-            Overrides `setPauseOnException` state.
+            execution. Overrides `setPauseOnException` state.
         return_by_value: Whether the result is expected to be a JSON object that should be sent by value.
         generate_preview: Whether preview should be generated for the result. Experimental.
         throw_on_side_effect: Whether to throw an exception if side effect cannot be ruled out during
@@ -481,8 +475,7 @@ def get_possible_breakpoints(
     Args:
         start: Start of range to search possible breakpoint locations in.
         end: End of range to search possible breakpoint locations in (excluding). When not specified, end of
-            scripts
-            is used as end of range.
+            scripts is used as end of range.
         restrict_to_function: Only consider locations which are in the same (non-nested) function as start.
     """
     return Command(
@@ -521,8 +514,7 @@ class DisassembleWasmModuleResult(Type, kw_only=True):
             read successively.
         total_number_of_lines: The total number of lines in the disassembly text.
         function_body_offsets: The offsets of all function bodies, in the format [start1, end1, start2,
-            end2, ...] where all ends are
-            exclusive.
+            end2, ...] where all ends are exclusive.
         chunk: The first chunk of disassembly.
     """
 
@@ -652,8 +644,7 @@ def restart_frame(call_frame_id: CallFrameId, *, mode: str | None = None) -> Com
     Args:
         call_frame_id: Call frame identifier to evaluate on.
         mode: The `mode` parameter must be present and set to 'StepInto', otherwise `restartFrame` will
-            error out. See
-            `RestartFrameMode`. Experimental.
+            error out. See `RestartFrameMode`. Experimental.
     """
     return Command(
         "Debugger.restartFrame", given({"callFrameId": call_frame_id, "mode": mode}), RestartFrameResult
@@ -665,10 +656,9 @@ def resume(*, terminate_on_resume: bool | None = None) -> Command[None]:
 
     Args:
         terminate_on_resume: Set to true to terminate execution upon resuming execution. In contrast to
-            Runtime.terminateExecution,
-            this will allows to execute further JavaScript (i.e. via evaluation) until execution of the paused code
-            is actually resumed, at which point termination is triggered. If execution is currently not paused, this
-            parameter has no effect.
+            Runtime.terminateExecution, this will allows to execute further JavaScript (i.e. via evaluation)
+            until execution of the paused code is actually resumed, at which point termination is triggered.
+            If execution is currently not paused, this parameter has no effect.
     """
     return Command("Debugger.resume", given({"terminateOnResume": terminate_on_resume}), None)
 
@@ -706,8 +696,7 @@ def set_async_call_stack_depth(max_depth: int) -> Command[None]:
 
     Args:
         max_depth: Maximum depth of async call stacks. Setting to `0` will effectively disable collecting
-            async call stacks
-            (default).
+            async call stacks (default).
     """
     return Command("Debugger.setAsyncCallStackDepth", {"maxDepth": max_depth}, None)
 
@@ -773,8 +762,7 @@ def set_breakpoint(location: Location, *, condition: str | None = None) -> Comma
     Args:
         location: Location to set breakpoint in.
         condition: Expression to use as a breakpoint condition. When specified, debugger will only stop on
-            the breakpoint
-            if this expression evaluates to true.
+            the breakpoint if this expression evaluates to true.
     """
     return Command(
         "Debugger.setBreakpoint", given({"location": location, "condition": condition}), SetBreakpointResult
@@ -834,13 +822,11 @@ def set_breakpoint_by_url(
         line_number: Line number to set breakpoint at.
         url: URL of the resources to set breakpoint on.
         url_regex: Regex pattern for the URLs of the resources to set breakpoints on. Either `url` or
-            `urlRegex` must be
-            specified.
+            `urlRegex` must be specified.
         script_hash: Script hash of the resources to set breakpoint on.
         column_number: Offset in the line to set breakpoint at.
         condition: Expression to use as a breakpoint condition. When specified, debugger will only stop on
-            the breakpoint
-            if this expression evaluates to true.
+            the breakpoint if this expression evaluates to true.
     """
     return Command(
         "Debugger.setBreakpointByUrl",
@@ -879,8 +865,7 @@ def set_breakpoint_on_function_call(
     Args:
         object_id: Function object id. A `Runtime.RemoteObjectId`.
         condition: Expression to use as a breakpoint condition. When specified, debugger will stop on the
-            breakpoint if
-            this expression evaluates to true.
+            breakpoint if this expression evaluates to true.
     """
     return Command(
         "Debugger.setBreakpointOnFunctionCall",
@@ -928,8 +913,8 @@ class SetScriptSourceResult(Type, kw_only=True):
         async_stack_trace: Async stack trace, if any. Deprecated.
         async_stack_trace_id: Async stack trace, if any. Deprecated.
         status: Whether the operation was successful or not. Only `Ok` denotes a successful live edit while
-            the other
-            enum variants denote why the live edit failed. See `SetScriptSourceStatus`. Experimental.
+            the other enum variants denote why the live edit failed. See `SetScriptSourceStatus`.
+            Experimental.
         exception_details: Exception details if any. Only present when `status` is `CompileError`.
     """
 
@@ -956,11 +941,10 @@ def set_script_source(
         script_id: Id of the script to edit. A `Runtime.ScriptId`.
         script_source: New content of the script.
         dry_run: If true the change will not actually be applied. Dry run may be used to get result
-            description without
-            actually modifying the code.
+            description without actually modifying the code.
         allow_top_frame_editing: If true, then `scriptSource` is allowed to change the function on top of
-            the stack as long as the
-            top-most stack frame is the only activation of that function. Experimental.
+            the stack as long as the top-most stack frame is the only activation of that function.
+            Experimental.
     """
     return Command(
         "Debugger.setScriptSource",
@@ -993,8 +977,7 @@ def set_variable_value(
 
     Args:
         scope_number: 0-based number of scope as was listed in scope chain. Only 'local', 'closure' and
-            'catch' scope types
-            are allowed. Other scopes could be manipulated manually.
+            'catch' scope types are allowed. Other scopes could be manipulated manually.
         variable_name: Variable name.
         new_value: New variable value.
         call_frame_id: Id of callframe that holds variable.
@@ -1018,8 +1001,7 @@ def step_into(
 
     Args:
         break_on_async_call: Debugger will pause on the execution of the first async task which was
-            scheduled before next pause.
-            Experimental.
+            scheduled before next pause. Experimental.
         skip_list: The skipList specifies location ranges that should be skipped on step into. Experimental.
     """
     return Command(
@@ -1121,11 +1103,9 @@ class ScriptFailedToParse(
         execution_context_id: Specifies script creation context. A `Runtime.ExecutionContextId`.
         hash: Content hash of the script, SHA-256.
         build_id: For Wasm modules, the content of the `build_id` custom section. For JavaScript the
-            `debugId` magic
-            comment.
+            `debugId` magic comment.
         execution_context_aux_data: Embedder-specific auxiliary data likely matching {isDefault: boolean,
-            type:
-            'default'|'isolated'|'worker', frameId: string}.
+            type: 'default'|'isolated'|'worker', frameId: string}.
         source_map_url: URL of source map associated with script (if any).
         has_source_url: True, if this script has sourceURL.
         is_module: True, if this script is ES6 module.
@@ -1197,11 +1177,9 @@ class ScriptParsed(
         execution_context_id: Specifies script creation context. A `Runtime.ExecutionContextId`.
         hash: Content hash of the script, SHA-256.
         build_id: For Wasm modules, the content of the `build_id` custom section. For JavaScript the
-            `debugId` magic
-            comment.
+            `debugId` magic comment.
         execution_context_aux_data: Embedder-specific auxiliary data likely matching {isDefault: boolean,
-            type:
-            'default'|'isolated'|'worker', frameId: string}.
+            type: 'default'|'isolated'|'worker', frameId: string}.
         is_live_edit: True, if this script is generated as a result of the live edit operation.
             Experimental.
         source_map_url: URL of source map associated with script (if any).
@@ -1217,9 +1195,8 @@ class ScriptParsed(
             Experimental.
         embedder_name: The name the embedder supplied for this script. Experimental.
         resolved_breakpoints: The list of set breakpoints in this script if calls to `setBreakpointByUrl`
-            matches this script's URL or
-            hash. Clients that use this list can ignore the `breakpointResolved` event. They are equivalent.
-            Experimental.
+            matches this script's URL or hash. Clients that use this list can ignore the
+            `breakpointResolved` event. They are equivalent. Experimental.
     """
 
     METHOD: ClassVar[str] = "Debugger.scriptParsed"

@@ -37,8 +37,7 @@ def set_virtual_wallet_behavior(
         protocol: The protocol identifier (e.g. "openid4vp"). Required when |action| is "respond", forbidden
             otherwise.
         response: The response data object returned by the wallet. Required when |action| is "respond",
-            forbidden
-            otherwise.
+            forbidden otherwise.
         frame_id: The frame to scope the virtual wallet behavior to. A `Page.FrameId`.
     """
     return Command(

@@ -333,9 +333,8 @@ class Node(
 
     Attributes:
         node_id: Node identifier that is passed into the rest of the DOM messages as the `nodeId`. Backend
-            will only push
-            node with given `id` once. It is aware of all requested nodes and will only fire DOM events for nodes
-            known to the client.
+            will only push node with given `id` once. It is aware of all requested nodes and will only fire
+            DOM events for nodes known to the client.
         parent_id: The id of the parent node if any.
         backend_node_id: The BackendNodeId for this node.
         node_type: `Node`'s nodeType.
@@ -364,8 +363,8 @@ class Node(
         template_content: Content document fragment for template elements.
         pseudo_elements: Pseudo elements associated with this node.
         imported_document: Deprecated, as the HTML Imports API has been removed (crbug.com/937746). This
-            property used to return
-            the imported document for the HTMLImport links. The property is always undefined now. Deprecated.
+            property used to return the imported document for the HTMLImport links. The property is always
+            undefined now. Deprecated.
         distributed_nodes: Distributed nodes for given insertion point.
         is_svg: Whether the node is SVG.
         compatibility_mode: See `CompatibilityMode`.
@@ -581,11 +580,9 @@ def describe_node(
         backend_node_id: Identifier of the backend node.
         object_id: JavaScript object id of the node wrapper. A `Runtime.RemoteObjectId`.
         depth: The maximum depth at which children should be retrieved, defaults to 1. Use -1 for the entire
-            subtree or
-            provide an integer larger than 0.
+            subtree or provide an integer larger than 0.
         pierce: Whether or not iframes and shadow roots should be traversed when returning the subtree
-            (default is
-            false).
+            (default is false).
     """
     return Command(
         "DOM.describeNode",
@@ -617,8 +614,7 @@ def scroll_into_view_if_needed(
         backend_node_id: Identifier of the backend node.
         object_id: JavaScript object id of the node wrapper. A `Runtime.RemoteObjectId`.
         rect: The rect to be scrolled into view, relative to the node's border box, in CSS pixels. When
-            omitted,
-            center of the node will be used, similar to Element.scrollIntoView.
+            omitted, center of the node will be used, similar to Element.scrollIntoView.
     """
     return Command(
         "DOM.scrollIntoViewIfNeeded",
@@ -649,8 +645,7 @@ def enable(*, include_whitespace: str | None = None) -> Command[None]:
 
     Args:
         include_whitespace: Whether to include whitespaces in the children array of returned Nodes. See
-            `EnableIncludeWhitespace`.
-            Experimental.
+            `EnableIncludeWhitespace`. Experimental.
     """
     return Command("DOM.enable", given({"includeWhitespace": include_whitespace}), None)
 
@@ -771,11 +766,9 @@ def get_document(*, depth: int | None = None, pierce: bool | None = None) -> Com
 
     Args:
         depth: The maximum depth at which children should be retrieved, defaults to 1. Use -1 for the entire
-            subtree or
-            provide an integer larger than 0.
+            subtree or provide an integer larger than 0.
         pierce: Whether or not iframes and shadow roots should be traversed when returning the subtree
-            (default is
-            false).
+            (default is false).
     """
     return Command("DOM.getDocument", given({"depth": depth, "pierce": pierce}), GetDocumentResult)
 
@@ -800,11 +793,9 @@ def get_flattened_document(
 
     Args:
         depth: The maximum depth at which children should be retrieved, defaults to 1. Use -1 for the entire
-            subtree or
-            provide an integer larger than 0.
+            subtree or provide an integer larger than 0.
         pierce: Whether or not iframes and shadow roots should be traversed when returning the subtree
-            (default is
-            false).
+            (default is false).
     """
     return Command(
         "DOM.getFlattenedDocument", given({"depth": depth, "pierce": pierce}), GetFlattenedDocumentResult
@@ -832,8 +823,7 @@ def get_nodes_for_subtree_by_style(
         node_id: Node ID pointing to the root of a subtree.
         computed_styles: The style to filter nodes by (includes nodes if any of properties matches).
         pierce: Whether or not iframes and shadow roots in the same target should be traversed when
-            returning the
-            results (default is false).
+            returning the results (default is false).
     """
     return Command(
         "DOM.getNodesForSubtreeByStyle",
@@ -1227,11 +1217,9 @@ def request_child_nodes(
     Args:
         node_id: Id of the node to get children for.
         depth: The maximum depth at which children should be retrieved, defaults to 1. Use -1 for the entire
-            subtree or
-            provide an integer larger than 0.
+            subtree or provide an integer larger than 0.
         pierce: Whether or not iframes and shadow roots should be traversed when returning the sub-tree
-            (default is
-            false).
+            (default is false).
     """
     return Command(
         "DOM.requestChildNodes", given({"nodeId": node_id, "depth": depth, "pierce": pierce}), None
@@ -1590,8 +1578,8 @@ def get_anchor_element(
     Args:
         node_id: Id of the positioned element from which to find the anchor.
         anchor_specifier: An optional anchor specifier, as defined in
-            https://www.w3.org/TR/css-anchor-position-1/#anchor-specifier. If not provided, it will return the
-            implicit anchor element for the given positioned element.
+            https://www.w3.org/TR/css-anchor-position-1/#anchor-specifier. If not provided, it will return
+            the implicit anchor element for the given positioned element.
     """
     return Command(
         "DOM.getAnchorElement",
@@ -1620,13 +1608,11 @@ def force_show_popover(
     Args:
         node_id: Id of the popover HTMLElement.
         enable: If true, opens the popover and keeps it open. If false, closes the popover if it was
-            previously
-            force-opened.
+            previously force-opened.
         invoker_node_id: Optional ID of the element invoking this popover, used to establish the implicit
-            anchor. If not
-            provided, it will fall back to the first invoker in the document, preferring elements with a
-            popovertarget attribute over those with a commandfor attribute. Note that if there are multiple
-            invokers, this is just an estimate.
+            anchor. If not provided, it will fall back to the first invoker in the document, preferring
+            elements with a popovertarget attribute over those with a commandfor attribute. Note that if
+            there are multiple invokers, this is just an estimate.
     """
     return Command(
         "DOM.forceShowPopover",
@@ -1687,9 +1673,8 @@ def set_text_marker(
     Args:
         type: The type of marker to set on the given range of text. See `SetTextMarkerType`.
         start: Start offset into the element's rendered text in UTF-16 code units. For a text control, an
-            offset into
-            the control's value. Offsets count text in DOM order and do not enter shadow trees. To mark text inside
-            a shadow tree, pass the element inside the shadow tree.
+            offset into the control's value. Offsets count text in DOM order and do not enter shadow trees.
+            To mark text inside a shadow tree, pass the element inside the shadow tree.
         end: End offset (exclusive) in the same units and space as start.
         node_id: Identifier of the node.
         backend_node_id: Identifier of the backend node.

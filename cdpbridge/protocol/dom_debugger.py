@@ -96,11 +96,9 @@ def get_event_listeners(
     Args:
         object_id: Identifier of the object to return listeners for. A `Runtime.RemoteObjectId`.
         depth: The maximum depth at which Node children should be retrieved, defaults to 1. Use -1 for the
-            entire
-            subtree or provide an integer larger than 0.
+            entire subtree or provide an integer larger than 0.
         pierce: Whether or not iframes and shadow roots should be traversed when returning the subtree
-            (default is
-            false). Reports listeners for all contexts if pierce is enabled.
+            (default is false). Reports listeners for all contexts if pierce is enabled.
     """
     return Command(
         "DOMDebugger.getEventListeners",
@@ -182,8 +180,7 @@ def set_event_listener_breakpoint(event_name: str, *, target_name: str | None = 
     Args:
         event_name: DOM Event name to stop on (any DOM event will do).
         target_name: EventTarget interface name to stop on. If equal to `"*"` or not provided, will stop on
-            any EventTarget.
-            Experimental.
+            any EventTarget. Experimental.
     """
     return Command(
         "DOMDebugger.setEventListenerBreakpoint",

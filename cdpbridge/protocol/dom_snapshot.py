@@ -100,11 +100,9 @@ class DOMNode(
             `getSnapshot`, if any.
         attributes: Attributes of an `Element` node.
         pseudo_element_indexes: Indexes of pseudo elements associated with this node in the `domNodes` array
-            returned by `getSnapshot`,
-            if any.
+            returned by `getSnapshot`, if any.
         layout_node_index: The index of the node's related layout tree node in the `layoutTreeNodes` array
-            returned by
-            `getSnapshot`, if any.
+            returned by `getSnapshot`, if any.
         document_url: Document URL that `Document` or `FrameOwner` node points to.
         base_url: Base URL that `Document` or `FrameOwner` node uses for URL completion.
         content_language: Only set for documents, contains the document's content language.
@@ -113,13 +111,12 @@ class DOMNode(
         system_id: `DocumentType` node's systemId.
         frame_id: Frame ID for frame owner elements and also for the document node. A `Page.FrameId`.
         content_document_index: The index of a frame owner element's content document in the `domNodes`
-            array returned by `getSnapshot`,
-            if any.
+            array returned by `getSnapshot`, if any.
         pseudo_type: Type of a pseudo element node. See `DOM.PseudoType`.
         shadow_root_type: Shadow root type. See `DOM.ShadowRootType`.
         is_clickable: Whether this DOM node responds to mouse clicks. This includes nodes that have had
-            click event listeners
-            attached via JavaScript as well as anchor tags that naturally navigate when clicked.
+            click event listeners attached via JavaScript as well as anchor tags that naturally navigate
+            when clicked.
         event_listeners: Details of the node's event listeners, if any.
         current_source_url: The selected url for nodes with a srcset attribute.
         origin_url: The url of the script (if any) that generates this node.
@@ -164,11 +161,9 @@ class InlineTextBox(Type, kw_only=True):
         bounding_box: The bounding box in document coordinates. Note that scroll offset of the document is
             ignored.
         start_character_index: The starting index in characters, for this post layout textbox substring.
-            Characters that would be
-            represented as a surrogate pair in UTF-16 have length 2.
+            Characters that would be represented as a surrogate pair in UTF-16 have length 2.
         num_characters: The number of characters in this post layout textbox substring. Characters that
-            would be represented as
-            a surrogate pair in UTF-16 have length 2.
+            would be represented as a surrogate pair in UTF-16 have length 2.
     """
 
     bounding_box: DOM.Rect
@@ -187,8 +182,8 @@ class LayoutTreeNode(Type, kw_only=True):
         inline_text_nodes: The post-layout inline text nodes, if any.
         style_index: Index into the `computedStyles` array returned by `getSnapshot`.
         paint_order: Global paint order index, which is determined by the stacking order of the nodes. Nodes
-            that are painted
-            together will have the same index. Only provided if includePaintOrder in getSnapshot was true.
+            that are painted together will have the same index. Only provided if includePaintOrder in
+            getSnapshot was true.
         is_stacking_context: Set to true to indicate the element begins a new stacking context.
     """
 
@@ -341,8 +336,8 @@ class NodeTreeSnapshot(
         pseudo_identifier: Pseudo element identifier for this node. Only present if there is a valid
             pseudoType.
         is_clickable: Whether this DOM node responds to mouse clicks. This includes nodes that have had
-            click event listeners
-            attached via JavaScript as well as anchor tags that naturally navigate when clicked.
+            click event listeners attached via JavaScript as well as anchor tags that naturally navigate
+            when clicked.
         current_source_url: The selected url for nodes with a srcset attribute.
         origin_url: The url of the script (if any) that generates this node.
     """
@@ -373,14 +368,13 @@ class LayoutTreeSnapshot(Type, kw_only=True):
         node_index: Index of the corresponding node in the `NodeTreeSnapshot` array returned by
             `captureSnapshot`.
         styles: Array of indexes specifying computed style strings, filtered according to the
-            `computedStyles` parameter
-            passed to `captureSnapshot`.
+            `computedStyles` parameter passed to `captureSnapshot`.
         bounds: The absolute position bounding box.
         text: Contents of the LayoutText, if any.
         stacking_contexts: Stacking context information.
         paint_orders: Global paint order index, which is determined by the stacking order of the nodes.
-            Nodes that are painted
-            together will have the same index. Only provided if includePaintOrder in captureSnapshot was true.
+            Nodes that are painted together will have the same index. Only provided if includePaintOrder in
+            captureSnapshot was true.
         offset_rects: The offset rect of nodes. Only available when includeDOMRects is set to true.
         scroll_rects: The scroll rect of nodes. Only available when includeDOMRects is set to true.
         client_rects: The client rect of nodes. Only available when includeDOMRects is set to true.
@@ -410,11 +404,9 @@ class TextBoxSnapshot(Type, kw_only=True):
         layout_index: Index of the layout tree node that owns this box collection.
         bounds: The absolute position bounding box.
         start: The starting index in characters, for this post layout textbox substring. Characters that
-            would be
-            represented as a surrogate pair in UTF-16 have length 2.
+            would be represented as a surrogate pair in UTF-16 have length 2.
         length: The number of characters in this post layout textbox substring. Characters that would be
-            represented as
-            a surrogate pair in UTF-16 have length 2.
+            represented as a surrogate pair in UTF-16 have length 2.
     """
 
     layout_index: list[int]
@@ -511,13 +503,12 @@ def capture_snapshot(
         include_dom_rects: Whether to include DOM rectangles (offsetRects, clientRects, scrollRects) into
             the snapshot.
         include_blended_background_colors: Whether to include blended background colors in the snapshot
-            (default: false). Blended background color
-            is achieved by blending background colors of all elements that overlap with the current element.
-            Experimental.
+            (default: false). Blended background color is achieved by blending background colors of all
+            elements that overlap with the current element. Experimental.
         include_text_color_opacities: Whether to include text color opacity in the snapshot (default:
-            false). An element might have the
-            opacity property set that affects the text color of the element. The final text color opacity is
-            computed based on the opacity of all overlapping elements. Experimental.
+            false). An element might have the opacity property set that affects the text color of the
+            element. The final text color opacity is computed based on the opacity of all overlapping
+            elements. Experimental.
     """
     return Command(
         "DOMSnapshot.captureSnapshot",

@@ -293,11 +293,10 @@ class DisplayFeature(Type, kw_only=True):
         orientation: Orientation of a display feature in relation to screen. See
             `DisplayFeatureOrientation`.
         offset: The offset from the screen origin in either the x (for vertical orientation) or y (for
-            horizontal
-            orientation) direction.
+            horizontal orientation) direction.
         mask_length: A display feature may mask content such that it is not physically displayed - this
-            length along with the
-            offset describes this area. A display feature that only splits content will have a 0 mask_length.
+            length along with the offset describes this area. A display feature that only splits content
+            will have a 0 mask_length.
     """
 
     orientation: str
@@ -538,8 +537,7 @@ def set_auto_dark_mode_override(*, enabled: bool | None = None) -> Command[None]
 
     Args:
         enabled: Whether to enable or disable automatic dark mode. If not specified, any existing override
-            will be
-            cleared.
+            will be cleared.
     """
     return Command("Emulation.setAutoDarkModeOverride", given({"enabled": enabled}), None)
 
@@ -617,8 +615,7 @@ def set_device_metrics_override(
         height: Overriding height value in pixels (minimum 0, maximum 10000000). 0 disables the override.
         device_scale_factor: Overriding device scale factor value. 0 disables the override.
         mobile: Whether to emulate mobile device. This includes viewport meta tag, overlay scrollbars, text
-            autosizing
-            and more.
+            autosizing and more.
         scale: Scale to apply to resulting view image. Experimental.
         screen_width: Overriding screen width value in pixels (minimum 0, maximum 10000000). Experimental.
         screen_height: Overriding screen height value in pixels (minimum 0, maximum 10000000). Experimental.
@@ -630,26 +627,24 @@ def set_device_metrics_override(
             Experimental.
         screen_orientation: Screen orientation override.
         viewport: If set, the visible area of the page will be overridden to this viewport. This viewport
-            change is not
-            observed by the page, e.g. viewport-relative elements do not change positions. Experimental.
+            change is not observed by the page, e.g. viewport-relative elements do not change positions.
+            Experimental.
         display_feature: If set, the display feature of a multi-segment screen. If not set, multi-segment
-            support is turned-off.
-            Deprecated, use Emulation.setDisplayFeaturesOverride. Experimental. Deprecated.
+            support is turned-off. Deprecated, use Emulation.setDisplayFeaturesOverride. Experimental.
+            Deprecated.
         device_posture: If set, the posture of a foldable device. If not set the posture is set to
-            continuous. Deprecated, use
-            Emulation.setDevicePostureOverride. Experimental. Deprecated.
+            continuous. Deprecated, use Emulation.setDevicePostureOverride. Experimental. Deprecated.
         scrollbar_type: Scrollbar type. Default: `default`. See `SetDeviceMetricsOverrideScrollbarType`.
             Experimental.
         screen_orientation_lock_emulation: If set to true, enables screen orientation lock emulation, which
-            intercepts screen.orientation.lock()
-            calls from the page and reports orientation changes via screenOrientationLockChanged events. This is
-            useful for emulating mobile device orientation lock behavior in responsive design mode. Experimental.
+            intercepts screen.orientation.lock() calls from the page and reports orientation changes via
+            screenOrientationLockChanged events. This is useful for emulating mobile device orientation lock
+            behavior in responsive design mode. Experimental.
         viewport_meta: Viewport meta tag behavior. Default: `default`. Note: if `mobile` is `true`, the
-            viewport meta tag is
-            always enabled. See `SetDeviceMetricsOverrideViewportMeta`. Experimental.
+            viewport meta tag is always enabled. See `SetDeviceMetricsOverrideViewportMeta`. Experimental.
         text_layout_mode: Text layout mode. Default: `default`. Note: if `mobile` is `true`, mobile text
-            layout mode (text
-            autosizing) is always enabled. See `SetDeviceMetricsOverrideTextLayoutMode`. Experimental.
+            layout mode (text autosizing) is always enabled. See `SetDeviceMetricsOverrideTextLayoutMode`.
+            Experimental.
     """
     return Command(
         "Emulation.setDeviceMetricsOverride",
@@ -773,8 +768,7 @@ def set_emulated_vision_deficiency(type: str) -> Command[None]:
 
     Args:
         type: Vision deficiency to emulate. Order: best-effort emulations come first, followed by any
-            physiologically
-            accurate emulations for medically recognized color vision deficiencies. See
+            physiologically accurate emulations for medically recognized color vision deficiencies. See
             `SetEmulatedVisionDeficiencyType`.
     """
     return Command("Emulation.setEmulatedVisionDeficiency", {"type": type}, None)
@@ -1000,8 +994,7 @@ def set_virtual_time_policy(
         budget: If set, after this many virtual milliseconds have elapsed virtual time will be paused and a
             virtualTimeBudgetExpired event is sent.
         max_virtual_time_task_starvation_count: If set this specifies the maximum number of tasks that can
-            be run before virtual is forced forwards to
-            prevent deadlock.
+            be run before virtual is forced forwards to prevent deadlock.
         initial_virtual_time: If set, base::Time::Now will be overridden to initially return this value. A
             `Network.TimeSinceEpoch`.
     """
@@ -1026,8 +1019,7 @@ def set_locale_override(*, locale: str | None = None) -> Command[None]:
 
     Args:
         locale: ICU style C locale (e.g. "en_US"). If not specified or empty, disables the override and
-            restores default
-            host system locale.
+            restores default host system locale.
     """
     return Command("Emulation.setLocaleOverride", given({"locale": locale}), None)
 
@@ -1155,8 +1147,7 @@ def set_small_viewport_height_difference_override(difference: int) -> Command[No
 
     Args:
         difference: This will cause an element of size 100svh to be `difference` pixels smaller than an
-            element of size
-            100lvh.
+            element of size 100lvh.
     """
     return Command("Emulation.setSmallViewportHeightDifferenceOverride", {"difference": difference}, None)
 
@@ -1211,8 +1202,7 @@ def add_screen(
         color_depth: Specifies the screen's color depth in bits. Default is 24.
         label: Specifies the descriptive label for the screen. Default is none.
         is_internal: Indicates whether the screen is internal to the device or external, attached to the
-            device. Default is
-            false.
+            device. Default is false.
     """
     return Command(
         "Emulation.addScreen",
@@ -1270,8 +1260,7 @@ def update_screen(
         color_depth: Specifies the screen's color depth in bits.
         label: Specifies the descriptive label for the screen.
         is_internal: Indicates whether the screen is internal to the device or external, attached to the
-            device. Default is
-            false.
+            device. Default is false.
     """
     return Command(
         "Emulation.updateScreen",

@@ -87,8 +87,8 @@ def enable(*, disable_rejection_delay: bool | None = None) -> Command[None]:
 
     Args:
         disable_rejection_delay: Allows callers to disable the promise rejection delay that would normally
-            happen, if this is unimportant
-            to what's being tested. (step 4 of https://fedidcg.github.io/FedCM/#browser-api-rp-sign-in)
+            happen, if this is unimportant to what's being tested. (step 4 of
+            https://fedidcg.github.io/FedCM/#browser-api-rp-sign-in)
     """
     return Command("FedCm.enable", given({"disableRejectionDelay": disable_rejection_delay}), None)
 

@@ -72,8 +72,7 @@ class RequestPattern(Type, kw_only=True):
 
     Attributes:
         url_pattern: Wildcards (`'*'` -> zero or more, `'?'` -> exactly one) are allowed. Escape character
-            is backslash.
-            Omitting is equivalent to `"*"`.
+            is backslash. Omitting is equivalent to `"*"`.
         resource_type: If set, only requests for matching resource types will be intercepted. See
             `Network.ResourceType`.
         request_stage: Stage at which to begin intercepting requests. Default is Request. See
@@ -113,9 +112,8 @@ class AuthChallengeResponse(Type, kw_only=True):
 
     Attributes:
         response: The decision on what to do in response to the authorization challenge.  Default means
-            deferring to the
-            default behavior of the net stack, which will likely either the Cancel authentication or display a popup
-            dialog box. See `AuthChallengeResponseResponse`.
+            deferring to the default behavior of the net stack, which will likely either the Cancel
+            authentication or display a popup dialog box. See `AuthChallengeResponseResponse`.
         username: The username to provide, possibly empty. Should only be set if response is
             ProvideCredentials.
         password: The password to provide, possibly empty. Should only be set if response is
@@ -140,11 +138,9 @@ def enable(
 
     Args:
         patterns: If specified, only requests matching any of these patterns will produce fetchRequested
-            event and will be
-            paused until clients response. If not set, all requests will be affected.
+            event and will be paused until clients response. If not set, all requests will be affected.
         handle_auth_requests: If true, authRequired events will be issued and requests will be paused
-            expecting a call to
-            continueWithAuth.
+            expecting a call to continueWithAuth.
     """
     return Command(
         "Fetch.enable", given({"patterns": patterns, "handleAuthRequests": handle_auth_requests}), None
@@ -177,12 +173,11 @@ def fulfill_request(
         response_code: An HTTP response code.
         response_headers: Response headers.
         binary_response_headers: Alternative way of specifying response headers as a \\0-separated series of
-            name: value pairs. Prefer the
-            above method unless you need to represent some non-UTF8 values that can't be transmitted over the
-            protocol as text.
+            name: value pairs. Prefer the above method unless you need to represent some non-UTF8 values
+            that can't be transmitted over the protocol as text.
         body: A response body. If absent, original response body will be used if the request is intercepted
-            at the
-            response stage and empty body will be used if the request is intercepted at the request stage.
+            at the response stage and empty body will be used if the request is intercepted at the request
+            stage.
         response_phrase: A textual representation of responseCode. If absent, a standard phrase matching
             responseCode is used.
     """
@@ -219,9 +214,8 @@ def continue_request(
         method: If set, the request method is overridden.
         post_data: If set, overrides the post data in the request.
         headers: If set, overrides the request headers. Note that the overrides do not extend to subsequent
-            redirect
-            hops, if a redirect happens. Another override may be applied to a different request produced by a
-            redirect.
+            redirect hops, if a redirect happens. Another override may be applied to a different request
+            produced by a redirect.
         intercept_response: If set, overrides response interception behavior for this request. Experimental.
     """
     return Command(
@@ -276,9 +270,8 @@ def continue_response(
             responseCode is used.
         response_headers: Response headers. If absent, original response headers will be used.
         binary_response_headers: Alternative way of specifying response headers as a \\0-separated series of
-            name: value pairs. Prefer the
-            above method unless you need to represent some non-UTF8 values that can't be transmitted over the
-            protocol as text.
+            name: value pairs. Prefer the above method unless you need to represent some non-UTF8 values
+            that can't be transmitted over the protocol as text.
     """
     return Command(
         "Fetch.continueResponse",
@@ -364,12 +357,10 @@ class RequestPaused(Event, kw_only=True):
         response_status_text: Response status text if intercepted at response stage.
         response_headers: Response headers if intercepted at the response stage.
         network_id: If the intercepted request had a corresponding Network.requestWillBeSent event fired for
-            it, then this
-            networkId will be the same as the requestId present in the requestWillBeSent event. A
-            `Network.RequestId`.
+            it, then this networkId will be the same as the requestId present in the requestWillBeSent
+            event. A `Network.RequestId`.
         redirected_request_id: If the request is due to a redirect response from the server, the id of the
-            request that has caused the
-            redirect. Experimental.
+            request that has caused the redirect. Experimental.
     """
 
     METHOD: ClassVar[str] = "Fetch.requestPaused"
@@ -396,8 +387,7 @@ class AuthRequired(Event, kw_only=True):
         frame_id: The id of the frame that initiated the request. A `Page.FrameId`.
         resource_type: How the requested resource will be used. See `Network.ResourceType`.
         auth_challenge: Details of the Authorization Challenge encountered. If this is set, client should
-            respond with
-            continueRequest that contains AuthChallengeResponse.
+            respond with continueRequest that contains AuthChallengeResponse.
     """
 
     METHOD: ClassVar[str] = "Fetch.authRequired"

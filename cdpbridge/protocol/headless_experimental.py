@@ -48,10 +48,8 @@ class BeginFrameResult(Type, kw_only=True):
 
     Attributes:
         has_damage: Whether the BeginFrame resulted in damage and, thus, a new frame was committed to the
-            display. Reported
-            for diagnostic uses, may be removed in the future.
-        screenshot_data: Base64-encoded image data of the screenshot, if one was requested and successfully
-            taken.
+            display. Reported for diagnostic uses, may be removed in the future.
+        screenshot_data: Image data of the screenshot, if one was requested and successfully taken.
     """
 
     has_damage: bool
@@ -72,19 +70,15 @@ def begin_frame(
 
     Args:
         frame_time_ticks: Timestamp of this BeginFrame in Renderer TimeTicks (milliseconds of uptime). If
-            not set, the current
-            time will be used.
+            not set, the current time will be used.
         interval: The interval between BeginFrames that is reported to the compositor, in milliseconds.
-            Defaults to a 60
-            frames/second interval, i.e. about 16.666 milliseconds.
+            Defaults to a 60 frames/second interval, i.e. about 16.666 milliseconds.
         no_display_updates: Whether updates should not be committed and drawn onto the display. False by
-            default. If true, only side
-            effects of the BeginFrame will be run, such as layout and animations, but any visual updates may not be
-            visible on the display or in screenshots.
+            default. If true, only side effects of the BeginFrame will be run, such as layout and
+            animations, but any visual updates may not be visible on the display or in screenshots.
         screenshot: If set, a screenshot of the frame will be captured and returned in the response.
-            Otherwise, no
-            screenshot will be captured. Note that capturing a screenshot can fail, for example, during renderer
-            initialization. In such a case, no screenshot data will be returned.
+            Otherwise, no screenshot will be captured. Note that capturing a screenshot can fail, for
+            example, during renderer initialization. In such a case, no screenshot data will be returned.
     """
     return Command(
         "HeadlessExperimental.beginFrame",

@@ -70,8 +70,7 @@ class SamplingHeapProfileSample(Type, kw_only=True):
         size: Allocation size in bytes attributed to the sample.
         node_id: Id of the corresponding profile tree node.
         ordinal: Time-ordered sample ordinal number. It is unique across all profiles retrieved between
-            startSampling and
-            stopSampling.
+            startSampling and stopSampling.
     """
 
     size: float
@@ -182,21 +181,18 @@ def start_sampling(
 
     Args:
         sampling_interval: Average sample interval in bytes. Poisson distribution is used for the intervals.
-            The default value is
-            32768 bytes.
+            The default value is 32768 bytes.
         stack_depth: Maximum stack depth. The default value is 128.
         include_objects_collected_by_major_gc: By default, the sampling heap profiler reports only objects
-            which are still alive when the profile is
-            returned via getSamplingProfile or stopSampling, which is useful for determining what functions
-            contribute the most to steady-state memory usage. This flag instructs the sampling heap profiler to also
-            include information about objects discarded by major GC, which will show which functions cause large
-            temporary memory usage or long GC pauses.
+            which are still alive when the profile is returned via getSamplingProfile or stopSampling, which
+            is useful for determining what functions contribute the most to steady-state memory usage. This
+            flag instructs the sampling heap profiler to also include information about objects discarded by
+            major GC, which will show which functions cause large temporary memory usage or long GC pauses.
         include_objects_collected_by_minor_gc: By default, the sampling heap profiler reports only objects
-            which are still alive when the profile is
-            returned via getSamplingProfile or stopSampling, which is useful for determining what functions
-            contribute the most to steady-state memory usage. This flag instructs the sampling heap profiler to also
-            include information about objects discarded by minor GC, which is useful when tuning a latency-sensitive
-            application for minimal GC activity.
+            which are still alive when the profile is returned via getSamplingProfile or stopSampling, which
+            is useful for determining what functions contribute the most to steady-state memory usage. This
+            flag instructs the sampling heap profiler to also include information about objects discarded by
+            minor GC, which is useful when tuning a latency-sensitive application for minimal GC activity.
     """
     return Command(
         "HeapProfiler.startSampling",
@@ -245,8 +241,7 @@ def stop_tracking_heap_objects(
 
     Args:
         report_progress: If true 'reportHeapSnapshotProgress' events will be generated while snapshot is
-            being taken when the
-            tracking is stopped.
+            being taken when the tracking is stopped.
         treat_global_objects_as_roots: Deprecated in favor of `exposeInternals`. Deprecated.
         capture_numeric_value: If true, numerical values are included in the snapshot.
         expose_internals: If true, exposes internals of the snapshot. Experimental.
@@ -278,8 +273,7 @@ def take_heap_snapshot(
         report_progress: If true 'reportHeapSnapshotProgress' events will be generated while snapshot is
             being taken.
         treat_global_objects_as_roots: If true, a raw snapshot without artificial roots will be generated.
-            Deprecated in favor of
-            `exposeInternals`. Deprecated.
+            Deprecated in favor of `exposeInternals`. Deprecated.
         capture_numeric_value: If true, numerical values are included in the snapshot.
         expose_internals: If true, exposes internals of the snapshot. Experimental.
     """
@@ -310,9 +304,8 @@ class HeapStatsUpdate(Event, kw_only=True):
 
     Attributes:
         stats_update: An array of triplets. Each triplet describes a fragment. The first integer is the
-            fragment index, the
-            second integer is a total count of objects for the fragment, the third integer is a total size of the
-            objects for the fragment.
+            fragment index, the second integer is a total count of objects for the fragment, the third
+            integer is a total size of the objects for the fragment.
     """
 
     METHOD: ClassVar[str] = "HeapProfiler.heapStatsUpdate"

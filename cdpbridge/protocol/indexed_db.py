@@ -66,8 +66,7 @@ class DatabaseWithObjectStores(Type, kw_only=True):
     Attributes:
         name: Database name.
         version: Database version (type is not 'integer', as the standard requires the version number to be
-            'unsigned
-            long long')
+            'unsigned long long')
         object_stores: Object stores in this database.
     """
 
@@ -184,8 +183,7 @@ def clear_object_store(
         database_name: Database name.
         object_store_name: Object store name.
         security_origin: At least and at most one of securityOrigin, storageKey, or storageBucket must be
-            specified. Security
-            origin.
+            specified. Security origin.
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
@@ -216,8 +214,7 @@ def delete_database(
     Args:
         database_name: Database name.
         security_origin: At least and at most one of securityOrigin, storageKey, or storageBucket must be
-            specified. Security
-            origin.
+            specified. Security origin.
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
@@ -249,8 +246,7 @@ def delete_object_store_entries(
     Args:
         key_range: Range of entry keys to delete.
         security_origin: At least and at most one of securityOrigin, storageKey, or storageBucket must be
-            specified. Security
-            origin.
+            specified. Security origin.
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
@@ -312,8 +308,7 @@ def request_data(
         skip_count: Number of records to skip.
         page_size: Number of records to fetch.
         security_origin: At least and at most one of securityOrigin, storageKey, or storageBucket must be
-            specified. Security
-            origin.
+            specified. Security origin.
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
         index_name: Index name. If not specified, it performs an object store data request.
@@ -344,8 +339,7 @@ class GetMetadataResult(Type, kw_only=True):
     Attributes:
         entries_count: the entries count.
         key_generator_value: the current value of key generator, to become the next inserted key into the
-            object store. Valid if
-            objectStore.autoIncrement is true.
+            object store. Valid if objectStore.autoIncrement is true.
     """
 
     entries_count: float
@@ -366,8 +360,7 @@ def get_metadata(
         database_name: Database name.
         object_store_name: Object store name.
         security_origin: At least and at most one of securityOrigin, storageKey, or storageBucket must be
-            specified. Security
-            origin.
+            specified. Security origin.
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
@@ -408,8 +401,7 @@ def request_database(
     Args:
         database_name: Database name.
         security_origin: At least and at most one of securityOrigin, storageKey, or storageBucket must be
-            specified. Security
-            origin.
+            specified. Security origin.
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
@@ -447,8 +439,7 @@ def request_database_names(
 
     Args:
         security_origin: At least and at most one of securityOrigin, storageKey, or storageBucket must be
-            specified. Security
-            origin.
+            specified. Security origin.
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """

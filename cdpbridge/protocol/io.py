@@ -45,8 +45,7 @@ def read(handle: StreamHandle, *, offset: int | None = None, size: int | None = 
     Args:
         handle: Handle of the stream to read.
         offset: Seek to the specified offset before reading (if not specified, proceed with offset following
-            the last
-            read). Some types of streams may only support sequential reads.
+            the last read). Some types of streams may only support sequential reads.
         size: Maximum number of bytes to read (left upon the agent discretion if not specified).
     """
     return Command("IO.read", given({"handle": handle, "offset": offset, "size": size}), ReadResult)

@@ -96,7 +96,7 @@ class PictureTile(Type, kw_only=True):
     Attributes:
         x: Offset from owning layer left boundary.
         y: Offset from owning layer top boundary.
-        picture: Base64-encoded snapshot data.
+        picture: Snapshot data.
     """
 
     x: float
@@ -121,8 +121,7 @@ class Layer(Type, kw_only=True):
         anchor_z: Transform anchor point Z, absent if no transform specified.
         paint_count: Indicates how many time this layer has painted.
         draws_content: Indicates whether this layer hosts any content, rather than being used for
-            transform/scrolling purposes
-            only.
+            transform/scrolling purposes only.
         invisible: Set if layer is not visible.
         scroll_rects: Rectangles scrolling on main thread only.
         sticky_position_constraint: Sticky position constraint information.

@@ -52,12 +52,12 @@ class PlayerMessage(Type, kw_only=True):
 
     Attributes:
         level: Keep in sync with MediaLogMessageLevel We are currently keeping the message level 'error'
-            separate from
-            the PlayerError type because right now they represent different things, this one being a DVLOG(ERROR)
-            style log message that gets printed based on what log level is selected in the UI, and the other is a
-            representation of a media::PipelineStatus object. Soon however we're going to be moving away from using
-            PipelineStatus for errors and introducing a new error type which should hopefully let us integrate the
-            error log level into the PlayerError type. See `PlayerMessageLevel`.
+            separate from the PlayerError type because right now they represent different things, this one
+            being a DVLOG(ERROR) style log message that gets printed based on what log level is selected in
+            the UI, and the other is a representation of a media::PipelineStatus object. Soon however we're
+            going to be moving away from using PipelineStatus for errors and introducing a new error type
+            which should hopefully let us integrate the error log level into the PlayerError type. See
+            `PlayerMessageLevel`.
     """
 
     level: str
@@ -92,8 +92,7 @@ class PlayerError(Type, kw_only=True):
 
     Attributes:
         code: Code is the numeric enum entry for a specific set of error codes, such as PipelineStatusCodes
-            in
-            media/base/pipeline_status.h.
+            in media/base/pipeline_status.h.
         stack: A trace of where this error was caused / where it passed through.
         cause: Errors potentially have a root cause error, ie, a DecoderError might be caused by an
             WindowsError.

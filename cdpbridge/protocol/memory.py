@@ -71,8 +71,7 @@ class Module(Type, kw_only=True):
         name: Name of the module.
         uuid: UUID of the module.
         base_address: Base address where the module is loaded into memory. Encoded as a decimal or
-            hexadecimal (0x prefixed)
-            string.
+            hexadecimal (0x prefixed) string.
         size: Size of the module in bytes.
     """
 
@@ -87,8 +86,7 @@ class DOMCounter(Type, kw_only=True):
 
     Attributes:
         name: Object name. Note: object names should be presumed volatile and clients should not expect the
-            returned
-            names to be consistent across runs.
+            returned names to be consistent across runs.
         count: Object count.
     """
 

@@ -852,8 +852,7 @@ class ResourceTiming(Type, kw_only=True):
 
     Attributes:
         request_time: Timing's requestTime is a baseline in seconds, while the other numbers are ticks in
-            milliseconds
-            relatively to this requestTime.
+            milliseconds relatively to this requestTime.
         proxy_start: Started resolving proxy.
         proxy_end: Finished resolving proxy.
         dns_start: Started DNS address resolve.
@@ -917,22 +916,18 @@ class Request(Type, kw_only=True):
         headers: HTTP request headers.
         post_data: HTTP POST request data. Use postDataEntries instead. Deprecated.
         has_post_data: True when the request has POST data. Note that postData might still be omitted when
-            this flag is true
-            when the data is too long.
+            this flag is true when the data is too long.
         post_data_entries: Request body elements (post data broken into individual entries). Experimental.
         mixed_content_type: The mixed content type of the request. See `Security.MixedContentType`.
         initial_priority: Priority of the resource request at the time request is sent. See
             `ResourcePriority`.
         referrer_policy: The referrer policy of the request, as defined in
-            https://www.w3.org/TR/referrer-policy/. See
-            `RequestReferrerPolicy`.
+            https://www.w3.org/TR/referrer-policy/. See `RequestReferrerPolicy`.
         is_link_preload: Whether is loaded via link preload.
         trust_token_params: Set for requests when the TrustToken API is used. Contains the parameters passed
-            by the developer (e.g.
-            via "fetch") as understood by the backend. Experimental.
+            by the developer (e.g. via "fetch") as understood by the backend. Experimental.
         is_same_site: True if this resource request is considered to be the 'same site' as the request
-            corresponding to the
-            main frame. Experimental.
+            corresponding to the main frame. Experimental.
         is_ad_related: True when the resource request is ad-related. Experimental.
     """
 
@@ -961,8 +956,7 @@ class SignedCertificateTimestamp(Type, kw_only=True):
         log_description: Log name / description.
         log_id: Log ID.
         timestamp: Issuance date. Unlike TimeSinceEpoch, this contains the number of milliseconds since
-            January 1, 1970,
-            UTC, not the number of seconds.
+            January 1, 1970, UTC, not the number of seconds.
         hash_algorithm: Hash algorithm.
         signature_algorithm: Signature algorithm.
         signature_data: Signature data.
@@ -995,11 +989,9 @@ class SecurityDetails(Type, kw_only=True):
         valid_to: Certificate valid to (expiration) date.
         signed_certificate_timestamp_list: List of signed certificate timestamps (SCTs).
         certificate_transparency_compliance: Whether the request complied with Certificate Transparency
-            policy. See
-            `CertificateTransparencyCompliance`.
+            policy. See `CertificateTransparencyCompliance`.
         server_signature_algorithm: The signature algorithm used by the server in the TLS server signature,
-            represented as a TLS
-            SignatureScheme code point. Omitted if not applicable or not known.
+            represented as a TLS SignatureScheme code point. Omitted if not applicable or not known.
         encrypted_client_hello: Whether the connection used Encrypted ClientHello.
     """
 
@@ -1040,8 +1032,7 @@ class TrustTokenParams(Type, kw_only=True):
     Attributes:
         operation: See `TrustTokenOperationType`.
         refresh_policy: Only set for "token-redemption" operation and determine whether to request a fresh
-            SRR or use a still
-            valid cached SRR. See `TrustTokenParamsRefreshPolicy`.
+            SRR or use a still valid cached SRR. See `TrustTokenParamsRefreshPolicy`.
         issuers: Origins of issuers from whom to request tokens or redemption records.
     """
 
@@ -1057,11 +1048,9 @@ class ServiceWorkerRouterInfo(Type, kw_only=True):
 
     Attributes:
         rule_id_matched: ID of the rule matched. If there is a matched rule, this field will be set,
-            otherwiser no value will be
-            set.
+            otherwiser no value will be set.
         matched_source_type: The router source of the matched rule. If there is a matched rule, this field
-            will be set, otherwise no
-            value will be set. See `ServiceWorkerRouterSource`.
+            will be set, otherwise no value will be set. See `ServiceWorkerRouterSource`.
         actual_source_type: The actual router source used. See `ServiceWorkerRouterSource`.
     """
 
@@ -1105,14 +1094,12 @@ class Response(
         status_text: HTTP response status text.
         headers: HTTP response headers.
         headers_text: HTTP response headers text. This has been replaced by the headers in
-            Network.responseReceivedExtraInfo.
-            Deprecated.
+            Network.responseReceivedExtraInfo. Deprecated.
         mime_type: Resource mimeType as determined by the browser.
         charset: Resource charset as determined by the browser (if applicable).
         request_headers: Refined HTTP request headers that were actually transmitted over the network.
         request_headers_text: HTTP request headers text. This has been replaced by the headers in
-            Network.requestWillBeSentExtraInfo.
-            Deprecated.
+            Network.requestWillBeSentExtraInfo. Deprecated.
         connection_reused: Specifies whether physical connection was actually reused for this request.
         connection_id: Physical connection id that was actually used for this request.
         remote_ip_address: Remote IP address.
@@ -1122,9 +1109,9 @@ class Response(
         from_prefetch_cache: Specifies that the request was served from the prefetch cache.
         from_early_hints: Specifies that the request was served from the prefetch cache.
         service_worker_router_info: Information about how ServiceWorker Static Router API was used. If this
-            field is set with
-            `matchedSourceType` field, a matching rule is found. If this field is set without `matchedSource`, no
-            matching rule is found. Otherwise, the API is not used. Experimental.
+            field is set with `matchedSourceType` field, a matching rule is found. If this field is set
+            without `matchedSource`, no matching rule is found. Otherwise, the API is not used.
+            Experimental.
         encoded_data_length: Total number of bytes received for this request so far.
         timing: Timing information for the given request.
         service_worker_response_source: Response source of response from ServiceWorker. See
@@ -1133,8 +1120,7 @@ class Response(
         cache_storage_cache_name: Cache Storage Cache Name.
         protocol: Protocol used to fetch this request.
         alternate_protocol_usage: The reason why Chrome uses a specific transport protocol for HTTP
-            semantics. See
-            `AlternateProtocolUsage`. Experimental.
+            semantics. See `AlternateProtocolUsage`. Experimental.
         security_state: Security state of the request resource. See `Security.SecurityState`.
         security_details: Security details for the request.
     """
@@ -1206,8 +1192,8 @@ class WebSocketFrame(Type, kw_only=True):
         opcode: WebSocket message opcode.
         mask: WebSocket message mask.
         payload_data: WebSocket message payload data. If the opcode is 1, this is a text message and
-            payloadData is a UTF-8
-            string. If the opcode isn't 1, then payloadData is a base64 encoded string representing binary data.
+            payloadData is a UTF-8 string. If the opcode isn't 1, then payloadData is a base64 encoded
+            string representing binary data.
     """
 
     opcode: float
@@ -1241,11 +1227,9 @@ class Initiator(Type, kw_only=True):
         url: Initiator URL, set for Parser type or for Script type (when script is importing module) or for
             SignedExchange type.
         line_number: Initiator line number, set for Parser type or for Script type (when script is importing
-            module)
-            (0-based).
+            module) (0-based).
         column_number: Initiator column number, set for Parser type or for Script type (when script is
-            importing module)
-            (0-based).
+            importing module) (0-based).
         request_id: Set if another request triggered this request (e.g. preflight).
     """
 
@@ -1265,8 +1249,7 @@ class CookiePartitionKey(Type, kw_only=True):
 
     Attributes:
         top_level_site: The site of the top-level URL the browser was visiting at the start of the request
-            to the endpoint that
-            set the cookie.
+            to the endpoint that set the cookie.
         has_cross_site_ancestor: Indicates if the cookie has any ancestors that are cross-site to the
             topLevelSite.
     """
@@ -1284,8 +1267,8 @@ class Cookie(Type, kw_only=True):
         domain: Cookie domain.
         path: Cookie path.
         expires: Cookie expiration date as the number of seconds since the UNIX epoch. The value is set to
-            -1 if the
-            expiry date is not set. The value can be null for values that cannot be represented in JSON (±Inf).
+            -1 if the expiry date is not set. The value can be null for values that cannot be represented in
+            JSON (±Inf).
         size: Cookie size.
         http_only: True if cookie is http-only.
         secure: True if cookie is secure.
@@ -1294,9 +1277,8 @@ class Cookie(Type, kw_only=True):
         priority: Cookie Priority. See `CookiePriority`. Experimental.
         source_scheme: Cookie source scheme type. See `CookieSourceScheme`. Experimental.
         source_port: Cookie source port. Valid values are {-1, [1, 65535]}, -1 indicates an unspecified
-            port. An unspecified
-            port value allows protocol clients to emulate legacy cookie scope for the port. This is a temporary
-            ability and it will be removed in the future. Experimental.
+            port. An unspecified port value allows protocol clients to emulate legacy cookie scope for the
+            port. This is a temporary ability and it will be removed in the future. Experimental.
         partition_key: Cookie partition key. Experimental.
         partition_key_opaque: True if cookie partition key is opaque. Experimental.
     """
@@ -1326,11 +1308,9 @@ class BlockedSetCookieWithReason(Type, kw_only=True):
     Attributes:
         blocked_reasons: The reason(s) this cookie was blocked. See `SetCookieBlockedReason`.
         cookie_line: The string representing this individual cookie as it would appear in the header. This
-            is not the entire
-            "cookie" or "set-cookie" header which could have multiple cookies.
+            is not the entire "cookie" or "set-cookie" header which could have multiple cookies.
         cookie: The cookie object which represents the cookie which was not stored. It is optional because
-            sometimes
-            complete cookie information is not available, such as in the case of parsing errors.
+            sometimes complete cookie information is not available, such as in the case of parsing errors.
     """
 
     blocked_reasons: list[str]
@@ -1366,8 +1346,7 @@ class AssociatedCookie(Type, kw_only=True):
         blocked_reasons: The reason(s) the cookie was blocked. If empty means the cookie is included. See
             `CookieBlockedReason`.
         exemption_reason: The reason the cookie should have been blocked by 3PCD but is exempted. A cookie
-            could only have at most
-            one exemption reason. See `CookieExemptionReason`.
+            could only have at most one exemption reason. See `CookieExemptionReason`.
     """
 
     cookie: Cookie
@@ -1382,8 +1361,7 @@ class CookieParam(Type, kw_only=True):
         name: Cookie name.
         value: Cookie value.
         url: The request-URI to associate with the setting of the cookie. This value can affect the default
-            domain,
-            path, source port, and source scheme values of the created cookie.
+            domain, path, source port, and source scheme values of the created cookie.
         domain: Cookie domain.
         path: Cookie path.
         secure: True if cookie is secure.
@@ -1393,9 +1371,8 @@ class CookieParam(Type, kw_only=True):
         priority: Cookie Priority. See `CookiePriority`. Experimental.
         source_scheme: Cookie source scheme type. See `CookieSourceScheme`. Experimental.
         source_port: Cookie source port. Valid values are {-1, [1, 65535]}, -1 indicates an unspecified
-            port. An unspecified
-            port value allows protocol clients to emulate legacy cookie scope for the port. This is a temporary
-            ability and it will be removed in the future. Experimental.
+            port. An unspecified port value allows protocol clients to emulate legacy cookie scope for the
+            port. This is a temporary ability and it will be removed in the future. Experimental.
         partition_key: Cookie partition key. If not set, the cookie will be set as not partitioned.
             Experimental.
     """
@@ -1440,9 +1417,8 @@ class AuthChallengeResponse(Type, kw_only=True):
 
     Attributes:
         response: The decision on what to do in response to the authorization challenge.  Default means
-            deferring to the
-            default behavior of the net stack, which will likely either the Cancel authentication or display a popup
-            dialog box. See `AuthChallengeResponseResponse`.
+            deferring to the default behavior of the net stack, which will likely either the Cancel
+            authentication or display a popup dialog box. See `AuthChallengeResponseResponse`.
         username: The username to provide, possibly empty. Should only be set if response is
             ProvideCredentials.
         password: The password to provide, possibly empty. Should only be set if response is
@@ -1547,9 +1523,8 @@ class NetworkConditions(Type, kw_only=True):
 
     Attributes:
         url_pattern: Only matching requests will be affected by these conditions. Patterns use the
-            URLPattern constructor
-            string syntax (https://urlpattern.spec.whatwg.org/) and must be absolute. If the pattern is empty, all
-            requests are matched (including p2p connections).
+            URLPattern constructor string syntax (https://urlpattern.spec.whatwg.org/) and must be absolute.
+            If the pattern is empty, all requests are matched (including p2p connections).
         latency: Minimum latency from request sent to response headers received (ms).
         download_throughput: Maximal aggregated download throughput (bytes/sec). -1 disables download
             throttling.
@@ -1582,8 +1557,7 @@ class BlockPattern(Type, kw_only=True):
         url_pattern: URL pattern to match. Patterns use the URLPattern constructor string syntax
             (https://urlpattern.spec.whatwg.org/) and must be absolute. Example: `*://*:*/*.css`.
         block: Whether or not to block the pattern. If false, a matching request will not be blocked even if
-            it matches
-            a later `BlockPattern`.
+            it matches a later `BlockPattern`.
     """
 
     url_pattern: str
@@ -1658,9 +1632,8 @@ class ConnectTiming(Type, kw_only=True):
 
     Attributes:
         request_time: Timing's requestTime is a baseline in seconds, while the other numbers are ticks in
-            milliseconds
-            relatively to this requestTime. Matches ResourceTiming's requestTime for the same request (but not for
-            redirected requests).
+            milliseconds relatively to this requestTime. Matches ResourceTiming's requestTime for the same
+            request (but not for redirected requests).
     """
 
     request_time: float
@@ -1715,9 +1688,8 @@ class AdAncestry(Type, kw_only=True):
 
     Attributes:
         ancestry_chain: A chain of `AdScriptIdentifier`s representing the ancestry of an ad script that led
-            to the creation of a
-            resource or element. The chain is ordered from the script itself (lowest level) up to its root ancestor
-            that was flagged by a filter list.
+            to the creation of a resource or element. The chain is ordered from the script itself (lowest
+            level) up to its root ancestor that was flagged by a filter list.
         root_script_filterlist_rule: The filter list rule that caused the root (last) script in
             `ancestryChain` to be tagged as an ad.
     """
@@ -1738,9 +1710,8 @@ class AdProvenance(Type, kw_only=True):
     Attributes:
         filterlist_rule: The filterlist rule that matched, if any.
         ad_script_ancestry: The script ancestry that created the ad, if any. Note: depending on the context,
-            this may represent the
-            full ancestry up to the root script, or it may contain only one script representing the immediate
-            ancestor.
+            this may represent the full ancestry up to the root script, or it may contain only one script
+            representing the immediate ancestor.
     """
 
     filterlist_rule: str | None = None
@@ -1901,8 +1872,7 @@ class DeviceBoundSessionUrlRule(Type, kw_only=True):
 
     Attributes:
         rule_type: See comments on `net::device_bound_sessions::SessionInclusionRules::UrlRule::rule_type`.
-            See
-            `DeviceBoundSessionUrlRuleRuleType`.
+            See `DeviceBoundSessionUrlRuleRuleType`.
         host_pattern: See comments on
             `net::device_bound_sessions::SessionInclusionRules::UrlRule::host_pattern`.
         path_prefix: See comments on
@@ -1922,8 +1892,8 @@ class DeviceBoundSessionInclusionRules(Type, kw_only=True):
     Attributes:
         origin: See comments on `net::device_bound_sessions::SessionInclusionRules::origin_`.
         include_site: Whether the whole site is included. See comments on
-            `net::device_bound_sessions::SessionInclusionRules::include_site_` for more details; this boolean is
-            true if that value is populated.
+            `net::device_bound_sessions::SessionInclusionRules::include_site_` for more details; this
+            boolean is true if that value is populated.
         url_rules: See comments on `net::device_bound_sessions::SessionInclusionRules::url_rules_`.
     """
 
@@ -1967,8 +1937,7 @@ class DeviceBoundSessionFailedRequest(Type, kw_only=True):
         net_error: The net error of the response if it was not OK.
         response_error: The response code if the net error was OK and the response code was not 200.
         response_error_body: The body of the response if the net error was OK, the response code was not
-            200, and the response body
-            was not empty.
+            200, and the response body was not empty.
     """
 
     request_url: str
@@ -2006,8 +1975,7 @@ class RefreshEventDetails(Type, kw_only=True):
             LINT.ThenChange(//net/device_bound_sessions/refresh_result.h:DeviceBoundSessionRefreshResult,//content/browser/devtools/protocol/network_handler.cc:DeviceBoundSessionRefreshResult)
             If there was a fetch attempt, the result of that. See `DeviceBoundSessionFetchResult`.
         new_session: The session display if there was a newly created session. This is populated for any
-            refresh event that
-            modifies the session config.
+            refresh event that modifies the session config.
         was_fully_proactive_refresh: See comments on
             `net::device_bound_sessions::RefreshEventResult::was_fully_proactive_refresh`.
         failed_request: Details about a failed device bound session network request if there was one.
@@ -2157,8 +2125,7 @@ def delete_cookies(
         domain: If specified, deletes only cookies with the exact domain.
         path: If specified, deletes only cookies with the exact path.
         partition_key: If specified, deletes only cookies with the the given name and partitionKey where all
-            partition key
-            attributes match the cookie partition key attribute. Experimental.
+            partition key attributes match the cookie partition key attribute. Experimental.
     """
     return Command(
         "Network.deleteCookies",
@@ -2197,8 +2164,7 @@ def emulate_network_conditions(
         upload_throughput: Maximal aggregated upload throughput (bytes/sec).  -1 disables upload throttling.
         connection_type: Connection type if known. See `ConnectionType`.
         packet_loss: WebRTC packet loss (percent, 0-100). 0 disables packet loss emulation, 100 drops all
-            the packets.
-            Experimental.
+            the packets. Experimental.
         packet_queue_length: WebRTC packet queue length (packet). 0 removes any queue length limitations.
             Experimental.
         packet_reordering: WebRTC packetReordering feature. Experimental.
@@ -2246,12 +2212,11 @@ def emulate_network_conditions_by_rule(
 
     Args:
         matched_network_conditions: Configure conditions for matching requests. If multiple entries match a
-            request, the first entry wins.
-            Global conditions can be configured by leaving the urlPattern for the conditions empty. These global
-            conditions are also applied for throttling of p2p connections.
+            request, the first entry wins.  Global conditions can be configured by leaving the urlPattern
+            for the conditions empty. These global conditions are also applied for throttling of p2p
+            connections.
         offline: True to emulate internet disconnection. Deprecated, use the offline property in
-            matchedNetworkConditions
-            or emulateOfflineServiceWorker instead. Deprecated.
+            matchedNetworkConditions or emulateOfflineServiceWorker instead. Deprecated.
         emulate_offline_service_worker: True to emulate offline service worker.
     """
     return Command(
@@ -2314,8 +2279,8 @@ def enable(
 
     Args:
         max_total_buffer_size: Buffer size in bytes to use when preserving network payloads (XHRs, etc).
-            This is the maximum number of
-            bytes that will be collected by this DevTools session. Experimental.
+            This is the maximum number of bytes that will be collected by this DevTools session.
+            Experimental.
         max_resource_buffer_size: Per-resource buffer size in bytes to use when preserving network payloads
             (XHRs, etc). Experimental.
         max_post_data_size: Longest post body size (in bytes) that would be included in requestWillBeSent
@@ -2323,10 +2288,10 @@ def enable(
         report_direct_socket_traffic: Whether DirectSocket chunk send/receive events should be reported.
             Experimental.
         enable_durable_messages: Enable storing response bodies outside of renderer, so that these survive a
-            cross-process navigation.
-            Requires maxTotalBufferSize to be set. Currently defaults to false. This field is being deprecated in
-            favor of the dedicated configureDurableMessages command, due to the possibility of deadlocks when
-            awaiting Network.enable before issuing Runtime.runIfWaitingForDebugger. Experimental.
+            cross-process navigation. Requires maxTotalBufferSize to be set. Currently defaults to false.
+            This field is being deprecated in favor of the dedicated configureDurableMessages command, due
+            to the possibility of deadlocks when awaiting Network.enable before issuing
+            Runtime.runIfWaitingForDebugger. Experimental.
     """
     return Command(
         "Network.enable",
@@ -2417,8 +2382,7 @@ def get_cookies(*, urls: list[str] | None = None) -> Command[GetCookiesResult]:
 
     Args:
         urls: The list of URLs for which applicable cookies will be fetched. If not specified, it's assumed
-            to be set
-            to the list containing the URLs of the page and all of its subframes.
+            to be set to the list containing the URLs of the page and all of its subframes.
     """
     return Command("Network.getCookies", given({"urls": urls}), GetCookiesResult)
 
@@ -2519,8 +2483,7 @@ def set_blocked_urls(
 
     Args:
         url_patterns: Patterns to match in the order in which they are given. These patterns also take
-            precedence over any
-            wildcard patterns defined in `urls`.
+            precedence over any wildcard patterns defined in `urls`.
         urls: URL patterns to block. Wildcards ('*') are allowed. Deprecated.
     """
     return Command("Network.setBlockedURLs", given({"urlPatterns": url_patterns, "urls": urls}), None)
@@ -2576,8 +2539,7 @@ def set_cookie(
         name: Cookie name.
         value: Cookie value.
         url: The request-URI to associate with the setting of the cookie. This value can affect the default
-            domain,
-            path, source port, and source scheme values of the created cookie.
+            domain, path, source port, and source scheme values of the created cookie.
         domain: Cookie domain.
         path: Cookie path.
         secure: True if cookie is secure.
@@ -2587,9 +2549,8 @@ def set_cookie(
         priority: Cookie Priority type. See `CookiePriority`. Experimental.
         source_scheme: Cookie source scheme type. See `CookieSourceScheme`. Experimental.
         source_port: Cookie source port. Valid values are {-1, [1, 65535]}, -1 indicates an unspecified
-            port. An unspecified
-            port value allows protocol clients to emulate legacy cookie scope for the port. This is a temporary
-            ability and it will be removed in the future. Experimental.
+            port. An unspecified port value allows protocol clients to emulate legacy cookie scope for the
+            port. This is a temporary ability and it will be removed in the future. Experimental.
         partition_key: Cookie partition key. If not set, the cookie will be set as not partitioned.
             Experimental.
     """
@@ -2787,8 +2748,7 @@ def load_network_resource(
         url: URL of the resource to get content for.
         options: Options for the request.
         frame_id: Frame id to get the resource for. Mandatory for frame targets, and should be omitted for
-            worker targets.
-            A `Page.FrameId`.
+            worker targets. A `Page.FrameId`.
     """
     return Command(
         "Network.loadNetworkResource",
@@ -2932,9 +2892,8 @@ class RequestWillBeSent(
         wall_time: Timestamp.
         initiator: Request initiator.
         redirect_has_extra_info: In the case that redirectResponse is populated, this flag indicates whether
-            requestWillBeSentExtraInfo
-            and responseReceivedExtraInfo events will be or were emitted for the request which was just redirected.
-            Experimental.
+            requestWillBeSentExtraInfo and responseReceivedExtraInfo events will be or were emitted for the
+            request which was just redirected. Experimental.
         redirect_response: Redirect response data.
         type: Type of this resource. See `ResourceType`.
         frame_id: Frame identifier. A `Page.FrameId`.
@@ -3004,8 +2963,7 @@ class ResponseReceived(Event, kw_only=True):
         type: Resource type. See `ResourceType`.
         response: Response data.
         has_extra_info: Indicates whether requestWillBeSentExtraInfo and responseReceivedExtraInfo events
-            will be or were
-            emitted for this request. Experimental.
+            will be or were emitted for this request. Experimental.
         frame_id: Frame identifier. A `Page.FrameId`.
     """
 
@@ -3395,8 +3353,8 @@ class RequestWillBeSentExtraInfo(Event, kw_only=True):
         request_id: Request identifier. Used to match this information to an existing requestWillBeSent
             event.
         associated_cookies: A list of cookies potentially associated to the requested URL. This includes
-            both cookies sent with the
-            request and the ones not sent; the latter are distinguished by having blockedReasons field set.
+            both cookies sent with the request and the ones not sent; the latter are distinguished by having
+            blockedReasons field set.
         headers: Raw request headers as they will be sent over the wire.
         connect_timing: Connection timing information for the request. Experimental.
         device_bound_session_usages: How the request site's device bound sessions were used during this
@@ -3405,8 +3363,7 @@ class RequestWillBeSentExtraInfo(Event, kw_only=True):
         site_has_cookie_in_other_partition: Whether the site has partitioned cookies stored in a partition
             different than the current one.
         applied_network_conditions_id: The network conditions id if this request was affected by network
-            conditions configured via
-            emulateNetworkConditionsByRule.
+            conditions configured via emulateNetworkConditionsByRule.
     """
 
     METHOD: ClassVar[str] = "Network.requestWillBeSentExtraInfo"
@@ -3444,31 +3401,26 @@ class ResponseReceivedExtraInfo(
     Attributes:
         request_id: Request identifier. Used to match this information to another responseReceived event.
         blocked_cookies: A list of cookies which were not stored from the response along with the
-            corresponding reasons for
-            blocking. The cookies here may not be valid due to syntax errors, which are represented by the invalid
-            cookie line string instead of a proper cookie.
+            corresponding reasons for blocking. The cookies here may not be valid due to syntax errors,
+            which are represented by the invalid cookie line string instead of a proper cookie.
         headers: Raw response headers as they were received over the wire. Duplicate headers in the response
-            are
-            represented as a single key with their values concatentated using `\\n` as the separator. See also
-            `headersText` that contains verbatim text for HTTP/1.*.
+            are represented as a single key with their values concatentated using `\\n` as the separator. See
+            also `headersText` that contains verbatim text for HTTP/1.*.
         resource_ip_address_space: The IP address space of the resource. The address space can only be
-            determined once the transport
-            established the connection, so we can't send it in `requestWillBeSentExtraInfo`. See `IPAddressSpace`.
+            determined once the transport established the connection, so we can't send it in
+            `requestWillBeSentExtraInfo`. See `IPAddressSpace`.
         status_code: The status code of the response. This is useful in cases the request failed and no
-            responseReceived
-            event is triggered, which is the case for, e.g., CORS errors. This is also the correct status code for
-            cached requests, where the status in responseReceived is a 200 and this will be 304.
+            responseReceived event is triggered, which is the case for, e.g., CORS errors. This is also the
+            correct status code for cached requests, where the status in responseReceived is a 200 and this
+            will be 304.
         headers_text: Raw response header text as it was received over the wire. The raw text may not always
-            be available,
-            such as in the case of HTTP/2 or QUIC.
+            be available, such as in the case of HTTP/2 or QUIC.
         cookie_partition_key: The cookie partition key that will be used to store partitioned cookies set in
-            this response. Only sent
-            when partitioned cookies are enabled. Experimental.
+            this response. Only sent when partitioned cookies are enabled. Experimental.
         cookie_partition_key_opaque: True if partitioned cookies are enabled, but the partition key is not
             serializable to string.
         exempted_cookies: A list of cookies which should have been blocked by 3PCD but are exempted and
-            stored from the response
-            with the corresponding reason.
+            stored from the response with the corresponding reason.
     """
 
     METHOD: ClassVar[str] = "Network.responseReceivedExtraInfo"
@@ -3494,9 +3446,8 @@ class ResponseReceivedEarlyHints(Event, kw_only=True):
     Attributes:
         request_id: Request identifier. Used to match this information to another responseReceived event.
         headers: Raw response headers as they were received over the wire. Duplicate headers in the response
-            are
-            represented as a single key with their values concatentated using `\\n` as the separator. See also
-            `headersText` that contains verbatim text for HTTP/1.*.
+            are represented as a single key with their values concatentated using `\\n` as the separator. See
+            also `headersText` that contains verbatim text for HTTP/1.*.
     """
 
     METHOD: ClassVar[str] = "Network.responseReceivedEarlyHints"
@@ -3514,9 +3465,8 @@ class TrustTokenOperationDone(Event, kw_only=True):
 
     Attributes:
         status: Detailed success or error status of the operation. 'AlreadyExists' also signifies a
-            successful
-            operation, as the result of the operation already exists und thus, the operation was abort preemptively
-            (e.g. a cache hit). See `TrustTokenOperationDoneStatus`.
+            successful operation, as the result of the operation already exists und thus, the operation was
+            abort preemptively (e.g. a cache hit). See `TrustTokenOperationDoneStatus`.
         type: See `TrustTokenOperationType`.
         top_level_origin: Top level origin. The context in which the operation was attempted.
         issuer_origin: Origin of the issuer in case of a "Issuance" or "Redemption" operation.

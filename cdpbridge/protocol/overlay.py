@@ -153,14 +153,12 @@ class GridHighlightConfig(Type, kw_only=True):
         show_track_sizes: Show track size labels (default: false).
         grid_border_color: The grid container border highlight color (default: transparent).
         cell_border_color: The cell border color (default: transparent). Deprecated, please use rowLineColor
-            and columnLineColor
-            instead. Deprecated.
+            and columnLineColor instead. Deprecated.
         row_line_color: The row line color (default: transparent).
         column_line_color: The column line color (default: transparent).
         grid_border_dash: Whether the grid border is dashed (default: false).
         cell_border_dash: Whether the cell border is dashed (default: false). Deprecated, please us
-            rowLineDash and columnLineDash
-            instead. Deprecated.
+            rowLineDash and columnLineDash instead. Deprecated.
         row_line_dash: Whether row lines are dashed (default: false).
         column_line_dash: Whether column lines are dashed (default: false).
         row_gap_color: The row gap highlight fill color (default: transparent).

@@ -917,8 +917,7 @@ class SecurityOriginDetails(Type, kw_only=True):
 
     Attributes:
         is_localhost: Indicates whether the frame document's security origin is one of the local hostnames
-            (e.g. "localhost")
-            or IP addresses (IPv4 127.0.0.0/8 or IPv6 ::1).
+            (e.g. "localhost") or IP addresses (IPv4 127.0.0.0/8 or IPv6 ::1).
     """
 
     is_localhost: bool
@@ -952,23 +951,19 @@ class Frame(
         url: Frame document's URL without fragment.
         url_fragment: Frame document's URL fragment including the '#'. Experimental.
         domain_and_registry: Frame document's registered domain, taking the public suffixes list into
-            account. Extracted from the
-            Frame's url. Example URLs: http://www.google.com/file.html -> "google.com" http://a.b.co.uk/file.html
-            -> "b.co.uk". Experimental.
+            account. Extracted from the Frame's url. Example URLs: http://www.google.com/file.html ->
+            "google.com" http://a.b.co.uk/file.html      -> "b.co.uk". Experimental.
         security_origin: Frame document's security origin.
         security_origin_details: Additional details about the frame document's security origin.
             Experimental.
         mime_type: Frame document's mimeType as determined by the browser.
         unreachable_url: If the frame failed to load, this contains the URL that could not be loaded. Note
-            that unlike url above,
-            this URL may contain a fragment. Experimental.
+            that unlike url above, this URL may contain a fragment. Experimental.
         ad_frame_status: Indicates whether this frame was tagged as an ad and why. Experimental.
         secure_context_type: Indicates whether the main document is a secure context and explains why that
-            is the case. See
-            `SecureContextType`. Experimental.
+            is the case. See `SecureContextType`. Experimental.
         cross_origin_isolated_context_type: Indicates whether this is a cross origin isolated context. See
-            `CrossOriginIsolatedContextType`.
-            Experimental.
+            `CrossOriginIsolatedContextType`. Experimental.
         gated_api_features: Indicated which gated APIs / features are available. See `GatedAPIFeatures`.
             Experimental.
     """
@@ -1263,8 +1258,7 @@ class CompilationCacheParams(Type, kw_only=True):
     Attributes:
         url: The URL of the script to produce a compilation cache entry for.
         eager: A hint to the backend whether eager compilation is recommended. (the actual compilation mode
-            used is
-            upon backend discretion).
+            used is upon backend discretion).
     """
 
     url: str
@@ -1348,8 +1342,7 @@ class ScopeExtension(Type, kw_only=True):
 
     Attributes:
         origin: Instead of using tuple, this field always returns the serialized string for easy
-            understanding and
-            comparison.
+            understanding and comparison.
     """
 
     origin: str
@@ -1405,8 +1398,7 @@ class WebAppManifest(Type, kw_only=True):
         display_overrides: The overrided display mode controlled by the user.
         file_handlers: The handlers to open files.
         launch_handler: TODO(crbug.com/1231886): This field is non-standard and part of a Chrome experiment.
-            See:
-            https://github.com/WICG/web-app-launch/blob/main/launch_handler.md.
+            See: https://github.com/WICG/web-app-launch/blob/main/launch_handler.md.
         protocol_handlers: The handlers to open protocols.
         scope_extensions: Non-standard, see
             https://github.com/WICG/manifest-incubations/blob/gh-pages/scope_extensions-explainer.md.
@@ -1549,14 +1541,12 @@ def add_script_to_evaluate_on_new_document(
 
     Args:
         world_name: If specified, creates an isolated world with the given name and evaluates given script
-            in it. This world
-            name will be used as the ExecutionContextDescription::name when the corresponding event is emitted.
-            Experimental.
+            in it. This world name will be used as the ExecutionContextDescription::name when the
+            corresponding event is emitted. Experimental.
         include_command_line_api: Specifies whether command line API should be available to the script,
             defaults to false. Experimental.
         run_immediately: If true, runs the script immediately on existing execution contexts or worlds.
-            Default: false.
-            Experimental.
+            Default: false. Experimental.
     """
     return Command(
         "Page.addScriptToEvaluateOnNewDocument",
@@ -1581,7 +1571,7 @@ class CaptureScreenshotResult(Type, kw_only=True):
     """What `Page.captureScreenshot` returns.
 
     Attributes:
-        data: Base64-encoded image data.
+        data: Image data.
     """
 
     data: bytes
@@ -1698,13 +1688,12 @@ def create_isolated_world(
         frame_id: Id of the frame in which the isolated world should be created.
         world_name: An optional name which is reported in the Execution Context.
         grant_univeral_access: Whether or not universal access should be granted to the isolated world. This
-            is a powerful option, use
-            with caution.
+            is a powerful option, use with caution.
         content_security_policy: An optional content security policy to set for the isolated world. If
-            omitted, any existing CSP for the
-            world will be cleared. Note that clearing or updating the CSP does not immediately affect the active
-            context in the same document because LocalDOMWindow caches the ContentSecurityPolicy object. The change
-            takes effect on subsequent navigations when a new window context is created.
+            omitted, any existing CSP for the world will be cleared. Note that clearing or updating the CSP
+            does not immediately affect the active context in the same document because LocalDOMWindow
+            caches the ContentSecurityPolicy object. The change takes effect on subsequent navigations when
+            a new window context is created.
     """
     return Command(
         "Page.createIsolatedWorld",
@@ -1744,8 +1733,8 @@ def enable(*, enable_file_chooser_opened_event: bool | None = None) -> Command[N
 
     Args:
         enable_file_chooser_opened_event: If true, the `Page.fileChooserOpened` event will be emitted
-            regardless of the state set by
-            `Page.setInterceptFileChooserDialog` command (default: false). Experimental.
+            regardless of the state set by `Page.setInterceptFileChooserDialog` command (default: false).
+            Experimental.
     """
     return Command(
         "Page.enable", given({"enableFileChooserOpenedEvent": enable_file_chooser_opened_event}), None
@@ -1867,10 +1856,9 @@ class GetAdScriptAncestryResult(Type, kw_only=True):
 
     Attributes:
         ad_script_ancestry: The ancestry chain of ad script identifiers leading to this frame's creation,
-            along with the root
-            script's filterlist rule. The ancestry chain is ordered from the most immediate script (in the frame
-            creation stack) to more distant ancestors (that created the immediately preceding script). Only sent if
-            frame is labelled as an ad and ids are available.
+            along with the root script's filterlist rule. The ancestry chain is ordered from the most
+            immediate script (in the frame creation stack) to more distant ancestors (that created the
+            immediately preceding script). Only sent if frame is labelled as an ad and ids are available.
     """
 
     ad_script_ancestry: Network.AdAncestry | None = None
@@ -1904,11 +1892,9 @@ class GetLayoutMetricsResult(Type, kw_only=True):
 
     Attributes:
         layout_viewport: Deprecated metrics relating to the layout viewport. Is in device pixels. Use
-            `cssLayoutViewport`
-            instead. Deprecated.
+            `cssLayoutViewport` instead. Deprecated.
         visual_viewport: Deprecated metrics relating to the visual viewport. Is in device pixels. Use
-            `cssVisualViewport`
-            instead. Deprecated.
+            `cssVisualViewport` instead. Deprecated.
         content_size: Deprecated size of scrollable area. Is in DP. Use `cssContentSize` instead.
             Deprecated.
         css_layout_viewport: Metrics relating to the layout viewport in CSS pixels.
@@ -2010,8 +1996,7 @@ class NavigateResult(Type, kw_only=True):
     Attributes:
         frame_id: Frame id that has navigated (or failed to navigate)
         loader_id: Loader identifier. This is omitted in case of same-document navigation, as the previously
-            committed
-            loaderId would not change. A `Network.LoaderId`.
+            committed loaderId would not change. A `Network.LoaderId`.
         error_text: User friendly error message, present if and only if navigation has failed.
         is_download: Whether the navigation resulted in a download. Experimental.
     """
@@ -2067,7 +2052,7 @@ class PrintToPDFResult(Type, kw_only=True):
     """What `Page.printToPDF` returns.
 
     Attributes:
-        data: Base64-encoded pdf data. Empty if |returnAsStream| is specified.
+        data: Pdf data. Empty if |returnAsStream| is specified.
         stream: A handle of the stream that holds resulting PDF data. A `IO.StreamHandle`. Experimental.
     """
 
@@ -2109,14 +2094,13 @@ def print_to_pdf(
         margin_left: Left margin in inches. Defaults to 1cm (~0.4 inches).
         margin_right: Right margin in inches. Defaults to 1cm (~0.4 inches).
         page_ranges: Paper ranges to print, one based, e.g., '1-5, 8, 11-13'. Pages are printed in the
-            document order, not in
-            the order specified, and no more than once. Defaults to empty string, which implies the entire document
-            is printed. The page numbers are quietly capped to actual page count of the document, and ranges beyond
-            the end of the document are ignored. If this results in no pages to print, an error is reported. It is
-            an error to specify a range with start greater than end.
+            document order, not in the order specified, and no more than once. Defaults to empty string,
+            which implies the entire document is printed. The page numbers are quietly capped to actual page
+            count of the document, and ranges beyond the end of the document are ignored. If this results in
+            no pages to print, an error is reported. It is an error to specify a range with start greater
+            than end.
         header_template: HTML template for the print header. Should be valid HTML markup with following
-            classes used to inject
-            printing values into them:
+            classes used to inject printing values into them:
             - `date`: formatted print date
             - `title`: document title
             - `url`: document location
@@ -2127,8 +2111,7 @@ def print_to_pdf(
         footer_template: HTML template for the print footer. Should use the same format as the
             `headerTemplate`.
         prefer_css_page_size: Whether or not to prefer page size as defined by css. Defaults to false, in
-            which case the content will
-            be scaled to fit the paper size.
+            which case the content will be scaled to fit the paper size.
         transfer_mode: return as stream. See `PrintToPDFTransferMode`. Experimental.
         generate_tagged_pdf: Whether or not to generate tagged (accessible) PDF. Defaults to embedder
             choice. Experimental.
@@ -2172,12 +2155,10 @@ def reload(
     Args:
         ignore_cache: If true, browser cache is ignored (as if the user pressed Shift+refresh).
         script_to_evaluate_on_load: If set, the script will be injected into all frames of the inspected
-            page after reload. Argument will be
-            ignored if reloading dataURL origin.
+            page after reload. Argument will be ignored if reloading dataURL origin.
         loader_id: If set, an error will be thrown if the target page's main frame's loader id does not
-            match the provided
-            id. This prevents accidentally reloading an unintended target in case there's a racing navigation. A
-            `Network.LoaderId`. Experimental.
+            match the provided id. This prevents accidentally reloading an unintended target in case there's
+            a racing navigation. A `Network.LoaderId`. Experimental.
     """
     return Command(
         "Page.reload",
@@ -2338,8 +2319,7 @@ def set_device_metrics_override(
         height: Overriding height value in pixels (minimum 0, maximum 10000000). 0 disables the override.
         device_scale_factor: Overriding device scale factor value. 0 disables the override.
         mobile: Whether to emulate mobile device. This includes viewport meta tag, overlay scrollbars, text
-            autosizing
-            and more.
+            autosizing and more.
         scale: Scale to apply to resulting view image.
         screen_width: Overriding screen width value in pixels (minimum 0, maximum 10000000).
         screen_height: Overriding screen height value in pixels (minimum 0, maximum 10000000).
@@ -2433,8 +2413,7 @@ def set_download_behavior(behavior: str, *, download_path: str | None = None) ->
 
     Args:
         behavior: Whether to allow all or deny all download requests, or use default Chrome behavior if
-            available
-            (otherwise deny). See `SetDownloadBehaviorBehavior`.
+            available (otherwise deny). See `SetDownloadBehaviorBehavior`.
         download_path: The default path to save downloaded files to. This is required if behavior is set to
             'allow'.
     """
@@ -2510,12 +2489,10 @@ def start_screencast(
         max_height: Maximum screenshot height.
         every_nth_frame: Send every n-th frame. Must be a positive integer.
         max_frames_in_flight: Maximum number of frames sent until screencastFrameAck is required. Defaults
-            to 3. Must be a positive
-            integer.
+            to 3. Must be a positive integer.
         send_last_frame: By default, after screencastFrameAck arrives, the next produced frame is sent.
-            Passing this flag enables
-            storing the last produced frame in memory, which is immediately sent upon screencastFrameAck. This way,
-            overall performance is traded for a better latency.
+            Passing this flag enables storing the last produced frame in memory, which is immediately sent
+            upon screencastFrameAck. This way, overall performance is traded for a better latency.
     """
     return Command(
         "Page.startScreencast",
@@ -2642,7 +2619,7 @@ def add_compilation_cache(url: str, data: bytes) -> Command[None]:
     Experimental.
 
     Args:
-        data: Base64-encoded data.
+        data: Data.
     """
     return Command("Page.addCompilationCache", {"url": url, "data": data}, None)
 
@@ -2706,8 +2683,7 @@ def set_intercept_file_chooser_dialog(enabled: bool, *, cancel: bool | None = No
 
     Args:
         cancel: If true, cancels the dialog by emitting relevant events (if any) in addition to not showing
-            it if the
-            interception is enabled (default: false). Experimental.
+            it if the interception is enabled (default: false). Experimental.
     """
     return Command("Page.setInterceptFileChooserDialog", given({"enabled": enabled, "cancel": cancel}), None)
 
@@ -2729,7 +2705,7 @@ class GetAnnotatedPageContentResult(Type, kw_only=True):
     """What `Page.getAnnotatedPageContent` returns.
 
     Attributes:
-        content: The annotated page content as a base64 encoded protobuf. The format is defined by the
+        content: The annotated page content as a protobuf. The format is defined by the
             `AnnotatedPageContent` message in
             components/optimization_guide/proto/features/common_quality_data.proto.
     """
@@ -2774,8 +2750,7 @@ class FileChooserOpened(Event, kw_only=True):
         frame_id: Id of the frame containing input node. Experimental.
         mode: Input mode. See `FileChooserOpenedMode`.
         backend_node_id: Input node id. Only present for file choosers opened via an `<input type="file">`
-            element. A
-            `DOM.BackendNodeId`. Experimental.
+            element. A `DOM.BackendNodeId`. Experimental.
     """
 
     METHOD: ClassVar[str] = "Page.fileChooserOpened"
@@ -2893,9 +2868,8 @@ class FrameStartedNavigating(Event, kw_only=True):
         frame_id: ID of the frame that is being navigated.
         url: The URL the navigation started with. The final URL can be different.
         loader_id: Loader identifier. Even though it is present in case of same-document navigation, the
-            previously
-            committed loaderId would not change unless the navigation changes from a same-document to a
-            cross-document navigation. A `Network.LoaderId`.
+            previously committed loaderId would not change unless the navigation changes from a
+            same-document to a cross-document navigation. A `Network.LoaderId`.
         navigation_type: See `FrameStartedNavigatingNavigationType`.
     """
 
@@ -2936,8 +2910,7 @@ class FrameScheduledNavigation(Event, kw_only=True):
     Attributes:
         frame_id: Id of the frame that has scheduled a navigation.
         delay: Delay (in seconds) until the navigation is scheduled to begin. The navigation is not
-            guaranteed to
-            start.
+            guaranteed to start.
         reason: The reason for the navigation. See `ClientNavigationReason`.
         url: The destination URL for the scheduled navigation.
     """
@@ -3061,9 +3034,8 @@ class JavascriptDialogOpening(Event, kw_only=True):
         message: Message that will be displayed by the dialog.
         type: Dialog type. See `DialogType`.
         has_browser_handler: True iff browser is capable showing or acting on the given dialog. When browser
-            has no dialog handler
-            for given target, calling alert while Page domain is engaged will stall the page execution. Execution
-            can be resumed via calling Page.handleJavaScriptDialog.
+            has no dialog handler for given target, calling alert while Page domain is engaged will stall
+            the page execution. Execution can be resumed via calling Page.handleJavaScriptDialog.
         default_prompt: Default dialog prompt.
     """
 
@@ -3156,7 +3128,7 @@ class ScreencastFrame(Event, kw_only=True):
     Experimental.
 
     Attributes:
-        data: Base64-encoded compressed image.
+        data: Compressed image.
         metadata: Screencast frame metadata.
         session_id: Frame number.
     """
@@ -3206,7 +3178,7 @@ class CompilationCacheProduced(Event, kw_only=True):
     Experimental.
 
     Attributes:
-        data: Base64-encoded data.
+        data: Data.
     """
 
     METHOD: ClassVar[str] = "Page.compilationCacheProduced"

@@ -79,8 +79,8 @@ class TimelineEvent(Type, kw_only=True):
         frame_id: Identifies the frame that this event is related to. Empty for non-frame targets. A
             `Page.FrameId`.
         type: The event type, as specified in
-            https://w3c.github.io/performance-timeline/#dom-performanceentry-entrytype This determines which of the
-            optional "details" fields is present.
+            https://w3c.github.io/performance-timeline/#dom-performanceentry-entrytype This determines which
+            of the optional "details" fields is present.
         name: Name may be empty depending on the type.
         time: Time in seconds since Epoch, monotonically increasing within document lifetime. A
             `Network.TimeSinceEpoch`.
@@ -102,8 +102,8 @@ def enable(event_types: list[str]) -> Command[None]:
     Args:
         event_types: The types of event to report, as specified in
             https://w3c.github.io/performance-timeline/#dom-performanceentry-entrytype The specified filter
-            overrides any previous filters, passing empty filter disables recording. Note that not all types exposed
-            to the web platform are currently supported.
+            overrides any previous filters, passing empty filter disables recording. Note that not all types
+            exposed to the web platform are currently supported.
     """
     return Command("PerformanceTimeline.enable", {"eventTypes": event_types}, None)
 

@@ -236,17 +236,15 @@ class RuleSet(Type, kw_only=True):
     Attributes:
         loader_id: Identifies a document which the rule set is associated with. A `Network.LoaderId`.
         source_text: Source text of JSON representing the rule set. If it comes from `<script>` tag, it is
-            the textContent of
-            the node. Note that it is a JSON for valid case.
+            the textContent of the node. Note that it is a JSON for valid case.
 
             See also:
             - https://wicg.github.io/nav-speculation/speculation-rules.html
             - https://github.com/WICG/nav-speculation/blob/main/triggers.md.
         backend_node_id: A speculation rule set is either added through an inline `<script>` tag or through
-            an external resource
-            via the 'Speculation-Rules' HTTP header. For the first case, we include the BackendNodeId of the
-            relevant `<script>` tag. For the second case, we include the external URL where the rule set was loaded
-            from, and also RequestId if Network domain is enabled.
+            an external resource via the 'Speculation-Rules' HTTP header. For the first case, we include the
+            BackendNodeId of the relevant `<script>` tag. For the second case, we include the external URL
+            where the rule set was loaded from, and also RequestId if Network domain is enabled.
 
             See also:
             - https://wicg.github.io/nav-speculation/speculation-rules.html#speculation-rules-script
@@ -380,12 +378,11 @@ class PrerenderStatusUpdated(Event, kw_only=True):
     Attributes:
         status: See `PreloadingStatus`.
         effective_action: The action currently performed by this attempt. This differs from `key.action`
-            after a
-            prerender-until-script attempt is upgraded in place to a full prerender. See `SpeculationAction`.
+            after a prerender-until-script attempt is upgraded in place to a full prerender. See
+            `SpeculationAction`.
         prerender_status: See `PrerenderFinalStatus`.
         disallowed_mojo_interface: This is used to give users more information about the name of Mojo
-            interface that is incompatible with
-            prerender and has caused the cancellation of the attempt.
+            interface that is incompatible with prerender and has caused the cancellation of the attempt.
     """
 
     METHOD: ClassVar[str] = "Preload.prerenderStatusUpdated"

@@ -70,8 +70,7 @@ class Profile(Type, kw_only=True):
         end_time: Profiling end timestamp in microseconds.
         samples: Ids of samples top nodes.
         time_deltas: Time intervals between adjacent samples in microseconds. The first delta is relative to
-            the profile
-            startTime.
+            the profile startTime.
     """
 
     nodes: list[ProfileNode]

@@ -68,8 +68,7 @@ def get_os_app_state(manifest_id: str) -> Command[GetOsAppStateResult]:
 
     Args:
         manifest_id: The id from the webapp's manifest file, commonly it's the url of the site installing
-            the webapp. See
-            https://web.dev/learn/pwa/web-app-manifest.
+            the webapp. See https://web.dev/learn/pwa/web-app-manifest.
     """
     return Command("PWA.getOsAppState", {"manifestId": manifest_id}, GetOsAppStateResult)
 
@@ -179,12 +178,11 @@ def change_app_user_settings(
 
     Args:
         link_capturing: If user allows the links clicked on by the user in the app's scope, or extended
-            scope if the manifest
-            has scope extensions and the flags `DesktopPWAsLinkCapturingWithScopeExtensions` and
-            `WebAppEnableScopeExtensions` are enabled.
+            scope if the manifest has scope extensions and the flags
+            `DesktopPWAsLinkCapturingWithScopeExtensions` and `WebAppEnableScopeExtensions` are enabled.
 
-            Note, the API does not support resetting the linkCapturing to the initial value, uninstalling and
-            installing the web app again will reset it.
+            Note, the API does not support resetting the linkCapturing to the initial value, uninstalling
+            and installing the web app again will reset it.
 
             TODO(crbug.com/339453269): Setting this value on ChromeOS is not supported yet.
         display_mode: See `DisplayMode`.

@@ -306,9 +306,8 @@ class SerializationOptions(Type, kw_only=True):
         max_depth: Deep serialization depth. Default is full depth. Respected only in `deep` serialization
             mode.
         additional_parameters: Embedder-specific parameters. For example if connected to V8 in Chrome these
-            control DOM serialization
-            via `maxNodeDepth: integer` and `includeShadowTree: "none" | "open" | "all"`. Values can be only of type
-            string or integer.
+            control DOM serialization via `maxNodeDepth: integer` and `includeShadowTree: "none" | "open" |
+            "all"`. Values can be only of type string or integer.
     """
 
     serialization: str
@@ -322,8 +321,8 @@ class DeepSerializedValue(Type, kw_only=True):
     Attributes:
         type: See `DeepSerializedValueType`.
         weak_local_object_reference: Set if value reference met more then once during serialization. In such
-            case, value is provided only to
-            one of the serialized values. Unique per value in the scope of one CDP call.
+            case, value is provided only to one of the serialized values. Unique per value in the scope of
+            one CDP call.
     """
 
     type: str
@@ -338,8 +337,8 @@ class RemoteObject(Type, kw_only=True):
     Attributes:
         type: Object type. See `RemoteObjectType`.
         subtype: Object subtype hint. Specified for `object` type values only. NOTE: If you change anything
-            here, make
-            sure to also update `subtype` in `ObjectPreview` and `PropertyPreview` below. See `RemoteObjectSubtype`.
+            here, make sure to also update `subtype` in `ObjectPreview` and `PropertyPreview` below. See
+            `RemoteObjectSubtype`.
         class_name: Object class (constructor) name. Specified for `object` type values only.
         value: Remote object value in case of primitive values or JSON values (if it was requested).
         unserializable_value: Primitive value which can not be JSON-stringified does not have `value`, but
@@ -371,12 +370,10 @@ class CustomPreview(Type, kw_only=True):
 
     Attributes:
         header: The JSON-stringified result of formatter.header(object, config) call. It contains json ML
-            array that
-            represents RemoteObject.
+            array that represents RemoteObject.
         body_getter_id: If formatter returns true as a result of formatter.hasBody call then bodyGetterId
-            will contain
-            RemoteObjectId for the function that returns result of formatter.body(object, config) call. The result
-            value is json ML array.
+            will contain RemoteObjectId for the function that returns result of formatter.body(object,
+            config) call. The result value is json ML array.
     """
 
     header: str
@@ -448,14 +445,11 @@ class PropertyDescriptor(Type, kw_only=True):
         value: The value associated with the property.
         writable: True if the value associated with the property may be changed (data descriptors only).
         get: A function which serves as a getter for the property, or `undefined` if there is no getter
-            (accessor
-            descriptors only).
+            (accessor descriptors only).
         set: A function which serves as a setter for the property, or `undefined` if there is no setter
-            (accessor
-            descriptors only).
+            (accessor descriptors only).
         configurable: True if the type of this property descriptor may be changed and if the property may be
-            deleted from the
-            corresponding object.
+            deleted from the corresponding object.
         enumerable: True if this property shows up during enumeration of the properties on the corresponding
             object.
         was_thrown: True if the result was thrown during the evaluation.
@@ -496,11 +490,9 @@ class PrivatePropertyDescriptor(Type, kw_only=True):
         name: Private property name.
         value: The value associated with the private property.
         get: A function which serves as a getter for the private property, or `undefined` if there is no
-            getter
-            (accessor descriptors only).
+            getter (accessor descriptors only).
         set: A function which serves as a setter for the private property, or `undefined` if there is no
-            setter
-            (accessor descriptors only).
+            setter (accessor descriptors only).
     """
 
     name: str
@@ -533,9 +525,8 @@ class ExecutionContextDescription(Type, kw_only=True):
         origin: Execution context origin.
         name: Human readable name describing given context.
         unique_id: A system-unique execution context identifier. Unlike the id, this is unique across
-            multiple processes,
-            so can be reliably used to identify specific context while backend performs a cross-process navigation.
-            Experimental.
+            multiple processes, so can be reliably used to identify specific context while backend performs
+            a cross-process navigation. Experimental.
         aux_data: Embedder-specific auxiliary data likely matching {isDefault: boolean, type:
             'default'|'isolated'|'worker', frameId: string}.
     """
@@ -561,8 +552,7 @@ class ExceptionDetails(Type, kw_only=True):
         exception: Exception object if available.
         execution_context_id: Identifier of the context where exception happened.
         exception_meta_data: Dictionary with entries of meta data that the client associated with this
-            exception, such as information
-            about associated network requests, etc. Experimental.
+            exception, such as information about associated network requests, etc. Experimental.
     """
 
     exception_id: int
@@ -600,8 +590,7 @@ class StackTrace(Type, kw_only=True):
 
     Attributes:
         description: String label of this stack trace. For async traces this may be a name of the function
-            that initiated the
-            async call.
+            that initiated the async call.
         call_frames: JavaScript function name.
         parent: Asynchronous JavaScript stack trace that preceded this stack, if available.
         parent_id: Asynchronous JavaScript stack trace that preceded this stack, if available. Experimental.
@@ -700,31 +689,26 @@ def call_function_on(
         arguments: Call arguments. All call arguments must belong to the same JavaScript world as the target
             object.
         silent: In silent mode exceptions thrown during evaluation are not reported and do not pause
-            execution.
-            Overrides `setPauseOnException` state.
+            execution. Overrides `setPauseOnException` state.
         return_by_value: Whether the result is expected to be a JSON object which should be sent by value.
-            Can be overriden by
-            `serializationOptions`.
+            Can be overriden by `serializationOptions`.
         generate_preview: Whether preview should be generated for the result. Experimental.
         user_gesture: Whether execution should be treated as initiated by user in the UI.
         await_promise: Whether execution should `await` for resulting value and return once awaited promise
             is resolved.
         execution_context_id: Specifies execution context which global object will be used to call function
-            on. Either
-            executionContextId or objectId should be specified.
+            on. Either executionContextId or objectId should be specified.
         object_group: Symbolic group name that can be used to release multiple objects. If objectGroup is
-            not specified and
-            objectId is, objectGroup will be inherited from object.
+            not specified and objectId is, objectGroup will be inherited from object.
         throw_on_side_effect: Whether to throw an exception if side effect cannot be ruled out during
             evaluation. Experimental.
         unique_context_id: An alternative way to specify the execution context to call function on. Compared
-            to contextId that may
-            be reused across processes, this is guaranteed to be system-unique, so it can be used to prevent
-            accidental function call in context different than intended (e.g. as a result of navigation across
-            process boundaries). This is mutually exclusive with `executionContextId`. Experimental.
+            to contextId that may be reused across processes, this is guaranteed to be system-unique, so it
+            can be used to prevent accidental function call in context different than intended (e.g. as a
+            result of navigation across process boundaries). This is mutually exclusive with
+            `executionContextId`. Experimental.
         serialization_options: Specifies the result serialization. If provided, overrides `generatePreview`
-            and `returnByValue`.
-            Experimental.
+            and `returnByValue`. Experimental.
     """
     return Command(
         "Runtime.callFunctionOn",
@@ -775,8 +759,7 @@ def compile_script(
         source_url: Source url to be set for the script.
         persist_script: Specifies whether the compiled script should be persisted.
         execution_context_id: Specifies in which execution context to perform script run. If the parameter
-            is omitted the evaluation
-            will be performed in the context of the inspected page.
+            is omitted the evaluation will be performed in the context of the inspected page.
     """
     return Command(
         "Runtime.compileScript",
@@ -848,38 +831,34 @@ def evaluate(
         include_command_line_api: Determines whether Command Line API should be available during the
             evaluation.
         silent: In silent mode exceptions thrown during evaluation are not reported and do not pause
-            execution.
-            Overrides `setPauseOnException` state.
+            execution. Overrides `setPauseOnException` state.
         context_id: Specifies in which execution context to perform evaluation. If the parameter is omitted
-            the evaluation
-            will be performed in the context of the inspected page. This is mutually exclusive with
-            `uniqueContextId`, which offers an alternative way to identify the execution context that is more
-            reliable in a multi-process environment.
+            the evaluation will be performed in the context of the inspected page. This is mutually
+            exclusive with `uniqueContextId`, which offers an alternative way to identify the execution
+            context that is more reliable in a multi-process environment.
         return_by_value: Whether the result is expected to be a JSON object that should be sent by value.
         generate_preview: Whether preview should be generated for the result. Experimental.
         user_gesture: Whether execution should be treated as initiated by user in the UI.
         await_promise: Whether execution should `await` for resulting value and return once awaited promise
             is resolved.
         throw_on_side_effect: Whether to throw an exception if side effect cannot be ruled out during
-            evaluation. This implies
-            `disableBreaks` below. Experimental.
+            evaluation. This implies `disableBreaks` below. Experimental.
         timeout: Terminate execution after timing out (number of milliseconds). Experimental.
         disable_breaks: Disable breakpoints during execution. Experimental.
         repl_mode: Setting this flag to true enables `let` re-declaration and top-level `await`. Note that
-            `let` variables
-            can only be re-declared if they originate from `replMode` themselves. Experimental.
-        allow_unsafe_eval_blocked_by_csp: The Content Security Policy (CSP) for the target might block
-            'unsafe-eval' which includes eval(),
-            Function(), setTimeout() and setInterval() when called with non-callable arguments. This flag bypasses
-            CSP for this evaluation and allows unsafe-eval. Defaults to true. Experimental.
-        unique_context_id: An alternative way to specify the execution context to evaluate in. Compared to
-            contextId that may be
-            reused across processes, this is guaranteed to be system-unique, so it can be used to prevent accidental
-            evaluation of the expression in context different than intended (e.g. as a result of navigation across
-            process boundaries). This is mutually exclusive with `contextId`. Experimental.
-        serialization_options: Specifies the result serialization. If provided, overrides `generatePreview`
-            and `returnByValue`.
+            `let` variables can only be re-declared if they originate from `replMode` themselves.
             Experimental.
+        allow_unsafe_eval_blocked_by_csp: The Content Security Policy (CSP) for the target might block
+            'unsafe-eval' which includes eval(), Function(), setTimeout() and setInterval() when called with
+            non-callable arguments. This flag bypasses CSP for this evaluation and allows unsafe-eval.
+            Defaults to true. Experimental.
+        unique_context_id: An alternative way to specify the execution context to evaluate in. Compared to
+            contextId that may be reused across processes, this is guaranteed to be system-unique, so it can
+            be used to prevent accidental evaluation of the expression in context different than intended
+            (e.g. as a result of navigation across process boundaries). This is mutually exclusive with
+            `contextId`. Experimental.
+        serialization_options: Specifies the result serialization. If provided, overrides `generatePreview`
+            and `returnByValue`. Experimental.
     """
     return Command(
         "Runtime.evaluate",
@@ -981,8 +960,7 @@ def get_properties(
         own_properties: If true, returns properties belonging only to the element itself, not to its
             prototype chain.
         accessor_properties_only: If true, returns accessor properties (with getter/setter) only; internal
-            properties are not returned
-            either. Experimental.
+            properties are not returned either. Experimental.
         generate_preview: Whether preview should be generated for the results. Experimental.
         non_indexed_properties_only: If true, returns non-indexed properties only. Experimental.
     """
@@ -1099,12 +1077,10 @@ def run_script(
     Args:
         script_id: Id of the script to run.
         execution_context_id: Specifies in which execution context to perform script run. If the parameter
-            is omitted the evaluation
-            will be performed in the context of the inspected page.
+            is omitted the evaluation will be performed in the context of the inspected page.
         object_group: Symbolic group name that can be used to release multiple objects.
         silent: In silent mode exceptions thrown during evaluation are not reported and do not pause
-            execution.
-            Overrides `setPauseOnException` state.
+            execution. Overrides `setPauseOnException` state.
         include_command_line_api: Determines whether Command Line API should be available during the
             evaluation.
         return_by_value: Whether the result is expected to be a JSON object which should be sent by value.
@@ -1135,8 +1111,7 @@ def set_async_call_stack_depth(max_depth: int) -> Command[None]:
 
     Args:
         max_depth: Maximum depth of async call stacks. Setting to `0` will effectively disable collecting
-            async call stacks
-            (default).
+            async call stacks (default).
     """
     return Command("Runtime.setAsyncCallStackDepth", {"maxDepth": max_depth}, None)
 
@@ -1179,15 +1154,15 @@ def add_binding(
 
     Args:
         execution_context_id: If specified, the binding would only be exposed to the specified execution
-            context. If omitted and
-            `executionContextName` is not set, the binding is exposed to all execution contexts of the target. This
-            parameter is mutually exclusive with `executionContextName`. Deprecated in favor of
-            `executionContextName` due to an unclear use case and bugs in implementation (crbug.com/1169639).
-            `executionContextId` will be removed in the future. Experimental. Deprecated.
+            context. If omitted and `executionContextName` is not set, the binding is exposed to all
+            execution contexts of the target. This parameter is mutually exclusive with
+            `executionContextName`. Deprecated in favor of `executionContextName` due to an unclear use case
+            and bugs in implementation (crbug.com/1169639). `executionContextId` will be removed in the
+            future. Experimental. Deprecated.
         execution_context_name: If specified, the binding is exposed to the executionContext with matching
-            name, even for contexts
-            created after the binding is added. See also `ExecutionContext.name` and `worldName` parameter to
-            `Page.addScriptToEvaluateOnNewDocument`. This parameter is mutually exclusive with `executionContextId`.
+            name, even for contexts created after the binding is added. See also `ExecutionContext.name` and
+            `worldName` parameter to `Page.addScriptToEvaluateOnNewDocument`. This parameter is mutually
+            exclusive with `executionContextId`.
     """
     return Command(
         "Runtime.addBinding",
@@ -1255,12 +1230,12 @@ class ConsoleAPICalled(Event, kw_only=True):
         execution_context_id: Identifier of the context where the call was made.
         timestamp: Call timestamp.
         stack_trace: Stack trace captured when the call was made. The async stack chain is automatically
-            reported for the
-            following call types: `assert`, `error`, `trace`, `warning`. For other types the async call chain can be
-            retrieved using `Debugger.getStackTrace` and `stackTrace.parentId` field.
+            reported for the following call types: `assert`, `error`, `trace`, `warning`. For other types
+            the async call chain can be retrieved using `Debugger.getStackTrace` and `stackTrace.parentId`
+            field.
         context: Console context descriptor for calls on non-default console context (not console.*):
-            'anonymous#unique-logger-id' for call on unnamed context, 'name#unique-logger-id' for call on named
-            context. Experimental.
+            'anonymous#unique-logger-id' for call on unnamed context, 'name#unique-logger-id' for call on
+            named context. Experimental.
     """
 
     METHOD: ClassVar[str] = "Runtime.consoleAPICalled"

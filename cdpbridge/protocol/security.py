@@ -145,8 +145,7 @@ class SafetyTipInfo(Type, kw_only=True):
 
     Attributes:
         safety_tip_status: Describes whether the page triggers any safety tips or reputation warnings.
-            Default is unknown. See
-            `SafetyTipStatus`.
+            Default is unknown. See `SafetyTipStatus`.
         safe_url: The URL the safety tip suggested ("Did you mean?"). Only filled in for lookalike matches.
     """
 
@@ -163,8 +162,7 @@ class VisibleSecurityState(Type, kw_only=True):
         security_state: The security level of the page. See `SecurityState`.
         certificate_security_state: Security state details about the page certificate.
         safety_tip_info: The type of Safety Tip triggered on the page. Note that this field will be set even
-            if the Safety Tip UI
-            was not actually shown.
+            if the Safety Tip UI was not actually shown.
         security_state_issue_ids: Array of security state issues ids.
     """
 

@@ -162,13 +162,11 @@ class ServiceWorkerVersion(
         status: See `ServiceWorkerVersionStatus`.
         script_last_modified: The Last-Modified header value of the main script.
         script_response_time: The time at which the response headers of the main script were received from
-            the server. For cached
-            script it is the last time the cache entry was validated.
+            the server. For cached script it is the last time the cache entry was validated.
         controlled_clients: A `Target.TargetID`.
         target_id: A `Target.TargetID`.
         router_rules: Migration to `typedRouterRules` is in progress. The browser sends either `routerRules`
-            or
-            `typedRouterRules`. TODO(crbug.com/540469610): Remove `routerRules` after the migration.
+            or `typedRouterRules`. TODO(crbug.com/540469610): Remove `routerRules` after the migration.
     """
 
     version_id: str

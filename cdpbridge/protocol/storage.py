@@ -321,11 +321,10 @@ def override_quota_for_origin(origin: str, *, quota_size: float | None = None) -
     Args:
         origin: Security origin.
         quota_size: The quota size (in bytes) to override the original quota with. If this is called
-            multiple times, the
-            overridden quota will be equal to the quotaSize provided in the final call. If this is called without
-            specifying a quotaSize, the quota will be reset to the default value for the specified origin. If this
-            is called multiple times with different origins, the override will be maintained for each origin until
-            it is disabled (called without a quotaSize).
+            multiple times, the overridden quota will be equal to the quotaSize provided in the final call.
+            If this is called without specifying a quotaSize, the quota will be reset to the default value
+            for the specified origin. If this is called multiple times with different origins, the override
+            will be maintained for each origin until it is disabled (called without a quotaSize).
     """
     return Command("Storage.overrideQuotaForOrigin", given({"origin": origin, "quotaSize": quota_size}), None)
 

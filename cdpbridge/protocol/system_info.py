@@ -103,8 +103,7 @@ class VideoEncodeAcceleratorCapability(Type, kw_only=True):
         profile: Video codec profile that is supported, e.g H264 Main.
         max_resolution: Maximum video dimensions in pixels supported for this |profile|.
         max_framerate_numerator: Maximum encoding framerate in frames per second supported for this
-            |profile|, as fraction's numerator
-            and denominator, e.g. 24/1 fps, 24000/1001 fps, etc.
+            |profile|, as fraction's numerator and denominator, e.g. 24/1 fps, 24000/1001 fps, etc.
     """
 
     profile: str
@@ -154,11 +153,9 @@ class GetInfoResult(Type, kw_only=True):
     Attributes:
         gpu: Information about the GPUs on the system.
         model_name: A platform-dependent description of the model of the machine. On Mac OS, this is, for
-            example,
-            'MacBookPro'. Will be the empty string if not supported.
+            example, 'MacBookPro'. Will be the empty string if not supported.
         model_version: A platform-dependent description of the version of the machine. On Mac OS, this is,
-            for example, '10.1'.
-            Will be the empty string if not supported.
+            for example, '10.1'. Will be the empty string if not supported.
         command_line: The command line string used to launch the browser. Will be the empty string if not
             supported.
     """

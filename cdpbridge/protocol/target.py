@@ -87,12 +87,11 @@ class TargetInfo(Type, kw_only=True):
         opener_frame_id: Frame id of originating window (is only set if target has an opener). A
             `Page.FrameId`. Experimental.
         parent_frame_id: Id of the parent frame, present for "iframe" and "worker" targets. For nested
-            workers, this is the
-            "ancestor" frame that created the first worker in the nested chain. A `Page.FrameId`. Experimental.
+            workers, this is the "ancestor" frame that created the first worker in the nested chain. A
+            `Page.FrameId`. Experimental.
         browser_context_id: A `Browser.BrowserContextID`. Experimental.
         subtype: Provides additional details for specific target types. For example, for the type of "page",
-            this may be
-            set to "prerender". Experimental.
+            this may be set to "prerender". Experimental.
         embedder_data: Embedder-specific target metadata. This is only set for targets of type "tab".
             Experimental.
     """
@@ -166,8 +165,8 @@ def attach_to_target(target_id: TargetID, *, flatten: bool | None = None) -> Com
 
     Args:
         flatten: Enables "flat" access to the session via specifying sessionId attribute in the commands. We
-            plan to make
-            this the default, deprecate non-flattened mode, and eventually retire it. See crbug.com/991325.
+            plan to make this the default, deprecate non-flattened mode, and eventually retire it. See
+            crbug.com/991325.
     """
     return Command(
         "Target.attachToTarget", given({"targetId": target_id, "flatten": flatten}), AttachToTargetResult
@@ -260,8 +259,7 @@ def create_browser_context(
         proxy_bypass_list: Proxy bypass list, similar to the one passed to --proxy-bypass-list.
             Experimental.
         origins_with_universal_network_access: An optional list of origins to grant unlimited cross-origin
-            access to. Parts of the URL other than those
-            constituting origin are ignored. Experimental.
+            access to. Parts of the URL other than those constituting origin are ignored. Experimental.
     """
     return Command(
         "Target.createBrowserContext",
@@ -330,30 +328,26 @@ def create_target(
         width: Frame width in DIP (requires newWindow to be true or headless shell).
         height: Frame height in DIP (requires newWindow to be true or headless shell).
         window_state: Frame window state (requires newWindow to be true or headless shell). Default is
-            normal. See
-            `WindowState`.
+            normal. See `WindowState`.
         browser_context_id: The browser context to create the page in. A `Browser.BrowserContextID`.
             Experimental.
         enable_begin_frame_control: Whether BeginFrames for this target will be controlled via DevTools
-            (headless shell only, not supported
-            on MacOS yet, false by default). Experimental.
+            (headless shell only, not supported on MacOS yet, false by default). Experimental.
         new_window: Whether to create a new Window or Tab (false by default, not supported by headless
             shell).
         background: Whether to create the target in background or foreground (false by default, not
-            supported by headless
-            shell).
+            supported by headless shell).
         for_tab: Whether to create the target of type "tab". Experimental.
         hidden: Whether to create a hidden target. The hidden target is observable via protocol, but not
-            present in the
-            tab UI strip. Cannot be created with `forTab: true`, `newWindow: true` or `background: false`. The
-            life-time of the tab is limited to the life-time of the session. Experimental.
+            present in the tab UI strip. Cannot be created with `forTab: true`, `newWindow: true` or
+            `background: false`. The life-time of the tab is limited to the life-time of the session.
+            Experimental.
         focus: If specified, determines whether the new target should be focused. By default, the focus
-            behavior
-            depends on the `background` parameter:
-            - If `background` is false (default) and `focus` is omitted, the new target is focused and the browser
-            window is brought to the foreground.
-            - If `background` is false and `focus` is false, the target is opened but the browser window's focus
-            remains unchanged (e.g., if the window was in the background, it stays there).
+            behavior depends on the `background` parameter:
+            - If `background` is false (default) and `focus` is omitted, the new target is focused and the
+            browser window is brought to the foreground.
+            - If `background` is false and `focus` is false, the target is opened but the browser window's
+            focus remains unchanged (e.g., if the window was in the background, it stays there).
             - If `background` is true, setting `focus` to true is not supported and will result in an error.
             Experimental.
     """
@@ -431,8 +425,8 @@ def get_targets(*, filter: TargetFilter | None = None) -> Command[GetTargetsResu
 
     Args:
         filter: Only targets matching filter will be reported. If filter is not specified and target
-            discovery is
-            currently enabled, a filter used for target discovery is used for consistency. Experimental.
+            discovery is currently enabled, a filter used for target discovery is used for consistency.
+            Experimental.
     """
     return Command("Target.getTargets", given({"filter": filter}), GetTargetsResult)
 
@@ -472,12 +466,10 @@ def set_auto_attach(
     Args:
         auto_attach: Whether to auto-attach to related targets.
         wait_for_debugger_on_start: Whether to pause new targets when attaching to them. Use
-            `Runtime.runIfWaitingForDebugger` to run paused
-            targets.
+            `Runtime.runIfWaitingForDebugger` to run paused targets.
         flatten: Enables "flat" access to the session via specifying sessionId attribute in the commands. We
-            plan to make
-            this the default, deprecate non-flattened mode, and eventually retire it. See crbug.com/991325.
-            Experimental.
+            plan to make this the default, deprecate non-flattened mode, and eventually retire it. See
+            crbug.com/991325. Experimental.
         filter: Only targets matching filter will be attached. Experimental.
     """
     return Command(
@@ -507,8 +499,7 @@ def auto_attach_related(
 
     Args:
         wait_for_debugger_on_start: Whether to pause new targets when attaching to them. Use
-            `Runtime.runIfWaitingForDebugger` to run paused
-            targets.
+            `Runtime.runIfWaitingForDebugger` to run paused targets.
         filter: Only targets matching filter will be attached. Experimental.
     """
     return Command(
@@ -527,8 +518,7 @@ def set_discover_targets(discover: bool, *, filter: TargetFilter | None = None) 
     Args:
         discover: Whether to discover available targets.
         filter: Only targets matching filter will be attached. If `discover` is false, `filter` must be
-            omitted or
-            empty. Experimental.
+            omitted or empty. Experimental.
     """
     return Command("Target.setDiscoverTargets", given({"discover": discover, "filter": filter}), None)
 
@@ -583,9 +573,8 @@ def open_dev_tools(target_id: TargetID, *, panel_id: str | None = None) -> Comma
     Args:
         target_id: This can be the page or tab target ID.
         panel_id: The id of the panel we want DevTools to open initially. Currently supported panels are
-            elements,
-            console, network, sources, resources, timeline, chrome-recorder, heap-profiler, lighthouse, and
-            security.
+            elements, console, network, sources, resources, timeline, chrome-recorder, heap-profiler,
+            lighthouse, and security.
     """
     return Command(
         "Target.openDevTools", given({"targetId": target_id, "panelId": panel_id}), OpenDevToolsResult

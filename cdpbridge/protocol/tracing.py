@@ -109,8 +109,7 @@ class TraceConfig(Type, kw_only=True):
         record_mode: Controls how the trace buffer stores data. The default is `recordUntilFull`. See
             `TraceConfigRecordMode`. Experimental.
         trace_buffer_size_in_kb: Size of the trace buffer in kilobytes. If not specified or zero is passed,
-            a default value of 200 MB
-            would be used. Experimental.
+            a default value of 200 MB would be used. Experimental.
         enable_sampling: Turns on JavaScript stack sampling. Experimental.
         enable_systrace: Turns on system tracing. Experimental.
         enable_argument_filter: Turns on argument filter. Experimental.
@@ -159,7 +158,7 @@ class GetTrackEventDescriptorResult(Type, kw_only=True):
     """What `Tracing.getTrackEventDescriptor` returns.
 
     Attributes:
-        descriptor: Base64-encoded serialized perfetto.protos.TrackEventDescriptor protobuf message.
+        descriptor: Serialized perfetto.protos.TrackEventDescriptor protobuf message.
     """
 
     descriptor: bytes
@@ -235,30 +234,24 @@ def start(
         categories: Category/tag filter. Experimental. Deprecated.
         options: Tracing options. Experimental. Deprecated.
         buffer_usage_reporting_interval: If set, the agent will issue bufferUsage events at this interval,
-            specified in milliseconds.
-            Experimental.
+            specified in milliseconds. Experimental.
         transfer_mode: Whether to report trace events as series of dataCollected events or to save trace to
-            a stream (defaults
-            to `ReportEvents`). See `StartTransferMode`.
+            a stream (defaults to `ReportEvents`). See `StartTransferMode`.
         stream_format: Trace data format to use. This only applies when using `ReturnAsStream` transfer mode
-            (defaults to
-            `json`). See `StreamFormat`.
+            (defaults to `json`). See `StreamFormat`.
         stream_compression: Compression format to use. This only applies when using `ReturnAsStream`
-            transfer mode (defaults to
-            `none`) See `StreamCompression`. Experimental.
-        perfetto_config: Base64-encoded serialized perfetto.protos.TraceConfig protobuf message When
-            specified, the parameters
-            `categories`, `options`, `traceConfig` are ignored. Experimental.
+            transfer mode (defaults to `none`) See `StreamCompression`. Experimental.
+        perfetto_config: Serialized perfetto.protos.TraceConfig protobuf message When specified, the
+            parameters `categories`, `options`, `traceConfig` are ignored. Experimental.
         tracing_backend: Backend type (defaults to `auto`) See `TracingBackend`. Experimental.
         screenshot_max_size: Maximum width and height (in pixels) of each captured screenshot. Only used
-            when the
-            `disabled-by-default-devtools.screenshot` category is enabled. Defaults to 500. The combined memory
-            footprint of screenshots (`screenshotMaxSize` * `screenshotMaxSize` * 4 * `screenshotMaxCount`) is
-            clamped to the existing per-session budget. Experimental.
+            when the `disabled-by-default-devtools.screenshot` category is enabled. Defaults to 500. The
+            combined memory footprint of screenshots (`screenshotMaxSize` * `screenshotMaxSize` * 4 *
+            `screenshotMaxCount`) is clamped to the existing per-session budget. Experimental.
         screenshot_max_count: Maximum number of screenshots captured during a single tracing session. Only
-            used when the
-            `disabled-by-default-devtools.screenshot` category is enabled. Defaults to 450. Clamped together with
-            `screenshotMaxSize` to stay within the per-session screenshot memory budget. Experimental.
+            used when the `disabled-by-default-devtools.screenshot` category is enabled. Defaults to 450.
+            Clamped together with `screenshotMaxSize` to stay within the per-session screenshot memory
+            budget. Experimental.
     """
     return Command(
         "Tracing.start",
@@ -319,8 +312,7 @@ class TracingComplete(Event, kw_only=True):
 
     Attributes:
         data_loss_occurred: Indicates whether some trace data is known to have been lost, e.g. because the
-            trace ring buffer wrapped
-            around.
+            trace ring buffer wrapped around.
         stream: A handle of the stream that holds resulting trace data. A `IO.StreamHandle`.
         trace_format: Trace data format of returned stream. See `StreamFormat`.
         stream_compression: Compression format of returned stream. See `StreamCompression`.

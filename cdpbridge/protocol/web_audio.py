@@ -99,8 +99,7 @@ class ContextRealtimeData(Type, kw_only=True):
     Attributes:
         current_time: The current context time in second in BaseAudioContext.
         render_capacity: The time spent on rendering graph divided by render quantum duration, and
-            multiplied by 100. 100 means
-            the audio renderer reached the full capacity and glitch may occur.
+            multiplied by 100. 100 means the audio renderer reached the full capacity and glitch may occur.
         callback_interval_mean: A running mean of callback interval.
         callback_interval_variance: A running variance of callback interval.
     """

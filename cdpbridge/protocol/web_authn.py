@@ -98,19 +98,16 @@ class VirtualAuthenticatorOptions(Type, kw_only=True):
             https://fidoalliance.org/specs/fido-v2.2-rd-20241003/fido-client-to-authenticator-protocol-v2.2-rd-20241003.html#sctn-hmac-secret-make-cred-extension
             Defaults to false.
         has_cmtg_key: If set to true, the authenticator will support the cmtgKey (Credential Manager Trust
-            Group Key)
-            extension. https://github.com/w3c/webauthn/pull/2377 Defaults to false.
+            Group Key) extension. https://github.com/w3c/webauthn/pull/2377 Defaults to false.
         automatic_presence_simulation: If set to true, tests of user presence will succeed immediately.
-            Otherwise, they will not be resolved.
-            Defaults to true.
+            Otherwise, they will not be resolved. Defaults to true.
         is_user_verified: Sets whether User Verification succeeds or fails for an authenticator. Defaults to
             false.
         default_backup_eligibility: Credentials created by this authenticator will have the backup
-            eligibility (BE) flag set to this value.
-            Defaults to false. https://w3c.github.io/webauthn/#sctn-credential-backup.
+            eligibility (BE) flag set to this value. Defaults to false.
+            https://w3c.github.io/webauthn/#sctn-credential-backup.
         default_backup_state: Credentials created by this authenticator will have the backup state (BS) flag
-            set to this value.
-            Defaults to false. https://w3c.github.io/webauthn/#sctn-credential-backup.
+            set to this value. Defaults to false. https://w3c.github.io/webauthn/#sctn-credential-backup.
     """
 
     protocol: str
@@ -140,17 +137,14 @@ class Credential(Type, kw_only=True):
         user_handle: An opaque byte sequence with a maximum size of 64 bytes mapping the credential to a
             specific user.
         sign_count: Signature counter. Must be equal to or greater than -1. If -1, the credential won't have
-            an associated
-            signature counter, and every assertion operation will report a value of 0. See
+            an associated signature counter, and every assertion operation will report a value of 0. See
             https://w3c.github.io/webauthn/#signature-counter.
         large_blob: The large blob associated with the credential. See
             https://w3c.github.io/webauthn/#sctn-large-blob-extension.
         backup_eligibility: Assertions returned by this credential will have the backup eligibility (BE)
-            flag set to this value.
-            Defaults to the authenticator's defaultBackupEligibility value.
+            flag set to this value. Defaults to the authenticator's defaultBackupEligibility value.
         backup_state: Assertions returned by this credential will have the backup state (BS) flag set to
-            this value. Defaults
-            to the authenticator's defaultBackupState value.
+            this value. Defaults to the authenticator's defaultBackupState value.
         user_name: The credential's user.name property. Equivalent to empty if not set.
             https://w3c.github.io/webauthn/#dom-publickeycredentialentity-name.
         user_display_name: The credential's user.displayName property. Equivalent to empty if not set.
@@ -183,9 +177,9 @@ def enable(*, enable_ui: bool | None = None) -> Command[None]:
 
     Args:
         enable_ui: Whether to enable the WebAuthn user interface. Enabling the UI is recommended for
-            debugging and demo
-            purposes, as it is closer to the real experience. Disabling the UI is recommended for automated testing.
-            Supported at the embedder's discretion if UI is available. Defaults to false.
+            debugging and demo purposes, as it is closer to the real experience. Disabling the UI is
+            recommended for automated testing. Supported at the embedder's discretion if UI is available.
+            Defaults to false.
     """
     return Command("WebAuthn.enable", given({"enableUI": enable_ui}), None)
 
@@ -217,14 +211,11 @@ def set_response_override_bits(
 
     Args:
         is_bogus_signature: If isBogusSignature is set, overrides the signature in the authenticator
-            response to be zero. Defaults
-            to false.
+            response to be zero. Defaults to false.
         is_bad_uv: If isBadUV is set, overrides the UV bit in the flags in the authenticator response to be
-            zero. Defaults
-            to false.
+            zero. Defaults to false.
         is_bad_up: If isBadUP is set, overrides the UP bit in the flags in the authenticator response to be
-            zero. Defaults
-            to false.
+            zero. Defaults to false.
     """
     return Command(
         "WebAuthn.setResponseOverrideBits",
@@ -327,8 +318,7 @@ def set_credential_properties(
 
     Args:
         sign_count: Must be equal to or greater than -1. If -1, the signature counter is removed from the
-            credential, and
-            every assertion operation will report a value of 0. See
+            credential, and every assertion operation will report a value of 0. See
             https://w3c.github.io/webauthn/#signature-counter.
     """
     return Command(

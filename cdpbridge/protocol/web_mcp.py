@@ -48,11 +48,9 @@ class Annotation(Type, kw_only=True):
         untrusted_content: A hint indicating that the tool output may contain untrusted content, ex: UGC,
             3rd party data.
         consequential: A hint indicating that executing the tool will result in consequential actions, ex:
-            booking a flight,
-            transferring money.
+            booking a flight, transferring money.
         debugging: If true, indicates that the tool is intended for debugging and developer tooling rather
-            than end-user
-            interactions.
+            than end-user interactions.
         autosubmit: If the declarative tool was declared with the autosubmit attribute.
     """
 
@@ -190,9 +188,8 @@ class ToolResponded(Event, kw_only=True):
         invocation_id: Invocation identifier.
         status: Status of the invocation. See `InvocationStatus`.
         output: Output or error delivered as delivered to the agent. Missing if `status` is anything other
-            than
-            Completed. Note: The output is untrusted and poses a prompt injection risk. Clients should treat this as
-            potentially malicious user input.
+            than Completed. Note: The output is untrusted and poses a prompt injection risk. Clients should
+            treat this as potentially malicious user input.
         error_text: Error text for protocol users.
         exception: The exception object, if the javascript tool threw an error>.
     """
