@@ -345,13 +345,15 @@ _MODULES: Final = {{
 }}
 
 
-def __getattr__(name: str) -> ModuleType:
-    module = _MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"module {{__name__!r}} has no attribute {{name!r}}")
-    domain = importlib.import_module(f"{{__name__}}.{{module}}")
-    globals()[name] = domain
-    return domain
+if not TYPE_CHECKING:  # a type checker that sees it would accept any name
+
+    def __getattr__(name: str) -> ModuleType:
+        module = _MODULES.get(name)
+        if module is None:
+            raise AttributeError(f"module {{__name__!r}} has no attribute {{name!r}}")
+        domain = importlib.import_module(f"{{__name__}}.{{module}}")
+        globals()[name] = domain
+        return domain
 
 
 def __dir__() -> list[str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from functools import cache
 from types import ModuleType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import msgspec
 
@@ -70,14 +69,20 @@ class Command(Generic[T]):
     __hash__ = None  # type: ignore[assignment]  # params are a dict
 
 
-@cache
 def decoder_for(kind: type[S]) -> msgspec.json.Decoder[S]:
     """The JSON decoder for a generated class, made on first use.
 
     Making it resolves the class's forward references, which loads the domains it refers to. It is not strict, because
     Chrome may write an integer as `1.0` or `1e3`.
     """
-    return msgspec.json.Decoder(kind, strict=False)
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind, strict=False)
+    return decoder
+
+
+# A dict and not functools.cache, whose type forgets which class the decoder is for.
+_decoders: Final[dict[type, msgspec.json.Decoder[Any]]] = {}
 
 
 def given(params: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,57 @@
+"""Type checks of the public surface: `tests/typing/*_accepted.py` pass, each marked line of `*_rejected.py` fails."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDER = Path(__file__).with_name("typing")
+EXPECTATION = re.compile(r"# expect: ([a-z-]+)$")
+ERROR = re.compile(r"^(?P<file>[^:]+):(?P<line>\d+): error: .*\[(?P<code>[a-z-]+)\]$")
+
+Finding = tuple[str, int, str]
+
+
+@pytest.fixture(scope="module")
+def findings() -> set[Finding]:
+    """File, line and code of every error mypy reports in the folder; one run for all files."""
+    command = [sys.executable, "-m", "mypy", "--no-error-summary", "--no-pretty", "--hide-error-context"]
+    files = sorted(str(file.relative_to(ROOT)) for file in FOLDER.glob("*.py"))
+    done = subprocess.run([*command, *files], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    found = set()
+    for line in done.stdout.splitlines():
+        if ": note: " not in line:
+            match = ERROR.match(line)
+            assert match, line
+            found.add((Path(match["file"]).name, int(match["line"]), match["code"]))
+    return found
+
+
+@pytest.mark.timeout(300)  # without a cache, mypy reads the whole package and its libraries first
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*_accepted.py")), ids=lambda file: file.stem)
+def test_accepted(file: Path, findings: set[Finding]) -> None:
+    assert [finding for finding in findings if finding[0] == file.name] == []
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*_rejected.py")), ids=lambda file: file.stem)
+def test_rejected(file: Path, findings: set[Finding]) -> None:
+    expected = {
+        (file.name, number, match[1])
+        for number, line in enumerate(file.read_text().splitlines(), start=1)
+        if (match := EXPECTATION.search(line))
+    }
+    assert expected
+    assert {finding for finding in findings if finding[0] == file.name} == expected
+
+
+def test_every_file_is_checked() -> None:
+    names = {file.name for file in FOLDER.glob("*.py")}
+    assert names
+    assert all(name.endswith(("_accepted.py", "_rejected.py")) for name in names)
