@@ -137,8 +137,9 @@ class PipeTransport(asyncio.Protocol):
 
     def abort(self) -> None:
         self._out.clear()
-        if self._writer is not None:
-            self._writer.abort()
+        writer, self._writer = self._writer, None
+        if writer is not None and (writer.get_write_buffer_size() or not writer.is_closing()):
+            writer.abort()  # asyncio breaks when it aborts a pipe that is closed
         if self._reader is not None:
             self._reader.close()
 

@@ -112,6 +112,7 @@ class ScriptedBrowser:
         commands: Every command received, in order.
         http: Path to `(status, body)` of plain HTTP requests; `/json/version` is there from the start.
         refusal: `(status, body)` for upgrade requests, or None to accept them.
+        default: Answer to a method without a script.
     """
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None) -> None:
@@ -120,6 +121,7 @@ class ScriptedBrowser:
         self.http: dict[str, tuple[int, str]] = {}
         self.requests: list[Request] = []
         self.refusal: tuple[int, str] | None = None
+        self.default: Script = {}
         self._script: dict[str, Script] = {
             "Target.createTarget": self._create_target,
             "Target.attachToTarget": self._attach_to_target,
@@ -216,7 +218,7 @@ class ScriptedBrowser:
                 command = json.loads(text)
                 self.commands.append(command)
                 self._news.set()
-                script = self._script.get(command.get("method", ""), {})
+                script = self._script.get(command.get("method", ""), self.default)
                 if callable(script):
                     answer = script(client, command)
                     if inspect.isawaitable(answer):

@@ -1,0 +1,174 @@
+"""Connections for the tests: over memory with a manual clock, to a scripted browser, to Chromium."""
+
+import asyncio
+import gc
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cdpbridge.cdp import Connection, connect
+from cdpbridge.testing import ManualClock, MemoryTransport, ScriptedBrowser
+
+
+@pytest.fixture(autouse=True)
+def strict_loop(request):
+    """Debug mode, and a check that a test leaves no task behind."""
+    if not asyncio.iscoroutinefunction(getattr(request, "function", None)):
+        yield
+        return
+    loop = request.getfixturevalue("running_loop")
+    yield
+    left = [task for task in asyncio.all_tasks(loop) if not task.done()]
+    assert not left, f"tasks left behind: {left}"
+    gc.collect()
+
+
+@pytest.fixture
+async def running_loop():
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 5
+    return loop
+
+
+@pytest.fixture
+def turns():
+    """Let the loop go round."""
+
+    async def turns(count=5):
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+    return turns
+
+
+@pytest.fixture
+def wait_until():
+    """Poll for something that only the outside world can bring about."""
+
+    async def wait_until(condition, timeout=5.0):
+        async with asyncio.timeout(timeout):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    return wait_until
+
+
+class Memory:
+    """A connection over memory, its clock, and what its handlers did wrong."""
+
+    def __init__(self, answer=None):
+        self.clock = ManualClock()
+        self.transport = MemoryTransport(answer)
+        self.connection = Connection(self.transport, clock=self.clock)
+        self.root = self.connection.root
+        self.failures = []
+        self.connection.on_handler_error = lambda *args: self.failures.append(args)
+
+    def attach(self, session_id="S", target_id="T", kind="page", parent="", waiting=False):
+        info = {"targetId": target_id, "type": kind}
+        params = {"sessionId": session_id, "targetInfo": info, "waitingForDebugger": waiting}
+        self.transport.event("Target.attachedToTarget", params, parent)
+        return next(s for s in self.connection.sessions if s.id == session_id)
+
+    def reply(self, index=-1, **result):
+        self.transport.deliver({"id": self.transport.sent[index]["id"], "result": result})
+
+
+@pytest.fixture
+async def memory(running_loop):
+    memory = Memory()
+    yield memory
+    await memory.connection.close()
+
+
+@pytest.fixture
+async def scripted(running_loop):
+    async with ScriptedBrowser() as browser:
+        yield browser
+
+
+@pytest.fixture
+async def connection(scripted):
+    async with connect(scripted.ws_url) as connection:
+        yield connection
+
+
+# --- Chromium ---------------------------------------------------------------------------------------------------------
+
+
+class Chrome:
+    """A Chromium for all tests of the run; each takes tabs of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+        self.process = process
+        self.ws_url = address
+        self.http_url = re.sub(r"^ws(://[^/]+).*", r"http\1", address)
+        self.authority = self.http_url.removeprefix("http://")
+        self.port = int(self.authority.rpartition(":")[2])
+
+    @classmethod
+    def start(cls, profile: Path) -> "Chrome":
+        binary = os.environ.get("CDPBRIDGE_CHROMIUM") or shutil.which("chromium-headless-shell")
+        if binary is None:
+            pytest.skip("no Chromium on this machine")
+        process = subprocess.Popen(
+            [
+                binary,
+                "--headless",
+                "--no-sandbox",
+                "--remote-debugging-port=0",
+                "--no-first-run",
+                "--disable-gpu",
+                "--site-per-process",
+                f"--user-data-dir={profile}",
+                "about:blank",
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if match := re.search(r"ws://\S+", line):
+                return cls(process, match.group())
+        raise RuntimeError("Chromium did not start")
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@pytest.fixture(scope="session")
+def chrome(tmp_path_factory) -> Iterator[Chrome]:
+    chrome = Chrome.start(tmp_path_factory.mktemp("profile"))
+    yield chrome
+    chrome.stop()
+
+
+@pytest.fixture
+def own_chrome(tmp_path) -> Iterator[Chrome]:
+    """For tests that end it."""
+    chrome = Chrome.start(tmp_path / "profile")
+    yield chrome
+    chrome.stop()
+
+
+@pytest.fixture
+async def chrome_connection(chrome, running_loop):
+    async with connect(chrome.ws_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def tab(chrome_connection):
+    tab = await chrome_connection.new_tab()
+    yield tab
+    if not chrome_connection.closed:
+        await chrome_connection.root.send("Target.closeTarget", {"targetId": tab.target_id})
