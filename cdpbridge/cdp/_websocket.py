@@ -121,11 +121,11 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             return
         self._filled += nbytes
         full = self._filled == len(self._buffer)
-        if self._receiver is None:
-            self._handshake()
-        else:
+        if self._receiver is not None:
             self._parse()
-        if full and len(self._buffer) < _LARGEST_BUFFER:
+        elif not self.opened.done():
+            self._handshake()
+        if full and (len(self._buffer) < _LARGEST_BUFFER or self._receiver is None):
             self._resize(2 * len(self._buffer))
 
     def _resize(self, size: int) -> None:
