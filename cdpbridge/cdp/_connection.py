@@ -154,12 +154,18 @@ class Connection:
         return session
 
     async def new_tab(self, url: str = "about:blank", *, browser_context_id: str | None = None) -> CDPSession:
-        """Open a tab and attach to it."""
+        """Open a tab and attach to it; when that fails, the tab is closed again."""
         params: dict[str, Any] = {"url": url}
         if browser_context_id is not None:
             params["browserContextId"] = browser_context_id
         reply = await self.root.send("Target.createTarget", params)
-        return await self.attach(str(reply.get("targetId", "")))
+        target_id = str(reply.get("targetId", ""))
+        try:
+            return await self.attach(target_id)
+        except BaseException:
+            if not self.closed:
+                self.spawn(self._try(self.root, "Target.closeTarget", {"targetId": target_id}))
+            raise
 
     # --- for sessions ---------------------------------------------------------------------------------------------
 
@@ -248,15 +254,15 @@ class Connection:
         except CDPError:
             return  # unreadable, as was just reported
         if isinstance(request_id, str) and request_id in node.paused:
-            self.spawn(self._send_fail_request(node, request_id))
+            params = {"requestId": request_id, "errorReason": "Failed"}
+            self.spawn(self._try(node.owner, "Fetch.failRequest", params))
 
-    async def _send_fail_request(self, node: Node, request_id: str) -> None:
+    async def _try(self, session: CDPSession, method: str, params: Mapping[str, Any]) -> None:
+        """Clean up after a failure that is already on its way to the user."""
         try:
-            await self.call(
-                node, "Fetch.failRequest", {"requestId": request_id, "errorReason": "Failed"}, None
-            )
+            await session.send(method, params)
         except CDPError as error:
-            logger.debug("a paused request could not be failed: %s", error)
+            logger.debug("%s after a failure: %s", method, error)
 
     # --- what the transport tells ---------------------------------------------------------------------------------
 
