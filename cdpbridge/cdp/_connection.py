@@ -12,6 +12,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from msgspec import Raw
+
 from cdpbridge._clock import Clock, TimerHandle
 from cdpbridge.cdp._endpoint import Progress, check_headers, dial, resolve
 from cdpbridge.cdp._multiplexer import Multiplexer, Stats, Subscription
@@ -21,7 +23,14 @@ from cdpbridge.cdp._session import CDPSession
 from cdpbridge.cdp._targets import Node
 from cdpbridge.cdp._transport import Closed, Transport
 from cdpbridge.cdp._websocket import upgrade
-from cdpbridge.errors import CDPError, CommandTimeout, ConnectFailed, ConnectionClosed, redact_url
+from cdpbridge.errors import (
+    CDPError,
+    CommandTimeout,
+    ConnectFailed,
+    ConnectionClosed,
+    DecodeError,
+    redact_url,
+)
 
 if TYPE_CHECKING:
     from pyee.asyncio import AsyncIOEventEmitter
@@ -242,18 +251,21 @@ class Connection:
     def gone(self, node: Node) -> None:
         """Nothing to do: what hangs on the node has been told by its subscriptions."""
 
-    def failed(self, error: BaseException, node: Node | None, method: str, params: Payload) -> None:
+    def failed(self, error: BaseException, node: Node | None, method: str, params: Any) -> None:
         self.report(error, node.owner if node is not None else None, method)
         if node is not None and method == "Fetch.requestPaused" and node.paused:
             self._fail_request(node, params)
 
-    def _fail_request(self, node: Node, params: Payload) -> None:
+    def _fail_request(self, node: Node, event: Any) -> None:
         """A request whose handler raised would stay paused, and freeze its page, for ever."""
-        try:
-            request_id = as_dict(params).get("requestId")
-        except CDPError:
-            return  # unreadable, as was just reported
+        request_id = getattr(event, "request_id", None)
+        if isinstance(event, Raw | dict):
+            try:
+                request_id = as_dict(event).get("requestId")
+            except DecodeError:
+                return  # as was just reported
         if isinstance(request_id, str) and request_id in node.paused:
+            del node.paused[request_id]  # once, however many handlers fail
             params = {"requestId": request_id, "errorReason": "Failed"}
             self.spawn(self._try(node.owner, "Fetch.failRequest", params))
 

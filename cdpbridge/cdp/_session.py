@@ -161,7 +161,7 @@ class CDPSession:
             method = _method(event)
             worker = Worker(
                 handler,
-                report=lambda error: self.connection.report(error, self, method),
+                report=lambda error, event: self.connection.failed(error, self._node, method, event),
                 spawn=self.connection.spawn,
             )
             remove = self._listen(event, worker.deliver)
@@ -294,6 +294,7 @@ class CDPSession:
         """Prepare a new child, if this session attaches automatically. Called by the connection."""
         if self._auto_attach is None:
             return
+        child._setup, child._auto_attach = self._setup, self._auto_attach
         task = self.connection.spawn(self._prepare(child, self._auto_attach, self._setup, waiting=waiting))
         self._preparing.add(task)
         task.add_done_callback(self._preparing.discard)
@@ -301,7 +302,6 @@ class CDPSession:
     async def _prepare(
         self, child: CDPSession, params: dict[str, Any], setup: Setup | None, *, waiting: bool
     ) -> None:
-        child._setup, child._auto_attach = setup, params
         try:
             try:
                 await child.send("Target.setAutoAttach", params)

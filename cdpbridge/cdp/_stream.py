@@ -29,7 +29,7 @@ class Worker:
     """Runs one coroutine handler, one event after another.
 
     Args:
-        report: Told of an exception of the handler, and of events it was too slow for.
+        report: Told of an exception of the handler, or of events it was too slow for, with the event concerned.
         spawn: Starts the task and keeps it alive.
     """
 
@@ -37,7 +37,7 @@ class Worker:
         self,
         handler: Callable[[Any], Coroutine[Any, Any, object]],
         *,
-        report: Callable[[BaseException], None],
+        report: Callable[[BaseException, Any], None],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         limit: int = WORKER_LIMIT,
     ) -> None:
@@ -54,7 +54,7 @@ class Worker:
         if len(self._queue) >= self._limit:
             self._lost += 1
             if self._lost == 1:
-                self._report(EventsLost(1, what="events of a coroutine handler"))
+                self._report(EventsLost(1, what="events of a coroutine handler"), event)
             return
         self._queue.append(event)
         if not self._running:
@@ -76,13 +76,13 @@ class Worker:
                     task = asyncio.current_task()
                     if task is not None and task.cancelling():
                         raise
-                    self._report(error)  # the handler cancelled itself, not us
+                    self._report(error, event)  # the handler cancelled itself, not us
                 except Exception as error:  # noqa: BLE001  # a handler's failure belongs to its owner
-                    self._report(error)
+                    self._report(error, event)
         finally:
             self._running = False
             if self._lost > 1:
-                self._report(EventsLost(self._lost - 1, what="further events of a coroutine handler"))
+                self._report(EventsLost(self._lost - 1, what="further events of a coroutine handler"), None)
             self._lost = 0
 
 
@@ -123,11 +123,11 @@ class EventStream(AsyncIterator[T], Generic[T]):
     """
 
     def __init__(self, subscribe: Callable[[_Queue], Callable[[], None]], limit: int) -> None:
+        self._remove: Callable[[], None] | None = None  # first: `__del__` looks at it
         if limit < 1:
             raise ValueError(f"limit must be 1 or more, not {limit}")
         self._subscribe = subscribe
         self._queue = _Queue(limit)
-        self._remove: Callable[[], None] | None = None
         self._closed = False
 
     def _listen(self) -> None:
