@@ -237,6 +237,10 @@ class Connection:
         except Exception:
             logger.exception("on_handler_error failed while reporting %r", error)
 
+    def pending_of(self, session: CDPSession) -> set[int]:
+        """Ids of a session's commands without a reply."""
+        return {number for number, pending in self._mux.pending.items() if pending.node is session._node}
+
     def forget(self, session: CDPSession) -> None:
         """End a session that was detached, should its event not have come."""
         self._mux.detach(session.id)

@@ -31,6 +31,9 @@ Setup = Callable[["CDPSession"], Awaitable[object]]
 
 _DEFAULT_EXPECT: Final = timedelta(seconds=30)
 _NO_SUCH_METHOD: Final = -32601
+_NO_PROGRESS: Final = (
+    0.25  # seconds; a live renderer answers `enable` commands in 1 to 50 ms on a loaded machine
+)
 
 
 class CDPSession:
@@ -272,6 +275,10 @@ class CDPSession:
         Each child waits until `setup(child)` has returned or raised, then runs: no event is missed, none stays frozen. What
         `setup` raises goes to `Connection.on_handler_error`. Returns when the children that exist already are set up.
 
+        A page that `Target.createTarget` opens has no renderer while it waits and answers few commands. When its `setup` gets
+        no answer for 0.25 s it is let run; what was sent by then takes effect first. So send what it needs together, with
+        `asyncio.gather`.
+
         Args:
             setup: Prepares a child, e.g. enables its domains.
             wait_for_debugger: False lets children run at once; their first events may be missed then.
@@ -295,13 +302,34 @@ class CDPSession:
         if self._auto_attach is None:
             return
         child._setup, child._auto_attach = self._setup, self._auto_attach
-        task = self.connection.spawn(self._prepare(child, self._auto_attach, self._setup, waiting=waiting))
+        task = self.connection.spawn(self._prepare(child, waiting=waiting))
         self._preparing.add(task)
         task.add_done_callback(self._preparing.discard)
 
-    async def _prepare(
-        self, child: CDPSession, params: dict[str, Any], setup: Setup | None, *, waiting: bool
-    ) -> None:
+    async def _prepare(self, child: CDPSession, *, waiting: bool) -> None:
+        if not waiting:
+            await self._set_up(child, self._auto_attach, self._setup)
+            return
+        work = self.connection.spawn(self._set_up(child, self._auto_attach, self._setup))
+        try:
+            if child.target_type == "page":
+                await self._while_it_moves(child, work)
+            else:
+                await asyncio.wait([work])
+        finally:
+            await self._release(child)
+        await asyncio.wait([work])
+
+    async def _while_it_moves(self, child: CDPSession, work: asyncio.Task[None]) -> None:
+        """Wait for a setup until it is done, or has only old questions open."""
+        asked: set[int] = set()
+        while not work.done():
+            before, asked = asked, self.connection.pending_of(child)
+            if asked and asked == before:
+                return
+            await asyncio.wait([work], timeout=_NO_PROGRESS)
+
+    async def _set_up(self, child: CDPSession, params: dict[str, Any] | None, setup: Setup | None) -> None:
         try:
             try:
                 await child.send("Target.setAutoAttach", params)
@@ -314,9 +342,6 @@ class CDPSession:
             logger.debug("%s went away while it was prepared: %s", child.describe(), error)
         except Exception as error:  # noqa: BLE001  # the setup is the user's: so is its failure
             self.connection.report(error, child, "Target.attachedToTarget")
-        finally:
-            if waiting:
-                await self._release(child)
 
     async def _release(self, child: CDPSession) -> None:
         try:

@@ -182,6 +182,8 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     def _deliver(self, buffer: bytes | bytearray, start: int, end: int) -> None:
         assert self._receiver is not None
+        if self._closed is not None:
+            return
         try:
             self._receiver.received(buffer, start, end)
         except UnicodeDecodeError as error:

@@ -5,7 +5,9 @@ import gc
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,7 +107,7 @@ async def connection(scripted):
 class Chrome:
     """A Chromium for all tests of the run; each takes tabs of its own."""
 
-    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], address: str) -> None:
         self.process = process
         self.ws_url = address
         self.http_url = re.sub(r"^ws(://[^/]+).*", r"http\1", address)
@@ -117,6 +119,8 @@ class Chrome:
         binary = os.environ.get("CDPBRIDGE_CHROMIUM") or shutil.which("chromium-headless-shell")
         if binary is None:
             pytest.skip("no Chromium on this machine")
+        profile.mkdir(parents=True, exist_ok=True)
+        told = profile / "DevToolsActivePort"
         process = subprocess.Popen(
             [
                 binary,
@@ -129,20 +133,26 @@ class Chrome:
                 f"--user-data-dir={profile}",
                 "about:blank",
             ],
-            stderr=subprocess.PIPE,
-            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # the binary on the path may be a shell script: end its whole group
         )
-        assert process.stderr is not None
-        for line in process.stderr:
-            if match := re.search(r"ws://\S+", line):
-                return cls(process, match.group())
-        raise RuntimeError("Chromium did not start")
+        deadline = time.monotonic() + 30
+        while not (told.exists() and len(lines := told.read_text().split()) == 2):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("Chromium did not start")
+            time.sleep(0.02)
+        return cls(process, f"ws://127.0.0.1:{lines[0]}{lines[1]}")
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
 
     def stop(self) -> None:
-        self.process.kill()
+        try:
+            self.kill()
+        except ProcessLookupError:
+            pass  # the test has ended it
         self.process.wait()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import os
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from websockets.client import ClientProtocol
 from websockets.protocol import OPEN
@@ -154,6 +154,7 @@ bad_frames = st.one_of(
 
 
 @settings(max_examples=150, deadline=None)
+@example(good=b"", mixed=frame(b"\xff", 2) + frame(b"", 2), step=1)  # nothing may follow the end
 @given(
     st.lists(good_frames, max_size=6).map(b"".join),
     st.lists(good_frames | bad_frames, max_size=4).map(b"".join),
