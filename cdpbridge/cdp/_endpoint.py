@@ -263,7 +263,11 @@ async def dial(
 
 async def _open(host: str, port: int) -> tuple[asyncio.Transport, asyncio.Protocol]:
     loop = asyncio.get_running_loop()
-    return await loop.create_connection(asyncio.Protocol, host, port, happy_eyeballs_delay=_HAPPY_EYEBALLS)
+    if isinstance(loop, asyncio.BaseEventLoop):
+        return await loop.create_connection(
+            asyncio.Protocol, host, port, happy_eyeballs_delay=_HAPPY_EYEBALLS
+        )
+    return await loop.create_connection(asyncio.Protocol, host, port)  # uvloop does not know that option
 
 
 async def _start_tls(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Final
+from typing import Final, cast
 
 from cdpbridge.cdp._transport import Closed, Receiver
 from cdpbridge.errors import ConnectionClosed, MessageTooBig
@@ -35,9 +35,8 @@ class PipeTransport(asyncio.Protocol):
         self._local_close: tuple[int, str] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.ReadTransport)
-        self._reader = transport
-        transport.pause_reading()
+        self._reader = cast("asyncio.ReadTransport", transport)  # uvloop's does not inherit from it
+        self._reader.pause_reading()
 
     def writer_made(self, transport: asyncio.WriteTransport) -> None:
         """The other end is ready too."""

@@ -1,6 +1,7 @@
 """The shell: owner, deadlines, back-pressure, the end."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -12,7 +13,7 @@ import pytest
 
 from cdpbridge.cdp import Connection, connect, connect_pipe
 from cdpbridge.errors import CommandError, CommandTimeout, ConnectFailed, ConnectionClosed, TargetClosed
-from cdpbridge.testing import SILENT, ManualClock, MemoryTransport, Refusal
+from cdpbridge.testing import SILENT, ManualClock, MemoryTransport, Refusal, ScriptedBrowser
 
 SECOND = timedelta(seconds=1)
 
@@ -382,7 +383,8 @@ async def test_fault_a78_fork(connection, scripted):
 # --- the pipe ---------------------------------------------------------------------------------------------------------
 
 
-async def test_pipe_end_to_end(running_loop):
+@contextlib.contextmanager
+def piped_browser():
     from_browser, browser_out = os.pipe()
     browser_in, to_browser = os.pipe()
 
@@ -398,10 +400,36 @@ async def test_pipe_end_to_end(running_loop):
 
     thread = threading.Thread(target=browser)
     thread.start()
-    async with connect_pipe(from_browser, to_browser) as connection:
+    yield from_browser, to_browser
+    thread.join()
+
+
+async def over_the_pipe(read_fd, write_fd):
+    async with connect_pipe(read_fd, write_fd) as connection:
         assert await connection.root.send("Browser.getVersion") == {"ok": True}
-    await asyncio.to_thread(thread.join)
     assert connection.close_code == 1000
+
+
+async def test_pipe_end_to_end(running_loop):
+    with piped_browser() as descriptors:
+        await over_the_pipe(*descriptors)
+
+
+def test_uvloop_will_do_too():
+    async def over_the_socket():
+        async with ScriptedBrowser() as scripted:
+            scripted.on("Test.big", {"t": "x" * 3_000_000})
+            async with connect(scripted.http_url) as connection:
+                tab = await connection.new_tab()
+                assert len((await tab.send("Test.big"))["t"]) == 3_000_000
+                await asyncio.gather(*(tab.send("Test.small") for _ in range(300)))
+            with pytest.raises(ConnectFailed, match="refused"):
+                await connect("127.0.0.1:9")
+
+    uvloop = pytest.importorskip("uvloop")
+    uvloop.run(over_the_socket())
+    with piped_browser() as descriptors:
+        uvloop.run(over_the_pipe(*descriptors))
 
 
 async def test_pipe_over_what_is_none(tmp_path, running_loop):
