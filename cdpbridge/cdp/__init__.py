@@ -2,7 +2,7 @@
 
 from cdpbridge.cdp._connection import Connecting, Connection, connect, connect_pipe
 from cdpbridge.cdp._endpoint import Endpoint, resolve
-from cdpbridge.cdp._multiplexer import Stats
+from cdpbridge.cdp._routing import Stats
 from cdpbridge.cdp._session import CDPSession
 from cdpbridge.cdp._stream import EventStream, Expectation
 from cdpbridge.cdp._transport import Closed, Receiver, Transport

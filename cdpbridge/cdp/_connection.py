@@ -16,9 +16,10 @@ from msgspec import Raw
 
 from cdpbridge._clock import Clock, TimerHandle
 from cdpbridge.cdp._endpoint import Progress, check_headers, dial, resolve
-from cdpbridge.cdp._multiplexer import Multiplexer, Stats, Subscription
+from cdpbridge.cdp._multiplexer import Multiplexer
 from cdpbridge.cdp._payload import Payload, as_dict
 from cdpbridge.cdp._pipe import open_pipe
+from cdpbridge.cdp._routing import Stats, Subscription
 from cdpbridge.cdp._session import CDPSession
 from cdpbridge.cdp._targets import Node
 from cdpbridge.cdp._transport import Closed, Transport

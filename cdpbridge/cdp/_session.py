@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from cdpbridge.cdp._multiplexer import Subscription
 from cdpbridge.cdp._payload import as_dict, as_type
+from cdpbridge.cdp._routing import Subscription
 from cdpbridge.cdp._stream import EventStream, Expectation, Worker
 from cdpbridge.errors import CDPError, CommandError, ConnectionClosed, TargetClosed
 from cdpbridge.protocol._base import Command, Event, decoder_for

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from cdpbridge.cdp import _multiplexer
-from cdpbridge.cdp._multiplexer import MAX_ID, Multiplexer, Subscription
+from cdpbridge.cdp._multiplexer import MAX_ID, Multiplexer
+from cdpbridge.cdp._routing import Subscription
 from cdpbridge.cdp._transport import Closed
 from cdpbridge.errors import (
     CDPError,
