@@ -1,0 +1,8 @@
+"""The forwarding proxy of a rented browser: adds the upstream's credentials, counts bytes, filters addresses."""
+
+from __future__ import annotations
+
+from ._forwarder import ForwardingProxy
+from ._upstream import Upstream
+
+__all__ = ["ForwardingProxy", "Upstream"]

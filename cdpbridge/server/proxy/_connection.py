@@ -1,0 +1,429 @@
+"""One connection of the browser to its proxy: a loop of requests, or a tunnel.
+
+CONNECT and a WebSocket upgrade end the loop and become a tunnel: bytes both ways, each direction waiting for its
+slower end. Any other request goes through two h11 machines, one per side, which frame the message anew; so nothing that
+the two ends could read differently passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from asyncio import StreamReader, StreamWriter
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import h11
+
+from ._dial import CHUNK_BYTES, MAX_HEAD_BYTES, Link, dial, refused_credentials
+from ._messages import Target, check_head, has_body_twice, passed_headers, wants_websocket
+from ._upstream import ProxyFailure, Upstream
+
+__all__ = ["ClientConnection", "Route"]
+
+logger = logging.getLogger("cdpbridge.proxy")
+
+_Event = type[h11.NEED_DATA | h11.PAUSED] | h11.Event
+
+_END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
+# A peer that ended its direction, while the other one says nothing for so long, has left.
+_HALF_CLOSED_SECONDS: Final = 60.0
+# After an early answer: so long the rest of the request is read, or a reset would overtake the answer.
+_LINGER_SECONDS: Final = 1.0
+# Safe to send twice (RFC 9110 section 9.2.2), so safe on a connection that may just have been closed.
+_REPEATABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+
+
+@dataclass(slots=True)
+class Route:
+    """How the connections of one proxy reach the internet, and what they have carried."""
+
+    upstream: Upstream | None
+    deny_private: bool
+    connect_seconds: float
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    last_failure: str | None = None
+
+
+class _ClientGone(Exception):
+    """The browser closed its connection."""
+
+
+class ClientConnection:
+    """One connection of the browser."""
+
+    def __init__(self, route: Route, reader: StreamReader, writer: StreamWriter) -> None:
+        self.route = route
+        self.reader = reader
+        self.writer = writer
+        self.conn = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self.head_only = False
+        # Kept between requests: a connection towards the internet, and the target it may be used for.
+        self.spare: tuple[bytes, Link] | None = None
+
+    async def run(self) -> None:
+        try:
+            try:
+                await self._serve()
+            except ProxyFailure as failure:
+                await self._answer(failure)
+            if self.conn.their_state in {h11.IDLE, h11.SEND_BODY, h11.ERROR}:
+                await self._linger()
+            self.writer.close()
+            await self.writer.wait_closed()
+        except (_ClientGone, OSError):
+            pass  # the browser left: nobody to tell
+        finally:
+            self.writer.transport.abort()
+            if self.spare is not None:
+                await self.spare[1].close()
+
+    async def _serve(self) -> None:
+        while True:
+            pending = self.conn.trailing_data[0]
+            self.conn, self.head_only = (
+                h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES),
+                False,
+            )
+            head = await self._read_head(pending)
+            if head is None:
+                return
+            self.conn.receive_data(head)
+            request = self._next_event()
+            if not isinstance(request, h11.Request):
+                raise ProxyFailure(400, "this is not an HTTP request", error="http_request_error")
+            self.head_only = request.method == b"HEAD"
+            if has_body_twice(request.headers):
+                raise ProxyFailure(
+                    400,
+                    "both Content-Length and Transfer-Encoding frame the body",
+                    error="http_request_error",
+                )
+            target = Target.of(request)
+            if request.method == b"CONNECT":
+                await self._connect(request, target)
+                return
+            if not await self._forward(request, target):
+                return
+
+    async def _read_head(self, pending: bytes) -> bytes | None:
+        """The bytes up to at least the end of the next request's head, or None when there is no more."""
+        data = bytearray(pending)
+        searched = 0
+        while True:
+            while data.startswith((b"\r", b"\n")):  # RFC 9112 section 2.2: empty lines before a request
+                del data[:1]
+            end = _END_OF_HEAD.search(data, searched)
+            if (end.end() if end else len(data)) > MAX_HEAD_BYTES:
+                raise ProxyFailure(431, "the request's headers are too large", error="http_request_error")
+            if end:
+                check_head(data[: end.end()])
+                return bytes(data)
+            more = await self.reader.read(CHUNK_BYTES)
+            if not more:
+                if data:
+                    raise ProxyFailure(400, "the request is not complete", error="http_request_error")
+                return None
+            searched = max(0, len(data) - 2)
+            data += more
+
+    def _next_event(self) -> _Event:
+        try:
+            return self.conn.next_event()
+        except h11.RemoteProtocolError as error:
+            raise ProxyFailure(
+                error.error_status_hint, f"the request is not valid ({error})", error="http_request_error"
+            ) from error
+
+    async def _dial(self, target: Target, *, tunnel: bool) -> Link:
+        route = self.route
+        return await dial(
+            route.upstream,
+            target,
+            tunnel=tunnel,
+            deny_private=route.deny_private,
+            seconds=route.connect_seconds,
+        )
+
+    # --- tunnels ---
+
+    async def _connect(self, request: h11.Request, target: Target) -> None:
+        if not isinstance(self._next_event(), h11.EndOfMessage):
+            raise ProxyFailure(400, "a CONNECT request has no body", error="http_request_error")
+        link = await self._dial(target, tunnel=True)
+        try:
+            answer = h11.Response(status_code=200, reason=b"Connection established", headers=[])
+            self.writer.write(self.conn.send(answer) or b"")
+            await self._tunnel(link, self.conn.trailing_data[0], link.received)
+        finally:
+            await link.close()
+
+    async def _tunnel(self, link: Link, sent: bytes, received: bytes) -> None:
+        """Carry bytes both ways until both directions ended, or one broke.
+
+        Args:
+            link: The other end.
+            sent: What the browser sent behind its request already.
+            received: What came behind the answer already.
+        """
+        directions = {
+            asyncio.create_task(self._upwards(link, sent)),
+            asyncio.create_task(self._downwards(link, received)),
+        }
+        try:
+            done, waiting = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+            while waiting and not any(task.exception() for task in done):
+                before = self.route.bytes_sent, self.route.bytes_received
+                done, waiting = await asyncio.wait(waiting, timeout=_HALF_CLOSED_SECONDS)
+                if not done and before == (self.route.bytes_sent, self.route.bytes_received):
+                    break
+        finally:
+            for task in directions:
+                task.cancel()
+            outcomes = await asyncio.gather(*directions, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, OSError | ProxyFailure | asyncio.CancelledError):
+                raise _ClientGone from outcome  # a broken tunnel must not look like a complete one
+            if outcome is not None:
+                raise outcome
+
+    async def _upwards(self, link: Link, data: bytes) -> None:
+        while data or (data := await self.reader.read(CHUNK_BYTES)):
+            self.route.bytes_sent += len(data)
+            await link.write(data)
+            data = b""
+        _end(link.writer)
+
+    async def _downwards(self, link: Link, data: bytes) -> None:
+        while data or (data := await link.read()):
+            self.route.bytes_received += len(data)
+            await self._write(data)
+            data = b""
+        _end(self.writer)
+
+    # --- HTTP requests ---
+
+    async def _forward(self, request: h11.Request, target: Target) -> bool:
+        """Forward one request and its answer.
+
+        Returns:
+            Whether the browser may send another request on its connection.
+        """
+        first = self._next_event()
+        has_body = not isinstance(first, h11.EndOfMessage)
+        websocket = not has_body and wants_websocket(request)
+        repeatable = not has_body and not websocket and request.method in _REPEATABLE
+        link = await self._take_spare(target.tunnel_authority) if repeatable else None
+        if link is not None:
+            try:
+                return await self._exchange(link, request, target, None, websocket=False)
+            except ProxyFailure:
+                if link.answered or self._answer_begun:
+                    raise
+            # The server closed the kept connection in the meantime: once more on a new one.
+        link = await self._dial(target, tunnel=False)
+        return await self._exchange(link, request, target, first if has_body else None, websocket=websocket)
+
+    async def _take_spare(self, authority: bytes) -> Link | None:
+        spare, self.spare = self.spare, None
+        if spare is None:
+            return None
+        if spare[0] == authority:
+            return spare[1]
+        await spare[1].close()
+        return None
+
+    async def _exchange(
+        self,
+        link: Link,
+        request: h11.Request,
+        target: Target,
+        body: _Event | None,
+        *,
+        websocket: bool,
+    ) -> bool:
+        """Send the request over `link` and the answer back; `body` is the first event of its body, None without."""
+        conn = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+        link.answered = False
+        reusable = False
+        tasks: set[asyncio.Task[bool]] = set()
+        try:
+            head = conn.send(self._request_for(request, target, websocket=websocket)) or b""
+            if body is None:
+                await link.write(head + (conn.send(h11.EndOfMessage()) or b""))
+                switched = await self._download(link, conn)
+            else:
+                await link.write(head)
+                upload = asyncio.create_task(self._upload(link, conn, body))
+                download = asyncio.create_task(self._download(link, conn))
+                tasks = {upload, download}
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if upload.done():
+                    upload.result()
+                switched = await download
+            if switched:
+                await self._tunnel(link, self.conn.trailing_data[0], conn.trailing_data[0])
+                return False
+            reusable = (
+                conn.our_state is h11.DONE and conn.their_state is h11.DONE and not conn.trailing_data[0]
+            )
+            return self.conn.our_state is h11.DONE and self.conn.their_state is h11.DONE
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if reusable:
+                await self._take_spare(b"")
+                self.spare = target.tunnel_authority, link
+            else:
+                await link.close()
+
+    def _request_for(self, request: h11.Request, target: Target, *, websocket: bool) -> h11.Request:
+        # No Via header: it would tell every site that the browser sits behind a proxy.
+        headers = passed_headers(request, host=target.authority)
+        if websocket:
+            headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+        else:
+            headers.append((b"Connection", b"keep-alive"))
+        upstream = self.route.upstream
+        path = target.path
+        if upstream is not None and upstream.scheme == "http":
+            path = b"http://" + target.authority + (b"" if path == b"*" else path)
+            authorization = upstream.authorization()
+            if authorization is not None:
+                headers.append((b"Proxy-Authorization", authorization))
+        return h11.Request(method=request.method, target=path, headers=headers)
+
+    async def _upload(self, link: Link, conn: h11.Connection, event: _Event) -> bool:
+        while not isinstance(event, h11.EndOfMessage):
+            if event is h11.NEED_DATA:
+                self.conn.receive_data(await self.reader.read(CHUNK_BYTES))
+            elif isinstance(event, h11.Data):
+                self.route.bytes_sent += len(event.data)
+                if not await self._send_up(link, conn, event):
+                    return False
+            event = self._next_event()
+        # Trailers end here, as RFC 9110 section 6.5.1 allows.
+        return await self._send_up(link, conn, h11.EndOfMessage())
+
+    @staticmethod
+    async def _send_up(link: Link, conn: h11.Connection, event: h11.Event) -> bool:
+        try:
+            await link.write(conn.send(event) or b"")
+        except (ProxyFailure, h11.LocalProtocolError):
+            return False  # the server takes no more; it may have said why, which `_download` finds
+        return True
+
+    async def _download(self, link: Link, conn: h11.Connection) -> bool:
+        """Bring the answer to the browser.
+
+        Returns:
+            Whether both ends now speak another protocol.
+        """
+        while True:
+            try:
+                event = conn.next_event()
+            except h11.RemoteProtocolError as error:
+                if not link.answered:
+                    raise link.failure("it closed the connection without an answer") from error
+                raise ProxyFailure(
+                    502, f"{link.peer} sent an invalid answer ({error})", error="http_protocol_error"
+                ) from error
+            if event is h11.NEED_DATA:
+                conn.receive_data(await self._read_answer(link))
+            elif isinstance(event, h11.InformationalResponse):
+                headers = passed_headers(event)
+                if event.status_code == 101:
+                    headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+                if self.conn.their_http_version != b"1.0":  # RFC 9110 section 15.2
+                    await self._send_down(
+                        h11.InformationalResponse(
+                            status_code=event.status_code, reason=event.reason, headers=headers
+                        )
+                    )
+                if event.status_code == 101:
+                    return True
+            elif isinstance(event, h11.Response):
+                await self._send_down(self._response_for(link, event))
+            elif isinstance(event, h11.Data):
+                self.route.bytes_received += len(event.data)
+                await self._send_down(event)
+            elif isinstance(event, h11.EndOfMessage):
+                await self._send_down(h11.EndOfMessage())
+                return False
+            else:
+                raise link.failure("it closed the connection without an answer")
+
+    async def _read_answer(self, link: Link) -> bytes:
+        while True:
+            try:
+                async with asyncio.timeout(_HALF_CLOSED_SECONDS):
+                    return await link.read()
+            except TimeoutError:
+                if self.reader.at_eof():
+                    raise _ClientGone from None
+
+    def _response_for(self, link: Link, event: h11.Response) -> h11.Response:
+        upstream = self.route.upstream
+        if event.status_code == 407:
+            if upstream is not None and upstream.scheme == "http":
+                raise refused_credentials(upstream)
+            raise ProxyFailure(
+                502, f"{link.peer} answered 407 as if it were a proxy", error="http_protocol_error"
+            )
+        if has_body_twice(event.headers):
+            raise ProxyFailure(
+                502,
+                f"{link.peer} framed its answer with both Content-Length and Transfer-Encoding",
+                error="http_protocol_error",
+            )
+        return h11.Response(status_code=event.status_code, reason=event.reason, headers=passed_headers(event))
+
+    # --- towards the browser ---
+
+    @property
+    def _answer_begun(self) -> bool:
+        return self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}
+
+    async def _write(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def _send_down(self, event: h11.Event) -> None:
+        await self._write(self.conn.send(event) or b"")
+
+    async def _answer(self, failure: ProxyFailure) -> None:
+        """Say what failed, if no other answer has begun; otherwise break off, so that it does not look complete."""
+        self.route.last_failure = str(failure)
+        logger.info("%d %s", failure.status, failure)
+        if self._answer_begun:
+            raise _ClientGone
+        body = f"{failure}\n".encode()
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Proxy-Status", f"cdpbridge; error={failure.error}"),
+            ("Connection", "close"),
+        ]
+        await self._send_down(h11.Response(status_code=failure.status, headers=headers))
+        if not self.head_only:
+            await self._send_down(h11.Data(data=body))
+        await self._send_down(h11.EndOfMessage())
+
+    async def _linger(self) -> None:
+        """End our direction and read the rest of the request away for a moment."""
+        _end(self.writer)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while await self.reader.read(CHUNK_BYTES):
+                    pass
+
+
+def _end(writer: StreamWriter) -> None:
+    if not writer.is_closing():
+        writer.write_eof()

@@ -1,0 +1,238 @@
+"""Opening a connection towards the internet: directly, or through an HTTP or SOCKS5 upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from asyncio import StreamReader, StreamWriter
+from contextlib import suppress
+from typing import Final
+
+import h11
+
+from ._address import is_forbidden, literal_address
+from ._messages import Target
+from ._upstream import SOCKS5_REPLIES, ProxyFailure, Upstream
+
+__all__ = ["CHUNK_BYTES", "MAX_HEAD_BYTES", "Link", "dial", "refused_credentials"]
+
+CHUNK_BYTES: Final = 65536
+# Chrome's own limit for response headers is 256 KiB (net/http/http_stream_parser.h); requests stay far below.
+MAX_HEAD_BYTES: Final = 262_144
+# An address that does not answer must not use up the time of the next one; RFC 8305 would not even wait this long.
+_FIRST_ADDRESSES_SECONDS: Final = 3.0
+
+
+class Link:
+    """A connection towards the internet: its own errors become `ProxyFailure`, which the client's never do.
+
+    Attributes:
+        received: Bytes that came behind the handshake and belong to the tunnel.
+        answered: Whether anything came back since the last request.
+    """
+
+    def __init__(self, reader: StreamReader, writer: StreamWriter, peer: str) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.peer = peer
+        self.received = b""
+        self.answered = False
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    async def read(self) -> bytes:
+        """The next bytes, empty at the end."""
+        try:
+            data = await self.reader.read(CHUNK_BYTES)
+        except OSError as error:
+            raise self.failure(_reason(error)) from error
+        self.answered = self.answered or bool(data)
+        return data
+
+    async def read_exactly(self, count: int) -> bytes:
+        try:
+            return await self.reader.readexactly(count)
+        except asyncio.IncompleteReadError as error:
+            raise self.failure("it closed the connection") from error
+        except OSError as error:
+            raise self.failure(_reason(error)) from error
+
+    async def write(self, data: bytes) -> None:
+        """Write and wait until the send buffer has room again."""
+        try:
+            self.writer.write(data)
+            await self.writer.drain()
+        except OSError as error:
+            raise self.failure(_reason(error)) from error
+
+    def failure(self, why: str) -> ProxyFailure:
+        return ProxyFailure(502, f"{self.peer} failed: {why}", error="connection_terminated")
+
+    async def close(self) -> None:
+        """Close at once; what is still buffered is lost."""
+        self.writer.transport.abort()
+        with suppress(OSError):
+            await self.writer.wait_closed()
+
+
+def refused_credentials(upstream: Upstream) -> ProxyFailure:
+    """What the browser is told instead of a 407, which would make it ask its user."""
+    missing = "" if upstream.username is not None else " (none are configured)"
+    return ProxyFailure(
+        502,
+        f"the upstream proxy refused its credentials{missing}: {upstream}",
+        error="proxy_configuration_error",
+    )
+
+
+async def dial(
+    upstream: Upstream | None, target: Target, *, tunnel: bool, deny_private: bool, seconds: float
+) -> Link:
+    """A connection over which `target` can be spoken to.
+
+    Args:
+        upstream: The proxy to go through, or None to connect directly.
+        target: Where the request goes.
+        tunnel: False for a request that an HTTP upstream takes in absolute form.
+        deny_private: Refuse private addresses. Names that an upstream resolves are the upstream's to refuse.
+        seconds: Limit for name resolution, connecting and the handshake together.
+
+    Raises:
+        ProxyFailure: 502, 504, or 403 for a refused address.
+    """
+    literal = literal_address(target.host)
+    if deny_private and literal is not None and is_forbidden(literal):
+        raise _forbidden(target)
+    peer = f"the upstream proxy {upstream}" if upstream else f"the server {target.tunnel_authority.decode()}"
+    link = None
+    try:
+        async with asyncio.timeout(seconds):
+            if upstream is None:
+                link = await _dial_direct(target, peer, deny_private=deny_private)
+            else:
+                link = Link(*await asyncio.open_connection(upstream.host, upstream.port), peer)
+                if upstream.scheme == "socks5":
+                    await _socks5_handshake(link, upstream, target)
+                elif tunnel:
+                    await _connect_handshake(link, upstream, target)
+    except BaseException as error:
+        if link is not None:
+            await link.close()
+        if isinstance(error, TimeoutError):
+            raise ProxyFailure(
+                504, f"{peer} did not answer within {seconds:g} s", error="connection_timeout"
+            ) from error
+        if isinstance(error, OSError):
+            raise _unreachable(peer, error) from error
+        raise
+    return link
+
+
+async def _dial_direct(target: Target, peer: str, *, deny_private: bool) -> Link:
+    """Resolve once, and dial exactly what was resolved and checked: a name that changes its mind gains nothing."""
+    found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+    if deny_private:
+        addresses = [address for address in addresses if not is_forbidden(address)]
+        if not addresses:
+            raise _forbidden(target)
+    *first, last = addresses
+    for address in first:
+        try:
+            async with asyncio.timeout(_FIRST_ADDRESSES_SECONDS):
+                return Link(*await asyncio.open_connection(address, target.port), peer)
+        except OSError:
+            continue  # the last address decides what is reported
+    return Link(*await asyncio.open_connection(last, target.port), peer)
+
+
+async def _connect_handshake(link: Link, upstream: Upstream, target: Target) -> None:
+    headers = [(b"Host", target.tunnel_authority)]
+    authorization = upstream.authorization()
+    if authorization is not None:
+        headers.append((b"Proxy-Authorization", authorization))
+    conn = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+    await link.write(
+        conn.send(h11.Request(method=b"CONNECT", target=target.tunnel_authority, headers=headers)) or b""
+    )
+    conn.send(h11.EndOfMessage())
+    event: object = h11.NEED_DATA
+    while not isinstance(event, h11.Response):
+        if event is h11.NEED_DATA:
+            conn.receive_data(await link.read())
+        try:
+            event = conn.next_event()
+        except h11.RemoteProtocolError as error:
+            raise _bad_answer(link, error) from error
+    if event.status_code == 407:
+        raise refused_credentials(upstream)
+    if not 200 <= event.status_code < 300:
+        raise ProxyFailure(
+            502,
+            f"{link.peer} answered {event.status_code} to CONNECT {target.tunnel_authority.decode()}",
+            error="http_protocol_error" if event.status_code < 500 else "destination_unavailable",
+        )
+    link.received = conn.trailing_data[0]
+
+
+def _bad_answer(link: Link, error: h11.RemoteProtocolError) -> ProxyFailure:
+    if not link.answered:
+        return link.failure("it closed the connection without an answer")
+    return ProxyFailure(502, f"{link.peer} sent an invalid answer ({error})", error="http_protocol_error")
+
+
+async def _socks5_handshake(link: Link, upstream: Upstream, target: Target) -> None:
+    request = upstream.socks5_connect(target.host, target.port)
+    await link.write(upstream.socks5_greeting())
+    version, method = await link.read_exactly(2)
+    if version != 5:
+        raise ProxyFailure(502, f"{link.peer} does not speak SOCKS5", error="http_protocol_error")
+    if method == 2 and upstream.username is not None:
+        await link.write(upstream.socks5_login())
+        try:
+            status = (await link.read_exactly(2))[1]
+        except ProxyFailure as error:  # RFC 1929 lets the server just close; many do
+            raise refused_credentials(upstream) from error
+        if status != 0:
+            raise refused_credentials(upstream)
+    elif method != 0:
+        raise refused_credentials(upstream)
+    await link.write(request)
+    _, reply, _, kind = await link.read_exactly(4)
+    if reply != 0:
+        why = SOCKS5_REPLIES.get(reply, f"reply {reply}")
+        raise ProxyFailure(
+            502,
+            f"{link.peer} could not reach {target.tunnel_authority.decode()}: {why}",
+            error="destination_unavailable",
+        )
+    # The address it is bound to follows; nobody needs it.
+    length = {1: 4, 4: 16}.get(kind) or (await link.read_exactly(1))[0]
+    await link.read_exactly(length + 2)
+
+
+def _forbidden(target: Target) -> ProxyFailure:
+    return ProxyFailure(
+        403,
+        f"{target.host} is a private address, which this browser may not reach",
+        error="destination_ip_prohibited",
+    )
+
+
+def _unreachable(peer: str, error: OSError) -> ProxyFailure:
+    kinds = {socket.gaierror: "dns_error", ConnectionRefusedError: "connection_refused"}
+    return ProxyFailure(
+        502,
+        f"{peer} could not be reached: {_reason(error)}",
+        error=kinds.get(type(error), "destination_unavailable"),
+    )
+
+
+def _reason(error: OSError) -> str:
+    """The system's words for the error, without asyncio's list of addresses."""
+    if isinstance(error, socket.gaierror):
+        return "its name could not be resolved"
+    if error.errno:
+        return os.strerror(error.errno)
+    return "connection lost" if isinstance(error, ConnectionError) else "no address accepted a connection"

@@ -1,0 +1,153 @@
+"""A forwarding proxy for one rented browser: no credentials towards it, the upstream's credentials away from it.
+
+Chromium takes no credentials in a proxy address, and answering its challenges over CDP would pause every request
+and race with the user's own client. So it gets a proxy of its own on the loopback, which adds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from asyncio import StreamReader, StreamWriter
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final, Self
+
+from cdpbridge.errors import ConfigurationError
+
+from ._connection import ClientConnection, Route
+from ._dial import CHUNK_BYTES
+from ._upstream import Upstream
+
+__all__ = ["ForwardingProxy"]
+
+logger = logging.getLogger("cdpbridge.proxy")
+
+# Chrome opens at most 32 sockets per proxy and 255 WebSockets (net/socket/client_socket_pool_manager.cc).
+_MAX_CLIENTS: Final = 1024
+
+
+class ForwardingProxy:
+    """An HTTP proxy on the loopback for one browser. Made by `start`, ended by `close`."""
+
+    def __init__(self, upstream: Upstream | None, *, deny_private: bool, connect_timeout: timedelta) -> None:
+        self._route = Route(upstream, deny_private, connect_timeout.total_seconds())
+        self._server: asyncio.Server | None = None
+        self._clients: dict[asyncio.Task[None], StreamWriter] = {}
+        self._address = ""
+
+    @classmethod
+    async def start(
+        cls,
+        upstream: str | Upstream | None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        deny_private: bool = False,
+        connect_timeout: timedelta = timedelta(seconds=30),
+    ) -> Self:
+        """A listening proxy.
+
+        Args:
+            upstream: `http://user:password@host:port` or `socks5://...` with percent-encoded credentials, or None to
+                connect directly.
+            host: A loopback address: whoever reaches the proxy uses the upstream's credentials.
+            port: 0 takes a free one.
+            deny_private: Answer 403 for loopback, private, link-local and other addresses that are not public. A name
+                is resolved once, and the checked address dialled. With an upstream only addresses
+                in the request are checked: names are resolved there.
+            connect_timeout: Limit for one connection with its handshake.
+
+        Raises:
+            ConfigurationError: No such upstream, or `host` is not on the loopback.
+            OSError: The port is taken.
+        """
+        if isinstance(upstream, str):
+            upstream = Upstream.parse(upstream)
+        try:
+            loopback = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            raise ConfigurationError(
+                f"the proxy of a browser listens on a loopback address only, not {host!r}"
+            )
+        proxy = cls(upstream, deny_private=deny_private, connect_timeout=connect_timeout)
+        server = await asyncio.start_server(
+            proxy._accept, host, port, limit=CHUNK_BYTES, backlog=_MAX_CLIENTS
+        )
+        proxy._server = server
+        bound = server.sockets[0].getsockname()
+        proxy._address = f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
+        return proxy
+
+    @property
+    def address(self) -> str:
+        """`host:port` for Chromium's `--proxy-server`."""
+        return self._address
+
+    @property
+    def upstream(self) -> Upstream | None:
+        """Where traffic goes; None is directly to the servers."""
+        return self._route.upstream
+
+    @property
+    def bytes_sent(self) -> int:
+        """Payload towards the internet: tunnelled bytes and HTTP bodies, without heads, chunk framing, handshakes."""
+        return self._route.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        """Payload from the internet, counted in the same way."""
+        return self._route.bytes_received
+
+    @property
+    def last_failure(self) -> str | None:
+        """What the browser was last told by us rather than by a server, without credentials."""
+        return self._route.last_failure
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections of the browser are open."""
+        return len(self._clients)
+
+    def __repr__(self) -> str:
+        return f"ForwardingProxy({self._address!r}, upstream={str(self.upstream) if self.upstream else 'direct'!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop listening and end every connection. Harmless when repeated."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        server.close()
+        clients = dict(self._clients)
+        for task in clients:
+            task.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+        for writer in clients.values():
+            with suppress(OSError):
+                await writer.wait_closed()
+        await server.wait_closed()
+
+    def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
+        if self._server is None or len(self._clients) >= _MAX_CLIENTS:
+            writer.transport.abort()
+            return
+        task = asyncio.get_running_loop().create_task(ClientConnection(self._route, reader, writer).run())
+        self._clients[task] = writer
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        writer = self._clients.pop(task)
+        writer.transport.abort()  # a task cancelled before its first step could not
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error(
+                "proxy %s: a connection ended with an unexpected error", self._address, exc_info=error
+            )
