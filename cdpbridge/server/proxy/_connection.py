@@ -17,7 +17,7 @@ from typing import Final
 
 import h11
 
-from ._dial import CHUNK_BYTES, MAX_HEAD_BYTES, Link, dial, refused_credentials
+from ._dial import CHUNK_BYTES, MAX_HEAD_BYTES, Link, dial, refused_credentials, refuses_credentials
 from ._messages import Target, check_head, has_body_twice, passed_headers, wants_websocket
 from ._upstream import ProxyFailure, Upstream
 
@@ -368,9 +368,9 @@ class ClientConnection:
 
     def _response_for(self, link: Link, event: h11.Response) -> h11.Response:
         upstream = self.route.upstream
+        if upstream is not None and upstream.scheme == "http" and refuses_credentials(event, connect=False):
+            raise refused_credentials(upstream)
         if event.status_code == 407:
-            if upstream is not None and upstream.scheme == "http":
-                raise refused_credentials(upstream)
             raise ProxyFailure(
                 502, f"{link.peer} answered 407 as if it were a proxy", error="http_protocol_error"
             )

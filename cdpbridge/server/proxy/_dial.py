@@ -15,7 +15,7 @@ from ._address import is_forbidden, literal_address
 from ._messages import Target
 from ._upstream import SOCKS5_REPLIES, ProxyFailure, Upstream
 
-__all__ = ["CHUNK_BYTES", "MAX_HEAD_BYTES", "Link", "dial", "refused_credentials"]
+__all__ = ["CHUNK_BYTES", "MAX_HEAD_BYTES", "Link", "dial", "refused_credentials", "refuses_credentials"]
 
 CHUNK_BYTES: Final = 65536
 # Chrome's own limit for response headers is 256 KiB (net/http/http_stream_parser.h); requests stay far below.
@@ -74,6 +74,16 @@ class Link:
         self.writer.transport.abort()
         with suppress(OSError):
             await self.writer.wait_closed()
+
+
+def refuses_credentials(response: h11.Response, *, connect: bool) -> bool:
+    """Whether an HTTP upstream says with `response` that it does not accept our credentials.
+
+    407, and tinyproxy's 401 (its src/reqs.c, "e401"), which a server behind the proxy may send too, but not to CONNECT.
+    """
+    if response.status_code == 401:
+        return connect or any(n == b"server" and v.startswith(b"tinyproxy/") for n, v in response.headers)
+    return response.status_code == 407
 
 
 def refused_credentials(upstream: Upstream) -> ProxyFailure:
@@ -165,7 +175,7 @@ async def _connect_handshake(link: Link, upstream: Upstream, target: Target) -> 
             event = conn.next_event()
         except h11.RemoteProtocolError as error:
             raise _bad_answer(link, error) from error
-    if event.status_code == 407:
+    if refuses_credentials(event, connect=True):
         raise refused_credentials(upstream)
     if not 200 <= event.status_code < 300:
         raise ProxyFailure(

@@ -1,0 +1,216 @@
+"""One connection of the browser: framing, malformed requests and answers, and who leaves first."""
+
+import asyncio
+import hashlib
+from unittest.mock import patch
+
+import h11
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cdpbridge.server.proxy import ForwardingProxy, _connection, _forwarder
+from tests.server.proxy.peers import (
+    Client,
+    wait_until,
+)
+
+MiB = 1024 * 1024
+
+
+async def test_expect_100_continue_passes(direct, origin):
+    async with Client.to(direct) as client:
+        await client.send(
+            f"POST http://{origin.authority}/echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            "Content-Length: 4\r\n\r\n".encode()
+        )
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+        await client.send(b"body")
+        assert (await client.answer())[2].decode() == hashlib.sha256(b"body").hexdigest()
+
+
+async def test_an_early_answer_is_not_lost_while_the_request_is_still_sent(direct, origin):
+    async with Client.to(direct) as client:
+        head = (
+            f"POST http://{origin.authority}/early HTTP/1.1\r\nHost: x\r\nContent-Length: {50 * MiB}\r\n\r\n"
+        )
+        client.writer.write(head.encode() + bytes(4 * MiB))
+        assert (await client.answer())[0] == 413
+
+
+async def test_http_1_0_client_and_a_body_that_ends_by_closing(direct, origin):
+    async with Client.to(direct) as client:
+        await client.send(f"GET http://{origin.authority}/until-close HTTP/1.0\r\n\r\n".encode())
+        answer = await client.reader.read()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"\r\n\r\nall of it")
+    async with Client.to(direct) as client:
+        assert (await client.get(origin, "/until-close"))[2] == b"all of it"
+
+
+async def test_a_kept_connection_that_the_server_closed_is_replaced(direct, origin):
+    async with Client.to(direct) as client:
+        await client.get(origin)
+        await client.get(origin)
+        assert origin.connections == 1
+        for writer in list(origin.open):
+            writer.transport.abort()
+        await wait_until(lambda: not origin.open)
+        assert (await client.get(origin))[0] == 200
+        assert origin.connections == 2
+
+
+async def test_a_server_that_closes_without_an_answer(direct):
+    async def serve(reader, writer):
+        await reader.read(10)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, Client.to(direct) as client:
+        port = server.sockets[0].getsockname()[1]
+        await client.send(b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % port)
+        status, headers, _ = await client.answer()
+        assert (status, headers["proxy-status"]) == (502, "cdpbridge; error=connection_terminated")
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"both"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", b"invalid answer"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", b"invalid answer"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 300_000, b"invalid answer"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", b"invalid answer"),
+    ],
+)
+async def test_invalid_answers_are_a_502(direct, answer, text):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, Client.to(direct) as client:
+        port = server.sockets[0].getsockname()[1]
+        await client.send(b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % port)
+        status, _, body = await client.answer()
+        assert status == 502
+        assert text in body
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nshort\r\n",
+    ],
+)
+async def test_a_truncated_answer_looks_truncated(direct, answer):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, Client.to(direct) as client:
+        port = server.sockets[0].getsockname()[1]
+        await client.send(b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % port)
+        with pytest.raises((ConnectionResetError, h11.RemoteProtocolError)):
+            await client.answer()
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (
+            b"POST http://{} HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (b"POST http://{} HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
+        (b"POST http://{} HTTP/1.1\r\nHost: x\r\nContent-Length: +3\r\n\r\nabc", 400),
+        (b"POST http://{} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+        (
+            b"POST http://{} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
+            400,
+        ),
+        (b"POST http://{} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n", 400),
+        (
+            b"POST http://{} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n",
+            400,
+        ),
+        (b"GET http://{} HTTP/1.1\r\nHost: x\r\nA: b\r\n folded\r\n\r\n", 400),
+        (b"GET http://{} HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+        (b"GET http://{} HTTP/1.1\r\nHost: x\r\nA: \x00\r\n\r\n", 400),
+        (b"GET http://{} HTTP/1.1\r\n\r\n", 400),
+        (b"GET http://{} HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: {}\r\n\r\n", 400),
+        (b"CONNECT {} HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 400),
+        (b"GET http://{} HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 300_000 + b"\r\n\r\n", 431),
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+    ],
+)
+async def test_refuses_malformed_requests(direct, origin, request_bytes, status):
+    async with Client.to(direct) as client:
+        await client.send(request_bytes.replace(b"{}", origin.authority.encode()))
+        answer = await client.answer()
+        assert answer[0] == status
+        assert answer[1]["connection"] == "close"
+        assert await client.reader.read() == b""
+    await wait_until(lambda: direct.open_connections == 0)
+    assert not origin.requests or origin.requests[0].method == "POST"
+    assert all(r.body_bytes == 0 for r in origin.requests)
+
+
+async def test_a_second_request_that_is_malformed_is_refused_too(direct, origin):
+    async with Client.to(direct) as client:
+        assert (await client.get(origin))[0] == 200
+        await client.send(b"GET http://%s/ HTTP/1.1\r\nA: b\r\n c\r\n\r\n" % origin.authority.encode())
+        assert (await client.answer())[0] == 400
+
+
+async def test_pipelined_requests_are_answered_in_order(direct, origin):
+    one = "GET http://{0}/bytes/{1} HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with Client.to(direct) as client:
+        await client.send("".join(one.format(origin.authority, n) for n in (3, 1, 2)).encode())
+        received = b""
+        while received.count(b"HTTP/1.1 200") < 3 or not received.endswith(b"\0\0"):
+            received += await client.reader.read(65536)
+    assert [r.target for r in origin.requests] == ["/bytes/3", "/bytes/1", "/bytes/2"]
+
+
+async def test_the_browser_leaves_while_the_server_is_silent(direct, origin, monkeypatch):
+    monkeypatch.setattr(_connection, "_HALF_CLOSED_SECONDS", 0.05)
+    async with Client.to(direct) as request, Client.to(direct) as tunnel:
+        await request.send(f"GET http://{origin.authority}/silent HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await tunnel.connect(origin.authority)
+        await tunnel.send(b"GET /silent HTTP/1.1\r\nHost: x\r\n\r\n")
+        await wait_until(lambda: len(origin.requests) == 2)
+    await wait_until(lambda: direct.open_connections == 0)
+    await wait_until(lambda: not origin.open)
+
+
+_PIECES = st.sampled_from([
+    b"GET ", b"CONNECT ", b"http://127.0.0.1:9/", b"127.0.0.1:9", b" HTTP/1.1", b" HTTP/1.0", b"\r\n", b"\n", b"\r", b" ", b"\t",
+    b"Host: x\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n",
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n", b"hello", b"\x00", b"\xff", b":", b"Expect: 100-continue\r\n",
+])  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_PIECES | st.binary(max_size=20), max_size=20), st.booleans())
+async def test_any_bytes_are_answered_with_an_error_or_dropped(pieces, well_started):
+    """Port 9 refuses, so no answer but ours can come, and ours are errors."""
+    head = b"POST http://127.0.0.1:9/ HTTP/1.1\r\nHost: x\r\n" if well_started else b""
+    with patch.object(_forwarder.logger, "error") as unexpected:
+        async with await ForwardingProxy.start(None) as proxy, Client.to(proxy) as client:
+            await client.send(head + b"".join(pieces))
+            client.writer.write_eof()
+            async with asyncio.timeout(5):
+                answer = await client.reader.read()
+            await wait_until(lambda: proxy.open_connections == 0)
+        assert not unexpected.called
+    assert not answer or answer[:10] in {b"HTTP/1.1 4", b"HTTP/1.1 5"}
