@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
+import struct
 from asyncio import StreamReader, StreamWriter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,7 +51,7 @@ class Route:
 
 
 class _ClientGone(Exception):
-    """The browser closed its connection."""
+    """The browser closed its connection, or what it was getting broke off."""
 
 
 class ClientConnection:
@@ -75,7 +77,7 @@ class ClientConnection:
             self.writer.close()
             await self.writer.wait_closed()
         except (_ClientGone, OSError):
-            pass  # the browser left: nobody to tell
+            _reset(self.writer)
         finally:
             self.writer.transport.abort()
             if self.spare is not None:
@@ -186,7 +188,8 @@ class ClientConnection:
             outcomes = await asyncio.gather(*directions, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, OSError | ProxyFailure | asyncio.CancelledError):
-                raise _ClientGone from outcome  # a broken tunnel must not look like a complete one
+                _reset(link.writer)
+                raise _ClientGone from outcome
             if outcome is not None:
                 raise outcome
 
@@ -231,7 +234,7 @@ class ClientConnection:
         spare, self.spare = self.spare, None
         if spare is None:
             return None
-        if spare[0] == authority:
+        if spare[0] == authority and await _is_quiet(spare[1]):
             return spare[1]
         await spare[1].close()
         return None
@@ -424,6 +427,25 @@ class ClientConnection:
                     pass
 
 
+async def _is_quiet(link: Link) -> bool:
+    """Whether the server has neither closed nor spoken: an unasked 408 would pass for the next answer."""
+    probe = asyncio.create_task(link.read())
+    await asyncio.sleep(0)
+    quiet = not probe.done()
+    probe.cancel()
+    await asyncio.gather(probe, return_exceptions=True)
+    return quiet
+
+
 def _end(writer: StreamWriter) -> None:
     if not writer.is_closing():
         writer.write_eof()
+
+
+def _reset(writer: StreamWriter) -> None:
+    """End with a reset: what broke off must not look complete."""
+    with suppress(OSError):  # already closed by the other side
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+    writer.transport.abort()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import socket
 from asyncio import StreamReader, StreamWriter
 from contextlib import suppress
 from datetime import timedelta
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from cdpbridge.errors import ConfigurationError
 
@@ -44,6 +45,7 @@ class ForwardingProxy:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        sock: socket.socket | None = None,
         deny_private: bool = False,
         connect_timeout: timedelta = timedelta(seconds=30),
     ) -> Self:
@@ -54,6 +56,7 @@ class ForwardingProxy:
                 connect directly.
             host: A loopback address: whoever reaches the proxy uses the upstream's credentials.
             port: 0 takes a free one.
+            sock: A bound socket to listen on instead, e.g. one made inside the browser's network namespace.
             deny_private: Answer 403 for loopback, private, link-local and other addresses that are not public. A name
                 is resolved once, and the checked address dialled. With an upstream only addresses
                 in the request are checked: names are resolved there.
@@ -65,6 +68,8 @@ class ForwardingProxy:
         """
         if isinstance(upstream, str):
             upstream = Upstream.parse(upstream)
+        if sock is not None:
+            host = str(sock.getsockname()[0])
         try:
             loopback = ipaddress.ip_address(host).is_loopback
         except ValueError:
@@ -74,9 +79,8 @@ class ForwardingProxy:
                 f"the proxy of a browser listens on a loopback address only, not {host!r}"
             )
         proxy = cls(upstream, deny_private=deny_private, connect_timeout=connect_timeout)
-        server = await asyncio.start_server(
-            proxy._accept, host, port, limit=CHUNK_BYTES, backlog=_MAX_CLIENTS
-        )
+        where: dict[str, Any] = {"host": host, "port": port} if sock is None else {"sock": sock}
+        server = await asyncio.start_server(proxy._accept, limit=CHUNK_BYTES, backlog=_MAX_CLIENTS, **where)
         proxy._server = server
         bound = server.sockets[0].getsockname()
         proxy._address = f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"

@@ -1,6 +1,7 @@
 """A real Chromium behind the proxy, behind a real third-party upstream with awkward credentials."""
 
 import asyncio
+import os
 import re
 from contextlib import asynccontextmanager
 
@@ -19,7 +20,7 @@ from tests.server.proxy.peers import (
 
 pytestmark = pytest.mark.chromium
 
-SHELL = "/usr/lib/chromium/chromium-headless-shell"
+SHELL = os.environ.get("CDPBRIDGE_CHROMIUM", "/usr/lib/chromium/chromium-headless-shell")
 
 
 @asynccontextmanager

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import socket
+import struct
 from unittest.mock import patch
 
 import h11
@@ -58,6 +60,33 @@ async def test_a_kept_connection_that_the_server_closed_is_replaced(direct, orig
         await wait_until(lambda: not origin.open)
         assert (await client.get(origin))[0] == 200
         assert origin.connections == 2
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one(direct, origin, late):
+    connections = []
+    speak = asyncio.Event()
+
+    async def serve(reader, writer):
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        if late:
+            await speak.wait()
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nlate")
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, Client.to(direct) as client, Client.to(direct) as other:
+        request = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % server.sockets[0].getsockname()[1]
+        for count in (1, 2):
+            await client.send(request)
+            assert (await client.answer())[::2] == (200, b"ok")
+            assert len(connections) == count
+            speak.set()
+            await other.get(origin)  # meanwhile the late words arrive
 
 
 async def test_a_server_that_closes_without_an_answer(direct):
@@ -121,6 +150,23 @@ async def test_a_truncated_answer_looks_truncated(direct, answer):
         await client.send(b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % port)
         with pytest.raises((ConnectionResetError, h11.RemoteProtocolError)):
             await client.answer()
+
+
+@pytest.mark.parametrize("who", ["server", "browser"])
+async def test_a_reset_of_one_end_resets_the_other(direct, who):
+    streams = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(lambda *pair: streams.set_result(pair), "127.0.0.1", 0)
+    async with server, Client.to(direct) as client:
+        await client.connect(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        reader, writer = await streams
+        leaving, staying = (writer, client.reader) if who == "server" else (client.writer, reader)
+        leaving.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        leaving.transport.abort()
+        with pytest.raises(ConnectionResetError):
+            await staying.read()
+        writer.transport.abort()
 
 
 @pytest.mark.parametrize(

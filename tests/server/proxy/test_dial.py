@@ -165,6 +165,26 @@ async def test_the_upstream_gets_our_credentials_and_the_absolute_target():
     ]
 
 
+async def test_the_next_address_is_tried(direct, origin, monkeypatch):
+    async def getaddrinfo(host, port, **_):
+        assert host == "two.example"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in ("127.0.0.9", "127.0.0.1")]
+
+    real = asyncio.open_connection
+    dialled = []
+
+    async def open_connection(host, port):
+        dialled.append(host)
+        return await real(sock=socket.create_connection((host, port)))  # past the patched resolver
+
+    async with Client.to(direct) as client:
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr("cdpbridge.server.proxy._dial.asyncio.open_connection", open_connection)
+        assert (await client.connect(f"two.example:{origin.port}"))[0] == 200
+        monkeypatch.undo()
+    assert dialled == ["127.0.0.9", "127.0.0.1"]
+
+
 # --- the address filter ---
 
 

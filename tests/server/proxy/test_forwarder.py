@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import socket
 import ssl
 import time
 
@@ -312,6 +313,24 @@ async def test_listens_on_the_loopback_only(host):
         await ForwardingProxy.start(None, host=host)
 
 
+async def test_listens_on_a_socket_made_elsewhere(origin):
+    made = socket.create_server(("127.0.0.1", 0))
+    async with await ForwardingProxy.start(None, sock=made) as proxy, Client.to(proxy) as client:
+        assert proxy.address == f"127.0.0.1:{made.getsockname()[1]}"
+        assert (await client.get(origin))[0] == 200
+    with socket.create_server(("0.0.0.0", 0)) as public, pytest.raises(ConfigurationError):
+        await ForwardingProxy.start(None, sock=public)
+
+
+async def test_listens_on_ipv6():
+    try:
+        proxy = await ForwardingProxy.start(None, host="::1")
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+    async with proxy:
+        assert proxy.address.startswith("[::1]:")
+
+
 async def test_repr_names_the_upstream_without_credentials():
     async with await ForwardingProxy.start("http://someone:s3cret@127.0.0.1:9") as proxy:
         assert repr(proxy) == f"ForwardingProxy('{proxy.address}', upstream='http://127.0.0.1:9')"
@@ -388,9 +407,6 @@ async def test_a_slow_reader_holds_the_server_back_and_memory_stays_flat(direct,
         while seen != origin.bytes_out and time.monotonic() < deadline:
             seen = origin.bytes_out
             await asyncio.sleep(0.3)
-        print(
-            f"stalled after {seen / MiB:.1f} MiB, {(psutil.Process().memory_info().rss - before) / MiB:.1f} MiB more memory"
-        )
         assert seen < 30 * MiB  # what the kernel's socket buffers of two connections took
         assert psutil.Process().memory_info().rss - before < 8 * MiB
         client.writer.transport.resume_reading()
