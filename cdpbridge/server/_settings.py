@@ -1,0 +1,343 @@
+"""What can be configured. The descriptions of the fields are the documentation: `settings_table()` prints them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from cdpbridge.api._models import PROXY_COUNTRY_CODES
+from cdpbridge.billing import Tariff
+from cdpbridge.errors import ConfigurationError
+from cdpbridge.server.proxy import Upstream
+
+__all__ = ["DIRECT", "Settings", "country_code", "settings_table"]
+
+DIRECT: Final = "direct"
+"""In the table of proxies: this country needs no upstream, connect directly."""
+
+_ENV_PREFIX: Final = "CDPBRIDGE_"
+_PLAN_MINUTES: Final = {
+    "free": 15,
+    "paid": 240,
+}  # REST reference, "Create Browser Session", section Session Limits
+
+
+def country_code(text: str) -> str:
+    """A country as the REST reference spells it: lower case, and `uk` for the ISO code `gb`."""
+    code = text.strip().lower()
+    return "uk" if code == "gb" else code
+
+
+def _keys(value: object) -> object:
+    """`"key"`, `"key,key"`, a list of keys, or a table project -> key or keys, as the last of these."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        import json  # noqa: PLC0415  # only for a table in an environment variable
+
+        value = json.loads(value)
+    if isinstance(value, Mapping):
+        return {str(project): _key_list(keys) for project, keys in value.items()}
+    return {"default": keys} if (keys := _key_list(value)) else {}
+
+
+def _key_list(value: object) -> list[object]:
+    if isinstance(value, SecretStr):
+        return [value]
+    if isinstance(value, str):
+        return [key.strip() for key in value.split(",") if key.strip()]
+    if isinstance(value, list | tuple):
+        return list(value)
+    raise ValueError("give a key, a list of keys, or a table of projects with their keys")
+
+
+ApiKeys = Annotated[dict[str, list[SecretStr]], NoDecode, BeforeValidator(_keys)]
+
+
+class Settings(BaseSettings):
+    """Settings of the server: arguments, else environment (`CDPBRIDGE_...`), else the TOML file, else the default.
+
+    The file is given as `config=`, or by `CDPBRIDGE_CONFIG`. Use `Settings.load`, whose errors name field and source.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=_ENV_PREFIX, extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True
+    )
+    _toml: ClassVar[Path | None] = None
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8700, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    public_url: str | None = Field(
+        None,
+        description="Address under which clients reach the server when a proxy with a name, TLS or a path prefix is in "
+        "front, e.g. `https://browsers.example.com/pool`. Without it, addresses in answers repeat the request's own.",
+    )
+    allowed_hosts: list[str] = Field(
+        [],
+        description="Names accepted in `Host` besides IP addresses, `localhost` and the name in `public_url`.",
+    )
+    data_dir: Path = Field(
+        Path(platformdirs.user_data_dir("cdpbridge")),
+        description="Folder of the database, the profiles and the running browsers. One server at a time uses it.",
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        description="SQLAlchemy address of the database with an async driver, e.g. `postgresql+asyncpg://...`. Default: "
+        "SQLite in `data_dir`. One server at a time uses it.",
+    )
+    api_keys: ApiKeys = Field(
+        {},
+        description="API keys: one, several, or a table project -> keys; each project has its own browsers, profiles and "
+        "credits. Without any, a key is made at the first start and shown once.",
+    )
+    plan: Literal["free", "paid"] = Field(
+        "paid",
+        description="`free`: 15 minutes a browser and one profile; `paid`: 240 minutes.",
+    )
+    usd_per_hour: Decimal = Field(Decimal("0.05"), ge=0, description="Price of a browser hour in USD.")
+    credits_usd: Decimal = Field(
+        Decimal(100),
+        ge=0,
+        le=10**9,
+        description="Credits in USD granted to a project when it is made.",
+    )
+    max_browsers: int = Field(10, ge=1, le=10_000, description="Concurrent browsers of a project; 429 above.")
+    concurrent_starts: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        description="Browsers that start at the same time; others wait for their turn.",
+    )
+    start_timeout_seconds: float = Field(
+        30, gt=0, le=600, description="How long one browser may take to start; 503 above."
+    )
+    queue_timeout_seconds: float = Field(
+        60, gt=0, le=3600, description="How long a browser may wait for its turn to start; 503 above."
+    )
+    stop_timeout_seconds: float = Field(
+        5,
+        gt=0,
+        le=60,
+        description="How long a browser may take to close before it is killed.",
+    )
+    browser_build: Literal["full", "shell"] | None = Field(
+        None,
+        description="`full` is the whole browser, `shell` the small headless one. Default: what is installed.",
+    )
+    browser_path: Path | None = Field(
+        None, description="Chromium's binary. Default: looked for in the usual places."
+    )
+    browser_args: list[str] = Field([], description="Further command line arguments for Chromium.")
+    proxies: dict[str, SecretStr] = Field(
+        {},
+        description="Proxy of each country: `de = "
+        '"http://user:password@host:port"`, `socks5://...`, or `direct` for none. Percent-encode special characters.',
+    )
+    default_proxy_country: str | None = Field(
+        None,
+        description="Country used when a request leaves `proxyCountryCode` out; `null` in a request always means no proxy.",
+    )
+    cookie_export_seconds: float = Field(
+        10,
+        gt=0,
+        le=3600,
+        description="How often the cookies of a browser with a profile are exported.",
+    )
+    health_check_seconds: float = Field(
+        5, gt=0, le=3600, description="How often a browser is asked whether it still answers."
+    )
+    health_timeout_seconds: float = Field(
+        10, gt=0, le=600, description="How long it may take to answer before it is killed."
+    )
+    heartbeat_seconds: float = Field(
+        3,
+        gt=0,
+        le=60,
+        description="How often the used time is recorded; what a killed server can charge too little.",
+    )
+
+    @classmethod
+    def load(cls, config: Path | None = None, **arguments: Any) -> Settings:
+        """Settings from arguments, environment and file.
+
+        Args:
+            config: The TOML file; default: `CDPBRIDGE_CONFIG`, else none.
+            arguments: Fields given by the caller. None counts as not given.
+
+        Raises:
+            ConfigurationError: Naming field, source, and what would be right.
+        """
+        given = os.environ.get(f"{_ENV_PREFIX}CONFIG")
+        path = config or (Path(given) if given else None)
+        if path is not None and not path.is_file():
+            raise ConfigurationError(
+                f"configuration file {path} does not exist; create it, or correct "
+                + ("the path" if config else f"{_ENV_PREFIX}CONFIG")
+            )
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        made: type[Settings] = type("Settings", (cls,), {"_toml": path, "__module__": cls.__module__})
+        try:
+            return made(**arguments)
+        except ValidationError as error:
+            raise ConfigurationError(_explain(error, arguments, path)) from None
+        except ValueError as error:  # of the TOML reader, and of the reader of the environment
+            raise ConfigurationError(f"configuration{f' file {path}' if path else ''}: {error}") from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        if cls._toml is None:
+            return init_settings, env_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, cls._toml)
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("write http(s)://host[:port][/prefix]")
+        return value.rstrip("/")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_api_keys(cls, value: dict[str, list[SecretStr]]) -> dict[str, list[SecretStr]]:
+        keys = [key.get_secret_value() for keys in value.values() for key in keys]
+        if any(len(key) < 8 or not key.isascii() or not key.isprintable() or " " in key for key in keys):
+            raise ValueError("a key has at least 8 characters, printable ASCII without spaces")
+        if len(set(keys)) != len(keys):
+            raise ValueError("a key is given twice; each belongs to one project")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        try:
+            dialect = make_url(value.get_secret_value()).get_dialect()
+        except ArgumentError as error:
+            raise ValueError("write driver://user:password@host/database") from error
+        except Exception as error:
+            raise ValueError(f"its driver cannot be loaded ({type(error).__name__})") from error
+        if not dialect.is_async:
+            raise ValueError("use an async driver, e.g. sqlite+aiosqlite:///... or postgresql+asyncpg://...")
+        return value
+
+    @field_validator("proxies")
+    @classmethod
+    def _check_proxies(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for country, upstream in value.items():
+            address = upstream.get_secret_value()
+            if address != DIRECT:
+                try:
+                    Upstream.parse(address)
+                except ConfigurationError as error:
+                    raise ValueError(f"{country}: {error}") from error
+        return {country_code(country): upstream for country, upstream in value.items()}
+
+    @field_validator("default_proxy_country")
+    @classmethod
+    def _check_default_country(cls, value: str | None) -> str | None:
+        return None if value is None else country_code(value)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _check_default_proxy(self) -> Self:
+        country = self.default_proxy_country
+        if country is not None and country not in self.proxies:
+            raise ValueError(
+                f"default_proxy_country is {country!r}, but `proxies` has no such entry; add it there"
+            )
+        return self
+
+    @property
+    def tariff(self) -> Tariff:
+        """The price rule for new browsers."""
+        return Tariff(self.usd_per_hour)
+
+    @property
+    def max_timeout_minutes(self) -> int:
+        """The plan's limit."""
+        return _PLAN_MINUTES[self.plan]
+
+    @property
+    def start_timeout(self) -> timedelta:
+        return timedelta(seconds=self.start_timeout_seconds)
+
+    @property
+    def stop_timeout(self) -> timedelta:
+        return timedelta(seconds=self.stop_timeout_seconds)
+
+    @property
+    def known_countries(self) -> list[str]:
+        """Countries a request may name: the reference's, and those of the table."""
+        return sorted({*PROXY_COUNTRY_CODES, *self.proxies})
+
+    def database(self) -> str:
+        """Address of the database, with its password: not for logs."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite+aiosqlite:///{self.data_dir / 'cdpbridge.sqlite3'}"
+
+
+def _explain(error: ValidationError, arguments: Mapping[str, Any], path: Path | None) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        name = str(item["loc"][0]) if item["loc"] else "settings"
+        where = ".".join(str(part) for part in item["loc"]) or "settings"
+        variable = f"{_ENV_PREFIX}{name.upper()}"
+        if name in arguments:
+            source = "argument"
+        elif any(key.upper() == variable for key in os.environ):
+            source = f"environment variable {variable}"
+        else:
+            source = f"file {path}" if path else "default"
+        if item["type"] == "extra_forbidden":
+            known = ", ".join(Settings.model_fields)
+            lines.append(f"{where} ({source}): there is no such setting; remove it, or use one of: {known}")
+        else:
+            lines.append(f"{where} ({source}): {item['msg'].removeprefix('Value error, ')}; correct it there")
+    return "bad configuration: " + "\n".join(lines)
+
+
+def settings_table() -> str:
+    """Every setting as a Markdown table: name, environment variable, default, meaning."""
+    rows = ["| setting | environment | default | meaning |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if name == "data_dir":
+            shown = "the platform's data folder"
+        elif default is None or default in ([], {}):
+            shown = "none"
+        else:
+            shown = f"`{default}`"
+        meaning = (field.description or "").replace("|", "\\|")
+        rows.append(f"| `{name}` | `{_ENV_PREFIX}{name.upper()}` | {shown} | {meaning} |")
+    return "\n".join(rows)

@@ -1,0 +1,23 @@
+"""What the server remembers: projects, keys, profiles, browsers, and a ledger that is only ever added to."""
+
+from __future__ import annotations
+
+from ._models import Browser, LedgerEntry, Profile, Project
+from ._money import LedgerKind, from_micro_usd, to_micro_usd
+from ._store import Account, AdmissionRefused, InsufficientCredits, Settlement, Store, TooManyBrowsers
+
+__all__ = [
+    "Account",
+    "AdmissionRefused",
+    "Browser",
+    "InsufficientCredits",
+    "LedgerEntry",
+    "LedgerKind",
+    "Profile",
+    "Project",
+    "Settlement",
+    "Store",
+    "TooManyBrowsers",
+    "from_micro_usd",
+    "to_micro_usd",
+]

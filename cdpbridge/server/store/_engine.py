@@ -1,0 +1,75 @@
+"""An engine with its tables up to date."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from cdpbridge.errors import ConfigurationError
+
+__all__ = ["open_engine"]
+
+_BUSY_TIMEOUT_MS: Final = 10_000
+
+
+async def open_engine(url: str) -> AsyncEngine:
+    """A connected engine, migrated to this version's tables.
+
+    Raises:
+        ConfigurationError: The database cannot be reached or read, or belongs to a newer version.
+    """
+    engine = create_async_engine(url)
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_migrate)
+    except (SQLAlchemyError, OSError, CommandError) as error:
+        await engine.dispose()
+        shown = make_url(url).render_as_string(hide_password=True)
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        raise ConfigurationError(
+            f"database {shown} cannot be used: {cause}; check `database_url` and `data_dir`, "
+            "or move the file away to begin with an empty one"
+        ) from error
+    except BaseException:
+        await engine.dispose()
+        raise
+    return engine
+
+
+def _prepare_sqlite(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(dbapi_connection: Any, _record: object) -> None:
+        dbapi_connection.isolation_level = None  # transactions are ours: the driver would begin them too late
+        cursor = dbapi_connection.cursor()
+        # WAL: readers and a writer at once, and a killed process leaves nothing half-written (sqlite.org/wal.html).
+        # FULL: what was answered to a client is on the disk, also after a power cut.
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={_BUSY_TIMEOUT_MS}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock at once; a transaction that upgrades later can fail with SQLITE_BUSY at any time.
+        writing = connection.get_execution_options().get("writing", True)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _migrate(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", "cdpbridge.server.store:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

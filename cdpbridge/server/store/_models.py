@@ -1,0 +1,179 @@
+"""The tables. Types are portable: SQLite and PostgreSQL give the same Python values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from cdpbridge.billing import Tariff
+from cdpbridge.lifecycle import EndReason, State
+
+from ._money import from_micro_usd
+
+__all__ = ["ApiKey", "Base", "Browser", "IdempotencyKey", "LedgerEntry", "Profile", "Project"]
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware date-time in UTC; SQLite forgets the zone, so it is put back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite numbers rows by itself only in a column of its own INTEGER type.
+_RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Base(DeclarativeBase):
+    """All tables. Constraints have names, so that migrations can change them on every database."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Project(Base):
+    """An account: its keys see its browsers and profiles and nobody else's."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    created_at: Mapped[datetime] = mapped_column(Instant())
+
+
+class ApiKey(Base):
+    """A key, as its SHA-256: a key has enough entropy of its own to need no salt."""
+
+    __tablename__ = "api_keys"
+
+    key_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"), index=True)
+    configured: Mapped[bool] = mapped_column()
+    created_at: Mapped[datetime] = mapped_column(Instant())
+
+
+class Profile(Base):
+    """Saved browser state; the state itself is in the profile store, under the same id."""
+
+    __tablename__ = "profiles"
+    __table_args__ = (Index(None, "project_id", "created_at"),)
+
+    id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str | None] = mapped_column(String(100))
+    created_at: Mapped[datetime] = mapped_column(Instant())
+    updated_at: Mapped[datetime] = mapped_column(Instant())
+    last_used_at: Mapped[datetime | None] = mapped_column(Instant())
+    cookie_domains: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class Browser(Base):
+    """A rented browser. `started_at` plus the used time, not the wall clock, gives `last_seen_at` and `finished_at`."""
+
+    __tablename__ = "browsers"
+    __table_args__ = (Index(None, "project_id", "created_at"), Index(None, "state"))
+
+    id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    # No foreign key: a profile may be deleted, and the record of its browsers stays.
+    profile_id: Mapped[UUID | None] = mapped_column(Uuid())
+    profile_writable: Mapped[bool | None] = mapped_column()
+    proxy_country: Mapped[str | None] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(20))
+    end_reason: Mapped[str | None] = mapped_column(String(40))
+    timeout_minutes: Mapped[int] = mapped_column()
+    usd_per_hour: Mapped[str] = mapped_column(String(60))
+    minimum_minutes: Mapped[int] = mapped_column()
+    created_at: Mapped[datetime] = mapped_column(Instant())
+    started_at: Mapped[datetime | None] = mapped_column(Instant())
+    last_seen_at: Mapped[datetime | None] = mapped_column(Instant())
+    finished_at: Mapped[datetime | None] = mapped_column(Instant())
+    charged_micro_usd: Mapped[int] = mapped_column(BigInteger())
+    refunded_micro_usd: Mapped[int] = mapped_column(BigInteger())
+    proxy_bytes: Mapped[int] = mapped_column(BigInteger())
+
+    @property
+    def tariff(self) -> Tariff:
+        """The price rule in force when it was created."""
+        return Tariff(Decimal(self.usd_per_hour), self.minimum_minutes)
+
+    @property
+    def timeout(self) -> timedelta:
+        return timedelta(minutes=self.timeout_minutes)
+
+    @property
+    def timeout_at(self) -> datetime:
+        """When the server stops it."""
+        return (self.started_at or self.created_at) + self.timeout
+
+    @property
+    def over(self) -> bool:
+        return self.state in {State.STOPPING, State.STOPPED}
+
+    @property
+    def cost(self) -> Decimal:
+        """USD charged less refunded, so far."""
+        return from_micro_usd(self.charged_micro_usd - self.refunded_micro_usd)
+
+    @property
+    def reason(self) -> EndReason | None:
+        return EndReason(self.end_reason) if self.end_reason else None
+
+
+class LedgerEntry(Base):
+    """Money that moved. Never changed, never deleted; the balance is the sum."""
+
+    __tablename__ = "ledger"
+    # A second booking of the same hour or refund is impossible, whatever races.
+    __table_args__ = (UniqueConstraint("browser_id", "entry"), Index(None, "project_id"))
+
+    id: Mapped[int] = mapped_column(_RowNumber, primary_key=True, autoincrement=True)
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    browser_id: Mapped[UUID | None] = mapped_column(ForeignKey("browsers.id"))
+    kind: Mapped[str] = mapped_column(String(20))
+    entry: Mapped[str] = mapped_column(String(40))
+    amount_micro_usd: Mapped[int] = mapped_column(BigInteger())
+    created_at: Mapped[datetime] = mapped_column(Instant())
+
+
+class IdempotencyKey(Base):
+    """Which browser a request with this `Idempotency-Key` made."""
+
+    __tablename__ = "idempotency_keys"
+
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_hash: Mapped[str] = mapped_column(String(64))
+    browser_id: Mapped[UUID] = mapped_column(ForeignKey("browsers.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(Instant())

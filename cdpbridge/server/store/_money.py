@@ -1,0 +1,31 @@
+"""Money in the database: whole millionths of a USD, so that every database adds it exactly."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+from cdpbridge.billing import round_money
+
+__all__ = ["LedgerKind", "from_micro_usd", "to_micro_usd"]
+
+_MICRO: Final = 1_000_000
+
+
+class LedgerKind(StrEnum):
+    """What a ledger entry is. Grants and refunds are positive, charges negative."""
+
+    GRANT = "grant"
+    CHARGE = "charge"
+    REFUND = "refund"
+
+
+def to_micro_usd(amount: Decimal) -> int:
+    """`amount` in millionths of a USD, rounded once, half to even."""
+    return int(round_money(amount) * _MICRO)
+
+
+def from_micro_usd(amount: int) -> Decimal:
+    """The exact amount in USD."""
+    return Decimal(amount) / _MICRO
