@@ -1,1 +1,27 @@
 """The REST API over Chromium on this machine."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ._app import create_app
+    from ._serve import serve
+    from ._settings import Settings, settings_table
+
+__all__ = ["Settings", "create_app", "serve", "settings_table"]
+
+# Loaded on first use: a part of the server, e.g. its proxy, does not need the web framework and the database.
+_HOMES: Final = {
+    "Settings": "_settings",
+    "create_app": "_app",
+    "serve": "_serve",
+    "settings_table": "_settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,143 @@
+"""`create_app`: the REST API, the gateway's HTTP side, and what they stand on."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from fastapi import FastAPI
+
+from cdpbridge._clock import Clock
+from cdpbridge._version import __version__
+from cdpbridge.chromium import find
+from cdpbridge.server import gateway
+from cdpbridge.server._lock import locked
+from cdpbridge.server._rentals import Rentals, utc_now
+from cdpbridge.server._settings import Settings
+from cdpbridge.server.gateway import Registry
+from cdpbridge.server.hosts import BrowserHosts, LocalHosts
+from cdpbridge.server.hosts._browser import BrowserOptions
+from cdpbridge.server.profiles import ProfileStore
+from cdpbridge.server.routes import (
+    BASE_PATH,
+    Authentication,
+    Services,
+    api_router,
+    external_base,
+    install_problems,
+)
+from cdpbridge.server.store import Store
+
+__all__ = ["create_app"]
+
+_KEY_BYTES: Final = 24
+
+
+def create_app(
+    settings: Settings,
+    *,
+    registry: Registry | None = None,
+    clock: Clock | None = None,
+    wall: Callable[[], datetime] = utc_now,
+    hosts: Callable[[ProfileStore, Registry], BrowserHosts] | None = None,
+    show_key: Callable[[str], object] | None = None,
+) -> FastAPI:
+    """The server as an ASGI application. WebSockets need the gateway's protocol class, so use `serve` to run it.
+
+    Args:
+        settings: From `Settings.load`.
+        registry: The gateway's table of addresses; default: a new one.
+        clock: Where deadlines come from; default: the event loop.
+        wall: Where the dates in answers come from.
+        hosts: Makes the machines that browsers run on; default: this one.
+        show_key: Called once with the API key that is made when there is none; default: printed on stderr.
+    """
+    registry = registry or Registry()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(locked(settings.data_dir))
+            store = await Store.open(settings.database())
+            stack.push_async_callback(store.close)
+            await _prepare_keys(store, settings, wall, show_key or _print_key)
+            profiles = ProfileStore(settings.data_dir / "profiles")
+            machines = (hosts or partial(_local_hosts, settings))(profiles, registry)
+            rentals = Rentals(
+                store,
+                machines,
+                settings,
+                forget_profile=partial(_forget, profiles),
+                clock=clock,
+                wall=wall,
+            )
+            stack.push_async_callback(rentals.close)
+            await rentals.open()
+            app.state.services = Services(settings, store, profiles, machines, rentals, wall)
+            yield
+
+    app = FastAPI(
+        title="cdpbridge",
+        version=__version__,
+        description="Browser Use Cloud API v2 over Chromium on this machine.",
+        lifespan=lifespan,
+        openapi_url="/openapi.json",
+        docs_url=None,  # its page loads scripts from a foreign host
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.add_middleware(Authentication, prefix=BASE_PATH)
+    install_problems(app)
+    app.include_router(api_router())
+    app.include_router(gateway.router(registry, external_base))
+    app.state.registry = registry
+    return app
+
+
+async def _forget(profiles: ProfileStore, profile_id: UUID) -> None:
+    await asyncio.to_thread(profiles.delete, profile_id)
+
+
+def _local_hosts(settings: Settings, profiles: ProfileStore, registry: Registry) -> BrowserHosts:
+    options = BrowserOptions(
+        build=find(settings.browser_build, settings.browser_path),
+        args=tuple(settings.browser_args),
+        start_timeout=settings.start_timeout,
+        stop_timeout=settings.stop_timeout,
+        export_every=timedelta(seconds=settings.cookie_export_seconds),
+        health_every=timedelta(seconds=settings.health_check_seconds),
+        health_timeout=timedelta(seconds=settings.health_timeout_seconds),
+    )
+    return LocalHosts(
+        settings.data_dir / "browsers",
+        profiles,
+        registry,
+        options,
+        concurrent_starts=settings.concurrent_starts,
+        queue_timeout=timedelta(seconds=settings.queue_timeout_seconds),
+    )
+
+
+async def _prepare_keys(
+    store: Store, settings: Settings, wall: Callable[[], datetime], show_key: Callable[[str], object]
+) -> None:
+    keys = {
+        project: [key.get_secret_value() for key in secret_keys]
+        for project, secret_keys in settings.api_keys.items()
+    }
+    await store.prepare(keys, credits=settings.credits_usd, now=wall())
+    if not await store.has_keys():
+        key = f"cdpb_{secrets.token_urlsafe(_KEY_BYTES)}"
+        await store.add_key(key, now=wall())
+        show_key(key)
+
+
+def _print_key(key: str) -> None:
+    print(f"cdpbridge: API key (shown once): {key}", file=sys.stderr, flush=True)  # noqa: T201  # for the person who starts it

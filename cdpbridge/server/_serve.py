@@ -1,0 +1,197 @@
+"""`serve`: the server as a process. Binds the socket, says when it is ready, and leaves in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.util import find_spec
+from typing import Final
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from cdpbridge.errors import ConfigurationError
+from cdpbridge.server._app import create_app
+from cdpbridge.server._settings import Settings
+from cdpbridge.server.gateway import Registry, gateway_protocol
+from cdpbridge.server.routes import BASE_PATH
+
+__all__ = ["serve"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+_BACKLOG: Final = 2048
+# After the browsers are gone, what is left are answers on their way.
+_GRACE_SECONDS: Final = 5
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: signals are ours, and the browsers end before the sockets do."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(
+    settings: Settings,
+    *,
+    ready: Callable[[str], object] | None = None,
+    show_key: Callable[[str], object] | None = None,
+    dead_man_fd: int | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then stop every browser, refund it, and return.
+
+    Args:
+        ready: Called with the base URL, e.g. `http://127.0.0.1:8700/api/v2`; default: one line on stdout.
+        show_key: Called once with the API key that is made when there is none; default: printed on stderr.
+        dead_man_fd: A pipe or socket; the server stops when its other end closes, e.g. because the parent died.
+
+    Raises:
+        ConfigurationError: The address is taken, another server uses the data folder, there is no Chromium, ...
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings, ready or _print_ready, show_key, dead_man_fd))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if find_spec("uvloop") is None:
+        return None
+    import uvloop  # noqa: PLC0415  # optional: not on every platform
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _print_ready(base_url: str) -> None:
+    print(f"cdpbridge: serving {base_url}", flush=True)  # noqa: T201  # the one line a parent process waits for
+
+
+async def _serve(
+    settings: Settings,
+    ready: Callable[[str], object],
+    show_key: Callable[[str], object] | None,
+    dead_man_fd: int | None,
+) -> None:
+    with _bound(settings) as listening:
+        registry = Registry()
+        app = create_app(settings, registry=registry, show_key=show_key)
+        config = uvicorn.Config(
+            app,
+            ws=gateway_protocol(registry, _allowed_hosts(settings)),
+            lifespan="off",  # run below, so that its errors reach the caller and browsers end first
+            access_log=False,  # addresses of browsers are secrets
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        server = _Server(config)
+        async with _stop_signal(dead_man_fd) as stop, app.router.lifespan_context(app):
+            serving = asyncio.create_task(server.serve(sockets=[listening]))
+            try:
+                await _until_started(server, serving)
+                ready(f"{settings.public_url or _address(listening)}{BASE_PATH}")
+                stopping = asyncio.create_task(stop.wait())
+                await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
+                await app.state.services.rentals.close()
+            finally:
+                server.should_exit = True
+                await serving
+
+
+async def _until_started(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
+    while not server.started and not serving.done():  # noqa: ASYNC110  # uvicorn has a flag and no event
+        await asyncio.sleep(0.005)
+
+
+@contextmanager
+def _bound(settings: Settings) -> Iterator[socket.socket]:
+    """A listening socket; it is bound here so that port 0 works and a taken one is an error of ours."""
+    try:
+        found = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {settings.host}: {error}; correct `host`") from error
+    with listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind(address)
+            listening.listen(_BACKLOG)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
+                "choose another `port`, or 0 for a free one"
+            ) from error
+        yield listening
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _allowed_hosts(settings: Settings) -> list[str]:
+    hosts = list(settings.allowed_hosts)
+    if settings.public_url is not None and (name := urlsplit(settings.public_url).hostname):
+        hosts.append(name)
+    return hosts
+
+
+@asynccontextmanager
+async def _stop_signal(dead_man_fd: int | None) -> AsyncIterator[asyncio.Event]:
+    """An event that is set by SIGTERM, SIGINT, or the end of the process that holds the other end of the pipe."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def asked(number: int) -> None:
+        if stop.is_set():
+            logger.warning("asked again to stop; browsers are being put away, this takes some seconds")
+        logger.info("%s: stopping", signal.Signals(number).name)
+        stop.set()
+
+    def dead_man_moved() -> None:
+        assert dead_man_fd is not None  # it is being watched
+        try:
+            if os.read(dead_man_fd, 4096):
+                return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            logger.info("the owner's pipe failed: %s", error)
+        loop.remove_reader(dead_man_fd)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked, number)
+    if dead_man_fd is not None:
+        _check_pipe(dead_man_fd)
+        loop.add_reader(dead_man_fd, dead_man_moved)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        if dead_man_fd is not None:
+            loop.remove_reader(dead_man_fd)
+
+
+def _check_pipe(descriptor: int) -> None:
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError as error:
+        raise ConfigurationError(f"dead_man_fd {descriptor} is not open; pass it to the process") from error
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)):
+        raise ConfigurationError(
+            f"dead_man_fd {descriptor} must be a pipe or a socket; a file never tells of the owner's end"
+        )

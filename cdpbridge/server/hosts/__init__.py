@@ -1,0 +1,17 @@
+"""Where rented browsers run: this machine now, a cluster later, behind one protocol."""
+
+from __future__ import annotations
+
+from ._base import BrowserHosts, BrowserSpec, Goodbye, Leftover, Placement, SavedState, StopReport
+from ._local import LocalHosts
+
+__all__ = [
+    "BrowserHosts",
+    "BrowserSpec",
+    "Goodbye",
+    "Leftover",
+    "LocalHosts",
+    "Placement",
+    "SavedState",
+    "StopReport",
+]

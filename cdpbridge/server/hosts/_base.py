@@ -1,0 +1,115 @@
+"""The seam between what is rented and where it runs. Data never passes through it: clients reach the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+from uuid import UUID
+
+__all__ = [
+    "BrowserHosts",
+    "BrowserSpec",
+    "Goodbye",
+    "Leftover",
+    "Placement",
+    "SavedState",
+    "StopReport",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserSpec:
+    """A browser to start.
+
+    Attributes:
+        id: Of the rental; a host keeps one browser for it.
+        profile_id: State to start from, and to save if nobody else does.
+        proxy: Upstream of its forwarding proxy, `"direct"` for a proxy without one, None for no proxy.
+    """
+
+    id: UUID
+    profile_id: UUID | None = None
+    proxy: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A browser that runs.
+
+    Attributes:
+        token: What its address on the gateway is made of; full control of the browser.
+        profile_writable: Whether its profile will be saved; None without a profile.
+    """
+
+    token: str = field(repr=False)
+    profile_writable: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """What clients read in the close frame: `code` as in RFC 6455 section 7.4, and a reason."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """A profile's new version."""
+
+    version: int
+    cookie_domains: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StopReport:
+    """How a browser ended.
+
+    Attributes:
+        how: `"closed"` when asked, `"exited"` by itself, `"killed"` because it did not answer in time.
+        saved: Its profile's new version; None when there was none to save, or when saving failed.
+        proxy_bytes: What went through its proxy, both ways.
+    """
+
+    how: Literal["closed", "exited", "killed"]
+    saved: SavedState | None
+    proxy_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A browser of a server that was killed."""
+
+    id: UUID
+    profile_id: UUID | None
+    profile_writable: bool
+
+
+class BrowserHosts(Protocol):
+    """Machines that run browsers."""
+
+    on_exit: Callable[[UUID], object]
+    """Called once when a browser ends that nobody asked to end."""
+
+    async def start(self, spec: BrowserSpec) -> Placement:
+        """Run a browser. Cancelled or failed, it leaves nothing behind.
+
+        Raises:
+            BrowserStartFailed: With the cause.
+        """
+
+    def placement(self, browser_id: UUID) -> Placement | None:
+        """Where a browser runs, None when it does not or is being stopped."""
+
+    def proxy_bytes(self, browser_id: UUID) -> int:
+        """What went through its proxy so far, both ways."""
+
+    async def stop(self, browser_id: UUID, goodbye: Goodbye, *, save: bool) -> StopReport | None:
+        """End a browser in bounded time, save its profile unless told not to, free everything; None when it is not there."""
+
+    async def recover(self, left: Collection[Leftover]) -> Mapping[UUID, SavedState]:
+        """Put away what a killed server left, and say whose profiles were saved. Unknown browsers are removed."""
+
+    async def close(self) -> None:
+        """End every browser that still runs."""

@@ -1,0 +1,278 @@
+"""One browser of `LocalHosts`: its folder, profile, proxy, process, our own talk with it, and its way out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from cdpbridge.cdp import Connection, connect_pipe
+from cdpbridge.chromium import Build, Chromium
+from cdpbridge.errors import CDPBridgeError, CDPError
+from cdpbridge.server.gateway import Registry, Upstream
+from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
+from cdpbridge.server.proxy import ForwardingProxy
+
+from ._base import BrowserSpec, Goodbye, SavedState, StopReport
+from ._cookies import CookieExport, cookies_to_keep
+
+__all__ = ["BrowserOptions", "LocalBrowser", "remove_folder", "save_profile"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+_TOKEN_BYTES: Final = 32
+# The export answers in milliseconds; a browser that takes longer is not well, and its running export is at hand.
+_EXPORT_TIMEOUT: Final = timedelta(seconds=2)
+_REMOVE_ATTEMPTS: Final = 20
+_REMOVE_PAUSE_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserOptions:
+    """What all browsers of a host have in common."""
+
+    build: Build
+    args: tuple[str, ...]
+    start_timeout: timedelta
+    stop_timeout: timedelta
+    export_every: timedelta
+    health_every: timedelta
+    health_timeout: timedelta
+
+
+class LocalBrowser:
+    """A running browser. Made by `start`, ended by `stop`; `on_exit` is called when it ends unasked."""
+
+    def __init__(
+        self,
+        spec: BrowserSpec,
+        folder: Path,
+        *,
+        options: BrowserOptions,
+        profiles: ProfileStore,
+        registry: Registry,
+        on_exit: Callable[[UUID], object],
+    ) -> None:
+        self.id = spec.id
+        self.profile_id = spec.profile_id
+        self.profile_writable: bool | None = None
+        self.token = ""
+        self.stopping = False
+        self._spec = spec
+        self._folder = folder
+        self._user_data_dir = folder / "profile"
+        self._options = options
+        self._profiles = profiles
+        self._registry = registry
+        self._on_exit = on_exit
+        self._export: CookieExport | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._proxy: ForwardingProxy | None = None
+        self._chromium: Chromium
+        self._connection: Connection
+
+    @property
+    def proxy_bytes(self) -> int:
+        return self._proxy.bytes_sent + self._proxy.bytes_received if self._proxy else 0
+
+    # --- start ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Run it. Cancelled or failed, it leaves nothing behind."""
+        async with AsyncExitStack() as undo:
+            self._folder.mkdir(mode=0o700, parents=True)
+            undo.push_async_callback(remove_folder, self._folder)
+            cookies = await self._restore(undo)
+            if self._spec.proxy is not None:
+                upstream = None if self._spec.proxy == "direct" else self._spec.proxy
+                self._proxy = await ForwardingProxy.start(upstream)
+                undo.push_async_callback(self._proxy.close)
+            self._chromium = await Chromium.start(
+                build=self._options.build,
+                user_data_dir=self._user_data_dir,
+                scratch_dir=self._folder / "scratch",
+                proxy_server=self._proxy.address if self._proxy else None,
+                args=self._options.args,
+                start_timeout=self._options.start_timeout,
+            )
+            undo.push_async_callback(self._chromium.kill)
+            self._connection = await connect_pipe(
+                *self._chromium.take_pipe(), command_timeout=self._options.start_timeout
+            )
+            undo.push_async_callback(self._connection.close)
+            if cookies:
+                report = await import_cookies(self._connection.root.send, cookies)
+                if report.failed:
+                    logger.warning(
+                        "browser %s: %d cookies of its profile were refused", self.id, len(report.failed)
+                    )
+            undo.pop_all()
+        self.token = secrets.token_urlsafe(_TOKEN_BYTES)
+        upstream_address = Upstream("127.0.0.1", self._chromium.port, self._chromium.browser_path)
+        self._registry.add(self.token, upstream_address)
+        self._spawn(self._watch())
+        self._spawn(self._check_health())
+        if self.profile_writable:
+            self._spawn(self._keep_exporting())
+
+    async def _restore(self, undo: AsyncExitStack) -> list[dict[str, Any]] | None:
+        if self.profile_id is None:
+            return None
+        owner = str(self.id)
+        self.profile_writable = await asyncio.to_thread(self._profiles.try_lease, self.profile_id, owner)
+        if self.profile_writable:
+            undo.push_async_callback(asyncio.to_thread, self._profiles.release, self.profile_id, owner)
+        await asyncio.to_thread(self._profiles.restore, self.profile_id, self._user_data_dir)
+        return await asyncio.to_thread(self._profiles.load_cookies, self.profile_id)
+
+    # --- while it runs --------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except Exception:
+                logger.exception("browser %s: its supervision failed; it is killed", self.id)
+                await self._chromium.kill()
+
+        self._tasks.append(asyncio.get_running_loop().create_task(run()))
+
+    async def _watch(self) -> None:
+        await self._chromium.wait()
+        if not self.stopping:
+            self._on_exit(self.id)
+
+    async def _check_health(self) -> None:
+        """A hung browser still accepts connections; only an answer shows that it lives."""
+        while True:
+            await asyncio.sleep(self._options.health_every.total_seconds())
+            try:
+                await self._connection.root.send("Browser.getVersion", timeout=self._options.health_timeout)
+            except CDPError as error:
+                if self._chromium.returncode is None:
+                    logger.warning("browser %s does not answer any more and is killed: %s", self.id, error)
+                    await self._chromium.kill()
+                return
+
+    async def _keep_exporting(self) -> None:
+        """Cookies on the disk every few seconds: what is left of the session when everything is killed at once."""
+        while True:
+            await asyncio.sleep(self._options.export_every.total_seconds())
+            try:
+                export = await self._read_cookies()
+                if self._export is None or export.cookies != self._export.cookies:
+                    await asyncio.to_thread(export.write, self._folder)
+            except (CDPError, TimeoutError) as error:
+                logger.debug("browser %s: cookies not exported this time: %s", self.id, error)
+            except OSError as error:
+                logger.warning("browser %s: its cookies cannot be written: %s", self.id, error)
+            else:
+                self._export = export
+
+    async def _read_cookies(self) -> CookieExport:
+        at = time.time()  # before the question: what is set meanwhile is newer than this export
+        async with asyncio.timeout(_EXPORT_TIMEOUT.total_seconds()):
+            return CookieExport(await export_cookies(self._connection.root.send), at)
+
+    # --- stop -----------------------------------------------------------------------------------------------------
+
+    async def stop(self, goodbye: Goodbye, *, save: bool) -> StopReport:
+        """End it within the stop timeout (plus the export's), save its profile, and free everything it holds."""
+        self.stopping = True
+        try:
+            await self._registry.close(self.token, goodbye.code, goodbye.reason)
+            complete = await self._final_export() if save and self.profile_writable else None
+            await self._end_supervision()
+            how = await self._end_process()
+        finally:
+            if self._proxy is not None:
+                await self._proxy.close()
+        saved = None
+        try:
+            if save and self.profile_writable and self.profile_id is not None:
+                cookies = complete.cookies if complete else cookies_to_keep(self._export, self._user_data_dir)
+                saved = await save_profile(self._profiles, self.profile_id, self._user_data_dir, cookies)
+        finally:
+            if self.profile_writable and self.profile_id is not None:
+                await asyncio.to_thread(self._profiles.release, self.profile_id, str(self.id))
+            await remove_folder(self._folder)
+        return StopReport(how, saved, self.proxy_bytes)
+
+    async def _final_export(self) -> CookieExport | None:
+        if self._chromium.returncode is not None:
+            return None
+        try:
+            export = await self._read_cookies()
+        except (CDPError, TimeoutError) as error:
+            logger.warning("browser %s: cookies could not be asked for at its end: %s", self.id, error)
+            return None
+        try:
+            await asyncio.to_thread(
+                export.write, self._folder
+            )  # in case we are killed before the profile is saved
+        except OSError as error:
+            logger.warning("browser %s: its cookies cannot be written: %s", self.id, error)
+        return export
+
+    async def _end_supervision(self) -> None:
+        current = asyncio.current_task()
+        tasks = [task for task in self._tasks if task is not current]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _end_process(self) -> Literal["closed", "exited", "killed"]:
+        deadline = self._options.stop_timeout
+        if self._chromium.returncode is not None:
+            await self._connection.close()
+            await self._chromium.stop(timeout=deadline)
+            return "exited"
+        try:
+            await self._connection.root.send("Browser.close", timeout=deadline)
+        except CDPError as error:
+            logger.debug("browser %s: Browser.close: %s", self.id, error)
+            await self._chromium.kill()
+        await self._connection.close()
+        kind = await self._chromium.stop(timeout=deadline)
+        return "killed" if kind == "killed" else "closed"
+
+
+async def save_profile(
+    profiles: ProfileStore, profile_id: UUID, user_data_dir: Path, cookies: list[dict[str, Any]] | None
+) -> SavedState | None:
+    """Save a profile after its browser has ended; a failure is logged, the former version stays."""
+    try:
+        saved = await asyncio.to_thread(profiles.save, profile_id, user_data_dir, cookies)
+    except (OSError, CDPBridgeError):
+        logger.exception("profile %s could not be saved; its former version stays", profile_id)
+        return None
+    return SavedState(saved.version, list(saved.cookie_domains))
+
+
+async def remove_folder(folder: Path) -> None:
+    """Remove a browser's folder; its last processes may still be writing for a moment."""
+    gone = folder.with_name(f"{folder.name}.gone")
+    try:  # renamed first: a folder under its own name is whole, also when we are killed half-way through
+        await asyncio.to_thread(folder.rename, gone)
+    except FileNotFoundError:
+        return
+    for attempt in range(_REMOVE_ATTEMPTS):
+        try:
+            await asyncio.to_thread(shutil.rmtree, gone)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if attempt == _REMOVE_ATTEMPTS - 1:
+                logger.warning("folder %s cannot be removed: %s", gone, error)
+            await asyncio.sleep(_REMOVE_PAUSE_SECONDS)
+        else:
+            return

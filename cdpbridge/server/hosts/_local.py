@@ -1,0 +1,152 @@
+"""`LocalHosts`: browsers on this machine, in this process's care."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from cdpbridge.errors import BrowserStartFailed, CDPBridgeError
+from cdpbridge.server.gateway import Registry
+from cdpbridge.server.profiles import ProfileStore
+
+from ._base import BrowserSpec, Goodbye, Leftover, Placement, SavedState, StopReport
+from ._browser import BrowserOptions, LocalBrowser, remove_folder, save_profile
+from ._cookies import CookieExport, cookies_to_keep
+from ._processes import wait_gone
+
+__all__ = ["LocalHosts"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+_LEFTOVER_TIMEOUT: Final = timedelta(seconds=5)
+_CLOSING: Final = Goodbye(1001, "server stopping")
+
+
+class LocalHosts:
+    """Browsers on this machine. They die with this process, because it holds their debugging pipes.
+
+    Args:
+        root: Folder for one folder per running browser.
+        profiles: Where profiles come from and go to.
+        registry: The gateway's table of addresses.
+        options: What all browsers have in common.
+        concurrent_starts: More wait for their turn; starting is what a machine runs out of first.
+        queue_timeout: How long they may wait.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        profiles: ProfileStore,
+        registry: Registry,
+        options: BrowserOptions,
+        *,
+        concurrent_starts: int,
+        queue_timeout: timedelta,
+    ) -> None:
+        self.on_exit: Callable[[UUID], object] = lambda _id: None
+        self._root = root
+        self._profiles = profiles
+        self._registry = registry
+        self._options = options
+        self._turns = asyncio.Semaphore(concurrent_starts)
+        self._queue_timeout = queue_timeout.total_seconds()
+        self._browsers: dict[UUID, LocalBrowser] = {}
+
+    async def start(self, spec: BrowserSpec) -> Placement:
+        """Run a browser; see `BrowserHosts.start`."""
+        try:
+            async with asyncio.timeout(self._queue_timeout):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise BrowserStartFailed(
+                f"the server is busy starting other browsers (waited {self._queue_timeout:g} s); try again later"
+            ) from error
+        browser = LocalBrowser(
+            spec,
+            self._root / str(spec.id),
+            options=self._options,
+            profiles=self._profiles,
+            registry=self._registry,
+            on_exit=lambda browser_id: self.on_exit(browser_id),  # noqa: PLW0108  # set later, by who owns the host
+        )
+        seconds = self._options.start_timeout.total_seconds()
+        try:
+            async with asyncio.timeout(seconds):
+                await browser.start()
+        except TimeoutError as error:
+            raise BrowserStartFailed(f"the browser was not ready within {seconds:g} s") from error
+        except OSError as error:
+            raise BrowserStartFailed(f"the browser could not be started: {error}") from error
+        except CDPBridgeError as error:
+            if isinstance(error, BrowserStartFailed):
+                raise
+            raise BrowserStartFailed(f"the browser could not be started: {error}") from error
+        finally:
+            self._turns.release()
+        self._browsers[spec.id] = browser
+        return Placement(browser.token, browser.profile_writable)
+
+    def placement(self, browser_id: UUID) -> Placement | None:
+        """Where a browser runs; see `BrowserHosts.placement`."""
+        browser = self._browsers.get(browser_id)
+        if browser is None or browser.stopping:
+            return None
+        return Placement(browser.token, browser.profile_writable)
+
+    def proxy_bytes(self, browser_id: UUID) -> int:
+        """What went through its proxy so far."""
+        browser = self._browsers.get(browser_id)
+        return browser.proxy_bytes if browser else 0
+
+    async def stop(self, browser_id: UUID, goodbye: Goodbye, *, save: bool) -> StopReport | None:
+        """End a browser; see `BrowserHosts.stop`."""
+        browser = self._browsers.get(browser_id)
+        if browser is None or browser.stopping:
+            return None
+        try:
+            return await browser.stop(goodbye, save=save)
+        finally:
+            self._browsers.pop(browser_id, None)
+
+    async def recover(self, left: Collection[Leftover]) -> Mapping[UUID, SavedState]:
+        """Put away what a killed server left; see `BrowserHosts.recover`."""
+        known = {str(leftover.id): leftover for leftover in left}
+        saved: dict[UUID, SavedState] = {}
+        folders = sorted(self._root.iterdir()) if self._root.is_dir() else []
+        for folder in folders:
+            await wait_gone(folder, timeout=_LEFTOVER_TIMEOUT)
+            leftover = known.get(folder.name)
+            if leftover is not None and leftover.profile_id is not None and leftover.profile_writable:
+                state = await self._save_leftover(leftover.profile_id, folder)
+                if state is not None:
+                    saved[leftover.id] = state
+            await remove_folder(folder)
+        for leftover in left:
+            if leftover.profile_id is not None and leftover.profile_writable:
+                await asyncio.to_thread(self._profiles.release, leftover.profile_id, str(leftover.id))
+        return saved
+
+    async def _save_leftover(self, profile_id: UUID, folder: Path) -> SavedState | None:
+        user_data_dir = folder / "profile"
+        if not user_data_dir.is_dir():
+            return None
+        try:
+            export = CookieExport.read(folder)
+        except (ValueError, KeyError, OSError) as error:  # half-written, or not ours
+            logger.warning("the cookie export in %s is unreadable: %s", folder, error)
+            export = None
+        return await save_profile(
+            self._profiles, profile_id, user_data_dir, cookies_to_keep(export, user_data_dir)
+        )
+
+    async def close(self) -> None:
+        """End every browser that still runs."""
+        await asyncio.gather(
+            *(self.stop(browser_id, _CLOSING, save=True) for browser_id in list(self._browsers))
+        )

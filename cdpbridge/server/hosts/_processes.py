@@ -1,0 +1,58 @@
+"""Processes that still use a folder, found by their command lines (Linux `/proc`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+__all__ = ["processes_using", "wait_gone"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+_PROC: Final = Path("/proc")
+_POLL_SECONDS: Final = 0.05
+_KILL_ROUNDS: Final = 40
+
+
+def processes_using(folder: Path) -> list[int]:
+    """Ids of the processes whose command line names `folder`. Zombies have none, so they do not count."""
+    needle = os.fsencode(folder)
+    found = []
+    for entry in _PROC.iterdir():
+        if entry.name.isdecimal():
+            try:
+                if needle in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:  # it ended meanwhile
+                continue
+    return found
+
+
+async def wait_gone(folder: Path, *, timeout: timedelta) -> None:
+    """Wait until nobody uses `folder`; after `timeout`, kill who still does.
+
+    Chromium leaves by itself when its owner dies (the debugging pipe closes), and writes its cookies on the way.
+    """
+    try:
+        async with asyncio.timeout(timeout.total_seconds()):
+            while await asyncio.to_thread(processes_using, folder):  # noqa: ASYNC110  # the kernel sends no event
+                await asyncio.sleep(_POLL_SECONDS)
+            return
+    except TimeoutError:
+        pass
+    for _ in range(_KILL_ROUNDS):
+        if not (stuck := await asyncio.to_thread(processes_using, folder)):
+            return
+        logger.warning("killing %d processes of a browser that did not end by itself", len(stuck))
+        for pid in stuck:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        await asyncio.sleep(_POLL_SECONDS)
+    logger.error("processes that use %s cannot be killed", folder)

@@ -1,0 +1,38 @@
+"""Who asks: the project that a key belongs to. In front of the routes, so that nothing is parsed for a stranger."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ._services import Services
+
+__all__ = ["KEY_HEADER", "Authentication"]
+
+KEY_HEADER: Final = "X-Browser-Use-API-Key"
+
+
+class Authentication:
+    """Answers 401 below `prefix` without a known key in `X-Browser-Use-API-Key`."""
+
+    def __init__(self, app: ASGIApp, *, prefix: str) -> None:
+        self._app = app
+        self._prefix = f"{prefix}/"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(self._prefix):
+            await self._app(scope, receive, send)
+            return
+        key = Headers(scope=scope).get(KEY_HEADER)
+        services: Services = scope["app"].state.services
+        # Keys are looked up by their SHA-256, so the time it takes says nothing about them.
+        project_id = await services.store.project_of(key) if key else None
+        if project_id is None:
+            detail = "Invalid API key" if key else f"API key required: send it in the header {KEY_HEADER}"
+            await JSONResponse({"detail": detail}, status_code=401)(scope, receive, send)
+            return
+        scope.setdefault("state", {})["project_id"] = project_id
+        await self._app(scope, receive, send)

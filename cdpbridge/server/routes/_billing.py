@@ -1,0 +1,42 @@
+"""`/billing`: credits and limits of the account."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from fastapi import APIRouter
+
+from cdpbridge.api._models import Account, PlanInfo
+
+from ._problems import not_found
+from ._services import ProjectId, ServicesOf
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/billing", tags=["Billing"])
+
+
+@router.get("/account")
+async def get_account(services: ServicesOf, project_id: ProjectId) -> Account:
+    """Get authenticated account information including credit balances and account details."""
+    account = await services.store.account(project_id)
+    if account is None:
+        raise not_found("Project for a given API key")
+    settings = services.settings
+    return Account(
+        name=account.name,
+        monthly_credits_balance_usd=Decimal(0),  # nothing is granted by the month here
+        additional_credits_balance_usd=account.balance,
+        total_credits_balance_usd=account.balance,
+        rate_limit=settings.max_browsers,
+        plan_info=PlanInfo(
+            plan_name=settings.plan,
+            subscription_status="active" if settings.plan == "paid" else None,
+            subscription_id=None,
+            subscription_current_period_end=None,
+            subscription_canceled_at=None,
+        ),
+        project_id=account.project_id,
+        concurrent_session_limit=settings.max_browsers,
+        active_session_count=account.active,
+    )

@@ -1,0 +1,92 @@
+"""Errors as the cloud words them: `{"detail": ...}`, and a list of `{"loc", "msg", "type"}` for 422."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from cdpbridge.errors import BrowserStartFailed
+from cdpbridge.server._rentals import ClientGone, KeyReused, StartWithdrawn
+from cdpbridge.server.store import AdmissionRefused, InsufficientCredits, TooManyBrowsers
+
+__all__ = ["install_problems", "not_found", "unprocessable"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+# nginx's number for a client that has left; nobody reads it.
+_CLIENT_GONE: Final = 499
+_CAUSE_CHARACTERS: Final = 1000
+
+
+def not_found(what: str) -> HTTPException:
+    """404 in the cloud's words: `Session not found`."""
+    return HTTPException(404, f"{what} not found")
+
+
+def unprocessable(field: str, message: str) -> RequestValidationError:
+    """422 for a field of the body that only the server can judge."""
+    return RequestValidationError([{"loc": ("body", field), "msg": message, "type": "value_error"}])
+
+
+def _answer(status: int, detail: Any) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status_code=status)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _answer(
+        422,
+        [{"loc": list(item["loc"]), "msg": item["msg"], "type": item["type"]} for item in error.errors()],
+    )
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    if isinstance(error, TooManyBrowsers):
+        text = (
+            "Too many concurrent active sessions. "
+            "Please wait for one to finish, kill one, or upgrade your plan."
+        )
+        return _answer(429, f"{text} (limit: {error.limit})")
+    if isinstance(error, InsufficientCredits):
+        return _answer(402, "Insufficient credits")
+    return _answer(402, "Subscription required for additional profiles")
+
+
+async def _not_started(_request: Request, error: Exception) -> Response:
+    logger.warning("a browser could not be started: %s", error)
+    return _answer(503, str(error)[:_CAUSE_CHARACTERS])
+
+
+async def _withdrawn(_request: Request, error: Exception) -> Response:
+    return _answer(503, str(error))
+
+
+async def _reused(_request: Request, error: Exception) -> Response:
+    return _answer(409, str(error))
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=_CLIENT_GONE)
+
+
+async def _database(request: Request, error: Exception) -> Response:
+    logger.error("%s %s: the database failed", request.method, request.url.path, exc_info=error)
+    return _answer(503, "The server's database cannot be used at the moment; try again later")
+
+
+def install_problems(app: FastAPI) -> None:
+    """Tell `app` how each error is answered."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(AdmissionRefused, _refused)
+    app.add_exception_handler(BrowserStartFailed, _not_started)
+    app.add_exception_handler(StartWithdrawn, _withdrawn)
+    app.add_exception_handler(KeyReused, _reused)
+    app.add_exception_handler(ClientGone, _gone)
+    app.add_exception_handler(SQLAlchemyError, _database)

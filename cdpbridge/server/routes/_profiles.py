@@ -1,0 +1,81 @@
+"""`/profiles`: saved browser state."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Response
+
+from cdpbridge.api._models import Page, Profile, ProfileCreateRequest, ProfileUpdateRequest
+from cdpbridge.server import store
+
+from ._problems import not_found
+from ._services import Paging, ProjectId, ServicesOf
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/profiles", tags=["Profiles"])
+
+
+def _view(profile: store.Profile) -> Profile:
+    return Profile(
+        id=profile.id,
+        name=profile.name,
+        last_used_at=profile.last_used_at,
+        created_at=profile.created_at,
+        updated_at=profile.updated_at,
+        cookie_domains=profile.cookie_domains,
+    )
+
+
+@router.get("")
+async def list_profiles(services: ServicesOf, project_id: ProjectId, paging: Paging) -> Page[Profile]:
+    """Get paginated list of profiles, newest first."""
+    found, total = await services.store.profiles(project_id, offset=paging.offset, limit=paging.size)
+    items = [_view(profile) for profile in found]
+    return Page[Profile](items=items, total_items=total, page_number=paging.number, page_size=paging.size)
+
+
+@router.post("", status_code=201)
+async def create_profile(
+    services: ServicesOf, project_id: ProjectId, body: Annotated[ProfileCreateRequest | None, Body()] = None
+) -> Profile:
+    """A new, empty profile; 402 for a second one on the plan `free`."""
+    limit = 1 if services.settings.plan == "free" else None
+    name = body.name if body else None
+    return _view(await services.store.create_profile(project_id, name, limit=limit, now=services.wall()))
+
+
+@router.get("/{profile_id}")
+async def get_profile(services: ServicesOf, project_id: ProjectId, profile_id: UUID) -> Profile:
+    """Get profile details."""
+    profile = await services.store.profile(project_id, profile_id)
+    if profile is None:
+        raise not_found("Profile")
+    return _view(profile)
+
+
+@router.patch("/{profile_id}")
+async def update_profile(
+    services: ServicesOf, project_id: ProjectId, profile_id: UUID, body: ProfileUpdateRequest
+) -> Profile:
+    """Rename a profile; a name that is left out stays."""
+    if "name" not in body.model_fields_set:
+        return await get_profile(services, project_id, profile_id)
+    profile = await services.store.rename_profile(project_id, profile_id, body.name, now=services.wall())
+    if profile is None:
+        raise not_found("Profile")
+    return _view(profile)
+
+
+@router.delete("/{profile_id}", status_code=204)
+async def delete_profile(services: ServicesOf, project_id: ProjectId, profile_id: UUID) -> Response:
+    """Permanently delete a profile; 204 also when there is none.
+
+    A browser that uses it goes on with its own copy, and is not saved any more.
+    """
+    if await services.store.delete_profile(project_id, profile_id):
+        await asyncio.to_thread(services.profiles.delete, profile_id)
+    return Response(status_code=204)

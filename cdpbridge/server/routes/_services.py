@@ -1,0 +1,70 @@
+"""What the routes work with, and the parameters they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Query
+from starlette.requests import Request
+
+from cdpbridge.server._rentals import Rentals
+from cdpbridge.server._settings import Settings
+from cdpbridge.server.hosts import BrowserHosts
+from cdpbridge.server.profiles import ProfileStore
+from cdpbridge.server.store import Store
+
+__all__ = ["Paging", "ProjectId", "Services", "ServicesOf", "external_base"]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The open parts of a running server."""
+
+    settings: Settings
+    store: Store
+    profiles: ProfileStore
+    hosts: BrowserHosts
+    rentals: Rentals
+    wall: Callable[[], datetime]
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+def _project(request: Request) -> UUID:
+    project_id: UUID = request.state.project_id  # from Authentication
+    return project_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Paging:
+    size: int
+    number: int
+
+    @property
+    def offset(self) -> int:
+        return (self.number - 1) * self.size
+
+
+def _paging(
+    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 10,
+    page_number: Annotated[int, Query(alias="pageNumber", ge=1, le=10**9)] = 1,
+) -> _Paging:
+    return _Paging(page_size, page_number)
+
+
+ServicesOf = Annotated[Services, Depends(_services)]
+ProjectId = Annotated[UUID, Depends(_project)]
+Paging = Annotated[_Paging, Depends(_paging)]
+
+
+def external_base(request: Request) -> str:
+    """The address clients use, without a slash at its end: `public_url`, else as the request was addressed."""
+    services: Services = request.app.state.services
+    return services.settings.public_url or str(request.base_url).rstrip("/")
