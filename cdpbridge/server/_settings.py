@@ -238,10 +238,11 @@ class Settings(BaseSettings):
             return None
         try:
             dialect = make_url(value.get_secret_value()).get_dialect()
+            dialect.import_dbapi()
         except ArgumentError as error:
             raise ValueError("write driver://user:password@host/database") from error
-        except Exception as error:
-            raise ValueError(f"its driver cannot be loaded ({type(error).__name__})") from error
+        except ImportError as error:
+            raise ValueError(f"its driver is not installed; pip install {error.name}") from error
         if not dialect.is_async:
             raise ValueError("use an async driver, e.g. sqlite+aiosqlite:///... or postgresql+asyncpg://...")
         return value

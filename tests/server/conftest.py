@@ -1,0 +1,268 @@
+"""A server for the tests: in this process over scripted machines and a clock that stands still, or as a real process."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import jsonschema
+import pytest
+import yaml
+
+from cdpbridge.errors import BrowserStartFailed
+from cdpbridge.server import Settings, create_app
+from cdpbridge.server.hosts import Placement, SavedState, StopReport
+from cdpbridge.testing import ManualClock
+
+SPEC = Path(__file__).parents[1] / "data" / "browser-use-cloud-v2.openapi.yaml"
+KEY, OTHER_KEY = "key-of-tests", "key-of-others"
+HEADER = "X-Browser-Use-API-Key"
+
+
+class Wall:
+    """A wall clock that runs with the manual clock, and that can be set to anything."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.offset = timedelta(0)
+
+    def __call__(self):
+        seconds = timedelta(seconds=self.clock.time() - 1000)
+        return datetime(2026, 11, 2, 12, tzinfo=UTC) + seconds + self.offset
+
+
+class ScriptedHosts:
+    """Machines on which everything that can go wrong goes wrong when told."""
+
+    def __init__(self):
+        self.on_exit = None
+        self.running = {}
+        self.stopped = []
+        self.starts = 0
+        self.starting = 0
+        self.left = None
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+        self.may_stop = asyncio.Event()
+        self.may_stop.set()
+        self.failure = None
+        self.bytes = 0
+        self.leases = {}
+        self.specs = []
+
+    async def start(self, spec):
+        self.starts += 1
+        self.starting += 1
+        self.specs.append(spec)
+        try:
+            await self.may_start.wait()
+            if self.failure is not None:
+                raise self.failure
+        finally:
+            self.starting -= 1
+        writable = None
+        if spec.profile_id is not None:
+            writable = self.leases.setdefault(spec.profile_id, spec.id) == spec.id
+        self.running[spec.id] = Placement(f"token-{spec.id.hex}", writable), spec
+        return self.running[spec.id][0]
+
+    def placement(self, browser_id):
+        return self.running[browser_id][0] if browser_id in self.running else None
+
+    def proxy_bytes(self, browser_id):
+        return self.bytes
+
+    async def stop(self, browser_id, goodbye, *, save):
+        if browser_id not in self.running:
+            return None
+        placement, spec = self.running.pop(browser_id)
+        await self.may_stop.wait()
+        self.stopped.append((browser_id, goodbye, save))
+        saved = None
+        if placement.profile_writable:
+            self.leases.pop(spec.profile_id)
+            saved = SavedState(1, ["example.com"]) if save else None
+        return StopReport("closed", saved, self.bytes)
+
+    async def recover(self, left):
+        self.left = list(left)
+        return {item.id: SavedState(2, ["left.example"]) for item in left if item.profile_writable}
+
+    async def close(self):
+        assert not self.running
+
+    def crash(self, browser_id):
+        self.on_exit(browser_id)
+
+
+@pytest.fixture
+def start_failure():
+    return BrowserStartFailed("the browser could not be started: [Errno 28] No space left on device")
+
+
+class Api:
+    """A server in this process: its clock, its machines, and a client."""
+
+    def __init__(self, app, client, hosts, clock, wall):
+        self.app, self.client, self.hosts = app, client, hosts
+        self.clock, self.wall = clock, wall
+
+    @property
+    def services(self):
+        return self.app.state.services
+
+    async def request(self, method, path, *, key=KEY, **options):
+        headers = {HEADER: key} | options.pop("headers", {})
+        return await self.client.request(method, path, headers=headers, **options)
+
+    async def get(self, path, **options):
+        return await self.request("GET", path, **options)
+
+    async def post(self, path, body=None, **options):
+        return await self.request("POST", path, json=body, **options)
+
+    async def patch(self, path, body, **options):
+        return await self.request("PATCH", path, json=body, **options)
+
+    async def rent(self, *, headers=None, key=KEY, **body):
+        answer = await self.post("/browsers", body, headers=headers or {}, key=key)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    async def stop(self, browser):
+        answer = await self.patch(f"/browsers/{browser['id']}", {"action": "stop"})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def browser(self, browser):
+        return (await self.get(f"/browsers/{browser['id']}")).json()
+
+    async def account(self):
+        return (await self.get("/billing/account")).json()
+
+    async def entries(self):
+        project = await self.services.store.project_of(KEY)
+        rows = await self.services.store.ledger(project)
+        return [(row.kind, row.entry, row.amount_micro_usd) for row in rows]
+
+    async def settled(self, browser):
+        """Wait until a browser's end is over."""
+        async with asyncio.timeout(5):
+            while (await self.browser(browser))["status"] != "stopped" or self.services.rentals._rentals:
+                await asyncio.sleep(0.005)
+        return await self.browser(browser)
+
+
+@pytest.fixture
+def make_api(tmp_path):
+    """A server in this process, as a block."""
+
+    @asynccontextmanager
+    async def make_api(*, hosts=None, clock=None, offset=timedelta(0), **settings):
+        hosts, clock = hosts or ScriptedHosts(), clock or ManualClock()
+        wall = Wall(clock)
+        wall.offset = offset
+        given = {
+            "data_dir": tmp_path / "data",
+            "api_keys": {"tests": KEY, "others": OTHER_KEY},
+            "browser_build": "shell",
+        } | settings
+        loaded = Settings.load(**given)
+        app = create_app(loaded, hosts=lambda *_: hosts, clock=clock, wall=wall)
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://test/api/v2") as client,
+        ):
+            yield Api(app, client, hosts, clock, wall)
+
+    return make_api
+
+
+@pytest.fixture
+async def api(make_api):
+    async with make_api() as api:
+        yield api
+
+
+@pytest.fixture
+def scripted_hosts():
+    return ScriptedHosts
+
+
+@pytest.fixture
+def wait_until():
+    """Poll for something that only the outside world can bring about."""
+
+    async def wait_until(condition, timeout=10.0):
+        async with asyncio.timeout(timeout):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    return wait_until
+
+
+class Contract:
+    """The reference's OpenAPI document: is an answer what it says?"""
+
+    def __init__(self, document):
+        self.document = document
+        self.operations = {
+            (method.upper(), path): operation
+            for path, methods in document["paths"].items()
+            for method, operation in methods.items()
+        }
+
+    def check(self, method, path, answer):
+        """Raise unless `answer` has a documented status and a body valid against its schema."""
+        responses = self.operations[method, path]["responses"]
+        documented = responses.get(str(answer.status_code))
+        assert documented is not None, (
+            f"{method} {path} does not document {answer.status_code}: {answer.text}"
+        )
+        content = documented.get("content")
+        if content is None:
+            if answer.status_code >= 400:
+                self.check_problem(answer)
+            else:
+                assert answer.content == b""
+            return
+        schema = content["application/json"]["schema"] | {"components": self.document["components"]}
+        jsonschema.validate(
+            answer.json(),
+            schema,
+            cls=jsonschema.Draft202012Validator,
+            format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
+        )
+        for name, value in _strings(answer.json()):
+            if name.endswith("At") and value is not None:
+                assert datetime.fromisoformat(value).tzinfo is not None, f"{name} without a zone: {value}"
+
+    def check_problem(self, answer):
+        detail = answer.json()["detail"]
+        if answer.status_code == 422:
+            assert isinstance(detail, list)
+            for item in detail:
+                assert set(item) == {"loc", "msg", "type"}
+        else:
+            assert isinstance(detail, str)
+            assert detail
+
+
+def _strings(value):
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if isinstance(inner, dict | list):
+                yield from _strings(inner)
+            else:
+                yield name, inner
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)
+
+
+@pytest.fixture(scope="session")
+def contract():
+    return Contract(json.loads(json.dumps(yaml.safe_load(SPEC.read_text()), default=str)))

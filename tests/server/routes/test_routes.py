@@ -1,0 +1,296 @@
+"""Every operation and every documented status, valid against the reference; and what the reference leaves open."""
+
+import asyncio
+import uuid
+from datetime import datetime
+from decimal import Decimal
+
+import pytest
+
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def checked(contract):
+    """Send a request, check the answer against the reference, return it."""
+
+    async def checked(api, method, path, template=None, **options):
+        answer = await api.request(method, path, **options)
+        contract.check(method, template or path.split("?")[0], answer)
+        return answer
+
+    return checked
+
+
+async def test_the_server_has_every_operation_of_the_reference_so_far(api, contract):
+    ours = {
+        (
+            method.upper(),
+            path.removeprefix("/api/v2").replace("{session_id}", "{}").replace("{profile_id}", "{}"),
+        )
+        for path, methods in api.app.openapi()["paths"].items()
+        for method in methods
+        if path.startswith("/api/v2")
+    }
+    theirs = {
+        (method, path.replace("{session_id}", "{}").replace("{profile_id}", "{}"))
+        for method, path in contract.operations
+        if path.startswith(("/billing", "/profiles", "/browsers"))
+    }
+    assert ours == theirs
+
+
+async def test_account(api, checked):
+    answer = await checked(api, "GET", "/billing/account")
+    assert answer.status_code == 200
+    account = answer.json()
+    assert account["totalCreditsBalanceUsd"] == 100
+    assert (
+        account["monthlyCreditsBalanceUsd"] + account["additionalCreditsBalanceUsd"]
+        == account["totalCreditsBalanceUsd"]
+    )
+    assert account["rateLimit"] == account["concurrentSessionLimit"] == 10
+    assert account["activeSessionCount"] == 0
+    assert account["planInfo"]["planName"] == "paid"
+    assert isinstance(account["totalCreditsBalanceUsd"], float)
+
+
+async def test_account_of_a_project_that_is_gone(api, checked):
+    async def none(_project_id):
+        return None
+
+    api.services.store.account = none
+    answer = await checked(api, "GET", "/billing/account")
+    assert (answer.status_code, answer.json()) == (
+        404,
+        {"detail": "Project for a given API key not found"},
+    )
+
+
+ROUTES = [
+    ("GET", "/billing/account"),
+    ("GET", "/profiles"),
+    ("POST", "/profiles"),
+    ("GET", f"/profiles/{UNKNOWN}"),
+    ("PATCH", f"/profiles/{UNKNOWN}"),
+    ("DELETE", f"/profiles/{UNKNOWN}"),
+    ("GET", "/browsers"),
+    ("POST", "/browsers"),
+    ("GET", f"/browsers/{UNKNOWN}"),
+    ("PATCH", f"/browsers/{UNKNOWN}"),
+    ("GET", "/nothing-here"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize("key", ["", "wrong-key-1", "key-of-tests2"])
+async def test_without_a_known_key(api, method, path, key):
+    for content in (b"", b"{broken"):  # the key comes first, whatever else is wrong
+        headers = {"X-Browser-Use-API-Key": key} if key else {"X-Browser-Use-API-Key": ""}
+        answer = await api.client.request(method, path, headers=headers, content=content)
+        assert answer.status_code == 401
+        assert isinstance(answer.json()["detail"], str)
+        assert "key-of-tests" not in answer.text
+
+
+async def test_profiles(api, checked):
+    created = []
+    for name in ("one", None, "three"):
+        answer = await checked(api, "POST", "/profiles", json={"name": name})
+        assert answer.status_code == 201
+        created.append(answer.json())
+    assert [profile["name"] for profile in created] == ["one", None, "three"]
+    first = created[0]["id"]
+    template = "/profiles/{profile_id}"
+    assert (await checked(api, "GET", f"/profiles/{first}", template)).json() == created[0]
+    renamed = await checked(api, "PATCH", f"/profiles/{first}", template, json={"name": "new"})
+    assert renamed.json()["name"] == "new"
+    same = await checked(api, "PATCH", f"/profiles/{first}", template, json={})
+    assert same.json()["name"] == "new"
+    for _ in range(2):  # the second time there is none
+        assert (await checked(api, "DELETE", f"/profiles/{first}", template)).status_code == 204
+    for method, body in (("GET", None), ("PATCH", {"name": "x"}), ("PATCH", {})):
+        missing = await checked(api, method, f"/profiles/{first}", template, json=body)
+        assert (missing.status_code, missing.json()) == (404, {"detail": "Profile not found"})
+    listed = (await checked(api, "GET", "/profiles?pageSize=1&pageNumber=2")).json()
+    assert (listed["totalItems"], listed["pageNumber"], listed["pageSize"]) == (2, 2, 1)
+    assert len(listed["items"]) == 1
+
+
+async def test_profile_without_a_body(api, checked):
+    assert (await checked(api, "POST", "/profiles")).json()["name"] is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "template", "body"),
+    [
+        ("GET", "/profiles?pageSize=0", "/profiles", None),
+        ("GET", "/profiles?pageSize=101", "/profiles", None),
+        ("GET", "/profiles?pageNumber=0", "/profiles", None),
+        ("GET", "/profiles?pageNumber=99999999999999999999", "/profiles", None),
+        ("GET", "/browsers?pageSize=x", "/browsers", None),
+        ("GET", "/browsers?filterBy=sleeping", "/browsers", None),
+        ("POST", "/profiles", "/profiles", {"name": "x" * 101}),
+        ("POST", "/profiles", "/profiles", {"name": 7}),
+        ("POST", "/profiles", "/profiles", []),
+        ("PATCH", f"/profiles/{UNKNOWN}", "/profiles/{profile_id}", {"name": "x" * 101}),
+        ("GET", "/profiles/x", "/profiles/{profile_id}", None),
+        ("DELETE", "/profiles/x", "/profiles/{profile_id}", None),
+        ("GET", "/browsers/x", "/browsers/{session_id}", None),
+        ("PATCH", f"/browsers/{UNKNOWN}", "/browsers/{session_id}", {}),
+        ("PATCH", f"/browsers/{UNKNOWN}", "/browsers/{session_id}", {"action": "pause"}),
+        ("POST", "/browsers", "/browsers", {"profileId": "x"}),
+        ("POST", "/browsers", "/browsers", {"proxyCountryCode": "zz"}),
+        ("POST", "/browsers", "/browsers", {"proxyCountryCode": "fr"}),
+        ("POST", "/browsers", "/browsers", {"proxyCountryCode": 7}),
+    ],
+)
+async def test_invalid_requests(api, checked, method, path, template, body):  # noqa: PLR0917  # a row of the table
+    answer = await checked(api, method, path, template, json=body)
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("timeout", [0, -1, 241, 10**30, 1.5, "5", None, True])
+async def test_fault_b11_timeouts_out_of_range(api, checked, timeout):
+    answer = await checked(api, "POST", "/browsers", json={"timeout": timeout})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "timeout"]
+    assert api.hosts.starts == 0
+
+
+async def test_fault_b11_timeouts_over_the_plan(make_api, checked):
+    async with make_api(plan="free") as api:
+        answer = await checked(api, "POST", "/browsers", json={"timeout": 16})
+        assert answer.status_code == 403
+        assert "free users" in answer.json()["detail"]
+        browser = (await checked(api, "POST", "/browsers", json={"timeout": 15})).json()
+        minutes = datetime.fromisoformat(browser["timeoutAt"]) - datetime.fromisoformat(browser["startedAt"])
+        assert minutes.total_seconds() == 900
+        silent = (await checked(api, "POST", "/browsers")).json()  # no timeout asked: what the plan allows
+        assert datetime.fromisoformat(silent["timeoutAt"]) == datetime.fromisoformat(browser["timeoutAt"])
+
+
+async def test_the_free_plan_has_one_profile(make_api, checked):
+    async with make_api(plan="free") as api:
+        assert (await checked(api, "POST", "/profiles", json={})).status_code == 201
+        answer = await checked(api, "POST", "/profiles", json={})
+        assert (answer.status_code, answer.json()) == (
+            402,
+            {"detail": "Subscription required for additional profiles"},
+        )
+        account = (await checked(api, "GET", "/billing/account")).json()
+        assert account["planInfo"]["subscriptionStatus"] is None
+
+
+async def test_browsers(api, checked):
+    template = "/browsers/{session_id}"
+    created = (await checked(api, "POST", "/browsers", json={"timeout": 5})).json()
+    assert created["cdpUrl"].startswith("http://test/cdp/")
+    assert created["finishedAt"] is None
+    assert created["browserCost"] == "0.05"
+    assert (await checked(api, "GET", f"/browsers/{created['id']}", template)).json() == created
+    listed = (await checked(api, "GET", "/browsers?filterBy=active")).json()
+    assert listed["items"] == [created]
+    stopped = await checked(api, "PATCH", f"/browsers/{created['id']}", template, json={"action": "stop"})
+    assert stopped.json()["status"] == "stopped"
+    assert (await checked(api, "GET", "/browsers?filterBy=active")).json()["totalItems"] == 0
+    assert (await checked(api, "GET", "/browsers?filterBy=stopped")).json()["items"] == [stopped.json()]
+    for method, body in (("GET", None), ("PATCH", {"action": "stop"})):
+        missing = await checked(api, method, f"/browsers/{UNKNOWN}", template, json=body)
+        assert (missing.status_code, missing.json()) == (404, {"detail": "Session not found"})
+    profile = await checked(api, "POST", "/browsers", json={"profileId": UNKNOWN})
+    assert (profile.status_code, profile.json()) == (404, {"detail": "Profile not found"})
+
+
+async def test_too_many(make_api, checked):
+    async with make_api(max_browsers=1) as api:
+        await checked(api, "POST", "/browsers")
+        assert (await checked(api, "POST", "/browsers")).status_code == 429
+
+
+async def test_pages_are_newest_first_and_complete(api):
+    ids = []
+    for _ in range(3):
+        ids.append((await api.rent())["id"])
+        api.clock.advance(1)
+    seen = []
+    for number in (1, 2, 3):
+        page = (await api.get(f"/browsers?pageSize=1&pageNumber={number}")).json()
+        assert page["totalItems"] == 3
+        seen += [item["id"] for item in page["items"]]
+    assert seen == ids[::-1]
+    assert (await api.get("/browsers?pageNumber=4&pageSize=1")).json()["items"] == []
+
+
+async def test_other_projects_see_nothing(api, checked):
+    browser = await api.rent()
+    profile = (await api.post("/profiles", {"name": "mine"})).json()
+    other = {"key": "key-of-others"}
+    for method, path, template, body in (
+        ("GET", f"/browsers/{browser['id']}", "/browsers/{session_id}", None),
+        ("PATCH", f"/browsers/{browser['id']}", "/browsers/{session_id}", {"action": "stop"}),
+        ("GET", f"/profiles/{profile['id']}", "/profiles/{profile_id}", None),
+        ("PATCH", f"/profiles/{profile['id']}", "/profiles/{profile_id}", {"name": "theirs"}),
+        ("POST", "/browsers", "/browsers", {"profileId": profile["id"]}),
+    ):
+        answer = await checked(api, method, path, template, json=body, **other)
+        assert answer.status_code == 404
+    assert (await api.request("DELETE", f"/profiles/{profile['id']}", **other)).status_code == 204
+    assert (await api.get(f"/profiles/{profile['id']}")).json() == profile
+    for path in ("/browsers", "/profiles"):
+        assert (await api.get(path, **other)).json()["totalItems"] == 0
+    account = (await api.get("/billing/account", **other)).json()
+    assert (account["totalCreditsBalanceUsd"], account["activeSessionCount"]) == (100, 0)
+    assert (await api.browser(browser))["status"] == "active"
+
+
+async def test_countries(make_api, checked):
+    proxies = {"uk": "http://u:p@127.0.0.1:1", "se": "direct"}
+    async with make_api(proxies=proxies) as api:
+        for asked, sent in (("gb", "uk"), ("GB", "uk"), ("uk", "uk"), ("se", "se"), (None, None)):
+            browser = (await checked(api, "POST", "/browsers", json={"proxyCountryCode": asked})).json()
+            assert browser["proxyCountryCode"] == sent
+        assert [spec.proxy for spec in api.hosts.specs] == [proxies["uk"]] * 3 + ["direct", None]
+        refused = (await checked(api, "POST", "/browsers", json={"proxyCountryCode": "fr"})).json()
+        assert "`proxies`" in refused["detail"][0]["msg"]
+        assert refused["detail"][0]["loc"] == ["body", "proxyCountryCode"]
+        assert "u:p" not in str(refused)
+
+
+async def test_behind_a_proxy_with_a_prefix(make_api):
+    async with make_api(public_url="https://browsers.example.com/pool/") as api:
+        browser = await api.rent()
+        assert browser["cdpUrl"].startswith("https://browsers.example.com/pool/cdp/")
+
+
+async def test_unknown_fields_are_ignored_and_unknown_paths_are_404(api):
+    assert (await api.rent(solveCaptchas=True))["status"] == "active"
+    answer = await api.get("/skills")
+    assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
+
+
+async def test_costs_are_decimal_strings(api):
+    browser = await api.rent()
+    for name in ("browserCost", "proxyCost", "proxyUsedMb"):
+        assert isinstance(browser[name], str)
+        assert Decimal(browser[name]) >= 0
+
+
+@pytest.mark.parametrize("key", ["x" * 256, ""])
+async def test_an_idempotency_key_has_a_size(api, key):
+    answer = await api.post("/browsers", {}, headers={"Idempotency-Key": key})
+    assert answer.status_code == 422
+
+
+async def test_concurrent_requests_of_every_kind(api):
+    """Many at once on one database: each is answered, and the counts agree."""
+    browsers = await asyncio.gather(*(api.rent() for _ in range(10)))
+    profiles = await asyncio.gather(*(api.post("/profiles", {"name": str(n)}) for n in range(10)))
+    assert {answer.status_code for answer in profiles} == {201}
+    await asyncio.gather(
+        *(api.stop(browser) for browser in browsers[:5]),
+        *(api.get(f"/browsers/{browser['id']}") for browser in browsers),
+        *(api.get("/billing/account") for _ in range(10)),
+    )
+    assert (await api.account())["activeSessionCount"] == 5
+    assert uuid.UUID(browsers[0]["id"])

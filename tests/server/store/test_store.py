@@ -1,0 +1,281 @@
+"""The database itself: what it refuses, what it survives, and that it is portable."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.schema import CreateTable
+
+from cdpbridge.billing import Tariff
+from cdpbridge.errors import ConfigurationError
+from cdpbridge.lifecycle import EndReason
+from cdpbridge.server.store import Store, from_micro_usd, to_micro_usd
+from cdpbridge.server.store._models import Base
+
+NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite+aiosqlite:///{tmp_path / 'test.sqlite3'}"
+
+
+@pytest.fixture
+async def store(url):
+    store = await Store.open(url)
+    await store.prepare({"tests": ["key"]}, credits=Decimal(1), now=NOW)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def project(store):
+    return await store.project_of("key")
+
+
+@pytest.fixture
+def rent(store, project):
+    async def rent(timeout=HOUR, **options):
+        browser_id = uuid4()
+        order = {"profile_id": None, "proxy_country": None, "tariff": Tariff(), "limit": 10, "now": NOW}
+        await store.reserve(project, browser_id, timeout=timeout, **(order | options))
+        return await store.activate(browser_id, started_at=NOW, profile_writable=None)
+
+    return rent
+
+
+async def balance(store, project):
+    return (await store.account(project)).balance
+
+
+@pytest.mark.parametrize(
+    ("amount", "micro"), [("0.05", 50_000), ("0.0491666", 49_167), ("0.0000005", 0), ("-1", -1_000_000)]
+)
+def test_money(amount, micro):
+    assert to_micro_usd(Decimal(amount)) == micro
+    assert from_micro_usd(micro) == Decimal(micro) / 1_000_000
+
+
+async def test_a_browser_is_settled_once_whatever_races(store, project, rent):
+    browser = await rent()
+    reasons = [EndReason.STOPPED_BY_CALLER, EndReason.EXPIRED, EndReason.BROWSER_EXITED] * 5
+    results = await asyncio.gather(
+        *(store.settle(browser.id, reason, HOUR / 2, now=NOW) for reason in reasons)
+    )
+    [settlement] = [result for result in results if result is not None]
+    assert (settlement.charged, settlement.refunded) == (Decimal("0.05"), Decimal("0.025"))
+    assert await balance(store, project) == Decimal("0.975")
+    assert await store.finish(browser.id, proxy_bytes=3)
+    assert not await store.finish(browser.id, proxy_bytes=4)
+    assert (await store.browser(project, browser.id)).proxy_bytes == 3
+
+
+async def test_the_ledger_refuses_a_second_refund(store, project, rent):
+    """Even a writer that ignores the conditional update cannot book an entry twice."""
+    browser = await rent()
+    await store.settle(browser.id, EndReason.EXPIRED, HOUR / 2, now=NOW)
+    with pytest.raises(IntegrityError):
+        async with store._write() as session:
+            await session.execute(
+                text(
+                    "INSERT INTO ledger (project_id, browser_id, kind, entry, amount_micro_usd, created_at) "
+                    "SELECT project_id, browser_id, kind, entry, amount_micro_usd, created_at FROM ledger "
+                    "WHERE kind = 'refund'"
+                )
+            )
+    assert await balance(store, project) == Decimal("0.975")
+
+
+async def test_a_failed_booking_changes_no_state(store, project, rent, monkeypatch):
+    """State and money are one transaction: when one half fails, the other did not happen."""
+    browser = await rent()
+
+    def failing(*_arguments, **_options):
+        raise RuntimeError("cut here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_book", failing)
+        with pytest.raises(RuntimeError, match="cut here"):
+            await store.settle(browser.id, EndReason.EXPIRED, HOUR / 2, now=NOW)
+    assert (await store.browser(project, browser.id)).state == "active"
+    assert await balance(store, project) == Decimal("0.95")
+    assert await store.settle(browser.id, EndReason.EXPIRED, HOUR / 2, now=NOW)
+
+
+async def test_hours_are_charged_once(store, project, rent):
+    browser = await rent(timeout=4 * HOUR)
+    for _ in range(2):
+        await store.charge_started_hours(browser.id, HOUR + timedelta(seconds=1), now=NOW)
+    assert await balance(store, project) == Decimal("0.9")
+    await store.settle(browser.id, EndReason.EXPIRED, 3 * HOUR, now=NOW)  # a timer was missed
+    assert await balance(store, project) == Decimal("0.85")
+    await store.charge_started_hours(browser.id, 4 * HOUR, now=NOW)
+    assert await balance(store, project) == Decimal("0.85")
+
+
+async def test_stopped_before_it_was_active(store, project):
+    browser_id = uuid4()
+    order = {"profile_id": None, "proxy_country": None, "tariff": Tariff(), "limit": 1, "now": NOW}
+    await store.reserve(project, browser_id, timeout=HOUR, **order)
+    assert await store.abandon(browser_id, EndReason.START_FAILED, now=NOW)
+    assert not await store.abandon(browser_id, EndReason.START_FAILED, now=NOW)
+    assert await store.activate(browser_id, started_at=NOW, profile_writable=None) is None
+    assert await balance(store, project) == 1
+
+
+async def test_old_idempotency_keys_are_forgotten(store, project, rent):
+    await rent(idempotency=("old", "hash"))
+    assert await store.repeated(project, "old") is not None
+    await rent(idempotency=("new", "hash"), now=NOW + timedelta(hours=25))
+    assert await store.repeated(project, "old") is None
+
+
+async def test_keys(store, url):
+    assert await store.project_of("nobody") is None
+    await store.add_key("made-here", now=NOW)
+    assert await store.has_keys()
+    await store.prepare({"other": ["second"]}, credits=Decimal(1), now=NOW)
+    assert await store.project_of("key") is None  # no longer configured
+    assert await store.project_of("made-here") is not None
+    assert await store.project_of("second") is not None
+    path = url.removeprefix("sqlite+aiosqlite:///")
+    with open(path, "rb") as file:
+        assert b"made-here" not in file.read()
+
+
+async def test_credits_are_granted_once(store, project):
+    await store.prepare({"tests": ["key"]}, credits=Decimal(5), now=NOW)
+    assert await balance(store, project) == 1
+    await store.grant(project, Decimal("2.5"), entry="gift", now=NOW)
+    assert await balance(store, project) == Decimal("3.5")
+
+
+async def test_instants_keep_their_zone(store, rent, project):
+    browser = await rent()
+    again = await store.browser(project, browser.id)
+    assert again.started_at == NOW
+    assert again.started_at.tzinfo is not None
+    assert again.timeout_at == NOW + HOUR
+
+
+@pytest.mark.parametrize("dialect", [sqlite.dialect(), postgresql.dialect()], ids=["sqlite", "postgresql"])
+def test_tables_are_portable(dialect):
+    for table in Base.metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
+
+
+async def test_the_migrations_make_the_tables_of_the_models(store):
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    async with store._engine.connect() as connection:
+        difference = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync), Base.metadata)
+        )
+    assert difference == []
+
+
+async def test_opening_again_changes_nothing(store, url, project, rent):
+    await rent()
+    second = await Store.open(url)
+    assert await balance(second, project) == Decimal("0.95")
+    await second.close()
+
+
+async def test_a_database_of_a_newer_version_is_refused(store, url):
+    async with store._write() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigurationError, match="9999"):
+        await Store.open(url)
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 1000, b"SQLite format 3\0" + bytes(4080)])
+async def test_fault_b12_a_file_that_is_no_database_is_reported(tmp_path, url, content):
+    (tmp_path / "test.sqlite3").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"test\.sqlite3.*move the file away"):
+        await Store.open(url)
+
+
+WRITER = """
+import asyncio, sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import uuid4
+from cdpbridge.billing import Tariff
+from cdpbridge.lifecycle import EndReason
+from cdpbridge.server.store import Store
+
+async def main():
+    now = datetime.now(UTC)
+    store = await Store.open(sys.argv[1])
+    await store.prepare({"tests": ["key"]}, credits=Decimal(1000), now=now)
+    project = await store.project_of("key")
+    while True:
+        browser_id = uuid4()
+        await store.reserve(project, browser_id, profile_id=None, proxy_country=None, timeout=timedelta(hours=1),
+                            tariff=Tariff(), limit=10**6, now=now)
+        await store.activate(browser_id, started_at=now, profile_writable=None)
+        await store.settle(browser_id, EndReason.EXPIRED, timedelta(minutes=30), now=now)
+        print(browser_id, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_fault_b12_killed_while_it_writes(url, tmp_path):
+    """SIGKILL between and in transactions, then garbage at the log's end: nothing committed is lost, all is consistent."""
+    told = []
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
+        )
+        told += [process.stdout.readline().strip() for _ in range(20)]
+        process.send_signal(signal.SIGKILL)
+        rest, _ = process.communicate()
+        told += rest.split()
+    with open(tmp_path / "test.sqlite3-wal", "ab") as log:
+        log.write(os.urandom(3000))
+    store = await Store.open(url)
+    try:
+        project = await store.project_of("key")
+        rows = {str(row.id): row for row in await store.unfinished()}
+        assert set(told) <= set(rows)
+        assert all(rows[each].state == "stopping" for each in told)
+        charged = sum(row.charged_micro_usd - row.refunded_micro_usd for row in rows.values())
+        assert await balance(store, project) == 1000 - from_micro_usd(charged)
+    finally:
+        await store.close()
+    with sqlite3.connect(tmp_path / "test.sqlite3") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+async def test_fault_b12_a_migration_cut_short_is_done_again(url, monkeypatch):
+    from alembic import op
+
+    create_index, calls = op.create_index, []
+
+    def cut(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return create_index(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(op, "create_index", cut)
+        with pytest.raises(KeyboardInterrupt):
+            await Store.open(url)
+    store = await Store.open(url)
+    await store.prepare({}, credits=Decimal(1), now=NOW)
+    await store.close()

@@ -1,0 +1,148 @@
+"""Settings from arguments, environment and file; errors that name field and source."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from cdpbridge.errors import ConfigurationError
+from cdpbridge.server import Settings, settings_table
+from cdpbridge.server._settings import country_code
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch):
+    import os
+
+    for name in list(os.environ):
+        if name.upper().startswith("CDPBRIDGE_"):
+            monkeypatch.delenv(name)
+
+
+def secrets(keys):
+    return {project: [key.get_secret_value() for key in each] for project, each in keys.items()}
+
+
+def test_defaults():
+    settings = Settings.load()
+    assert settings.usd_per_hour == Decimal("0.05")
+    assert settings.max_timeout_minutes == 240
+    assert settings.api_keys == {}
+    assert settings.database() == f"sqlite+aiosqlite:///{settings.data_dir / 'cdpbridge.sqlite3'}"
+    assert settings.host == "127.0.0.1"
+
+
+def test_argument_before_environment_before_file(tmp_path, monkeypatch):
+    file = tmp_path / "server.toml"
+    file.write_text('port = 1\nplan = "free"\nhost = "0.0.0.0"\n[proxies]\nGB = "direct"\n')
+    monkeypatch.setenv("CDPBRIDGE_PORT", "2")
+    monkeypatch.setenv("CDPBRIDGE_HOST", "::1")
+    settings = Settings.load(file, port=3)
+    assert (settings.port, settings.host, settings.plan) == (3, "::1", "free")
+    assert settings.max_timeout_minutes == 15
+    assert list(settings.proxies) == ["uk"]
+    monkeypatch.setenv("CDPBRIDGE_CONFIG", str(file))
+    assert Settings.load().plan == "free"
+    assert Settings.load(port=None).port == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("first-key", {"default": ["first-key"]}),
+        ("first-key, second-key", {"default": ["first-key", "second-key"]}),
+        (["first-key"], {"default": ["first-key"]}),
+        ('{"a": "first-key", "b": ["second-key"]}', {"a": ["first-key"], "b": ["second-key"]}),
+        ({"a": "first-key"}, {"a": ["first-key"]}),
+        ("", {}),
+    ],
+)
+def test_api_keys_in_every_form(given, expected, monkeypatch):
+    assert secrets(Settings.load(api_keys=given).api_keys) == expected
+    if isinstance(given, str):
+        monkeypatch.setenv("CDPBRIDGE_API_KEYS", given)
+        assert secrets(Settings.load().api_keys) == expected
+
+
+def test_secrets_are_not_shown():
+    settings = Settings.load(
+        api_keys="first-key",
+        proxies={"de": "http://user:hidden-word@proxy.example:1"},
+        database_url="sqlite+aiosqlite:///hidden-word",
+    )
+    assert "first-key" not in repr(settings)
+    assert "hidden-word" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"port": "many"}, ["port (argument)", "integer"]),
+        ({"plan": "gold"}, ["plan (argument)", "'free' or 'paid'"]),
+        ({"colour": "red"}, ["colour (argument)", "no such setting", "max_browsers"]),
+        (
+            {"proxies": {"de": "ftp://user:hidden-word@x"}},
+            ["proxies (argument)", "de:", "http:// or socks5://"],
+        ),
+        ({"default_proxy_country": "de"}, ["default_proxy_country", "`proxies`"]),
+        ({"api_keys": "short"}, ["api_keys (argument)", "8 characters"]),
+        ({"api_keys": {"a": "same-key-1", "b": "same-key-1"}}, ["api_keys", "twice"]),
+        ({"api_keys": 7}, ["api_keys", "a list of keys"]),
+        ({"public_url": "example.com"}, ["public_url (argument)", "http(s)://host"]),
+        ({"database_url": "nonsense:hidden-word"}, ["database_url", "driver://"]),
+        ({"database_url": "sqlite:///x"}, ["database_url", "async driver"]),
+        ({"database_url": "nosuch+driver://u:hidden-word@h/d"}, ["database_url", "driver://"]),
+        ({"database_url": "mysql+aiomysql://u:hidden-word@h/d"}, ["database_url", "pip install aiomysql"]),
+        ({"usd_per_hour": "-1"}, ["usd_per_hour"]),
+        ({"max_browsers": 0}, ["max_browsers"]),
+    ],
+)
+def test_bad_values_name_field_source_and_remedy(given, words):
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load(**given)
+    for word in words:
+        assert word in str(caught.value)
+    assert "hidden-word" not in str(caught.value)
+
+
+def test_bad_values_name_the_environment_and_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("CDPBRIDGE_PORT", "x")
+    with pytest.raises(ConfigurationError, match=r"port \(environment variable CDPBRIDGE_PORT\)"):
+        Settings.load()
+    monkeypatch.delenv("CDPBRIDGE_PORT")
+    file = tmp_path / "server.toml"
+    file.write_text("port = 'x'\nportt = 1\n")
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load(file)
+    assert f"port (file {file})" in str(caught.value)
+    assert f"portt (file {file}): there is no such setting" in str(caught.value)
+    file.write_text("port = [")
+    with pytest.raises(ConfigurationError, match=r"server\.toml"):
+        Settings.load(file)
+    monkeypatch.setenv("CDPBRIDGE_PROXIES", "{no json")
+    with pytest.raises(ConfigurationError, match="proxies"):
+        Settings.load()
+
+
+def test_a_missing_file(tmp_path, monkeypatch):
+    with pytest.raises(ConfigurationError, match="correct the path"):
+        Settings.load(tmp_path / "none.toml")
+    monkeypatch.setenv("CDPBRIDGE_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(ConfigurationError, match="correct CDPBRIDGE_CONFIG"):
+        Settings.load()
+
+
+def test_data_dir_is_absolute():
+    assert Settings.load(data_dir=Path("here")).data_dir == Path.cwd() / "here"
+
+
+def test_the_table_shows_every_setting():
+    table = settings_table()
+    for name, field in Settings.model_fields.items():
+        assert field.description, f"{name} has no description"
+        assert f"| `{name}` | `CDPBRIDGE_{name.upper()}` |" in table
+
+
+@pytest.mark.parametrize(("code", "expected"), [("GB", "uk"), (" De ", "de"), ("uk", "uk")])
+def test_country_code(code, expected):
+    assert country_code(code) == expected
