@@ -11,10 +11,11 @@ import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import uvicorn
+from fastapi import FastAPI
 
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server._app import create_app
@@ -22,7 +23,7 @@ from cdpbridge.server._settings import Settings
 from cdpbridge.server.gateway import Registry, gateway_protocol
 from cdpbridge.server.routes import BASE_PATH
 
-__all__ = ["serve"]
+__all__ = ["serve", "serving"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -79,9 +80,32 @@ async def _serve(
     show_key: Callable[[str], object] | None,
     dead_man_fd: int | None,
 ) -> None:
+    async with _stop_signal(dead_man_fd) as stop, serving(settings, show_key=show_key) as (app, base_url):
+        ready(base_url)
+        stopping = asyncio.create_task(stop.wait())
+        broken = asyncio.create_task(app.state.ended.wait())
+        try:
+            await asyncio.wait({broken, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            broken.cancel()
+
+
+@asynccontextmanager
+async def serving(settings: Settings, **options: Any) -> AsyncIterator[tuple[FastAPI, str]]:
+    """A running server in this event loop, and its base URL; leaving the block stops its browsers, then the server.
+
+    Args:
+        settings: From `Settings.load`.
+        options: For `create_app`.
+
+    Raises:
+        ConfigurationError: See `serve`.
+    """
     with _bound(settings) as listening:
         registry = Registry()
-        app = create_app(settings, registry=registry, show_key=show_key)
+        app = create_app(settings, registry=registry, **options)
+        app.state.ended = asyncio.Event()
         config = uvicorn.Config(
             app,
             ws=gateway_protocol(registry, _allowed_hosts(settings)),
@@ -93,18 +117,16 @@ async def _serve(
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         server = _Server(config)
-        async with _stop_signal(dead_man_fd) as stop, app.router.lifespan_context(app):
-            serving = asyncio.create_task(server.serve(sockets=[listening]))
+        async with app.router.lifespan_context(app):
+            running = asyncio.create_task(server.serve(sockets=[listening]))
+            running.add_done_callback(lambda _task: app.state.ended.set())
             try:
-                await _until_started(server, serving)
-                ready(f"{settings.public_url or _address(listening)}{BASE_PATH}")
-                stopping = asyncio.create_task(stop.wait())
-                await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                stopping.cancel()
+                await _until_started(server, running)
+                yield app, f"{settings.public_url or _address(listening)}{BASE_PATH}"
                 await app.state.services.rentals.close()
             finally:
                 server.should_exit = True
-                await serving
+                await running
 
 
 async def _until_started(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:

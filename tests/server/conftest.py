@@ -2,6 +2,11 @@
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,9 +16,11 @@ import jsonschema
 import pytest
 import yaml
 
+from cdpbridge.cdp import connect
 from cdpbridge.errors import BrowserStartFailed
-from cdpbridge.server import Settings, create_app
+from cdpbridge.server import Settings, create_app, serving
 from cdpbridge.server.hosts import Placement, SavedState, StopReport
+from cdpbridge.server.hosts._processes import processes_using
 from cdpbridge.testing import ManualClock
 
 SPEC = Path(__file__).parents[1] / "data" / "browser-use-cloud-v2.openapi.yaml"
@@ -266,3 +273,162 @@ def _strings(value):
 @pytest.fixture(scope="session")
 def contract():
     return Contract(json.loads(json.dumps(yaml.safe_load(SPEC.read_text()), default=str)))
+
+
+# --- real servers and browsers ----------------------------------------------------------------------------------------
+
+
+class Server:
+    """A client of a running server, whichever process it runs in."""
+
+    def __init__(self, base_url, data_dir):
+        self.data_dir = data_dir
+        self.http = httpx.AsyncClient(base_url=base_url, headers={HEADER: KEY}, timeout=60)
+
+    async def rent(self, **body):
+        answer = await self.http.post("/browsers", json=body)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    async def stop(self, browser):
+        answer = await self.http.patch(f"/browsers/{browser['id']}", json={"action": "stop"})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def browser(self, browser):
+        return (await self.http.get(f"/browsers/{browser['id']}")).json()
+
+    async def profile(self, name="tests"):
+        return (await self.http.post("/profiles", json={"name": name})).json()["id"]
+
+    async def account(self):
+        return (await self.http.get("/billing/account")).json()
+
+    async def stopped(self, browser, timeout=10.0):
+        """Wait until the server says that it is stopped and put away."""
+        async with asyncio.timeout(timeout):
+            while (await self.browser(browser))["status"] != "stopped" or self.folders():
+                await asyncio.sleep(0.01)
+        return await self.browser(browser)
+
+    def folder(self, browser):
+        return self.data_dir / "browsers" / browser["id"]
+
+    def folders(self):
+        root = self.data_dir / "browsers"
+        return sorted(root.iterdir()) if root.is_dir() else []
+
+    def processes(self, browser=None):
+        """Every process of a browser, or of all of them."""
+        return processes_using(self.folder(browser) if browser else self.data_dir / "browsers")
+
+    def main_process(self, browser):
+        """The browser process itself: the one whose parent is none of them."""
+        pids = self.processes(browser)
+        [pid] = [pid for pid in pids if parent(pid) not in pids]
+        return pid
+
+    async def set_cookies(self, browser, *names, domain="example.com", session=False):
+        lifetime = {} if session else {"expires": time.time() + 86_400}
+        cookies = [{"name": name, "value": "1", "domain": domain, "path": "/", **lifetime} for name in names]
+        async with connect(browser["cdpUrl"]) as connection:
+            await connection.root.send("Storage.setCookies", {"cookies": cookies})
+
+    async def cookies(self, browser):
+        async with connect(browser["cdpUrl"]) as connection:
+            reply = await connection.root.send("Storage.getCookies")
+        return {cookie["name"] for cookie in reply["cookies"]}
+
+    async def cookies_of_profile(self, profile):
+        """What the next browser with this profile knows."""
+        browser = await self.rent(profileId=profile)
+        try:
+            return await self.cookies(browser)
+        finally:
+            await self.stop(browser)
+
+
+def parent(pid):
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+@pytest.fixture
+def make_server(tmp_path):
+    """A server in this process on a real socket, over real browsers, as a block."""
+
+    @asynccontextmanager
+    async def make_server(*, clock=None, **settings):
+        data_dir = tmp_path / "data"
+        given = {"port": 0, "data_dir": data_dir, "api_keys": KEY, "browser_build": "shell"} | settings
+        loaded = Settings.load(**given)
+        async with serving(loaded, clock=clock) as (app, base_url):
+            server = Server(base_url, data_dir)
+            server.app = app
+            async with server.http:
+                yield server
+        assert not server.processes()
+        assert not server.folders()
+
+    return make_server
+
+
+class ServerProcess(Server):
+    """A server in a process of its own."""
+
+    def __init__(self, process, base_url, data_dir):
+        super().__init__(base_url, data_dir)
+        self.process = process
+
+    async def end(self, number=signal.SIGTERM, timeout=20.0):
+        """Send a signal and wait; what it printed after the ready line."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return await asyncio.to_thread(self.process.communicate, timeout=timeout)
+
+
+@pytest.fixture
+def spawn_server(tmp_path):
+    """A server as a real process, as a block; asked to end there if it still runs."""
+
+    @asynccontextmanager
+    async def spawn_server(*arguments, key=KEY, pass_fds=(), env=None, **settings):
+        data_dir = tmp_path / "data"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CDPBRIDGE_")}
+        environment |= {"CDPBRIDGE_BROWSER_BUILD": "shell"} | (env or {})
+        environment |= {f"CDPBRIDGE_{name.upper()}": str(value) for name, value in settings.items()}
+        if key:
+            environment["CDPBRIDGE_API_KEYS"] = key
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "cdpbridge.server",
+                "--port",
+                "0",
+                "--data-dir",
+                str(data_dir),
+                *arguments,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            pass_fds=pass_fds,
+        )
+        try:
+            line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 30)
+            assert line.startswith("cdpbridge: serving "), (line, process.stderr.read() if not line else "")
+            server = ServerProcess(process, line.split()[-1], data_dir)
+            async with server.http:
+                yield server
+            if process.poll() is None:
+                await server.end()
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+    return spawn_server

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -25,13 +26,16 @@ from cdpbridge.server.proxy import ForwardingProxy
 from ._base import BrowserSpec, Goodbye, SavedState, StopReport
 from ._cookies import CookieExport, cookies_to_keep
 
-__all__ = ["BrowserOptions", "LocalBrowser", "remove_folder", "save_profile"]
+__all__ = ["BrowserOptions", "LocalBrowser", "remove_folder", "save_profile", "scratch_folder"]
 
 logger = logging.getLogger("cdpbridge.server")
 
 _TOKEN_BYTES: Final = 32
 # The export answers in milliseconds; a browser that takes longer is not well, and its running export is at hand.
 _EXPORT_TIMEOUT: Final = timedelta(seconds=2)
+# Chromium puts a socket into its TMPDIR, at ".../org.chromium.Chromium.XXXXXX/SingletonSocket", and ends at once with
+# "Socket path too long" when that does not fit into sockaddr_un (107 bytes on Linux): room for the folder's own path.
+_SCRATCH_PATH_BYTES: Final = 107 - len("/org.chromium.Chromium.XXXXXX/SingletonSocket")
 _REMOVE_ATTEMPTS: Final = 20
 _REMOVE_PAUSE_SECONDS: Final = 0.05
 
@@ -70,6 +74,7 @@ class LocalBrowser:
         self._spec = spec
         self._folder = folder
         self._user_data_dir = folder / "profile"
+        self._scratch = scratch_folder(spec.id)
         self._options = options
         self._profiles = profiles
         self._registry = registry
@@ -91,6 +96,8 @@ class LocalBrowser:
         async with AsyncExitStack() as undo:
             self._folder.mkdir(mode=0o700, parents=True)
             undo.push_async_callback(remove_folder, self._folder)
+            self._scratch.mkdir(mode=0o700)
+            undo.push_async_callback(remove_folder, self._scratch)
             cookies = await self._restore(undo)
             if self._spec.proxy is not None:
                 upstream = None if self._spec.proxy == "direct" else self._spec.proxy
@@ -99,7 +106,7 @@ class LocalBrowser:
             self._chromium = await Chromium.start(
                 build=self._options.build,
                 user_data_dir=self._user_data_dir,
-                scratch_dir=self._folder / "scratch",
+                scratch_dir=self._scratch,
                 proxy_server=self._proxy.address if self._proxy else None,
                 args=self._options.args,
                 start_timeout=self._options.start_timeout,
@@ -204,6 +211,7 @@ class LocalBrowser:
         finally:
             if self.profile_writable and self.profile_id is not None:
                 await asyncio.to_thread(self._profiles.release, self.profile_id, str(self.id))
+            await remove_folder(self._scratch)
             await remove_folder(self._folder)
         return StopReport(how, saved, self.proxy_bytes)
 
@@ -244,6 +252,14 @@ class LocalBrowser:
         await self._connection.close()
         kind = await self._chromium.stop(timeout=deadline)
         return "killed" if kind == "killed" else "closed"
+
+
+def scratch_folder(browser_id: UUID | str) -> Path:
+    """Where a browser keeps its temporary files; the same after a restart, so that it can be removed then."""
+    name = f"cdpb-{UUID(str(browser_id)).hex[:12]}"
+    places = [Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108  # made with mode 0700, and not if it exists
+    short = [place / name for place in places if len(bytes(place / name)) <= _SCRATCH_PATH_BYTES]
+    return short[0]
 
 
 async def save_profile(

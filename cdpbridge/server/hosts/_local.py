@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from cdpbridge.server.gateway import Registry
 from cdpbridge.server.profiles import ProfileStore
 
 from ._base import BrowserSpec, Goodbye, Leftover, Placement, SavedState, StopReport
-from ._browser import BrowserOptions, LocalBrowser, remove_folder, save_profile
+from ._browser import BrowserOptions, LocalBrowser, remove_folder, save_profile, scratch_folder
 from ._cookies import CookieExport, cookies_to_keep
 from ._processes import wait_gone
 
@@ -126,6 +127,8 @@ class LocalHosts:
                 state = await self._save_leftover(leftover.profile_id, folder)
                 if state is not None:
                     saved[leftover.id] = state
+            with suppress(ValueError):  # not one of our names
+                await remove_folder(scratch_folder(folder.name.removesuffix(".gone")))
             await remove_folder(folder)
         for leftover in left:
             if leftover.profile_id is not None and leftover.profile_writable:

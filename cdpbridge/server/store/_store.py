@@ -228,6 +228,7 @@ class Store:
     async def reserve(
         self,
         project_id: UUID,
+        browser_id: UUID,
         *,
         profile_id: UUID | None,
         proxy_country: str | None,
@@ -240,6 +241,7 @@ class Store:
         """A browser that starts: it takes a slot, and nothing is charged yet.
 
         Args:
+            browser_id: A new one; chosen by the caller, who can withdraw it without having seen the answer.
             limit: Browsers the project may have at once.
             idempotency: The request's key and the hash of its body.
 
@@ -256,7 +258,7 @@ class Store:
             if price and await self._balance(session, project_id) < price * (starting + 1):
                 raise InsufficientCredits("the credits do not pay for another hour")
             browser = Browser(
-                id=uuid4(),
+                id=browser_id,
                 project_id=project_id,
                 profile_id=profile_id,
                 proxy_country=proxy_country,
@@ -344,9 +346,13 @@ class Store:
                 self._charge(session, browser, used, now)
 
     async def settle(
-        self, browser_id: UUID, reason: EndReason, used: timedelta, *, now: datetime
+        self, browser_id: UUID, reason: EndReason, used: timedelta, *, now: datetime, void: bool = False
     ) -> Settlement | None:
-        """active -> stopping, with what is still to be charged and the refund; None when that has happened already."""
+        """active -> stopping, with what is still to be charged and the refund; None when that has happened already.
+
+        Args:
+            void: Give everything back: its client never learnt of it.
+        """
         async with self._write() as session:
             where = (Browser.id == browser_id, Browser.state == State.ACTIVE)
             values = {"state": State.STOPPING, "end_reason": reason}
@@ -356,7 +362,8 @@ class Store:
             assert browser.started_at is not None  # it was active
             browser.last_seen_at = browser.finished_at = browser.started_at + used
             self._charge(session, browser, used, now)
-            refunded = to_micro_usd(billing.refund(browser.tariff, used))
+            unused = to_micro_usd(billing.refund(browser.tariff, used))
+            refunded = browser.charged_micro_usd if void else unused
             if refunded:
                 self._book(
                     session,

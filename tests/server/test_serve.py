@@ -1,0 +1,209 @@
+"""The server as a process: how it starts, and every way it ends."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from decimal import Decimal
+
+import httpx
+import pytest
+
+from cdpbridge.cdp import connect
+from cdpbridge.errors import ConfigurationError, ConnectFailed
+from cdpbridge.server import Settings, serve
+
+pytestmark = pytest.mark.chromium
+
+
+def run_server(*arguments, **environment):
+    """A server that ends by itself."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CDPBRIDGE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "cdpbridge.server", *arguments],
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+async def test_one_line_when_ready_and_nothing_else(spawn_server):
+    async with spawn_server() as server:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/api/v2", str(server.http.base_url).rstrip("/"))
+        assert (await server.account())["totalCreditsBalanceUsd"] == 100
+        output, errors = await server.end()
+        assert (server.process.returncode, output, errors) == (0, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_asked_to_end_it_stops_refunds_and_saves(spawn_server, number):
+    async with spawn_server() as server:
+        profile = await server.profile()
+        browser = await server.rent(profileId=profile, timeout=60)
+        await server.set_cookies(browser, "last")
+        async with connect(browser["cdpUrl"]) as connection:
+            began = time.monotonic()
+            output, errors = await server.end(number)
+            assert time.monotonic() - began < 10
+            assert (server.process.returncode, output, errors) == (0, "", "")
+            await connection.wait_closed()
+            assert (connection.close_code, connection.close_reason) == (1001, "server stopping")
+        assert not server.processes()
+        assert not server.folders()
+    async with spawn_server() as server:
+        stopped = await server.browser(browser)
+        assert (stopped["status"], stopped["browserCost"]) == ("stopped", "0.000833")
+        assert await server.cookies_of_profile(profile) == {"last"}
+
+
+@pytest.mark.parametrize("build", ["shell", "full"])
+async def test_fault_b05_sigkill_of_the_server(spawn_server, wait_until, build):
+    async with spawn_server(browser_build=build, max_browsers=2) as server:
+        profile = await server.profile()
+        browsers = [await server.rent(profileId=profile, timeout=60), await server.rent(timeout=60)]
+        await server.set_cookies(browsers[0], "last-second")
+        server.process.kill()
+        began = time.monotonic()
+        await wait_until(lambda: not server.processes(), 3)
+        gone = time.monotonic() - began
+        assert gone < 1, f"Chromium lived on for {gone:.2f} s"
+    async with spawn_server(browser_build=build, max_browsers=2) as server:
+        for browser in browsers:
+            stopped = await server.browser(browser)
+            assert (stopped["status"], stopped["endReason"]) == ("stopped", "server_lost")
+            assert Decimal(stopped["browserCost"]) == Decimal("0.000833")
+        account = await server.account()
+        assert account["activeSessionCount"] == 0
+        assert account["totalCreditsBalanceUsd"] == float(100 - 2 * Decimal("0.000833"))
+        assert not server.folders()
+        both = await asyncio.gather(server.rent(profileId=profile), server.rent())
+        assert "last-second" in await server.cookies(both[0])
+        assert both[0]["profileWritable"] is True
+
+
+async def test_fault_b12_leftovers_of_every_kind(spawn_server):
+    """Half-written files and folders that nobody knows do not keep the server from starting."""
+    async with spawn_server() as server:
+        profile = await server.profile()
+        browser = await server.rent(profileId=profile)
+        await server.set_cookies(browser, "kept")
+        server.process.kill()
+        await asyncio.to_thread(server.process.wait)
+        (server.folder(browser) / "cookies.json").write_text('{"at": 1, "cook')
+        (server.folder(browser) / "cookies.json.new").write_text("{")
+        unknown = server.data_dir / "browsers" / "nobody-knows.gone"
+        unknown.mkdir()
+        (unknown / "file").write_text("x")
+        (server.data_dir / "lock").write_text("nonsense")
+    async with spawn_server() as server:
+        assert not server.folders()
+        assert await server.cookies_of_profile(profile) == {"kept"}
+
+
+async def test_the_key_that_is_made_is_shown_once(spawn_server):
+    async with spawn_server(key=None) as server:
+        line = await asyncio.to_thread(server.process.stderr.readline)
+        key = line.removeprefix("cdpbridge: API key (shown once): ").strip()
+        assert len(key) > 30
+        headers = {"X-Browser-Use-API-Key": key}
+        assert (await server.http.get("/billing/account", headers=headers)).status_code == 200
+        assert (await server.http.get("/billing/account")).status_code == 401
+        await server.end()
+    async with spawn_server(key=None) as server:
+        assert (await server.http.get("/billing/account", headers=headers)).status_code == 200
+        _, errors = await server.end()
+        assert errors == ""
+
+
+async def test_it_ends_with_its_owner(spawn_server):
+    reading, writing = os.pipe()
+    async with spawn_server("--dead-man-fd", str(reading), pass_fds=[reading]) as server:
+        os.close(reading)
+        await server.rent()
+        os.write(writing, b"still here")
+        assert (await server.account())["activeSessionCount"] == 1
+        os.close(writing)
+        assert await asyncio.to_thread(server.process.wait, 10) == 0
+        assert not server.processes()
+
+
+async def test_one_server_per_data_dir(spawn_server):
+    async with spawn_server() as server:
+        second = await asyncio.to_thread(run_server, "--port", "0", "--data-dir", str(server.data_dir))
+        assert second.returncode == 2
+        assert f"used by another server (process {server.process.pid})" in second.stderr
+        assert (await server.account())["activeSessionCount"] == 0
+
+
+def test_a_taken_port(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ended = run_server("--port", port, "--data-dir", str(tmp_path))
+    assert ended.returncode == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in ended.stderr
+    assert "choose another `port`" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (["--host", "no such host"], {}, "correct `host`"),
+        (["--config", "/nowhere.toml"], {}, "/nowhere.toml does not exist"),
+        ([], {"CDPBRIDGE_PLAN": "gold"}, "plan (environment variable CDPBRIDGE_PLAN)"),
+        (["--data-dir", "/proc/nothing"], {}, "choose another `data_dir`"),
+        (["--dead-man-fd", "77"], {}, "dead_man_fd 77 is not open"),
+    ],
+)
+def test_a_bad_configuration_is_one_clear_line(tmp_path, arguments, environment, words):
+    ended = run_server("--port", "0", "--data-dir", str(tmp_path), *arguments, **environment)
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_a_file_is_no_dead_mans_pipe(tmp_path):
+    with open(tmp_path / "file", "w") as file:
+        settings = Settings.load(port=0, data_dir=tmp_path / "data", browser_build="shell")
+        with pytest.raises(ConfigurationError, match="must be a pipe or a socket"):
+            serve(settings, dead_man_fd=file.fileno())
+
+
+def test_the_settings_are_shown():
+    ended = run_server("--show-settings")
+    assert ended.returncode == 0
+    assert "| `max_browsers` | `CDPBRIDGE_MAX_BROWSERS` |" in ended.stdout
+
+
+async def test_no_secret_in_the_logs(spawn_server):
+    async with spawn_server() as server:
+        browser = await server.rent()
+        async with connect(browser["cdpUrl"]) as connection:
+            await connection.root.send("Browser.getVersion")
+        with pytest.raises(ConnectFailed):
+            await connect(browser["cdpUrl"] + "x")
+        os.kill(server.main_process(browser), signal.SIGKILL)
+        await server.stopped(browser)
+        output, errors = await server.end()
+        token = browser["cdpUrl"].rsplit("/", 1)[-1]
+        assert token not in output + errors
+        assert "key-of-tests" not in output + errors
+
+
+async def test_a_client_without_keep_alive_does_not_hold_up_the_end(spawn_server):
+    async with spawn_server() as server:
+        idle = httpx.AsyncClient(base_url=server.http.base_url)
+        await idle.get("/billing/account")
+        began = time.monotonic()
+        await server.end()
+        assert time.monotonic() - began < 3
+        await idle.aclose()
