@@ -206,7 +206,7 @@ class LocalBrowser:
         saved = None
         try:
             if save and self.profile_writable and self.profile_id is not None:
-                cookies = complete.cookies if complete else cookies_to_keep(self._export, self._user_data_dir)
+                cookies = complete.cookies if complete else await self._cookies_left()
                 saved = await save_profile(self._profiles, self.profile_id, self._user_data_dir, cookies)
         finally:
             if self.profile_writable and self.profile_id is not None:
@@ -230,6 +230,10 @@ class LocalBrowser:
         except OSError as error:
             logger.warning("browser %s: its cookies cannot be written: %s", self.id, error)
         return export
+
+    async def _cookies_left(self) -> list[dict[str, Any]] | None:
+        orderly = self._chromium.returncode == 0
+        return await asyncio.to_thread(cookies_to_keep, self._export, self._user_data_dir, orderly=orderly)
 
     async def _end_supervision(self) -> None:
         current = asyncio.current_task()

@@ -121,10 +121,10 @@ class LocalHosts:
         saved: dict[UUID, SavedState] = {}
         folders = sorted(self._root.iterdir()) if self._root.is_dir() else []
         for folder in folders:
-            await wait_gone(folder, timeout=_LEFTOVER_TIMEOUT)
+            orderly = await wait_gone(folder, timeout=_LEFTOVER_TIMEOUT)
             leftover = known.get(folder.name)
             if leftover is not None and leftover.profile_id is not None and leftover.profile_writable:
-                state = await self._save_leftover(leftover.profile_id, folder)
+                state = await self._save_leftover(leftover.profile_id, folder, orderly=orderly)
                 if state is not None:
                     saved[leftover.id] = state
             with suppress(ValueError):  # not one of our names
@@ -135,18 +135,17 @@ class LocalHosts:
                 await asyncio.to_thread(self._profiles.release, leftover.profile_id, str(leftover.id))
         return saved
 
-    async def _save_leftover(self, profile_id: UUID, folder: Path) -> SavedState | None:
+    async def _save_leftover(self, profile_id: UUID, folder: Path, *, orderly: bool) -> SavedState | None:
         user_data_dir = folder / "profile"
         if not user_data_dir.is_dir():
             return None
         try:
             export = CookieExport.read(folder)
-        except (ValueError, KeyError, OSError) as error:  # half-written, or not ours
+        except (ValueError, OSError) as error:  # half-written, or not ours
             logger.warning("the cookie export in %s is unreadable: %s", folder, error)
             export = None
-        return await save_profile(
-            self._profiles, profile_id, user_data_dir, cookies_to_keep(export, user_data_dir)
-        )
+        cookies = await asyncio.to_thread(cookies_to_keep, export, user_data_dir, orderly=orderly)
+        return await save_profile(self._profiles, profile_id, user_data_dir, cookies)
 
     async def close(self) -> None:
         """End every browser that still runs."""

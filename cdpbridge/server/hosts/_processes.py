@@ -33,8 +33,8 @@ def processes_using(folder: Path) -> list[int]:
     return found
 
 
-async def wait_gone(folder: Path, *, timeout: timedelta) -> None:
-    """Wait until nobody uses `folder`; after `timeout`, kill who still does.
+async def wait_gone(folder: Path, *, timeout: timedelta) -> bool:
+    """Wait until nobody uses `folder`; after `timeout`, kill who still does. Whether nobody had to be killed.
 
     Chromium leaves by itself when its owner dies (the debugging pipe closes), and writes its cookies on the way.
     """
@@ -42,12 +42,12 @@ async def wait_gone(folder: Path, *, timeout: timedelta) -> None:
         async with asyncio.timeout(timeout.total_seconds()):
             while await asyncio.to_thread(processes_using, folder):  # noqa: ASYNC110  # the kernel sends no event
                 await asyncio.sleep(_POLL_SECONDS)
-            return
+            return True
     except TimeoutError:
         pass
     for _ in range(_KILL_ROUNDS):
         if not (stuck := await asyncio.to_thread(processes_using, folder)):
-            return
+            return False
         logger.warning("killing %d processes of a browser that did not end by itself", len(stuck))
         for pid in stuck:
             try:
@@ -56,3 +56,4 @@ async def wait_gone(folder: Path, *, timeout: timedelta) -> None:
                 continue
         await asyncio.sleep(_POLL_SECONDS)
     logger.error("processes that use %s cannot be killed", folder)
+    return False

@@ -81,6 +81,10 @@ async def _database(request: Request, error: Exception) -> Response:
     return _answer(503, "The server's database cannot be used at the moment; try again later")
 
 
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    return _answer(500, "Internal server error")  # Starlette raises it again, so the log has it
+
+
 def install_problems(app: FastAPI) -> None:
     """Tell `app` how each error is answered."""
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -90,3 +94,4 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(KeyReused, _reused)
     app.add_exception_handler(ClientGone, _gone)
     app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,33 @@
+"""Processes that use a folder are found, waited for, and in the end killed."""
+
+import subprocess
+import sys
+from datetime import timedelta
+
+from cdpbridge.server.hosts._processes import processes_using, wait_gone
+
+
+def spawn(folder, script):
+    return subprocess.Popen([sys.executable, "-c", script, f"--user-data-dir={folder}/profile"])
+
+
+async def test_who_leaves_by_itself_is_waited_for(tmp_path):
+    process = spawn(tmp_path, "import time; time.sleep(0.3)")
+    try:
+        assert processes_using(tmp_path) == [process.pid]
+        assert await wait_gone(tmp_path, timeout=timedelta(seconds=10))
+        assert processes_using(tmp_path) == []  # a zombie now, which does not count
+    finally:
+        assert process.wait(10) == 0
+
+
+async def test_who_stays_is_killed(tmp_path):
+    process = spawn(tmp_path, "import time; time.sleep(60)")
+    try:
+        assert not await wait_gone(tmp_path, timeout=timedelta(seconds=0.1))
+    finally:
+        assert process.wait(10) == -9
+
+
+async def test_nobody(tmp_path):
+    assert await wait_gone(tmp_path, timeout=timedelta(seconds=1))
