@@ -68,6 +68,7 @@ async def wait_for(
     """
     start.waiting += 1
     leaving = asyncio.ensure_future(gone())
+    leaving.add_done_callback(lambda task: task.cancelled() or task.exception())  # a failure counts as gone
     left = True
     try:
         await asyncio.wait({start.task, leaving}, return_when=asyncio.FIRST_COMPLETED)

@@ -6,6 +6,7 @@ import logging
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -22,6 +23,8 @@ logger = logging.getLogger("cdpbridge.server")
 
 # nginx's number for a client that has left; nobody reads it.
 _CLIENT_GONE: Final = 499
+# What FastAPI says of a body that is not even text (fastapi/routing.py); the reference knows 422 only.
+_UNREADABLE: Final = (400, "There was an error parsing the body")
 _CAUSE_CHARACTERS: Final = 1000
 
 
@@ -45,6 +48,13 @@ async def _invalid(_request: Request, error: Exception) -> Response:
         422,
         [{"loc": list(item["loc"]), "msg": item["msg"], "type": item["type"]} for item in error.errors()],
     )
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if (error.status_code, error.detail) == _UNREADABLE:
+        return _answer(422, [{"loc": ["body"], "msg": "the body is no JSON", "type": "json_invalid"}])
+    return await http_exception_handler(request, error)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
@@ -88,6 +98,7 @@ async def _unexpected(_request: Request, _error: Exception) -> Response:
 def install_problems(app: FastAPI) -> None:
     """Tell `app` how each error is answered."""
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(AdmissionRefused, _refused)
     app.add_exception_handler(BrowserStartFailed, _not_started)
     app.add_exception_handler(StartWithdrawn, _withdrawn)

@@ -5,7 +5,9 @@ import uuid
 from datetime import datetime
 from decimal import Decimal
 
+import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -294,3 +296,38 @@ async def test_concurrent_requests_of_every_kind(api):
     )
     assert (await api.account())["activeSessionCount"] == 5
     assert uuid.UUID(browsers[0]["id"])
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe{", b"{", b"\x00", b'{"name": "\xff"}', b'{"name": "\\ud800"}']
+)
+async def test_a_body_that_is_no_json(api, checked, content):
+    headers = {"Content-Type": "application/json"}
+    for method, path, template in (
+        ("POST", "/profiles", "/profiles"),
+        ("PATCH", f"/profiles/{UNKNOWN}", "/profiles/{profile_id}"),
+    ):
+        answer = await checked(api, method, path, template, content=content, headers=headers)
+        assert answer.status_code == 422
+
+
+async def test_a_fault_of_ours_is_a_plain_500(api):
+    async def broken(*_arguments, **_options):
+        raise RuntimeError("secret cause")
+
+    api.services.store.account = broken
+    transport = httpx.ASGITransport(api.app, raise_app_exceptions=False)
+    headers = {"X-Browser-Use-API-Key": "key-of-tests"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
+        answer = await client.get("/api/v2/billing/account")
+    assert (answer.status_code, answer.json()) == (500, {"detail": "Internal server error"})
+
+
+async def test_a_database_that_fails_is_503(api):
+    async def broken(*_arguments, **_options):
+        raise OperationalError("SELECT secret", {}, Exception("disk full"))
+
+    api.services.store.account = broken
+    answer = await api.get("/billing/account")
+    assert answer.status_code == 503
+    assert "secret" not in answer.text
