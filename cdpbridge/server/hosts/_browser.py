@@ -195,25 +195,33 @@ class LocalBrowser:
     async def stop(self, goodbye: Goodbye, *, save: bool) -> StopReport:
         """End it within the stop timeout (plus the export's), save its profile, and free everything it holds."""
         self.stopping = True
-        try:
-            await self._registry.close(self.token, goodbye.code, goodbye.reason)
-            complete = await self._final_export() if save and self.profile_writable else None
+        save = save and bool(self.profile_writable)
+        async with AsyncExitStack() as freeing:  # each step, whatever becomes of the others
+            freeing.push_async_callback(remove_folder, self._folder)
+            freeing.push_async_callback(remove_folder, self._scratch)
+            freeing.push_async_callback(self._release)
+            if self._proxy is not None:
+                freeing.push_async_callback(self._proxy.close)
+            await self._close_clients(goodbye)
+            complete = await self._final_export() if save else None
             await self._end_supervision()
             how = await self._end_process()
-        finally:
-            if self._proxy is not None:
-                await self._proxy.close()
-        saved = None
-        try:
-            if save and self.profile_writable and self.profile_id is not None:
+            saved = None
+            if save and self.profile_id is not None:
                 cookies = complete.cookies if complete else await self._cookies_left()
                 saved = await save_profile(self._profiles, self.profile_id, self._user_data_dir, cookies)
-        finally:
-            if self.profile_writable and self.profile_id is not None:
-                await asyncio.to_thread(self._profiles.release, self.profile_id, str(self.id))
-            await remove_folder(self._scratch)
-            await remove_folder(self._folder)
         return StopReport(how, saved, self.proxy_bytes)
+
+    async def _close_clients(self, goodbye: Goodbye) -> None:
+        """No new sockets, and a close frame for the open ones; before the export, so that nothing changes after it."""
+        try:
+            await self._registry.close(self.token, goodbye.code, goodbye.reason)
+        except Exception:
+            logger.exception("browser %s: its clients could not be told; it is stopped all the same", self.id)
+
+    async def _release(self) -> None:
+        if self.profile_writable and self.profile_id is not None:
+            await asyncio.to_thread(self._profiles.release, self.profile_id, str(self.id))
 
     async def _final_export(self) -> CookieExport | None:
         if self._chromium.returncode is not None:
@@ -285,6 +293,9 @@ async def remove_folder(folder: Path) -> None:
         await asyncio.to_thread(folder.rename, gone)
     except FileNotFoundError:
         return
+    except OSError as error:
+        logger.warning("folder %s cannot be renamed: %s", folder, error)
+        gone = folder
     for attempt in range(_REMOVE_ATTEMPTS):
         try:
             await asyncio.to_thread(shutil.rmtree, gone)

@@ -264,6 +264,17 @@ async def test_fault_b08_a_binary_that_never_gets_ready(make_server, tmp_path):
         assert (await server.account())["activeSessionCount"] == 0
 
 
+async def test_fault_b10_who_waits_too_long_for_a_turn_is_told(make_server, tmp_path):
+    slow = tmp_path / "slow-chromium"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    options = {"concurrent_starts": 1, "start_timeout_seconds": 1, "queue_timeout_seconds": 0.2}
+    async with make_server(browser_path=slow, browser_build=None, **options) as server:
+        answers = await asyncio.gather(*(server.http.post("/browsers", json={}) for _ in range(2)))
+        assert [answer.status_code for answer in answers] == [503, 503]
+        assert any("busy starting other browsers" in answer.json()["detail"] for answer in answers)
+
+
 async def test_fault_b07_a_client_that_hangs_up_halfway(make_server, wait_until):
     async with make_server() as server:
         for _ in range(10):
@@ -351,6 +362,20 @@ async def test_fault_b18_cycles_leave_nothing(make_server, count, wait_until, tm
         assert not server.processes()
         assert not server.folders()
         assert not {name for name in set(os.listdir("/tmp")) - temporary if "chrom" in name.lower()}
+
+
+async def test_clients_that_cannot_be_told_do_not_keep_a_browser_alive(make_server, monkeypatch):
+    async with make_server() as server:
+        browser = await server.rent(profileId=await server.profile())
+
+        async def broken(*_arguments):
+            raise RuntimeError("no goodbye")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(server.app.state.registry, "close", broken)
+            assert (await server.stop(browser))["status"] == "stopped"
+        assert not server.processes(browser)
+        assert not server.folders()
 
 
 async def test_used_time_and_dates_agree(make_server):

@@ -11,19 +11,20 @@ def spawn(folder, script):
     return subprocess.Popen([sys.executable, "-c", script, f"--user-data-dir={folder}/profile"])
 
 
-async def test_who_leaves_by_itself_is_waited_for(tmp_path):
-    process = spawn(tmp_path, "import time; time.sleep(0.3)")
+async def test_who_leaves_by_itself_is_waited_for(tmp_path, wait_until):
+    process = spawn(tmp_path, "import time; time.sleep(1)")
     try:
-        assert processes_using(tmp_path) == [process.pid]
+        await wait_until(lambda: processes_using(tmp_path) == [process.pid])
         assert await wait_gone(tmp_path, timeout=timedelta(seconds=10))
         assert processes_using(tmp_path) == []  # a zombie now, which does not count
     finally:
         assert process.wait(10) == 0
 
 
-async def test_who_stays_is_killed(tmp_path):
+async def test_who_stays_is_killed(tmp_path, wait_until):
     process = spawn(tmp_path, "import time; time.sleep(60)")
     try:
+        await wait_until(lambda: processes_using(tmp_path))
         assert not await wait_gone(tmp_path, timeout=timedelta(seconds=0.1))
     finally:
         assert process.wait(10) == -9
