@@ -18,10 +18,9 @@ import yaml
 
 from cdpbridge.cdp import connect
 from cdpbridge.errors import BrowserStartFailed
-from cdpbridge.server import Settings, create_app, serving
-from cdpbridge.server.hosts import Placement, SavedState, StopReport
-from cdpbridge.server.hosts._processes import processes_using
 from cdpbridge.testing import ManualClock
+
+# Parts of the server are imported where they are used: the tests of its proxy need no web framework.
 
 SPEC = Path(__file__).parents[1] / "data" / "browser-use-cloud-v2.openapi.yaml"
 KEY, OTHER_KEY = "key-of-tests", "key-of-others"
@@ -60,6 +59,8 @@ class ScriptedHosts:
         self.specs = []
 
     async def start(self, spec):
+        from cdpbridge.server.hosts import Placement
+
         self.starts += 1
         self.starting += 1
         self.specs.append(spec)
@@ -82,6 +83,8 @@ class ScriptedHosts:
         return self.bytes
 
     async def stop(self, browser_id, goodbye, *, save):
+        from cdpbridge.server.hosts import SavedState, StopReport
+
         if browser_id not in self.running:
             return None
         placement, spec = self.running.pop(browser_id)
@@ -94,6 +97,8 @@ class ScriptedHosts:
         return StopReport("closed", saved, self.bytes)
 
     async def recover(self, left):
+        from cdpbridge.server.hosts import SavedState
+
         self.left = list(left)
         return {item.id: SavedState(2, ["left.example"]) for item in left if item.profile_writable}
 
@@ -168,6 +173,8 @@ def make_api(tmp_path):
 
     @asynccontextmanager
     async def make_api(*, hosts=None, clock=None, offset=timedelta(0), **settings):
+        from cdpbridge.server import Settings, create_app
+
         hosts, clock = hosts or ScriptedHosts(), clock or ManualClock()
         wall = Wall(clock)
         wall.offset = offset
@@ -320,6 +327,8 @@ class Server:
 
     def processes(self, browser=None):
         """Every process of a browser, or of all of them."""
+        from cdpbridge.server.hosts._processes import processes_using
+
         return processes_using(self.folder(browser) if browser else self.data_dir / "browsers")
 
     def main_process(self, browser):
@@ -361,6 +370,8 @@ def make_server(tmp_path):
 
     @asynccontextmanager
     async def make_server(*, clock=None, **settings):
+        from cdpbridge.server import Settings, serving
+
         data_dir = tmp_path / "data"
         given = {"port": 0, "data_dir": data_dir, "api_keys": KEY, "browser_build": "shell"} | settings
         loaded = Settings.load(**given)
