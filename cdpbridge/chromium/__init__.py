@@ -1,0 +1,8 @@
+"""A Chromium process on this machine: found, started, watched, and ended without leaving anything behind."""
+
+from __future__ import annotations
+
+from ._find import Build, Kind, find
+from ._process import Chromium
+
+__all__ = ["Build", "Chromium", "Kind", "find"]

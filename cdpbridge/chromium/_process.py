@@ -1,0 +1,492 @@
+"""A Chromium process: its start, its two descriptors, and every way it ends.
+
+    started --ready--> running --exit seen--> exited --group dead, reaped, folders gone--> put away
+
+The owner holds the writing end of the debugging pipe. When it closes, because we close it or because we die, Chromium
+leaves by itself and flushes its cookies; SIGTERM would lose the last 30 s of them. The main process stays unreaped until
+its group is dead, so that its id, which is the group's, cannot come to mean something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from cdpbridge.errors import BrowserExited, BrowserNotFound, BrowserStartFailed
+
+from ._find import Build, find
+from ._flags import child_environment, command_line
+
+__all__ = ["Chromium"]
+
+logger = logging.getLogger("cdpbridge.chromium")
+
+_START_TIMEOUT: Final = timedelta(seconds=30)
+_STOP_TIMEOUT: Final = timedelta(seconds=5)
+_STDERR_BYTES: Final = 8192
+_STDERR_LINES: Final = 20
+_READ_BYTES: Final = 65536
+# Pages share pictures and bitmaps there; containers often have 64 MB.
+_SHM_BYTES: Final = 512 * 1024 * 1024
+# Chromium puts a socket into its TMPDIR, at ".../org.chromium.Chromium.XXXXXX/SingletonSocket"; sockaddr_un has room for
+# 107 bytes on Linux.
+_SCRATCH_PATH_BYTES: Final = 107 - len("/org.chromium.Chromium.XXXXXX/SingletonSocket")
+_SINGLETONS: Final = ("SingletonLock", "SingletonSocket", "SingletonCookie")
+_LISTENING: Final = re.compile(rb"^DevTools listening on ws://[^\s/]*:(\d+)(/\S+)\s*$", re.MULTILINE)
+# The id in it gives full control of the browser.
+_SECRET_PATH: Final = re.compile(r"/devtools/browser/\S+")
+_VERSION: Final = b'{"id":1,"method":"Browser.getVersion"}\0'
+# After an orderly exit the network process still writes what it was told; measured: under 0.2 s.
+_LAST_WRITES_SECONDS: Final = 2.0
+_KILL_SECONDS: Final = 1.0
+_REAP_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.01
+_REMOVE_ATTEMPTS: Final = 20
+_REMOVE_PAUSE_SECONDS: Final = 0.05
+# Above the child's 0 to 4, so that putting one in place never overwrites another.
+_LOWEST_FD: Final = 10
+_UNKNOWN_STATUS: Final = 255  # somebody else has reaped it; asyncio says the same
+
+
+class Chromium:
+    """A running Chromium, made by `start`.
+
+    `async with` stops it. The owner of the debugging pipe is the object, until `take_pipe`.
+
+    Attributes:
+        build: What runs.
+        pid: Its main process, and its process group.
+        port: Of its DevTools server on 127.0.0.1.
+        browser_path: Path of its browser socket there, `/devtools/browser/<id>`. A secret.
+        user_data_dir: Its profile.
+        returncode: Its exit status once it has ended; negative for a signal.
+    """
+
+    port: int
+    browser_path: str
+
+    def __init__(
+        self, build: Build, user_data_dir: Path, scratch_dir: Path, own_folders: Sequence[Path]
+    ) -> None:
+        self.build = build
+        self.user_data_dir = user_data_dir
+        self.returncode: int | None = None
+        self.pid: int
+        self._scratch_dir = scratch_dir
+        self._own_folders = own_folders
+        self._orphans: set[int] = set()
+        self._loop = asyncio.get_running_loop()
+        self._exited: asyncio.Future[int] = self._loop.create_future()
+        self._stderr = bytearray()
+        self._stderr_fd = -1
+        self._stderr_ended = asyncio.Event()
+        self._stderr_news = asyncio.Event()
+        self._pidfd = -1
+        self._pipe: tuple[int, int] | None = None
+        self._killed = False
+        self._putting_away: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        state = "running" if self.returncode is None else f"exited with {self.returncode}"
+        return f"<Chromium {self.build.kind} pid {self.pid} {state}>"
+
+    # --- start ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def start(
+        cls,
+        *,
+        build: Build | None = None,
+        user_data_dir: Path | None = None,
+        scratch_dir: Path | None = None,
+        proxy_server: str | None = None,
+        args: Sequence[str] = (),
+        start_timeout: timedelta = _START_TIMEOUT,
+    ) -> Self:
+        """Start Chromium and wait until it answers. Cancelled or failed, it leaves nothing behind.
+
+        Args:
+            build: Default: what `find` finds.
+            user_data_dir: Its profile, made when missing; nobody else may use it. Default: an empty one, removed in the
+                end.
+            scratch_dir: For its temporary files, which it does not always remove. Default: one that is removed in the
+                end.
+            proxy_server: `http://host:port`, without credentials: Chromium takes none.
+            args: Further command line arguments.
+            start_timeout: How long it may take to answer.
+
+        Raises:
+            BrowserNotFound: There is no such binary.
+            BrowserStartFailed: It ended, or did not answer in time; with its last words.
+        """
+        build = build or find()
+        own: list[Path] = []
+        try:
+            profile = user_data_dir or _temporary(own, "profile")
+            scratch = scratch_dir or _temporary(own, "scratch")
+            profile.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _remove_stale_locks(profile)
+            self = cls(build, profile, scratch, own)
+            self._spawn(proxy_server, args)
+        except BaseException as error:
+            await _remove(own)
+            if isinstance(error, FileNotFoundError) and not build.path.exists():
+                raise BrowserNotFound(f"{build.path} does not exist") from error
+            if isinstance(error, OSError):
+                raise BrowserStartFailed(f"{build.path} could not be started: {error}") from error
+            raise
+        try:
+            await self._become_ready(start_timeout)
+        except BaseException:
+            await self.kill()
+            raise
+        return self
+
+    def _spawn(self, proxy_server: str | None, args: Sequence[str]) -> None:
+        switches = command_line(
+            self.build.kind,
+            self.user_data_dir,
+            proxy_server=proxy_server,
+            args=args,
+            root=os.geteuid() == 0,
+            small_shm=_shm_is_small(),
+        )
+        opened: list[int] = []  # all of them close on exec: nobody else inherits our ends
+        try:
+            commands, to_chromium = _pipe(opened)
+            from_chromium, answers = _pipe(opened)
+            words, stderr = _pipe(opened)
+            theirs = [fcntl(fd, F_DUPFD_CLOEXEC, _LOWEST_FD) for fd in (stderr, commands, answers)]
+            opened += theirs
+            # Not subprocess: it cannot give the child the numbers 3 and 4 without running Python code after a fork.
+            self.pid = os.posix_spawn(
+                self.build.path,
+                [os.fspath(self.build.path), *switches],
+                child_environment(os.environ, self._scratch_dir),
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                    *((os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs, 2)),
+                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
+                ],
+                setsid=True,
+                setsigmask=(),
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores these two
+            )
+        except BaseException:
+            for fd in opened:
+                os.close(fd)
+            raise
+        for fd in (commands, answers, stderr, *theirs):
+            os.close(fd)
+        self._pipe = (from_chromium, to_chromium)
+        self._stderr_fd = words
+        os.set_blocking(words, False)
+        self._loop.add_reader(words, self._read_stderr)
+        self._watch()
+
+    async def _become_ready(self, timeout: timedelta) -> None:
+        assert self._pipe is not None
+        read_fd, write_fd = self._pipe
+        os.set_blocking(read_fd, False)
+        answered = self._loop.create_future()
+        self._loop.add_reader(read_fd, _read_answer, read_fd, bytearray(), answered)
+        ready = asyncio.ensure_future(self._read_address(answered))
+        seconds = timeout.total_seconds()
+        try:
+            with suppress(BrokenPipeError):  # it has ended; that is seen below
+                os.write(write_fd, _VERSION)
+            ends: set[asyncio.Future[Any]] = {ready, self._exited}
+            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if self._pipe is not None:  # else it is closed, and its number may be somebody else's by now
+                self._loop.remove_reader(read_fd)
+            done = ready.done()
+            ready.cancel()
+        if done:
+            self.port, self.browser_path = ready.result()
+            self._orphans |= _orphans(self._scratch_dir)
+            return
+        await self.kill()
+        if self._killed:
+            message = f"{self.build.path} was not ready within {seconds:g} s"
+        else:
+            message = f"{self.build.path} ended with status {self.returncode} instead of starting"
+        raise BrowserStartFailed(message, stderr=self.stderr_tail())
+
+    async def _read_address(self, answered: asyncio.Future[None]) -> tuple[int, str]:
+        # Not from the file DevToolsActivePort: a profile may come with an old one.
+        while not (match := _LISTENING.search(self._stderr)):
+            self._stderr_news.clear()
+            await self._stderr_news.wait()
+        await answered
+        return int(match[1]), match[2].decode()
+
+    # --- while it runs --------------------------------------------------------------------------------------------
+
+    def take_pipe(self) -> tuple[int, int]:
+        """The debugging pipe's descriptors, to read from and to write to; they belong to the caller from now on.
+
+        Chromium ends when the second one is closed.
+
+        Raises:
+            BrowserExited: It has ended meanwhile.
+        """
+        if self.returncode is not None:
+            raise BrowserExited(self.returncode, stderr=self.stderr_tail())
+        if self._pipe is None:
+            raise RuntimeError("the debugging pipe has been taken already")
+        pipe, self._pipe = self._pipe, None
+        return pipe
+
+    def stderr_tail(self) -> str:
+        """The last lines that it wrote to stderr, without the address of its DevTools server."""
+        lines = self._stderr.decode(errors="replace").strip().splitlines()[-_STDERR_LINES:]
+        return _SECRET_PATH.sub("/devtools/browser/…", "\n".join(lines))
+
+    async def wait(self) -> int:
+        """Its exit status, as soon as it has ended, whoever ended it."""
+        return await asyncio.shield(self._exited)
+
+    def _read_stderr(self) -> None:
+        try:
+            data = os.read(self._stderr_fd, _READ_BYTES)
+        except BlockingIOError:
+            return
+        if data:
+            self._stderr += data
+            del self._stderr[:-_STDERR_BYTES]
+            self._stderr_news.set()
+        else:  # nobody of the group is left
+            self._loop.remove_reader(self._stderr_fd)
+            self._stderr_ended.set()
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    async def stop(self, *, timeout: timedelta = _STOP_TIMEOUT) -> Literal["closed", "exited", "killed"]:
+        """Close the pipe, wait for it to leave, kill it after `timeout`, and free all it held.
+
+        Who has taken the pipe closes it first. Cancelled, it kills at once.
+
+        Returns:
+            `"closed"` when it left in time, `"exited"` when it had ended before, `"killed"` when we killed it, now or
+            before.
+        """
+        how: Literal["closed", "exited"] = "closed" if self.returncode is None else "exited"
+        self._close_pipe()
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                await self.wait()
+        except TimeoutError:
+            self._kill_group()
+        except BaseException:
+            self._kill_group()
+            raise
+        await self._put_away()
+        return "killed" if self._killed else how
+
+    async def kill(self) -> None:
+        """Kill it and all its children at once, and free all it held. Again, it does nothing."""
+        self._kill_group()
+        await self._put_away()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _kill_group(self) -> None:
+        if self.returncode is None:
+            self._killed = True
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def _put_away(self) -> None:
+        await self.wait()
+        assert self._putting_away is not None
+        await asyncio.shield(self._putting_away)
+
+    def _close_pipe(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        for fd in pipe or ():
+            self._loop.remove_reader(fd)
+            os.close(fd)
+
+    def _watch(self) -> None:
+        """Have `_on_exit` called when the main process has ended."""
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError:  # kernels before 5.3, and sandboxes that do not know it
+            threading.Thread(
+                target=_wait_blocking,
+                args=(self.pid, self._loop, self._on_exit),
+                daemon=True,
+                name="chromium-wait",
+            ).start()
+        else:
+            self._loop.add_reader(self._pidfd, self._on_exit)
+
+    def _on_exit(self) -> None:
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        self.returncode = _exit_status(self.pid)
+        self._close_pipe()
+        self._exited.set_result(self.returncode)
+        self._putting_away = self._loop.create_task(self._clean_up(self.returncode))
+
+    async def _clean_up(self, returncode: int) -> None:
+        self._orphans |= _orphans(self._scratch_dir)
+        if returncode >= 0:
+            await self._others_gone(_LAST_WRITES_SECONDS)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        await self._others_gone(_KILL_SECONDS)
+        await self._reap()
+        self._loop.remove_reader(self._stderr_fd)
+        os.close(self._stderr_fd)
+        await _remove(self._own_folders)
+
+    async def _others_gone(self, seconds: float) -> None:
+        """Wait until nobody of the group holds stderr, or its folders, any more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stderr_ended.wait()
+
+    async def _reap(self) -> None:
+        """The main process, and those that became our children: we may be a container's first process."""
+        for pid in self._orphans:
+            os.kill(pid, signal.SIGKILL)  # not reaped, so the number is still theirs
+        for selected in (-self.pid, *self._orphans):
+            with suppress(ChildProcessError, TimeoutError):
+                async with asyncio.timeout(_REAP_SECONDS):
+                    while True:
+                        pid, _ = os.waitpid(selected, os.WNOHANG)  # noqa: ASYNC222  # does not wait
+                        if pid == 0:
+                            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _pipe(opened: list[int]) -> tuple[int, int]:
+    ends = os.pipe()
+    opened += ends
+    return ends
+
+
+def _inheritable() -> list[int]:
+    """Our descriptors that would survive the exec, e.g. listening sockets handed to us; above the child's own."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        fd = int(entry.name)
+        with suppress(OSError):  # the listing's own
+            if fd > 4 and os.get_inheritable(fd):
+                found.append(fd)
+    return found
+
+
+def _orphans(scratch_dir: Path) -> set[int]:
+    """Crashpad's handlers of this browser, if orphans become our children. They are in sessions of their own."""
+    found = set()
+    for children in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # a thread has ended
+            for pid in map(int, children.read_text().split()):
+                with suppress(OSError):  # as above
+                    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                    if b"crashpad" in command and os.fsencode(scratch_dir) in command:
+                        found.add(pid)
+    return found
+
+
+def _read_answer(fd: int, received: bytearray, answered: asyncio.Future[None]) -> None:
+    try:
+        data = os.read(fd, _READ_BYTES)
+    except BlockingIOError:
+        return
+    received += data
+    if not data:
+        asyncio.get_running_loop().remove_reader(fd)  # it is ending; its exit status says more
+    elif b"\0" in data and not answered.done():
+        message = json.loads(received[: received.index(0)])
+        if "result" in message:
+            answered.set_result(None)
+        else:
+            answered.set_exception(
+                BrowserStartFailed(f"Browser.getVersion was refused: {message.get('error')}")
+            )
+
+
+def _wait_blocking(pid: int, loop: asyncio.AbstractEventLoop, on_exit: Callable[[], None]) -> None:
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    with suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(on_exit)
+
+
+def _exit_status(pid: int) -> int:
+    """Without reaping it."""
+    try:
+        result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        return _UNKNOWN_STATUS
+    assert result is not None  # WNOHANG was not given
+    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+
+
+def _shm_is_small() -> bool:
+    try:
+        shm = os.statvfs("/dev/shm")  # noqa: S108  # looked at, not written to
+    except OSError:
+        return True
+    return shm.f_bavail * shm.f_frsize < _SHM_BYTES
+
+
+def _remove_stale_locks(user_data_dir: Path) -> None:
+    """Chromium takes over a dead process's lock by itself, but not that of another host, e.g. a former container."""
+    lock = user_data_dir / _SINGLETONS[0]
+    if not lock.is_symlink():
+        return
+    host, _, pid = str(lock.readlink()).rpartition("-")
+    if host == socket.gethostname() and pid.isdecimal() and Path("/proc", pid).exists():
+        return  # in use, perhaps: Chromium itself knows
+    for name in _SINGLETONS:
+        (user_data_dir / name).unlink(missing_ok=True)
+
+
+def _temporary(made: list[Path], purpose: str) -> Path:
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) + len("/cdpb-profile-12345678") > _SCRATCH_PATH_BYTES:
+        folder = "/tmp"  # noqa: S108  # mkdtemp makes a folder of our own in it
+    path = Path(tempfile.mkdtemp(prefix=f"cdpb-{purpose}-", dir=folder))
+    made.append(path)
+    return path
+
+
+async def _remove(folders: Sequence[Path]) -> None:
+    """Its last processes may still be writing for a moment."""
+    for folder in folders:
+        for attempt in range(_REMOVE_ATTEMPTS):
+            try:
+                await asyncio.to_thread(shutil.rmtree, folder)
+            except FileNotFoundError:
+                if not folder.exists():
+                    break
+            except OSError as error:
+                if attempt == _REMOVE_ATTEMPTS - 1:
+                    logger.warning("folder %s cannot be removed: %s", folder, error)
+            await asyncio.sleep(_REMOVE_PAUSE_SECONDS if folder.exists() else 0)
