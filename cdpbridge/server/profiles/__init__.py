@@ -1,0 +1,16 @@
+"""Saved browser state: snapshots of user data folders, and cookies taken out of and put into a running browser."""
+
+from __future__ import annotations
+
+from ._cookies import CookieId, CookieReport, export_cookies, import_cookies
+from ._store import ProfileStore, ProfileTooBig, SavedProfile
+
+__all__ = [
+    "CookieId",
+    "CookieReport",
+    "ProfileStore",
+    "ProfileTooBig",
+    "SavedProfile",
+    "export_cookies",
+    "import_cookies",
+]

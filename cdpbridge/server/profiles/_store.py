@@ -1,0 +1,232 @@
+"""Profiles on the disk: one folder each, with its versions; the newest whole one counts.
+
+    <root>/<profile id>/v00000007/user-data/   the browser's folder, without caches
+                                  cookies.json what was exported beside it, if anything
+                        new-XXXXXXXX/          a version being written, or left by a kill
+                        old-XXXXXXXX/          a version being removed, or left by a kill
+
+A version gets its name by one rename, when all of it is on the disk, so what bears the name is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from cdpbridge.errors import CDPBridgeError
+
+from ._copy import TooBig, copy_plain_files, sync, sync_tree
+
+__all__ = ["ProfileStore", "ProfileTooBig", "SavedProfile"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+_MAX_BYTES: Final = 2 * 1024**3
+_MAX_FILES: Final = 200_000
+_VERSION: Final = re.compile(r"v(\d{8,})")
+_NEW, _OLD = "new-", "old-"
+_USER_DATA, _COOKIES = "user-data", "cookies.json"
+# Newer and older builds (chrome/browser/net/profile_network_context_service.cc), and the headless shell.
+_DATABASES: Final = ("Default/Network/Cookies", "Default/Cookies")
+
+
+class ProfileTooBig(CDPBridgeError):
+    """A profile has more bytes or files than the store takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedProfile:
+    """A version of a profile.
+
+    Attributes:
+        version: From 1, one more with each save.
+        cookie_domains: Hosts that its cookies belong to, sorted, without leading dots.
+    """
+
+    version: int
+    cookie_domains: Sequence[str]
+
+
+class ProfileStore:
+    """Profiles below a folder that one server uses. Every method blocks, and may be called from any thread.
+
+    Args:
+        root: Made when missing.
+        max_bytes: More than this is not saved.
+        max_files: As above; folders count.
+    """
+
+    def __init__(self, root: Path, *, max_bytes: int = _MAX_BYTES, max_files: int = _MAX_FILES) -> None:
+        self._root = root
+        self._max_bytes = max_bytes
+        self._max_files = max_files
+        self._leases: dict[UUID, str] = {}  # they end with the server, and so do the browsers that hold them
+        self._guard = threading.Lock()
+        self._locks: defaultdict[UUID, threading.Lock] = defaultdict(threading.Lock)
+        self._writing: set[Path] = set()
+        for gone in root.glob(f"{_OLD}*"):  # a kill during `delete`
+            shutil.rmtree(gone, ignore_errors=True)
+
+    # --- who may save -----------------------------------------------------------------------------------------------
+
+    def try_lease(self, profile_id: UUID, owner: str) -> bool:
+        """Whether `owner` is the one who may save this profile, until `release`."""
+        with self._guard:
+            return self._leases.setdefault(profile_id, owner) == owner
+
+    def release(self, profile_id: UUID, owner: str) -> None:
+        """Let others save it. Nothing happens when `owner` does not hold it."""
+        with self._guard:
+            if self._leases.get(profile_id) == owner:
+                del self._leases[profile_id]
+
+    # --- load -------------------------------------------------------------------------------------------------------
+
+    def restore(self, profile_id: UUID, user_data_dir: Path) -> None:
+        """Put the newest version into the folder `user_data_dir`, which is made; nothing when there is none."""
+        user_data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._lock(profile_id):
+            if (version := self._newest(profile_id)) is not None:
+                shutil.copytree(version / _USER_DATA, user_data_dir, symlinks=True, dirs_exist_ok=True)
+
+    def load_cookies(self, profile_id: UUID) -> list[dict[str, Any]] | None:
+        """The cookies saved with the newest version; None when there were none, or when they cannot be read."""
+        with self._lock(profile_id):
+            version = self._newest(profile_id)
+            if version is None:
+                return None
+            try:
+                found = json.loads((version / _COOKIES).read_bytes())
+            except FileNotFoundError:
+                return None
+            except (OSError, ValueError) as error:
+                # Not the error's text: a JSON error quotes nothing today, but this file is all secrets.
+                logger.warning(
+                    "the cookies of profile %s cannot be read: %s", profile_id, type(error).__name__
+                )
+                return None
+        return list(found)
+
+    # --- save -------------------------------------------------------------------------------------------------------
+
+    def save(
+        self, profile_id: UUID, user_data_dir: Path, cookies: list[dict[str, Any]] | None
+    ) -> SavedProfile:
+        """Save a new version, all of it or nothing. The browser must have ended.
+
+        Args:
+            cookies: As `export_cookies` gives them; None when the folder's own database is all there is.
+
+        Raises:
+            ProfileTooBig: It is over a limit. The former version stays.
+            OSError: From the disk. The former version stays.
+        """
+        home = self._home(profile_id)
+        with self._lock(profile_id):
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            home.mkdir(mode=0o700, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=_NEW, dir=home))
+            self._writing.add(draft)
+        try:
+            self._write(draft, user_data_dir, cookies)
+            domains = {str(cookie.get("domain", "")) for cookie in cookies or ()}
+            domains |= _domains_in(draft / _USER_DATA)
+            with self._lock(profile_id):
+                version = max(_versions(home), default=0) + 1
+                draft.rename(home / f"v{version:08}")
+                sync(home)
+                sync(self._root)
+                self._writing.discard(draft)
+                self._tidy(home)
+        except TooBig as error:
+            raise ProfileTooBig(
+                f"profile {profile_id} has {error} and is not saved; clear site data in it, or use a new profile"
+            ) from error
+        finally:
+            self._writing.discard(draft)
+            shutil.rmtree(draft, ignore_errors=True)  # not there when all went well
+        return SavedProfile(version, sorted({domain.lstrip(".") for domain in domains} - {""}))
+
+    def _write(self, draft: Path, user_data_dir: Path, cookies: Iterable[Mapping[str, Any]] | None) -> None:
+        copy_plain_files(
+            user_data_dir, draft / _USER_DATA, max_bytes=self._max_bytes, max_files=self._max_files
+        )
+        if cookies is not None:
+            file = draft / _COOKIES
+            file.touch(mode=0o600)
+            file.write_text(json.dumps(cookies))
+        sync_tree(draft)
+
+    def delete(self, profile_id: UUID) -> None:
+        """Remove all of it. Whoever is saving it meanwhile fails, or is overtaken and must delete it again."""
+        home = self._home(profile_id)
+        with self._lock(profile_id):
+            gone = self._root / f"{_OLD}{profile_id}"
+            shutil.rmtree(gone, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                home.rename(gone)  # first, so that a kill half-way through leaves no half profile
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def _tidy(self, home: Path) -> None:
+        """Remove former versions, and what a kill has left."""
+        newest = max(_versions(home))
+        for entry in home.iterdir():
+            match = _VERSION.fullmatch(entry.name)
+            if entry in self._writing or (match and int(match[1]) == newest):
+                continue
+            if match:
+                with suppress(OSError):  # a version that cannot be renamed is removed next time
+                    entry = entry.rename(home / f"{_OLD}{os.urandom(4).hex()}")  # noqa: PLW2901  # its new name
+            shutil.rmtree(entry, ignore_errors=True)
+
+    # --- where ------------------------------------------------------------------------------------------------------
+
+    def _home(self, profile_id: UUID) -> Path:
+        return self._root / str(profile_id)
+
+    def _newest(self, profile_id: UUID) -> Path | None:
+        home = self._home(profile_id)
+        version = max(_versions(home), default=None)
+        return None if version is None else home / f"v{version:08}"
+
+    def _lock(self, profile_id: UUID) -> threading.Lock:
+        with self._guard:
+            return self._locks[profile_id]
+
+
+def _versions(home: Path) -> list[int]:
+    try:
+        names = [entry.name for entry in home.iterdir()]
+    except FileNotFoundError:
+        return []
+    return [int(match[1]) for name in names if (match := _VERSION.fullmatch(name))]
+
+
+def _domains_in(user_data: Path) -> set[str]:
+    """Hosts in the browser's own cookie database."""
+    for name in _DATABASES:
+        database = user_data / name
+        if database.is_file():
+            try:  # immutable: nothing is written beside it, also when the browser was killed in a transaction
+                with closing(
+                    sqlite3.connect(f"{database.as_uri()}?mode=ro&immutable=1", uri=True)
+                ) as connection:
+                    return {
+                        str(row[0]) for row in connection.execute("SELECT DISTINCT host_key FROM cookies")
+                    }
+            except sqlite3.Error as error:
+                logger.warning("the domains of %s cannot be read: %s", database.name, error)
+    return set()
