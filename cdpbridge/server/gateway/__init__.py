@@ -1,0 +1,9 @@
+"""Where clients reach their browsers: `/cdp/{token}`, over HTTP and as a WebSocket whose bytes are passed on unread."""
+
+from __future__ import annotations
+
+from ._http import router
+from ._protocol import gateway_protocol
+from ._registry import Registry, Upstream, Usage
+
+__all__ = ["Registry", "Upstream", "Usage", "gateway_protocol", "router"]

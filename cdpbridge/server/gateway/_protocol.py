@@ -1,0 +1,200 @@
+"""The upgrade: uvicorn hands over a socket and its request, and gets back a relayed WebSocket or a refusal.
+
+The order of the checks: token, `Host`, `Origin`, path, handshake. Who has no token learns nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, ClassVar, Final, cast
+from urllib.parse import unquote, urlsplit
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+from websockets.datastructures import MultipleValuesError
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from ._dial import BrowserUnreachable, TargetNotFound, dial
+from ._hosts import host_allowed, origin_allowed
+from ._registry import Entry, Registry, Upstream
+from ._splice import Splice
+
+__all__ = ["gateway_protocol"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+_PATH: Final = re.compile(r"/cdp/([^/]+)(/.*)?")
+_PAGE: Final = re.compile(r"/devtools/page/[A-Za-z0-9-]+")
+
+
+def gateway_protocol(registry: Registry, allowed_hosts: Iterable[str] = ()) -> type[asyncio.Protocol]:
+    """The class to give to uvicorn as `ws`. The ASGI application sees no WebSocket then.
+
+    Args:
+        registry: The table of addresses; it learns `allowed_hosts`, so that the HTTP side goes by them too.
+        allowed_hosts: Names accepted in `Host` and `Origin` besides IP addresses and `localhost`.
+    """
+    registry.allow_hosts(allowed_hosts)
+    return type("GatewayProtocol", (_GatewayProtocol,), {"_registry": registry})
+
+
+class _Refusal(Exception):
+    """The answer to an upgrade that is not one."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class _GatewayProtocol(asyncio.Protocol):
+    """One client from its upgrade request to the end of its socket."""
+
+    _registry: ClassVar[Registry]
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self._connections: set[Any] = server_state.connections  # uvicorn waits for these when it stops
+        self._core = ServerProtocol()  # offers no extension: compressed frames would tie both sides together
+        self._core.debug = False  # the log would show addresses
+        self._transport: asyncio.Transport
+        self._entry: Entry | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._splice: Splice | None = None
+
+    # --- uvicorn's side -------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._entry is not None or self._transport.is_closing():
+            return  # no frame may come before our answer
+        self._core.receive_data(data)
+        for event in self._core.events_received():
+            assert isinstance(event, Request)
+            self._answer(event)
+        self._write_core()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+        self._over()
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when it stops; clients whose browser has been stopped know already."""
+        if self._splice is None:
+            self.finish(1001, "server stopping")
+        elif self._splice.ended.done():
+            self._splice.abort()
+        else:
+            self._splice.finish(1001, "server stopping")
+
+    # --- the registry's side, until the WebSocket is open ---------------------------------------------------------
+
+    def finish(self, code: int, reason: str) -> None:
+        """The browser is being stopped: no WebSocket any more."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if not self._transport.is_closing():
+            self._refuse(_Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason))
+        self._settle()
+
+    # --- the upgrade ----------------------------------------------------------------------------------------------
+
+    def _answer(self, request: Request) -> None:
+        try:
+            entry, path = self._check(request)
+        except _Refusal as refusal:
+            self._refuse(refusal)
+            return
+        response = self._core.accept(request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._core.send_response(response)
+            return
+        self._entry = entry
+        entry.clients.add(self)
+        self._transport.pause_reading()
+        self._opening = self._loop.create_task(self._open(entry, path, response))
+
+    def _check(self, request: Request) -> tuple[Entry, str]:
+        match = _PATH.fullmatch(urlsplit(request.path).path)
+        entry = self._registry.find(unquote(match[1])) if match else None
+        if match is None or entry is None:
+            raise _Refusal(HTTPStatus.NOT_FOUND, "no browser has this address, or it has been stopped")
+        try:
+            host, origin = request.headers.get("Host"), request.headers.get("Origin")
+        except MultipleValuesError:
+            raise _Refusal(HTTPStatus.BAD_REQUEST, "Host and Origin may be given once") from None
+        if not host_allowed(host, self._registry.allowed_hosts):
+            raise _Refusal(HTTPStatus.FORBIDDEN, "this Host is not served; see the setting `allowed_hosts`")
+        if not origin_allowed(origin, host, self._registry.allowed_hosts):
+            raise _Refusal(
+                HTTPStatus.FORBIDDEN, "pages of this Origin may not connect; CDP clients send none"
+            )
+        path = _browser_path(entry.upstream, match[2] or "")
+        if path is None:
+            raise _Refusal(HTTPStatus.NOT_FOUND, "the browser has no WebSocket here")
+        return entry, path
+
+    async def _open(self, entry: Entry, path: str, response: Response) -> None:
+        try:
+            browser, pending = await dial(entry.upstream, path)
+        except TargetNotFound:
+            self._refuse(_Refusal(HTTPStatus.NOT_FOUND, "the browser has no such target"))
+        except BrowserUnreachable as error:
+            self._refuse(_Refusal(HTTPStatus.BAD_GATEWAY, str(error)))
+        except Exception:
+            logger.exception("a client could not be connected")
+            self._refuse(_Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the gateway failed"))
+        else:
+            self._opening = None
+            self._core.send_response(response)
+            self._write_core()
+            entry.clients.discard(self)
+            self._splice = Splice(entry, self._transport, browser, pending, self._over)
+            entry.clients.add(self._splice)
+            self._settle()
+
+    def _refuse(self, refusal: _Refusal) -> None:
+        response = self._core.reject(refusal.status, json.dumps({"detail": refusal.detail}))
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/json"
+        self._core.send_response(response)
+        self._write_core()
+
+    def _write_core(self) -> None:
+        for data in self._core.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:
+                self._transport.close()
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def _over(self) -> None:
+        self._connections.discard(self)
+        if self._entry is not None:
+            self._entry.clients.discard(self)
+            if self._splice is not None:
+                self._entry.clients.discard(self._splice)
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+def _browser_path(upstream: Upstream, path: str) -> str | None:
+    """Where a path below the token leads. Chromium takes any path that begins with its browser id: compared here."""
+    if path in {"", "/", upstream.browser_path}:
+        return upstream.browser_path
+    return path if _PAGE.fullmatch(path) else None

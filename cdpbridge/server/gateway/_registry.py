@@ -1,0 +1,129 @@
+"""The table of addresses: which token leads to which browser, who is connected, and what has passed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+__all__ = ["Client", "Entry", "Registry", "Upstream", "Usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A browser's debugging port.
+
+    Attributes:
+        host: IP address.
+        port: TCP port.
+        browser_path: Path of its browser-level WebSocket, `/devtools/browser/...`.
+    """
+
+    host: str
+    port: int
+    browser_path: str
+
+    @property
+    def authority(self) -> str:
+        """What Chromium accepts as `Host`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the clients of one browser do.
+
+    Attributes:
+        clients: WebSockets open now.
+        messages_sent: From clients to the browser, since its token was added.
+        messages_received: From the browser to clients.
+        active_at: When a client last sent a message, by the event loop's clock; None before the first.
+    """
+
+    clients: int = 0
+    messages_sent: int = 0
+    messages_received: int = 0
+    active_at: float | None = None
+
+
+class Client(Protocol):
+    """A WebSocket of a client, from its upgrade request on."""
+
+    @property
+    def ended(self) -> asyncio.Future[None]:
+        """Done when the browser is free of it; `finish` brings that about in bounded time."""
+
+    def finish(self, code: int, reason: str) -> None:
+        """Say goodbye on a frame boundary, and part."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A token's browser; the mutable form of `Usage`, which the relays count in."""
+
+    upstream: Upstream
+    clients: set[Client] = field(default_factory=set, repr=False)
+    open_clients: int = 0
+    messages_sent: int = 0
+    messages_received: int = 0
+    active_at: float | None = None
+    protocol: bytes | None = field(default=None, repr=False)  # answer of /json/protocol
+
+
+class Registry:
+    """Tokens and their browsers. Tokens are kept and looked up by their SHA-256, so time says nothing about them."""
+
+    def __init__(self) -> None:
+        self._entries: dict[bytes, Entry] = {}
+        self._hosts: frozenset[str] = frozenset()
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        """Names accepted in `Host`, lower case, besides IP addresses and `localhost`."""
+        return self._hosts
+
+    def allow_hosts(self, names: Iterable[str]) -> None:
+        """Accept these names in `Host` and `Origin`."""
+        self._hosts |= {name.lower().rstrip(".") for name in names}
+
+    def add(self, token: str, upstream: Upstream) -> None:
+        """From now on `token` leads to `upstream`.
+
+        Raises:
+            ValueError: The token leads somewhere already.
+        """
+        if self._entries.setdefault(_digest(token), entry := Entry(upstream)) is not entry:
+            raise ValueError("this token is in use")
+
+    def find(self, token: str) -> Entry | None:
+        """The browser behind a token, if there is one."""
+        return self._entries.get(_digest(token))
+
+    def usage(self, token: str) -> Usage | None:
+        """What the clients behind a token do; None when it is unknown."""
+        entry = self.find(token)
+        if entry is None:
+            return None
+        return Usage(entry.open_clients, entry.messages_sent, entry.messages_received, entry.active_at)
+
+    async def close(self, token: str, code: int, reason: str) -> None:
+        """Forget `token`, tell its clients why, and return when the browser is free of them, in bounded time."""
+        entry = self._entries.pop(_digest(token), None)
+        if entry is None or not entry.clients:
+            return
+        clients = tuple(entry.clients)
+        for client in clients:
+            client.finish(code, reason)
+        await asyncio.wait([client.ended for client in clients])
+
+    def keep_protocol(self, entry: Entry, body: bytes) -> None:
+        """Remember an answer of /json/protocol; browsers of one build share its 1.6 MB."""
+        same = (other.protocol for other in self._entries.values() if other.protocol == body)
+        entry.protocol = next(same, body)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
