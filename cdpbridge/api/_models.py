@@ -51,9 +51,11 @@ UsdText = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:f}", retur
 
 
 class Answer(BaseModel):
-    """A body the server sends: lenient when read."""
+    """A body the server sends: lenient when read. What does not fit is not quoted: it may hold a `cdpUrl`."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="allow", hide_input_in_errors=True
+    )
 
 
 class Request(BaseModel):

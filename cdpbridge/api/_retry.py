@@ -1,0 +1,69 @@
+"""What a failed request means: try again, when, or give up. Pure: no clock, no chance, no I/O.
+
+A request that may be repeated is repeated after anything that passes: no connection, no answer, 429, 502, 503, 504; a change,
+e.g. a stop, after any 5xx, as each minute until it succeeds costs. One that may not (a create costs money) is repeated only
+when it certainly did nothing: the connection was refused before it was sent, or the server said 429 and when to come back. An
+answer that was lost proves nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from cdpbridge.errors import APIConnectionError, APIError, APIStatusError
+
+from ._calls import Call
+
+__all__ = ["MAX_DELAY_SECONDS", "delay_seconds", "may_retry", "retry_after_seconds"]
+
+MAX_DELAY_SECONDS: Final = 30.0
+"""Longest pause between two tries; a server that asks for more is believed, and the error is given to the caller."""
+
+_FIRST_DELAY_SECONDS: Final = 0.5
+_FACTOR: Final = 2.0
+_TOO_MANY: Final = 429
+_PASSING: Final = frozenset({_TOO_MANY, 502, 503, 504})
+
+
+def may_retry(call: Call[Any], error: APIError) -> bool:
+    """Whether `call` may be sent again after `error`."""
+    if isinstance(error, APIConnectionError):
+        return call.repeatable or not error.maybe_processed
+    if isinstance(error, APIStatusError):
+        if not call.repeatable:
+            # A 429 without a time is the limit of concurrent browsers, which does not pass in a second.
+            return error.status == _TOO_MANY and error.retry_after is not None
+        return error.status in _PASSING or (call.method != "GET" and error.status >= 500)
+    return False
+
+
+def delay_seconds(tries: int, error: APIError, *, chance: float) -> float | None:
+    """How long to wait before the next try; None when the server asks for more patience than `MAX_DELAY_SECONDS`.
+
+    Args:
+        tries: How often it was tried, from 1.
+        error: How the last try failed.
+        chance: A random number from 0 to 1, so that many clients do not come back at once.
+    """
+    if isinstance(error, APIStatusError) and error.retry_after is not None:
+        return error.retry_after if error.retry_after <= MAX_DELAY_SECONDS else None
+    longest = min(_FIRST_DELAY_SECONDS * _FACTOR ** (tries - 1), MAX_DELAY_SECONDS)
+    return longest * (0.5 + chance / 2)
+
+
+def retry_after_seconds(header: str | None, *, now: datetime) -> float | None:
+    """Seconds from a `Retry-After` header (RFC 9110, section 10.2.3): a number, or a date; None when it is neither."""
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max((when - now).total_seconds(), 0.0)

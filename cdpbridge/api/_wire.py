@@ -1,0 +1,290 @@
+"""From httpx to ours, at the border: what goes out, what an answer means, what a failure is called."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from cdpbridge._version import __version__
+from cdpbridge.errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    ConflictError,
+    NotFoundError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+)
+from cdpbridge.errors import ValidationError as UnprocessableError
+
+from ._calls import Call
+from ._retry import retry_after_seconds
+
+__all__ = [
+    "KEY_HEADER",
+    "checked_base_url",
+    "checked_key",
+    "failure",
+    "http_options",
+    "read_answer",
+    "readable_environment",
+    "request_of",
+    "timeout_of",
+]
+
+T = TypeVar("T")
+
+KEY_HEADER: Final = "X-Browser-Use-API-Key"
+_CONNECT_SECONDS: Final = 10.0
+# A hosted browser is answered when it runs, which can take a while on a busy service.
+_SLOW_SECONDS: Final = 120.0
+_SHOWN_CHARACTERS: Final = 300
+_SHORTEST_SECRET: Final = 6  # a test's key `k` would be cut out of every word
+_INVISIBLE: Final = re.compile(r"<(script|style)\b.*?</\1>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+_STATUS_ERRORS: Final[dict[int, type[APIStatusError]]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    402: PaymentRequiredError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: UnprocessableError,
+    429: RateLimitError,
+}
+# httpx's failures by what they prove: whether the request may have reached the server. The first that fits counts.
+_FAILURES: Final[tuple[tuple[type[httpx.TransportError], type[APIConnectionError], bool, str], ...]] = (
+    (httpx.ConnectTimeout, APITimeoutError, False, "no connection in time"),
+    (httpx.PoolTimeout, APITimeoutError, False, "no free connection in time"),
+    (httpx.TimeoutException, APITimeoutError, True, "no answer in time"),
+    (httpx.ConnectError, APIConnectionError, False, "no connection"),
+    (httpx.ProxyError, APIConnectionError, False, "the proxy of the environment refused the connection"),
+    (httpx.TransportError, APIConnectionError, True, "the connection broke"),
+)
+
+
+def checked_key(api_key: str) -> str:
+    """An API key that can stand in a header.
+
+    Raises:
+        ConfigurationError: It cannot; the message does not repeat it.
+    """
+    if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        raise ConfigurationError(
+            "the API key must be printable ASCII without spaces; check for a line break or a quote"
+        )
+    return api_key
+
+
+def checked_base_url(base_url: str) -> str:
+    """A base URL without a slash at its end.
+
+    Raises:
+        ConfigurationError: It is not `http(s)://host[:port][/path]`.
+    """
+    try:
+        parts = urlsplit(base_url.strip())
+        usable = (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+        )
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or parts.username:
+        raise ConfigurationError(
+            "the base URL must be http(s)://host[:port][/path], e.g. https://api.browser-use.com/api/v2"
+        )
+    return base_url.strip().rstrip("/")
+
+
+def http_options(base_url: str) -> dict[str, Any]:
+    """For httpx's `Client` and `AsyncClient`."""
+    return {
+        # A server on this machine is never behind the proxy of the environment; certificates are read from it all the same.
+        "trust_env": not _is_loopback(urlsplit(base_url).hostname or ""),
+        "verify": httpx.create_ssl_context(),
+    }
+
+
+@contextmanager
+def readable_environment() -> Iterator[None]:
+    """A block in which an httpx client is made, which reads the environment's proxies and certificates.
+
+    Raises:
+        ConfigurationError: They cannot be used.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"the certificates named by SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error}"
+        ) from error
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        raise ConfigurationError(
+            f"the environment's proxy (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) cannot be used ({type(error).__name__}): "
+            "correct it, name the server in NO_PROXY, or install httpx[socks] for a SOCKS proxy"
+        ) from error
+
+
+def request_of(call: Call[Any], base_url: str, api_key: str, timeout_seconds: float) -> dict[str, Any]:
+    """For httpx's `request`; complete, since the client may be the user's own."""
+    headers = {
+        KEY_HEADER: api_key,
+        "User-Agent": f"cdpbridge/{__version__}",
+        "Accept": "application/json",
+        **call.headers,
+    }
+    options: dict[str, Any] = {
+        "method": call.method,
+        "url": base_url + call.path,
+        "headers": headers,
+        "timeout": httpx.Timeout(timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds)),
+        "follow_redirects": False,  # the key would go along
+    }
+    if call.query:
+        options["params"] = dict(call.query)
+    if call.body is not None:
+        headers["Content-Type"] = "application/json"
+        options["content"] = json.dumps(call.body).encode("ascii")  # httpx's own cannot send a lone surrogate
+    return options
+
+
+def timeout_of(call: Call[Any], timeout_seconds: float) -> float:
+    """How long one try may take."""
+    return max(timeout_seconds, _SLOW_SECONDS) if call.slow else timeout_seconds
+
+
+def failure(call: Call[Any], error: httpx.HTTPError | httpx.InvalidURL) -> APIError:
+    """What a request that brought no answer is called; to be raised from `error`."""
+    for kind, ours, maybe_processed, words in _FAILURES:
+        if isinstance(error, kind):
+            text = f"{words} ({error})" if str(error) else words
+            if proxy := _proxy_hint(error):
+                text += proxy
+            return ours(text, method=call.method, path=call.path, maybe_processed=maybe_processed)
+    return APIResponseError(f"{type(error).__name__}: {error}", method=call.method, path=call.path)
+
+
+def read_answer(call: Call[T], response: httpx.Response, *, secret: str) -> T:
+    """The model in an answer.
+
+    Args:
+        call: What was asked.
+        response: What came.
+        secret: The API key; a server that repeats it does not get it into our errors.
+
+    Raises:
+        APIStatusError: The status is 400 or above.
+        APIResponseError: The answer is not what the contract says.
+    """
+    if response.status_code >= 400:
+        raise _status_error(call, response, secret)
+    if response.status_code >= 300:
+        raise APIResponseError(
+            f"{response.status_code}: the server redirects; correct the base URL",
+            method=call.method,
+            path=call.path,
+        )
+    if call.answer is None:
+        return cast("T", None)
+    try:
+        return _adapter(call.answer).validate_json(response.content)
+    except ValidationError as error:
+        # The models hide their input from pydantic's text, and so do we: it holds addresses of browsers.
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}"
+            for item in error.errors(include_url=False, include_context=False, include_input=False)[:3]
+        )
+        text = _text(response, secret)
+        if text and text[0] not in "{[":  # a page; torn JSON is not shown, it may hold addresses
+            problems = f"it begins with {_visible(text)!r}; is the base URL the API's?"
+        raise APIResponseError(
+            f"{response.status_code} with an answer that does not fit the contract ({problems})",
+            method=call.method,
+            path=call.path,
+        ) from error
+
+
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
+
+
+def _status_error(call: Call[Any], response: httpx.Response, secret: str) -> APIStatusError:
+    kind = _STATUS_ERRORS.get(
+        response.status_code, ServerError if response.status_code >= 500 else APIStatusError
+    )
+    text = _text(response, secret)
+    try:
+        body = json.loads(text)
+        detail = body.get("detail", body.get("message")) if isinstance(body, dict) else None
+    except (ValueError, RecursionError):  # not the API itself, e.g. a proxy's page
+        detail = _visible(text) or None
+    if isinstance(detail, list):
+        detail = [_located(item) for item in detail]
+    return kind(
+        status=response.status_code,
+        method=call.method,
+        path=call.path,
+        detail=detail,
+        request_id=response.headers.get("X-Request-Id"),
+        retry_after=retry_after_seconds(response.headers.get("Retry-After"), now=datetime.now(UTC)),
+    )
+
+
+def _text(response: httpx.Response, secret: str) -> str:
+    text = response.content.decode("utf-8", "replace").strip()
+    return text.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else text
+
+
+def _visible(text: str) -> str:
+    """The beginning of what a page shows."""
+    return " ".join(_INVISIBLE.sub(" ", text).split())[:_SHOWN_CHARACTERS]
+
+
+def _located(item: Any) -> Any:
+    """An entry of a 422's list; a `loc` that is no list is not the reference's, and is left out."""
+    if isinstance(item, dict) and not isinstance(item.get("loc", []), list):
+        return {name: value for name, value in item.items() if name != "loc"}
+    return item
+
+
+def _proxy_hint(error: httpx.HTTPError | httpx.InvalidURL) -> str:
+    """Which proxy of the environment stood in between, without its credentials."""
+    request = getattr(error, "_request", None)
+    if not isinstance(error, httpx.ConnectError | httpx.ProxyError | httpx.ConnectTimeout) or request is None:
+        return ""
+    if _is_loopback(request.url.host):
+        return ""
+    names = (f"{request.url.scheme}_proxy", "all_proxy")
+    for name in (spelling for base in names for spelling in (base, base.upper())):
+        if value := os.environ.get(name):
+            return f"; {name} sends requests through {urlsplit(value).hostname or 'a proxy'}"
+    return ""
+
+
+def _is_loopback(host: str) -> bool:
+    host = host.rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
