@@ -1,5 +1,73 @@
 """Hosted browsers: rent one, drive it over CDP or Playwright, stop it, and get the unused minutes back."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from cdpbridge._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from cdpbridge import cdp, errors, playwright, protocol
+    from cdpbridge.api import Account, AsyncClient, BrowserSession, Profile, ServerChoice, server_default
+    from cdpbridge.billing import Receipt, Tariff
+    from cdpbridge.browser import Browser, open_browser
+    from cdpbridge.errors import CDPBridgeError
+    from cdpbridge.providers import at, cloud, local
+    from cdpbridge.tab import Tab
+
+__all__ = [
+    "Account",
+    "AsyncClient",
+    "Browser",
+    "BrowserSession",
+    "CDPBridgeError",
+    "Profile",
+    "Receipt",
+    "ServerChoice",
+    "Tab",
+    "Tariff",
+    "__version__",
+    "at",
+    "cdp",
+    "cloud",
+    "errors",
+    "local",
+    "open_browser",
+    "playwright",
+    "protocol",
+    "server_default",
+]
+
+# Loaded on first use: who only needs the CDP client waits for no HTTP client, and the other way round.
+_HOMES: Final = {
+    "Account": "api",
+    "AsyncClient": "api",
+    "Browser": "browser",
+    "BrowserSession": "api",
+    "CDPBridgeError": "errors",
+    "Profile": "api",
+    "Receipt": "billing",
+    "ServerChoice": "api",
+    "Tab": "tab",
+    "Tariff": "billing",
+    "at": "providers",
+    "cloud": "providers",
+    "local": "providers",
+    "open_browser": "browser",
+    "server_default": "api",
+}
+_MODULES: Final = ("cdp", "errors", "playwright", "protocol")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

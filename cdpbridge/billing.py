@@ -102,40 +102,70 @@ def _hours_started(tariff: Tariff, used: timedelta) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What one rental cost.
+    """What one rental cost, by the written rule, next to what the server says.
 
     Attributes:
         used: Start to stop, by the server's clock.
         billed_minutes: `used`, rounded up by the tariff's rule.
         charged: USD charged upfront for the started hours.
         refunded: USD given back at the stop.
-        paid: `charged - refunded`.
-        account_difference: How far the account balance moved otherwise than `paid` says, in USD; None if it was not
-            compared. Other rentals of the same account move it too.
+        booked: USD that the server itself says this rental cost; None where it does not say.
+        account_change: How far the account balance moved meanwhile, in USD; None where it was not read. Other rentals of
+            the same account move it too.
     """
 
     used: timedelta
     billed_minutes: int
     charged: Decimal
     refunded: Decimal
-    account_difference: Decimal | None = None
+    booked: Decimal | None = None
+    account_change: Decimal | None = None
 
     @property
     def paid(self) -> Decimal:
+        """USD in the end: `charged - refunded`."""
         return self.charged - self.refunded
 
+    @property
+    def difference(self) -> Decimal | None:
+        """USD that the server took above (or, negative, below) `paid`; None where the server does not tell what it took."""
+        if self.booked is not None:
+            return round_money(self.booked - self.paid)
+        if self.account_change is not None:
+            return round_money(-self.account_change - self.paid)
+        return None
+
     @classmethod
-    def of(cls, tariff: Tariff, used: timedelta) -> Receipt:
-        """The receipt that the written rule gives for `used`."""
-        return cls(used, billed_minutes(tariff, used), charge(tariff, used), refund(tariff, used))
+    def of(
+        cls,
+        tariff: Tariff,
+        used: timedelta,
+        *,
+        booked: Decimal | None = None,
+        account_change: Decimal | None = None,
+    ) -> Receipt:
+        """The receipt that the written rule gives for `used`.
+
+        Raises:
+            ValueError: `used` is negative.
+        """
+        return cls(
+            used,
+            billed_minutes(tariff, used),
+            charge(tariff, used),
+            refund(tariff, used),
+            booked,
+            account_change,
+        )
 
     def __str__(self) -> str:
         text = (
             f"charged {_usd(self.charged)}, used {self.billed_minutes} min, "
             f"refunded {_usd(self.refunded)}, paid {_usd(self.paid)} (USD)"
         )
-        if self.account_difference:
-            text += f"; the account balance differs by {_usd(self.account_difference)}"
+        if self.difference:
+            source = "the server booked" if self.booked is not None else "the account balance fell by"
+            text += f"; {source} {_usd(self.paid + self.difference)}"
         return text
 
 

@@ -23,6 +23,8 @@
     │   ├── ConnectionClosed            the connection ended: code, reason, sent
     │   ├── TargetClosed                the page, worker or frame is gone: reason
     │   │   └── TargetCrashed           ... because its renderer crashed: status, error_code
+    │   ├── NavigationError             a page could not be loaded: url, error_text
+    │   ├── EvaluationError             a script in the page threw: line, column
     │   ├── DecodeError                 a message that is no valid CDP: raw
     │   ├── MessageTooBig               a message over a limit: limit_bytes
     │   └── EventsLost                  a slow reader of events missed some: count
@@ -69,8 +71,10 @@ __all__ = [
     "ConnectFailed",
     "ConnectionClosed",
     "DecodeError",
+    "EvaluationError",
     "EventsLost",
     "MessageTooBig",
+    "NavigationError",
     "NotFoundError",
     "PaymentRequiredError",
     "PermissionDeniedError",
@@ -347,6 +351,34 @@ class TargetCrashed(TargetClosed):
         super().__init__("crashed", target=target, doing=doing)
         self.status = status
         self.error_code = error_code
+
+
+class NavigationError(CDPError):
+    """A page could not be loaded.
+
+    Attributes:
+        url: Where it was to go.
+        error_text: Chrome's name of the cause, e.g. `"net::ERR_CONNECTION_REFUSED"`.
+    """
+
+    def __init__(self, url: str, error_text: str) -> None:
+        super().__init__(f"could not load {url}: {error_text}")
+        self.url = url
+        self.error_text = error_text
+
+
+class EvaluationError(CDPError):
+    """A script in the page threw, or its promise was rejected.
+
+    Attributes:
+        line: Where, from 1.
+        column: Where, from 1.
+    """
+
+    def __init__(self, text: str, *, line: int, column: int) -> None:
+        super().__init__(f"{text} (line {line}, column {column})")
+        self.line = line
+        self.column = column
 
 
 class DecodeError(CDPError):

@@ -110,9 +110,26 @@ def test_minutes_are_the_ceiling(used):
 
 def test_receipt():
     receipt = Receipt.of(DEFAULT, timedelta(seconds=20))
-    assert receipt.paid == Decimal("0.000833")
+    assert (receipt.paid, receipt.difference) == (Decimal("0.000833"), None)
     assert str(receipt) == "charged 0.05, used 1 min, refunded 0.049167, paid 0.000833 (USD)"
-    differing = Receipt(timedelta(minutes=60), 60, Decimal("0.05"), Decimal(0), Decimal("0.01"))
-    assert str(differing) == (
-        "charged 0.05, used 60 min, refunded 0, paid 0.05 (USD); the account balance differs by 0.01"
+
+
+@pytest.mark.parametrize(
+    ("booked", "account_change", "difference", "words"),
+    [
+        ("0.05", None, "0", ""),
+        ("0.05", "-7", "0", ""),  # the server's own figure counts: the balance moves for other rentals too
+        (None, "-0.05", "0", ""),
+        ("0.06", None, "0.01", "; the server booked 0.06"),
+        (None, "-0.02", "-0.03", "; the account balance fell by 0.02"),
+    ],
+)
+def test_receipt_next_to_the_servers_figures(booked, account_change, difference, words):
+    receipt = Receipt.of(
+        DEFAULT,
+        timedelta(minutes=60),
+        booked=None if booked is None else Decimal(booked),
+        account_change=None if account_change is None else Decimal(account_change),
     )
+    assert receipt.difference == Decimal(difference)
+    assert str(receipt) == "charged 0.05, used 60 min, refunded 0, paid 0.05 (USD)" + words

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from cdpbridge.errors import CDPBridgeError
+from cdpbridge.errors import CDPBridgeError, ConfigurationError
 from cdpbridge.server import Settings, serve, settings_table
 
 
-def main(arguments: list[str] | None = None) -> int:
+def _owners_settings() -> dict[str, Any]:
+    """The first line of standard input; what follows is left to the dead-man switch, so nothing is read ahead."""
+    line = bytearray()
+    while not line.endswith(b"\n") and (byte := os.read(sys.stdin.fileno(), 1)):
+        line += byte
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise ConfigurationError("--owned: the first line of standard input is no JSON") from error
+    if not isinstance(found, dict):
+        raise ConfigurationError(
+            "--owned: the first line of standard input must be a JSON object of settings"
+        )
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
     """Run the server; 2 for a bad configuration."""
     parser = argparse.ArgumentParser(
         prog="python -m cdpbridge.server", description="Browser Use Cloud API v2 over Chromium."
@@ -26,21 +45,29 @@ def main(arguments: list[str] | None = None) -> int:
         "--api-key", help="API key; visible in the list of processes, so rather set CDPBRIDGE_API_KEYS"
     )
     parser.add_argument("--dead-man-fd", type=int, help="stop when the other end of this pipe closes")
+    parser.add_argument(
+        "--owned",
+        action="store_true",
+        help="read settings as one line of JSON from standard input, and stop when standard input closes",
+    )
     parser.add_argument("--show-settings", action="store_true", help="print every setting and end")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(argv)
     if given.show_settings:
         print(settings_table())  # noqa: T201  # asked for
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    arguments = {
+        "host": given.host,
+        "port": given.port,
+        "data_dir": given.data_dir,
+        "api_keys": given.api_key,
+    }
     try:
-        settings = Settings.load(
-            given.config,
-            host=given.host,
-            port=given.port,
-            data_dir=given.data_dir,
-            api_keys=given.api_key,
-        )
-        serve(settings, dead_man_fd=given.dead_man_fd)
+        if given.owned:
+            arguments |= _owners_settings()
+        config = arguments.pop("config", given.config)
+        settings = Settings.load(None if config is None else Path(config), **arguments)
+        serve(settings, dead_man_fd=sys.stdin.fileno() if given.owned else given.dead_man_fd)
     except CDPBridgeError as error:
         print(f"cdpbridge: {error}", file=sys.stderr)  # noqa: T201  # for the person who starts it
         return 2

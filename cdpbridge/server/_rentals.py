@@ -17,11 +17,12 @@ from uuid import UUID, uuid4
 from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge._clock import Clock, TimerHandle
+from cdpbridge._shield import to_the_end
 from cdpbridge.billing import Tariff
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.lifecycle import Deadline, EndReason, Lifecycle, Signal, State, used_until
 from cdpbridge.server._settings import Settings
-from cdpbridge.server._starts import ClientGone, KeyReused, Start, StartWithdrawn, to_the_end, wait_for
+from cdpbridge.server._starts import ClientGone, KeyReused, Start, StartWithdrawn, wait_for
 from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, Goodbye, Leftover, StopReport
 from cdpbridge.server.store import Browser, Store
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
+from cdpbridge._shield import to_the_end
 from cdpbridge.errors import CDPBridgeError
 from cdpbridge.server.store import Browser
 
-__all__ = ["ClientGone", "KeyReused", "Start", "StartWithdrawn", "to_the_end", "wait_for"]
-
-T = TypeVar("T")
+__all__ = ["ClientGone", "KeyReused", "Start", "StartWithdrawn", "wait_for"]
 
 
 class ClientGone(CDPBridgeError):
@@ -87,14 +86,3 @@ async def wait_for(
     browser = start.task.result()
     start.delivered = True
     return browser
-
-
-async def to_the_end(work: Awaitable[T]) -> T:
-    """The result of `work`, which runs to its end even when the caller is cancelled; then that is passed on."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.done():
-            await asyncio.wait({task})
-        raise

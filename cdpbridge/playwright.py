@@ -1,0 +1,171 @@
+"""Playwright on a rented browser, over the same CDP address; both clients may be attached at once.
+
+    async with cdpbridge.open_browser(profile="work") as browser, playwright.connect(browser) as pw:
+        page = pw.contexts[0].pages[0]
+
+`contexts[0]` is the browser's own context, the one that carries the profile; contexts made with `new_context()` start empty.
+Playwright's `close()` only disconnects: the rental is stopped by `open_browser`.
+
+Programs without an event loop use `open_browser_sync`, which rents and connects under one `with`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from cdpbridge._guard import exit_on_sigterm
+from cdpbridge.browser import Browser, open_browser
+from cdpbridge.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser as AsyncPlaywrightBrowser
+    from playwright.sync_api import Browser as SyncPlaywrightBrowser
+
+    from cdpbridge.api import BrowserSession
+
+__all__ = ["RentedBrowser", "connect", "connect_sync", "open_browser_sync"]
+
+T = TypeVar("T")
+
+_CONNECT_TIMEOUT: Final = timedelta(seconds=30)
+
+
+@asynccontextmanager
+async def connect(
+    browser: Browser | BrowserSession | str, *, timeout: timedelta = _CONNECT_TIMEOUT, **options: Any
+) -> AsyncIterator[AsyncPlaywrightBrowser]:
+    """Playwright's asynchronous `Browser`, connected; leaving the block disconnects it and ends Playwright.
+
+    Args:
+        browser: A `Browser` of ours, a record of the REST API, or a CDP address.
+        timeout: For the connection.
+        options: For Playwright's `connect_over_cdp`, e.g. `slow_mo`, `no_defaults`.
+
+    Raises:
+        ConfigurationError: Playwright is not installed, or the browser has no address.
+        playwright.async_api.Error: It could not connect.
+    """
+    _check_installed()
+    from playwright.async_api import async_playwright  # noqa: PLC0415  # an extra, and slow to import
+
+    address = _address(browser)
+    async with async_playwright() as playwright:
+        connected = await playwright.chromium.connect_over_cdp(address, timeout=_ms(timeout), **options)
+        try:
+            yield connected
+        finally:
+            await connected.close()
+
+
+@contextmanager
+def connect_sync(
+    browser: Browser | BrowserSession | str, *, timeout: timedelta = _CONNECT_TIMEOUT, **options: Any
+) -> Iterator[SyncPlaywrightBrowser]:
+    """Playwright's synchronous `Browser`, connected; arguments and errors as of `connect`.
+
+    Not inside a running event loop: there Playwright refuses its synchronous form.
+    """
+    _check_installed()
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415  # an extra, and slow to import
+
+    address = _address(browser)
+    with sync_playwright() as playwright:
+        connected = playwright.chromium.connect_over_cdp(address, timeout=_ms(timeout), **options)
+        try:
+            yield connected
+        finally:
+            connected.close()
+
+
+@dataclass(frozen=True, slots=True)
+class RentedBrowser:
+    """A rented browser in a program without an event loop.
+
+    Attributes:
+        rental: Ours: its id, dates and, after the block, its receipt.
+        playwright: Playwright's `Browser`, connected to it.
+    """
+
+    rental: Browser
+    playwright: SyncPlaywrightBrowser
+
+
+@contextmanager
+def open_browser_sync(*arguments: Any, **options: Any) -> Iterator[RentedBrowser]:
+    """Rent a browser and connect Playwright's synchronous API to it; leaving the block stops the rental.
+
+    Arguments and errors as of `cdpbridge.open_browser`.
+    """
+    with exit_on_sigterm(), _LoopThread() as loop:
+        rental = loop.run(_opened(*arguments, **options))
+        try:
+            with connect_sync(rental) as connected:
+                yield RentedBrowser(rental, connected)
+        except BaseException as error:
+            loop.run(rental.__aexit__(type(error), error, error.__traceback__))
+            raise
+        loop.run(rental.__aexit__(None, None, None))
+
+
+async def _opened(*arguments: Any, **options: Any) -> Browser:
+    return await open_browser(*arguments, **options)
+
+
+class _LoopThread:
+    """An event loop in a thread of its own: Playwright's synchronous form runs one in the caller's thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="cdpbridge", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`; when the caller is interrupted, `work` is cancelled and its end waited for."""
+        done = threading.Event()
+        tasks: list[asyncio.Task[T]] = []
+
+        def begin() -> None:
+            tasks.append(self._loop.create_task(work))
+            tasks[0].add_done_callback(lambda _task: done.set())
+
+        self._loop.call_soon_threadsafe(begin)
+        try:
+            done.wait()
+        except BaseException:
+            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108  # there is none before `begin`
+            done.wait()
+            raise
+        return tasks[0].result()
+
+
+def _check_installed() -> None:
+    if find_spec("playwright") is None:
+        raise ConfigurationError("Playwright is not installed: pip install 'cdpbridge[playwright]'")
+
+
+def _address(browser: Browser | BrowserSession | str) -> str:
+    if isinstance(browser, str):
+        return browser
+    if not browser.cdp_url:
+        raise ConfigurationError(f"browser {browser.id} has no cdpUrl: it is not running")
+    return browser.cdp_url
+
+
+def _ms(timeout: timedelta) -> float:
+    return timeout / timedelta(milliseconds=1)

@@ -1,0 +1,85 @@
+"""A running server, as a user starts it, and a small site: for tests of what stands on top."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+KEY = "key-of-tests"
+SETTINGS = ("CDPBRIDGE_", "BROWSER_USE_")
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """The environment without settings of ours, and with `more`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)} | more
+
+
+@dataclass
+class RunningServer:
+    """A server process of the test run."""
+
+    process: subprocess.Popen[str]
+    base_url: str
+    data_dir: Path
+    key: str = KEY
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """For a program that rents from it."""
+        ours = {"CDPBRIDGE_PROVIDER": self.base_url, "BROWSER_USE_API_KEY": self.key}
+        return clean_environment(**(ours | more))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A server for all tests of the run; each rents for itself."""
+    data_dir = tmp_path_factory.mktemp("server")
+    environment = clean_environment(
+        CDPBRIDGE_BROWSER_BUILD="shell", CDPBRIDGE_API_KEYS=KEY, CDPBRIDGE_PROXIES='{"de": "direct"}'
+    )
+    command = [sys.executable, "-m", "cdpbridge.server", "--port", "0", "--data-dir", str(data_dir)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("cdpbridge: serving "), line
+        yield RunningServer(process, line.split()[-1], data_dir)
+        process.terminate()
+        assert process.wait(30) == 0
+        folders = data_dir / "browsers"
+        assert not folders.exists() or not list(folders.iterdir())
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """The environment of a user who has set nothing."""
+    for name in list(os.environ):
+        if name.startswith(SETTINGS):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+@pytest.fixture
+def nobody():
+    """An address where nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # so that nobody else takes it
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+@pytest.fixture
+def site():
+    """Address of the demo's site: a login form, cookies, several requests."""
+    from cdpbridge.cli._demo_site import serve_demo_site
+
+    with serve_demo_site() as address:
+        yield address

@@ -1,0 +1,207 @@
+"""Where browsers run: one word, one variable, or an address."""
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import pytest
+from cdpbridge.providers import provider
+
+import cdpbridge
+from cdpbridge.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("variables", "word"),
+    [
+        ({}, "local"),
+        ({"BROWSER_USE_API_KEY": "key-of-cloud"}, "api.browser-use.com"),
+        ({"BROWSER_USE_API_KEY": "key-of-cloud", "CDPBRIDGE_PROVIDER": "local"}, "local"),
+        ({"BROWSER_USE_API_KEY": "key-of-cloud", "CDPBRIDGE_PROVIDER": "cloud"}, "api.browser-use.com"),
+        (
+            {"BROWSER_USE_API_KEY": "k", "CDPBRIDGE_PROVIDER": "http://127.0.0.1:8700/api/v2"},
+            "127.0.0.1:8700",
+        ),
+        (
+            {"BROWSER_USE_API_KEY": "k", "CDPBRIDGE_BASE_URL": "https://pool.example.com/api/v2"},
+            "pool.example.com",
+        ),
+    ],
+)
+def test_the_environment_chooses(environment, variables, word):
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    assert word in repr(provider(None))
+
+
+def test_an_argument_comes_first(environment):
+    environment.setenv("CDPBRIDGE_PROVIDER", "cloud")
+    assert "local" in repr(provider("local"))
+    client = cdpbridge.at("https://browsers.example.com/api/v2", "key")
+    assert provider(client) is client
+    environment.setenv("BROWSER_USE_API_KEY", "key-of-cloud")
+    assert "browsers.example.com" in repr(provider("https://browsers.example.com/api/v2"))
+
+
+@pytest.mark.parametrize("value", ["clod", "ftp://x", "127.0.0.1", " "])
+def test_a_wrong_word_is_named(environment, value):
+    environment.setenv("CDPBRIDGE_PROVIDER", value)
+    with pytest.raises(ConfigurationError, match="CDPBRIDGE_PROVIDER"):
+        provider(None)
+    with pytest.raises(ConfigurationError, match="`cloud`, `local`"):
+        provider(value)
+
+
+def test_the_cloud_needs_a_key(environment):
+    with pytest.raises(ConfigurationError, match="BROWSER_USE_API_KEY"):
+        cdpbridge.cloud()
+
+
+def test_repr_shows_no_key(environment):
+    assert "secret" not in repr(cdpbridge.cloud("secret-key")) + repr(
+        cdpbridge.at("http://h/api/v2", "secret-key")
+    )
+
+
+# --- local() ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.chromium
+async def test_local_starts_when_it_is_needed_and_ends_with_the_block(tmp_path, environment):
+    client = cdpbridge.local(data_dir=tmp_path, browser_build="shell")
+    assert client.server_pid is None
+    async with client:
+        pid = client.server_pid
+        assert os.path.exists(f"/proc/{pid}")
+        assert (await client.billing.account()).active_session_count == 0
+        async with cdpbridge.open_browser(client) as browser:
+            assert (await client.billing.account()).active_session_count == 1
+            assert browser.cdp_url.startswith("http://127.0.0.1:")
+    assert client.server_pid is None
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.chromium
+async def test_local_for_one_rental(tmp_path, environment):
+    client = cdpbridge.local(data_dir=tmp_path, browser_build="shell")
+    for _ in range(2):  # a client can be opened again
+        async with cdpbridge.open_browser(client, profile="again") as browser:
+            pid = client.server_pid
+        assert browser.receipt.difference == 0
+        assert not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.chromium
+async def test_a_browser_that_outlives_its_clients_block_is_stopped(tmp_path, environment):
+    async with cdpbridge.local(data_dir=tmp_path, browser_build="shell") as client:
+        browser = await cdpbridge.open_browser(client)
+    async with asyncio.timeout(5):
+        await browser.connection.wait_closed()
+    browser._unguard()
+    await browser.connection.close()
+
+
+async def test_two_servers_on_one_folder_are_told_apart(tmp_path, environment):
+    async with cdpbridge.local(data_dir=tmp_path):
+        with pytest.raises(ConfigurationError, match="used by another server"):
+            async with cdpbridge.local(data_dir=tmp_path):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"plan": "gold"}, "plan"),
+        ({"max_browser": 3}, "no such setting"),
+        ({"proxies": {"de": "ftp://x"}}, "proxies"),
+        ({"port": 8700}, r"local\(\) chooses port itself"),
+        ({"config": "/nowhere.toml"}, "does not exist"),
+    ],
+)
+async def test_bad_settings_are_named(tmp_path, environment, settings, words):
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        async with cdpbridge.local(data_dir=tmp_path, **settings):
+            pass
+    assert "Traceback" not in str(caught.value)
+
+
+async def test_settings_reach_the_server(tmp_path, environment):
+    environment.setenv("CDPBRIDGE_PORT", "1")  # not for us
+    environment.setenv("CDPBRIDGE_MAX_BROWSERS", "7")
+    config = tmp_path / "settings.toml"
+    config.write_text('plan = "free"\ncredits_usd = 3\n')
+    async with cdpbridge.local(data_dir=tmp_path / "data", config=config, credits_usd=5) as client:
+        account = await client.billing.account()
+    assert (account.rate_limit, account.plan_info.plan_name, account.total_credits_balance_usd) == (
+        7,
+        "free",
+        5,
+    )
+
+
+async def test_cancelled_while_the_server_starts(tmp_path, environment):
+    client = cdpbridge.local(data_dir=tmp_path)
+    opening = asyncio.ensure_future(client.__aenter__())
+    await asyncio.sleep(0.3)  # the child is being started
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    async with client:  # so the folder is free again
+        assert client.server_pid is not None
+
+
+async def test_several_tasks_start_one_server(tmp_path, environment):
+    client = cdpbridge.local(data_dir=tmp_path)
+
+    async def pid():
+        async with client:
+            found = client.server_pid
+            await asyncio.sleep(0)
+            return found
+
+    async with client:
+        assert len(set(await asyncio.gather(pid(), pid(), pid()))) == 1
+
+
+async def test_without_the_extra(monkeypatch, tmp_path, environment):
+    monkeypatch.setattr(
+        "cdpbridge._server_process.find_spec", lambda name: None if name == "fastapi" else object()
+    )
+    with pytest.raises(ConfigurationError, match=r"pip install 'cdpbridge\[local\]'"):
+        async with cdpbridge.local(data_dir=tmp_path):
+            pass
+
+
+@pytest.mark.chromium
+def test_ctrl_c_is_not_the_servers(tmp_path):
+    """A terminal sends SIGINT to every process of the group; the server must outlive the program's own clean-up."""
+    program = """
+import asyncio, os, signal, sys
+import cdpbridge
+
+async def main():
+    async with cdpbridge.local(data_dir=sys.argv[1], browser_build="shell") as client:
+        try:
+            async with cdpbridge.open_browser(client) as browser:
+                os.killpg(0, signal.SIGINT)
+                await asyncio.sleep(60)
+        finally:
+            print(browser.receipt, flush=True)
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("CDPBRIDGE_", "BROWSER_USE_"))
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        start_new_session=True,
+    )
+    assert done.stdout.startswith("charged 0.05, used 1 min"), done.stderr

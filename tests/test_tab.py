@@ -1,0 +1,139 @@
+"""The verbs of a tab, on a real page of a real browser."""
+
+import math
+from datetime import timedelta
+
+import pytest
+
+import cdpbridge
+from cdpbridge.errors import CommandTimeout, EvaluationError, NavigationError, TargetClosed
+from cdpbridge.protocol import Page
+
+pytestmark = pytest.mark.chromium
+
+
+@pytest.fixture
+async def browser(server):
+    client = cdpbridge.at(server.base_url, server.key)
+    async with cdpbridge.open_browser(client) as browser:
+        yield browser
+
+
+@pytest.fixture
+async def tab(browser):
+    return await browser.new_tab()
+
+
+async def test_goto_loads(tab, site):
+    await tab.goto(site)
+    assert (await tab.title(), await tab.url()) == ("Sign in", f"{site}/")
+    assert await tab.evaluate("document.readyState") == "complete"
+    html = await tab.content()
+    assert html.startswith("<!DOCTYPE html><html")
+    assert '<input name="user"' in html
+
+
+@pytest.mark.parametrize("wait_until", ["commit", "domcontentloaded", "load"])
+async def test_goto_waits_as_asked(tab, site, wait_until):
+    for path in ("/", "/#part", "/nowhere", "/"):  # also within the document, and to an error page
+        await tab.goto(site + path, wait_until=wait_until)
+    assert await tab.url() == f"{site}/"
+
+
+async def test_goto_says_why_a_page_does_not_load(tab, nobody):
+    with pytest.raises(NavigationError, match="ERR_CONNECTION_REFUSED") as caught:
+        await tab.goto(f"{nobody}/")
+    assert (caught.value.url, caught.value.error_text) == (
+        f"{nobody}/",
+        "net::ERR_CONNECTION_REFUSED",
+    )
+
+
+async def test_goto_has_a_deadline(tab, site):
+    await tab.goto("about:blank")
+    await tab.session.send("Fetch.enable")  # requests wait for an answer that does not come
+    with pytest.raises(CommandTimeout, match="goto"):
+        await tab.goto(site, timeout=timedelta(seconds=0.3))
+    await tab.session.send("Fetch.disable")
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("1 + 1", 2),
+        ("({a: [1, 'x', null]})", {"a": [1, "x", None]}),
+        ("Promise.resolve('later')", "later"),
+        ("undefined", None),
+        ("12345678901234567890n", 12345678901234567890),
+        ("-0", 0),
+        ("1/0", math.inf),
+        ("-1/0", -math.inf),
+        ("'ä\\u{1F600}'", "ä😀"),
+    ],
+)
+async def test_fault_a60_values_of_every_kind(tab, expression, value):
+    assert await tab.evaluate(expression) == value
+
+
+async def test_not_a_number(tab):
+    assert math.isnan(await tab.evaluate("NaN"))
+    assert math.copysign(1, await tab.evaluate("-0")) == -1
+
+
+async def test_what_a_script_throws(tab):
+    with pytest.raises(EvaluationError, match="TypeError: wrong") as caught:
+        await tab.evaluate("\n  throw new TypeError('wrong')")
+    assert caught.value.line == 2
+    with pytest.raises(EvaluationError, match="rejected"):
+        await tab.evaluate("Promise.reject(new Error('rejected'))")
+    with pytest.raises(EvaluationError, match="SyntaxError"):
+        await tab.evaluate("((")
+    with pytest.raises(EvaluationError, match="plain"):
+        await tab.evaluate("throw 'plain'")
+
+
+async def test_fault_a27_a_promise_that_navigation_ends(tab, site):
+    await tab.goto(site)
+    with pytest.raises(cdpbridge.errors.CommandError, match=r"context was destroyed|navigated or closed"):
+        await tab.evaluate("new Promise(() => { location.href = '/nowhere' })", timeout=timedelta(seconds=5))
+
+
+async def test_pictures(tab, site, tmp_path):
+    await tab.goto(site)
+    await tab.evaluate("document.body.style.height = '3000px'")
+    visible = await tab.screenshot()
+    whole = await tab.screenshot(tmp_path / "page.png", full_page=True)
+    assert visible.startswith(b"\x89PNG")
+    assert (tmp_path / "page.png").read_bytes() == whole
+    assert (
+        int.from_bytes(whole[20:24]) >= 3000 > int.from_bytes(visible[20:24])
+    )  # the height, in the PNG's header
+    assert (await tab.screenshot(image_format="jpeg", quality=30)).startswith(b"\xff\xd8")
+    assert (await tab.screenshot(image_format="webp")).startswith(b"RIFF")
+    assert (await tab.pdf(tmp_path / "page.pdf")).startswith(b"%PDF")
+    assert (tmp_path / "page.pdf").stat().st_size > 1000
+
+
+async def test_cookies(tab, site):
+    await tab.goto(site)
+    await tab.evaluate("document.cookie = 'colour=blue'")
+    [cookie] = await tab.cookies()
+    assert (cookie.name, cookie.value, cookie.session) == ("colour", "blue", True)
+
+
+async def test_close(browser, tab):
+    before = len(await browser.tabs())
+    await tab.close()
+    await tab.close()
+    assert "closed" in repr(tab)
+    with pytest.raises(TargetClosed):
+        await tab.evaluate("1")
+    assert len(await browser.tabs()) == before - 1
+
+
+async def test_new_tab_with_a_page_and_its_session(browser, site):
+    tab = await browser.new_tab(site)
+    assert await tab.title() == "Sign in"
+    async with tab.session.expect(Page.LoadEventFired):
+        await tab.session.send(Page.reload())
+    assert tab.target_id in {target.target_id for target in await browser.connection.targets()}
