@@ -1,0 +1,67 @@
+"""The command tree, and how its errors are shown."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cdpbridge._version import __version__
+from cdpbridge.errors import CDPBridgeError
+
+from . import _browsers, _demo, _open, _serve
+from ._output import error_console
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="cdpbridge",
+    help="Hosted browsers: rent one, drive it over CDP or Playwright, stop it, get the unused minutes back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its frames would show keys and addresses
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"cdpbridge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end."),
+    ] = False,
+) -> None:
+    pass
+
+
+_open.register(app)
+_demo.register(app)
+_browsers.register(app)
+_serve.register(app)
+
+
+def run() -> None:
+    """Run the command line; errors of ours are one line on stderr and status 1."""
+    try:
+        app()
+    except CDPBridgeError as error:
+        error_console.print(f"[bold red]cdpbridge:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        for note in getattr(error, "__notes__", ()):
+            error_console.print(_escape(note), soft_wrap=True, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        error_console.print("cdpbridge: interrupted", highlight=False)
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,109 @@
+"""`cdpbridge browsers` and `cdpbridge stop`: what is rented, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from ._output import ProviderOption, console, error_console
+
+if TYPE_CHECKING:
+    from cdpbridge.api import AsyncClient, BrowserSession
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("browsers")(_browsers)
+    app.command("stop")(_stop)
+
+
+def _browsers(
+    show_all: Annotated[bool, typer.Option("--all", help="Also those that are stopped.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 100,
+    provider: ProviderOption = None,
+) -> None:
+    """List rented browsers."""
+    asyncio.run(_list(show_all, limit, provider))
+
+
+async def _list(show_all: bool, limit: int, where: str | None) -> None:
+    from rich.table import Table
+
+    from cdpbridge.providers import provider
+
+    table = Table("id", "status", "started", "ends", "cost USD")
+    count = 0
+    async with provider(where) as client:
+        async for browser in client.browsers.list(status=None if show_all else "active"):
+            table.add_row(*_row(browser))
+            count += 1
+            if count == limit:
+                break
+    if count:
+        console.print(table)
+    else:
+        error_console.print("no browsers" if show_all else "no active browsers")
+
+
+def _row(browser: BrowserSession) -> list[str]:
+    end = browser.finished_at or browser.timeout_at
+    cost = "" if browser.browser_cost is None else f"{browser.browser_cost}"
+    return [
+        str(browser.id),
+        browser.status,
+        f"{browser.started_at:%Y-%m-%d %H:%M:%S}",
+        _until(browser, end),
+        cost,
+    ]
+
+
+def _until(browser: BrowserSession, end: datetime) -> str:
+    if browser.finished_at is not None:
+        return f"{end:%Y-%m-%d %H:%M:%S}"
+    minutes = max((end - datetime.now(UTC)).total_seconds(), 0) / 60
+    return f"{end:%Y-%m-%d %H:%M:%S} (in {minutes:.0f} min)"
+
+
+def _stop(
+    ids: Annotated[
+        list[UUID] | None, typer.Argument(metavar="[ID]...", help="Browsers to stop.", show_default=False)
+    ] = None,
+    stop_all: Annotated[bool, typer.Option("--all", help="Every active browser of this key.")] = False,
+    provider: ProviderOption = None,
+) -> None:
+    """Stop rented browsers and get their unused minutes back."""
+    if bool(ids) == stop_all:
+        raise typer.BadParameter("name the browsers to stop, or give --all")
+    if asyncio.run(_stop_each(ids or [], provider)):
+        raise typer.Exit(1)
+
+
+async def _stop_each(ids: list[UUID], where: str | None) -> int:
+    """Stop them side by side; how many could not be stopped."""
+    from cdpbridge.providers import provider
+
+    async with provider(where) as client:
+        if not ids:
+            ids = [browser.id async for browser in client.browsers.list(status="active")]
+            if not ids:
+                error_console.print("no active browsers")
+        return sum(await asyncio.gather(*(_stop_one(client, browser_id) for browser_id in ids)))
+
+
+async def _stop_one(client: AsyncClient, browser_id: UUID) -> int:
+    from cdpbridge.errors import APIError
+
+    try:
+        browser = await client.browsers.stop(browser_id)
+    except APIError as error:
+        error_console.print(f"{browser_id} not stopped: {error}", markup=False, soft_wrap=True)
+        return 1
+    cost = "" if browser.browser_cost is None else f", cost {browser.browser_cost} USD"
+    console.print(f"{browser_id} {browser.status}{cost}")
+    return 0

@@ -1,0 +1,58 @@
+"""Every example runs, on `local()`, against the demo's site, and says what it promises."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PROMISES = {
+    "rent_and_drive.py": [r"Sign in", r"\d responses, first http://127", r"charged 0.05, used 1 min"],
+    "playwright_and_cdp.py": [
+        r"Playwright sees: Sign in",
+        r"CDP sees: Sign in",
+        r"reload: 200",
+        r"charged 0.05",
+    ],
+    "playwright_sync.py": [r"Sign in", r"charged 0.05"],
+    "profile_login.py": [
+        r"first rental: Sign in",
+        r"signed in: Your account",
+        r"second rental: Your account",
+    ],
+    "proxy_country.py": [r"Try ada and lovelace", r"0\.0\d+ MB through the proxy"],
+    "two_browsers.py": [
+        r"first sees 'owner=first'",
+        r"second sees 'owner=second'",
+        r"first: charged",
+        r"second: charged",
+    ],
+}
+
+
+def test_each_example_is_run() -> None:
+    assert {file.name for file in EXAMPLES.glob("*.py")} == set(PROMISES)
+
+
+@pytest.mark.chromium
+@pytest.mark.parametrize("name", PROMISES)
+def test_example(name: str, site: str, tmp_path: Path) -> None:
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("CDPBRIDGE_", "BROWSER_USE_"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name), site],
+        cwd=tmp_path,
+        env=environment | {"CDPBRIDGE_DATA_DIR": str(tmp_path / "data")},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for promise in PROMISES[name]:
+        assert re.search(promise, done.stdout), done.stdout
+    assert done.stderr == ""
