@@ -1,0 +1,174 @@
+"""Imports point down only, and each foreign library has its rooms. Read from the syntax trees, so lazy imports count too."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "cdpbridge"
+
+# Longest prefix wins. 0 leaves, 1 logic, 2 shells, 3 composition, 4 surfaces.
+FLOORS = {
+    "cdpbridge": 4,  # the public names; it loads them on first use
+    "cdpbridge.errors": 0,
+    "cdpbridge._clock": 0,
+    "cdpbridge._version": 0,
+    "cdpbridge.protocol": 0,
+    "cdpbridge.billing": 1,
+    "cdpbridge.lifecycle": 1,
+    "cdpbridge.api._calls": 1,
+    "cdpbridge.api._models": 1,
+    "cdpbridge.api._retry": 1,
+    "cdpbridge.cdp._multiplexer": 1,
+    "cdpbridge.cdp._payload": 1,
+    "cdpbridge.cdp._routing": 1,
+    "cdpbridge.cdp._targets": 1,
+    "cdpbridge.cdp._transport": 1,
+    "cdpbridge._shield": 2,
+    "cdpbridge._guard": 2,
+    "cdpbridge.api": 2,
+    "cdpbridge.cdp": 2,
+    "cdpbridge.chromium": 2,
+    "cdpbridge._server_process": 3,
+    "cdpbridge.browser": 3,
+    "cdpbridge.providers": 3,
+    "cdpbridge.server": 3,
+    "cdpbridge.tab": 3,
+    "cdpbridge.testing": 3,
+    "cdpbridge.__main__": 4,
+    "cdpbridge.cli": 4,
+    "cdpbridge.playwright": 4,
+}
+# Rooms of floor 2 that do not know each other.
+STRANGERS = ("cdpbridge.api", "cdpbridge.cdp", "cdpbridge.chromium")
+# Who may import what; everybody else may not.
+ROOMS = {
+    "asyncio": None,  # checked by floor below
+    "httpx": ("cdpbridge.api",),
+    "pydantic": ("cdpbridge.api", "cdpbridge.server"),
+    "msgspec": ("cdpbridge.protocol", "cdpbridge.cdp"),
+    "websockets": ("cdpbridge.cdp._websocket", "cdpbridge.server.gateway", "cdpbridge.testing"),
+    "subprocess": ("cdpbridge.chromium", "cdpbridge._server_process"),  # the latter is `local()`'s child
+    "playwright": ("cdpbridge.playwright",),
+    "fastapi": ("cdpbridge.server",),
+    "starlette": ("cdpbridge.server",),
+    "uvicorn": ("cdpbridge.server",),
+    "sqlalchemy": ("cdpbridge.server",),
+    "alembic": ("cdpbridge.server",),
+    "typer": ("cdpbridge.cli",),
+    "rich": ("cdpbridge.cli",),
+}
+NOT_SHIPPED = "cdpbridge._tools"
+
+
+def module_name(file: Path) -> str:
+    parts = list(file.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    module_name(file): file
+    for file in sorted(PACKAGE.rglob("*.py"))
+    if not module_name(file).startswith(NOT_SHIPPED)
+}
+
+
+def within(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+def floor(name: str) -> int:
+    fitting = [room for room in FLOORS if within(name, room) and (room != "cdpbridge" or name == "cdpbridge")]
+    assert fitting, f"{name} stands on no floor: give it one in tests/test_layers.py"
+    return FLOORS[max(fitting, key=len)]
+
+
+@cache
+def imports(name: str) -> tuple[str, ...]:
+    """Every module that `name` imports when it runs, however deep in a function; not what only type checkers read."""
+    file = MODULES[name]
+    tree = ast.parse(file.read_text())
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    return tuple(found for node in walk(tree) for found in targets(node, package))
+
+
+def walk(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from walk(other)
+            continue
+        yield node
+        yield from walk(node)
+
+
+def targets(node: ast.AST, package: str) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            parts = package.split(".")
+            kept = parts[: len(parts) - node.level + 1]
+            base = ".".join([*kept, *([node.module] if node.module else [])])
+        for alias in node.names:
+            inner = f"{base}.{alias.name}"
+            yield inner if inner in MODULES else base
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down(name: str) -> None:
+    here = floor(name)
+    for found in imports(name):
+        if within(found, "cdpbridge") and not found.startswith(NOT_SHIPPED):
+            assert floor(found) <= here, f"{name} (floor {here}) imports {found} (floor {floor(found)})"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_rooms_of_the_second_floor_are_strangers(name: str) -> None:
+    for room in STRANGERS:
+        if within(name, room):
+            for other in STRANGERS:
+                if other != room:
+                    assert not any(within(found, other) for found in imports(name)), f"{name} knows {other}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_logic_knows_no_event_loop(name: str) -> None:
+    if floor(name) <= 1:
+        assert "asyncio" not in {found.split(".")[0] for found in imports(name)}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_foreign_libraries_have_their_rooms(name: str) -> None:
+    for found in imports(name):
+        rooms = ROOMS.get(found.split(".")[0])
+        if rooms is not None:
+            assert any(within(name, room) for room in rooms), f"{name} imports {found}; only {rooms} may"
+
+
+def test_every_room_exists() -> None:
+    named = {room for room in FLOORS if room not in MODULES}
+    named |= {room for rooms in ROOMS.values() if rooms for room in rooms if room not in MODULES}
+    assert not named
+
+
+@pytest.mark.parametrize(
+    ("source", "package", "expected"),
+    [
+        ("import a.b, c", "cdpbridge.cdp", {"a.b", "c"}),
+        ("from . import _pipe", "cdpbridge.cdp", {"cdpbridge.cdp._pipe"}),
+        ("from .._clock import Clock", "cdpbridge.cdp", {"cdpbridge._clock"}),
+        ("def f():\n    import httpx", "cdpbridge.cdp", {"httpx"}),
+        ("if TYPE_CHECKING:\n    import httpx", "cdpbridge.cdp", set()),
+        ("if TYPE_CHECKING:\n    import httpx\nelse:\n    import json", "cdpbridge.cdp", set()),
+    ],
+)
+def test_the_reader_itself(source: str, package: str, expected: set[str]) -> None:
+    found = {name for node in walk(ast.parse(source)) for name in targets(node, package)}
+    assert found - {"json"} == expected

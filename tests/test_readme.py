@@ -1,0 +1,52 @@
+"""README is true: its settings are the server's, its commands and links exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cdpbridge.server import settings_table
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+BEGIN, END = "<!-- settings: written by tests/test_readme.py -->\n", "<!-- /settings -->"
+
+
+def test_the_table_of_settings_is_the_servers() -> None:
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    table, after = rest.split(END)
+    expected = f"{settings_table()}\n"
+    if table != expected:
+        README.write_text(before + BEGIN + expected + END + after)
+    assert table == expected, "README.md had an old table of settings; it is written anew: commit it"
+
+
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_to_files_lead_somewhere(file: str) -> None:
+    text = (ROOT / file).read_text()
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_files_named_in_contributing_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for name in re.findall(r"`((?:api|cdp|server|cli|_tools|routes|store|hosts)/_?\w+\.(?:py|json))`", text):
+        assert list((ROOT / "cdpbridge").rglob(name)), name
+
+
+def test_the_first_screen_names_targets_that_make_has() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:^|`)make (\w+)", README.read_text(), re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_python_in_readme_compiles() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) >= 4
+    for block in blocks:
+        compile(
+            f"async def _example():\n{''.join(f'    {line}' for line in block.splitlines(keepends=True))}",
+            "README",
+            "exec",
+        )
