@@ -25,7 +25,7 @@ demo: setup  ## rent a browser, drive it over CDP and Playwright, stop it, see t
 	$(BIN)/cdpbridge demo
 
 test: setup  ## every test except those marked slow or cloud
-	$(BIN)/python -m pytest -m "not slow and not cloud" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not cloud" -n auto --dist loadfile $(PYTEST_ARGS)
 
 check: setup  ## lint, format and types
 	$(BIN)/ruff check .
