@@ -26,7 +26,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("used", "minutes", "charged", "refunded"), ROWS)
-def test_fault_b04_rows_of_the_rule(used, minutes, charged, refunded):
+def test_fault_a86_b04_rows_of_the_rule(used, minutes, charged, refunded):
     assert billed_minutes(DEFAULT, used) == minutes
     assert charge(DEFAULT, used) == Decimal(charged)
     assert refund(DEFAULT, used) == Decimal(refunded)

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from cdpbridge.providers import provider
 
 import cdpbridge
 from cdpbridge.errors import ConfigurationError
+from cdpbridge.providers import provider
 
 
 @pytest.mark.parametrize(
