@@ -20,6 +20,8 @@ from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Final, Protocol
 
+from cdpbridge.errors import CDPBridgeError
+
 __all__ = ["EXIT_STATUS", "Guard", "Guarded", "exit_on_sigterm", "guard"]
 
 logger = logging.getLogger("cdpbridge")
@@ -34,6 +36,10 @@ class Guarded(Protocol):
     @property
     def holder(self) -> asyncio.Task[object] | None:
         """The task whose block stops it; None when it is stopped by hand."""
+
+    @property
+    def over(self) -> bool:
+        """It has ended with the server it ran on: there is nothing to stop any more."""
 
     async def stop(self) -> object:
         """Stop it."""
@@ -103,6 +109,8 @@ class Guard:
     # --- SIGTERM --------------------------------------------------------------------------------------------------
 
     def _handle_signal(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._handled is not None and self._handled.is_closed():
+            self._handled = None  # it was dropped with a browser still rented
         if self._handled is not None or not _sigterm_is_free():
             return
         try:
@@ -113,11 +121,14 @@ class Guard:
             self._handled = loop
 
     def _release_signal(self) -> None:
-        if self._rented or self._opening or self.terminating:
+        loop = self._handled
+        if loop is None or loop.is_closed() or self._rented or self._opening or self.terminating:
             return
-        loop, self._handled = self._handled, None
-        if loop is not None and not loop.is_closed():
-            loop.remove_signal_handler(signal.SIGTERM)
+        if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
+            loop.call_soon_threadsafe(self._release_signal)
+            return
+        self._handled = None
+        loop.remove_signal_handler(signal.SIGTERM)
 
     def _terminate(self) -> None:
         if self.terminating:
@@ -161,6 +172,8 @@ class Guard:
         if self._pid != os.getpid():
             return
         for browser in list(self._rented):
+            if browser.over:
+                continue
             warnings.warn(
                 f"{browser!r} was still rented at the end of the program and is stopped now; "
                 "use `async with cdpbridge.open_browser()`",
@@ -169,8 +182,8 @@ class Guard:
             )
             try:
                 browser.stop_blocking()
-            except Exception as error:
-                logger.exception("at the end of the program: %s", error)  # noqa: TRY401  # says how to stop it by hand
+            except CDPBridgeError as error:
+                logger.error("at the end of the program: %s", error)  # noqa: TRY400  # says how to stop it by hand
 
 
 async def _stop(browser: Guarded) -> None:

@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import IO, Any, Final
+from weakref import WeakSet
 
+from cdpbridge._shield import to_the_end
 from cdpbridge.errors import ConfigurationError
 
 __all__ = ["ServerProcess", "check_installed"]
@@ -44,6 +46,7 @@ class ServerProcess:
         self.base_url = base_url
         self.api_key = api_key
         self._process = process
+        _running.add(self)
 
     def __repr__(self) -> str:
         return f"<ServerProcess {self._process.pid} {self.base_url}>"
@@ -51,6 +54,11 @@ class ServerProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, by us or by itself."""
+        return self._process.poll() is not None
 
     @classmethod
     async def start(cls, settings: Mapping[str, Any]) -> ServerProcess:
@@ -72,24 +80,25 @@ class ServerProcess:
                 asyncio.to_thread(_wait_ready, process, json.dumps(given, default=str)),
                 _START_TIMEOUT.total_seconds(),
             )
-        except BaseException:
+        except BaseException as error:
             process.kill()
-            _close_pipes(process)
+            await to_the_end(asyncio.to_thread(_close_pipes, process))
+            if isinstance(error, TimeoutError):
+                raise ConfigurationError(
+                    f"the embedded server did not start within {_START_TIMEOUT.total_seconds():g} s: "
+                    + (errors.text() or "it said nothing")
+                ) from error
             raise
         if base_url is None:
-            status = await asyncio.to_thread(process.wait)
-            errors.thread.join(1)
-            _close_pipes(process)
-            words = "\n".join(errors.lines) or f"it ended with status {status} and said nothing"
-            raise ConfigurationError(
-                f"the embedded server could not start: {words.removeprefix('cdpbridge: ')}"
-            )
+            await asyncio.to_thread(_close_pipes, process)
+            words = errors.text() or f"it ended with status {process.returncode} and said nothing"
+            raise ConfigurationError(f"the embedded server could not start: {words}")
+        errors.log()
         return cls(process, base_url, api_key)
 
     async def stop(self) -> None:
         """Let it stop its browsers, save their profiles, and end; kill it after 30 s."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._process.terminate()  # not by its standard input alone: a fork of ours may hold that open
         try:
             await asyncio.to_thread(self._process.wait, _STOP_TIMEOUT.total_seconds())
         except subprocess.TimeoutExpired:
@@ -98,23 +107,48 @@ class ServerProcess:
             )
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
-        _close_pipes(self._process)
+        await asyncio.to_thread(_close_pipes, self._process)
+
+
+def _forked() -> None:
+    """The server lives as long as its standard input is open: a fork must not keep it open for its parent."""
+    for server in _running:
+        if server._process.stdin is not None:
+            server._process.stdin.close()
+
+
+_running: WeakSet[ServerProcess] = WeakSet()
+os.register_at_fork(after_in_child=_forked)
 
 
 class _Errors:
-    """What it says on stderr: to the log as it comes, and kept for the message when it cannot start."""
+    """What it says on stderr: kept for the message when it cannot start, logged from then on."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self.lines: deque[str] = deque(maxlen=_ERROR_LINES)
+        self._lines: deque[str] = deque(maxlen=_ERROR_LINES)
         self._stream = stream
-        self.thread = threading.Thread(target=self._read, name="cdpbridge-server-log", daemon=True)
-        self.thread.start()
+        self._logged = False
+        self._thread = threading.Thread(target=self._read, name="cdpbridge-server-log", daemon=True)
+        self._thread.start()
 
     def _read(self) -> None:
-        for line in self._stream:
-            self.lines.append(line.rstrip())
-            logger.warning("%s", line.rstrip())
-        self._stream.close()
+        with self._stream:
+            for line in self._stream:
+                if self._logged:
+                    logger.warning("%s", line.rstrip())
+                else:
+                    self._lines.append(line.rstrip())
+
+    def text(self) -> str:
+        """All that it said; it has ended."""
+        self._thread.join(1)
+        return "\n".join(self._lines).removeprefix("cdpbridge: ")
+
+    def log(self) -> None:
+        """It has started: what it says now is no reason for a failed start any more."""
+        self._logged = True
+        while self._lines:
+            logger.warning("%s", self._lines.popleft())
 
 
 def check_installed() -> None:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from cdpbridge._guard import guard
 from cdpbridge._shield import to_the_end
@@ -29,10 +30,12 @@ from cdpbridge.cdp import Connection, connect
 from cdpbridge.errors import (
     APIConnectionError,
     APIError,
+    APIResponseError,
     BadRequestError,
     BrowserExpired,
     BrowserStopped,
     CDPError,
+    CommandError,
     ConfigurationError,
     ConnectFailed,
     NotFoundError,
@@ -57,6 +60,7 @@ _STOP_TIMEOUT: Final = timedelta(seconds=30)
 _POLL_SECONDS: Final = 0.25  # a hosted browser needs some seconds until it can be reached
 _STOP_RETRY_SECONDS: Final = 0.5
 _EVENTS: Final = ("disconnected", "stopped")
+_naming: WeakKeyDictionary[AsyncClient, asyncio.Lock] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,8 @@ def open_browser(
 
     Raises:
         ConfigurationError: An argument, or the environment, does not say where or what to rent.
-        APIError: The server refused, one class per status; nothing is rented then.
+        APIStatusError: The server refused, one class per status; nothing is rented then.
+        APIError: No answer, or an unreadable one; a note says whether a browser may be running.
         ConnectFailed: No connection in time; the browser was stopped again.
         StopFailed: At the end, when the stop could not be confirmed and the block itself did not fail.
     """
@@ -179,7 +184,7 @@ class Browser:
         self._unguard = guard.add(self)
 
     def __repr__(self) -> str:
-        return f"<Browser {self.id} {'stopped' if self._stopping else 'rented'}>"
+        return f"<Browser {self.id} {self.record.status}>"
 
     @property
     def connection(self) -> Connection:
@@ -218,7 +223,11 @@ class Browser:
         return self.record.profile_writable
 
     def on(self, name: str, handler: Callable[[], object]) -> Callable[[], None]:
-        """Call `handler()` when the browser is `"disconnected"` or `"stopped"`; call the returned function to stop that."""
+        """Call `handler()` on an event; call the returned function to stop that.
+
+        `"stopped"` comes after our own stop, with the receipt at hand; `"disconnected"` whenever the connection has ended,
+        also because the time is over or somebody else stopped the browser.
+        """
         if name not in _EVENTS:
             raise ValueError(f"a browser has no event {name!r}; it has {' and '.join(map(repr, _EVENTS))}")
         if name == "disconnected":
@@ -279,18 +288,26 @@ class Browser:
         tab = Tab(await self._while_rented(self.connection.new_tab()))
         if url is not None:
             try:
-                await tab.goto(url)
+                await self._while_rented(tab.goto(url))
             except BaseException:
                 await to_the_end(_close_quietly(tab))
                 raise
         return tab
 
     async def tabs(self) -> list[Tab]:
-        """Every page there is, each with a new attachment. A fresh browser has one blank page."""
-        targets = await self._while_rented(self.connection.targets())
-        return [
-            Tab(await self.connection.attach(target.target_id)) for target in targets if target.type == "page"
-        ]
+        """Every page there is, each with a new attachment. A fresh browser has one blank page.
+
+        Raises:
+            BrowserStopped, BrowserExpired: The rental is over.
+        """
+        found = []
+        for target in await self._while_rented(self.connection.targets()):
+            if target.type == "page":
+                try:
+                    found.append(Tab(await self._while_rented(self.connection.attach(target.target_id))))
+                except CommandError as error:  # closed meanwhile
+                    logger.debug("page %s cannot be attached to: %s", target.target_id, error)
+        return found
 
     async def _while_rented(self, work: Awaitable[T]) -> T:
         """The result of `work`; when the connection is gone because the rental is over, an error that says so."""
@@ -318,7 +335,8 @@ class Browser:
     # --- the end --------------------------------------------------------------------------------------------------
 
     async def stop(self) -> Receipt:
-        """End the rental and get the unused minutes back. May be called again, also while it is being stopped.
+        """End the rental and get the unused minutes back. May be called again: also while it is being stopped, or to try
+        once more what has failed.
 
         Returns:
             What it cost.
@@ -326,15 +344,19 @@ class Browser:
         Raises:
             StopFailed: The server did not confirm within `stop_timeout`.
         """
-        if self._stopping is None:
+        if self._stopping is None or _failed(self._stopping):
             self._stopping = asyncio.get_running_loop().create_task(self._stop())
         return await to_the_end(self._stopping)
 
     async def _stop(self) -> Receipt:
-        async with self._uses:
+        async with self._client.share(), self._uses:
             if self._connection is not None:
-                await self._connection.close()
-            self.record = await _confirmed_stop(self._client, self.record, self._order.stop_timeout)
+                try:
+                    await self._connection.close()
+                except Exception:
+                    logger.exception("the connection of browser %s could not be closed", self.id)
+            stopped = await _confirmed_stop(self._client, self.id, self._order.stop_timeout)
+            self.record = stopped or self.record.model_copy(update={"status": BrowserSessionStatus.STOPPED})
             self._unguard()
             self.receipt = await self._settle()
         if self._emitter is not None:
@@ -353,9 +375,23 @@ class Browser:
             change = None if balance is None else balance - self._balance
         return Receipt.of(self._order.tariff, max(used, timedelta(0)), booked=booked, account_change=change)
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended with its server, so that nothing is left to stop."""
+        return self._client.server_ended
+
     def stop_blocking(self) -> None:
-        """Stop it without an event loop, at the end of the interpreter."""
-        self._client.browsers.stop_blocking(self.id)
+        """Stop it without an event loop, at the end of the interpreter.
+
+        Raises:
+            StopFailed: The server did not confirm.
+        """
+        try:
+            self._client.browsers.stop_blocking(self.id)
+        except NotFoundError:
+            return
+        except APIError as error:
+            raise StopFailed(self.id, error, advice=self._client.stop_advice(self.id)) from error
 
     async def __aenter__(self) -> Self:
         self.holder = asyncio.current_task()
@@ -364,6 +400,11 @@ class Browser:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.leave(error)
+        await guard.ended()
+
+    async def leave(self, error: BaseException | None) -> None:
+        """Stop it on the way out of a block; a stop that fails never hides the block's own `error`."""
         try:
             await self.stop()
         except StopFailed as failed:
@@ -371,16 +412,13 @@ class Browser:
                 raise
             logger.error("%s", failed)  # noqa: TRY400  # the block's own error is on its way
             error.add_note(str(failed))
-        await guard.ended()
 
 
 async def _open(order: _Order, *, holder: asyncio.Task[Any] | None) -> Browser:
     async with guard.opening():
         async with AsyncExitStack() as uses:
-            client = order.client
-            if not client.is_open:
-                order.on_progress("reaching the server")
-                await uses.enter_async_context(client)
+            order.on_progress("reaching the server")
+            client = await uses.enter_async_context(order.client.share())
             profile_id = await _profile_id(client, order.profile)
             balance = await _balance(client)
             order.on_progress("renting a browser")
@@ -398,7 +436,7 @@ async def _open(order: _Order, *, holder: asyncio.Task[Any] | None) -> Browser:
             order.on_progress("connecting")
             await browser.connect()
         except BaseException as error:
-            await browser.__aexit__(type(error), error, error.__traceback__)
+            await browser.leave(error)
             raise
         return browser
 
@@ -418,48 +456,84 @@ async def _create(order: _Order, client: AsyncClient, profile_id: uuid.UUID | No
     except asyncio.CancelledError:
         await to_the_end(_give_back(order, client, creating))
         raise
+    except APIResponseError as error:
+        if error.answer_id is not None:
+            await to_the_end(_give_back_unread(order, client, error, uuid.UUID(error.answer_id)))
+        raise
+    except APIConnectionError as error:
+        if error.maybe_processed:
+            error.add_note("a browser may have been rented all the same; look with: cdpbridge browsers")
+        raise
 
 
 async def _give_back(order: _Order, client: AsyncClient, creating: asyncio.Future[BrowserSession]) -> None:
+    """Stop what a create brings whose caller was cancelled."""
     await asyncio.wait({creating})
-    if creating.cancelled() or creating.exception() is not None:
-        logger.debug("the cancelled create brought no browser")
+    if creating.cancelled():
+        return
+    error = creating.exception()
+    browser_id = creating.result().id if error is None else getattr(error, "answer_id", None)
+    if browser_id is None:
+        logger.debug("the cancelled create brought no browser: %s", error)
         return
     try:
-        await _confirmed_stop(client, creating.result(), order.stop_timeout)
+        await _confirmed_stop(client, uuid.UUID(str(browser_id)), order.stop_timeout)
     except StopFailed as failed:
         logger.error("%s", failed)  # noqa: TRY400  # a cancellation is on its way
 
 
-async def _confirmed_stop(client: AsyncClient, record: BrowserSession, timeout: timedelta) -> BrowserSession:
-    """The stopped browser's record. A stop may be repeated, so it is, until the server confirms it."""
+async def _give_back_unread(
+    order: _Order, client: AsyncClient, error: APIResponseError, browser_id: uuid.UUID
+) -> None:
+    """Stop a browser whose record cannot be read."""
+    try:
+        await _confirmed_stop(client, browser_id, order.stop_timeout)
+    except StopFailed as failed:
+        error.add_note(str(failed))
+    else:
+        error.add_note(f"browser {browser_id}, which that answer brought, was stopped")
+
+
+async def _confirmed_stop(
+    client: AsyncClient, browser_id: uuid.UUID, timeout: timedelta
+) -> BrowserSession | None:
+    """The stopped browser's record, None if the server has forgotten it. Repeated until the server confirms.
+
+    Raises:
+        StopFailed: It did not within `timeout`, or refused.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout.total_seconds()
+    advice = client.stop_advice(browser_id)
     while True:
         cause: Exception
         try:
             async with asyncio.timeout_at(deadline):
-                answer = await _stop_once(client, record)
-                if answer.status == BrowserSessionStatus.STOPPED:
+                answer = await _stop_once(client, browser_id)
+                if answer is None or answer.status == BrowserSessionStatus.STOPPED:
                     return answer
                 cause = RuntimeError(f"the server still says {answer.status!r}")
         except (APIConnectionError, RateLimitError, ServerError, TimeoutError) as error:
             cause = error
         except APIError as error:
-            raise StopFailed(record.id, error) from error
+            raise StopFailed(browser_id, error, advice=advice) from error
         if loop.time() + _STOP_RETRY_SECONDS >= deadline:
-            raise StopFailed(record.id, str(cause) or "no answer in time") from cause
-        logger.warning("browser %s is not stopped yet (%s); trying again", record.id, cause)
+            raise StopFailed(browser_id, str(cause) or "no answer in time", advice=advice) from cause
+        logger.warning("browser %s is not stopped yet (%s); trying again", browser_id, cause)
         await asyncio.sleep(_STOP_RETRY_SECONDS)
 
 
-async def _stop_once(client: AsyncClient, record: BrowserSession) -> BrowserSession:
+async def _stop_once(client: AsyncClient, browser_id: uuid.UUID) -> BrowserSession | None:
     try:
-        return await client.browsers.stop(record.id)
+        return await client.browsers.stop(browser_id)
     except NotFoundError:  # somebody else has ended it, and the server has forgotten it
-        return record.model_copy(update={"status": BrowserSessionStatus.STOPPED})
+        return None
     except BadRequestError:  # another refusal of a second stop; the record tells
-        return await client.browsers.get(record.id)
+        return await client.browsers.get(browser_id)
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _may_be_early(error: ConnectFailed) -> bool:
@@ -490,14 +564,17 @@ async def _profile_id(client: AsyncClient, profile: str | uuid.UUID | Profile | 
 
 
 async def _profile_named(client: AsyncClient, name: str) -> uuid.UUID:
-    """The profile of that name, made if there is none."""
+    """The profile of that name, made if there is none; the oldest, should there be several."""
     if not name.strip():
         raise ConfigurationError("profile is an empty text; give a name, an id, or None")
-    found = [each.id async for each in client.profiles.list() if each.name == name]
+    lock = _naming.setdefault(client, asyncio.Lock())  # else two rentals at once would make two
+    async with lock:
+        found = [each async for each in client.profiles.list() if each.name == name]
+        if not found:
+            return (await client.profiles.create(name=name)).id
     if len(found) > 1:
-        ids = ", ".join(str(each) for each in found)
-        raise ConfigurationError(f"{len(found)} profiles are called {name!r}; give one of their ids: {ids}")
-    return found[0] if found else (await client.profiles.create(name=name)).id
+        logger.warning("%d profiles are called %r; the oldest one is used", len(found), name)
+    return min(found, key=lambda each: each.created_at).id
 
 
 async def _close_quietly(tab: Tab) -> None:

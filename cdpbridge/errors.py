@@ -151,7 +151,15 @@ class APITimeoutError(APIConnectionError):
 
 
 class APIResponseError(APIError):
-    """An answer arrived that does not fit the contract, e.g. not JSON, or a required field is missing."""
+    """An answer arrived that does not fit the contract, e.g. not JSON, or a required field is missing.
+
+    Attributes:
+        answer_id: The answer's `id`, if there was one: the request has made something.
+    """
+
+    def __init__(self, message: str, *, method: str, path: str, answer_id: str | None = None) -> None:
+        super().__init__(message, method=method, path=path)
+        self.answer_id = answer_id
 
 
 class APIStatusError(APIError):
@@ -501,12 +509,12 @@ class StopFailed(RentalError):
     """A stop could not be confirmed: the browser may go on costing money until its timeout.
 
     Attributes:
-        browser_id: Stop it by hand with `cdpbridge stop ID`.
+        browser_id: The browser that may still run.
     """
 
-    def __init__(self, browser_id: object, cause: BaseException | str) -> None:
+    def __init__(self, browser_id: object, cause: BaseException | str, *, advice: str | None = None) -> None:
         super().__init__(
             f"browser {browser_id} could not be stopped and may still cost money ({cause}); "
-            f"run: cdpbridge stop {browser_id}"
+            + (advice or f"run: cdpbridge stop {browser_id}")
         )
         self.browser_id = browser_id

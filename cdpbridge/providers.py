@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 from cdpbridge._server_process import ServerProcess
 from cdpbridge.api import DEFAULT_BASE_URL, AsyncClient
@@ -49,8 +50,8 @@ def local(
 ) -> LocalClient:
     """Browsers on this machine, from an embedded server that lives as long as the client is open.
 
-    Needs the extra `local` and Chromium. One server at a time uses a data folder; to share browsers between programs, run
-    `cdpbridge serve` and use `at`.
+    Needs the extra `local` and Chromium. One server at a time uses a data folder: programs that run side by side need a
+    `data_dir` each, or one `cdpbridge serve` that they share by `at`.
 
     Args:
         data_dir: Folder of profiles and records. Default: the platform's data folder, so profiles last.
@@ -71,9 +72,19 @@ class LocalClient(AsyncClient):
 
     def _set_address(self, api_key: str | None, base_url: str | None) -> None:
         """Both come with the server."""
+        self._api_key = self._base_url = ""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} local {'closed' if self._server is None else self._server.base_url}>"
+
+    @property
+    def server_ended(self) -> bool:
+        """Whether the server has ended: it stops its browsers on the way, and Chromium leaves with it in any case."""
+        return self._server is None or self._server.ended
+
+    def stop_advice(self, _browser_id: UUID) -> str:
+        """See `AsyncClient.stop_advice`."""
+        return "it ends with the embedded server, and the next one settles its bill"
 
     @property
     def server_pid(self) -> int | None:

@@ -171,7 +171,10 @@ class Tab:
                             return
         except TimeoutError:
             raise CommandTimeout(
-                f"goto, waiting for {wait_until}", target=repr(self), waited=timeout
+                f"goto ({wait_until})",
+                target=self.session.describe(),
+                waited=timeout,
+                hint=self.session.hint(),
             ) from None
 
     async def _clip(self, full_page: bool) -> Page.Viewport | None:

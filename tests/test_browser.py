@@ -13,6 +13,8 @@ import pytest
 
 import cdpbridge
 from cdpbridge.errors import (
+    APIResponseError,
+    APITimeoutError,
     BrowserExpired,
     BrowserStopped,
     ConfigurationError,
@@ -203,11 +205,73 @@ async def test_profile_by_name_is_found_or_made(rest):
     assert rest.count("POST", "/profiles") == 1
     async with cdpbridge.open_browser(rest.client, profile=rest.profiles[0]["id"]) as browser:
         assert str(browser.profile_id) == rest.profiles[0]["id"]
-    rest.profiles.append(rest.profile("work"))
-    with pytest.raises(ConfigurationError, match="2 profiles are called 'work'"):
-        async with cdpbridge.open_browser(rest.client, profile="work"):
-            pass
-    assert rest.count("POST", "/browsers") == rest.stops == 3
+    rest.profiles.insert(0, rest.profile("work") | {"createdAt": (STARTED + timedelta(1)).isoformat()})
+    async with cdpbridge.open_browser(rest.client, profile="work") as browser:
+        assert str(browser.profile_id) == rest.profiles[1]["id"]  # the older one, whoever made the other
+
+
+async def test_one_profile_for_two_rentals_with_a_new_name(rest):
+    async def rent():
+        async with cdpbridge.open_browser(rest.client, profile="new") as browser:
+            return browser.profile_id
+
+    assert len(set(await asyncio.gather(rent(), rent(), rent()))) == 1
+    assert rest.count("POST", "/profiles") == 1
+
+
+async def test_a_client_shared_by_two_rentals_is_closed_after_the_last(rest):
+    """Neither block opened it for the other."""
+    first = await cdpbridge.open_browser(rest.client)
+    second = await cdpbridge.open_browser(rest.client)
+    await first.stop()
+    assert rest.client.is_open
+    await second.stop()
+    assert not rest.client.is_open
+
+
+async def test_a_client_opened_without_a_block_stays_open(rest):
+    await rest.client.billing.account()
+    async with cdpbridge.open_browser(rest.client):
+        pass
+    assert rest.client.is_open
+    await rest.client.aclose()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_fault_a80_a_create_whose_answer_cannot_be_read(rest, cancelled):
+    made = rest.create
+
+    async def answer(body):
+        found = (await made(body)).json()
+        del found["timeoutAt"]
+        return httpx.Response(201, json=found)
+
+    rest.create = answer
+    rest.may_create.clear()
+    task = asyncio.create_task(_opened(rest))
+    await asyncio.wait_for(rest.created.wait(), 5)
+    if cancelled:
+        task.cancel()
+        await asyncio.sleep(0)
+    [record] = rest.browsers.values()
+    rest.end = lambda _id: record | {"status": "stopped", "timeoutAt": record["startedAt"]}
+    rest.may_create.set()
+    with pytest.raises(asyncio.CancelledError if cancelled else APIResponseError) as caught:
+        await task
+    assert rest.stops == 1
+    if not cancelled:
+        assert [note for note in caught.value.__notes__ if "was stopped" in note]
+
+
+async def test_a_create_without_an_answer_says_that_a_browser_may_run(rest):
+    async def lose(_body):
+        raise httpx.ReadTimeout("late")
+
+    rest.create = lose
+    with pytest.raises(APITimeoutError) as caught:
+        await _opened(rest)
+    assert "cdpbridge browsers" in caught.value.__notes__[0]
+    assert rest.count("POST", "/browsers") == 1
 
 
 @pytest.mark.parametrize(
@@ -361,8 +425,11 @@ async def test_fault_a82_an_unconfirmed_stop_is_raised(rest):
         async with cdpbridge.open_browser(rest.client, stop_timeout=timedelta(seconds=1)) as browser:
             pass
     assert caught.value.browser_id == browser.id
+    assert f"--provider {BASE_URL}" in str(caught.value)
+    assert "active" in repr(browser)
     rest.on_stop = []
-    browser._unguard()  # otherwise it is tried once more at the end of the interpreter
+    assert (await browser.stop()).refunded == Decimal("0.025")  # a stop that failed can be tried again
+    assert not rest.client.is_open
 
 
 async def test_fault_a82_an_unconfirmed_stop_does_not_hide_the_first_error(rest, caplog):

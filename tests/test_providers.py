@@ -2,8 +2,12 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
+import time
+import warnings
+from datetime import timedelta
 
 import pytest
 
@@ -93,13 +97,13 @@ async def test_local_for_one_rental(tmp_path, environment):
 
 
 @pytest.mark.chromium
-async def test_a_browser_that_outlives_its_clients_block_is_stopped(tmp_path, environment):
+async def test_a_browser_that_outlives_its_clients_block_keeps_the_server(tmp_path, environment):
     async with cdpbridge.local(data_dir=tmp_path, browser_build="shell") as client:
         browser = await cdpbridge.open_browser(client)
-    async with asyncio.timeout(5):
-        await browser.connection.wait_closed()
-    browser._unguard()
-    await browser.connection.close()
+    assert await browser.connection.root.send("Browser.getVersion")
+    assert not browser.over
+    assert (await browser.stop()).difference == 0
+    assert client.server_pid is None
 
 
 async def test_two_servers_on_one_folder_are_told_apart(tmp_path, environment):
@@ -119,11 +123,12 @@ async def test_two_servers_on_one_folder_are_told_apart(tmp_path, environment):
         ({"config": "/nowhere.toml"}, "does not exist"),
     ],
 )
-async def test_bad_settings_are_named(tmp_path, environment, settings, words):
+async def test_bad_settings_are_named(tmp_path, environment, caplog, settings, words):
     with pytest.raises(ConfigurationError, match=words) as caught:
         async with cdpbridge.local(data_dir=tmp_path, **settings):
             pass
     assert "Traceback" not in str(caught.value)
+    assert caplog.records == []  # said once, by the exception
 
 
 async def test_settings_reach_the_server(tmp_path, environment):
@@ -162,6 +167,32 @@ async def test_several_tasks_start_one_server(tmp_path, environment):
 
     async with client:
         assert len(set(await asyncio.gather(pid(), pid(), pid()))) == 1
+
+
+async def test_a_fork_does_not_keep_the_server(tmp_path, environment):
+    async with cdpbridge.local(data_dir=tmp_path) as client:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # Python 3.12: a fork of a process with threads
+            child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        pid, began = client.server_pid, time.monotonic()
+    try:
+        assert time.monotonic() - began < 10
+        assert not os.path.exists(f"/proc/{pid}")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+async def test_a_server_that_never_gets_ready(tmp_path, environment, monkeypatch):
+    monkeypatch.setattr("cdpbridge._server_process._START_TIMEOUT", timedelta(seconds=0.2))
+    with pytest.raises(ConfigurationError, match=r"did not start within 0\.2 s"):
+        async with cdpbridge.local(data_dir=tmp_path):
+            pass
 
 
 async def test_without_the_extra(monkeypatch, tmp_path, environment):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -112,6 +113,103 @@ async def test_fault_a80_a_handle_that_nobody_stopped(server, way):
     inside, runs, status = PROGRAMS_BY_HAND[way]
     done = await asyncio.to_thread(run, BY_HAND.format(inside=inside, run=runs), server, status)
     await stopped(server, done.stdout)
+
+
+@pytest.mark.parametrize("moment", ["renting a browser", "connecting"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "async with cdpbridge.open_browser(on_progress=tell):\n        pass",
+        "await cdpbridge.open_browser(on_progress=tell)",
+    ],
+)
+async def test_fault_a80_sigterm_on_the_way_in(server, moment, form):
+    program = f"""
+import asyncio, os, signal
+import cdpbridge
+
+def tell(text):
+    if text == {moment!r}:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+async def main():
+    {form}
+
+asyncio.run(main())
+"""
+    done = await asyncio.to_thread(run, program, server, 143)
+    assert "Traceback" not in done.stderr
+    async with cdpbridge.at(server.base_url, server.key) as client:
+        assert [browser async for browser in client.browsers.list(status="active")] == []
+
+
+async def test_sigterm_after_an_earlier_loop_has_leaked(server):
+    program = """
+import asyncio, os, signal
+import cdpbridge
+
+async def leak():
+    print((await cdpbridge.open_browser()).id, flush=True)
+
+async def block():
+    async with cdpbridge.open_browser() as browser:
+        print(browser.id, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60)
+
+asyncio.run(leak())
+asyncio.run(block())
+"""
+    done = await asyncio.to_thread(run, program, server, 143)
+    for browser_id in done.stdout.split():
+        await stopped(server, browser_id)
+
+
+async def test_loops_in_two_threads(server):
+    program = """
+import asyncio, os, signal
+import cdpbridge
+from cdpbridge.playwright import open_browser_sync
+
+def in_a_thread():
+    with open_browser_sync() as rented:
+        print(rented.rental.id, flush=True)
+        return rented.rental
+
+async def main():
+    thread = asyncio.create_task(asyncio.to_thread(in_a_thread))
+    async with cdpbridge.open_browser() as browser:
+        print(browser.id, flush=True)
+    assert (await thread).receipt is not None
+    await asyncio.sleep(0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+    done = await asyncio.to_thread(run, program, server, -signal.SIGTERM)
+    assert len(done.stdout.split()) == 2
+    for browser_id in done.stdout.split():
+        await stopped(server, browser_id)
+
+
+async def test_at_exit_a_stop_that_fails_is_one_line(server):
+    program = """
+import asyncio
+import cdpbridge
+
+async def main():
+    browser = await cdpbridge.open_browser()
+    print(browser.id, flush=True)
+    browser._client._base_url = "http://127.0.0.1:9/api/v2"
+
+asyncio.run(main())
+"""
+    done = await asyncio.to_thread(run, program, server, 0)
+    assert "Traceback" not in done.stderr
+    assert f"cdpbridge stop {done.stdout.strip()}" in done.stderr
+    async with cdpbridge.at(server.base_url, server.key) as client:
+        await client.browsers.stop(done.stdout.strip())
 
 
 async def test_a_programs_own_sigterm_handler_is_left_alone(server):
@@ -221,21 +319,15 @@ async def test_kill_9_of_the_client_ends_its_browsers_within_a_second(tmp_path, 
 
 async def test_kill_9_of_the_server_ends_its_browsers_within_a_second(tmp_path, environment):
     async with cdpbridge.local(data_dir=tmp_path, browser_build="shell") as client:
-        browser = await cdpbridge.open_browser(client, stop_timeout=cdpbridge_second())
+        browser = await cdpbridge.open_browser(client, stop_timeout=timedelta(seconds=1))
         os.kill(client.server_pid, signal.SIGKILL)
         began = time.monotonic()
         while processes(tmp_path):
             await asyncio.sleep(0.01)
             assert time.monotonic() - began < 1
         await browser.connection.wait_closed()
-        with pytest.raises(cdpbridge.errors.StopFailed):
+        with pytest.raises(cdpbridge.errors.StopFailed, match="ends with the embedded server"):
             await browser.stop()
-        browser._unguard()
+        assert browser.over
     async with cdpbridge.local(data_dir=tmp_path, browser_build="shell") as client:
         assert (await client.browsers.get(browser.id)).status == "stopped"
-
-
-def cdpbridge_second():
-    from datetime import timedelta
-
-    return timedelta(seconds=1)

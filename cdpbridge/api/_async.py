@@ -7,7 +7,8 @@ import logging
 import os
 import random
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -58,7 +59,8 @@ class AsyncClient:
         base_url: Default: `CDPBRIDGE_BASE_URL`, else the Browser Use Cloud.
         timeout: For one try of a request; starting and stopping a browser may take 120 s.
         max_retries: How often a request is tried again; a create only when it certainly did nothing.
-        http_client: Your own, for proxies, certificates, tests; it stays open.
+        http_client: Your own, for proxies, certificates, tests; it stays open. Stops at the end of the interpreter cannot
+            use it: they have no event loop.
 
     Raises:
         ConfigurationError: No key, or one of them is malformed.
@@ -114,6 +116,25 @@ class AsyncClient:
         await self._open()
         self._users += 1
         return self
+
+    @asynccontextmanager
+    async def share(self) -> AsyncIterator[Self]:
+        """A block in which it is open. The last block closes it; one that was opened without a block stays open."""
+        if self.is_open and not self._users:
+            yield self
+            return
+        async with self:
+            yield self
+
+    @property
+    def server_ended(self) -> bool:
+        """Whether its server has ended, and with it every browser; never for a server that is not ours."""
+        return False
+
+    def stop_advice(self, browser_id: UUID) -> str:
+        """What a person can do about a browser that could not be stopped."""
+        where = "" if self._base_url == DEFAULT_BASE_URL else f" --provider {self._base_url}"
+        return f"run: cdpbridge stop {browser_id}{where}"
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

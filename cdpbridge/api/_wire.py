@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -220,7 +221,16 @@ def read_answer(call: Call[T], response: httpx.Response, *, secret: str) -> T:
             f"{response.status_code} with an answer that does not fit the contract ({problems})",
             method=call.method,
             path=call.path,
+            answer_id=_id_in(response),
         ) from error
+
+
+def _id_in(response: httpx.Response) -> str | None:
+    try:
+        found = response.json()
+        return str(UUID(found["id"])) if isinstance(found, dict) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:

@@ -35,11 +35,9 @@ def _browsers(
 async def _list(show_all: bool, limit: int, where: str | None) -> None:
     from rich.table import Table
 
-    from cdpbridge.providers import provider
-
     table = Table("id", "status", "started", "ends", "cost USD")
     count = 0
-    async with provider(where) as client:
+    async with _server(where) as client:
         async for browser in client.browsers.list(status=None if show_all else "active"):
             table.add_row(*_row(browser))
             count += 1
@@ -49,6 +47,20 @@ async def _list(show_all: bool, limit: int, where: str | None) -> None:
         console.print(table)
     else:
         error_console.print("no browsers" if show_all else "no active browsers")
+
+
+def _server(where: str | None) -> AsyncClient:
+    """A server that other programs rent from; a new embedded one would have nothing to list or stop."""
+    from cdpbridge.errors import ConfigurationError
+    from cdpbridge.providers import LocalClient, provider
+
+    client = provider(where)
+    if isinstance(client, LocalClient):
+        raise ConfigurationError(
+            "browsers of local() end with the program that rented them, so there are none to list or stop; "
+            "for those of a server, give --provider with its base URL, or `cloud`"
+        )
+    return client
 
 
 def _row(browser: BrowserSession) -> list[str]:
@@ -86,9 +98,7 @@ def _stop(
 
 async def _stop_each(ids: list[UUID], where: str | None) -> int:
     """Stop them side by side; how many could not be stopped."""
-    from cdpbridge.providers import provider
-
-    async with provider(where) as client:
+    async with _server(where) as client:
         if not ids:
             ids = [browser.id async for browser in client.browsers.list(status="active")]
             if not ids:

@@ -79,7 +79,7 @@ async def _open_page(
                     json.dumps(await tab.evaluate(evaluate), ensure_ascii=False), markup=False, soft_wrap=True
                 )
             else:
-                error_console.print(f"[bold]{await tab.title() or '(no title)'}[/]  {await tab.url()}")
+                error_console.print(f"{await tab.title() or '(no title)'}  {await tab.url()}", markup=False)
             if screenshot is not None:
                 tell(f"saving {screenshot}")
                 await tab.screenshot(screenshot, full_page=True)

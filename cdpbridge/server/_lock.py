@@ -34,7 +34,8 @@ def locked(data_dir: Path) -> Iterator[None]:
         except OSError as error:
             owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
             raise ConfigurationError(
-                f"data_dir {data_dir} is used by another server (process {owner}); stop it, or choose another `data_dir`"
+                f"data_dir {data_dir} is used by another server (process {owner}); choose another `data_dir`, or share one server: "
+                "`cdpbridge serve`, and its address as CDPBRIDGE_PROVIDER"
             ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -62,6 +62,12 @@ def test_open(server, site, tmp_path):
     assert document.read_bytes().startswith(b"%PDF")
 
 
+def test_open_shows_any_title(server):
+    done = cdpbridge(server, "open", "data:text/html,<title>a [/b] [red]c</title>")
+    assert "a [/b] [red]c" in done.stderr
+    assert RECEIPT in done.stderr
+
+
 def test_open_without_options_shows_the_page(server, site):
     done = cdpbridge(server, "open", site)
     assert "Sign in" in done.stderr
@@ -79,6 +85,8 @@ def test_open_without_options_shows_the_page(server, site):
         (["open", "about:blank", "--timeout", "0"], 2, "--timeout"),
         (["open", "about:blank", "--eval", "nothing.there"], 1, "nothing is not defined"),
         (["open", "about:blank", "--provider", "clod"], 1, "`cloud`, `local`"),
+        (["browsers", "--provider", "local"], 1, "none to list or stop"),
+        (["stop", "--all", "--provider", "local"], 1, "none to list or stop"),
         (["stop"], 2, "--all"),
         (["stop", "nonsense"], 2, "valid UUID"),
         (["stop", "00000000-0000-0000-0000-000000000000"], 1, "Session not found"),

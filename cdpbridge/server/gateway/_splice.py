@@ -40,8 +40,8 @@ _HIGH_WATER: Final = 512 * 1024
 # and therefore this is not TCP_USER_TIMEOUT, which also counts the time a window is closed.
 _UNACKNOWLEDGED_SECONDS: Final = 150.0
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 9}
-# tcpi_last_ack_recv, milliseconds: struct tcp_info of linux/tcp.h has 8 bytes and 11 words before it.
-_LAST_ACK: Final = struct.Struct("=52xI")
+# tcpi_last_ack_recv, milliseconds: struct tcp_info of linux/tcp.h has 8 bytes and 12 words before it.
+_LAST_ACK: Final = struct.Struct("=56xI")
 _ANSWER: Final = close_frame(1000, "")  # to a client's close frame, if the browser owes it
 _BROWSER_ENDED: Final = (1001, "the browser closed the connection")
 

@@ -428,3 +428,28 @@ async def test_where_the_kernel_tells_little_nobody_is_cut(length):
             return Socket()
 
     assert not _splice._is_half_open(Transport())
+
+
+def test_fault_b36_a_busy_client_whose_machine_acknowledges_is_not_half_open(monkeypatch):
+    """It never writes, and its program never reads: the kernel's word is what counts."""
+    monkeypatch.setattr(_splice, "_UNACKNOWLEDGED_SECONDS", 0.3)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as client,
+        listening.accept()[0] as accepted,
+    ):
+
+        class Transport:
+            def get_extra_info(self, _name):
+                return accepted
+
+        client.send(b"x")  # so that the time of its last data is known
+        began = time.monotonic()
+        while time.monotonic() - began < 0.6:
+            accepted.send(b"ping")
+            time.sleep(0.02)
+        assert not _splice._is_half_open(Transport())
+        began = time.monotonic()
+        while not _splice._is_half_open(Transport()):  # nothing is sent, so nothing is acknowledged
+            time.sleep(0.02)
+            assert time.monotonic() - began < 5
