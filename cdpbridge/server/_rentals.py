@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -304,12 +305,11 @@ class Rentals:
             await self._void(rental.id)
             return
         rental.life.take(Signal.STOP if isinstance(error, asyncio.CancelledError) else Signal.FAIL)
-        self._rentals.pop(rental.id, None)
         assert rental.life.reason is not None  # it was starting
-        try:
+        async with AsyncExitStack() as steps:  # each, whatever becomes of the one before
+            steps.callback(self._rentals.pop, rental.id, None)
+            steps.push_async_callback(self._store.abandon, rental.id, rental.life.reason, now=self._wall())
             await self._hosts.stop(rental.id, _GOODBYES[EndReason.STOPPED_BY_CALLER], save=False)
-        finally:
-            await self._store.abandon(rental.id, rental.life.reason, now=self._wall())
 
     async def _void(self, browser_id: UUID) -> None:
         rental = self._rentals.get(browser_id)
