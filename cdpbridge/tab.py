@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from cdpbridge.cdp import pdf_stream
 from cdpbridge.errors import CommandTimeout, EvaluationError, NavigationError
 from cdpbridge.protocol import Network, Page, Runtime, Target
 
@@ -126,9 +127,12 @@ class Tab:
     async def pdf(
         self, path: Path | str | None = None, *, landscape: bool = False, background: bool = True
     ) -> bytes:
-        """The page as PDF, also written to `path` if given."""
-        reply = await self.session.send(Page.print_to_pdf(landscape=landscape, print_background=background))
-        return await _saved(reply.data, path)
+        """The page as PDF, of any size, also written to `path` if given.
+
+        `cdpbridge.cdp.pdf_stream` gives it piece by piece.
+        """
+        command = Page.print_to_pdf(landscape=landscape, print_background=background)
+        return await _saved(b"".join([chunk async for chunk in pdf_stream(self.session, command)]), path)
 
     async def cookies(self) -> list[Network.Cookie]:
         """The cookies that the page's own address would send."""

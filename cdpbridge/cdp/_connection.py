@@ -1,13 +1,12 @@
-"""`connect` and `Connection`: the thin shell that owns a transport, a multiplexer, one timer and the tasks of handlers."""
+"""`Connection`: the thin shell that owns a transport, a multiplexer, one timer and the tasks of handlers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import ssl as tls
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -15,22 +14,22 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from msgspec import Raw
 
 from cdpbridge._clock import Clock, TimerHandle
-from cdpbridge.cdp._endpoint import Progress, check_headers, dial, resolve
+from cdpbridge.cdp._backoff import resumable
 from cdpbridge.cdp._multiplexer import Multiplexer
 from cdpbridge.cdp._payload import Payload, as_dict
-from cdpbridge.cdp._pipe import open_pipe
+from cdpbridge.cdp._reconnect import RECONNECT_LIMIT, Reconnected, Reconnecting, Reopen
+from cdpbridge.cdp._recorder import Recorder
 from cdpbridge.cdp._routing import Stats, Subscription
 from cdpbridge.cdp._session import CDPSession
 from cdpbridge.cdp._targets import Node
 from cdpbridge.cdp._transport import Closed, Transport
-from cdpbridge.cdp._websocket import upgrade
 from cdpbridge.errors import (
     CDPError,
+    CommandError,
     CommandTimeout,
-    ConnectFailed,
     ConnectionClosed,
     DecodeError,
-    redact_url,
+    TargetClosed,
 )
 
 if TYPE_CHECKING:
@@ -38,15 +37,16 @@ if TYPE_CHECKING:
 
     from cdpbridge.protocol import Target
 
-__all__ = ["Connecting", "Connection", "connect", "connect_pipe"]
+__all__ = ["COMMAND_TIMEOUT", "Connection"]
 
 logger = logging.getLogger("cdpbridge")
 
 _running_loop = asyncio._get_running_loop  # exported by asyncio for event loops; None instead of an error
 _CLOSE_TIMEOUT: Final = 5.0  # seconds, for the peer's half of the goodbye
-_MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024  # Chromium's own send buffer: nothing larger ever leaves it
-_COMMAND_TIMEOUT: Final = timedelta(seconds=30)
-_CONNECT_TIMEOUT: Final = timedelta(seconds=15)
+_ALIVE_TIMEOUT: Final = timedelta(seconds=5)
+_EVENTS: Final = ("disconnected", "reconnected")
+
+COMMAND_TIMEOUT: Final = timedelta(seconds=30)
 
 HandlerErrorHook = Callable[[BaseException, CDPSession | None, str], object]
 
@@ -67,9 +67,13 @@ class Connection:
         transport: Connected; the connection owns it from now on.
         command_timeout: Deadline of commands that bring none of their own.
         clock: Where deadlines come from; default: the event loop.
+        reopen: Makes another transport to the same browser when the first is lost; None: a lost transport is the end.
+        reconnect_limit: How long to try.
+        recorder: What its transports pass, if anything.
 
     Attributes:
         root: Session of the target the address leads to, normally the browser.
+        recorder: The flight recorder; None when nothing is recorded.
         close_code: WebSocket close code once it has ended; 1006 when there was no close frame.
         close_reason: The words that came with it.
         on_handler_error: Called with `(error, session, method)` when a handler raises, is too slow for its events, or an
@@ -80,8 +84,11 @@ class Connection:
         self,
         transport: Transport,
         *,
-        command_timeout: timedelta = _COMMAND_TIMEOUT,
+        command_timeout: timedelta = COMMAND_TIMEOUT,
         clock: Clock | None = None,
+        reopen: Reopen | None = None,
+        reconnect_limit: timedelta = RECONNECT_LIMIT,
+        recorder: Recorder | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
@@ -92,11 +99,16 @@ class Connection:
         self._timer: TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held = (
+            False  # some calls must wait: the other side does not read, or the wire is being made anew
+        )
         self._paused: asyncio.Future[None] | None = None
+        self._reconnecting = Reconnecting(self, reopen, reconnect_limit) if reopen is not None else None
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._emitter: AsyncIOEventEmitter | None = None
-        self._mux = Multiplexer(self)
+        self._mux = Multiplexer(self, remember=reopen is not None)
         self.root = self._mux.targets.root.owner = CDPSession(self, self._mux.targets.root)
+        self.recorder = recorder
         self.close_code: int | None = None
         self.close_reason: str = ""
         self.on_handler_error: HandlerErrorHook = _log_handler_error
@@ -105,8 +117,10 @@ class Connection:
         transport.start(self)
 
     def __repr__(self) -> str:
-        state = f"closed {self.close_code}" if self.closed else f"{len(self._mux.targets.nodes) - 1} sessions"
-        return f"Connection({state})"
+        if self.closed:
+            return f"Connection(closed {self.close_code})"
+        state = ", reconnecting" if self.reconnecting else ""
+        return f"Connection({len(self.sessions) - 1} sessions{state})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,31 +132,65 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended, by us or by the other side."""
+        """Whether it has ended for good, by us or by the other side."""
         return self._mux.closed is not None
+
+    @property
+    def reconnecting(self) -> bool:
+        """Whether the wire was lost and another is being made; calls wait for it up to their deadline."""
+        return self._reconnecting is not None and self._reconnecting.running
 
     @property
     def stats(self) -> Stats:
         """Counters since the beginning."""
         return self._mux.stats
 
+    def flight_record(self) -> list[str]:
+        """The last messages, one line each, oldest first, secrets cut: for the report of a failure.
+
+        Empty unless the connection was made with `connect(..., record=N)`; it can be read after the end too. To attach it
+        to an error: `error.add_note("\\n".join(connection.flight_record()))`.
+        """
+        return self.recorder.lines() if self.recorder is not None else []
+
     @property
     def sessions(self) -> list[CDPSession]:
         """All living sessions, the root first."""
-        return [node.owner for node in self._mux.targets.nodes.values()]
+        targets = self._mux.targets
+        return [node.owner for node in [*targets.nodes.values(), *targets.away]]
 
     def on(self, name: str, handler: Callable[..., Any]) -> Callable[[], None]:
-        """Call `handler()` when the connection has `"disconnected"`; call the returned function to stop."""
-        if name != "disconnected":
-            raise ValueError(f"a connection has no event {name!r}; it has 'disconnected'")
+        """Call `handler` when something happens to the connection; call the returned function to stop.
+
+        `"disconnected"`, without arguments: it has ended for good. `"reconnected"`, with a `Reconnected`: the wire was lost
+        and made anew, and this is what could be restored. Events of the time between are lost.
+        """
+        if name not in _EVENTS:
+            raise ValueError(f"a connection has no event {name!r}; it has {' and '.join(map(repr, _EVENTS))}")
         if self._emitter is None:
             from pyee.asyncio import AsyncIOEventEmitter  # noqa: PLC0415  # most connections need none
 
             self._emitter = AsyncIOEventEmitter(loop=self._loop)
-            self._emitter.on("error", lambda error: self.report(error, self.root, "disconnected"))
+            self._emitter.on(
+                "error", lambda error: self.report(error, self.root, "disconnected or reconnected")
+            )
         emitter = self._emitter
         emitter.on(name, handler)
         return lambda: emitter.remove_listener(name, handler)
+
+    async def is_alive(self, timeout: timedelta = _ALIVE_TIMEOUT) -> bool:
+        """Whether the browser answers, however busy or hung its pages are.
+
+        Asked is the browser process, which answers in milliseconds while a page computes. False means that the browser, or
+        what lies between, does not answer within `timeout`.
+        """
+        try:
+            await self.root.send("Browser.getVersion", timeout=timeout)
+        except CommandError:
+            return True  # an answer too: not every server knows the command
+        except (CommandTimeout, ConnectionClosed, TargetClosed):
+            return False
+        return True
 
     # --- targets --------------------------------------------------------------------------------------------------
 
@@ -188,7 +236,7 @@ class Connection:
             self._check_owner()
         seconds = self._timeout if timeout is None else timeout.total_seconds()
         now = self._now()
-        if self._paused is not None:
+        if self._held:
             await self._room(node, method, seconds)
         waiter: asyncio.Future[Payload] = loop.create_future()
         command_id, data = self._mux.register(node, method, params, waiter, now, seconds)
@@ -202,17 +250,25 @@ class Connection:
             raise
 
     async def _room(self, node: Node, method: str, seconds: float) -> None:
+        """Hold a command back until it can go out."""
         try:
             async with asyncio.timeout(seconds):
-                while self._paused is not None:
-                    await asyncio.wait([self._paused])
+                while (gate := self._gate(node)) is not None:
+                    await asyncio.wait([gate])
         except TimeoutError:
+            cause = (
+                "the connection is being made anew" if self.reconnecting else "the other side does not read"
+            )
             raise CommandTimeout(
                 method,
                 target=node.describe(),
                 waited=timedelta(seconds=seconds),
-                hint="it was not sent: the other side does not read",
+                hint=f"it was not sent: {cause}",
             ) from None
+
+    def _gate(self, node: Node) -> asyncio.Future[None] | None:
+        gate = self._reconnecting.gate(node) if self._reconnecting is not None else None
+        return gate if gate is not None else self._paused
 
     def listen(self, node: Node, subscription: Subscription) -> Callable[[], None]:
         """Subscribe, and return what takes it back."""
@@ -238,6 +294,11 @@ class Connection:
         except Exception:
             logger.exception("on_handler_error failed while reporting %r", error)
 
+    async def passable(self, node: Node, doing: str) -> None:
+        """Return when a command could go out at once. For those whose parameters would be void by then."""
+        if self._held:
+            await self._room(node, doing, self._timeout)
+
     def pending_of(self, session: CDPSession) -> set[int]:
         """Ids of a session's commands without a reply."""
         return {number for number, pending in self._mux.pending.items() if pending.node is session._node}
@@ -250,11 +311,19 @@ class Connection:
 
     def attached(self, node: Node, *, waiting: bool) -> None:
         node.owner = CDPSession(self, node)
+        if self._reconnecting is not None:
+            self._reconnecting.settled(node)
         if node.parent is not None:
             node.parent.owner.child_attached(node.owner, waiting=waiting)
 
+    def returned(self, node: Node, *, waiting: bool) -> None:
+        assert self._reconnecting is not None
+        self._reconnecting.returned(node, waiting=waiting)
+
     def gone(self, node: Node) -> None:
-        """Nothing to do: what hangs on the node has been told by its subscriptions."""
+        """What hangs on the node has been told by its subscriptions; what waits for its return is told here."""
+        if self._reconnecting is not None:
+            self._reconnecting.gone(node)
 
     def failed(self, error: BaseException, node: Node | None, method: str, params: Any) -> None:
         self.report(error, node.owner if node is not None else None, method)
@@ -286,16 +355,39 @@ class Connection:
     def pause(self) -> None:
         if self._paused is None:
             self._paused = self._loop.create_future()
+        self._held = True
 
     def resume(self) -> None:
         paused, self._paused = self._paused, None
         if paused is not None and not paused.done():
             paused.set_result(None)
+        self._held = self.reconnecting
 
     def lost(self, closed: Closed, /) -> None:
+        reconnecting = self._reconnecting
+        if reconnecting is not None and self._mux.closed is None and resumable(closed):
+            reconnecting.lost(closed)
+            self._mux.interrupt(closed)
+            self.resume()
+            return
         self._end(closed)
         if not self._lost.done():
             self._lost.set_result(None)
+
+    def reopened(self, transport: Transport) -> None:
+        """There is another wire. Called by what makes it."""
+        self._transport = transport
+        transport.start(self)
+
+    def resumed(self, report: Reconnected) -> None:
+        """All is as it was, but for what the report says."""
+        self._held = self._paused is not None
+        self._emit("reconnected", report)
+
+    def given_up(self, closed: Closed) -> None:
+        """There will be no other wire. Called by what makes it."""
+        self._end(closed)
+        self._transport.abort()
 
     def _end(self, closed: Closed) -> None:
         if self._mux.closed is not None:
@@ -305,18 +397,27 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        no_wire = self._reconnecting is not None and self._reconnecting.stop()
+        if no_wire and not self._lost.done():
+            self._lost.set_result(None)
         self.resume()
-        if self._emitter is not None:
-            self._loop.call_soon(self._emit_disconnected)
+        self._emit("disconnected")
 
-    def _emit_disconnected(self) -> None:
-        assert self._emitter is not None
+    def _emit(self, name: str, *args: Any) -> None:
+        if self._emitter is not None:
+            self._loop.call_soon(self._emit_now, self._emitter, name, args)
+
+    def _emit_now(self, emitter: AsyncIOEventEmitter, name: str, args: tuple[Any, ...]) -> None:
         try:
-            self._emitter.emit("disconnected")
+            emitter.emit(name, *args)
         except Exception as error:  # noqa: BLE001  # a listener's failure belongs to its owner
-            self.report(error, self.root, "disconnected")
+            self.report(error, self.root, name)
 
     # --- deadlines ------------------------------------------------------------------------------------------------
+
+    def _arm_for(self, deadline: float) -> None:
+        if deadline < self._timer_at:
+            self._arm(deadline)
 
     def _arm(self, when: float) -> None:
         if self._timer is not None:
@@ -377,119 +478,3 @@ class Connection:
                 f"this connection belongs to the event loop {self._loop!r} of thread {self._thread}; "
                 "use asyncio.run_coroutine_threadsafe, or connect again here"
             )
-
-
-class Connecting:
-    """What `connect` returns: await it for a `Connection`, or enter it as a block that closes the connection."""
-
-    def __init__(self, opening: Callable[[], Awaitable[Connection]]) -> None:
-        self._opening = opening
-        self._connection: Connection | None = None
-
-    def __await__(self) -> Generator[Any, None, Connection]:
-        return self._opening().__await__()
-
-    async def __aenter__(self) -> Connection:
-        self._connection = await self._opening()
-        return self._connection
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-
-
-def connect(
-    address: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    timeout: timedelta = _CONNECT_TIMEOUT,
-    command_timeout: timedelta = _COMMAND_TIMEOUT,
-    max_message_bytes: int = _MAX_MESSAGE_BYTES,
-    compression: bool = False,
-    ssl_context: tls.SSLContext | None = None,
-) -> Connecting:
-    """Connect to a browser: `await connect(...)`, or `async with connect(...) as connection`.
-
-    Args:
-        address: `http(s)://host:port`, with a path or without, `ws(s)://...`, `host:port`, or a host.
-        headers: Sent with the discovery request and the upgrade, e.g. `Authorization`.
-        timeout: For all of it: discovery, sockets, TLS, upgrade.
-        command_timeout: Deadline of commands that bring none of their own.
-        max_message_bytes: A larger message ends the connection with `MessageTooBig`. Default: the most that Chromium sends.
-        compression: Offer permessage-deflate. It costs CPU and pays on slow links only.
-        ssl_context: For `https` and `wss`; default: the system's trust store.
-
-    Raises:
-        ConnectFailed: With the stage it failed at; no socket is left open.
-        ConfigurationError: The address or a header cannot be used.
-    """
-
-    async def opening() -> Connection:
-        progress = Progress()
-        try:
-            async with asyncio.timeout(timeout.total_seconds()):
-                transport = await _open(
-                    address,
-                    check_headers(headers),
-                    progress,
-                    max_message_bytes=max_message_bytes,
-                    compression=compression,
-                    ssl_context=ssl_context,
-                )
-        except TimeoutError as error:
-            raise ConnectFailed(
-                f"no connection to {redact_url(address)} within {timeout.total_seconds():g} s (stage {progress.stage})",
-                stage=progress.stage,
-            ) from error
-        return Connection(transport, command_timeout=command_timeout)
-
-    return Connecting(opening)
-
-
-async def _open(
-    address: str,
-    headers: Mapping[str, str],
-    progress: Progress,
-    *,
-    max_message_bytes: int,
-    compression: bool,
-    ssl_context: tls.SSLContext | None,
-) -> Transport:
-    endpoint = await resolve(address, headers=headers, progress=progress, ssl_context=ssl_context)
-    try:
-        socket = await dial(endpoint.url, progress=progress, ssl_context=ssl_context)
-        progress.stage = "upgrade"
-        return await upgrade(
-            socket,
-            endpoint.url,
-            headers=headers,
-            max_message_bytes=max_message_bytes,
-            compression=compression,
-        )
-    except ConnectFailed as error:
-        if endpoint.refused is not None:
-            raise endpoint.refused from error
-        raise
-
-
-def connect_pipe(
-    read_fd: int,
-    write_fd: int,
-    *,
-    command_timeout: timedelta = _COMMAND_TIMEOUT,
-    max_message_bytes: int = _MAX_MESSAGE_BYTES,
-) -> Connecting:
-    """Connect over Chromium's debugging pipe (`--remote-debugging-pipe`).
-
-    Args:
-        read_fd: Where the browser's messages come out; closed with the connection.
-        write_fd: Where commands go in; closed with the connection.
-    """
-
-    async def opening() -> Connection:
-        transport = await open_pipe(read_fd, write_fd, max_message_bytes=max_message_bytes)
-        return Connection(transport, command_timeout=command_timeout)
-
-    return Connecting(opening)

@@ -16,7 +16,18 @@ from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from cdpbridge.cdp._payload import ABSENT, Envelope, Payload, as_dict, as_type, encode, read_envelope
-from cdpbridge.cdp._routing import Pending, Shell, Stats, Subscription, Waiter
+from cdpbridge.cdp._routing import (
+    Pending,
+    Remembering,
+    Shell,
+    Stats,
+    Subscription,
+    Waiter,
+    command_error,
+    end_error,
+    fail,
+)
+from cdpbridge.cdp._state import ATTACHING, STATEFUL, SessionState, text_in
 from cdpbridge.cdp._targets import ALLOWED_AFTER_CRASH, REVIVING, Crash, Node, Targets
 from cdpbridge.cdp._transport import MAX_OUTGOING_BYTES, Closed
 from cdpbridge.errors import (
@@ -39,6 +50,7 @@ _EVENT_START: Final = b'{"method":"'
 _METHOD_LIMIT: Final = 160  # the longest method of the protocol has 61 characters
 _REMEMBERED: Final = 4096  # given-up ids whose late reply is recognised
 _HEAP_SLACK: Final = 64
+_NO_SUCH_SESSION: Final = -32001  # "Session with given id not found."
 _ANSWERS_PAUSED: Final = frozenset(
     {"Fetch.continueRequest", "Fetch.fulfillRequest", "Fetch.failRequest", "Fetch.continueWithAuth"}
 )
@@ -49,15 +61,17 @@ class Multiplexer:
 
     Args:
         shell: Who is told.
-        last_id: The id before the first; the counter belongs to the connection, never to a session.
+        last_id: The id before the first; the counter belongs to the connection, never to a session or a wire.
+        remember: Note what sessions have been told to be, for another wire.
     """
 
-    def __init__(self, shell: Shell, *, last_id: int = 0) -> None:
+    def __init__(self, shell: Shell, *, last_id: int = 0, remember: bool = False) -> None:
         self.targets = Targets()
         self.pending: dict[int, Pending] = {}
         self.stats = Stats()
         self.closed: Closed | None = None
         self._shell = shell
+        self._stateful: frozenset[str] = STATEFUL if remember else frozenset()
         self._nodes = self.targets.nodes
         self._last_id = last_id
         self._deadlines: list[tuple[float, int]] = []
@@ -103,6 +117,10 @@ class Multiplexer:
             method in ALLOWED_AFTER_CRASH or method.startswith(("Target.", "Browser."))
         ):
             raise node.error(method)
+        if method in self._stateful:
+            waiter = Remembering(node, method, params, waiter, self._note)
+            if node.state is not None:
+                params = node.state.translate(method, params)
         pending = self.pending
         command_id = self._last_id + 1
         while command_id in pending or command_id > MAX_ID:
@@ -128,6 +146,34 @@ class Multiplexer:
         self.stats.commands += 1
         return command_id, data
 
+    def repeat(  # noqa: PLR0917  # as `register`
+        self,
+        node: Node,
+        method: str,
+        params: Mapping[str, Any] | None,
+        waiter: Waiter,
+        now: float,
+        timeout: float,
+    ) -> tuple[int, bytes]:
+        """As `register`, for a command that is remembered already."""
+        stateful, self._stateful = self._stateful, frozenset()
+        try:
+            return self.register(node, method, params, waiter, now, timeout)
+        finally:
+            self._stateful = stateful
+
+    def _note(self, node: Node, method: str, params: dict[str, Any], result: Payload) -> Payload:
+        """A command that leaves something behind has been carried out."""
+        if method in ATTACHING:
+            session_id = text_in(result, "sessionId")
+            if session_id and node.gone is None:
+                child = self.attach(node, session_id, params)  # in case that no event has announced it
+                child.attached_by = (method, params)
+            return result
+        if node.state is None:
+            node.state = SessionState()
+        return node.state.succeeded(method, params, result)
+
     def forget(self, command_id: int) -> None:
         """The caller has gone: free the id; a late reply is dropped quietly."""
         if self.pending.pop(command_id, None) is not None:
@@ -146,7 +192,7 @@ class Multiplexer:
                 continue  # answered long ago; the id may even serve another command by now
             del self.pending[command_id]
             self._give_up(command_id)
-            _fail(
+            fail(
                 pending,
                 CommandTimeout(
                     pending.method,
@@ -231,15 +277,28 @@ class Multiplexer:
             if not pending.waiter.done():
                 pending.waiter.set_result(envelope.result)
         elif envelope.error is not ABSENT:
-            _fail(pending, _command_error(pending.method, envelope.error))
+            error = command_error(pending.method, envelope.error)
+            if isinstance(error, CommandError) and error.code == _NO_SUCH_SESSION:
+                error = self._unknown_session(pending, error)
+            fail(pending, error)
         else:
             self.stats.protocol_violations += 1
-            _fail(
+            fail(
                 pending,
                 DecodeError(
                     f"{pending.method}: the reply has neither result nor error", raw=bytes(data[:1000])
                 ),
             )
+
+    def _unknown_session(self, pending: Pending, cause: CommandError) -> CDPError:
+        """The browser has forgotten a session and never said so, as a relay does that was restarted behind its address."""
+        node = pending.node
+        if node.parent is None:
+            return cause
+        self.detach(node.session_id)
+        error = node.error(pending.method)
+        error.__cause__ = cause
+        return error
 
     def _stray(self, command_id: int) -> None:
         if command_id in self._given_up:
@@ -255,12 +314,12 @@ class Multiplexer:
 
     def _unaddressed(self, payload: Payload) -> None:
         self.stats.unaddressed_errors += 1
-        error = _command_error("a command", payload)
+        error = command_error("a command", payload)
         logger.warning("the browser sent an error without an id: %s", error)
         if len(self.pending) == 1:
             command_id, pending = self.pending.popitem()
             self._give_up(command_id)
-            _fail(pending, _command_error(pending.method, payload))
+            fail(pending, command_error(pending.method, payload))
 
     def _event(self, envelope: Envelope | Any, method: str) -> None:
         node = self._nodes.get(envelope.sessionId)
@@ -327,12 +386,21 @@ class Multiplexer:
         self, parent: Node, session_id: str, info: Mapping[str, Any], *, waiting: bool = False
     ) -> Node:
         """The node for an attachment that an event or a reply has told us of."""
-        node, new = self.targets.attach(
-            parent, session_id, str(info.get("targetId", "")), str(info.get("type", "other"))
-        )
+        target_id = str(info.get("targetId", ""))
+        if self.targets.away and session_id not in self._nodes:
+            absent = self.targets.absent(parent, target_id)
+            if absent is not None:
+                self.bring_back(absent, session_id, waiting=waiting)
+                return absent
+        node, new = self.targets.attach(parent, session_id, target_id, str(info.get("type", "other")))
         if new:
             self._shell.attached(node, waiting=waiting)
         return node
+
+    def bring_back(self, node: Node, session_id: str, *, waiting: bool = False) -> None:
+        """A node that was away is attached again."""
+        self.targets.rebind(node, session_id)
+        self._shell.returned(node, waiting=waiting)
 
     def _detached(self, node: Node, payload: Payload) -> None:
         session_id = as_dict(payload).get("sessionId")
@@ -340,14 +408,20 @@ class Multiplexer:
 
     def detach(self, session_id: str) -> None:
         """End a node and its descendants: what waits on them fails now."""
-        gone = self.targets.detach(session_id)
+        self._bury(self.targets.detach(session_id))
+
+    def lose(self, node: Node) -> None:
+        """As `detach`, for a node that may be away."""
+        self._bury(self.targets.remove(node))
+
+    def _bury(self, gone: list[Node]) -> None:
         if not gone:
             return
         dead = set(map(id, gone))
         for command_id, pending in [item for item in self.pending.items() if id(item[1].node) in dead]:
             del self.pending[command_id]
             self._give_up(command_id)
-            _fail(pending, pending.node.error(pending.method))
+            fail(pending, pending.node.error(pending.method))
         for node in gone:
             self._end_subscriptions(node, node.error)
             self._shell.gone(node)
@@ -367,12 +441,15 @@ class Multiplexer:
 
     def _target_crashed(self, _node: Node, payload: Payload) -> None:
         params = as_dict(payload)
+        target_id = params.get("targetId")
+        if not isinstance(target_id, str) or not target_id:
+            raise DecodeError("Target.targetCrashed without a targetId")  # "" is the root's
         status, code = params.get("status"), params.get("errorCode")
         crash = Crash(
             status if isinstance(status, str) else None,
             code if isinstance(code, int) else None,
         )
-        for node in self.targets.crash_target(str(params.get("targetId", "")), crash):
+        for node in self.targets.crash_target(target_id, crash):
             self._fail_crashed(node)
             self._spread_crash(node)
 
@@ -380,7 +457,7 @@ class Multiplexer:
         for command_id, pending in [item for item in self.pending.items() if item[1].node is node]:
             del self.pending[command_id]
             self._give_up(command_id)
-            _fail(pending, node.error(pending.method))
+            fail(pending, node.error(pending.method))
 
     def _spread_crash(self, node: Node) -> None:
         for subscriptions in list(node.listeners.values()):
@@ -413,35 +490,26 @@ class Multiplexer:
         if self.closed is not None:
             return
         self.closed = closed
+        self._fail_all(closed)
+        for node in [*self._nodes.values(), *self.targets.away]:
+            self._end_subscriptions(node, lambda: end_error(closed))
+            self._shell.gone(node)
+
+    def interrupt(self, closed: Closed) -> None:
+        """The wire is lost and another will be made: what is in flight fails now, what listens stays.
+
+        Children that were not yet set up end; on the new wire they come as new ones, and are set up from the beginning.
+        """
+        self._fail_all(closed)
+        self._given_up.clear()
+        for node in [node for node in self._nodes.values() if not node.ready]:
+            node.detaching = True
+            self.lose(node)
+        self.targets.suspend()
+
+    def _fail_all(self, closed: Closed) -> None:
         pending, self.pending = self.pending, {}
         self._deadlines.clear()
         left = self._sent - closed.unsent
         for one in pending.values():
-            _fail(one, self._end_error(one.method, sent=one.number <= left))
-        for node in list(self._nodes.values()):
-            self._end_subscriptions(node, self._end_error)
-            self._shell.gone(node)
-
-    def _end_error(self, doing: str = "", *, sent: bool | None = None) -> CDPError:
-        assert self.closed is not None
-        cause = self.closed.cause
-        if isinstance(cause, MessageTooBig):
-            what = f"{doing}: {cause}" if doing else str(cause)
-            return MessageTooBig(what, limit_bytes=cause.limit_bytes, size_bytes=cause.size_bytes)
-        return ConnectionClosed(self.closed.code, self.closed.reason, sent=sent, doing=doing)
-
-
-def _fail(pending: Pending, error: CDPError) -> None:
-    if not pending.waiter.done():
-        pending.waiter.set_exception(error)
-
-
-def _command_error(method: str, payload: Payload) -> CDPError:
-    try:
-        error = as_dict(payload)
-    except DecodeError as problem:
-        return DecodeError(f"{method}: the error in the reply is no JSON object", raw=problem.raw)
-    code = error.get("code")
-    return CommandError(
-        method, code if isinstance(code, int) else 0, str(error.get("message", "")), error.get("data")
-    )
+            fail(one, end_error(closed, one.method, sent=one.number <= left))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import stat
 from typing import Final, cast
 
 from cdpbridge.cdp._transport import Closed, Receiver
@@ -28,6 +30,7 @@ class PipeTransport(asyncio.Protocol):
         self._reader: asyncio.ReadTransport | None = None
         self._writer: asyncio.WriteTransport | None = None
         self._receiver: Receiver | None = None
+        self._early = b""  # what came before `start`: uvloop delivers although reading is paused
         self._tail = bytearray()  # the beginning of a message that is not complete
         self._out: list[bytes] = []
         self._flush_due = False
@@ -45,6 +48,9 @@ class PipeTransport(asyncio.Protocol):
 
     def start(self, receiver: Receiver, /) -> None:
         self._receiver = receiver
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
         if self._closed is not None:
             self._loop.call_soon(receiver.lost, self._closed)
         elif self._reader is not None:
@@ -53,6 +59,9 @@ class PipeTransport(asyncio.Protocol):
     # --- in -------------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        if self._receiver is None:
+            self._early += data
+            return
         start, size = 0, len(data)
         while start < size:
             end = data.find(_END, start)
@@ -175,9 +184,24 @@ class _Writer(asyncio.Protocol):
         self.connection_lost = pipe.writer_lost  # type: ignore[method-assign]  # as above
 
 
+def _check_pipe(descriptor: int) -> None:
+    """asyncio refuses what is no pipe; uvloop aborts the whole process."""
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
+        raise ValueError(f"descriptor {descriptor} is no pipe")
+
+
 async def open_pipe(read_fd: int, write_fd: int, *, max_message_bytes: int) -> PipeTransport:
     """A transport over two descriptors, which belong to it from this call on, also when it fails."""
     loop = asyncio.get_running_loop()
+    try:
+        for descriptor in (read_fd, write_fd):
+            _check_pipe(descriptor)
+    except BaseException:
+        for descriptor in (read_fd, write_fd):
+            with contextlib.suppress(OSError):  # it may be the one that is bad
+                os.close(descriptor)
+        raise
     reader, writer = os.fdopen(read_fd, "rb", buffering=0), os.fdopen(write_fd, "wb", buffering=0)
     pipe = PipeTransport(max_message_bytes)
     try:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
-from cdpbridge.cdp._payload import Payload
+from cdpbridge.cdp._payload import Payload, as_dict
 from cdpbridge.cdp._targets import Node
-from cdpbridge.errors import CDPError
+from cdpbridge.cdp._transport import Closed
+from cdpbridge.errors import CDPError, CommandError, ConnectionClosed, DecodeError, MessageTooBig
 
-__all__ = ["Pending", "Shell", "Stats", "Subscription", "Waiter"]
+__all__ = [
+    "Pending",
+    "Remembering",
+    "Shell",
+    "Stats",
+    "Subscription",
+    "Waiter",
+    "command_error",
+    "end_error",
+    "fail",
+]
 
 
 class Waiter(Protocol):
@@ -30,6 +42,9 @@ class Shell(Protocol):
 
     def attached(self, node: Node, *, waiting: bool) -> None:
         """A new attachment; `waiting` for `Runtime.runIfWaitingForDebugger` if True."""
+
+    def returned(self, node: Node, *, waiting: bool) -> None:
+        """An attachment that was away has a new id; `waiting` as above."""
 
     def gone(self, node: Node) -> None:
         """An attachment ended; its reason is in `node.gone`."""
@@ -107,3 +122,66 @@ class Pending:
         self.since = since
         self.deadline = deadline
         self.number = number
+
+
+class Remembering:
+    """A waiter in front of another: what its command does to the session is noted first, whether the other still waits or not.
+
+    Args:
+        note: Called with the node, method, a copy of the parameters, and the result; returns the caller's result.
+    """
+
+    __slots__ = ("_method", "_node", "_note", "_params", "_waiter")
+
+    def __init__(
+        self,
+        node: Node,
+        method: str,
+        params: Mapping[str, Any] | None,
+        waiter: Waiter,
+        note: Callable[[Node, str, dict[str, Any], Payload], Payload],
+    ) -> None:
+        self._node = node
+        self._method = method
+        self._params: dict[str, Any] = copy.deepcopy(dict(params or {}))
+        self._waiter = waiter
+        self._note = note
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, result: Payload, /) -> None:
+        result = self._note(self._node, self._method, self._params, result)
+        if not self._waiter.done():
+            self._waiter.set_result(result)
+
+    def set_exception(self, exception: Any, /) -> None:
+        if not self._waiter.done():
+            self._waiter.set_exception(exception)
+
+
+def end_error(closed: Closed, doing: str = "", *, sent: bool | None = None) -> CDPError:
+    """What a call gets when the wire has ended."""
+    cause = closed.cause
+    if isinstance(cause, MessageTooBig):
+        what = f"{doing}: {cause}" if doing else str(cause)
+        return MessageTooBig(what, limit_bytes=cause.limit_bytes, size_bytes=cause.size_bytes)
+    return ConnectionClosed(closed.code, closed.reason, sent=sent, doing=doing)
+
+
+def fail(pending: Pending, error: CDPError) -> None:
+    """Tell the caller, if there still is one."""
+    if not pending.waiter.done():
+        pending.waiter.set_exception(error)
+
+
+def command_error(method: str, payload: Payload) -> CDPError:
+    """The error in a reply."""
+    try:
+        error = as_dict(payload)
+    except DecodeError as problem:
+        return DecodeError(f"{method}: the error in the reply is no JSON object", raw=problem.raw)
+    code = error.get("code")
+    return CommandError(
+        method, code if isinstance(code, int) else 0, str(error.get("message", "")), error.get("data")
+    )

@@ -31,6 +31,8 @@ Setup = Callable[["CDPSession"], Awaitable[object]]
 
 _DEFAULT_EXPECT: Final = timedelta(seconds=30)
 _NO_SUCH_METHOD: Final = -32601
+_SILENT_WHILE_WAITING: Final = frozenset({"page", "service_worker"})
+"""Kinds of target that have no renderer yet while they wait for the debugger, and so answer few commands."""
 _NO_PROGRESS: Final = (
     0.25  # seconds; a live renderer answers `enable` commands in 1 to 50 ms on a loaded machine
 )
@@ -41,12 +43,10 @@ class CDPSession:
 
     Attributes:
         connection: The connection it lives on.
-        id: Session id on the wire; `""` for the root.
     """
 
     def __init__(self, connection: Connection, node: Node) -> None:
         self.connection = connection
-        self.id = node.session_id
         self._node = node
         self._setup: Setup | None = None
         self._auto_attach: dict[str, Any] | None = None
@@ -55,6 +55,11 @@ class CDPSession:
     def __repr__(self) -> str:
         state = f", {self.closed}" if self.closed else ""
         return f"CDPSession({self.describe()}{state})"
+
+    @property
+    def id(self) -> str:
+        """Session id on the wire; `""` for the root. A reconnect gives the session another."""
+        return self._node.session_id
 
     @property
     def target_id(self) -> str:
@@ -275,9 +280,9 @@ class CDPSession:
         Each child waits until `setup(child)` has returned or raised, then runs: no event is missed, none stays frozen. What
         `setup` raises goes to `Connection.on_handler_error`. Returns when the children that exist already are set up.
 
-        A page that `Target.createTarget` opens has no renderer while it waits and answers few commands. When its `setup` gets
-        no answer for 0.25 s it is let run; what was sent by then takes effect first. So send what it needs together, with
-        `asyncio.gather`.
+        A page that `Target.createTarget` opens has no renderer while it waits and answers few commands; nor has a service
+        worker. When their `setup` gets no answer for 0.25 s they are let run; what was sent by then takes effect first. So send
+        what it needs together, with `asyncio.gather`.
 
         Args:
             setup: Prepares a child, e.g. enables its domains.
@@ -302,17 +307,24 @@ class CDPSession:
         if self._auto_attach is None:
             return
         child._setup, child._auto_attach = self._setup, self._auto_attach
+        child._node.ready = False
         task = self.connection.spawn(self._prepare(child, waiting=waiting))
         self._preparing.add(task)
         task.add_done_callback(self._preparing.discard)
 
     async def _prepare(self, child: CDPSession, *, waiting: bool) -> None:
+        try:
+            await self._set_up_and_release(child, waiting=waiting)
+        finally:
+            child._node.ready = True
+
+    async def _set_up_and_release(self, child: CDPSession, *, waiting: bool) -> None:
         if not waiting:
             await self._set_up(child, self._auto_attach, self._setup)
             return
         work = self.connection.spawn(self._set_up(child, self._auto_attach, self._setup))
         try:
-            if child.target_type == "page":
+            if child.target_type in _SILENT_WHILE_WAITING:
                 await self._while_it_moves(child, work)
             else:
                 await asyncio.wait([work])
@@ -356,6 +368,7 @@ class CDPSession:
             raise RuntimeError("the root cannot be detached; close the connection")
         if node.gone is not None:
             return
+        await self.connection.passable(node, "Target.detachFromTarget")
         node.detaching = True
         try:
             await node.parent.owner.send("Target.detachFromTarget", {"sessionId": self.id})

@@ -5,6 +5,9 @@ detached but never tells its descendants, which die with it in silence; so the t
 
     attached ──crash──> crashed ──revive──> attached
        └──────detach───────┴────────────────> gone
+
+When the wire is lost and made anew, every session id is void. The nodes are away then, until their target is attached to
+again, which gives them a new id; those whose target has gone meanwhile are lost.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cdpbridge.cdp._state import SessionState
 from cdpbridge.errors import TargetClosed, TargetCrashed
 
 __all__ = ["ALLOWED_AFTER_CRASH", "REVIVING", "Crash", "Node", "Targets"]
@@ -51,6 +55,10 @@ class Node:
         dialog: Kind of the JavaScript dialog that is open, or None.
         paused: Ids of the requests held by `Fetch` and not answered.
         owner: The object that the shell keeps for it.
+        state: What the session has been told to be; None: nothing, or nobody will want to know.
+        attached_by: Command and parameters that made it, or None: its parent attaches automatically.
+        awaited: That command is on its way again.
+        ready: Nothing is left to do before its owner's program may have it.
     """
 
     session_id: str
@@ -65,6 +73,10 @@ class Node:
     dialog: str | None = None
     paused: dict[str, None] = field(default_factory=dict)
     owner: Any = None
+    state: SessionState | None = None
+    attached_by: tuple[str, dict[str, Any]] | None = None
+    awaited: bool = False
+    ready: bool = True
 
     def describe(self) -> str:
         """The target in a few words, for messages."""
@@ -94,11 +106,16 @@ class Node:
 
 
 class Targets:
-    """All nodes by session id, the root among them under `""`."""
+    """All nodes by session id, the root among them under `""`.
+
+    Attributes:
+        away: Nodes without a valid session id, parents first.
+    """
 
     def __init__(self) -> None:
         self.root = Node("")
         self.nodes: dict[str, Node] = {"": self.root}
+        self.away: dict[Node, None] = {}
 
     def attach(self, parent: Node, session_id: str, target_id: str, target_type: str) -> tuple[Node, bool]:
         """The node for `session_id`, and whether it is new. A second announcement changes nothing."""
@@ -112,18 +129,58 @@ class Targets:
     def detach(self, session_id: str) -> list[Node]:
         """Take a node and all its descendants out of the tree, parents first. Unknown ids and the root give `[]`."""
         node = self.nodes.get(session_id)
-        if node is None or node.parent is None:
+        return self.remove(node) if node is not None else []
+
+    def remove(self, node: Node) -> list[Node]:
+        """As `detach`, for a node that may be away."""
+        if node.parent is None or node.gone is not None:
             return []
-        del node.parent.children[session_id]
+        _leave(node)
         node.gone = "crashed" if node.crash is not None else "detached" if node.detaching else "closed"
         gone = [node]
         for ancestor in gone:  # grows while it is walked
-            del self.nodes[ancestor.session_id]
+            self.away.pop(ancestor, None)
+            if self.nodes.get(ancestor.session_id) is ancestor:
+                del self.nodes[ancestor.session_id]
             for child in ancestor.children.values():
                 child.gone = "parent"
                 gone.append(child)
             ancestor.children = {}
         return gone
+
+    def suspend(self) -> None:
+        """The wire is lost, and with it what its sessions knew."""
+        nodes = [*self.nodes.values(), *self.away]
+        self.nodes.clear()
+        self.nodes[""] = self.root
+        for node in nodes:
+            node.dialog = None
+            node.paused.clear()
+            node.awaited = False
+        self.away.clear()
+        below = list(self.root.children.values())
+        for node in below:  # grows while it is walked
+            self.away[node] = None
+            below.extend(node.children.values())
+
+    def absent(self, parent: Node, target_id: str) -> Node | None:
+        """The node that a new attachment to a target brings back."""
+        for node in self.away:
+            if (
+                node.parent is parent
+                and node.target_id == target_id
+                and (node.attached_by is None or node.awaited)
+            ):
+                return node
+        return None
+
+    def rebind(self, node: Node, session_id: str) -> None:
+        """A node is back, under a new id."""
+        assert node.parent is not None
+        _leave(node)
+        self.away.pop(node, None)
+        node.session_id = session_id
+        self.nodes[session_id] = node.parent.children[session_id] = node
 
     def crash(self, node: Node, crash: Crash) -> bool:
         """Mark a node as crashed; whether that was news. Later, fuller news of the same crash is kept."""
@@ -147,3 +204,10 @@ class Targets:
     def revive(self, node: Node) -> None:
         """The target has a new renderer."""
         node.crash = None
+
+
+def _leave(node: Node) -> None:
+    """Out of its parent's children, whatever other node may have got its old id meanwhile."""
+    assert node.parent is not None
+    if node.parent.children.get(node.session_id) is node:
+        del node.parent.children[node.session_id]

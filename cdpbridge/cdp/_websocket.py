@@ -20,7 +20,9 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
+from cdpbridge._clock import Clock, TimerHandle
 from cdpbridge._version import __version__
+from cdpbridge.cdp._keepalive import Keepalive, Verdict
 from cdpbridge.cdp._transport import Closed, Receiver
 from cdpbridge.errors import ConnectFailed, ConnectionClosed, MessageTooBig
 
@@ -37,6 +39,7 @@ _FIRST_BUFFER: Final = 8 * 1024
 _LARGEST_BUFFER: Final = 256 * 1024
 _HIGH_WATER: Final = 1024 * 1024
 _MASKS: Final = 4096  # bytes of randomness drawn at a time
+_MARK: Final = 8  # bytes
 _LINGER: Final = 1.0  # seconds the peer has for its half of the closing handshake after we have told our side
 
 
@@ -78,6 +81,12 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._closed: Closed | None = None
         self._local_close: tuple[int, str] | None = None
         self._linger: asyncio.TimerHandle | None = None
+        # keepalive
+        self._keepalive: Keepalive | None = None
+        self._clock: Clock = loop
+        self._look_timer: TimerHandle | None = None
+        self._mark: tuple[bytearray, int, bytes] | None = None
+        self._unwritten = 0
 
     # --- opening --------------------------------------------------------------------------------------------------
 
@@ -322,6 +331,59 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         if self._receiver is not None:
             self._receiver.resume()
 
+    # --- keepalive ------------------------------------------------------------------------------------------------
+
+    def keep_alive(self, interval: float, timeout: float | None, clock: Clock | None = None) -> None:
+        """Ping a peer that is silent, and end the connection when it stays so; seconds.
+
+        Any byte counts as life, an answer that is still on its way too, and so does a peer that takes in what we write.
+        """
+        self._clock = clock or self._loop
+        self._keepalive = Keepalive(interval, timeout, self._clock.time())
+        self._leave_mark()
+        self._look_timer = self._clock.call_at(self._keepalive.due, self._look)
+
+    def _look(self) -> None:
+        keepalive = self._keepalive
+        if keepalive is None or self._closed is not None or self._core.state is not OPEN:
+            return
+        alive = self._mark_is_gone() or self._drains()
+        verdict = keepalive.look(self._clock.time(), alive=alive)
+        if verdict is Verdict.DEAD:
+            self._finish(Closed(1006, "keepalive"))
+            self.abort()
+            return
+        if verdict is Verdict.PING:
+            self._core.send_ping(os.urandom(4))
+            self._write_core()
+        self._leave_mark()
+        self._look_timer = self._clock.call_at(keepalive.due, self._look)
+
+    def _leave_mark(self) -> None:
+        """Write a random mark where the next bytes from the socket will go: the reader itself then has nothing to note."""
+        if self._large is not None:
+            buffer, at = self._large, self._large_filled
+        else:
+            buffer, at = self._buffer, self._filled
+        mark = os.urandom(min(_MARK, len(buffer) - at))
+        buffer[at : at + len(mark)] = mark
+        self._mark = (buffer, at, mark)
+
+    def _mark_is_gone(self) -> bool:
+        if self._mark is None:
+            return False
+        buffer, at, mark = self._mark
+        into, filled = (
+            (self._buffer, self._filled) if self._large is None else (self._large, self._large_filled)
+        )
+        return into is not buffer or filled != at or buffer[at : at + len(mark)] != mark
+
+    def _drains(self) -> bool:
+        """Whether the peer's side takes what we write: a long upload has no answer before its end."""
+        before = self._unwritten
+        self._unwritten = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return self._unwritten < before
+
     # --- the end --------------------------------------------------------------------------------------------------
 
     def close(self, code: int = 1000, reason: str = "") -> None:
@@ -370,6 +432,9 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         if closed.code == 1006 and self._local_close is not None:
             closed = Closed(*self._local_close)
         self._closed = Closed(closed.code, closed.reason, closed.cause, self._queued)
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+            self._look_timer = None
         if self._transport is not None:
             self._linger = self._loop.call_later(_LINGER, self.abort)
         if self._receiver is not None:

@@ -144,8 +144,11 @@ class Chrome:
             time.sleep(0.02)
         return cls(process, f"ws://127.0.0.1:{lines[0]}{lines[1]}")
 
+    def signal(self, number: int) -> None:
+        os.killpg(self.process.pid, number)
+
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
 
     def stop(self) -> None:
         try:

@@ -179,9 +179,9 @@ async def test_fault_a18_replies_out_of_order(tab):
 async def test_fault_a22_reply_without_a_session_id(chrome_connection):
     connection = chrome_connection
     node = connection._mux.attach(connection.root._node, "F" * 32, {"targetId": "none", "type": "page"})
-    with pytest.raises(CommandError) as caught:
+    with pytest.raises(TargetClosed) as caught:
         await node.owner.send("Page.enable")
-    assert caught.value.code == -32001
+    assert caught.value.__cause__.code == -32001
 
 
 @pytest.mark.parametrize(

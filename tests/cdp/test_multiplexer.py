@@ -14,7 +14,6 @@ from cdpbridge.cdp._routing import Subscription
 from cdpbridge.cdp._transport import Closed
 from cdpbridge.errors import (
     CDPError,
-    CommandError,
     CommandTimeout,
     ConnectionClosed,
     DecodeError,
@@ -171,8 +170,8 @@ def test_fault_a18_replies_out_of_order(mux):
 def test_fault_a22_reply_is_routed_by_id_alone(mux):
     waiter, number, _ = send(mux, node=attach(mux))
     feed(mux, {"id": number, "error": {"code": -32001, "message": "Session with given id not found."}})
-    assert isinstance(waiter.error, CommandError)
-    assert waiter.error.code == -32001
+    assert isinstance(waiter.error, TargetClosed)
+    assert waiter.error.__cause__.code == -32001
 
 
 def test_error_reply_keeps_everything(mux):

@@ -1,0 +1,201 @@
+"""`connect` and `connect_pipe`: from an address or two descriptors to a `Connection`."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as tls
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final
+
+from cdpbridge.cdp._connection import COMMAND_TIMEOUT, Connection
+from cdpbridge.cdp._endpoint import Progress, check_headers, dial, resolve
+from cdpbridge.cdp._pipe import open_pipe
+from cdpbridge.cdp._reconnect import RECONNECT_LIMIT
+from cdpbridge.cdp._trace import Recording
+from cdpbridge.cdp._transport import Transport
+from cdpbridge.cdp._websocket import WebSocketTransport, upgrade
+from cdpbridge.errors import ConnectFailed, redact_url
+
+__all__ = ["Connecting", "connect", "connect_pipe"]
+
+_MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024  # Chromium's own send buffer: nothing larger ever leaves it
+_CONNECT_TIMEOUT: Final = timedelta(seconds=15)
+_PING_INTERVAL: Final = timedelta(
+    seconds=20
+)  # as `websockets` has it; proxies cut idle connections after 60 s and more
+_PING_TIMEOUT: Final = timedelta(seconds=20)
+
+
+class Connecting:
+    """What `connect` returns: await it for a `Connection`, or enter it as a block that closes the connection."""
+
+    def __init__(self, opening: Callable[[], Awaitable[Connection]]) -> None:
+        self._opening = opening
+        self._connection: Connection | None = None
+
+    def __await__(self) -> Generator[Any, None, Connection]:
+        return self._opening().__await__()
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._opening()
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+
+def connect(
+    address: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    timeout: timedelta = _CONNECT_TIMEOUT,
+    command_timeout: timedelta = COMMAND_TIMEOUT,
+    max_message_bytes: int = _MAX_MESSAGE_BYTES,
+    compression: bool = False,
+    ssl_context: tls.SSLContext | None = None,
+    reconnect: bool | timedelta = False,
+    ping_interval: timedelta | None = _PING_INTERVAL,
+    ping_timeout: timedelta | None = _PING_TIMEOUT,
+    record: int = 0,
+) -> Connecting:
+    """Connect to a browser: `await connect(...)`, or `async with connect(...) as connection`.
+
+    With `reconnect`, a connection whose wire is lost is resumed, as long as nobody has said that the browser is gone:
+
+    * Calls in flight fail at once with `ConnectionClosed`, whose `sent` tells whether they may have run. Calls made
+      meanwhile wait, up to their own deadline.
+    * The same `Connection` and `CDPSession` objects go on. Targets are attached to again by their id, and their sessions
+      are told again, in the original order, what they had been told: enabled domains, auto-attach, scripts on new
+      documents, `Fetch`, emulation, headers, bindings and the like. Children found by auto-attach come back by it; those
+      that were still being set up come as new sessions, and are set up from the beginning. A target that has gone
+      meanwhile ends with `TargetClosed`.
+    * Handlers, event streams and `expect` stay. Events of the time between are lost, and domains tell again what they tell
+      when they are enabled, e.g. `Runtime.executionContextCreated`.
+    * Ids inside a renderer's domains are new: DOM nodes, remote objects, paused requests.
+    * `"reconnected"` tells what was restored and what was not; `"disconnected"` comes when no try is left.
+
+    Args:
+        address: `http(s)://host:port`, with a path or without, `ws(s)://...`, `host:port`, or a host.
+        headers: Sent with the discovery request and the upgrade, e.g. `Authorization`.
+        timeout: For all of it: discovery, sockets, TLS, upgrade.
+        command_timeout: Deadline of commands that bring none of their own.
+        max_message_bytes: A larger message ends the connection with `MessageTooBig`. Default: the most that Chromium sends.
+        compression: Offer permessage-deflate. It costs CPU and pays on slow links only.
+        ssl_context: For `https` and `wss`; default: the system's trust store.
+        reconnect: Resume a lost connection; for how long to try, 30 s if True.
+        ping_interval: Ping after so long without a byte from the other side. None: never.
+        ping_timeout: When the silence lasts so much longer, the connection has ended with code 1006, reason "keepalive".
+            None: it never ends by that.
+        record: Keep the last so many messages for `Connection.flight_record`. The environment variable `CDPBRIDGE_TRACE`
+            names a file that gets all of them, one line each; what gives access to something is cut in both.
+
+    Raises:
+        ConnectFailed: With the stage it failed at; no socket is left open.
+        ConfigurationError: The address or a header cannot be used.
+    """
+    dialling = _Dialling(
+        address,
+        headers,
+        timeout,
+        max_message_bytes,
+        compression,
+        ssl_context,
+        ping_interval,
+        ping_timeout,
+    )
+
+    async def opening() -> Connection:
+        recording = Recording(record)
+
+        async def open_recorded() -> Transport:
+            return recording.wrap(await dialling.open())
+
+        transport = await open_recorded()
+        limit = reconnect if isinstance(reconnect, timedelta) else RECONNECT_LIMIT
+        return Connection(
+            transport,
+            command_timeout=command_timeout,
+            reopen=None if reconnect is False else open_recorded,
+            reconnect_limit=limit,
+            recorder=recording.recorder,
+        )
+
+    return Connecting(opening)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Dialling:
+    """All that is needed to connect, once or again."""
+
+    address: str
+    headers: Mapping[str, str] | None
+    timeout: timedelta
+    max_message_bytes: int
+    compression: bool
+    ssl_context: tls.SSLContext | None
+    ping_interval: timedelta | None
+    ping_timeout: timedelta | None
+
+    async def open(self) -> WebSocketTransport:
+        progress = Progress()
+        seconds = self.timeout.total_seconds()
+        try:
+            async with asyncio.timeout(seconds):
+                transport = await self._open(check_headers(self.headers), progress)
+        except TimeoutError as error:
+            raise ConnectFailed(
+                f"no connection to {redact_url(self.address)} within {seconds:g} s (stage {progress.stage})",
+                stage=progress.stage,
+            ) from error
+        if self.ping_interval is not None:
+            timeout = self.ping_timeout.total_seconds() if self.ping_timeout is not None else None
+            transport.keep_alive(self.ping_interval.total_seconds(), timeout)
+        return transport
+
+    async def _open(self, headers: Mapping[str, str], progress: Progress) -> WebSocketTransport:
+        tls_context = self.ssl_context
+        endpoint = await resolve(self.address, headers=headers, progress=progress, ssl_context=tls_context)
+        try:
+            socket = await dial(endpoint.url, progress=progress, ssl_context=tls_context)
+            progress.stage = "upgrade"
+            return await upgrade(
+                socket,
+                endpoint.url,
+                headers=headers,
+                max_message_bytes=self.max_message_bytes,
+                compression=self.compression,
+            )
+        except ConnectFailed as error:
+            if endpoint.refused is not None:
+                raise endpoint.refused from error
+            raise
+
+
+def connect_pipe(
+    read_fd: int,
+    write_fd: int,
+    *,
+    command_timeout: timedelta = COMMAND_TIMEOUT,
+    max_message_bytes: int = _MAX_MESSAGE_BYTES,
+    record: int = 0,
+) -> Connecting:
+    """Connect over Chromium's debugging pipe (`--remote-debugging-pipe`).
+
+    Args:
+        read_fd: Where the browser's messages come out; closed with the connection.
+        write_fd: Where commands go in; closed with the connection.
+        record: As for `connect`.
+    """
+
+    async def opening() -> Connection:
+        recording = Recording(record)
+        transport = recording.wrap(await open_pipe(read_fd, write_fd, max_message_bytes=max_message_bytes))
+        return Connection(transport, command_timeout=command_timeout, recorder=recording.recorder)
+
+    return Connecting(opening)
