@@ -59,7 +59,7 @@ _CONNECT_TIMEOUT: Final = timedelta(seconds=30)
 _STOP_TIMEOUT: Final = timedelta(seconds=30)
 _POLL_SECONDS: Final = 0.25  # a hosted browser needs some seconds until it can be reached
 _STOP_RETRY_SECONDS: Final = 0.5
-_EVENTS: Final = ("disconnected", "stopped")
+_EVENTS: Final = ("disconnected", "reconnected", "stopped")
 _naming: WeakKeyDictionary[AsyncClient, asyncio.Lock] = WeakKeyDictionary()
 
 
@@ -222,15 +222,16 @@ class Browser:
         """False when another browser holds the profile, so that this one is not saved; None if the server does not say."""
         return self.record.profile_writable
 
-    def on(self, name: str, handler: Callable[[], object]) -> Callable[[], None]:
-        """Call `handler()` on an event; call the returned function to stop that.
+    def on(self, name: str, handler: Callable[..., object]) -> Callable[[], None]:
+        """Call `handler` on an event; call the returned function to stop that.
 
-        `"stopped"` comes after our own stop, with the receipt at hand; `"disconnected"` whenever the connection has ended,
-        also because the time is over or somebody else stopped the browser.
+        `"stopped"` comes after our own stop, with the receipt at hand; `"disconnected"` when the connection has ended for good,
+        also because the time is over or somebody else stopped the browser. A connection that is lost otherwise is resumed,
+        and `"reconnected"` brings a `cdp.Reconnected` that says what was restored.
         """
         if name not in _EVENTS:
-            raise ValueError(f"a browser has no event {name!r}; it has {' and '.join(map(repr, _EVENTS))}")
-        if name == "disconnected":
+            raise ValueError(f"a browser has no event {name!r}; it has {', '.join(map(repr, _EVENTS))}")
+        if name != "stopped":
             return self.connection.on(name, handler)
         if self._emitter is None:
             from pyee.asyncio import AsyncIOEventEmitter  # noqa: PLC0415  # most programs need none
@@ -260,7 +261,9 @@ class Browser:
                 await self._raise_if_over()
             if self.record.cdp_url is not None:
                 try:
-                    self._connection = await connect(self.record.cdp_url, timeout=timedelta(seconds=left))
+                    self._connection = await connect(
+                        self.record.cdp_url, timeout=timedelta(seconds=left), reconnect=True
+                    )
                 except ConnectFailed as error:
                     if not _may_be_early(error):
                         raise

@@ -488,9 +488,22 @@ async def ended(rest, scripted, used):
     async with cdpbridge.open_browser(rest.client) as browser:
         rest.used = used
         rest.end(str(browser.id))
-        await (await scripted.client()).close(1001, "over")
+        await (await scripted.client()).close(1001, "session stopped")
         await browser.connection.wait_closed()
         yield browser
+
+
+async def test_fault_a77_a_lost_connection_is_resumed(rest, scripted):
+    reports = []
+    async with cdpbridge.open_browser(rest.client) as browser:
+        tab = await browser.new_tab()
+        browser.on("reconnected", reports.append)
+        (await scripted.client()).cut()
+        await scripted.client(1)
+        assert await tab.session.send("Page.enable") == {}
+        assert await browser.connection.root.send("Browser.getVersion") == {}
+    assert [len(report.lost) for report in reports] == [0]
+    assert rest.count("POST", "/browsers") == 1
 
 
 async def test_use_after_the_time_is_over_says_so(rest, scripted):
