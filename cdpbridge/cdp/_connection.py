@@ -42,6 +42,7 @@ __all__ = ["COMMAND_TIMEOUT", "Connection"]
 logger = logging.getLogger("cdpbridge")
 
 _running_loop = asyncio._get_running_loop  # exported by asyncio for event loops; None instead of an error
+_COARSE: Final = 0.01  # seconds; a thousand deadlines close together are a few looks at all commands
 _CLOSE_TIMEOUT: Final = 5.0  # seconds, for the peer's half of the goodbye
 _ALIVE_TIMEOUT: Final = timedelta(seconds=5)
 _EVENTS: Final = ("disconnected", "reconnected")
@@ -99,7 +100,7 @@ class Connection:
         self._timer: TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held = (
+        self.held = (
             False  # some calls must wait: the other side does not read, or the wire is being made anew
         )
         self._paused: asyncio.Future[None] | None = None
@@ -227,27 +228,33 @@ class Connection:
 
     # --- for sessions ---------------------------------------------------------------------------------------------
 
-    async def call(
+    def begin(
         self, node: Node, method: str, params: Mapping[str, Any] | None, timeout: timedelta | None
-    ) -> Payload:
-        """Send one command and wait for its undecoded result. The raw form of `CDPSession.send`."""
+    ) -> tuple[int, asyncio.Future[Payload]]:
+        """Send one command; its id, and what its undecoded result comes to. Who stops waiting calls `give_up`."""
         loop = self._loop
         if _running_loop() is not loop:
             self._check_owner()
         seconds = self._timeout if timeout is None else timeout.total_seconds()
         now = self._now()
-        if self._held:
-            await self._room(node, method, seconds)
         waiter: asyncio.Future[Payload] = loop.create_future()
         command_id, data = self._mux.register(node, method, params, waiter, now, seconds)
         try:
             self._transport.send(data)
-            if now + seconds < self._timer_at:
-                self._arm(now + seconds)
-            return await waiter
         except BaseException:
             self._mux.forget(command_id)
             raise
+        if now + seconds < self._timer_at:
+            self._arm(now + seconds)
+        return command_id, waiter
+
+    def give_up(self, command_id: int) -> None:
+        """Nobody waits for this command any more."""
+        self._mux.forget(command_id)
+
+    async def room(self, node: Node, method: str, timeout: timedelta | None) -> None:
+        """Hold a command back until it can go out."""
+        await self._room(node, method, self._timeout if timeout is None else timeout.total_seconds())
 
     async def _room(self, node: Node, method: str, seconds: float) -> None:
         """Hold a command back until it can go out."""
@@ -296,7 +303,7 @@ class Connection:
 
     async def passable(self, node: Node, doing: str) -> None:
         """Return when a command could go out at once. For those whose parameters would be void by then."""
-        if self._held:
+        if self.held:
             await self._room(node, doing, self._timeout)
 
     def pending_of(self, session: CDPSession) -> set[int]:
@@ -355,13 +362,13 @@ class Connection:
     def pause(self) -> None:
         if self._paused is None:
             self._paused = self._loop.create_future()
-        self._held = True
+        self.held = True
 
     def resume(self) -> None:
         paused, self._paused = self._paused, None
         if paused is not None and not paused.done():
             paused.set_result(None)
-        self._held = self.reconnecting
+        self.held = self.reconnecting
 
     def lost(self, closed: Closed, /) -> None:
         reconnecting = self._reconnecting
@@ -381,7 +388,7 @@ class Connection:
 
     def resumed(self, report: Reconnected) -> None:
         """All is as it was, but for what the report says."""
-        self._held = self._paused is not None
+        self.held = self._paused is not None
         self._emit("reconnected", report)
 
     def given_up(self, closed: Closed) -> None:
@@ -430,7 +437,7 @@ class Connection:
         self._mux.expire(self._now())
         when = self._mux.next_deadline()
         if when is not None:
-            self._arm(when)
+            self._arm(max(when, self._now() + _COARSE))
 
     # --- the end --------------------------------------------------------------------------------------------------
 

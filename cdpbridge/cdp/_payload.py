@@ -16,7 +16,18 @@ from msgspec import Raw
 
 from cdpbridge.errors import DecodeError
 
-__all__ = ["ABSENT", "Envelope", "Payload", "as_dict", "as_type", "encode", "read_envelope"]
+__all__ = [
+    "ABSENT",
+    "UNREADABLE",
+    "Envelope",
+    "Payload",
+    "Reply",
+    "as_dict",
+    "as_type",
+    "decode_reply",
+    "encode",
+    "read_envelope",
+]
 
 T = TypeVar("T")
 
@@ -25,7 +36,7 @@ Payload = Raw | Any
 
 ABSENT: Final = Raw(b"")
 
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
 
 class Envelope(msgspec.Struct):
@@ -46,6 +57,23 @@ class _Command(msgspec.Struct, omit_defaults=True):
     sessionId: str = ""  # noqa: N815  # as above
 
 
+class _FullCommand(msgspec.Struct):
+    """The usual command: to look for defaults takes msgspec 0.2 us."""
+
+    id: int
+    method: str
+    params: Any
+    sessionId: str  # noqa: N815  # as above
+
+
+class Reply(msgspec.Struct, gc=False):
+    """A reply, which is found by its id alone: half the time of an `Envelope`."""
+
+    id: int
+    result: Raw = ABSENT
+    error: Raw = ABSENT
+
+
 class _StrictEnvelope(msgspec.Struct):
     id: int | None = None
     method: str | None = None
@@ -56,6 +84,9 @@ class _StrictEnvelope(msgspec.Struct):
 
 
 _decode_envelope: Final = msgspec.json.Decoder(_StrictEnvelope).decode
+decode_reply: Final = msgspec.json.Decoder(Reply).decode
+"""A message as a `Reply`; raises `msgspec.DecodeError` or another of `UNREADABLE` when it is none."""
+_decode_dict: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_any: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -67,6 +98,8 @@ def encode(command_id: int, method: str, params: Mapping[str, Any] | None, sessi
         TypeError: A parameter has no JSON form.
     """
     try:
+        if session_id and params is not None:
+            return _encode(_FullCommand(command_id, method, params, session_id))
         return _encode(_Command(command_id, method, params, session_id))
     except UnicodeEncodeError:  # a lone surrogate, which JSON can carry as an escape
         plain: dict[str, Any] = {"id": command_id, "method": method, "params": msgspec.to_builtins(params)}
@@ -83,11 +116,11 @@ def read_envelope(data: bytes | bytearray) -> Envelope | _StrictEnvelope:
     """
     try:
         return _decode_envelope(data)
-    except _UNREADABLE:
+    except UNREADABLE:
         pass
     try:
         message = _loads(data)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DecodeError(f"a message of {len(data)} bytes is not JSON", raw=bytes(data[:1000])) from error
     if not isinstance(message, dict):
         raise DecodeError(f"a message of {len(data)} bytes is no JSON object", raw=bytes(data[:1000]))
@@ -112,6 +145,11 @@ def as_dict(payload: Payload) -> dict[str, Any]:
     """
     if payload is ABSENT:
         return {}
+    if type(payload) is Raw:
+        try:
+            return _decode_dict(payload)
+        except UNREADABLE:
+            pass
     value = _value(payload) if isinstance(payload, Raw) else payload
     if not isinstance(value, dict):
         raise DecodeError("expected a JSON object", raw=_first_bytes(payload))
@@ -130,10 +168,10 @@ def as_type(payload: Payload, decoder: msgspec.json.Decoder[T]) -> T:
                 return decoder.decode(payload if payload is not ABSENT else b"{}")
             except msgspec.ValidationError:
                 raise
-            except _UNREADABLE:
+            except UNREADABLE:
                 payload = _value(payload)
         return msgspec.convert(payload, decoder.type, strict=False)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         kind = getattr(decoder.type, "__name__", str(decoder.type))
         raise DecodeError(f"does not fit {kind}: {error}", raw=_first_bytes(payload)) from error
 
@@ -141,11 +179,11 @@ def as_type(payload: Payload, decoder: msgspec.json.Decoder[T]) -> T:
 def _value(payload: Raw) -> Any:
     try:
         return _decode_any(payload)
-    except _UNREADABLE:
+    except UNREADABLE:
         pass
     try:
         return _loads(bytes(payload))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DecodeError("a payload is not JSON", raw=_first_bytes(payload)) from error
 
 

@@ -920,7 +920,7 @@ async def test_any_interleaving_leaves_nothing_behind(browser, seed, turns):
     assert [pair for pair in received if pair[0] != pair[1]] == []
     connection = browser.connection
     assert not connection._mux.pending
-    assert not connection._held
+    assert not connection.held
     assert connection.closed or not connection._mux.targets.away
     assert not connection._reconnecting._gates
     assert not any(not task.done() for task in connection._tasks)
