@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
-from weakref import WeakKeyDictionary
 
 from cdpbridge._guard import guard
+from cdpbridge._rental import balance, confirmed_stop, create, profile_id
 from cdpbridge._shield import to_the_end
 from cdpbridge.api import (
     AsyncClient,
@@ -28,10 +28,7 @@ from cdpbridge.api import (
 from cdpbridge.billing import Receipt, Tariff
 from cdpbridge.cdp import Connection, connect
 from cdpbridge.errors import (
-    APIConnectionError,
     APIError,
-    APIResponseError,
-    BadRequestError,
     BrowserExpired,
     BrowserStopped,
     CDPError,
@@ -39,8 +36,6 @@ from cdpbridge.errors import (
     ConfigurationError,
     ConnectFailed,
     NotFoundError,
-    RateLimitError,
-    ServerError,
     StopFailed,
 )
 from cdpbridge.providers import provider
@@ -58,9 +53,7 @@ T = TypeVar("T")
 _CONNECT_TIMEOUT: Final = timedelta(seconds=30)
 _STOP_TIMEOUT: Final = timedelta(seconds=30)
 _POLL_SECONDS: Final = 0.25  # a hosted browser needs some seconds until it can be reached
-_STOP_RETRY_SECONDS: Final = 0.5
 _EVENTS: Final = ("disconnected", "reconnected", "stopped")
-_naming: WeakKeyDictionary[AsyncClient, asyncio.Lock] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,7 +351,7 @@ class Browser:
                     await self._connection.close()
                 except Exception:
                     logger.exception("the connection of browser %s could not be closed", self.id)
-            stopped = await _confirmed_stop(self._client, self.id, self._order.stop_timeout)
+            stopped = await confirmed_stop(self._client, self.id, self._order.stop_timeout)
             self.record = stopped or self.record.model_copy(update={"status": BrowserSessionStatus.STOPPED})
             self._unguard()
             self.receipt = await self._settle()
@@ -374,8 +367,8 @@ class Browser:
         booked = self.record.browser_cost
         change = None
         if booked is None and self._balance is not None:
-            balance = await _balance(self._client)
-            change = None if balance is None else balance - self._balance
+            now = await balance(self._client)
+            change = None if now is None else now - self._balance
         return Receipt.of(self._order.tariff, max(used, timedelta(0)), booked=booked, account_change=change)
 
     @property
@@ -422,17 +415,23 @@ async def _open(order: _Order, *, holder: asyncio.Task[Any] | None) -> Browser:
         async with AsyncExitStack() as uses:
             order.on_progress("reaching the server")
             client = await uses.enter_async_context(order.client.share())
-            profile_id = await _profile_id(client, order.profile)
-            balance = await _balance(client)
+            profile = await profile_id(client, order.profile)
+            before = await balance(client)
             order.on_progress("renting a browser")
-            record = await _create(order, client, profile_id)
+            record = await create(
+                client,
+                profile_id=profile,
+                proxy_country=order.proxy_country,
+                timeout=order.timeout,
+                stop_timeout=order.stop_timeout,
+            )
             browser = Browser(
                 client,
                 record,
                 order=order,
                 uses=uses.pop_all(),
-                profile_id=profile_id,
-                balance=balance,
+                profile_id=profile,
+                balance=before,
                 holder=holder,
             )
         try:
@@ -444,97 +443,6 @@ async def _open(order: _Order, *, holder: asyncio.Task[Any] | None) -> Browser:
         return browser
 
 
-async def _create(order: _Order, client: AsyncClient, profile_id: uuid.UUID | None) -> BrowserSession:
-    """The new rental. When the caller is cancelled, its answer is waited for, and what it brings is stopped."""
-    creating = asyncio.ensure_future(
-        client.browsers.create(
-            profile_id=profile_id,
-            proxy_country=order.proxy_country,
-            timeout=order.timeout,
-            idempotency_key=str(uuid.uuid4()),
-        )
-    )
-    try:
-        return await asyncio.shield(creating)
-    except asyncio.CancelledError:
-        await to_the_end(_give_back(order, client, creating))
-        raise
-    except APIResponseError as error:
-        if error.answer_id is not None:
-            await to_the_end(_give_back_unread(order, client, error, uuid.UUID(error.answer_id)))
-        raise
-    except APIConnectionError as error:
-        if error.maybe_processed:
-            error.add_note("a browser may have been rented all the same; look with: cdpbridge browsers")
-        raise
-
-
-async def _give_back(order: _Order, client: AsyncClient, creating: asyncio.Future[BrowserSession]) -> None:
-    """Stop what a create brings whose caller was cancelled."""
-    await asyncio.wait({creating})
-    if creating.cancelled():
-        return
-    error = creating.exception()
-    browser_id = creating.result().id if error is None else getattr(error, "answer_id", None)
-    if browser_id is None:
-        logger.debug("the cancelled create brought no browser: %s", error)
-        return
-    try:
-        await _confirmed_stop(client, uuid.UUID(str(browser_id)), order.stop_timeout)
-    except StopFailed as failed:
-        logger.error("%s", failed)  # noqa: TRY400  # a cancellation is on its way
-
-
-async def _give_back_unread(
-    order: _Order, client: AsyncClient, error: APIResponseError, browser_id: uuid.UUID
-) -> None:
-    """Stop a browser whose record cannot be read."""
-    try:
-        await _confirmed_stop(client, browser_id, order.stop_timeout)
-    except StopFailed as failed:
-        error.add_note(str(failed))
-    else:
-        error.add_note(f"browser {browser_id}, which that answer brought, was stopped")
-
-
-async def _confirmed_stop(
-    client: AsyncClient, browser_id: uuid.UUID, timeout: timedelta
-) -> BrowserSession | None:
-    """The stopped browser's record, None if the server has forgotten it. Repeated until the server confirms.
-
-    Raises:
-        StopFailed: It did not within `timeout`, or refused.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout.total_seconds()
-    advice = client.stop_advice(browser_id)
-    while True:
-        cause: Exception
-        try:
-            async with asyncio.timeout_at(deadline):
-                answer = await _stop_once(client, browser_id)
-                if answer is None or answer.status == BrowserSessionStatus.STOPPED:
-                    return answer
-                cause = RuntimeError(f"the server still says {answer.status!r}")
-        except (APIConnectionError, RateLimitError, ServerError, TimeoutError) as error:
-            cause = error
-        except APIError as error:
-            raise StopFailed(browser_id, error, advice=advice) from error
-        if loop.time() + _STOP_RETRY_SECONDS >= deadline:
-            raise StopFailed(browser_id, str(cause) or "no answer in time", advice=advice) from cause
-        logger.warning("browser %s is not stopped yet (%s); trying again", browser_id, cause)
-        await asyncio.sleep(_STOP_RETRY_SECONDS)
-
-
-async def _stop_once(client: AsyncClient, browser_id: uuid.UUID) -> BrowserSession | None:
-    try:
-        return await client.browsers.stop(browser_id)
-    except NotFoundError:  # somebody else has ended it, and the server has forgotten it
-        return None
-    except BadRequestError:  # another refusal of a second stop; the record tells
-        return await client.browsers.get(browser_id)
-
-
 def _failed(task: asyncio.Task[Any]) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
 
@@ -544,40 +452,6 @@ def _may_be_early(error: ConnectFailed) -> bool:
     if error.status is not None:
         return error.status == 404 or error.status >= 500
     return error.stage in {"dns", "tcp"}
-
-
-async def _balance(client: AsyncClient) -> Decimal | None:
-    """The account's balance, for the receipt; a server that does not tell it is no obstacle."""
-    try:
-        return (await client.billing.account()).total_credits_balance_usd
-    except APIError as error:
-        logger.debug("the account balance cannot be read: %s", error)
-        return None
-
-
-async def _profile_id(client: AsyncClient, profile: str | uuid.UUID | Profile | None) -> uuid.UUID | None:
-    if profile is None or isinstance(profile, uuid.UUID):
-        return profile
-    if isinstance(profile, Profile):
-        return profile.id
-    try:
-        return uuid.UUID(profile)
-    except ValueError:
-        return await _profile_named(client, profile)
-
-
-async def _profile_named(client: AsyncClient, name: str) -> uuid.UUID:
-    """The profile of that name, made if there is none; the oldest, should there be several."""
-    if not name.strip():
-        raise ConfigurationError("profile is an empty text; give a name, an id, or None")
-    lock = _naming.setdefault(client, asyncio.Lock())  # else two rentals at once would make two
-    async with lock:
-        found = [each async for each in client.profiles.list() if each.name == name]
-        if not found:
-            return (await client.profiles.create(name=name)).id
-    if len(found) > 1:
-        logger.warning("%d profiles are called %r; the oldest one is used", len(found), name)
-    return min(found, key=lambda each: each.created_at).id
 
 
 async def _close_quietly(tab: Tab) -> None:

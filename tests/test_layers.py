@@ -38,6 +38,7 @@ FLOORS = {
     "cdpbridge.api": 2,
     "cdpbridge.cdp": 2,
     "cdpbridge.chromium": 2,
+    "cdpbridge._rental": 3,
     "cdpbridge._server_process": 3,
     "cdpbridge.browser": 3,
     "cdpbridge.providers": 3,
