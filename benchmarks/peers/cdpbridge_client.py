@@ -1,0 +1,58 @@
+"""Ours, as a user has it: every guard, deadline and random mask on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import cdpbridge.cdp
+from cdpbridge.cdp import CDPSession, Connection
+from cdpbridge.protocol import Network
+from cdpbridge.protocol._base import Event, event_class
+
+
+class OneField(Event):
+    """The event for a handler that needs one field of it."""
+
+    METHOD = "Network.requestWillBeSent"
+    request_id: str
+
+
+class Client:
+    """`typed` chooses what a handler gets: the generated class, or the class above."""
+
+    def __init__(self, variant: str) -> None:
+        self.kind: Any = OneField if "one-field" in variant else Network.RequestWillBeSent
+
+    async def open(self, url: str) -> None:
+        self.connection: Connection = await cdpbridge.cdp.connect(url)
+
+    async def attach(self) -> CDPSession:
+        return await self.connection.attach("PAGE")
+
+    async def new_tab(self) -> CDPSession:
+        return await self.connection.new_tab()
+
+    def on_request(self, session: CDPSession, handler: Callable[[str], None]) -> None:
+        session.on(self.kind, lambda event: handler(event.request_id))
+
+    def on(self, session: CDPSession, method: str, handler: Callable[[Any], object]) -> None:
+        session.on(method, handler)
+
+    def on_typed(self, session: CDPSession, method: str, handler: Callable[[Any], object]) -> None:
+        kind = event_class(method)
+        assert kind is not None
+        session.on(kind, handler)
+
+    def pending(self) -> int:
+        return len(self.connection._mux.pending)
+
+    async def send_within(self, session: CDPSession, method: str, seconds: float) -> object:
+        return await session.send(method, timeout=timedelta(seconds=seconds))
+
+    def told_of_errors(self, tell: Callable[[BaseException], None]) -> None:
+        self.connection.on_handler_error = lambda error, _session, _method: tell(error)
+
+    async def close(self) -> None:
+        await self.connection.close()
