@@ -402,7 +402,7 @@ def save(name: str, report: dict[str, Any]) -> None:
 
 
 _COLOURS = {"ours": "#2f81f7", "floor": "#8b949e", "peer": "#d4a72c"}
-_BAR, _GAP, _LEFT, _WIDTH = 15, 5, 170, 760
+_BAR, _GAP, _LEFT, _WIDTH = 15, 5, 200, 790
 
 
 def chart(
