@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -18,6 +19,23 @@ SETTINGS = ("CDPBRIDGE_", "BROWSER_USE_")
 def clean_environment(**more: str) -> dict[str, str]:
     """The environment without settings of ours, and with `more`."""
     return {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)} | more
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--loop",
+        choices=["asyncio", "uvloop"],
+        default="asyncio",
+        help="event loop of the asynchronous tests",
+    )
+
+
+def pytest_asyncio_loop_factories(config, item):
+    if config.getoption("--loop") == "asyncio":
+        return {"asyncio": asyncio.new_event_loop}
+    import uvloop
+
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @dataclass
