@@ -252,12 +252,9 @@ class Connection:
         """Nobody waits for this command any more."""
         self._mux.forget(command_id)
 
-    async def room(self, node: Node, method: str, timeout: timedelta | None) -> None:
+    async def room(self, node: Node, method: str, timeout: timedelta | None = None) -> None:
         """Hold a command back until it can go out."""
-        await self._room(node, method, self._timeout if timeout is None else timeout.total_seconds())
-
-    async def _room(self, node: Node, method: str, seconds: float) -> None:
-        """Hold a command back until it can go out."""
+        seconds = self._timeout if timeout is None else timeout.total_seconds()
         try:
             async with asyncio.timeout(seconds):
                 while (gate := self._gate(node)) is not None:
@@ -304,7 +301,7 @@ class Connection:
     async def passable(self, node: Node, doing: str) -> None:
         """Return when a command could go out at once. For those whose parameters would be void by then."""
         if self.held:
-            await self._room(node, doing, self._timeout)
+            await self.room(node, doing)
 
     def pending_of(self, session: CDPSession) -> set[int]:
         """Ids of a session's commands without a reply."""

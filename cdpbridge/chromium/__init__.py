@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ._find import Build, Kind, find
-from ._process import Chromium
+from ._process import SCRATCH_PATH_BYTES, Chromium
 
-__all__ = ["Build", "Chromium", "Kind", "find"]
+__all__ = ["SCRATCH_PATH_BYTES", "Build", "Chromium", "Kind", "find"]

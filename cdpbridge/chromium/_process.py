@@ -32,7 +32,7 @@ from cdpbridge.errors import BrowserExited, BrowserNotFound, BrowserStartFailed
 from ._find import Build, find
 from ._flags import child_environment, command_line
 
-__all__ = ["Chromium"]
+__all__ = ["SCRATCH_PATH_BYTES", "Chromium"]
 
 logger = logging.getLogger("cdpbridge.chromium")
 
@@ -43,9 +43,10 @@ _STDERR_LINES: Final = 20
 _READ_BYTES: Final = 65536
 # Pages share pictures and bitmaps there; containers often have 64 MB.
 _SHM_BYTES: Final = 512 * 1024 * 1024
-# Chromium puts a socket into its TMPDIR, at ".../org.chromium.Chromium.XXXXXX/SingletonSocket"; sockaddr_un has room for
-# 107 bytes on Linux.
-_SCRATCH_PATH_BYTES: Final = 107 - len("/org.chromium.Chromium.XXXXXX/SingletonSocket")
+SCRATCH_PATH_BYTES: Final = 107 - len("/org.chromium.Chromium.XXXXXX/SingletonSocket")
+"""Room for the path of a scratch folder. Chromium puts a socket below its TMPDIR, and ends at once with "Socket path too
+long" when that does not fit into sockaddr_un (107 bytes on Linux)."""
+
 _SINGLETONS: Final = ("SingletonLock", "SingletonSocket", "SingletonCookie")
 _LISTENING: Final = re.compile(rb"^DevTools listening on ws://[^\s/]*:(\d+)(/\S+)\s*$", re.MULTILINE)
 # The id in it gives full control of the browser.
@@ -470,7 +471,7 @@ def _remove_stale_locks(user_data_dir: Path) -> None:
 
 def _temporary(made: list[Path], purpose: str) -> Path:
     folder = tempfile.gettempdir()
-    if len(os.fsencode(folder)) + len("/cdpb-profile-12345678") > _SCRATCH_PATH_BYTES:
+    if len(os.fsencode(folder)) + len("/cdpb-profile-12345678") > SCRATCH_PATH_BYTES:
         folder = "/tmp"  # noqa: S108  # mkdtemp makes a folder of our own in it
     path = Path(tempfile.mkdtemp(prefix=f"cdpb-{purpose}-", dir=folder))
     made.append(path)

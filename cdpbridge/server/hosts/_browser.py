@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from cdpbridge.cdp import Connection, connect_pipe
-from cdpbridge.chromium import Build, Chromium
+from cdpbridge.chromium import SCRATCH_PATH_BYTES, Build, Chromium
 from cdpbridge.errors import CDPBridgeError, CDPError
 from cdpbridge.server.gateway import Registry, Upstream
 from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
@@ -33,9 +33,6 @@ logger = logging.getLogger("cdpbridge.server")
 _TOKEN_BYTES: Final = 32
 # The export answers in milliseconds; a browser that takes longer is not well, and its running export is at hand.
 _EXPORT_TIMEOUT: Final = timedelta(seconds=2)
-# Chromium puts a socket into its TMPDIR, at ".../org.chromium.Chromium.XXXXXX/SingletonSocket", and ends at once with
-# "Socket path too long" when that does not fit into sockaddr_un (107 bytes on Linux): room for the folder's own path.
-_SCRATCH_PATH_BYTES: Final = 107 - len("/org.chromium.Chromium.XXXXXX/SingletonSocket")
 _REMOVE_ATTEMPTS: Final = 20
 _REMOVE_PAUSE_SECONDS: Final = 0.05
 
@@ -270,7 +267,7 @@ def scratch_folder(browser_id: UUID | str) -> Path:
     """Where a browser keeps its temporary files; the same after a restart, so that it can be removed then."""
     name = f"cdpb-{UUID(str(browser_id)).hex[:12]}"
     places = [Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108  # made with mode 0700, and not if it exists
-    short = [place / name for place in places if len(bytes(place / name)) <= _SCRATCH_PATH_BYTES]
+    short = [place / name for place in places if len(bytes(place / name)) <= SCRATCH_PATH_BYTES]
     return short[0]
 
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from cdpbridge.server.profiles import COOKIE_DATABASES
+
 __all__ = ["CookieExport", "cookies_to_keep"]
 
 _NAME: Final = "cookies.json"
-# Newer and older builds (chrome/browser/net/profile_network_context_service.cc), and the headless shell.
-_DATABASES: Final = ("Default/Network/Cookies", "Default/Cookies")
 # Chromium counts microseconds from 1601-01-01 (base/time/time.h).
 _CHROMIUM_EPOCH_SECONDS: Final = 11_644_473_600
 
@@ -70,7 +70,7 @@ def cookies_to_keep(
     """
     if export is None:
         return None
-    for name in _DATABASES:
+    for name in COOKIE_DATABASES:
         database = user_data_dir / name
         if database.is_file() and _knows_more(database, export.at, orderly=orderly):
             return [cookie for cookie in export.cookies if cookie.get("session")]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ._cookies import CookieId, CookieReport, export_cookies, import_cookies
-from ._store import ProfileStore, ProfileTooBig, SavedProfile
+from ._store import COOKIE_DATABASES, ProfileStore, ProfileTooBig, SavedProfile
 
 __all__ = [
+    "COOKIE_DATABASES",
     "CookieId",
     "CookieReport",
     "ProfileStore",

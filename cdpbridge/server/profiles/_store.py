@@ -30,7 +30,7 @@ from cdpbridge.errors import CDPBridgeError
 
 from ._copy import TooBig, copy_plain_files, sync, sync_tree
 
-__all__ = ["ProfileStore", "ProfileTooBig", "SavedProfile"]
+__all__ = ["COOKIE_DATABASES", "ProfileStore", "ProfileTooBig", "SavedProfile"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -40,7 +40,7 @@ _VERSION: Final = re.compile(r"v(\d{8,})")
 _NEW, _OLD = "new-", "old-"
 _USER_DATA, _COOKIES = "user-data", "cookies.json"
 # Newer and older builds (chrome/browser/net/profile_network_context_service.cc), and the headless shell.
-_DATABASES: Final = ("Default/Network/Cookies", "Default/Cookies")
+COOKIE_DATABASES: Final = ("Default/Network/Cookies", "Default/Cookies")
 
 
 class ProfileTooBig(CDPBridgeError):
@@ -217,7 +217,7 @@ def _versions(home: Path) -> list[int]:
 
 def _domains_in(user_data: Path) -> set[str]:
     """Hosts in the browser's own cookie database."""
-    for name in _DATABASES:
+    for name in COOKIE_DATABASES:
         database = user_data / name
         if database.is_file():
             try:  # immutable: nothing is written beside it, also when the browser was killed in a transaction
