@@ -65,6 +65,7 @@ ROOMS = {
     "uvicorn": ("cdpbridge.server",),
     "sqlalchemy": ("cdpbridge.server",),
     "alembic": ("cdpbridge.server",),
+    "prometheus_client": ("cdpbridge.server._metrics",),
     "typer": ("cdpbridge.cli",),
     "rich": ("cdpbridge.cli",),
 }

@@ -19,6 +19,8 @@ from cdpbridge._version import __version__
 from cdpbridge.chromium import find
 from cdpbridge.server import gateway
 from cdpbridge.server._lock import locked
+from cdpbridge.server._metrics import Metrics
+from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._rentals import Rentals, utc_now
 from cdpbridge.server._settings import Settings
 from cdpbridge.server.gateway import Registry
@@ -29,8 +31,10 @@ from cdpbridge.server.routes import (
     BASE_PATH,
     Authentication,
     Services,
+    Timing,
     api_router,
     external_base,
+    health,
     install_problems,
 )
 from cdpbridge.server.store import Store
@@ -70,17 +74,22 @@ def create_app(
             await _prepare_keys(store, settings, wall, show_key or _print_key)
             profiles = ProfileStore(settings.data_dir / "profiles")
             machines = (hosts or partial(_local_hosts, settings))(profiles, registry)
+            pressure, metrics = Pressure(settings), Metrics()
             rentals = Rentals(
                 store,
                 machines,
                 settings,
                 forget_profile=partial(_forget, profiles),
+                pressure=pressure,
+                metrics=metrics,
                 clock=clock,
                 wall=wall,
             )
             stack.push_async_callback(rentals.close)
             await rentals.open()
-            app.state.services = Services(settings, store, profiles, machines, rentals, wall)
+            app.state.services = Services(
+                settings, store, profiles, machines, rentals, wall, registry, pressure, metrics
+            )
             yield
 
     app = FastAPI(
@@ -94,8 +103,10 @@ def create_app(
         redirect_slashes=False,
     )
     app.add_middleware(Authentication, prefix=BASE_PATH)
+    app.add_middleware(Timing, prefix=BASE_PATH)
     install_problems(app)
     app.include_router(api_router())
+    app.include_router(health)
     app.include_router(gateway.router(registry, external_base))
     app.state.registry = registry
     return app

@@ -22,6 +22,8 @@ from cdpbridge._shield import to_the_end
 from cdpbridge.billing import Tariff
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.lifecycle import Deadline, EndReason, Lifecycle, Signal, State, used_until
+from cdpbridge.server._metrics import Metrics
+from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._settings import Settings
 from cdpbridge.server._starts import ClientGone, KeyReused, Start, StartWithdrawn, wait_for
 from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, Goodbye, Leftover, StopReport
@@ -91,6 +93,8 @@ class Rentals:
 
     Args:
         forget_profile: Removes a profile's saved state.
+        pressure: Says whether there is room for another browser.
+        metrics: Counts what happens.
         clock: Where deadlines come from; default: the event loop.
         wall: Where dates come from; they decide nothing.
     """
@@ -102,12 +106,16 @@ class Rentals:
         settings: Settings,
         *,
         forget_profile: Callable[[UUID], Awaitable[None]],
+        pressure: Pressure,
+        metrics: Metrics,
         clock: Clock | None = None,
         wall: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._hosts = hosts
         self._forget_profile = forget_profile
+        self._pressure = pressure
+        self._metrics = metrics
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._wall = wall
         self._beat = timedelta(seconds=settings.heartbeat_seconds)
@@ -233,6 +241,7 @@ class Rentals:
     def _begin(self, project_id: UUID, order: Order, key: str | None, body_hash: str) -> Start:
         if self._closing:
             raise StartWithdrawn("the server is stopping")
+        self._pressure.check()
         rental = _Rental(uuid4(), order.profile_id)
         idempotency = None if key is None else (key, body_hash)
         start = Start(rental.id, body_hash, self._run(project_id, rental, order, idempotency))
@@ -247,6 +256,7 @@ class Rentals:
         self, project_id: UUID, rental: _Rental, order: Order, idempotency: tuple[str, str] | None
     ) -> Browser:
         """From the order to a charged browser, or to nothing at all."""
+        began = self._clock.time()
         try:
             await self._profile_free(order.profile_id)
             await to_the_end(
@@ -263,12 +273,16 @@ class Rentals:
                 )
             )
             await self._hosts.start(BrowserSpec(rental.id, order.profile_id, order.proxy))
-            return await to_the_end(self._activate(rental, order))
+            browser = await to_the_end(self._activate(rental, order))
         except BaseException as error:
+            if isinstance(error, BrowserStartFailed):
+                self._metrics.start_failed()
             await to_the_end(self._undo(rental, error))
             if isinstance(error, asyncio.CancelledError):
                 raise StartWithdrawn("the browser was stopped while it was starting") from None
             raise
+        self._metrics.started(timedelta(seconds=self._clock.time() - began))
+        return browser
 
     async def _profile_free(self, profile_id: UUID | None) -> None:
         """Wait for a browser on its way out that is just saving this profile, so that the new one sees it all."""
@@ -318,6 +332,18 @@ class Rentals:
             end = self._end(rental, Signal.STOP)
             if end is not None:
                 await asyncio.wait({end})
+
+    # --- what others read ---------------------------------------------------------------------------------------
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server is on its way out."""
+        return self._closing
+
+    def states(self) -> dict[State, int]:
+        """Number of browsers in each state but `stopped`."""
+        states = [rental.life.state for rental in self._rentals.values()]
+        return {state: states.count(state) for state in State if state is not State.STOPPED}
 
     # --- while it runs --------------------------------------------------------------------------------------------
 
@@ -397,10 +423,11 @@ class Rentals:
 
     async def _put_away(self, rental: _Rental, used: timedelta) -> None:
         settled = await self._settle(rental, used)
+        assert rental.life.reason is not None  # it is on its way out
+        self._metrics.ended(rental.life.reason, used)
         report: StopReport | None = None
         try:
             exists = rental.profile_id is not None and await self._store.profile_exists(rental.profile_id)
-            assert rental.life.reason is not None  # it is on its way out
             goodbye = _GOODBYES[rental.life.reason]
             report = await self._hosts.stop(rental.id, goodbye, save=exists and not rental.void)
             await self._note_saved(rental, report)

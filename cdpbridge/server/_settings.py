@@ -123,6 +123,17 @@ class Settings(BaseSettings):
         le=1000,
         description="Browsers that start at the same time; others wait for their turn.",
     )
+    min_free_memory_mb: int = Field(
+        256, ge=0, description="MiB of memory to be left; with less, no browser is started (503)."
+    )
+    min_free_disk_mb: int = Field(
+        256, ge=0, description="MiB to be left where `data_dir` is; with less, no browser is started (503)."
+    )
+    max_load_per_cpu: float = Field(
+        50,
+        gt=0,
+        description="Runnable threads per processor, mean of a minute; above, no browser is started (503).",
+    )
     start_timeout_seconds: float = Field(
         30, gt=0, le=600, description="How long one browser may take to start; 503 above."
     )

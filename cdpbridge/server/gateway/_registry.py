@@ -79,6 +79,7 @@ class Registry:
     def __init__(self) -> None:
         self._entries: dict[bytes, Entry] = {}
         self._hosts: frozenset[str] = frozenset()
+        self._sent_before = self._received_before = 0  # of browsers that are gone
 
     @property
     def allowed_hosts(self) -> frozenset[str]:
@@ -109,15 +110,28 @@ class Registry:
             return None
         return Usage(entry.open_clients, entry.messages_sent, entry.messages_received, entry.active_at)
 
+    def total_usage(self) -> Usage:
+        """What all clients do, with what was relayed to browsers that are gone."""
+        entries = self._entries.values()
+        return Usage(
+            sum(entry.open_clients for entry in entries),
+            self._sent_before + sum(entry.messages_sent for entry in entries),
+            self._received_before + sum(entry.messages_received for entry in entries),
+            max((entry.active_at for entry in entries if entry.active_at is not None), default=None),
+        )
+
     async def close(self, token: str, code: int, reason: str) -> None:
         """Forget `token`, tell its clients why, and return when the browser is free of them, in bounded time."""
         entry = self._entries.pop(_digest(token), None)
-        if entry is None or not entry.clients:
+        if entry is None:
             return
         clients = tuple(entry.clients)
         for client in clients:
             client.finish(code, reason)
-        await asyncio.wait([client.ended for client in clients])
+        if clients:
+            await asyncio.wait([client.ended for client in clients])
+        self._sent_before += entry.messages_sent
+        self._received_before += entry.messages_received
 
     def keep_protocol(self, entry: Entry, body: bytes) -> None:
         """Remember an answer of /json/protocol; browsers of one build share its 1.6 MB."""

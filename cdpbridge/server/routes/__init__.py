@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ._auth import KEY_HEADER, Authentication
+from ._health import Timing
+from ._health import router as health
 from ._problems import install_problems
 from ._router import BASE_PATH, api_router
 from ._services import Services, external_base
@@ -12,7 +14,9 @@ __all__ = [
     "KEY_HEADER",
     "Authentication",
     "Services",
+    "Timing",
     "api_router",
     "external_base",
+    "health",
     "install_problems",
 ]

@@ -11,8 +11,11 @@ from uuid import UUID
 from fastapi import Depends, Query
 from starlette.requests import Request
 
+from cdpbridge.server._metrics import Metrics
+from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._rentals import Rentals
 from cdpbridge.server._settings import Settings
+from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.store import Store
@@ -30,6 +33,9 @@ class Services:
     hosts: BrowserHosts
     rentals: Rentals
     wall: Callable[[], datetime]
+    registry: Registry
+    pressure: Pressure
+    metrics: Metrics
 
 
 def _services(request: Request) -> Services:

@@ -160,6 +160,14 @@ class Store:
                 session, project_id, kind=LedgerKind.GRANT, entry=entry, amount=to_micro_usd(amount), now=now
             )
 
+    async def booked(self) -> dict[str, Decimal]:
+        """USD by kind of entry, over all projects."""
+        statement = select(LedgerEntry.kind, func.sum(LedgerEntry.amount_micro_usd)).group_by(
+            LedgerEntry.kind
+        )
+        async with self._read() as session:
+            return {kind: from_micro_usd(int(amount)) for kind, amount in await session.execute(statement)}
+
     async def ledger(self, project_id: UUID) -> Sequence[LedgerEntry]:
         """Every entry, oldest first."""
         async with self._read() as session:

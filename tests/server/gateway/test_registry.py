@@ -88,3 +88,13 @@ def test_browsers_of_one_build_share_the_protocol():
     first, second, third = (registry.find(f"token-{number}").protocol for number in range(3))
     assert first is second
     assert (first, third) == (b"one build", b"another")
+
+
+async def test_what_was_relayed_stays_counted_when_the_browser_is_gone():
+    registry = Registry()
+    for token in ("one", "two"):
+        registry.add(token, Upstream("127.0.0.1", 1, "/devtools/browser/x"))
+        entry = registry.find(token)
+        entry.messages_sent, entry.messages_received, entry.active_at = 3, 5, 7.0
+    await registry.close("one", 1000, "")
+    assert registry.total_usage() == Usage(0, 6, 10, 7.0)
