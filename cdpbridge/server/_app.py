@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._rentals import Rentals, utc_now
 from cdpbridge.server._settings import Settings
+from cdpbridge.server.console import ConsoleCookie, SignIns, Snapshots, console_router
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts, LocalHosts
 from cdpbridge.server.hosts._browser import BrowserOptions
@@ -90,6 +92,9 @@ def create_app(
             app.state.services = Services(
                 settings, store, profiles, machines, rentals, wall, registry, pressure, metrics
             )
+            app.state.snapshots = Snapshots(
+                settings, store, hosts=machines, registry=registry, rentals=rentals, wall=wall
+            )
             yield
 
     app = FastAPI(
@@ -102,11 +107,13 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.add_middleware(Authentication, prefix=BASE_PATH)
+    cookie = ConsoleCookie(SignIns(time.monotonic))
+    app.add_middleware(Authentication, prefix=BASE_PATH, cookie=cookie)
     app.add_middleware(Timing, prefix=BASE_PATH)
     install_problems(app)
     app.include_router(api_router())
     app.include_router(health)
+    app.include_router(console_router(cookie, lambda request: request.app.state.snapshots, external_base))
     app.include_router(gateway.router(registry, external_base))
     app.state.registry = registry
     return app

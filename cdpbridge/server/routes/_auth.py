@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cdpbridge.server.console import ConsoleCookie
+from cdpbridge.server.store import key_hash_of
 
 from ._services import Services
 
@@ -16,10 +20,11 @@ KEY_HEADER: Final = "X-Browser-Use-API-Key"
 
 
 class Authentication:
-    """Answers 401 below `prefix` without a known key in `X-Browser-Use-API-Key`."""
+    """Answers 401 below `prefix` without a known key in `X-Browser-Use-API-Key`, or the console's cookie."""
 
-    def __init__(self, app: ASGIApp, *, prefix: str) -> None:
+    def __init__(self, app: ASGIApp, *, prefix: str, cookie: ConsoleCookie) -> None:
         self._app = app
+        self._cookie = cookie
         self._prefix = f"{prefix}/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,7 +34,8 @@ class Authentication:
         key = Headers(scope=scope).get(KEY_HEADER)
         services: Services = scope["app"].state.services
         # Keys are looked up by their SHA-256, so the time it takes says nothing about them.
-        project_id = await services.store.project_of(key) if key else None
+        key_hash = key_hash_of(key) if key else self._cookie.key_hash_for_api(HTTPConnection(scope))
+        project_id = await services.store.project_of_hash(key_hash) if key_hash else None
         if project_id is None:
             detail = "Invalid API key" if key else f"API key required: send it in the header {KEY_HEADER}"
             await JSONResponse({"detail": detail}, status_code=401)(scope, receive, send)

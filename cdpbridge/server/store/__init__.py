@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from ._models import Browser, LedgerEntry, Profile, Project
 from ._money import LedgerKind, from_micro_usd, to_micro_usd
-from ._store import Account, AdmissionRefused, InsufficientCredits, Settlement, Store, TooManyBrowsers
+from ._store import (
+    Account,
+    AdmissionRefused,
+    InsufficientCredits,
+    Settlement,
+    Store,
+    TooManyBrowsers,
+    key_hash_of,
+)
 
 __all__ = [
     "Account",
@@ -19,5 +27,6 @@ __all__ = [
     "Store",
     "TooManyBrowsers",
     "from_micro_usd",
+    "key_hash_of",
     "to_micro_usd",
 ]

@@ -140,8 +140,12 @@ class Store:
 
     async def project_of(self, key: str) -> UUID | None:
         """The project a key belongs to."""
+        return await self.project_of_hash(key_hash_of(key))
+
+    async def project_of_hash(self, key_hash: str) -> UUID | None:
+        """The project that the key with this hash belongs to."""
         async with self._read() as session:
-            return await session.scalar(select(ApiKey.project_id).where(ApiKey.key_hash == _hash(key)))
+            return await session.scalar(select(ApiKey.project_id).where(ApiKey.key_hash == key_hash))
 
     async def account(self, project_id: UUID) -> Account | None:
         async with self._read() as session:
@@ -168,11 +172,19 @@ class Store:
         async with self._read() as session:
             return {kind: from_micro_usd(int(amount)) for kind, amount in await session.execute(statement)}
 
-    async def ledger(self, project_id: UUID) -> Sequence[LedgerEntry]:
-        """Every entry, oldest first."""
+    async def ledger(self, project_id: UUID, *, since: datetime | None = None) -> Sequence[LedgerEntry]:
+        """Every entry, or those from an instant on, oldest first."""
+        rows = select(LedgerEntry).where(LedgerEntry.project_id == project_id).order_by(LedgerEntry.id)
+        if since is not None:
+            rows = rows.where(LedgerEntry.created_at >= since)
         async with self._read() as session:
-            rows = select(LedgerEntry).where(LedgerEntry.project_id == project_id).order_by(LedgerEntry.id)
             return (await session.scalars(rows)).all()
+
+    async def last_entry(self, project_id: UUID) -> int:
+        """Number of the newest entry, 0 without one: it tells whether the ledger has moved."""
+        newest = select(func.max(LedgerEntry.id)).where(LedgerEntry.project_id == project_id)
+        async with self._read() as session:
+            return await session.scalar(newest) or 0
 
     # --- profiles -------------------------------------------------------------------------------------------------
 
@@ -485,12 +497,13 @@ def _profile(project_id: UUID, profile_id: UUID) -> Select[Any]:
     return select(Profile).where(Profile.id == profile_id, Profile.project_id == project_id)
 
 
-def _hash(key: str) -> str:
+def key_hash_of(key: str) -> str:
+    """What is kept of a key."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _key_row(key: str, project_id: UUID, *, configured: bool, now: datetime) -> ApiKey:
-    return ApiKey(key_hash=_hash(key), project_id=project_id, configured=configured, created_at=now)
+    return ApiKey(key_hash=key_hash_of(key), project_id=project_id, configured=configured, created_at=now)
 
 
 async def _changed(session: AsyncSession, statement: Any) -> bool:

@@ -1,0 +1,138 @@
+"""The console's addresses: its page and files, signing in and out, and the stream of what changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from importlib.resources import files
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Body
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+
+from cdpbridge.server.store import key_hash_of
+
+from ._cookie import ConsoleCookie
+from ._snapshot import Snapshots
+
+__all__ = ["console_router"]
+
+_STATIC: Final = files(__package__) / "static"
+_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_HEADERS: Final = {
+    # Nothing from anywhere else, nothing inline; images may come from the page itself, for thumbnails.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; frame-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+_TICK_SECONDS: Final = 1.0
+_SILENT_TICKS: Final = 15  # balancers cut what is silent for a minute
+
+
+def console_router(
+    cookie: ConsoleCookie, snapshots: Callable[[Request], Snapshots], external_base: Callable[[Request], str]
+) -> APIRouter:
+    """The console.
+
+    Args:
+        cookie: Reads and writes sign-ins.
+        snapshots: Where the states of projects come from.
+        external_base: The address clients use.
+    """
+    router = APIRouter(include_in_schema=False)
+
+    async def project(request: Request) -> UUID | None:
+        key_hash = cookie.key_hash(request)
+        return None if key_hash is None else await snapshots(request).project_of(key_hash)
+
+    @router.get("/")
+    async def page(request: Request) -> HTMLResponse:
+        text = (_STATIC / "index.html").read_text("utf-8")
+        return HTMLResponse(text.replace("{base}", f"{external_base(request)}/"), headers=_HEADERS)
+
+    @router.get("/console/static/{path:path}")
+    async def static(path: str) -> Response:
+        found = _files().get(path)
+        if found is None:
+            raise HTTPException(404)
+        body, kind = found
+        return Response(body, media_type=kind, headers=_HEADERS)
+
+    @router.post("/console/sign-in")
+    async def sign_in(
+        request: Request, key: Annotated[str, Body(embed=True, max_length=1000)]
+    ) -> JSONResponse:
+        key_hash = key_hash_of(key.strip())
+        if await snapshots(request).project_of(key_hash) is None:
+            return JSONResponse({"detail": "This server does not know that key."}, status_code=401)
+        response = JSONResponse({"signedIn": True}, headers=_HEADERS)
+        cookie.sign_in(response, key_hash, external_base(request))
+        return response
+
+    @router.post("/console/sign-out")
+    async def sign_out(request: Request) -> JSONResponse:
+        response = JSONResponse({"signedIn": False}, headers=_HEADERS)
+        cookie.sign_out(request, response, external_base(request))
+        return response
+
+    @router.get("/console/events")
+    async def events(request: Request) -> StreamingResponse:
+        project_id = await project(request)
+        if project_id is None:
+            raise HTTPException(401, "Sign in first")
+        stream = _changes(snapshots(request), project_id, signed_in=lambda: project(request))
+        return StreamingResponse(
+            stream, media_type="text/event-stream", headers=_HEADERS | {"X-Accel-Buffering": "no"}
+        )
+
+    return router
+
+
+async def _changes(
+    snapshots: Snapshots, project_id: UUID, *, signed_in: Callable[[], Any]
+) -> AsyncIterator[str]:
+    """Server-sent events: each state of the project that differs from the one before."""
+    last: dict[str, Any] = {}
+    silent = 0
+    while not snapshots.closing:
+        if await signed_in() != project_id:
+            yield "event: signed-out\ndata: {}\n\n"
+            return
+        found = await snapshots.of(project_id)
+        if found != last:
+            last, silent = found, 0
+            text = json.dumps({"now": snapshots.now(), **found}, separators=(",", ":"))
+            yield f"event: snapshot\ndata: {text}\n\n"
+        elif (silent := silent + 1) >= _SILENT_TICKS:
+            silent = 0
+            yield ": still here\n\n"
+        await asyncio.sleep(_TICK_SECONDS)
+    yield "event: closing\ndata: {}\n\n"
+
+
+def _files() -> dict[str, tuple[bytes, str]]:
+    if not _cache:
+        _read(_STATIC, "")
+    return _cache
+
+
+_cache: dict[str, tuple[bytes, str]] = {}
+
+
+def _read(folder: Any, prefix: str) -> None:
+    for entry in folder.iterdir():
+        name = f"{prefix}{entry.name}"
+        if entry.is_dir():
+            _read(entry, f"{name}/")
+        elif (kind := _TYPES.get(entry.name[entry.name.rfind(".") :])) is not None:
+            _cache[name] = entry.read_bytes(), kind

@@ -1,0 +1,79 @@
+// How the console talks with the server: the REST API, with the cookie, and the stream of changes.
+
+const HEADERS = { "X-Cdpbridge-Console": "1" };
+
+export class Refused extends Error {
+  constructor(status, detail) {
+    super(typeof detail === "string" ? detail : (detail ?? []).map((item) => item.msg).join("; ") || `status ${status}`);
+    this.status = status;
+  }
+}
+
+async function send(method, path, body) {
+  const options = { method, headers: { ...HEADERS }, credentials: "same-origin", cache: "no-store" };
+  if (body !== undefined) {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw new Refused(0, "The server does not answer.");
+  }
+  const text = await answer.text();
+  let found = null;
+  try {
+    found = text ? JSON.parse(text) : null;
+  } catch {
+    found = { detail: text.slice(0, 200) };
+  }
+  if (!answer.ok) throw new Refused(answer.status, found?.detail);
+  return found;
+}
+
+export const signIn = (key) => send("POST", "console/sign-in", { key });
+export const signOut = () => send("POST", "console/sign-out", {});
+export const get = (path) => send("GET", `api/v2${path}`);
+export const post = (path, body) => send("POST", `api/v2${path}`, body);
+export const change = (path, body) => send("PATCH", `api/v2${path}`, body);
+export const remove = (path) => send("DELETE", `api/v2${path}`);
+
+/** Listen to changes; `on` has `snapshot(value)`, `signedOut()`, and `state("live" | "lost")`. Returns what ends it. */
+export function listen(on) {
+  let source = null;
+  let timer = 0;
+  let ended = false;
+  function open() {
+    source = new EventSource("console/events");
+    source.onopen = () => on.state("live");
+    source.addEventListener("snapshot", (event) => on.snapshot(JSON.parse(event.data)));
+    source.addEventListener("signed-out", () => {
+      close();
+      on.signedOut();
+    });
+    source.onerror = async () => {
+      if (ended) return;
+      on.state("lost");
+      source.close();
+      // A refused stream and a server that is away look alike to EventSource; the REST API tells them apart.
+      try {
+        await get("/billing/account");
+      } catch (error) {
+        if (error.status === 401) {
+          close();
+          on.signedOut();
+          return;
+        }
+      }
+      if (!ended) timer = setTimeout(open, 2000);
+    };
+  }
+  function close() {
+    ended = true;
+    clearTimeout(timer);
+    source?.close();
+  }
+  open();
+  return close;
+}

@@ -1,0 +1,213 @@
+// The console: state, routes, and what people do. Views are functions of the state; `patch` brings the page up to date.
+
+import * as api from "./api.js";
+import { h, patch } from "./dom.js";
+import { usd } from "./format.js";
+import { button } from "./parts.js";
+import { accountView } from "./views/account.js";
+import { browserView, browsersView, createDialog } from "./views/browsers.js";
+import { profileDialog, profilesView } from "./views/profiles.js";
+import { signInView } from "./views/sign-in.js";
+
+const VIEWS = [
+  ["browsers", "Browsers", browsersView],
+  ["profiles", "Profiles", profilesView],
+  ["account", "Account", accountView],
+];
+const root = document.getElementById("app");
+const announcements = document.getElementById("announcements");
+
+export const state = {
+  signedIn: null,
+  snapshot: null,
+  link: "connecting",
+  route: [],
+  dialog: null,
+  busy: new Set(),
+  notices: [],
+  details: new Map(),
+  skew: 0,
+};
+let stopListening = null;
+
+/** The present by the server's clock, as far as it is known. */
+const now = () => Date.now() + state.skew;
+
+const actions = {
+  now,
+  render,
+  say,
+  go(path) {
+    location.hash = path;
+  },
+  open(dialog) {
+    state.dialog = dialog;
+    render();
+  },
+  close() {
+    state.dialog = null;
+    render();
+  },
+  async copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      say("Copied.");
+    } catch {
+      say("The browser does not allow copying here; select the text instead.", "bad");
+    }
+  },
+  /** Do something that takes a while, once at a time per name, and tell how it ended. */
+  async act(name, work, done) {
+    if (state.busy.has(name)) return undefined;
+    state.busy.add(name);
+    render();
+    try {
+      const result = await work();
+      if (done) say(done);
+      return result;
+    } catch (error) {
+      if (error.status === 401) signedOut();
+      else say(error.message, "bad");
+      return undefined;
+    } finally {
+      state.busy.delete(name);
+      render();
+    }
+  },
+  stopBrowser: (id) => actions.act(`stop ${id}`, () => api.change(`/browsers/${id}`, { action: "stop" }), "Browser stopped, unused minutes refunded."),
+  async signIn(key) {
+    const done = await actions.act("sign in", () => api.signIn(key));
+    if (done) begin();
+  },
+  async signOut() {
+    await actions.act("sign out", () => api.signOut());
+    signedOut();
+  },
+  async detail(path) {
+    try {
+      state.details.set(path, await api.get(path));
+    } catch (error) {
+      state.details.set(path, { problem: error.message });
+    }
+    render();
+  },
+};
+
+function say(text, kind = "good") {
+  const notice = { text, kind, key: `${Date.now()} ${text}` };
+  state.notices.push(notice);
+  announcements.textContent = text;
+  setTimeout(() => {
+    state.notices = state.notices.filter((other) => other !== notice);
+    render();
+  }, kind === "bad" ? 9000 : 4000);
+  render();
+}
+
+function signedOut() {
+  stopListening?.();
+  stopListening = null;
+  Object.assign(state, { signedIn: false, snapshot: null, dialog: null, details: new Map() });
+  render();
+}
+
+function begin() {
+  state.signedIn = true;
+  stopListening?.();
+  stopListening = api.listen({
+    snapshot(value) {
+      state.snapshot = value;
+      state.skew = Date.parse(value.now) - Date.now();
+      render();
+    },
+    state(link) {
+      state.link = link;
+      render();
+    },
+    signedOut() {
+      signedOut();
+      say("Signed out: the key is no longer valid, or the server was restarted.", "bad");
+    },
+  });
+  render();
+}
+
+function theme(next) {
+  if (next) localStorage.setItem("cdpbridge-theme", next);
+  const chosen = localStorage.getItem("cdpbridge-theme");
+  if (chosen) document.documentElement.dataset.theme = chosen;
+  render();
+}
+
+function isDark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function page() {
+  const [section = "browsers", id] = state.route;
+  const { snapshot } = state;
+  const view = section === "browsers" && id ? () => browserView(state, actions, id) : (VIEWS.find(([name]) => name === section) ?? VIEWS[0])[2];
+  return [
+    h("a.skip", { href: `${location.pathname}${location.hash}`, onclick: (event) => { event.preventDefault(); document.getElementById("main").focus(); } }, "Skip to content"),
+    h(
+      "header.top",
+      {},
+      h("a.brand", { href: `${location.pathname}#/browsers` }, h("img", { src: "console/static/icon.svg", alt: "", width: 26, height: 26 }), "cdpbridge"),
+      h(
+        "nav",
+        { "aria-label": "Sections" },
+        VIEWS.map(([name, title]) => h("a", { key: name, href: `${location.pathname}#/${name}`, "aria-current": name === section ? "page" : null }, title)),
+      ),
+      h(
+        "div.standing",
+        {},
+        snapshot
+          ? [
+              h("span.figure", { title: "Browsers that hold a slot" }, `${snapshot.account.active} of ${snapshot.account.limit} browsers`),
+              h("span.figure", { title: "Credits left" }, usd(snapshot.account.balanceUsd, 2)),
+            ]
+          : null,
+        h(`span.link.${state.link}`, { role: "status" }, { live: "Live", lost: "Reconnecting", connecting: "Connecting" }[state.link]),
+        button(isDark() ? "Light" : "Dark", () => theme(isDark() ? "light" : "dark"), { kind: "quiet", label: isDark() ? "Use the light theme" : "Use the dark theme" }),
+        button("Sign out", actions.signOut, { kind: "quiet" }),
+      ),
+    ),
+    h("main", { id: "main", tabindex: "-1" }, snapshot ? view(state, actions) : h("p.loading", {}, "Loading the project...")),
+  ];
+}
+
+function dialog() {
+  if (!state.dialog) return null;
+  const content = { create: createDialog, profile: profileDialog }[state.dialog.kind](state, actions);
+  return h("dialog", { key: state.dialog.kind, "aria-labelledby": "dialog-title", oncancel: () => actions.close(), onclose: () => { if (state.dialog) actions.close(); } }, content);
+}
+
+function render() {
+  const content = state.signedIn === null ? [h("p.loading", {}, "Connecting...")] : state.signedIn ? page() : [signInView(state, actions)];
+  const notices = h("div.notices", { key: "notices" }, state.notices.map((notice) => h(`p.notice.${notice.kind}`, { key: notice.key }, notice.text)));
+  patch(root, [h("div.page", { key: "page" }, content), notices, dialog()]);
+  const shown = root.querySelector("dialog");
+  if (shown && !shown.open) shown.showModal();
+}
+
+function follow() {
+  state.route = location.hash.replace(/^#\/?/, "").split("/").filter(Boolean);
+  const title = (VIEWS.find(([name]) => name === state.route[0]) ?? VIEWS[0])[1];
+  document.title = `${title} - cdpbridge`;
+  render();
+}
+
+addEventListener("hashchange", () => {
+  follow();
+  document.getElementById("main")?.focus({ preventScroll: true });
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
+setInterval(() => state.signedIn && state.snapshot && !document.hidden && render(), 1000);
+theme();
+follow();
+api.get("/billing/account").then(begin, (error) => {
+  state.signedIn = false;
+  if (error.status !== 401) say(error.message, "bad");
+  render();
+});

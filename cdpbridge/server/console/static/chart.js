@@ -1,0 +1,48 @@
+// Cost per day, as bars that a screen reader can read, too: the same numbers stand in a table below.
+
+import { h, svg } from "./dom.js";
+import { usd } from "./format.js";
+
+const WIDTH = 1100;
+const HEIGHT = 180;
+const BOTTOM = 22;
+const LEFT = 52;
+
+export function costChart(days) {
+  const paid = days.map((day) => Number(day.chargedUsd) - Number(day.refundedUsd));
+  const most = Math.max(...paid, 0);
+  const top = most > 0 ? nice(most) : 1;
+  const step = (WIDTH - LEFT) / days.length;
+  const scale = (value) => ((HEIGHT - BOTTOM - 8) * value) / top;
+  const lines = [0, 0.5, 1].map((share) => {
+    const y = HEIGHT - BOTTOM - scale(top * share);
+    return [
+      svg("line", { x1: LEFT, x2: WIDTH, y1: y, y2: y, class: "grid" }),
+      svg("text", { x: LEFT - 8, y: y + 4, "text-anchor": "end" }, most > 0 || share === 0 ? usd(top * share, top < 0.1 ? 3 : 2) : ""),
+    ];
+  });
+  const bars = days.map((day, place) => {
+    const height = Math.max(paid[place] > 0 ? 2 : 0, scale(paid[place]));
+    return svg(
+      "rect",
+      { key: day.day, x: LEFT + place * step + step * 0.15, y: HEIGHT - BOTTOM - height, width: step * 0.7, height, rx: 2, class: "bar" },
+      svg("title", {}, `${day.day}: ${usd(paid[place])}`),
+    );
+  });
+  const labels = days
+    .map((day, place) => [day, place])
+    .filter(([, place]) => (days.length - 1 - place) % 7 === 0)
+    .map(([day, place]) => svg("text", { x: LEFT + (place + 0.5) * step, y: HEIGHT - 6, "text-anchor": "middle" }, day.day.slice(5)));
+  const total = paid.reduce((sum, value) => sum + value, 0);
+  return h(
+    "figure.chart",
+    {},
+    svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Cost per day of the last ${days.length} days, ${usd(total)} in all` }, lines, bars, labels),
+    h("figcaption", {}, `${usd(total)} in the last ${days.length} days`),
+  );
+}
+
+function nice(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= value);
+}

@@ -1,0 +1,62 @@
+import * as api from "../api.js";
+import { h } from "../dom.js";
+import { ago, moment, short } from "../format.js";
+import { button, empty, table } from "../parts.js";
+
+const SHOWN = 6;
+
+export function profilesView(state, actions) {
+  const { profiles } = state.snapshot;
+  return [
+    h("div.heading", {}, h("h1", {}, "Profiles"), h("div.actions", {}, button("New profile", () => actions.open({ kind: "profile" }), { kind: "primary" }))),
+    profiles.length
+      ? table(
+          "Profiles",
+          ["Name", "Cookies of", "Last used", "Saved", ""],
+          profiles.map((profile) => row(profile, state, actions)),
+        )
+      : empty("No profile yet", "A profile keeps cookies, localStorage and IndexedDB from one browser to the next. ", h("code", {}, 'open_browser(profile="work")'), " makes one."),
+  ];
+}
+
+function row(profile, state, actions) {
+  const domains = profile.cookieDomains;
+  const name = profile.name ?? short(profile.id);
+  return h(
+    "tr",
+    { key: profile.id },
+    h("th", { scope: "row" }, name),
+    h(
+      "td",
+      { title: domains?.join(", ") },
+      domains === null ? h("span.hint", {}, "never saved") : domains.length === 0 ? h("span.hint", {}, "none") : [domains.slice(0, SHOWN).map((domain) => [h("span.chip", { key: domain }, domain), " "]), domains.length > SHOWN ? `and ${domains.length - SHOWN} more` : null],
+    ),
+    h("td", { title: moment(profile.lastUsedAt) }, ago(profile.lastUsedAt, actions.now())),
+    h("td", { title: moment(profile.updatedAt) }, ago(profile.updatedAt, actions.now())),
+    h(
+      "td.actions",
+      {},
+      button("Rename", () => actions.open({ kind: "profile", profile }), { label: `Rename ${name}` }),
+      button("Delete", () => confirm(`Delete the profile ${name} with everything it has saved?`) && actions.act(`delete ${profile.id}`, () => api.remove(`/profiles/${profile.id}`), "Profile deleted."), { kind: "danger", label: `Delete ${name}`, disabled: state.busy.has(`delete ${profile.id}`) }),
+    ),
+  );
+}
+
+export function profileDialog(state, actions) {
+  const { profile } = state.dialog;
+  return h(
+    "form",
+    {
+      async onsubmit(event) {
+        event.preventDefault();
+        const name = new FormData(event.target).get("name").trim();
+        const work = profile ? () => api.change(`/profiles/${profile.id}`, { name }) : () => api.post("/profiles", { name });
+        if (await actions.act("profile", work, profile ? "Profile renamed." : "Profile made.")) actions.close();
+      },
+    },
+    h("h2", { id: "dialog-title" }, profile ? "Rename profile" : "New profile"),
+    h("label", { for: "name" }, "Name"),
+    h("input", { id: "name", name: "name", required: true, maxlength: 100, autofocus: true, value: profile?.name ?? "" }),
+    h("div.actions", {}, button("Cancel", actions.close), h("button.primary", { type: "submit", disabled: state.busy.has("profile") }, profile ? "Rename" : "Make")),
+  );
+}

@@ -1,0 +1,104 @@
+"""The page in a real browser, over a real server with real browsers."""
+
+import re
+from contextlib import asynccontextmanager
+
+import pytest
+from playwright.async_api import async_playwright, expect
+from sqlalchemy import delete
+
+from cdpbridge.chromium import find
+from cdpbridge.server.store._models import ApiKey
+
+KEYS = {"api_keys": {"tests": "key-of-tests", "others": "key-of-others"}}
+
+
+@asynccontextmanager
+async def opened(server, key="key-of-tests", **context_options):
+    """A signed-in console; it must not have logged an error."""
+    async with async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(
+            executable_path=str(find("shell", None).path), args=["--no-sandbox", "--disable-gpu"]
+        )
+        try:
+            page = await (await chromium.new_context(**context_options)).new_page()
+            problems = []
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            await page.goto(str(server.http.base_url).split("/api/")[0])
+            await page.get_by_label("API key").fill(key)
+            await page.get_by_role("button", name="Sign in").click()
+            await expect(page.get_by_role("heading", name="Browsers")).to_be_visible()
+            yield page
+            assert problems == []
+        finally:
+            await chromium.close()
+
+
+@pytest.mark.chromium
+async def test_rent_watch_and_stop_in_the_console(make_server):
+    async with make_server(**KEYS) as server, opened(server) as page:
+        await page.get_by_role("button", name="New browser").click()
+        await page.get_by_label("Minutes").fill("5")
+        await page.get_by_role("button", name="Start").click()
+        await expect(page.get_by_role("heading", name="Attach")).to_be_visible(timeout=30_000)
+        [browser] = (await server.http.get("/browsers?filterBy=active")).json()["items"]
+        assert browser["id"] in page.url
+        token = browser["cdpUrl"].rsplit("/", 1)[1]
+        assert token not in await page.content()  # it is copied, never shown
+        page.once("dialog", lambda dialog: dialog.accept())
+        await page.get_by_role("button", name="Stop and refund").click()
+        await expect(page.get_by_text("stopped by its client").first).to_be_visible(timeout=30_000)
+        await expect(page.get_by_text("$0.049167")).to_be_visible()
+
+
+@pytest.mark.chromium
+async def test_changes_from_elsewhere_appear_by_themselves_and_keep_the_focus(make_server):
+    async with make_server(**KEYS) as server, opened(server) as page:
+        new = page.get_by_role("button", name="New browser")
+        await new.focus()
+        browser = await server.rent(timeout=3)
+        await expect(page.locator(".card")).to_have_count(1)
+        await expect(page.locator(".card")).to_contain_text(re.compile(r"2:\d\d"))
+        await server.stop(browser)
+        await expect(page.locator(".card")).to_have_count(0)
+        await expect(new).to_be_focused()
+
+
+@pytest.mark.chromium
+async def test_two_projects_never_see_each_other(make_server):
+    async with make_server(**KEYS) as server, opened(server, key="key-of-others") as page:
+        browser = await server.rent(timeout=3)
+        mine = (await server.http.get("/browsers", headers={"X-Browser-Use-API-Key": "key-of-others"})).json()
+        assert mine["items"] == []
+        await page.get_by_role("link", name="Account").click()
+        await expect(page.get_by_text("others")).to_be_visible()
+        await page.get_by_role("link", name="Browsers").click()
+        await expect(page.get_by_text("No browser is running")).to_be_visible()
+        assert browser["id"][:8] not in await page.content()
+        await server.stop(browser)
+
+
+@pytest.mark.chromium
+async def test_the_console_of_a_key_that_is_taken_away_is_signed_out(make_server):
+    async with make_server(**KEYS) as server, opened(server) as page:
+        store = server.app.state.services.store
+        async with store._write() as session:
+            await session.execute(
+                delete(ApiKey).where(ApiKey.project_id == await store.project_of("key-of-tests"))
+            )
+        await expect(page.get_by_label("API key")).to_be_visible()
+        await expect(page.get_by_text("no longer valid").first).to_be_visible()
+
+
+@pytest.mark.chromium
+async def test_on_a_phone_nothing_is_wider_than_the_screen(make_server):
+    async with (
+        make_server(**KEYS) as server,
+        opened(server, viewport={"width": 360, "height": 740}, color_scheme="dark") as page,
+    ):
+        await server.rent(timeout=3)
+        await expect(page.locator(".card")).to_have_count(1)
+        for section in ("Browsers", "Profiles", "Account"):
+            await page.get_by_role("link", name=section, exact=True).first.click()
+            await expect(page.get_by_role("heading", name=section)).to_be_visible()
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), section

@@ -1,0 +1,128 @@
+"""The console's addresses, and the cookie that stands for a key."""
+
+import json
+
+import pytest
+
+ROOT = "http://test"
+KEY, OTHER_KEY = "key-of-tests", "key-of-others"
+PROOF = {"X-Cdpbridge-Console": "1"}
+
+
+async def signed_in(api, key=KEY):
+    answer = await api.client.post(f"{ROOT}/console/sign-in", json={"key": key})
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+async def test_the_page_loads_nothing_from_elsewhere(api):
+    page = await api.client.get(f"{ROOT}/")
+    assert page.status_code == 200
+    assert '<base href="http://test/">' in page.text
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert page.headers["referrer-policy"] == "no-referrer"
+    for name in ("app.js", "console.css", "icon.svg", "views/browsers.js"):
+        answer = await api.client.get(f"{ROOT}/console/static/{name}")
+        assert answer.status_code == 200
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        for word in ("http:", "https:"):
+            assert word not in answer.text.replace("http://www.w3.org/2000/svg", "").replace(
+                "https://example.com", ""
+            )
+
+
+@pytest.mark.parametrize(
+    "path", ["nothing.js", "../_routes.py", "%2e%2e/_routes.py", "index.html", "views", ""]
+)
+async def test_only_its_own_files_are_served(api, path):
+    assert (await api.client.get(f"{ROOT}/console/static/{path}")).status_code == 404
+
+
+async def test_behind_a_prefix_everything_stays_below_it(make_api):
+    async with make_api(public_url="https://browsers.example.com/pool") as api:
+        assert '<base href="https://browsers.example.com/pool/">' in (await api.client.get(f"{ROOT}/")).text
+        cookie = (await signed_in(api)).headers["set-cookie"]
+        assert "Path=/pool/" in cookie
+        assert "Secure" in cookie
+
+
+async def test_a_key_is_exchanged_for_a_cookie_that_scripts_cannot_read(api):
+    cookie = (await signed_in(api)).headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert "Secure" not in cookie  # over plain HTTP it would be lost
+    assert KEY not in cookie
+
+
+@pytest.mark.parametrize("key", ["", "nobody's", "\udc80", "x" * 1001])
+async def test_a_wrong_key(api, key):
+    body = json.dumps({"key": key})
+    answer = await api.client.post(
+        f"{ROOT}/console/sign-in", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code in {401, 422}
+    assert "set-cookie" not in answer.headers
+    if len(key) > 1:
+        assert key.encode("utf-8", "replace").decode()[:500] not in answer.text
+
+
+async def test_the_cookie_opens_the_api_to_the_page_and_to_no_other(api):
+    account = "http://test/api/v2/billing/account"
+    assert (await api.client.get(account, headers=PROOF)).status_code == 401
+    await signed_in(api)
+    assert (await api.client.get(account, headers=PROOF)).status_code == 200
+    # A form of another site sends the cookie of an old browser along, and no header of its own.
+    assert (await api.client.get(account)).status_code == 401
+    assert (await api.client.post("http://test/api/v2/browsers", json={})).status_code == 401
+
+
+async def test_signing_out_ends_it_on_the_server_too(api):
+    cookie = (await signed_in(api)).cookies["cdpbridge_console"]
+    await api.client.post(f"{ROOT}/console/sign-out", json={})
+    api.client.cookies.clear()
+    api.client.cookies.set("cdpbridge_console", cookie)
+    assert (await api.client.get("http://test/api/v2/billing/account", headers=PROOF)).status_code == 401
+    assert (await api.client.get(f"{ROOT}/console/events")).status_code == 401
+
+
+async def test_a_key_that_is_given_wins_over_the_cookie(api):
+    await signed_in(api, OTHER_KEY)
+    mine = await api.get("/billing/account", headers=PROOF)
+    assert mine.json()["name"] == "tests"
+
+
+async def test_the_state_of_a_project_is_its_own_and_holds_no_address(api):
+    browser = await api.rent(timeout=60, proxyCountryCode=None)
+    api.clock.advance(90)
+    ended = await api.rent()
+    await api.stop(ended)
+    await api.post("/profiles", {"name": "work"})
+    project = await api.services.store.project_of(KEY)
+    other = await api.services.store.project_of(OTHER_KEY)
+    snapshots = api.app.state.snapshots
+    found = await snapshots.of(project)
+    states = {each["id"]: each["state"] for each in found["browsers"]}
+    assert states == {browser["id"]: "active", ended["id"]: "stopped"}
+    assert found["account"]["active"] == 1
+    assert [profile["name"] for profile in found["profiles"]] == ["work"]
+    assert browser["cdpUrl"].rsplit("/", 1)[1] not in json.dumps(found)
+    nothing = await snapshots.of(other)
+    assert (nothing["browsers"], nothing["profiles"], nothing["account"]["active"]) == ([], [], 0)
+
+
+async def test_cost_per_day_is_the_ledgers(api):
+    browser = await api.rent(timeout=240)
+    api.clock.advance(30 * 60)
+    await api.stop(browser)
+    api.clock.advance(24 * 3600)
+    await api.rent(timeout=240)
+    project = await api.services.store.project_of(KEY)
+    days = (await api.app.state.snapshots.of(project))["days"]
+    assert len(days) == 30
+    assert [day["day"] for day in days] == sorted(day["day"] for day in days)
+    assert days[-2] == {"day": "2026-11-02", "chargedUsd": "0.05", "refundedUsd": "0.025"}
+    assert days[-1] == {"day": "2026-11-03", "chargedUsd": "0.05", "refundedUsd": "0"}
+    assert all(day["chargedUsd"] in {"0", "-0"} for day in days[:-2])
