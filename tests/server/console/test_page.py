@@ -10,6 +10,8 @@ from sqlalchemy import delete
 from cdpbridge.chromium import find
 from cdpbridge.server.store._models import ApiKey
 
+expect.set_options(timeout=30_000)  # a busy machine is not a fault
+
 KEYS = {"api_keys": {"tests": "key-of-tests", "others": "key-of-others"}}
 
 
@@ -40,15 +42,27 @@ async def test_rent_watch_and_stop_in_the_console(make_server):
         await page.get_by_role("button", name="New browser").click()
         await page.get_by_label("Minutes").fill("5")
         await page.get_by_role("button", name="Start").click()
-        await expect(page.get_by_role("heading", name="Attach")).to_be_visible(timeout=30_000)
+        await expect(page.get_by_role("heading", name="Attach")).to_be_visible()
         [browser] = (await server.http.get("/browsers?filterBy=active")).json()["items"]
         assert browser["id"] in page.url
         token = browser["cdpUrl"].rsplit("/", 1)[1]
         assert token not in await page.content()  # it is copied, never shown
         page.once("dialog", lambda dialog: dialog.accept())
         await page.get_by_role("button", name="Stop and refund").click()
-        await expect(page.get_by_text("stopped by its client").first).to_be_visible(timeout=30_000)
+        await expect(page.get_by_text("stopped by its client").first).to_be_visible()
         await expect(page.get_by_text("$0.049167")).to_be_visible()
+
+
+@pytest.mark.chromium
+async def test_a_form_keeps_what_was_filled_in_while_the_page_is_brought_up_to_date(make_server):
+    async with make_server(**KEYS) as server, opened(server) as page:
+        await page.get_by_role("button", name="New browser").click()
+        minutes = page.get_by_label("Minutes")
+        await minutes.fill("7")
+        await page.get_by_label("Profile").focus()
+        await server.profile("made meanwhile")
+        await expect(page.get_by_role("option", name="made meanwhile")).to_be_attached()
+        await expect(minutes).to_have_value("7")
 
 
 @pytest.mark.chromium

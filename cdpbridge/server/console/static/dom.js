@@ -69,13 +69,13 @@ function update(node, child) {
   for (const name of node.given) if (!(name in child.properties)) set(node, name, null);
   node.given = new Set(Object.keys(child.properties));
   patch(node, child.children);
-  if (child.name === "select" && child.properties.value !== undefined) node.value = child.properties.value;
 }
 
 function set(node, name, value) {
   if (name.startsWith("on")) node[name] = value;
-  else if (name === "value" && "value" in node) {
-    if (document.activeElement !== node && node.value !== String(value ?? "")) node.value = value ?? "";
+  else if (name === "initial") {
+    // What a field holds before anybody has touched it; from then on it is theirs.
+    if (!node.given.has(name)) node.value = value;
   } else if (value === null || value === undefined || value === false) node.removeAttribute(name);
   else if (node.getAttribute(name) !== String(value === true ? "" : value)) node.setAttribute(name, value === true ? "" : value);
 }

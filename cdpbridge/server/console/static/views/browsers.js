@@ -170,7 +170,7 @@ export function createDialog(state, actions) {
     },
     h("h2", { id: "dialog-title" }, "New browser"),
     h("label", { for: "timeout" }, `Minutes (1 to ${account.maxMinutes})`),
-    h("input", { id: "timeout", name: "timeout", type: "number", min: 1, max: account.maxMinutes, step: 1, required: true, value: Math.min(15, account.maxMinutes) }),
+    h("input", { id: "timeout", name: "timeout", type: "number", min: 1, max: account.maxMinutes, step: 1, required: true, initial: Math.min(15, account.maxMinutes) }),
     h("label", { for: "profile" }, "Profile"),
     h("select", { id: "profile", name: "profile" }, h("option", { value: "" }, "None: nothing is saved"), profiles.map((profile) => h("option", { key: profile.id, value: profile.id }, profile.name ?? short(profile.id)))),
     h("label", { for: "country" }, "Proxy country"),

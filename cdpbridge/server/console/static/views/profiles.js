@@ -56,7 +56,7 @@ export function profileDialog(state, actions) {
     },
     h("h2", { id: "dialog-title" }, profile ? "Rename profile" : "New profile"),
     h("label", { for: "name" }, "Name"),
-    h("input", { id: "name", name: "name", required: true, maxlength: 100, autofocus: true, value: profile?.name ?? "" }),
+    h("input", { id: "name", name: "name", required: true, maxlength: 100, autofocus: true, initial: profile?.name ?? "" }),
     h("div.actions", {}, button("Cancel", actions.close), h("button.primary", { type: "submit", disabled: state.busy.has("profile") }, profile ? "Rename" : "Make")),
   );
 }
