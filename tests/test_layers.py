@@ -24,6 +24,7 @@ FLOORS = {
     "cdpbridge.api._calls": 1,
     "cdpbridge.api._models": 1,
     "cdpbridge.api._retry": 1,
+    "cdpbridge.api._task_models": 1,
     "cdpbridge.cdp._backoff": 1,
     "cdpbridge.cdp._keepalive": 1,
     "cdpbridge.cdp._multiplexer": 1,

@@ -181,6 +181,24 @@ class Settings(BaseSettings):
         le=60,
         description="How often the used time is recorded; what a killed server can charge too little.",
     )
+    llm_base_url: str | None = Field(
+        None,
+        description="OpenAI-compatible endpoint for agents, e.g. `https://api.openai.com/v1`. Without it, tasks are refused.",
+    )
+    llm_api_key: SecretStr | None = Field(None, description="Key for `llm_base_url`.")
+    llm_models: dict[str, str] = Field(
+        {},
+        description="Name in a task's `llm` -> the endpoint's own name for the model. Names of the reference that are "
+        "missing here are passed on as they are; `default` stands for all of them.",
+    )
+    agent_python: Path | None = Field(
+        None,
+        description="Python of the environment that browser-use is installed in. Default: the server's own.",
+    )
+    op_service_account_token: SecretStr | None = Field(
+        None,
+        description="1Password service account for tasks with `opVaultId`. Without it, those are refused.",
+    )
 
     @classmethod
     def load(cls, config: Path | None = None, **arguments: Any) -> Settings:

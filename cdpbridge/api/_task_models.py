@@ -1,0 +1,354 @@
+"""What travels over the REST API for agents: sessions, tasks, shares and files. See `_models` for the rules of reading.
+
+The reference has two views of each object, one for lists and one for itself; the larger one extends the smaller here.
+Fields that only newer answers carry (the official SDK 3.x requires some of them) are optional for the reader.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from ._models import Answer, Instant, Request, UsdText
+
+__all__ = [
+    "MAX_UPLOAD_BYTES",
+    "SUPPORTED_LLMS",
+    "UPLOAD_CONTENT_TYPES",
+    "AgentSession",
+    "AgentSessionItem",
+    "AgentSessionStatus",
+    "CreateSessionRequest",
+    "CreateTaskRequest",
+    "CustomProxy",
+    "FileView",
+    "PresignedUpload",
+    "Share",
+    "Task",
+    "TaskCreated",
+    "TaskItem",
+    "TaskLogFile",
+    "TaskOutputFile",
+    "TaskStatus",
+    "TaskStatusView",
+    "TaskStep",
+    "UpdateSessionRequest",
+    "UpdateTaskRequest",
+    "UploadFileRequest",
+]
+
+SUPPORTED_LLMS: Final = (
+    "browser-use-llm",
+    "gpt-4.1",
+    "gpt-4.1-mini",
+    "o4-mini",
+    "o3",
+    "gemini-2.5-flash",
+    "gemini-2.5-pro",
+    "gemini-flash-latest",
+    "gemini-flash-lite-latest",
+    "claude-sonnet-4-20250514",
+    "gpt-4o",
+    "gpt-4o-mini",
+    "llama-4-maverick-17b-128e-instruct",
+    "claude-3-7-sonnet-20250219",
+)
+"""Models of the REST reference (schema SupportedLLMs). A server may know more."""
+
+UPLOAD_CONTENT_TYPES: Final = (
+    "image/jpg",
+    "image/jpeg",
+    "image/png",
+    "image/gif",
+    "image/webp",
+    "image/svg+xml",
+    "application/pdf",
+    "application/msword",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "application/vnd.ms-excel",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "text/plain",
+    "text/csv",
+    "text/markdown",
+)
+"""What may be uploaded (REST reference, schema UploadFileRequestContentType)."""
+
+MAX_UPLOAD_BYTES: Final = 10_485_760
+"""Largest upload (the published API document of 2026-06, schema UploadFileRequest)."""
+
+MAX_METADATA_PAIRS: Final = 10
+"""Pairs of `metadata` (the same document)."""
+
+Metadata = Annotated[dict[str, str], Field(max_length=MAX_METADATA_PAIRS)]
+
+
+class TaskStatus:
+    """Values of `TaskItem.status`; open, so compare with these and expect others."""
+
+    CREATED: Final = "created"
+    STARTED: Final = "started"
+    PAUSED: Final = "paused"
+    FINISHED: Final = "finished"
+    STOPPED: Final = "stopped"
+    FAILED: Final = "failed"
+
+    OVER: Final = frozenset({FINISHED, STOPPED, FAILED})
+    """A task with one of these does not change any more."""
+
+
+class AgentSessionStatus:
+    """Values of `AgentSession.status`; open, so compare with these and expect others."""
+
+    ACTIVE: Final = "active"
+    STOPPED: Final = "stopped"
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+class TaskItem(Answer):
+    """A task without its steps, as lists show it.
+
+    Attributes:
+        output: What the agent answered; with structured output, JSON text.
+        is_success: Whether the task was achieved, None while that is not known.
+        cost: USD, where the server says.
+        created_at: Not in every server's answer.
+    """
+
+    id: UUID
+    session_id: UUID
+    llm: str
+    task: str
+    status: str
+    created_at: Instant | None = None
+    started_at: Instant | None = None
+    finished_at: Instant | None = None
+    metadata: dict[str, Any] | None = None
+    output: str | None = None
+    browser_use_version: str | None = None
+    is_success: bool | None = None
+    cost: UsdText | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, one way or the other."""
+        return self.status in TaskStatus.OVER
+
+
+class TaskStep(Answer):
+    """One step of an agent.
+
+    Attributes:
+        number: From 1.
+        screenshot_url: Signed address; it ends after a while, so treat it as a password.
+        actions: Each as JSON text.
+        duration: Seconds, where the server says.
+    """
+
+    number: int
+    memory: str
+    evaluation_previous_goal: str
+    next_goal: str
+    url: str
+    screenshot_url: str | None = Field(default=None, repr=False)
+    actions: list[str]
+    duration: float | None = None
+
+
+class FileView(Answer):
+    """A file that a task has written."""
+
+    id: UUID
+    file_name: str
+
+
+class Task(TaskItem):
+    """A task with its steps and files."""
+
+    steps: list[TaskStep]
+    output_files: list[FileView]
+
+
+class TaskCreated(Answer):
+    """What `POST /tasks` answers."""
+
+    id: UUID
+    session_id: UUID
+
+
+class TaskStatusView(Answer):
+    """What `GET /tasks/{id}/status` answers; newer than the reference, cheaper to poll than the task."""
+
+    id: UUID
+    status: str
+    output: str | None = None
+    finished_at: Instant | None = None
+    is_success: bool | None = None
+    cost: UsdText | None = None
+
+
+class TaskLogFile(Answer):
+    """Where a task's log can be had.
+
+    Attributes:
+        download_url: Signed address; it ends after a while, so treat it as a password.
+    """
+
+    download_url: str = Field(repr=False)
+
+
+class TaskOutputFile(Answer):
+    """Where a task's file can be had.
+
+    Attributes:
+        download_url: Signed address; it ends after a while, so treat it as a password.
+    """
+
+    id: UUID
+    file_name: str
+    download_url: str = Field(repr=False)
+
+
+class AgentSessionItem(Answer):
+    """An agent session (the reference's "session") without its tasks, as lists show it.
+
+    Attributes:
+        live_url: The page to watch it; a password.
+        persist_memory: Whether tasks remember the ones before; not in every server's answer.
+        keep_alive: Whether it stays open after a task; not in every server's answer.
+    """
+
+    id: UUID
+    status: str
+    live_url: str | None = Field(default=None, repr=False)
+    started_at: Instant
+    finished_at: Instant | None = None
+    persist_memory: bool | None = None
+    keep_alive: bool | None = None
+    proxy_used_mb: UsdText | None = None
+    proxy_cost: UsdText | None = None
+
+
+class AgentSession(AgentSessionItem):
+    """An agent session with its tasks.
+
+    Attributes:
+        public_share_url: Read-only page for anybody who has the address.
+    """
+
+    tasks: list[TaskItem]
+    public_share_url: str | None = Field(default=None, repr=False)
+
+
+class Share(Answer):
+    """A public, read-only view of an agent session.
+
+    Attributes:
+        share_token: Part of the address; whoever has it may watch.
+    """
+
+    share_token: str = Field(repr=False)
+    share_url: str = Field(repr=False)
+    view_count: int
+    last_viewed_at: Instant | None = None
+
+
+class PresignedUpload(Answer):
+    """Where and how a file may be uploaded: one multipart POST with these fields before the file.
+
+    Attributes:
+        fields: Signed form fields; the server checks them.
+        file_name: Name under which the agent finds it.
+        expires_in: Seconds.
+    """
+
+    url: str = Field(repr=False)
+    method: str
+    fields: dict[str, str] = Field(repr=False)
+    file_name: str
+    expires_in: int
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+class CustomProxy(Request):
+    """A proxy of the caller's own instead of a country's (newer than the reference)."""
+
+    host: Annotated[str, Field(min_length=1, max_length=253)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    username: str | None = Field(default=None, repr=False)
+    password: str | None = Field(default=None, repr=False)
+    ignore_cert_errors: bool = False
+
+
+class CreateSessionRequest(Request):
+    """Body of `POST /sessions`. Everything below `start_url` is newer than the reference.
+
+    Attributes:
+        browser_screen_width: CSS pixels.
+        browser_screen_height: CSS pixels.
+        keep_alive: Whether the session stays open after a task.
+    """
+
+    profile_id: UUID | None = None
+    proxy_country_code: str | None = None
+    start_url: str | None = None
+    browser_screen_width: Annotated[int, Field(ge=320, le=6144)] | None = None
+    browser_screen_height: Annotated[int, Field(ge=320, le=3456)] | None = None
+    persist_memory: bool = True
+    keep_alive: bool = True
+    custom_proxy: CustomProxy | None = None
+    enable_recording: bool = False
+
+
+class UpdateSessionRequest(Request):
+    """Body of `PATCH /sessions/{id}`; `stop` is the only action there is."""
+
+    action: Literal["stop"]
+
+
+class CreateTaskRequest(Request):
+    """Body of `POST /tasks`. Bounds are those of the published API document of 2026-06; the reference gives none.
+
+    Attributes:
+        structured_output: A JSON schema, as text.
+        secrets: Placeholder to value; keys may be `domain:placeholder`-like tables of the agent. Never shown.
+        op_vault_id: A 1Password vault to take logins from.
+        judge: Whether a judge looks at the trajectory and decides `isSuccess`.
+    """
+
+    task: Annotated[str, Field(min_length=1, max_length=50_000)]
+    llm: str = "browser-use-llm"
+    start_url: str | None = None
+    max_steps: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 100
+    structured_output: str | None = None
+    session_id: UUID | None = None
+    metadata: Metadata | None = None
+    secrets: dict[str, str] | None = Field(default=None, repr=False)
+    allowed_domains: list[str] | None = None
+    op_vault_id: str | None = None
+    highlight_elements: bool = False
+    flash_mode: bool = False
+    thinking: bool = False
+    vision: bool | Literal["auto"] = True
+    system_prompt_extension: Annotated[str, Field(max_length=10_000)] = ""
+    judge: bool = False
+    session_settings: CreateSessionRequest | None = None
+
+
+class UpdateTaskRequest(Request):
+    """Body of `PATCH /tasks/{id}`."""
+
+    action: Literal["stop", "pause", "resume", "stop_task_and_session"]
+
+
+class UploadFileRequest(Request):
+    """Body of `POST /files/.../presigned-url`. An unknown content type is the route's 400, so it is any text here."""
+
+    file_name: Annotated[str, Field(min_length=1, max_length=255)]
+    content_type: str
+    size_bytes: Annotated[int, Field(strict=True, ge=1, le=MAX_UPLOAD_BYTES)]
