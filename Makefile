@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-setup: $(VENV)/.installed .cache/chromium.found  ## a virtual environment with everything, and Chromium
+setup: $(VENV)/.installed .cache/chromium.found agent-environment  ## a virtual environment with everything, Chromium, browser-use
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,10 @@ $(VENV)/.installed: pyproject.toml
 .cache/chromium.found: $(VENV)/.installed
 	sh .ci/install-browsers $(BIN)/python
 	mkdir -p .cache && touch $@
+
+.PHONY: agent-environment
+agent-environment:
+	sh .ci/install-agent-environment $(PYTHON)
 
 demo: setup  ## rent a browser, drive it over CDP and Playwright, stop it, see the refund
 	$(BIN)/cdpbridge demo

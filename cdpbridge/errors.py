@@ -32,6 +32,7 @@
     │   ├── BrowserNotFound             no Chromium binary
     │   ├── BrowserStartFailed          it did not become ready: stderr
     │   └── BrowserExited               it ended by itself: returncode, stderr
+    ├── AgentStartFailed                an agent's process could not be started
     └── RentalError                     a rented browser
         ├── BrowserExpired              its paid time is over: started_at, timeout_at
         ├── BrowserStopped              it was stopped: finished_at
@@ -54,6 +55,7 @@ __all__ = [
     "APIResponseError",
     "APIStatusError",
     "APITimeoutError",
+    "AgentStartFailed",
     "AuthenticationError",
     "BadRequestError",
     "BrowserExited",
@@ -464,6 +466,13 @@ class BrowserExited(ChromiumError):
         super().__init__(f"Chromium exited with {returncode}" + (f"\n{stderr}" if stderr else ""))
         self.returncode = returncode
         self.stderr = stderr
+
+
+# --- Agents -------------------------------------------------------------------------------------------------------
+
+
+class AgentStartFailed(CDPBridgeError):
+    """An agent could not be put to work; nothing of it is left."""
 
 
 # --- Rentals ------------------------------------------------------------------------------------------------------

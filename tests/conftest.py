@@ -77,6 +77,15 @@ def server(tmp_path_factory):
         process.stdout.close()
 
 
+@pytest.fixture(scope="session")
+def agent_python():
+    """Interpreter of the environment that browser-use is in; made when it is missing."""
+    root = Path(__file__).parents[1]
+    folder = root / ".cache" / "agent-venv"
+    subprocess.run(["sh", root / ".ci" / "install-agent-environment", sys.executable, folder], check=True)
+    return folder / "bin" / "python"
+
+
 @pytest.fixture
 def environment(monkeypatch):
     """The environment of a user who has set nothing."""

@@ -59,7 +59,11 @@ ROOMS = {
     "pydantic": ("cdpbridge.api", "cdpbridge.server"),
     "msgspec": ("cdpbridge.protocol", "cdpbridge.cdp"),
     "websockets": ("cdpbridge.cdp._websocket", "cdpbridge.server.gateway", "cdpbridge.testing"),
-    "subprocess": ("cdpbridge.chromium", "cdpbridge._server_process"),  # the latter is `local()`'s child
+    # `local()`'s child; the question to the environment of agents
+    "subprocess": ("cdpbridge.chromium", "cdpbridge._server_process", "cdpbridge.server.agent._environment"),
+    "browser_use": ("cdpbridge.server.agent._child",),
+    "onepassword": ("cdpbridge.server.agent._child",),
+    "jsonschema": ("cdpbridge.server.agent",),
     "playwright": ("cdpbridge.playwright",),
     "fastapi": ("cdpbridge.server",),
     "starlette": ("cdpbridge.server",),

@@ -1,5 +1,16 @@
 """Agents that do tasks: browser-use, each in a process of its own."""
 
+from ._agents import AgentProcesses
 from ._base import AgentResult, AgentRun, Agents, AgentSpec, AgentStep
+from ._requests import check_schema, split_secrets
 
-__all__ = ["AgentResult", "AgentRun", "AgentSpec", "AgentStep", "Agents"]
+__all__ = [
+    "AgentProcesses",
+    "AgentResult",
+    "AgentRun",
+    "AgentSpec",
+    "AgentStep",
+    "Agents",
+    "check_schema",
+    "split_secrets",
+]

@@ -21,7 +21,7 @@ class AgentSpec:
         cdp_url: The browser it drives.
         model: Name as the request has it; the agents' configuration says what the endpoint calls it.
         structured_output: A JSON schema as text, checked.
-        secrets: Placeholder to value, `{"https://*.example.com": {...}}` already split by domain by the agents.
+        secrets: As in the request; `split_secrets` says what the keys mean.
         op_vault_id: 1Password vault to take logins from.
         folder: The task's own; screenshots, output files and the log are written below it.
         uploads: Files the agent may use.
@@ -76,7 +76,7 @@ class AgentResult:
     Attributes:
         how: `"finished"` by itself (also when it gave up), `"stopped"` when asked, `"died"` when its process ended without a result.
         output: What it answered; else why there is no answer.
-        success: Its own verdict, or the judge's when one was asked for; None when neither spoke.
+        success: Its own verdict, or the judge's when one was asked for; False when it gave up or died, None when stopped.
         files: What it has written, in the task's folder.
         log: Its log file, secrets cut.
         version: Of browser-use.
