@@ -41,6 +41,7 @@ _LLM_RETRIES: Final = (
     3  # of the endpoint's client, within one step; browser-use allows six failed steps in a row
 )
 _STOP_STEP_SECONDS: Final = 3.0
+_SCREENSHOT_SECONDS: Final = 5.0
 _CONNECT_1PASSWORD_SECONDS: Final = 30.0
 # Actions that carry a secret to a page. Others would put it into files, addresses, scripts, or the answer.
 _TYPING: Final = frozenset({"input", "send_keys"})
@@ -210,9 +211,9 @@ class _Steps:
         for item in items:
             if item.metadata is not None and item.metadata.step_number == 0:
                 continue  # the start page, which no model has asked for
-            self._tell(item)
+            await self._tell(agent, item)
 
-    def _tell(self, item: Any) -> None:
+    async def _tell(self, agent: Any, item: Any) -> None:
         self._number += 1
         said = item.model_output
         errors = [result.error for result in item.result if result.error]
@@ -232,16 +233,22 @@ class _Steps:
             next_goal=shortened((said and said.next_goal) or "", _STATE_CHARACTERS),
             url=shortened(item.state.url or "", _STATE_CHARACTERS),
             actions=[json.dumps(shortened(action, OUTPUT_CHARACTERS // 10)) for action in cut],
-            screenshot=self._keep(item.state.screenshot_path),
+            screenshot=await self._screenshot(agent, item.state.screenshot_path),
             seconds=item.metadata.duration_seconds if item.metadata else 0.0,
         )
 
-    def _keep(self, source: str | None) -> str | None:
-        if source is None or not Path(source).is_file():
-            return None
+    async def _screenshot(self, agent: Any, source: str | None) -> str | None:
         target = self._screenshots / f"step-{self._number:04}.png"
-        shutil.copyfile(source, target)  # browser-use's own is for its judge
-        return target.name
+        if source is not None:
+            shutil.copyfile(source, target)  # browser-use's own is for its judge
+            return target.name
+        # It makes none of a page that was empty when the step began: so this shows where the step has led.
+        try:
+            async with asyncio.timeout(_SCREENSHOT_SECONDS):
+                await agent.browser_session.take_screenshot(path=str(target))
+        except Exception as error:  # noqa: BLE001  # of any layer; the step counts without it
+            logger.warning("no screenshot of step %d: %s", self._number, error)
+        return target.name if target.is_file() else None
 
 
 def output_model(text: str) -> Any:

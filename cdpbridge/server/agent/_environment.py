@@ -49,7 +49,7 @@ def look_at(python: Path | None) -> AgentEnvironment:
     where = "agent_python" if python else "the server's own environment"
     install = f"{path} -m pip install browser-use jsonschema, or name another environment in `agent_python`"
     try:
-        asked = subprocess.run(
+        asked = subprocess.run(  # noqa: S603  # the operator's own setting
             [path, "-c", _ASK],
             capture_output=True,
             text=True,

@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import tempfile
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -150,7 +150,9 @@ class AgentProcess:
             raise
         run = cls(process, spec, on_step, scratch, Cutter(hidden))
         run._hidden = hidden
-        task = _task(spec, schema, secrets, llm, op_token, hidden, scratch)
+        task = _task(
+            spec, llm, schema=schema, secrets=secrets, op_token=op_token, hidden=hidden, scratch=scratch
+        )
         run._over = asyncio.create_task(run._live(task), name=f"agent of task {spec.task_id}")
         return run
 
@@ -385,9 +387,10 @@ def _hidden(
 
 def _task(
     spec: AgentSpec,
+    llm: Mapping[str, str | None],
+    *,
     schema: Mapping[str, Any] | None,
     secrets: Mapping[str, str | dict[str, str]],
-    llm: Mapping[str, str | None],
     op_token: str | None,
     hidden: Mapping[str, str],
     scratch: Path,

@@ -14,8 +14,8 @@ __all__ = ["check_schema", "split_secrets"]
 _SCHEMA_CHARACTERS: Final = 100_000
 _SCHEMA_NODES: Final = 10_000  # after references are written out: a small text can stand for a huge schema
 _SCHEMA_DEPTH: Final = 50
-_HOST_PATTERN: Final = re.compile(
-    r"(?:[a-z*][a-z0-9+.*-]*://)?(?:\*|localhost|(?:[\w*-]+\.)+[\w*-]+|\[[0-9a-f:]+\])(?::\d+)?/?\*?",
+_ADDRESSES: Final = re.compile(
+    r"(?P<scheme>[a-z*][a-z0-9+.*-]*://)?(?P<host>\*|localhost|(?:[\w*-]+\.)+[\w*-]+|\[[0-9a-f:]+\])(?::\d+)?(?:/\*?)?",
     re.IGNORECASE,
 )
 
@@ -33,7 +33,7 @@ def check_schema(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the schema is not JSON: {error}") from error
     if not isinstance(schema, dict):
-        raise ValueError(f"a schema is a JSON object, this is {json.dumps(schema)[:50]}")
+        raise ValueError(f"a schema is a JSON object, not {json.dumps(schema)[:50]}")  # noqa: TRY004  # the text is
     validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
         validator.check_schema(schema)
@@ -105,21 +105,19 @@ def split_secrets(
     for key, value in secrets.items():
         if not key.strip() or not value:
             raise ValueError(f"the secret {key!r} needs a name and a value")
-        if _HOST_PATTERN.fullmatch(key) is None:
+        pattern = _ADDRESSES.fullmatch(key)
+        if pattern is None:
             if not allowed_domains:
                 split[key] = value
             for domain in allowed_domains:
                 _under(split, domain)[key] = value
             continue
-        host = key.split("://")[-1].rstrip("/*").rpartition(":")
-        name = host[0] if host[2].isdecimal() else key.split("://")[-1].rstrip("/*")
-        if name.endswith(".*") or name.count("*.") > 1 or ".*" in name:
+        host = pattern["host"]
+        if host.endswith(".*") or host.count("*.") > 1 or ".*" in host:
             raise ValueError(
                 f"the secret {key!r} is for no page: browser-use takes *. only at the start of a host"
             )
-        _under(split, key.rstrip("/*") if "://" in key else key).update(
-            _values(name.removeprefix("*."), value)
-        )
+        _under(split, f"{pattern['scheme'] or ''}{host}").update(_values(host.removeprefix("*."), value))
     return split
 
 
@@ -141,4 +139,4 @@ def _values(name: str, value: str) -> dict[str, str]:
             and all(isinstance(inner, str) and inner for inner in table.values())
         ):
             return {str(placeholder): inner for placeholder, inner in table.items()}
-    return {name or "secret": value}
+    return {name if name != "*" else "secret": value}

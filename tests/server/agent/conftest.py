@@ -1,10 +1,9 @@
 """Real agents over real browsers, asked by a scripted model. Everything that an agent's process dials is written down."""
 
+import asyncio
 import json
-import os
-import shutil
+import time
 from contextlib import asynccontextmanager
-from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -12,7 +11,6 @@ import pytest
 
 from cdpbridge.server import Settings
 from cdpbridge.server.agent import AgentProcesses, AgentSpec
-
 from tests.server.agent.llm import serve_model
 
 _WATCHED = """
@@ -23,8 +21,6 @@ def hook(event, arguments):
         os.write(out, (json.dumps([event, str(arguments[1])]) + "\\n").encode())
     elif event == "socket.getaddrinfo":
         os.write(out, (json.dumps([event, str(arguments[0])]) + "\\n").encode())
-    elif event in ("subprocess.Popen", "os.exec", "os.posix_spawn"):
-        os.write(out, (json.dumps([event, str(arguments[0])]) + "\\n").encode())
 sys.addaudithook(hook)
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
@@ -32,8 +28,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.fixture(scope="session")
-def watched_python(agent_python, tmp_path_factory):
-    """The agents' interpreter, with a hook that writes down what is dialled and which programs are run."""
+def watch(agent_python, tmp_path_factory):
+    """The agents' interpreter, with a hook that writes down what is dialled; and that."""
     folder = tmp_path_factory.mktemp("watched")
     log = folder / "dialled"
     (folder / "hook.py").write_text(_WATCHED.format(log=str(log)))
@@ -42,11 +38,73 @@ def watched_python(agent_python, tmp_path_factory):
         f'#!/bin/sh\n[ "$1" = -P ] || exec {agent_python} "$@"\nshift\nexec {agent_python} -P {folder}/hook.py "$@"\n'
     )
     wrapper.chmod(0o755)
-    yield wrapper
-    for line in log.read_text().splitlines() if log.exists() else []:
-        event, what = json.loads(line)
-        assert event.startswith("socket."), f"an agent ran {what}"
-        assert "127.0.0.1" in what or what in {"localhost", "None"}, f"an agent dialled {what}"
+
+    def dialled():
+        found = [json.loads(line)[1] for line in log.read_text().splitlines()] if log.exists() else []
+        for address in found:
+            assert "127.0.0.1" in address or address in {"localhost", "None"}, f"an agent dialled {address}"
+        return found
+
+    yield wrapper, dialled
+    dialled()
+
+
+@pytest.fixture
+def watched_python(watch):
+    return watch[0]
+
+
+@pytest.fixture
+def dialled(watch):
+    """Addresses that agents have dialled so far, all of them on loopback."""
+    return watch[1]
+
+
+_VAULT = """
+import sys, types
+from types import SimpleNamespace as N
+
+class Client:
+    @classmethod
+    async def authenticate(cls, auth, integration_name, integration_version):
+        assert auth == "token-of-the-vault"
+        self = cls()
+        self.items = self
+        return self
+    async def list(self, vault):
+        assert vault == "vault"
+        return [N(id="1", websites=[1]), N(id="2", websites=[])]
+    async def get(self, vault, item):
+        assert item == "1"
+        field = N(id="password", title="password", field_type="Concealed", value="lovelace")
+        return N(title="Shop", fields=[field], websites=[N(url="http://127.0.0.1/")])
+"""
+
+
+@pytest.fixture
+def vault_python(watched_python, tmp_path):
+    """The same, with a 1Password that is scripted: the real one cannot be reached."""
+    package = tmp_path / "vault" / "onepassword"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "client.py").write_text(_VAULT)
+    wrapper = tmp_path / "vault" / "python"
+    wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path / "vault"} exec {watched_python} "$@"\n')
+    wrapper.chmod(0o755)
+    return wrapper
+
+
+@pytest.fixture
+def stays():
+    """Whether something stays as it is for some seconds."""
+
+    async def stays(condition, seconds):
+        until = time.monotonic() + seconds
+        while condition() and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        return condition()
+
+    return stays
 
 
 @pytest.fixture
@@ -68,8 +126,8 @@ def rented(server):
 class Desk:
     """Puts agents to work, and keeps what they say."""
 
-    def __init__(self, agents, cdp_url, folder):
-        self.agents, self.cdp_url, self.folder = agents, cdp_url, folder
+    def __init__(self, agents, cdp_url, folder, python):
+        self.agents, self.cdp_url, self.folder, self.python = agents, cdp_url, folder, python
         self.steps = []
 
     async def start(self, task="Do it.", *, on_step=None, **more):
@@ -106,11 +164,10 @@ def make_desk(model, rented, watched_python, tmp_path, environment):
         } | settings
         agents = AgentProcesses(Settings.load(**given))
         try:
-            yield Desk(agents, rented["cdpUrl"], tmp_path / "tasks")
+            yield Desk(agents, rented["cdpUrl"], tmp_path / "tasks", given["agent_python"])
         finally:
             await agents.close()
-        left = [path for path in (tmp_path / "tasks").rglob(".agent-*")]
-        assert not left
+        assert not list((tmp_path / "tasks").rglob(".agent-*"))
 
     return make_desk
 

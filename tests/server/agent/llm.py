@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,13 @@ def done(text="all done", **more):
 
 def go(url):
     return act({"navigate": {"url": url, "new_tab": False}})
+
+
+def typed(request, name):
+    """Index of the field with this name on the page that the model is shown."""
+    found = re.findall(rf"\[(\d+)\]<input[^>]*\bname={name}\b", request.text)
+    assert found, request.text[-3000:]
+    return int(found[-1])
 
 
 @dataclass
