@@ -58,7 +58,8 @@ def look_at(python: Path | None) -> AgentEnvironment:
             stdin=subprocess.DEVNULL,
         )
         found = json.loads(asked.stdout)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        environment = AgentEnvironment(path, found["browser_use"], found["onepassword"])
+    except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or ""
         words = (said if isinstance(said, str) else said.decode(errors="replace")).strip()
         why = f"{where} ({path}) is no Python that works: {error}{f': {words[-500:]}' if words else ''}"
@@ -68,4 +69,4 @@ def look_at(python: Path | None) -> AgentEnvironment:
     if found["missing"]:
         missing = ", ".join(found["missing"])
         return AgentEnvironment(path, refusal=f"{missing} is not installed in {where}: {install}")
-    return AgentEnvironment(path, found["browser_use"], found["onepassword"])
+    return environment

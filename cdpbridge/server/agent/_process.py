@@ -263,12 +263,21 @@ class AgentProcess:
     async def _end(self) -> None:
         """It has said its last word, or closed its output: wait for it, then make it."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        # asyncio has seen the end of a process only when it has seen its pipes' end, too.
+        rest = asyncio.create_task(_discard(self._process.stdout))
         try:
-            await asyncio.wait_for(self._process.wait(), _EXIT_SECONDS)
-        except TimeoutError:
-            self._kill()
-            await asyncio.wait_for(self._process.wait(), _KILL_SECONDS)
-        self._process.stdin.close()
+            for seconds in (_EXIT_SECONDS, _KILL_SECONDS):
+                try:
+                    await asyncio.wait_for(self._process.wait(), seconds)
+                    break
+                except TimeoutError:
+                    self._kill()
+            else:
+                logger.error("%r cannot be killed", self)
+        finally:
+            rest.cancel()
+            self._process.stdin.close()
 
     def _put_away(self) -> tuple[Path, ...]:
         """Cut what it has written, remove the rest; the files of the task."""
@@ -301,7 +310,8 @@ class AgentProcess:
 
     def _why_it_died(self) -> str:
         status = self._process.returncode
-        assert status is not None
+        if status is None:
+            return "the agent's process can neither work nor be killed"
         words = "; ".join(self._log.last)
         if status < 0:
             name = signal.Signals(-status).name
@@ -342,6 +352,11 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
             rest = b""
     if rest:
         yield rest.decode(errors="replace")
+
+
+async def _discard(stream: asyncio.StreamReader) -> None:
+    while await stream.read(_READ_BYTES):
+        pass
 
 
 def _prepare(folder: Path) -> Path:

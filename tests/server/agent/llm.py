@@ -24,7 +24,7 @@ def go(url):
 
 def typed(request, name):
     """Index of the field with this name on the page that the model is shown."""
-    found = re.findall(rf"\[(\d+)\]<input[^>]*\bname={name}\b", request.text)
+    found = re.findall(rf"\[(\d+)\]<input[^>]*\b{name}\b", request.text)
     assert found, request.text[-3000:]
     return int(found[-1])
 
@@ -99,7 +99,10 @@ class Model:
 async def serve_model(answer=None):
     """A block in which a scripted model is served on loopback."""
 
+    connections = set()
+
     async def connected(reader, writer):
+        connections.add(asyncio.current_task())
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 headers = dict(
@@ -125,8 +128,8 @@ async def serve_model(answer=None):
                 )
                 writer.write(data)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the agent has gone, or was ended in the midst
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the agent has gone, or was ended in the midst; or the test is over
         finally:
             writer.close()
 
@@ -136,4 +139,6 @@ async def serve_model(answer=None):
         yield model
     finally:
         server.close()
-        # Not wait_closed(): an agent that was killed may leave a connection that nobody closes.
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections)

@@ -111,12 +111,12 @@ async def test_a_step_that_cannot_be_kept_ends_the_agent(make_agents, make_spec,
 
 async def test_what_is_no_event_ends_the_agent(make_agents, make_spec, monkeypatch):
     result = await (
-        await make_agents("print('nonsense'); time.sleep(60)").start(make_spec(), ignore)
+        await make_agents("print('nonsense', flush=True); time.sleep(60)").start(make_spec(), ignore)
     ).result()
     assert (result.how, result.output) == ("died", "the server failed it: JSONDecodeError")
     monkeypatch.setattr(_process, "_LINE_BYTES", 1000)
     result = await (
-        await make_agents("print('x' * 5000); time.sleep(60)").start(make_spec(), ignore)
+        await make_agents("print('x' * 5000, flush=True); time.sleep(60)").start(make_spec(), ignore)
     ).result()
     assert (result.how, result.output) == ("died", "the server failed it: ValueError")
 
