@@ -21,6 +21,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +38,7 @@ _LOG_CHARACTERS: Final = 8_000
 _EARLIER_TASKS: Final = 20
 _EARLIER_CHARACTERS: Final = 4_000
 _LLM_SECONDS: Final = 120
+_SLOW_SECONDS: Final = 15.0
 _LLM_RETRIES: Final = (
     3  # of the endpoint's client, within one step; browser-use allows six failed steps in a row
 )
@@ -201,20 +203,25 @@ class _Steps:
     def __init__(self, owner: _Owner, screenshots: Path) -> None:
         self._owner = owner
         self._screenshots = screenshots
+        self.last: Any = None
         self._seen = 0
         self._number = 0
+
+    @property
+    def count(self) -> int:
+        return self._number
 
     async def after_step(self, agent: Any) -> None:
         """browser-use's hook. A step that was interrupted is done again, and is not in the history."""
         items = agent.history.history[self._seen :]
         self._seen += len(items)
         for item in items:
-            if item.metadata is not None and item.metadata.step_number == 0:
-                continue  # the start page, which no model has asked for
-            await self._tell(agent, item)
+            if _is_step(item):
+                await self._tell(agent, item)
 
     async def _tell(self, agent: Any, item: Any) -> None:
         self._number += 1
+        self.last = item
         said = item.model_output
         errors = [result.error for result in item.result if result.error]
         actions = (
@@ -234,7 +241,7 @@ class _Steps:
             url=shortened(item.state.url or "", _STATE_CHARACTERS),
             actions=[json.dumps(shortened(action, OUTPUT_CHARACTERS // 10)) for action in cut],
             screenshot=await self._screenshot(agent, item.state.screenshot_path),
-            seconds=item.metadata.duration_seconds if item.metadata else 0.0,
+            seconds=item.metadata.duration_seconds,
         )
 
     async def _screenshot(self, agent: Any, source: str | None) -> str | None:
@@ -249,6 +256,11 @@ class _Steps:
         except Exception as error:  # noqa: BLE001  # of any layer; the step counts without it
             logger.warning("no screenshot of step %d: %s", self._number, error)
         return target.name if target.is_file() else None
+
+
+def _is_step(item: Any) -> bool:
+    """Whether a model was asked for it: not for the start page, and not for the note that the steps are used up."""
+    return item.metadata is not None and item.metadata.step_number > 0
 
 
 def output_model(text: str) -> Any:
@@ -279,7 +291,17 @@ def output_model(text: str) -> Any:
 def _model(spec: Mapping[str, Any]) -> Any:
     from browser_use import ChatOpenAI
 
-    return ChatOpenAI(
+    class Model(ChatOpenAI):  # type: ignore[misc]  # its class is unknown where types are checked
+        async def ainvoke(self, *args: Any, **options: Any) -> Any:
+            asked_at = time.monotonic()
+            waiting = asyncio.create_task(_count_the_wait(asked_at))
+            try:
+                return await super().ainvoke(*args, **options)
+            finally:
+                waiting.cancel()
+                logger.info("the model took %.1f s", time.monotonic() - asked_at)
+
+    return Model(
         model=spec["model"],
         base_url=spec["llm_base_url"],
         api_key=spec["llm_api_key"] or "none",  # its client insists on one
@@ -289,6 +311,12 @@ def _model(spec: Mapping[str, Any]) -> Any:
         frequency_penalty=None,
         max_completion_tokens=None,
     )
+
+
+async def _count_the_wait(asked_at: float) -> None:
+    while True:
+        await asyncio.sleep(_SLOW_SECONDS)
+        logger.info("the model has not answered for %.0f s", time.monotonic() - asked_at)
 
 
 def _extension(spec: Mapping[str, Any]) -> str | None:
@@ -402,10 +430,10 @@ async def _work(spec: Mapping[str, Any], owner: _Owner) -> None:
     error = None if run.cancelled() else run.exception()
     if error is not None:
         logger.error("the agent failed", exc_info=error)
-    owner.tell("result", **_result(agent.history, stopped=owner.stopping.is_set(), error=error))
+    owner.tell("result", **_result(agent.history, steps, stopped=owner.stopping.is_set(), error=error))
 
 
-def _result(history: Any, *, stopped: bool, error: BaseException | None) -> dict[str, Any]:
+def _result(history: Any, steps: _Steps, *, stopped: bool, error: BaseException | None) -> dict[str, Any]:
     if history.is_done():
         verdict = history.judgement()
         success = history.is_successful() if verdict is None else verdict["verdict"]
@@ -413,12 +441,12 @@ def _result(history: Any, *, stopped: bool, error: BaseException | None) -> dict
         return {"how": "finished", "output": output, "success": success}
     if stopped:
         return {"how": "stopped", "output": "stopped on request, before there was an answer", "success": None}
-    steps = history.number_of_steps()
-    reasons = [text for text in history.errors() if text]
     if error is not None:
-        reasons.append(f"{type(error).__name__}: {error}")
-    reason = reasons[-1] if reasons else "the browser was closed meanwhile"
-    output = shortened(f"no answer after {steps} steps: {reason}", OUTPUT_CHARACTERS)
+        reason = f"{type(error).__name__}: {error}"
+    else:
+        errors = [result.error for result in steps.last.result if result.error] if steps.last else []
+        reason = "; ".join(errors) or "the browser was closed meanwhile"
+    output = shortened(f"no answer after {steps.count} steps: {reason}", OUTPUT_CHARACTERS)
     return {"how": "finished", "output": output, "success": False}
 
 
