@@ -9,7 +9,9 @@ PYTEST_ARGS ?=
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-setup: $(VENV)/.installed .cache/chromium.found agent-environment  ## a virtual environment with everything, Chromium, browser-use
+BASE := $(VENV)/.installed .cache/chromium.found
+
+setup: $(BASE) agent-environment  ## a virtual environment with everything, Chromium, browser-use
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,7 +27,7 @@ $(VENV)/.installed: pyproject.toml
 agent-environment:
 	sh .ci/install-agent-environment $(PYTHON)
 
-demo: setup  ## rent a browser, drive it over CDP and Playwright, stop it, see the refund
+demo: $(BASE)  ## rent a browser, drive it over CDP and Playwright, stop it, see the refund
 	$(BIN)/cdpbridge demo
 
 test: setup  ## every test except those marked slow or cloud

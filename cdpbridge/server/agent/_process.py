@@ -13,13 +13,13 @@ import logging
 import os
 import shutil
 import signal
-import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -127,11 +127,9 @@ class AgentProcess:
             AgentStartFailed: There is no process.
         """
         hidden = _hidden(spec, secrets, llm, op_token)
+        scratch = spec.folder / f".agent-{token_hex(8)}"
         try:
-            scratch = await asyncio.to_thread(_prepare, spec.folder)
-        except OSError as error:
-            raise AgentStartFailed(f"the agent's folder could not be made: {error}") from error
-        try:
+            await to_the_end(asyncio.to_thread(_prepare, spec.folder, scratch))
             process = await asyncio.create_subprocess_exec(
                 python,
                 *("-P", _PROGRAM),
@@ -146,7 +144,7 @@ class AgentProcess:
         except BaseException as error:
             await to_the_end(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
             if isinstance(error, OSError):
-                raise AgentStartFailed(f"the agent's process could not be started: {error}") from error
+                raise AgentStartFailed(f"the agent was not started: {error}") from error
             raise
         run = cls(process, spec, on_step, scratch, Cutter(hidden))
         run._hidden = hidden
@@ -359,11 +357,11 @@ async def _discard(stream: asyncio.StreamReader) -> None:
         pass
 
 
-def _prepare(folder: Path) -> Path:
-    """Make the task's folders; the one for everything that goes when the agent does."""
+def _prepare(folder: Path, scratch: Path) -> None:
+    """Make the task's folders, and the one for everything that goes when the agent does."""
     for name in ("screenshots", "output", "downloads"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=".agent-", dir=folder))
+    scratch.mkdir(mode=0o700)
 
 
 def _child_environment(scratch: Path, cdp_url: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pytest
 from cdpbridge.errors import AgentStartFailed
 from cdpbridge.server import Settings
 from cdpbridge.server.agent import AgentProcesses, AgentSpec, _process
+from cdpbridge.server.hosts._processes import processes_using
 
 _ANSWER = {"python": [3, 11], "browser_use": "9.9.9", "missing": [], "onepassword": False}
 _STEP = {
@@ -186,7 +187,23 @@ async def test_it_sees_nothing_of_the_servers_environment(make_agents, make_spec
     assert seen["HOME"] == seen["TMPDIR"] != str(Path.home())
 
 
-async def test_a_start_that_fails_or_is_cancelled_leaves_nothing(make_agents, make_spec, tmp_path):
+@pytest.mark.parametrize("turns", [1, 3, 10, 30])
+async def test_a_start_that_is_cancelled_leaves_nothing(make_agents, make_spec, tmp_path, turns, wait_until):
+    agents = make_agents("time.sleep(60)")
+    start = asyncio.create_task(agents.start(make_spec(), ignore))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    start.cancel()
+    try:
+        await start
+    except asyncio.CancelledError:
+        assert not agents._running
+    await agents.close()
+    await wait_until(lambda: not processes_using(tmp_path / "program.py"))
+    assert not list((tmp_path / "task").glob(".agent-*"))
+
+
+async def test_a_start_that_fails_leaves_nothing(make_agents, make_spec, tmp_path):
     agents = make_agents("time.sleep(60)")
     (tmp_path / "python").unlink()
     with pytest.raises(AgentStartFailed, match="No such file"):
@@ -194,7 +211,7 @@ async def test_a_start_that_fails_or_is_cancelled_leaves_nothing(make_agents, ma
     assert not list((tmp_path / "task").glob(".agent-*"))
     (tmp_path / "file").touch()
     spec = AgentSpec(uuid4(), "x", "http://127.0.0.1:1", "o3", tmp_path / "file" / "task")
-    with pytest.raises(AgentStartFailed, match="folder could not be made"):
+    with pytest.raises(AgentStartFailed, match="Not a directory"):
         await agents.start(spec, ignore)
 
 
