@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -45,7 +46,9 @@ class AgentEnvironment:
 
 def look_at(python: Path | None) -> AgentEnvironment:
     """What this interpreter offers; default: our own."""
-    path = python or Path(sys.executable)
+    named = str((python or Path(sys.executable)).expanduser())
+    # Not resolved: what a virtual environment is, its interpreter knows by its own path. Absolute: agents run elsewhere.
+    path = Path(shutil.which(named) or named).absolute()
     where = "agent_python" if python else "the server's own environment"
     install = f"{path} -m pip install browser-use jsonschema, or name another environment in `agent_python`"
     try:

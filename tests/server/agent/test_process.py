@@ -224,6 +224,19 @@ async def test_a_waiter_may_be_cancelled_while_the_agent_goes_on(make_agents, ma
     assert (await run.result()).output == "fine"
 
 
+async def test_the_interpreter_may_be_named_from_here_or_found_in_the_path(
+    make_agents, make_spec, tmp_path, environment
+):
+    make_agents(said(_RESULT))
+    environment.chdir(tmp_path.parent)
+    agents = make_agents(said(_RESULT), agent_python=Path(tmp_path.name) / "python")
+    assert (await (await agents.start(make_spec(), ignore)).result()).output == "fine"
+    (tmp_path / "python").rename(tmp_path / "python-of-agents")
+    environment.setenv("PATH", str(tmp_path), prepend=":")
+    agents = make_agents(said(_RESULT), agent_python="python-of-agents")
+    assert (await (await agents.start(make_spec(), ignore)).result()).output == "fine"
+
+
 def test_no_task_without_a_model(environment, tmp_path):
     agents = AgentProcesses(Settings.load(data_dir=tmp_path))
     assert "set `llm_base_url`" in agents.refusal()
