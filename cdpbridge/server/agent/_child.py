@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 from urllib.parse import parse_qs, quote, quote_plus, urlsplit
 
-__all__ = ["Cutter", "logins", "shortened"]
+__all__ = ["Cutter", "logins", "shortened", "written_files"]
 
 OUTPUT_CHARACTERS: Final = 1_000_000
 """Longest answer of a task, longest action in a step ten times less; the rest is cut off, and says so."""
@@ -38,6 +38,8 @@ _LOG_CHARACTERS: Final = 8_000
 _EARLIER_TASKS: Final = 20
 _EARLIER_CHARACTERS: Final = 4_000
 _LLM_SECONDS: Final = 120
+_CUT_FILE_BYTES: Final = 50 * 1024 * 1024
+_MAX_FILES: Final = 1000
 _SLOW_SECONDS: Final = 15.0
 _LLM_RETRIES: Final = (
     3  # of the endpoint's client, within one step; browser-use allows six failed steps in a row
@@ -92,6 +94,24 @@ class Cutter:
         temporary.write_bytes(cut)
         temporary.replace(path)
         return True
+
+
+def written_files(folder: Path, cutter: Cutter) -> list[Path]:
+    """What an agent has written into its task's folder, cut."""
+    found = [
+        path
+        for name in ("output", "downloads")
+        for path in sorted((folder / name).rglob("*"))
+        if path.is_file()
+        and not path.is_symlink()
+        and not path.name.startswith(".")
+        # browser-use's own list of what is left to do
+        and not (path.name == "todo.md" and path.stat().st_size == 0)
+    ][:_MAX_FILES]
+    for path in found:
+        if path.stat().st_size <= _CUT_FILE_BYTES:
+            cutter.file(path)
+    return found
 
 
 def _spellings(value: str) -> Iterable[str]:
@@ -155,11 +175,12 @@ def _totp_secret(value: str) -> str:
 class _Owner:
     """The process that started us: it is told what happens, says what to do, and takes us along when it dies."""
 
-    def __init__(self, events: BinaryIO, commands: BinaryIO, scratch: Path) -> None:
+    def __init__(self, events: BinaryIO, commands: BinaryIO, folder: Path, scratch: Path) -> None:
         self.cutter = Cutter({})
         self.stopping = asyncio.Event()
         self._events = events
         self._commands = commands
+        self._folder = folder
         self._scratch = scratch
         self._loop = asyncio.get_running_loop()
         self._agent: Any = None
@@ -182,7 +203,13 @@ class _Owner:
     def _listen(self) -> None:  # in a thread: it must hear the owner's end even when the loop is busy
         for line in self._commands:
             self._loop.call_soon_threadsafe(self._do, json.loads(line)["do"])
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        try:
+            written_files(self._folder, self.cutter)
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpid(), signal.SIGKILL)
         os._exit(1)
@@ -474,7 +501,7 @@ async def _main() -> None:
     if not first:
         return
     spec = json.loads(first)
-    await _work(spec, _Owner(events, commands, Path(spec["scratch"])))
+    await _work(spec, _Owner(events, commands, Path(spec["folder"]), Path(spec["scratch"])))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from cdpbridge._shield import to_the_end
 from cdpbridge.errors import AgentStartFailed
 
 from ._base import AgentResult, AgentSpec, AgentStep
-from ._child import Cutter
+from ._child import Cutter, written_files
 
 __all__ = ["AgentProcess"]
 
@@ -43,8 +43,6 @@ _LINE_BYTES: Final = 32 * 1024 * 1024  # longest event; the child's own bounds a
 _READ_BYTES: Final = 65_536
 _LOG_BYTES: Final = 10 * 1024 * 1024
 _LAST_LINES: Final = 5
-_CUT_FILE_BYTES: Final = 50 * 1024 * 1024
-_MAX_FILES: Final = 1000
 _TOKEN_CHARACTERS: Final = 16  # shorter parts of a cdpUrl's path are words
 # What a program needs to find its libraries and the way out; the rest of our environment is not the agent's business.
 _PASSED_ON: Final = (
@@ -281,20 +279,7 @@ class AgentProcess:
         """Cut what it has written, remove the rest; the files of the task."""
         self._log.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
-        found = [
-            path
-            for folder in ("output", "downloads")
-            for path in sorted((self._spec.folder / folder).rglob("*"))
-            if path.is_file()
-            and not path.is_symlink()
-            and not path.name.startswith(".")
-            # browser-use's own list of what is left to do
-            and not (path.name == "todo.md" and path.stat().st_size == 0)
-        ][:_MAX_FILES]
-        for path in found:
-            if path.stat().st_size <= _CUT_FILE_BYTES:
-                self._cutter.file(path)
-        return tuple(found)
+        return tuple(written_files(self._spec.folder, self._cutter))
 
     def _result(self, files: tuple[Path, ...]) -> AgentResult:
         said = self._last_word

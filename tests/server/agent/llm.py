@@ -86,9 +86,11 @@ class Model:
     answer: object = None
     requests: list[Request] = field(default_factory=list)
     verdict: bool | None = None
+    judged: list[Request] = field(default_factory=list)
 
     async def reply(self, request):
         if request.judge:
+            self.judged.append(request)
             return json.dumps({"verdict": self.verdict, "reasoning": "seen", "failure_reason": ""})
         self.requests.append(request)
         answer = self.answer(request, len(self.requests))

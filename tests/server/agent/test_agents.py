@@ -136,7 +136,10 @@ async def test_every_option_of_a_task_has_its_effect(make_desk, model, site, tmp
     # An output that does not fit the schema is asked for again.
     assert json.loads(result.output) == {"orders": [{"count": 4000}]}
     assert "minimum" in model.requests[11].text
-    assert result.success is False  # says the judge
+    # The judge has seen what was done, and has the last word.
+    assert "4000" in model.judged[0].text
+    assert "write_file" in model.judged[0].text
+    assert result.success is False
     assert [path.name for path in result.files] == ["found.txt", "notes.md"]
     assert "it is <secret>shop_password</secret>" in result.files[1].read_text()
     assert "<secret>shop_password</secret>" in result.files[0].read_text()
@@ -233,15 +236,19 @@ async def test_an_agent_killed_in_the_middle_says_why_and_leaves_the_browser_usa
 
 async def test_an_agent_dies_with_its_server(desk, model, site, wait_until, tmp_path):
     hang = asyncio.Event()
-    model.answer = lambda request, number: hang.wait()
+    note = act({"write_file": {"file_name": "note.txt", "content": "sesame"}})
+    model.answer = lambda request, number: note if number == 1 else hang.wait()
     program = f"""
 import asyncio, pathlib, uuid
 from cdpbridge.server import Settings
 from cdpbridge.server.agent import AgentProcesses, AgentSpec
 async def main():
     settings = Settings.load(llm_base_url={model.base_url!r}, agent_python={str(desk.python)!r}, data_dir={str(tmp_path)!r})
-    spec = AgentSpec(uuid.uuid4(), "x", {desk.cdp_url!r}, "o3", pathlib.Path({str(tmp_path / "orphan")!r}))
-    run = await AgentProcesses(settings).start(spec, None)
+    folder = pathlib.Path({str(tmp_path / "orphan")!r})
+    spec = AgentSpec(uuid.uuid4(), "x", {desk.cdp_url!r}, "o3", folder, secrets={{"word": "sesame"}})
+    async def ignore(step):
+        pass
+    run = await AgentProcesses(settings).start(spec, ignore)
     print(run.pid, flush=True)
     await run.result()
 asyncio.run(main())
@@ -249,13 +256,15 @@ asyncio.run(main())
     owner = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     try:
         pid = int(await asyncio.to_thread(owner.stdout.readline))
-        await wait_until(lambda: model.requests, 30)
+        await wait_until(lambda: len(model.requests) == 2, 30)
     finally:
         owner.kill()
         owner.wait()
         owner.stdout.close()
     await wait_until(lambda: not Path(f"/proc/{pid}").exists() or b"Z" in stat(pid), 5)
-    await wait_until(lambda: not list((tmp_path / "orphan").glob(".agent-*")), 5)
+    assert not list((tmp_path / "orphan").glob(".agent-*"))
+    [note] = (tmp_path / "orphan").rglob("note.txt")
+    assert note.read_text().strip() == "<secret>word</secret>"
     assert await usable(desk)
 
 
