@@ -3,6 +3,10 @@ import path from "node:path";
 import { createRequire } from "node:module";
 
 const PATIENCE = 3;
+// two events that every client knows, with what belongs into them
+const FIRST = "Page.loadEventFired";
+const SECOND = "Page.domContentEventFired";
+const FIRED = { timestamp: 1 };
 const EVALUATE = { expression: "1+1" };
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 const tell = (fine, verdict) => {
@@ -41,25 +45,25 @@ async function after(session, done, act) {
 const SCENARIOS = {
   "command-in-handler": async (client, session) => {
     const done = event();
-    client.on(session, "Test.first", async () => {
+    client.on(session, FIRST, async () => {
       await session.send("Runtime.evaluate", EVALUATE);
       done.set();
     });
-    return after(session, done, emit(session, ["Test.first", {}]));
+    return after(session, done, emit(session, [FIRST, FIRED]));
   },
   "handler-waits-for-event": async (client, session) => {
     const done = event();
     const second = event();
-    client.on(session, "Test.first", async () => {
+    client.on(session, FIRST, async () => {
       await second.wait;
       done.set();
     });
-    client.on(session, "Test.second", () => second.set());
-    return after(session, done, emit(session, ["Test.first", {}], ["Test.second", {}]));
+    client.on(session, SECOND, () => second.set());
+    return after(session, done, emit(session, [FIRST, FIRED], [SECOND, FIRED]));
   },
   "slow-handlers": async (client, session) => {
-    client.on(session, "Test.first", () => sleep(0.01));
-    const emitting = ends(emit(session, ...Array(300).fill(["Test.first", {}])), 10);
+    client.on(session, FIRST, () => sleep(0.01));
+    const emitting = ends(emit(session, ...Array(300).fill([FIRST, FIRED])), 10);
     await sleep(0.05);
     const start = performance.now();
     const [how] = await ends(session.send("Runtime.evaluate", EVALUATE), 10);
@@ -86,9 +90,9 @@ const SCENARIOS = {
   cancelled: async () => [true, "no cancellation"],
   "two-handlers": async (client, session) => {
     const called = [];
-    client.on(session, "Test.first", () => called.push(1));
-    client.on(session, "Test.first", () => called.push(2));
-    await ends(emit(session, ["Test.first", {}]));
+    client.on(session, FIRST, () => called.push(1));
+    client.on(session, FIRST, () => called.push(2));
+    await ends(emit(session, [FIRST, FIRED]));
     await sleep(0.2);
     return [called.length === 2, called.length === 2 ? "ok" : `handler ${called} only`];
   },
@@ -104,11 +108,11 @@ const SCENARIOS = {
     const others = [];
     process.on("uncaughtException", (error) => told.push(error));
     process.on("unhandledRejection", (error) => told.push(error));
-    client.on(session, "Test.first", () => {
+    client.on(session, FIRST, () => {
       throw new RangeError("on purpose");
     });
-    client.on(session, "Test.second", (event) => others.push(event));
-    const [how, error] = await ends(emit(session, ["Test.first", {}], ["Test.second", {}]));
+    client.on(session, SECOND, (event) => others.push(event));
+    const [how, error] = await ends(emit(session, [FIRST, FIRED], [SECOND, FIRED]));
     if (how === "error") return [false, `raised out of an unrelated command: ${error.constructor.name}`];
     const killed = told.length ? "kills the process by default" : "";
     const later = await goesOn(session);
@@ -116,18 +120,21 @@ const SCENARIOS = {
     if (!others.length) return [false, "later events lost"];
     return [false, killed || "reaches nobody but the log"];
   },
-  dropped: async (client, session) => {
-    let failed = 0;
-    const fail = () => failed++;
-    for (let i = 0; i < 100; i++) session.send("Fake.silent").then(fail, fail);
-    await sleep(0.3);
-    await ends(session.send("Fake.drop"), 0.5);
-    await sleep(1);
-    return [failed === 100, `${failed} of 100 fail`];
-  },
+  dropped: (client, session) => wireEnds(session, "Fake.drop"),
+  closed: (client, session) => wireEnds(session, "Fake.close"),
   "page-crashes": (client) => pageEnds(client, "Page.crash"),
   "page-closes": (client) => pageEnds(client, "Page.close"),
 };
+
+async function wireEnds(session, method) {
+  let failed = 0;
+  const fail = () => failed++;
+  for (let i = 0; i < 100; i++) session.send("Fake.silent").then(fail, fail);
+  await sleep(0.3);
+  await ends(session.send(method), 0.5);
+  await sleep(PATIENCE);
+  return [failed === 100, `${failed} of 100 fail`];
+}
 
 async function pageEnds(client, method) {
   const session = await client.newTab();

@@ -35,6 +35,8 @@ CACHE = HERE.parent / ".cache"
 RESULTS = HERE / "results"
 CHARTS = HERE / "charts"
 PYTHON_PEERS = ("cdp-use", "playwright")
+MORE_PEERS = ("zendriver", "nodriver", "pydoll-python", "pychrome")
+"""Those of the behaviours alone, in an environment apart: pydoll wants an older `websockets` than cdp-use gets."""
 NODE_PEERS = ("chrome-remote-interface", "puppeteer-core")
 _TIMEOUT = 90.0  # seconds, for one measurement
 _INSTALL_TIMEOUT = 300.0
@@ -85,7 +87,7 @@ def clients() -> list[Client]:
 
 
 def peers() -> list[Client]:
-    python, why_python = _python_peers()
+    python, why_python = _python_peers("bench-venv", PYTHON_PEERS)
     folder, why_node = _node_peers()
     node = ("node", "--expose-gc", "_client.mjs")
     return [
@@ -132,6 +134,28 @@ def peers() -> list[Client]:
     ]
 
 
+def more_peers() -> list[Client]:
+    """Clients whose behaviour is looked at and not their speed: they cost a multiple of cdp-use's CPU."""
+    python, why = _python_peers("bench-venv-more", MORE_PEERS)
+    return [
+        Client(
+            name,
+            "peer",
+            f"{name}_client",
+            "",
+            (str(python), "_client.py"),
+            version=_python_version(python, package),
+            missing=why,
+        )
+        for name, package in (
+            ("zendriver", "zendriver"),
+            ("nodriver", "nodriver"),
+            ("pydoll", "pydoll-python"),
+            ("pychrome", "pychrome"),
+        )
+    ]
+
+
 def _run(command: Sequence[str | Path], where: Path) -> str:
     """Why it failed, in one line, or nothing."""
     try:
@@ -149,14 +173,14 @@ def _run(command: Sequence[str | Path], where: Path) -> str:
     return ""
 
 
-def _python_peers() -> tuple[Path, str]:
-    """The interpreter of the Python peers, an environment of their own: cdp-use pins what it needs."""
-    folder = CACHE / "bench-venv"
+def _python_peers(name: str, packages: Sequence[str]) -> tuple[Path, str]:
+    """The interpreter of Python peers, an environment of their own: cdp-use pins what it needs."""
+    folder = CACHE / name
     python = folder / "bin" / "python"
     if not (folder / ".installed").exists():
-        print("installing", *PYTHON_PEERS, file=sys.stderr)
+        print("installing", *packages, file=sys.stderr)
         venv.create(folder, with_pip=True)
-        why = _run([python, "-m", "pip", "install", "--quiet", *PYTHON_PEERS], HERE)
+        why = _run([python, "-m", "pip", "install", "--quiet", *packages], HERE)
         if why:
             return python, why
         (folder / ".installed").touch()

@@ -12,6 +12,7 @@ Its own commands, answered after their work, so that the reply marks the end of 
     Fake.empty                 a reply with neither result nor error
     Fake.silent                no reply ever
     Fake.drop                  the socket is cut, without a close frame
+    Fake.close                 the socket is closed as the RFC has it, with code 1001
 """
 
 from __future__ import annotations
@@ -133,6 +134,7 @@ class Server(asyncio.Protocol):
     def __init__(self) -> None:
         self.rest = b""
         self.upgraded = False
+        self.closing = False
         self.room = asyncio.Event()
         self.room.set()
         self.out: list[bytes] = []
@@ -174,7 +176,8 @@ class Server(asyncio.Protocol):
             if opcode == 1:
                 self.message(payload if mask == b"\0\0\0\0" else apply_mask(payload, mask))
             elif opcode == 8:
-                self.out.append(b"\x88" + bytes((len(payload),)) + apply_mask(payload, mask))
+                if not self.closing:
+                    self.out.append(b"\x88" + bytes((len(payload),)) + apply_mask(payload, mask))
                 self.flush()
                 self.transport.close()
             elif opcode == 9:
@@ -226,6 +229,10 @@ class Server(asyncio.Protocol):
         if method == "Fake.drop":
             self.transport.abort()
             return
+        if method == "Fake.close":
+            self.closing = True
+            self.transport.write(b"\x88\x02" + (1001).to_bytes(2, "big"))
+            return  # the client's close frame ends it
         if method == "Fake.empty":
             self.out.append(frame(b'{"id":' + number + tail))
             return

@@ -1,9 +1,9 @@
 """Claim: what hangs, kills or misleads the other CDP clients does no harm to ours.
 
 Each scenario is run by every client in a process of its own, against a server that does what is asked of it (`_server.py`) or
-a real Chromium: `python benchmarks/behaviour.py [--quick]`. Rows marked `*` are the seven failures of cdp-use that are listed
-in issue 3. Prints the verdicts, writes results/behaviour.json; exit status 1 when ours fails one. `--quick` leaves out
-Chromium.
+a real Chromium: `python benchmarks/behaviour.py [--quick]`. Rows marked `*` are the seven basic
+tests that cdp-use fails. Prints the verdicts, writes results/behaviour.json; exit status 1 when ours fails one. `--quick`
+leaves out Chromium.
 """
 
 from __future__ import annotations
@@ -32,14 +32,18 @@ SCENARIOS = [
     ("deadline", "deadline of a command", True),
     ("raising-handler", "handler raises", True),
     ("dropped", "socket cut, 100 commands pending", False),
+    ("closed", "close frame, 100 commands pending", False),
     ("page-closes", "page closes, one command pending (Chromium)", False),
     ("page-crashes", "page crashes, one command pending (Chromium)", False),
 ]
+
+_BESIDE = 4  # peers in one table: nine columns of words are wider than a screen
 
 
 def clients() -> list[Client]:
     """Ours and the peers, with the runner of behaviours in place of that of measurements."""
     rows = [client for client in harness.clients() if client.kind == "peer" or client.name == "cdpbridge"]
+    rows += harness.more_peers()
     return [
         dataclasses.replace(
             client, command=tuple(part.replace("_client.", "_behave.") for part in client.command)
@@ -76,17 +80,23 @@ async def run(*, chromium_too: bool) -> int:
     harness.progress("")
     shown = [(scenario, words, known) for scenario, words, known in SCENARIOS if scenario in table]
     names = [client.name for client in rows]
-    harness.print_table(
-        "behaviour (! is a failure; * one of cdp-use's seven)",
-        ["scenario", *names],
-        [
+    others = [name for name in names if name != "cdpbridge"]
+    for start in range(0, len(others), _BESIDE):
+        beside = ["cdpbridge", *others[start : start + _BESIDE]]
+        harness.print_table(
+            "behaviour (! is a failure; * one of cdp-use's seven)",
+            ["scenario", *beside],
             [
-                f"{words}{' *' if known else ''}",
-                *(("" if fine else "! ") + said for fine, said in (table[scenario][name] for name in names)),
-            ]
-            for scenario, words, known in shown
-        ],
-    )
+                [
+                    f"{words}{' *' if known else ''}",
+                    *(
+                        ("" if fine else "! ") + said
+                        for fine, said in (table[scenario][name] for name in beside)
+                    ),
+                ]
+                for scenario, words, known in shown
+            ],
+        )
     passed = {name: sum(row[name][0] for row in table.values()) for name in names}
     print("\npassed: " + ", ".join(f"{name} {count} of {len(table)}" for name, count in passed.items()))
     report: dict[str, Any] = {
