@@ -27,6 +27,7 @@ FLOORS = {
     "cdpbridge.api._task_models": 1,
     "cdpbridge.cdp._backoff": 1,
     "cdpbridge.cdp._keepalive": 1,
+    "cdpbridge.cdp._intake": 1,
     "cdpbridge.cdp._multiplexer": 1,
     "cdpbridge.cdp._payload": 1,
     "cdpbridge.cdp._recorder": 1,

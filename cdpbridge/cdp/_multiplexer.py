@@ -1,8 +1,8 @@
 """The pure router between a transport and its callers: bytes and `now` go in, calls come out. No asyncio, no I/O.
 
-Out: `register` gives a command its id and its bytes. In: `feed` looks at a message and either answers a pending command (by id
-alone: Chromium leaves the session id out of some replies), hands an event to the subscriptions of its node, or drops it. An
-event that nobody listens to is dropped after a look at its method, before it is copied or decoded.
+Out: `register` gives a command its id and its bytes. In: `feed`, which is that of `_intake`, answers a pending command (by id
+alone: Chromium leaves the session id out of some replies), hands an event to the subscriptions of its node, or drops it. What
+it has no short way for is read here.
 
 Chromium's news about targets is applied to the tree on its way through, so that what hangs on a dead target ends at once.
 """
@@ -14,17 +14,14 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from msgspec import Raw
-
+from cdpbridge.cdp._intake import Intake
 from cdpbridge.cdp._payload import (
     ABSENT,
-    UNREADABLE,
     Envelope,
     Payload,
     Reply,
     as_dict,
     as_type,
-    decode_reply,
     encode,
     read_envelope,
 )
@@ -59,21 +56,15 @@ logger = logging.getLogger("cdpbridge")
 MAX_ID: Final = 2**31 - 1
 """Chromium answers larger ids with an error that carries no id."""
 
-_EVENT_START: Final = b'{"method":"'
-_PARAMS: Final = b',"params":{'
-_SESSION: Final = b',"sessionId":"'
-_TAIL: Final = 48  # bytes of `,"sessionId":"`, 32 hexadecimal digits, and `"}`
-_LOOK: Final = 64  # bytes; of a shorter event nothing is remembered
-_LOOK_AT_ALL: Final = 8
-_EVENT_MARK: Final = ord("m")  # of `{"method"`
-_REPLY_MARK: Final = ord("i")  # of `{"id"`
-_HEADS: Final = 256
-_METHOD_LIMIT: Final = 160  # the longest method of the protocol has 61 characters
 _REMEMBERED: Final = 4096  # given-up ids whose late reply is recognised
 _NO_SUCH_SESSION: Final = -32001  # "Session with given id not found."
 _ANSWERS_PAUSED: Final = frozenset(
     {"Fetch.continueRequest", "Fetch.fulfillRequest", "Fetch.failRequest", "Fetch.continueWithAuth"}
 )
+
+
+def _survives_crash(method: str) -> bool:
+    return method in ALLOWED_AFTER_CRASH or method.startswith(("Target.", "Browser."))
 
 
 class Multiplexer:
@@ -87,8 +78,7 @@ class Multiplexer:
 
     def __init__(self, shell: Shell, *, last_id: int = 0, remember: bool = False) -> None:
         self.targets = Targets()
-        self.pending: dict[int, Pending] = {}
-        self.stats = Stats()
+        self._stats = Stats()
         self.closed: Closed | None = None
         self._shell = shell
         self._stateful: frozenset[str] = STATEFUL if remember else frozenset()
@@ -108,11 +98,15 @@ class Multiplexer:
             "Fetch.requestPaused": self._request_paused,
             "Fetch.authRequired": self._request_paused,
         }
-        self._heads: dict[
-            int, tuple[bytes, str | None, int]
-        ] = {}  # start of a message, method, where `params` begin
-        self._tail, self._tail_id = b"\0", ""  # end of the last event's message, and the session id in it
-        self._wanted: dict[bytes, int] = {method.encode(): 1 for method in self._observers}
+        self._intake = Intake(self.targets, self._stats, shell, self._observers, self._other)
+        self.pending = self._intake.pending
+        self.feed = self._intake.feed  # no call in between
+
+    @property
+    def stats(self) -> Stats:
+        """Counters since the beginning."""
+        self._stats.commands = self._sent  # counted once
+        return self._stats
 
     # --- out ------------------------------------------------------------------------------------------------------
 
@@ -123,9 +117,9 @@ class Multiplexer:
         params: Mapping[str, Any] | None,
         waiter: Waiter,
         now: float,
-        timeout: float,
+        deadline: float,
     ) -> tuple[int, bytes]:
-        """Give a command an id and its bytes, and wait for its reply until `now + timeout` (seconds).
+        """Give a command an id and its bytes, and wait for its reply until `deadline` (seconds, as `now`).
 
         Raises:
             ConnectionClosed: The connection has ended.
@@ -134,11 +128,7 @@ class Multiplexer:
         """
         if self.closed is not None:
             raise ConnectionClosed(self.closed.code, self.closed.reason, sent=False, doing=method)
-        if node.gone is not None:
-            raise node.error(method)
-        if node.crash is not None and not (
-            method in ALLOWED_AFTER_CRASH or method.startswith(("Target.", "Browser."))
-        ):
+        if node.gone is not None or (node.crash is not None and not _survives_crash(method)):
             raise node.error(method)
         if method in self._stateful:
             waiter = Remembering(node, method, params, waiter, self._note)
@@ -146,8 +136,8 @@ class Multiplexer:
                 params = node.state.translate(method, params)
         pending = self.pending
         command_id = self._last_id + 1
-        while command_id in pending or command_id > MAX_ID:
-            command_id = command_id + 1 if command_id < MAX_ID else 1
+        if command_id in pending or command_id > MAX_ID:
+            command_id = self._free_id(command_id)
         data = encode(command_id, method, params, node.session_id)
         if len(data) > MAX_OUTGOING_BYTES:
             raise MessageTooBig(
@@ -158,11 +148,14 @@ class Multiplexer:
         if node.paused:
             self._count_answer(node, method, params)
         self._last_id = command_id
-        self._sent += 1
-        deadline = now + timeout
-        pending[command_id] = Pending(node, method, waiter, now, deadline, self._sent)
-        self.stats.commands += 1
+        self._sent = number = self._sent + 1
+        pending[command_id] = Pending(node, method, waiter, now, deadline, number)
         return command_id, data
+
+    def _free_id(self, command_id: int) -> int:
+        while command_id in self.pending or command_id > MAX_ID:
+            command_id = command_id + 1 if command_id < MAX_ID else 1
+        return command_id
 
     def repeat(  # noqa: PLR0917  # as `register`
         self,
@@ -171,12 +164,12 @@ class Multiplexer:
         params: Mapping[str, Any] | None,
         waiter: Waiter,
         now: float,
-        timeout: float,
+        deadline: float,
     ) -> tuple[int, bytes]:
         """As `register`, for a command that is remembered already."""
         stateful, self._stateful = self._stateful, frozenset()
         try:
-            return self.register(node, method, params, waiter, now, timeout)
+            return self.register(node, method, params, waiter, now, deadline)
         finally:
             self._stateful = stateful
 
@@ -226,9 +219,7 @@ class Multiplexer:
         """Deliver a node's events of one method from the next message on."""
         method = subscription.method
         node.listeners[method] = (*node.listeners.get(method, ()), subscription)
-        key = method.encode()
-        self._wanted[key] = self._wanted.get(key, 0) + 1
-        self._heads.clear()
+        self._intake.want(method)
 
     def unsubscribe(self, node: Node, subscription: Subscription) -> None:
         """Stop delivering, also within the dispatch that is running."""
@@ -241,63 +232,24 @@ class Multiplexer:
             node.listeners[method] = rest
         else:
             del node.listeners[method]
-        self._unwant(method)
-
-    def _unwant(self, method: str) -> None:
-        key = method.encode()
-        self._wanted[key] -= 1
-        if not self._wanted[key]:
-            del self._wanted[key]
-            self._heads.clear()
+        self._intake.unwant(method)
 
     # --- in -------------------------------------------------------------------------------------------------------
 
-    def feed(self, buffer: bytes | bytearray, start: int, end: int) -> None:
-        """Take one message, `buffer[start:end]`.
-
-        Raises:
-            UnicodeDecodeError: Somebody wants it, and it is no UTF-8.
-        """
-        size = end - start
-        mark = buffer[start + 2] if size > _LOOK_AT_ALL else 0
-        if mark == _EVENT_MARK:
-            known = self._heads.get(buffer[start + 21] << 8 | buffer[start + 36]) if size > _LOOK else None
-            if known is not None and buffer.startswith(known[0], start, end):
-                if known[1] is None:
-                    self.stats.events_dropped += 1
-                    return
-                if self._known_event(known[1], buffer, start + known[2], end):
-                    return
-            elif self._learn(buffer, start, end):
-                self.stats.events_dropped += 1
-                return
+    def _other(self, data: bytes | bytearray, reply: Reply | None, pending: Pending | None) -> None:
+        """A message that the intake has left; `reply` and `pending` if it is a reply, and somebody had waited for it."""
         if self.closed is not None:
             return
-        data = buffer if start == 0 and end == len(buffer) else buffer[start:end]
-        if not data.isascii():
-            str(data, "utf-8")
-        if mark == _REPLY_MARK:
-            try:
-                reply = decode_reply(data)
-            except UNREADABLE:
-                pass
-            else:
-                pending = self.pending.get(reply.id)
-                if pending is not None and pending.node.crash is None and reply.result is not ABSENT:
-                    del self.pending[reply.id]
-                    self.stats.replies += 1
-                    if not pending.waiter.done():
-                        pending.waiter.set_result(reply.result)
-                else:
-                    self._reply(reply, reply.id, data)
-                return
+        if reply is not None:
+            self._reply(reply, reply.id, pending, data)
+            return
         try:
             envelope = read_envelope(data)
         except DecodeError as error:
             self._violation(error)
             return
         if envelope.id is not None:
-            self._reply(envelope, envelope.id, data)
+            self._reply(envelope, envelope.id, self.pending.pop(envelope.id, None), data)
         elif envelope.method is not None:
             self._event(envelope, envelope.method)
         elif envelope.error is not ABSENT:
@@ -305,82 +257,17 @@ class Multiplexer:
         else:
             self._violation(DecodeError("a message has neither id nor method", raw=bytes(data[:1000])))
 
-    def _learn(self, buffer: bytes | bytearray, start: int, end: int) -> bool:
-        """Remember how events of this method begin; whether nobody listens to it.
-
-        Two bytes of the method choose the entry, and whoever came last has it. An entry is trusted only when the message
-        begins with all of its bytes.
-        """
-        if not buffer.startswith(_EVENT_START, start, end):
-            return False
-        quote = buffer.find(b'"', start + 11, min(end, start + _METHOD_LIMIT))
-        if quote < 0:
-            return False
-        method = bytes(buffer[start + 11 : quote])
-        unheard = method not in self._wanted
-        if unheard:
-            if b"\\" in method:
-                return False
-            known: tuple[bytes, str | None, int] = (bytes(buffer[start : quote + 1]), None, 0)
-        elif buffer.startswith(_PARAMS, quote + 1, end) and (name := method.decode()) not in self._observers:
-            known = (bytes(buffer[start : quote + 12]), name, quote + 11 - start)
-        else:
-            return False
-        if end - start > _LOOK:
-            if len(self._heads) >= _HEADS:
-                self._heads.clear()
-            self._heads[buffer[start + 21] << 8 | buffer[start + 36]] = known
-        return unheard
-
-    def _known_event(self, method: str, buffer: bytes | bytearray, at: int, end: int) -> bool:
-        """Deliver an event whose `params` start at `at`, without an envelope; False: nothing was done, decode it in full.
-
-        Chromium writes `method`, `params`, `sessionId`, in this order. So the end of the message is that of `params`, or
-        `,"sessionId":"` with 32 characters. Whatever else stands there makes `params` unreadable, and the full decoder is asked.
-        """
-        if buffer.endswith(self._tail, at, end):
-            node = self._nodes.get(self._tail_id)
-            last = end - _TAIL
-        elif buffer.startswith(_SESSION, end - _TAIL, end):
-            last = end - _TAIL
-            session_id = buffer[end - 34 : end - 2].decode("latin-1")
-            node = self._nodes.get(session_id)
-            if node is not None:
-                self._tail, self._tail_id = bytes(buffer[last:end]), session_id
-        else:
-            node = self.targets.root if buffer.endswith(b"}}", at, end) else None
-            last = end - 1
-        if node is None:
-            return False
-        subscriptions = node.listeners.get(method)
-        if subscriptions is None:
-            self.stats.events_dropped += 1
-            return True
-        data = buffer[at:last]
-        if len(subscriptions) > 1 or not data.isascii():
-            return False
-        subscription = subscriptions[0]
-        try:
-            event = subscription.decode(data)
-        except Exception:  # noqa: BLE001  # the full decoder reads more, and says what is wrong
-            return False
-        self.stats.events += 1
-        try:
-            result = subscription.deliver(event)
-            if result is not None:
-                refuse_coroutine(subscription.deliver, result)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001  # as in `_dispatch`
-            self._shell.failed(error, node, method, Raw(bytes(data)))
-        return True
-
-    def _reply(self, envelope: Envelope | Reply | Any, command_id: int, data: bytes | bytearray) -> None:
-        pending = self.pending.pop(command_id, None)
+    def _reply(
+        self,
+        envelope: Envelope | Reply | Any,
+        command_id: int,
+        pending: Pending | None,
+        data: bytes | bytearray,
+    ) -> None:
         if pending is None:
             self._stray(command_id)
             return
-        self.stats.replies += 1
+        self._stats.replies += 1
         if envelope.result is not ABSENT and envelope.result is not None:
             node = pending.node
             if node.crash is not None and pending.method in REVIVING:
@@ -393,7 +280,7 @@ class Multiplexer:
                 error = self._unknown_session(pending, error)
             fail(pending, error)
         else:
-            self.stats.protocol_violations += 1
+            self._stats.protocol_violations += 1
             fail(
                 pending,
                 DecodeError(
@@ -414,17 +301,17 @@ class Multiplexer:
     def _stray(self, command_id: int) -> None:
         if command_id in self._given_up:
             del self._given_up[command_id]
-            self.stats.late_replies += 1
+            self._stats.late_replies += 1
         elif 1 <= command_id <= self._last_id:
-            self.stats.duplicate_replies += 1
+            self._stats.duplicate_replies += 1
         else:
-            self.stats.unknown_ids += 1
+            self._stats.unknown_ids += 1
             if not self._warned_unknown:
                 self._warned_unknown = True
                 logger.warning("a reply has the unknown id %d; further ones are only counted", command_id)
 
     def _unaddressed(self, payload: Payload) -> None:
-        self.stats.unaddressed_errors += 1
+        self._stats.unaddressed_errors += 1
         error = command_error("a command", payload)
         logger.warning("the browser sent an error without an id: %s", error)
         if len(self.pending) == 1:
@@ -435,7 +322,7 @@ class Multiplexer:
     def _event(self, envelope: Envelope | Any, method: str) -> None:
         node = self._nodes.get(envelope.sessionId)
         if node is None:
-            self.stats.events_dropped += 1
+            self._stats.events_dropped += 1
             return
         observer = self._observers.get(method)
         params = envelope.params
@@ -446,9 +333,9 @@ class Multiplexer:
                 self._shell.failed(error, node, method, params)
         subscriptions = node.listeners.get(method)
         if subscriptions is None:
-            self.stats.events_dropped += observer is None
+            self._stats.events_dropped += observer is None
         else:
-            self.stats.events += 1
+            self._stats.events += 1
             self._dispatch(node, method, params, subscriptions)
         if method == "Inspector.targetCrashed":  # after its listeners, who may be waiting for just this
             self._spread_crash(node)
@@ -476,7 +363,7 @@ class Multiplexer:
                 self._shell.failed(error, node, method, params)
 
     def _violation(self, error: DecodeError) -> None:
-        self.stats.protocol_violations += 1
+        self._stats.protocol_violations += 1
         self._shell.failed(error, None, "", ABSENT)
 
     def _give_up(self, command_id: int) -> None:
@@ -544,7 +431,7 @@ class Multiplexer:
         for method, subscriptions in listeners.items():
             for subscription in subscriptions:
                 subscription.active = False
-                self._unwant(method)
+                self._intake.unwant(method)
                 if subscription.ended is not None:
                     subscription.ended(error())
 
@@ -603,6 +490,7 @@ class Multiplexer:
         if self.closed is not None:
             return
         self.closed = closed
+        self._intake.ended = True
         self._fail_all(closed)
         for node in [*self._nodes.values(), *self.targets.away]:
             self._end_subscriptions(node, lambda: end_error(closed))
@@ -621,7 +509,8 @@ class Multiplexer:
         self.targets.suspend()
 
     def _fail_all(self, closed: Closed) -> None:
-        pending, self.pending = self.pending, {}
+        pending = list(self.pending.values())
+        self.pending.clear()
         left = self._sent - closed.unsent
-        for one in pending.values():
+        for one in pending:
             fail(one, end_error(closed, one.method, sent=one.number <= left))

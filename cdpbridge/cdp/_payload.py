@@ -143,13 +143,12 @@ def as_dict(payload: Payload) -> dict[str, Any]:
     Raises:
         DecodeError: It is no JSON object.
     """
-    if payload is ABSENT:
-        return {}
     if type(payload) is Raw:
         try:
             return _decode_dict(payload)
         except UNREADABLE:
-            pass
+            if payload is ABSENT:
+                return {}
     value = _value(payload) if isinstance(payload, Raw) else payload
     if not isinstance(value, dict):
         raise DecodeError("expected a JSON object", raw=_first_bytes(payload))

@@ -316,7 +316,9 @@ class Reconnecting:
         answer.add_done_callback(_look_at)
         now = connection._now()
         try:
-            command_id, data = connection._mux.repeat(node, method, params or None, answer, now, _ANSWER)
+            command_id, data = connection._mux.repeat(
+                node, method, params or None, answer, now, now + _ANSWER
+            )
         except TargetClosed as error:
             answer.set_exception(error)
             return answer

@@ -33,15 +33,20 @@ except ImportError:  # a platform without its C extension
 
 __all__ = ["WebSocketTransport", "upgrade"]
 
-_head_7: Final = struct.Struct("!BB4s").pack
-_head_16: Final = struct.Struct("!BBH4s").pack
-_head_64: Final = struct.Struct("!BBQ4s").pack
+_head_16: Final = struct.Struct("!BBH").pack
+_head_64: Final = struct.Struct("!BBQ").pack
 _TEXT: Final = 0x81  # FIN and opcode 1, no reserved bit
 _SWITCHING: Final = b"HTTP/1.1 101"
 _FIRST_BUFFER: Final = 4 * 1024
 _LARGEST_BUFFER: Final = 256 * 1024
 _HIGH_WATER: Final = 1024 * 1024
-_MASKS: Final = 4096  # bytes of randomness drawn at a time
+_SHORT: Final = 512  # bytes; nearly all commands
+_HEADS: Final = tuple(
+    bytes((_TEXT, 0x80 | length)) if length < 126 else _head_16(_TEXT, 0x80 | 126, length)
+    for length in range(_SHORT)
+)
+_MASKS: Final = 64  # drawn at a time
+_four_each: Final = struct.Struct("4s" * _MASKS).unpack
 _MARK: Final = 8  # bytes
 _LINGER: Final = 1.0  # seconds the peer has for its half of the closing handshake after we have told our side
 
@@ -77,8 +82,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._out: list[bytes] = []
         self._flush_due = False
         self._compressing = False
-        self._masks = b""
-        self._mask_at = _MASKS
+        self._masks: list[bytes] = []
         # the end
         self._closed: Closed | None = None
         self._local_close: tuple[int, str] | None = None
@@ -331,23 +335,21 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         out = self._out
         if not out or self._transport is None:
             return
-        masks, at = self._masks, self._mask_at
+        masks = self._masks
+        while len(masks) < len(out):
+            masks += _four_each(os.urandom(4 * _MASKS))
+        next_mask = masks.pop
         frames: list[bytes] = []
         for message in out:
-            if at >= _MASKS:
-                masks = self._masks = os.urandom(_MASKS)
-                at = 0
-            mask = masks[at : at + 4]
-            at += 4
+            mask = next_mask()
             length = len(message)
-            if length < 126:
-                frames.append(_head_7(_TEXT, 0x80 | length, mask))
+            if length < _SHORT:
+                head = _HEADS[length]
             elif length < 65536:
-                frames.append(_head_16(_TEXT, 0x80 | 126, length, mask))
+                head = _head_16(_TEXT, 0x80 | 126, length)
             else:
-                frames.append(_head_64(_TEXT, 0x80 | 127, length, mask))
-            frames.append(apply_mask(message, mask))
-        self._mask_at = at
+                head = _head_64(_TEXT, 0x80 | 127, length)
+            frames += (head, mask, apply_mask(message, mask))
         out.clear()
         self._transport.write(b"".join(frames))
 

@@ -82,7 +82,7 @@ def event(mux, method, params=None, session_id=""):
 
 def send(mux, method="Runtime.evaluate", params=None, *, node=None, now=0.0, timeout=30.0):
     waiter = Waiter()
-    command_id, data = mux.register(node or mux.targets.root, method, params, waiter, now, timeout)
+    command_id, data = mux.register(node or mux.targets.root, method, params, waiter, now, now + timeout)
     return waiter, command_id, json.loads(data)
 
 
@@ -567,7 +567,7 @@ def test_subscriptions_end_with_their_target(mux):
     event(mux, "Target.detachedFromTarget", {"sessionId": "S"})
     assert [type(end) for end in ends] == [TargetClosed]
     mux.unsubscribe(page, other)
-    assert b"A.b" not in mux._wanted
+    assert b"A.b" not in mux._intake._wanted
 
 
 def test_fault_a35_crash_fails_pending_and_later_commands(mux):
