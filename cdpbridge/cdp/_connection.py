@@ -328,6 +328,10 @@ class Connection:
         assert self._reconnecting is not None
         self._reconnecting.returned(node, waiting=waiting)
 
+    def revived(self, node: Node) -> None:
+        if self._reconnecting is not None:
+            self._reconnecting.revived(node)
+
     def gone(self, node: Node) -> None:
         """What hangs on the node has been told by its subscriptions; what waits for its return is told here."""
         if self._reconnecting is not None:

@@ -270,8 +270,8 @@ class Multiplexer:
         self._stats.replies += 1
         if envelope.result is not ABSENT and envelope.result is not None:
             node = pending.node
-            if node.crash is not None and pending.method in REVIVING:
-                self.targets.revive(node)
+            if pending.method in REVIVING:
+                self._revive(node)
             if not pending.waiter.done():
                 pending.waiter.set_result(envelope.result)
         elif envelope.error is not ABSENT:
@@ -466,7 +466,12 @@ class Multiplexer:
                     subscription.crashed(node.error())
 
     def _reloaded(self, node: Node, _payload: Payload) -> None:
-        self.targets.revive(node)
+        self._revive(node)
+
+    def _revive(self, node: Node) -> None:
+        if node.crash is not None:
+            self.targets.revive(node)
+            self._shell.revived(node)
 
     def _dialog_opening(self, node: Node, payload: Payload) -> None:
         node.dialog = str(as_dict(payload).get("type", ""))

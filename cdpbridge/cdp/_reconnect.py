@@ -36,13 +36,15 @@ Reopen = Callable[[], Awaitable[Transport]]
 
 RECONNECT_LIMIT: Final = timedelta(seconds=30)
 _ANSWER: Final = 5.0  # seconds for an answer while restoring; a page in a 3 s loop is busy, not hung
+_CRASHED: Final = "the renderer has crashed; it is given again when the page is loaded again"
 _STOPPED: Final = Closed(1000)
+_Asked = list[tuple[Step, asyncio.Future[Payload]]]
 _STEADY: Final = 1.0  # seconds; a wire that lived shorter counts as a failed try
 
 
 @dataclass(frozen=True, slots=True)
 class NotRestored:
-    """Something that a session had been told and does not know any more.
+    """Something that a session had been told and does not know any more, or not all of it.
 
     Attributes:
         session: Whose.
@@ -98,6 +100,7 @@ class Reconnecting:
         self._before: list[CDPSession] = []
         self._failed: list[NotRestored] = []  # for good
         self._unknown: list[NotRestored] = []  # not answered on the present wire
+        self._owed: set[Node] = set()  # were crashed when they should have been told
         self._attempt = 0
         self._steady_at = 0.0
 
@@ -120,6 +123,7 @@ class Reconnecting:
     def lost(self, closed: Closed) -> None:
         """The wire is lost, for the first time or again."""
         self._passable.clear()
+        self._owed.clear()
         if self._dropped is not None and not self._dropped.done():
             self._dropped.set_result(closed)
         if self._task is None:
@@ -137,8 +141,20 @@ class Reconnecting:
         if self._group is not None:
             self._group.create_task(self._restore(node, waiting=waiting))
 
+    def revived(self, node: Node) -> None:
+        """A crashed node can be told what it knew before the wire was lost."""
+        if node in self._owed:
+            self._owed.discard(node)
+            missing: list[NotRestored] = []
+            try:  # at once: before the program, which has just learnt that the page is back, can send anything
+                asked = self._ask_again(node, missing, missing)
+            except ConnectionClosed:
+                return
+            self._connection.spawn(self._catch_up(node, asked, missing))
+
     def gone(self, node: Node) -> None:
         """A node has ended: who waits for it shall know."""
+        self._owed.discard(node)
         self._open(node)
 
     def stop(self) -> bool:
@@ -257,30 +273,53 @@ class Reconnecting:
         self.settled(node)
 
     async def _repeat_steps(self, node: Node) -> None:
-        state = node.state
-        if state is None:
-            return
-        asked: list[tuple[Step, asyncio.Future[Payload]]] = []
-        for step in state.steps:
+        await self._settle(
+            node, self._ask_again(node, self._failed, self._unknown), self._failed, self._unknown
+        )
+
+    async def _catch_up(self, node: Node, asked: _Asked, missing: list[NotRestored]) -> None:
+        try:
+            await self._settle(node, asked, missing, missing)
+        except ConnectionClosed:
+            return  # the next wire begins anew
+        for one in missing:  # the report has been given
+            logger.warning("%s of %s is not in force again: %s", one.method, node.describe(), one.reason)
+
+    def _ask_again(self, node: Node, failed: list[NotRestored], unknown: list[NotRestored]) -> _Asked:
+        """Tell a session what it knew; `failed` gets what is lost for good, `unknown` what may come back."""
+        asked: _Asked = []
+        for step in node.state.steps if node.state is not None else ():
             if step.lost:
-                state.failed(step)
-                self._failed.append(
+                assert node.state is not None
+                node.state.failed(step)
+                failed.append(
                     NotRestored(node.owner, step.method, "what it had begun ended with the connection")
                 )
             elif node.crash is None:
                 asked.append((step, self._issue(node, step.method, step.params)))
             else:
-                self._unknown.append(NotRestored(node.owner, step.method, "the renderer has crashed"))
+                self._owed.add(node)
+                unknown.append(NotRestored(node.owner, step.method, _CRASHED))
+        return asked
+
+    async def _settle(
+        self, node: Node, asked: _Asked, failed: list[NotRestored], unknown: list[NotRestored]
+    ) -> None:
+        """Wait for the answers to `_ask_again`."""
+        state = node.state
         for step, answer in asked:
+            assert state is not None
             try:
                 state.repeated(step, await self._told(answer))
+                if step.lacks:
+                    unknown.append(NotRestored(node.owner, step.method, step.lacks))
             except ConnectionClosed:
                 raise
             except (CommandTimeout, TargetClosed) as error:
-                self._unknown.append(NotRestored(node.owner, step.method, str(error)))
+                unknown.append(NotRestored(node.owner, step.method, str(error)))
             except CDPError as error:
                 state.failed(step)
-                self._failed.append(NotRestored(node.owner, step.method, str(error)))
+                failed.append(NotRestored(node.owner, step.method, str(error)))
 
     async def _attach_again(self, node: Node) -> None:
         """Chromium announces what it attaches automatically before it answers; who has not come by now is gone."""

@@ -50,6 +50,9 @@ class Shell(Protocol):
     def returned(self, node: Node, *, waiting: bool) -> None:
         """An attachment that was away has a new id; `waiting` as above."""
 
+    def revived(self, node: Node) -> None:
+        """A crashed target has a renderer again."""
+
     def gone(self, node: Node) -> None:
         """An attachment ended; its reason is in `node.gone`."""
 

@@ -118,7 +118,6 @@ _RECORDINGS: Final[Mapping[str, str]] = {
     "Profiler.start": "Profiler.stop",
     "Profiler.startPreciseCoverage": "Profiler.stopPreciseCoverage",
     "Tracing.start": "Tracing.end",
-    "WebAuthn.addVirtualAuthenticator": "WebAuthn.removeVirtualAuthenticator",
 }
 _OPPOSITES: Final[Mapping[str, tuple[str, tuple[str, ...] | None]]] = {
     "BackgroundService.stopObserving": ("BackgroundService.startObserving", ("service",)),
@@ -152,7 +151,27 @@ _BY_ID: Final = (
     ("Debugger.setInstrumentationBreakpoint", "Debugger.removeBreakpoint", "breakpointId"),
     ("Page.addScriptToEvaluateOnLoad", "Page.removeScriptToEvaluateOnLoad", "identifier"),
     ("Page.addScriptToEvaluateOnNewDocument", "Page.removeScriptToEvaluateOnNewDocument", "identifier"),
+    ("WebAuthn.addVirtualAuthenticator", "WebAuthn.removeVirtualAuthenticator", "authenticatorId"),
 )
+# Commands that neither add nor take away, and carry such an id.
+_BEARERS: Final[Mapping[str, tuple[str, str]]] = {
+    f"WebAuthn.{name}": ("WebAuthn.removeVirtualAuthenticator", "authenticatorId")
+    for name in [
+        "addCredential",
+        "clearCredentials",
+        "getCredential",
+        "getCredentials",
+        "removeCredential",
+        "setAutomaticPresenceSimulation",
+        "setCredentialProperties",
+        "setResponseOverrideBits",
+        "setUserVerified",
+    ]
+}
+_LACKS: Final[Mapping[str, str]] = {
+    "WebAuthn.addVirtualAuthenticator": "it was made again after its options; its credentials, which the browser destroys "
+    "with the connection, and what was set on it later are not back",
+}
 # Older spellings; Chrome's protocol marks them as redirected.
 _ALIASES: Final[Mapping[str, str]] = {
     "DOMDebugger.removeInstrumentationBreakpoint": "EventBreakpoints.removeInstrumentationBreakpoint",
@@ -196,8 +215,8 @@ _RULES: Final = _rules()
 ATTACHING: Final = frozenset({"Target.attachToTarget", "Target.attachToBrowserTarget"})
 """Commands whose reply is a session that must be asked for again."""
 
-STATEFUL: Final = frozenset(_RULES) | ATTACHING
-"""Every command that leaves something behind on its session, or takes it back."""
+STATEFUL: Final = frozenset(_RULES) | ATTACHING | frozenset(_BEARERS)
+"""Every command that leaves something behind on its session, takes it back, or names it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -211,6 +230,11 @@ class Step:
     method: str
     params: dict[str, Any]
     lost: bool = False
+
+    @property
+    def lacks(self) -> str:
+        """What is missing after it has been given again, in words; normally nothing."""
+        return _LACKS.get(self.method, "")
 
 
 _Key = tuple[str, str | bytes]
@@ -237,11 +261,16 @@ class SessionState:
 
     def translate(self, method: str, params: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """The parameters with the browser's ids instead of those the program knows."""
-        rule = _RULES.get(method)
-        if rule is None or rule.kind is not _UNDO or not self._names or not rule.by or params is None:
+        if not self._names or params is None:
             return params
-        field = rule.by[0]
-        name = self._names.get((rule.slot, str(params.get(field, ""))))
+        rule = _RULES.get(method)
+        if rule is not None and rule.kind is _UNDO and rule.by:
+            slot, field = rule.slot, rule.by[0]
+        elif method in _BEARERS:
+            slot, field = _BEARERS[method]
+        else:
+            return params
+        name = self._names.get((slot, str(params.get(field, ""))))
         return params if name is None else {**params, field: name}
 
     def succeeded(self, method: str, params: Mapping[str, Any] | None, result: Payload) -> Payload:

@@ -46,10 +46,14 @@ class Shell:
     def __init__(self):
         self.attachments = []
         self.ended = []
+        self.revivals = []
         self.failures = []
 
     def attached(self, node, *, waiting):
         self.attachments.append((node.session_id, node.target_type, waiting))
+
+    def revived(self, node):
+        self.revivals.append(node.session_id)
 
     def gone(self, node):
         self.ended.append((node.session_id, node.gone))
@@ -595,6 +599,8 @@ def test_fault_a35_crash_fails_pending_and_later_commands(mux):
     again = send(mux, "Page.navigate", {"url": "u"}, node=page)
     feed(mux, {"id": again[1], "result": {}})
     send(mux, node=page)
+    event(mux, "Inspector.targetReloadedAfterCrash", {}, "S")
+    assert mux._shell.revivals == ["S"]
 
 
 def test_fault_a35_crash_told_by_the_browser_first(mux):

@@ -529,9 +529,16 @@ async def test_a_crashed_page_is_not_asked(browser):
     browser.wires[-1].event("Inspector.targetCrashed", {}, tab.id)
     await browser.drop()
     report = await browser.reported()
-    assert report.not_restored == (NotRestored(tab, "Page.enable", "the renderer has crashed"),)
-    assert ("Page.enable") not in [method for _, method, _ in browser.sent()]
+    [missing] = report.not_restored
+    assert (missing.session, missing.method) == (tab, "Page.enable")
+    assert "crashed" in missing.reason
+    assert "Page.enable" not in [method for _, method, _ in browser.sent()]
     assert await tab.send("Page.navigate", {"url": "u"}) == {}
+    assert await tab.send("Test.after") == {}
+    methods = [method for _, method, _ in browser.sent()]
+    assert methods[-3:] == ["Page.navigate", "Page.enable", "Test.after"]
+    assert await tab.send("Page.reload") == {}
+    assert [method for _, method, _ in browser.sent()].count("Page.enable") == 1
 
 
 async def test_a_target_that_goes_during_the_restore(browser, turns):

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from cdpbridge.cdp import connect
-from cdpbridge.errors import ConnectionClosed, TargetClosed
+from cdpbridge.errors import CommandError, ConnectionClosed, TargetClosed
 from cdpbridge.protocol import Runtime
 from tests.cdp.test_chromium import Site
 
@@ -168,6 +168,21 @@ async def test_fault_a77_a_drop_does_not_mean_a_dead_browser(resuming, proxy, ta
     async with tab.expect("Page.loadEventFired"):
         await tab.send("Page.navigate", {"url": "about:blank?last"})
     assert await evaluate(tab, "[window.planted, window.kept, window.more]") == [None, None, 1]
+
+
+async def test_a_virtual_authenticator_goes_on_without_its_credentials(resuming, proxy, tab):
+    await tab.send("WebAuthn.enable")
+    options = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True}
+    added = await tab.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    proxy.cut()
+    report = await reported(resuming)
+    [lacking] = report.not_restored
+    assert (lacking.session, lacking.method) == (tab, "WebAuthn.addVirtualAuthenticator")
+    assert "credentials" in lacking.reason
+    assert await tab.send("WebAuthn.getCredentials", added) == {"credentials": []}
+    await tab.send("WebAuthn.removeVirtualAuthenticator", added)
+    with pytest.raises(CommandError):
+        await tab.send("WebAuthn.getCredentials", added)
 
 
 async def test_fault_a75_a_target_that_was_closed_meanwhile(resuming, proxy, tab, chrome):

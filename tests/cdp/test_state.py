@@ -154,6 +154,22 @@ def test_recordings_are_known_to_be_lost():
     assert step.lost
 
 
+def test_a_virtual_authenticator_is_made_again_under_its_known_id():
+    state = SessionState()
+    state.succeeded("WebAuthn.addVirtualAuthenticator", {"options": {}}, {"authenticatorId": "old"})
+    [step] = state.steps
+    assert not step.lost
+    assert "credentials" in step.lacks
+    state.repeated(step, {"authenticatorId": "new"})
+    for method in ("WebAuthn.getCredentials", "WebAuthn.removeVirtualAuthenticator"):
+        assert state.translate(method, {"authenticatorId": "old"}) == {"authenticatorId": "new"}
+    assert state.translate("Page.navigate", {"authenticatorId": "old"}) == {"authenticatorId": "old"}
+    state.succeeded("WebAuthn.getCredentials", {"authenticatorId": "old"}, {"credentials": []})
+    assert state.steps == [step]
+    state.succeeded("WebAuthn.removeVirtualAuthenticator", {"authenticatorId": "old"}, {})
+    assert state.steps == []
+
+
 def test_auto_attach_is_known():
     assert not told(("Page.enable", {})).auto_attach
     assert told(("Target.setAutoAttach", {"autoAttach": True})).auto_attach
