@@ -33,12 +33,12 @@ __all__ = ["RECONNECT_LIMIT", "NotRestored", "Reconnected", "Reconnecting", "Reo
 logger = logging.getLogger("cdpbridge")
 
 Reopen = Callable[[], Awaitable[Transport]]
+_Asked = list[tuple[Step, asyncio.Future[Payload]]]
 
 RECONNECT_LIMIT: Final = timedelta(seconds=30)
 _ANSWER: Final = 5.0  # seconds for an answer while restoring; a page in a 3 s loop is busy, not hung
 _CRASHED: Final = "the renderer has crashed; it is given again when the page is loaded again"
 _STOPPED: Final = Closed(1000)
-_Asked = list[tuple[Step, asyncio.Future[Payload]]]
 _STEADY: Final = 1.0  # seconds; a wire that lived shorter counts as a failed try
 
 
