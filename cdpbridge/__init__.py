@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cdpbridge.billing import Receipt, Tariff
     from cdpbridge.browser import Browser, open_browser
     from cdpbridge.errors import CDPBridgeError
+    from cdpbridge.pool import BrowserPool
     from cdpbridge.providers import at, cloud, local
     from cdpbridge.tab import Tab
 
@@ -20,6 +21,7 @@ __all__ = [
     "Account",
     "AsyncClient",
     "Browser",
+    "BrowserPool",
     "BrowserSession",
     "CDPBridgeError",
     "Profile",
@@ -44,6 +46,7 @@ _HOMES: Final = {
     "Account": "api",
     "AsyncClient": "api",
     "Browser": "browser",
+    "BrowserPool": "pool",
     "BrowserSession": "api",
     "CDPBridgeError": "errors",
     "Profile": "api",

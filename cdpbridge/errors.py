@@ -36,6 +36,8 @@
     └── RentalError                     a rented browser
         ├── BrowserExpired              its paid time is over: started_at, timeout_at
         ├── BrowserStopped              it was stopped: finished_at
+        ├── LeaseTimeout                a pool's tab did not come, or was used, in time (also TimeoutError): waiting
+        ├── PoolClosed                  a pool was asked for a tab after its block, or the block ended meanwhile
         └── StopFailed                  a stop could not be confirmed, so it may still cost money: browser_id
 
 Messages say what was being done, what happened, and what to do next. Addresses in them are shortened by
@@ -75,11 +77,13 @@ __all__ = [
     "DecodeError",
     "EvaluationError",
     "EventsLost",
+    "LeaseTimeout",
     "MessageTooBig",
     "NavigationError",
     "NotFoundError",
     "PaymentRequiredError",
     "PermissionDeniedError",
+    "PoolClosed",
     "RateLimitError",
     "RentalError",
     "ServerError",
@@ -527,3 +531,19 @@ class StopFailed(RentalError):
             + (advice or f"run: cdpbridge stop {browser_id}")
         )
         self.browser_id = browser_id
+
+
+class LeaseTimeout(RentalError, TimeoutError):
+    """A lease of a pool's tab was over its time.
+
+    Attributes:
+        waiting: True when no tab came in time, False when the block that used it took too long.
+    """
+
+    def __init__(self, message: str, *, waiting: bool) -> None:
+        super().__init__(message)
+        self.waiting = waiting
+
+
+class PoolClosed(RentalError):
+    """The pool's block is not entered, or was left; no tab can be had."""

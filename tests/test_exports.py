@@ -15,6 +15,7 @@ PUBLIC = [
     "Account",
     "AsyncClient",
     "Browser",
+    "BrowserPool",
     "BrowserSession",
     "CDPBridgeError",
     "Profile",

@@ -1,0 +1,120 @@
+"""A lease: a tab in a browser context of its own (or in the profile's), made and cleared away over CDP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+from cdpbridge._shield import to_the_end
+from cdpbridge.browser import Browser
+from cdpbridge.errors import CDPError, ConnectionClosed, RentalError
+from cdpbridge.protocol import Target
+from cdpbridge.tab import Tab
+
+__all__ = ["Lease", "browser_lost"]
+
+logger = logging.getLogger("cdpbridge")
+
+_TIMEOUT: Final = timedelta(
+    seconds=10
+)  # for making and removing contexts: the browser process answers in milliseconds
+_ALIVE_TIMEOUT: Final = timedelta(seconds=5)
+
+
+class Lease:
+    """What `BrowserPool.lease` gives: a tab, and the browser it is in.
+
+    Attributes:
+        browser: Shared with other leases: do not stop it.
+        context_id: Chrome's id of the lease's own browser context; None in the browser's default one.
+        lost: The browser, or the connection to it, was lost while the lease ran.
+    """
+
+    def __init__(self, browser: Browser, *, isolated: bool) -> None:
+        self.browser = browser
+        self.context_id: str | None = None
+        self.lost = False
+        self._isolated = isolated
+        self._tabs: list[Tab] = []
+
+    def __repr__(self) -> str:
+        return f"<Lease of {len(self._tabs)} tabs in {self.browser!r}>"
+
+    @property
+    def tab(self) -> Tab:
+        """Its first tab."""
+        return self._tabs[0]
+
+    async def new_tab(self) -> Tab:
+        """One more tab in the same context; closed with the lease.
+
+        Raises:
+            CDPError: It could not be opened.
+        """
+        session = await self.browser.connection.new_tab(browser_context_id=self.context_id)
+        tab = Tab(session)
+        self._tabs.append(tab)
+        return tab
+
+    async def open(self) -> None:
+        """Make the context and the first tab. When this fails or is cancelled, nothing is left of them."""
+        try:
+            await to_the_end(self._open())
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self) -> None:
+        if self._isolated:
+            made = await self.browser.connection.root.send(Target.create_browser_context(), timeout=_TIMEOUT)
+            self.context_id = made.browser_context_id
+        await self.new_tab()
+
+    async def close(self) -> bool:
+        """Remove what the lease has made, however often the caller is cancelled; whether the browser did so."""
+        return await to_the_end(self._close())
+
+    async def _close(self) -> bool:
+        if self.browser.connection.closed:
+            return False
+        try:
+            if self.context_id is not None:  # with every page in it, and without their `beforeunload`
+                command = Target.dispose_browser_context(self.context_id)
+                await self.browser.connection.root.send(command, timeout=_TIMEOUT)
+            else:
+                await asyncio.gather(*(tab.close() for tab in self._tabs))
+        except CDPError as error:
+            logger.debug("%r could not be cleared away: %s", self, error)
+            return False
+        return True
+
+
+async def browser_lost(browser: Browser, error: BaseException) -> bool:
+    """Whether `error` came because the browser, or the connection to it, was lost, and not from the user's code.
+
+    Asked is the browser, when the error tells of one.
+    """
+    causes = list(_causes(error))
+    if not any(isinstance(each, (CDPError, RentalError)) for each in causes):
+        return False
+    if browser.connection.closed or any(isinstance(each, ConnectionClosed) for each in causes):
+        return True
+    return not await browser.connection.is_alive(_ALIVE_TIMEOUT)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything that led to it: what it was raised from, and what is in its groups."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        left += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
