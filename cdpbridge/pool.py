@@ -224,9 +224,8 @@ class BrowserPool:
         if tasks:
             await asyncio.wait(tasks)
         async with self._uses:
-            for place in list(self._schedule.places):
-                if place.phase is not Phase.STOPPING:
-                    self._stop(place)
+            for place in list(self._browsers):
+                self._stop(place)
             if self._stops:
                 await asyncio.wait(self._stops)
             failures = [each for each in [await self._stop_again(one) for one in self._unstopped] if each]
@@ -265,7 +264,7 @@ class BrowserPool:
 
         Raises:
             LeaseTimeout: There was no tab in time, or the block took too long; `waiting` tells which.
-            PoolClosed: The pool's block was left, or not entered.
+            PoolClosed: The pool's block was left, or not entered; also when that ends what the block was doing.
             APIError: No browser can be rented, and there is none to wait for.
         """
         limit = self._lease_timeout if timeout is None else timeout
@@ -285,6 +284,8 @@ class BrowserPool:
                 ) from None
         except Exception as error:
             lease.lost = await browser_lost(lease.browser, error)
+            if lease.lost and self._closed:
+                raise PoolClosed("the pool was closed while this lease was held") from error
             raise
         finally:
             await self._give_back(place, lease)

@@ -18,6 +18,7 @@ PROMISES = {
         r"charged 0.05",
     ],
     "playwright_sync.py": [r"Sign in", r"charged 0.05"],
+    "pool.py": [r"12 pages, the first is 'Sign in'", r"owner=one owner=other", r"charged 0\.1, used 2 min"],
     "profile_login.py": [
         r"first rental: Sign in",
         r"signed in: Your account",
