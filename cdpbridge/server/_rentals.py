@@ -369,18 +369,21 @@ class Rentals:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(self._beat.total_seconds())
-            now = self._clock.time()
-            used = {
-                rental.id: rental.used(now)
-                for rental in self._rentals.values()
-                if rental.life.state is State.ACTIVE
-            }
             try:
-                if used:
-                    await self._store.seen(used, {each: self._hosts.proxy_bytes(each) for each in used})
+                await self._note_alive()
                 await self._settle_late()
             except SQLAlchemyError:
                 logger.exception("the database cannot be written; browsers go on")
+
+    async def _note_alive(self) -> None:
+        now = self._clock.time()
+        used = {
+            rental.id: rental.used(now)
+            for rental in self._rentals.values()
+            if rental.life.state is State.ACTIVE
+        }
+        if used:
+            await self._store.seen(used, {each: self._hosts.proxy_bytes(each) for each in used})
 
     def _spawn(self, work: Awaitable[None]) -> None:
         async def run() -> None:

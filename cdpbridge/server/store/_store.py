@@ -362,8 +362,9 @@ class Store:
         """Book the hours that have started after `used`, those that are booked already excepted."""
         async with self._write() as session:
             browser = await session.get(Browser, browser_id, with_for_update=True)
-            if browser is not None and browser.state == State.ACTIVE:
+            if browser is not None and browser.state == State.ACTIVE and browser.started_at:
                 self._charge(session, browser, used, now)
+                browser.last_seen_at = browser.started_at + used  # what is charged was seen
 
     async def settle(
         self, browser_id: UUID, reason: EndReason, used: timedelta, *, now: datetime, void: bool = False
@@ -382,7 +383,8 @@ class Store:
             assert browser.started_at is not None  # it was active
             browser.last_seen_at = browser.finished_at = browser.started_at + used
             self._charge(session, browser, used, now)
-            unused = to_micro_usd(billing.refund(browser.tariff, used))
+            # Not `billing.refund`: an hour may be booked that a killed server did not live to see used.
+            unused = browser.charged_micro_usd - to_micro_usd(billing.cost(browser.tariff, used))
             refunded = browser.charged_micro_usd if void else unused
             if refunded:
                 self._book(
