@@ -26,6 +26,8 @@ from cdpbridge.billing import Receipt, Tariff, cost
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.lifecycle import EndReason
 from cdpbridge.server import Settings
+from cdpbridge.server._metrics import Metrics
+from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._rentals import ClientGone, Order, Rentals, StartWithdrawn
 from cdpbridge.server.store import AdmissionRefused, Store
 from cdpbridge.testing import ManualClock
@@ -146,7 +148,16 @@ async def open_rentals(file, hosts, clock, wall, *, usd):
     await store._engine.dispose()
     await store.prepare({"tests": ["key"]}, credits=usd, now=wall())
     loaded = Settings.load(data_dir=file.parent, browser_build="shell", heartbeat_seconds=60)
-    rentals = Rentals(store, hosts, loaded, forget_profile=never, clock=clock, wall=wall)
+    rentals = Rentals(
+        store,
+        hosts,
+        loaded,
+        forget_profile=never,
+        pressure=Pressure(loaded),
+        metrics=Metrics(),
+        clock=clock,
+        wall=wall,
+    )
     await rentals.open()
     return store, rentals
 
