@@ -9,11 +9,14 @@ from cdpbridge._version import __version__
 
 if TYPE_CHECKING:
     from cdpbridge import cdp, errors, playwright, protocol
+    from cdpbridge._reap import Reaped, reap
     from cdpbridge.api import Account, AsyncClient, BrowserSession, Profile, ServerChoice, server_default
-    from cdpbridge.billing import Receipt, Tariff
+    from cdpbridge.billing import Receipt, Tariff, forecast
     from cdpbridge.browser import Browser, open_browser
+    from cdpbridge.budget import Budget
     from cdpbridge.errors import CDPBridgeError
     from cdpbridge.pool import BrowserPool
+    from cdpbridge.journal import Journal
     from cdpbridge.providers import at, cloud, local
     from cdpbridge.tab import Tab
 
@@ -23,8 +26,11 @@ __all__ = [
     "Browser",
     "BrowserPool",
     "BrowserSession",
+    "Budget",
     "CDPBridgeError",
+    "Journal",
     "Profile",
+    "Reaped",
     "Receipt",
     "ServerChoice",
     "Tab",
@@ -34,10 +40,12 @@ __all__ = [
     "cdp",
     "cloud",
     "errors",
+    "forecast",
     "local",
     "open_browser",
     "playwright",
     "protocol",
+    "reap",
     "server_default",
 ]
 
@@ -48,16 +56,21 @@ _HOMES: Final = {
     "Browser": "browser",
     "BrowserPool": "pool",
     "BrowserSession": "api",
+    "Budget": "budget",
     "CDPBridgeError": "errors",
+    "Journal": "journal",
     "Profile": "api",
+    "Reaped": "_reap",
     "Receipt": "billing",
     "ServerChoice": "api",
     "Tab": "tab",
     "Tariff": "billing",
     "at": "providers",
     "cloud": "providers",
+    "forecast": "billing",
     "local": "providers",
     "open_browser": "browser",
+    "reap": "_reap",
     "server_default": "api",
 }
 _MODULES: Final = ("cdp", "errors", "playwright", "protocol")

@@ -1,8 +1,8 @@
-"""The last line of defence of paid browsers: SIGTERM, and the end of the interpreter.
+"""The last line of defence of paid browsers: SIGTERM, SIGHUP, and the end of the interpreter.
 
-A block that is left by any other way stops its browser by itself. SIGTERM would end the process on the spot, so while
-browsers are rented it is turned into an orderly end: the tasks that hold browsers are cancelled, their blocks stop them,
-and the process leaves with status 143 as a shell reports it. What is still rented when the interpreter ends (a loop that
+A block that is left by any other way stops its browser by itself. SIGTERM, and SIGHUP when a terminal is closed, would end the
+process on the spot, so while browsers are rented they are turned into an orderly end: the tasks that hold browsers are
+cancelled, their blocks stop them, and the process leaves with status 143 (129) as a shell reports it. What is still rented when the interpreter ends (a loop that
 was dropped, a handle that nobody stopped) is stopped there, by plain blocking requests.
 """
 
@@ -17,17 +17,22 @@ import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import FrameType
 from typing import Final, Protocol
 
 from cdpbridge.errors import CDPBridgeError
 
-__all__ = ["EXIT_STATUS", "Guard", "Guarded", "exit_on_sigterm", "guard"]
+__all__ = ["Guard", "Guarded", "exit_on_signals", "guard"]
 
 logger = logging.getLogger("cdpbridge")
 
-EXIT_STATUS: Final = 128 + signal.SIGTERM
-"""What a process ended by SIGTERM reports (POSIX shells: 128 + number of the signal)."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+
+
+def _status(number: int) -> int:
+    """What a process ended by that signal reports (POSIX shells: 128 + number of the signal)."""
+    return 128 + number
 
 
 class Guarded(Protocol):
@@ -52,7 +57,7 @@ class Guard:
     """All browsers that this process has rented and not yet seen stopped.
 
     Attributes:
-        terminating: SIGTERM has come.
+        terminating: SIGTERM or SIGHUP has come.
     """
 
     def __init__(self) -> None:
@@ -61,6 +66,7 @@ class Guard:
         self._rented: dict[Guarded, asyncio.AbstractEventLoop] = {}
         self._opening: set[asyncio.Task[object]] = set()
         self._handled: asyncio.AbstractEventLoop | None = None
+        self._signals: list[signal.Signals] = []
         self._ending: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         atexit.register(self._at_exit)
@@ -75,7 +81,7 @@ class Guard:
 
     @asynccontextmanager
     async def opening(self) -> AsyncIterator[None]:
-        """A block in which the current task rents a browser: SIGTERM cancels it, so that it can give the browser back."""
+        """A block in which the current task rents a browser: SIGTERM or SIGHUP cancels it, so that it can give the browser back."""
         task = asyncio.current_task()
         assert task is not None  # it awaits the server
         self._opening.add(task)
@@ -106,19 +112,21 @@ class Guard:
         self._rented.pop(browser, None)
         self._release_signal()
 
-    # --- SIGTERM --------------------------------------------------------------------------------------------------
+    # --- signals --------------------------------------------------------------------------------------------------
 
     def _handle_signal(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._handled is not None and self._handled.is_closed():
             self._handled = None  # it was dropped with a browser still rented
-        if self._handled is not None or not _sigterm_is_free():
+        if self._handled is not None:
             return
+        self._signals = _free_signals()
         try:
-            loop.add_signal_handler(signal.SIGTERM, self._terminate)
+            for number in self._signals:
+                loop.add_signal_handler(number, self._terminate, number)
         except (NotImplementedError, RuntimeError, ValueError) as error:  # a platform or loop without signals
-            logger.debug("SIGTERM cannot be handled here: %s", error)
+            logger.debug("signals cannot be handled here: %s", error)
         else:
-            self._handled = loop
+            self._handled = loop if self._signals else None
 
     def _release_signal(self) -> None:
         loop = self._handled
@@ -128,16 +136,17 @@ class Guard:
             loop.call_soon_threadsafe(self._release_signal)
             return
         self._handled = None
-        loop.remove_signal_handler(signal.SIGTERM)
+        for number in self._signals:
+            loop.remove_signal_handler(number)
 
-    def _terminate(self) -> None:
+    def _terminate(self, number: int) -> None:
         if self.terminating:
             logger.warning("asked again to end; rented browsers are being stopped, this takes some seconds")
             return
         self.terminating = True
         self._news = asyncio.Event()
         self._ending = asyncio.get_running_loop().create_task(self._stop_all())
-        self._ending.add_done_callback(_exit)  # the first to be called: nobody else goes on
+        self._ending.add_done_callback(partial(_exit, number))  # the first to be called: nobody else goes on
         holders = {browser.holder for browser in self._rented if browser.holder is not None} | self._opening
         for holder in holders:
             holder.get_loop().call_soon_threadsafe(holder.cancel)
@@ -158,7 +167,7 @@ class Guard:
             await self._news.wait()
 
     async def ended(self) -> None:
-        """After SIGTERM, wait for the end of the process; otherwise return at once."""
+        """After such a signal, wait for the end of the process; otherwise return at once."""
         if (
             self.terminating
             and self._ending is not None
@@ -190,32 +199,33 @@ async def _stop(browser: Guarded) -> None:
     await browser.stop()
 
 
-def _exit(_ending: asyncio.Task[None]) -> None:
+def _exit(number: int, _ending: asyncio.Task[None]) -> None:
     """Leave the event loop. `asyncio.run` then cancels what is left and lets it clean up; so does every other owner."""
-    raise SystemExit(EXIT_STATUS)
+    raise SystemExit(_status(number))
 
 
 guard = Guard()
 
 
-def _sigterm_is_free() -> bool:
-    """Whether we may handle it: only the main thread can, and a program with a handler has its own plans."""
-    main = threading.current_thread() is threading.main_thread()
-    return main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+def _free_signals() -> list[signal.Signals]:
+    """Those that we may handle: only the main thread can, and a program with a handler (or `nohup`) has its own plans."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [number for number in _SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
 
 
 @contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """A block of a program without an event loop in which SIGTERM raises SystemExit, so that blocks are left in order."""
-    if not _sigterm_is_free():
-        yield
-        return
+def exit_on_signals() -> Iterator[None]:
+    """A block of a program without an event loop in which SIGTERM or SIGHUP raises SystemExit, so that blocks are left in order."""
 
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(EXIT_STATUS)
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(_status(number))
 
-    signal.signal(signal.SIGTERM, leave)
+    free = _free_signals()
+    for number in free:
+        signal.signal(number, leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in free:
+            signal.signal(number, signal.SIG_DFL)

@@ -1,138 +1,312 @@
-"""The REST half of a rental: a create that never leaves a browser nobody knows, a stop that is repeated until confirmed."""
+"""One rental, as the server and the journal know it: its beginning, its money, its end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
-from datetime import timedelta
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
+from uuid import UUID, uuid4
 from weakref import WeakKeyDictionary
 
-from cdpbridge._shield import to_the_end
+from cdpbridge._admission import Queue
+from cdpbridge._create import NewBrowser, active_browsers, create, place_of
+from cdpbridge._owner import Owner
+from cdpbridge._shield import in_thread
+from cdpbridge._stop import confirmed_stop, receipt_of
 from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus, Profile, ServerChoice
+from cdpbridge.billing import Receipt, Tariff, cost, refund
+from cdpbridge.budget import Budget
+from cdpbridge.cdp import Connection, connect
 from cdpbridge.errors import (
-    APIConnectionError,
     APIError,
-    APIResponseError,
-    BadRequestError,
+    BrowserExpired,
+    BrowserStopped,
     ConfigurationError,
+    ConnectFailed,
     NotFoundError,
     RateLimitError,
-    ServerError,
     StopFailed,
 )
+from cdpbridge.journal import Entry, Journal, Outcome
+from cdpbridge.lifecycle import Deadline
 
-__all__ = ["balance", "confirmed_stop", "create", "profile_id"]
+__all__ = ["Order", "Rental"]
 
 logger = logging.getLogger("cdpbridge")
 
-_STOP_RETRY_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 0.25  # a hosted browser needs some seconds until it can be reached
+_SHORTEST: Final = timedelta(seconds=1)
 _naming: WeakKeyDictionary[AsyncClient, asyncio.Lock] = WeakKeyDictionary()
 
 
-async def create(
-    client: AsyncClient,
-    *,
-    profile_id: uuid.UUID | None,
-    proxy_country: str | ServerChoice | None,
-    timeout: timedelta | None,
-    stop_timeout: timedelta,
-) -> BrowserSession:
-    """The new rental. When the caller is cancelled, its answer is waited for, and what it brings is stopped."""
-    creating = asyncio.ensure_future(
-        client.browsers.create(
-            profile_id=profile_id,
-            proxy_country=proxy_country,
-            timeout=timeout,
-            idempotency_key=str(uuid.uuid4()),
-        )
-    )
-    try:
-        return await asyncio.shield(creating)
-    except asyncio.CancelledError:
-        await to_the_end(_give_back(client, creating, stop_timeout))
-        raise
-    except APIResponseError as error:
-        if error.answer_id is not None:
-            await to_the_end(_give_back_unread(client, error, uuid.UUID(error.answer_id), stop_timeout))
-        raise
-    except APIConnectionError as error:
-        if error.maybe_processed:
-            error.add_note("a browser may have been rented all the same; look with: cdpbridge browsers")
-        raise
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to rent, and how; see `open_browser`."""
+
+    client: AsyncClient
+    profile: str | UUID | Profile | None
+    proxy_country: str | ServerChoice | None
+    timeout: timedelta | None
+    tariff: Tariff
+    connect_timeout: timedelta
+    stop_timeout: timedelta
+    on_progress: Callable[[str], object]
+    label: str | None
+    journal: Journal
+    budgets: tuple[Budget, ...]
+    slot_timeout: timedelta
 
 
-async def _give_back(
-    client: AsyncClient, creating: asyncio.Future[BrowserSession], stop_timeout: timedelta
-) -> None:
-    """Stop what a create brings whose caller was cancelled."""
-    await asyncio.wait({creating})
-    if creating.cancelled():
-        return
-    error = creating.exception()
-    browser_id = creating.result().id if error is None else getattr(error, "answer_id", None)
-    if browser_id is None:
-        logger.debug("the cancelled create brought no browser: %s", error)
-        return
-    try:
-        await confirmed_stop(client, uuid.UUID(str(browser_id)), stop_timeout)
-    except StopFailed as failed:
-        logger.error("%s", failed)  # noqa: TRY400  # a cancellation is on its way
+class Rental:
+    """A rented browser, from the server's answer to the confirmed stop.
 
-
-async def _give_back_unread(
-    client: AsyncClient, error: APIResponseError, browser_id: uuid.UUID, stop_timeout: timedelta
-) -> None:
-    """Stop a browser whose record cannot be read."""
-    try:
-        await confirmed_stop(client, browser_id, stop_timeout)
-    except StopFailed as failed:
-        error.add_note(str(failed))
-    else:
-        error.add_note(f"browser {browser_id}, which that answer brought, was stopped")
-
-
-async def confirmed_stop(
-    client: AsyncClient, browser_id: uuid.UUID, timeout: timedelta
-) -> BrowserSession | None:
-    """The stopped browser's record, None if the server has forgotten it. Repeated until the server confirms.
-
-    Raises:
-        StopFailed: It did not within `timeout`, or refused.
+    Attributes:
+        record: What the server last said of it.
+        profile_id: State it started from.
+        receipt: What it cost; None until it is stopped.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout.total_seconds()
-    advice = client.stop_advice(browser_id)
-    while True:
-        cause: Exception
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        record: BrowserSession,
+        order: Order,
+        *,
+        entry: Entry,
+        uses: AsyncExitStack,
+        profile_id: UUID | None,
+        balance: Decimal | None,
+    ) -> None:
+        self.record = record
+        self.profile_id = profile_id
+        self.receipt: Receipt | None = None
+        self.order = order
+        self.client = client
+        self._entry = entry
+        self._uses = uses
+        self._balance = balance
+        # The answer comes when it runs, so its time began just now; the server's clock may be set differently.
+        timeout = max(record.timeout_at - record.started_at, _SHORTEST)
+        self.deadline = Deadline(time.monotonic(), timeout)
+
+    @classmethod
+    async def begin(cls, order: Order) -> Rental:
+        """Rent it.
+
+        Raises:
+            BudgetExceeded, NoFreeSlot: Nothing was rented.
+            APIError: See `open_browser`.
+        """
+        async with AsyncExitStack() as uses:
+            order.on_progress("reaching the server")
+            client = await uses.enter_async_context(order.client.share())
+            profile = await _profile_id(client, order.profile)
+            before, active = await asyncio.gather(_balance(client), _active(client))
+            entry = Entry(
+                rental=uuid4(),
+                place=place_of(client),
+                account=await in_thread(order.journal.fingerprint, client._api_key),
+                owner=Owner.this_process(),
+                tariff=order.tariff,
+                intended_at=datetime.now(UTC),
+                timeout=order.timeout,
+                profile=_profile_word(order.profile),
+                country=order.proxy_country if isinstance(order.proxy_country, str) else None,
+                label=order.label,
+                scopes=tuple(budget.scope for budget in order.budgets),
+                active_before=active,
+            )
+            entry, record = await _admitted(client, order, entry, profile)
+            return cls(
+                client,
+                record,
+                order,
+                entry=entry,
+                uses=uses.pop_all(),
+                profile_id=profile,
+                balance=before,
+            )
+
+    @property
+    def id(self) -> UUID:
+        return self.record.id
+
+    # --- the connection -------------------------------------------------------------------------------------------
+
+    async def connect(self) -> Connection:
+        """A connection to it, as soon as it can be reached.
+
+        Raises:
+            ConnectFailed: Not within the order's `connect_timeout`.
+            BrowserStopped, BrowserExpired: It ended before.
+        """
+        loop = asyncio.get_running_loop()
+        patience = self.order.connect_timeout.total_seconds()
+        deadline = loop.time() + patience
+        last: ConnectFailed | None = None
+        while (left := deadline - loop.time()) > 0:
+            if self.record.status == BrowserSessionStatus.STOPPED:
+                raise self.end_error()
+            if self.record.cdp_url is not None:
+                try:
+                    return await connect(self.record.cdp_url, timeout=timedelta(seconds=left), reconnect=True)
+                except ConnectFailed as error:
+                    if not _may_be_early(error):
+                        raise
+                    last = error
+            await asyncio.sleep(min(_POLL_SECONDS, max(deadline - loop.time(), 0)))
+            self.record = await self.client.browsers.get(self.id)
+        if last is not None:
+            raise ConnectFailed(
+                f"no connection within {patience:g} s: {last}", stage=last.stage, status=last.status
+            ) from last
+        raise ConnectFailed(
+            f"the server gave browser {self.id} no cdpUrl within {patience:g} s", stage="address"
+        )
+
+    async def is_over(self) -> bool:
+        """Whether it was stopped, as the server says now; False when it cannot be asked."""
+        if self.receipt is None:
+            try:
+                self.record = await self.client.browsers.get(self.id)
+            except APIError as error:
+                logger.debug("browser %s: the server cannot say what became of it: %s", self.id, error)
+                return self.deadline.expired(time.monotonic())
+        return self.record.status == BrowserSessionStatus.STOPPED
+
+    def end_error(self) -> BrowserExpired | BrowserStopped:
+        """What its use says now that it is over."""
+        finished_at, timeout_at = self.record.finished_at, self.record.timeout_at
+        expired = (
+            self.deadline.expired(time.monotonic()) if finished_at is None else finished_at >= timeout_at
+        )
+        if expired:
+            return BrowserExpired(self.id, started_at=self.record.started_at, timeout_at=timeout_at)
+        return BrowserStopped(self.id, finished_at=finished_at)
+
+    # --- money ----------------------------------------------------------------------------------------------------
+
+    @property
+    def cost_now(self) -> Decimal:
+        """USD it costs if it is stopped now, or has cost."""
+        if self.receipt is not None:
+            return self.receipt.paid
+        return cost(self.order.tariff, self.deadline.used(time.monotonic()))
+
+    @property
+    def refund_now(self) -> Decimal:
+        """USD given back if it is stopped now, or was given back."""
+        if self.receipt is not None:
+            return self.receipt.refunded
+        return refund(self.order.tariff, self.deadline.used(time.monotonic()))
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> Receipt:
+        """Stop it; the server confirms, and the journal knows.
+
+        Raises:
+            StopFailed: The server did not confirm; `cdpbridge reap` tries again.
+        """
+        if self.receipt is not None:
+            return self.receipt
+        async with self.client.share(), self._uses:
+            try:
+                stopped = await confirmed_stop(self.client, self.id, self.order.stop_timeout)
+            except StopFailed:
+                await in_thread(self.order.journal.give_up, self._entry.rental)
+                raise
+            self.record = stopped or self.record.model_copy(
+                update={"status": BrowserSessionStatus.STOPPED, "cdp_url": None}
+            )
+            self.receipt = await self._settle()
+            await in_thread(
+                self.order.journal.end,
+                self._entry.rental,
+                Outcome.STOPPED,
+                self.receipt,
+                now=datetime.now(UTC),
+            )
+        return self.receipt
+
+    async def _settle(self) -> Receipt:
+        change = None
+        if self.record.browser_cost is None and self._balance is not None:
+            now = await _balance(self.client)
+            change = None if now is None else now - self._balance
+        used = self.deadline.used(time.monotonic())
+        return receipt_of(self.record, self.order.tariff, used=used, account_change=change)
+
+    def stop_blocking(self) -> None:
+        """Stop it without an event loop, at the end of the interpreter.
+
+        Raises:
+            StopFailed: The server did not confirm.
+        """
+        if self.receipt is not None:
+            return
+        journal, rental = self.order.journal, self._entry.rental
+        receipt = None
         try:
-            async with asyncio.timeout_at(deadline):
-                answer = await _stop_once(client, browser_id)
-                if answer is None or answer.status == BrowserSessionStatus.STOPPED:
-                    return answer
-                cause = RuntimeError(f"the server still says {answer.status!r}")
-        except (APIConnectionError, RateLimitError, ServerError, TimeoutError) as error:
-            cause = error
+            record = self.client.browsers.stop_blocking(self.id)
+            receipt = receipt_of(record, self.order.tariff, used=self.deadline.used(time.monotonic()))
+        except NotFoundError:
+            logger.debug("the server has forgotten browser %s", self.id)
         except APIError as error:
-            raise StopFailed(browser_id, error, advice=advice) from error
-        if loop.time() + _STOP_RETRY_SECONDS >= deadline:
-            raise StopFailed(browser_id, str(cause) or "no answer in time", advice=advice) from cause
-        logger.warning("browser %s is not stopped yet (%s); trying again", browser_id, cause)
-        await asyncio.sleep(_STOP_RETRY_SECONDS)
+            journal.give_up(rental)
+            raise StopFailed(self.id, error, advice=self.client.stop_advice(self.id)) from error
+        journal.end(rental, Outcome.STOPPED, receipt, now=datetime.now(UTC))
 
 
-async def _stop_once(client: AsyncClient, browser_id: uuid.UUID) -> BrowserSession | None:
+async def _admitted(
+    client: AsyncClient, order: Order, entry: Entry, profile: UUID | None
+) -> tuple[Entry, BrowserSession]:
+    """The new browser, once budgets and the server let it in."""
+    wanted = NewBrowser(
+        profile, order.proxy_country, order.timeout, order.connect_timeout, order.stop_timeout
+    )
+    async with Queue(order.journal, order.budgets, order.slot_timeout) as queue:
+        while True:
+            asked_at = entry.intended_at
+            try:
+                entry = await queue.enter(entry)
+                if entry.intended_at - asked_at > _SHORTEST:  # others may have come and gone meanwhile
+                    entry = replace(entry, active_before=await _active(client))
+                    await in_thread(order.journal.looked, entry.rental, entry.active_before)
+                order.on_progress("renting a browser")
+            except BaseException:
+                await in_thread(order.journal.withdraw, entry.rental)
+                raise
+            try:
+                return entry, await create(client, wanted, entry, order.journal)
+            except RateLimitError as error:
+                order.on_progress("waiting for a slot")
+                await queue.full(entry, error)
+                entry = replace(entry, rental=uuid4())
+
+
+def _may_be_early(error: ConnectFailed) -> bool:
+    """Whether a browser that is still starting looks like this."""
+    if error.status is not None:
+        return error.status == 404 or error.status >= 500
+    return error.stage in {"dns", "tcp"}
+
+
+async def _active(client: AsyncClient) -> frozenset[UUID] | None:
     try:
-        return await client.browsers.stop(browser_id)
-    except NotFoundError:  # somebody else has ended it, and the server has forgotten it
+        return frozenset(each.id for each in await active_browsers(client))
+    except APIError as error:
+        logger.debug("active browsers cannot be listed: %s", error)
         return None
-    except BadRequestError:  # another refusal of a second stop; the record tells
-        return await client.browsers.get(browser_id)
 
 
-async def balance(client: AsyncClient) -> Decimal | None:
+async def _balance(client: AsyncClient) -> Decimal | None:
     """The account's balance, for the receipt; a server that does not tell it is no obstacle."""
     try:
         return (await client.billing.account()).total_credits_balance_usd
@@ -141,18 +315,18 @@ async def balance(client: AsyncClient) -> Decimal | None:
         return None
 
 
-async def profile_id(client: AsyncClient, profile: str | uuid.UUID | Profile | None) -> uuid.UUID | None:
-    if profile is None or isinstance(profile, uuid.UUID):
+async def _profile_id(client: AsyncClient, profile: str | UUID | Profile | None) -> UUID | None:
+    if profile is None or isinstance(profile, UUID):
         return profile
     if isinstance(profile, Profile):
         return profile.id
     try:
-        return uuid.UUID(profile)
+        return UUID(profile)
     except ValueError:
         return await _profile_named(client, profile)
 
 
-async def _profile_named(client: AsyncClient, name: str) -> uuid.UUID:
+async def _profile_named(client: AsyncClient, name: str) -> UUID:
     """The profile of that name, made if there is none; the oldest, should there be several."""
     if not name.strip():
         raise ConfigurationError("profile is an empty text; give a name, an id, or None")
@@ -164,3 +338,10 @@ async def _profile_named(client: AsyncClient, name: str) -> uuid.UUID:
     if len(found) > 1:
         logger.warning("%d profiles are called %r; the oldest one is used", len(found), name)
     return min(found, key=lambda each: each.created_at).id
+
+
+def _profile_word(profile: str | UUID | Profile | None) -> str | None:
+    """As a person calls it."""
+    if isinstance(profile, Profile):
+        return profile.name or str(profile.id)
+    return None if profile is None else str(profile)

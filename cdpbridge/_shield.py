@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
-from typing import TypeVar
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
 
-__all__ = ["to_the_end"]
+__all__ = ["in_thread", "to_the_end"]
 
 logger = logging.getLogger("cdpbridge")
 
 T = TypeVar("T")
+
+_LOOK_SECONDS = 0.05
 
 
 async def to_the_end(work: Awaitable[T]) -> T:
@@ -31,3 +35,38 @@ async def to_the_end(work: Awaitable[T]) -> T:
     if not task.cancelled() and (failed := task.exception()) is not None:
         logger.error("%s", failed, exc_info=None if str(failed) else failed)
     raise cancelled
+
+
+async def in_thread(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """The result of blocking `work`, which runs to its end however often the caller is cancelled.
+
+    In a thread of its own and not in the loop's pool: a fork would wait for the threads of that one.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        tell: Callable[[], None]
+        try:
+            result = work(*arguments, **options)
+        except Exception as error:  # noqa: BLE001  # it is the caller's
+            tell = partial(done.set_exception, error)
+        else:
+            tell = partial(done.set_result, result)
+        try:
+            loop.call_soon_threadsafe(tell)
+        except RuntimeError:
+            logger.debug("nobody waits for %r any more: its loop is closed", work)
+
+    try:
+        threading.Thread(target=run, name="cdpbridge-work").start()
+    except RuntimeError:  # the interpreter ends and starts no more threads
+        return work(*arguments, **options)
+    return await to_the_end(_awake(done))
+
+
+async def _awake(done: asyncio.Future[T]) -> T:
+    """Its result. A fork that has closed its copy of the loop leaves ours deaf to other threads, so the loop looks by itself."""
+    while not done.done():
+        await asyncio.wait({done}, timeout=_LOOK_SECONDS)
+    return done.result()

@@ -7,12 +7,27 @@ at least one is billed. The reference says "nearest" in one place and "ceil" in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
-__all__ = ["Receipt", "Tariff", "billed_minutes", "charge", "cost", "refund", "round_money"]
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "Forecast",
+    "Receipt",
+    "Tariff",
+    "billed_minutes",
+    "charge",
+    "cost",
+    "forecast",
+    "refund",
+    "round_money",
+]
+
+DEFAULT_TIMEOUT: Final = timedelta(minutes=60)
+"""How long a browser may run when its order does not say (REST reference, "Create Browser Session", read 2026-11)."""
 
 _MICRO_USD: Final = Decimal("0.000001")
 _MINUTE: Final = timedelta(minutes=1)
@@ -96,6 +111,38 @@ def refund(tariff: Tariff, used: timedelta) -> Decimal:
     return round_money(tariff.usd_per_hour * minutes_left / _MINUTES_PER_HOUR)
 
 
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a rental will cost, known before it begins.
+
+    Attributes:
+        upfront: USD charged when it starts: its first hour.
+        least: USD it costs if it is stopped at once.
+        most: USD it costs if it runs until its timeout.
+        minutes: Minutes billed then.
+    """
+
+    upfront: Decimal
+    least: Decimal
+    most: Decimal
+    minutes: int
+
+    def __str__(self) -> str:
+        return f"{_usd(self.upfront)} USD upfront, {_usd(self.least)} to {_usd(self.most)} USD in the end"
+
+
+def forecast(tariff: Tariff, timeout: timedelta = DEFAULT_TIMEOUT) -> Forecast:
+    """What a browser that may run for `timeout` will cost.
+
+    Raises:
+        ValueError: `timeout` is negative.
+    """
+    nothing = timedelta(0)
+    return Forecast(
+        charge(tariff, nothing), cost(tariff, nothing), cost(tariff, timeout), billed_minutes(tariff, timeout)
+    )
+
+
 def _hours_started(tariff: Tariff, used: timedelta) -> int:
     return max(1, -(-billed_minutes(tariff, used) // _MINUTES_PER_HOUR))
 
@@ -156,6 +203,20 @@ class Receipt:
             refund(tariff, used),
             booked,
             account_change,
+        )
+
+    @classmethod
+    def total(cls, receipts: Sequence[Receipt]) -> Receipt:
+        """One receipt for several rentals; what the server says is kept if it says it of each."""
+        booked = [receipt.booked for receipt in receipts if receipt.booked is not None]
+        changes = [receipt.account_change for receipt in receipts if receipt.account_change is not None]
+        return cls(
+            sum((receipt.used for receipt in receipts), timedelta(0)),
+            sum(receipt.billed_minutes for receipt in receipts),
+            sum((receipt.charged for receipt in receipts), Decimal(0)),
+            sum((receipt.refunded for receipt in receipts), Decimal(0)),
+            sum(booked, Decimal(0)) if receipts and len(booked) == len(receipts) else None,
+            sum(changes, Decimal(0)) if receipts and len(changes) == len(receipts) else None,
         )
 
     def __str__(self) -> str:

@@ -34,6 +34,8 @@
     │   └── BrowserExited               it ended by itself: returncode, stderr
     ├── AgentStartFailed                an agent's process could not be started
     └── RentalError                     a rented browser
+        ├── BudgetExceeded              a ceiling of a budget forbids to rent: nothing was spent
+        ├── NoFreeSlot                  no slot in time: waited, holders
         ├── BrowserExpired              its paid time is over: started_at, timeout_at
         ├── BrowserStopped              it was stopped: finished_at
         ├── LeaseTimeout                a pool's tab did not come, or was used, in time (also TimeoutError): waiting
@@ -46,7 +48,7 @@ Messages say what was being done, what happened, and what to do next. Addresses 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,6 +67,7 @@ __all__ = [
     "BrowserNotFound",
     "BrowserStartFailed",
     "BrowserStopped",
+    "BudgetExceeded",
     "CDPBridgeError",
     "CDPError",
     "ChromiumError",
@@ -80,6 +83,7 @@ __all__ = [
     "LeaseTimeout",
     "MessageTooBig",
     "NavigationError",
+    "NoFreeSlot",
     "NotFoundError",
     "PaymentRequiredError",
     "PermissionDeniedError",
@@ -484,6 +488,29 @@ class AgentStartFailed(CDPBridgeError):
 
 class RentalError(CDPBridgeError):
     """A rented browser cannot do what was asked."""
+
+
+class BudgetExceeded(RentalError):
+    """A ceiling of a budget does not allow one more rental; nothing was rented."""
+
+
+class NoFreeSlot(RentalError):
+    """No slot for one more browser became free in time; nothing was rented.
+
+    Attributes:
+        waited: How long.
+        holders: Who holds the slots, as far as known: a line each.
+    """
+
+    def __init__(self, why: str, *, waited: timedelta, holders: Sequence[str]) -> None:
+        after = f" after {waited.total_seconds():.0f} s" if waited else ""
+        held = "".join(f"\n  {holder}" for holder in holders)
+        super().__init__(
+            f"no slot for a browser{after}: {why}; wait longer (`slot_timeout`), or stop one"
+            + (f". The slots are held by:{held}" if held else "")
+        )
+        self.waited = waited
+        self.holders = list(holders)
 
 
 class BrowserExpired(RentalError):

@@ -20,7 +20,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from cdpbridge._guard import exit_on_sigterm
+from cdpbridge._guard import exit_on_signals
 from cdpbridge.browser import Browser, open_browser
 from cdpbridge.errors import ConfigurationError
 
@@ -103,7 +103,7 @@ def open_browser_sync(*arguments: Any, **options: Any) -> Iterator[RentedBrowser
 
     Arguments and errors as of `cdpbridge.open_browser`.
     """
-    with exit_on_sigterm(), _LoopThread() as loop:
+    with exit_on_signals(), _LoopThread() as loop:
         rental = loop.run(_opened(*arguments, **options))
         try:
             with connect_sync(rental) as connected:

@@ -29,6 +29,7 @@ from cdpbridge.errors import (
 from cdpbridge.testing import SILENT, ScriptedBrowser
 
 STARTED = datetime(2026, 11, 2, 12, tzinfo=UTC)
+SOON = timedelta(seconds=1)
 BASE_URL = "https://rest.test/api/v2"
 
 
@@ -38,6 +39,7 @@ class Rest:
     def __init__(self, cdp_url):
         self.cdp_url = cdp_url
         self.calls = []
+        self.keys = []
         self.browsers = {}
         self.profiles = []
         self.balance = Decimal(100)
@@ -74,7 +76,10 @@ class Rest:
                 self.profiles.append(self.profile(body["name"]))
                 return httpx.Response(201, json=self.profiles[-1])
             case "POST", ["browsers"]:
+                self.keys.append(request.headers["Idempotency-Key"])
                 return await self.create(body)
+            case "GET", ["browsers"]:
+                return httpx.Response(200, json=self.page(self.listed(request.url.params)))
             case "GET", ["browsers", browser_id]:
                 return httpx.Response(200, json=self.browsers[browser_id])
             case "PATCH", ["browsers", browser_id]:
@@ -94,6 +99,10 @@ class Rest:
         self.created.set()
         await self.may_create.wait()
         return httpx.Response(201, json=browser)
+
+    def listed(self, params):
+        asked = params.get("filterBy")
+        return [each for each in self.browsers.values() if asked in {None, each["status"]}]
 
     def stop(self, browser_id):
         if self.on_stop:
@@ -269,7 +278,7 @@ async def test_a_create_without_an_answer_says_that_a_browser_may_run(rest):
 
     rest.create = lose
     with pytest.raises(APITimeoutError) as caught:
-        await _opened(rest)
+        await _opened(rest, connect_timeout=SOON)
     assert "cdpbridge browsers" in caught.value.__notes__[0]
     assert rest.count("POST", "/browsers") == 1
 

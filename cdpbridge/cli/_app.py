@@ -10,7 +10,7 @@ import typer
 from cdpbridge._version import __version__
 from cdpbridge.errors import CDPBridgeError
 
-from . import _browsers, _demo, _open, _serve
+from . import _browsers, _cost, _demo, _open, _reap, _serve
 from ._output import error_console
 
 __all__ = ["app", "run"]
@@ -44,6 +44,8 @@ def _root(
 _open.register(app)
 _demo.register(app)
 _browsers.register(app)
+_reap.register(app)
+_cost.register(app)
 _serve.register(app)
 
 

@@ -1,0 +1,105 @@
+"""Who has rented a browser: a process, told apart from every other one that ever had its number."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Final, Self
+
+__all__ = ["Fate", "Owner"]
+
+_PROC: Final = Path("/proc")
+_BOOT_ID: Final = _PROC / "sys/kernel/random/boot_id"
+# proc(5), /proc/pid/stat, counted from the field after the command's name, which may hold spaces and brackets.
+_STATE_FIELD: Final = 0
+_START_FIELD: Final = 19
+_ENDED: Final = frozenset("ZXx")  # a zombie does nothing any more; its parent only has not asked yet
+
+
+class Fate(Enum):
+    """What is known of an owner."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+    """It lives on another machine or in another container: its process cannot be seen from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process.
+
+    Attributes:
+        pid: Its number, as its own container counts.
+        started: Its start in clock ticks since the boot; empty where the system does not tell.
+        boot: Which boot of the machine; empty where the system does not tell.
+        host: Name of the machine or container.
+        namespace: Where `pid` means something; empty where the system has no such thing.
+    """
+
+    pid: int
+    started: str
+    boot: str
+    host: str
+    namespace: str
+
+    def __str__(self) -> str:
+        return (
+            f"process {self.pid}"
+            if self.host == socket.gethostname()
+            else f"process {self.pid} on {self.host}"
+        )
+
+    @classmethod
+    def this_process(cls) -> Self:
+        """This process, also after a fork."""
+        pid = os.getpid()
+        return cls(pid, _start_of(pid) or "", _boot(), socket.gethostname(), _namespace())
+
+    @property
+    def fate(self) -> Fate:
+        """Whether it still runs. A number that was given to another process since does not count."""
+        if self.boot != _boot():  # this machine was started anew since, or it is another machine
+            return Fate.DEAD if self.host == socket.gethostname() else Fate.UNKNOWN
+        if self.namespace != _namespace():
+            return Fate.UNKNOWN
+        if not self.started:  # no /proc here: a number in use is believed
+            return Fate.ALIVE if _in_use(self.pid) else Fate.DEAD
+        return Fate.ALIVE if _start_of(self.pid) == self.started else Fate.DEAD
+
+
+def _start_of(pid: int) -> str | None:
+    try:
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
+        return None
+    return None if fields[_STATE_FIELD] in _ENDED else fields[_START_FIELD]
+
+
+def _in_use(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, so it exists
+        return True
+    return True
+
+
+@cache
+def _boot() -> str:
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return str((_PROC / "self/ns/pid").readlink())
+    except OSError:
+        return ""

@@ -1,0 +1,84 @@
+"""A stop that is repeated until the server confirms it, and what it says of the cost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from decimal import Decimal
+from typing import Final
+from uuid import UUID
+
+from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus
+from cdpbridge.billing import Receipt, Tariff
+from cdpbridge.errors import (
+    APIConnectionError,
+    APIError,
+    BadRequestError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    StopFailed,
+)
+
+__all__ = ["confirmed_stop", "receipt_of"]
+
+logger = logging.getLogger("cdpbridge")
+
+_STOP_RETRY_SECONDS: Final = 0.5
+
+
+async def confirmed_stop(client: AsyncClient, browser_id: UUID, timeout: timedelta) -> BrowserSession | None:
+    """The stopped browser's record, None if the server has forgotten it. Repeated until the server confirms.
+
+    Raises:
+        StopFailed: It did not within `timeout`, or refused.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout.total_seconds()
+    advice = client.stop_advice(browser_id)
+    while True:
+        cause: Exception
+        try:
+            async with asyncio.timeout_at(deadline):
+                answer = await _stop_once(client, browser_id)
+                if answer is None or answer.status == BrowserSessionStatus.STOPPED:
+                    return answer
+                cause = RuntimeError(f"the server still says {answer.status!r}")
+        except (APIConnectionError, RateLimitError, ServerError, TimeoutError) as error:
+            cause = error
+        except APIError as error:
+            raise StopFailed(browser_id, error, advice=advice) from error
+        if loop.time() + _STOP_RETRY_SECONDS >= deadline:
+            raise StopFailed(browser_id, str(cause) or "no answer in time", advice=advice) from cause
+        logger.warning("browser %s is not stopped yet (%s); trying again", browser_id, cause)
+        await asyncio.sleep(_STOP_RETRY_SECONDS)
+
+
+async def _stop_once(client: AsyncClient, browser_id: UUID) -> BrowserSession | None:
+    try:
+        return await client.browsers.stop(browser_id)
+    except NotFoundError:  # somebody else has ended it, and the server has forgotten it
+        return None
+    except BadRequestError:  # another refusal of a second stop; the record tells
+        return await client.browsers.get(browser_id)
+
+
+def receipt_of(
+    record: BrowserSession,
+    tariff: Tariff,
+    *,
+    used: timedelta = timedelta(0),
+    account_change: Decimal | None = None,
+) -> Receipt:
+    """What a stopped browser cost, by the server's dates.
+
+    Args:
+        used: How long it was used, where the server does not say when it ended.
+        account_change: See `Receipt`.
+    """
+    if record.finished_at is not None:
+        used = record.finished_at - record.started_at
+    return Receipt.of(
+        tariff, max(used, timedelta(0)), booked=record.browser_cost, account_change=account_change
+    )
