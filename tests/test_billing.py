@@ -2,12 +2,22 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdpbridge.billing import Receipt, Tariff, billed_minutes, charge, cost, refund, round_money
+from cdpbridge.billing import (
+    Receipt,
+    Tariff,
+    billed_minutes,
+    charge,
+    cost,
+    forecast,
+    refund,
+    round_money,
+)
 
 DEFAULT = Tariff()
 
@@ -133,3 +143,37 @@ def test_receipt_next_to_the_servers_figures(booked, account_change, difference,
     )
     assert receipt.difference == Decimal(difference)
     assert str(receipt) == "charged 0.05, used 60 min, refunded 0, paid 0.05 (USD)" + words
+
+
+@pytest.mark.parametrize("price", ["0.05", "0.02"])
+def test_fault_a86_minute_by_minute_over_four_hours_the_forecast_is_the_written_formula(price):
+    """Charged for each started hour, given back by the minute; the formula is written here once more, in fractions."""
+    tariff = Tariff(Decimal(price))
+    hourly = Fraction(price)
+
+    def booked(amount):
+        return round_money(Decimal(amount.numerator) / Decimal(amount.denominator))
+
+    for minute in range(241):
+        for extra in (timedelta(0), timedelta(microseconds=1), timedelta(seconds=59.9)):
+            used = timedelta(minutes=minute) + extra
+            minutes = max(minute + (1 if extra else 0), 1)
+            hours = -(-minutes // 60)
+            charged, back = booked(hourly * hours), booked(hourly * hours - hourly * minutes / 60)
+            assert (charge(tariff, used), refund(tariff, used)) == (charged, back)
+            expected = forecast(tariff, used)
+            assert (expected.most, expected.minutes) == (charged - back, minutes)
+            assert expected.most == Receipt.of(tariff, used).paid
+            assert (expected.upfront, expected.least) == (hourly_decimal(price), cost(tariff, timedelta(0)))
+
+
+def hourly_decimal(price):
+    return round_money(Decimal(price))
+
+
+def test_a_total_of_receipts():
+    receipts = [Receipt.of(DEFAULT, timedelta(minutes=minutes), booked=Decimal(1)) for minutes in (3, 61)]
+    total = Receipt.total(receipts)
+    assert (total.billed_minutes, total.booked) == (64, 2)
+    assert total.paid == receipts[0].paid + receipts[1].paid
+    assert Receipt.total([receipts[0], Receipt.of(DEFAULT, timedelta(0))]).booked is None

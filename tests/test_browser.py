@@ -48,6 +48,8 @@ class Rest:
         self.created = asyncio.Event()
         self.may_create = asyncio.Event()
         self.may_create.set()
+        self.started = STARTED
+        self.timeout = lambda body: timedelta(minutes=(body or {}).get("timeout", 60))
         self.on_stop = []  # answers to give before the real one: a status, or an exception
         self.client = cdpbridge.AsyncClient(
             "key-of-tests",
@@ -91,8 +93,8 @@ class Rest:
             "id": str(uuid4()),
             "status": "active",
             "cdpUrl": self.cdp_url,
-            "startedAt": STARTED.isoformat(),
-            "timeoutAt": (STARTED + timedelta(minutes=(body or {}).get("timeout", 60))).isoformat(),
+            "startedAt": self.started.isoformat(),
+            "timeoutAt": (self.started + self.timeout(body)).isoformat(),
         }
         self.browsers[browser["id"]] = browser
         self.balance -= Decimal("0.05")
@@ -115,7 +117,7 @@ class Rest:
     def end(self, browser_id):
         browser = self.browsers[browser_id]
         if browser["status"] == "active":
-            finished = STARTED + self.used
+            finished = self.started + self.used
             browser |= {"status": "stopped", "cdpUrl": None, "finishedAt": finished.isoformat()}
             refund = cdpbridge.Receipt.of(cdpbridge.Tariff(), self.used).refunded
             self.balance += refund

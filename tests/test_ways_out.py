@@ -44,8 +44,10 @@ PROGRAMS = {
     "SIGTERM": ("os.kill(os.getpid(), signal.SIGTERM); await asyncio.sleep(60)", "asyncio.run(main())", 143),
     "SIGHUP": ("os.kill(os.getpid(), signal.SIGHUP); await asyncio.sleep(60)", "asyncio.run(main())", 129),
     "Ctrl-C twice": (
-        "loop = asyncio.get_running_loop(); loop.call_later(0.05, os.kill, os.getpid(), signal.SIGINT); "
-        "os.kill(os.getpid(), signal.SIGINT); await asyncio.sleep(60)",
+        (
+            "loop = asyncio.get_running_loop(); loop.call_later(0.05, os.kill, os.getpid(), signal.SIGINT); "
+            "os.kill(os.getpid(), signal.SIGINT); await asyncio.sleep(60)"
+        ),
         "asyncio.run(main())",
         -signal.SIGINT,
     ),
