@@ -24,6 +24,7 @@ MACHINE: Final = "machine"
 
 _VARIABLES: Final = "CDPBRIDGE_BUDGET_"
 _DAY: Final = timedelta(days=1)
+_HOUR: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +177,17 @@ def judge(budget: Budget, usage: Usage, claim: Claim) -> tuple[Verdict, str]:
         if ceiling is None or spent + held + asked <= ceiling:
             continue
         why = (
-            f"{budget} allows {ceiling:f} {unit} per {budget.per}: {spent:f} are spent, running browsers may use {held:f} more, "
-            f"and this one {asked:f}"
-            if isinstance(ceiling, Decimal)
-            else f"{budget} allows {ceiling} {unit} per {budget.per}: {spent} are used, running browsers may use {held} more, "
-            f"and this one {asked}"
+            f"{budget} allows {_number(ceiling)} {unit} in {budget.per / _HOUR:g} hours: {_number(spent)} are spent, running browsers "
+            f"may use {_number(held)} more, and this one {_number(asked)}"
         )
         # What runs gives back at most all but its minimum; waiting helps only if that would be enough.
         least = sum((_least(each, unit) for each in usage.running), Decimal(0))
         return (Verdict.LATER if usage.running and spent + least + asked <= ceiling else Verdict.NEVER), why
     return Verdict.YES, ""
+
+
+def _number(amount: Decimal | int) -> str:
+    return f"{Decimal(amount).normalize():f}"
 
 
 def _least(claim: Claim, unit: str) -> Decimal:
