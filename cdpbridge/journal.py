@@ -10,7 +10,7 @@ goes on:
 A row without an end whose owner is dead is a leak, and `cdpbridge.reap` stops it. Queues of waiting programs are kept here too,
 so that slots are given first come, first served across processes.
 
-A connection is opened for one transaction (3 ms, the flush to disk included): nothing is held open, so forks, threads, a
+A connection is opened for one transaction (some ms, most of them the flush to disk): nothing is held open, so forks, threads, a
 deleted file and closed loops need no care. API keys are never written: a keyed hash tells which key a rental belongs to.
 """
 
