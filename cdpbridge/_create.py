@@ -81,7 +81,7 @@ def place_of(client: AsyncClient) -> str:
 
 def reap_command(client: AsyncClient) -> str:
     """What a person runs to stop what was left behind on that server."""
-    where = "" if client._base_url == DEFAULT_BASE_URL else f" --provider {client._base_url}"
+    where = "" if place_of(client) in {DEFAULT_BASE_URL, LOCAL} else f" --provider {client._base_url}"
     return f"cdpbridge reap{where}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -132,7 +131,7 @@ async def reap(
                 here.append(entry)
         if here or all_of_this_key:
             async with client.share():
-                done += await work.clean(here, open_entries, everything=all_of_this_key)
+                done += await work.clean(here, everything=all_of_this_key)
     return done
 
 
@@ -165,20 +164,33 @@ class _Reap:
         if not self._dry_run:
             await in_thread(self._journal.end, entry.rental, outcome, receipt, now=datetime.now(UTC))
 
-    async def clean(self, left: list[Entry], open_entries: list[Entry], *, everything: bool) -> list[Reaped]:
+    async def clean(self, left: list[Entry], *, everything: bool) -> list[Reaped]:
+        """Stop what is left behind here; with `everything`, also what no living program may be waiting for."""
         known = [entry for entry in left if entry.browser_id is not None]
         unknown = [entry for entry in left if entry.browser_id is None]
         done = list(await asyncio.gather(*(self._stop_entry(entry) for entry in known)))
         if not unknown and not everything:
             return done
-        active = {each.id: each for each in await active_browsers(self._client)}
-        done += await self._settle(unknown, active, open_entries)
+        active = await active_browsers(self._client)
+        # Read after that list: an intention is written before its browser can be in the list.
+        journaled = await in_thread(self._journal.known_browsers, place_of(self._client))
+        renting = [
+            each
+            for each in await in_thread(self._journal.open_entries)
+            if each.browser_id is None and not _left(each, unknown=everything)
+        ]
+        free = [
+            browser
+            for browser in active
+            if browser.id not in journaled
+            and not any(newcomers([browser], entry, frozenset()) for entry in renting)
+        ]
+        for entry in unknown:
+            settled = await self._settle(entry, active, free, journaled)
+            free = [browser for browser in free if browser.id != settled.browser_id]
+            done.append(settled)
         if everything:
-            # Read again: a program that was just renting when we began has its id in the journal now.
-            journaled = await in_thread(self._journal.known_browsers, place_of(self._client))
-            gone = {each.browser_id for each in done}
-            strays = [each for each in active.values() if each.id not in journaled | gone]
-            done += await asyncio.gather(*(self._stop_stray(each) for each in strays))
+            done += await asyncio.gather(*(self._stop_stray(browser) for browser in free))
         return done
 
     async def _stop_entry(self, entry: Entry) -> Reaped:
@@ -212,32 +224,25 @@ class _Reap:
     # --- creates without an answer --------------------------------------------------------------------------------
 
     async def _settle(
-        self, entries: Iterable[Entry], active: dict[UUID, BrowserSession], open_entries: list[Entry]
-    ) -> list[Reaped]:
-        done = []
-        known = await in_thread(self._journal.known_browsers, place_of(self._client))
-        taken: set[UUID] = set()
-        living = [each for each in open_entries if each.browser_id is None and not _left(each)]
-        for entry in entries:
-            found = newcomers(active.values(), entry, known | taken)
-            # One that a living program may be waiting for is that one's.
-            mine = [each for each in found if not any(newcomers([each], other, known) for other in living)]
-            if len(mine) < len(found):
-                done.append(_skipped(entry, "a living program is renting, too; the newcomer may be its own"))
-            elif not found and entry.active_before is None:
-                done.append(await self._without_list(entry))
-            elif not found and datetime.now(UTC) - entry.intended_at < _MAY_STILL_COME:
-                done.append(_skipped(entry, "its answer may still come; reap again in 10 minutes"))
-            elif not found:
-                await self._end(entry, Outcome.NOTHING, None)
-                done.append(Reaped(ReapedHow.WAS_OVER, None, entry, reason="no browser came of it"))
-            else:
-                browser = min(
-                    mine, key=lambda each: abs(each.started_at - entry.intended_at)
-                )  # called at once
-                taken.add(browser.id)
-                done.append(await self._stop_newcomer(entry, browser))
-        return done
+        self,
+        entry: Entry,
+        active: list[BrowserSession],
+        free: list[BrowserSession],
+        journaled: frozenset[UUID],
+    ) -> Reaped:
+        mine = newcomers(free, entry, journaled)
+        if mine:
+            return await self._stop_newcomer(
+                entry, min(mine, key=lambda each: abs(each.started_at - entry.intended_at))
+            )
+        if newcomers(active, entry, journaled):
+            return _skipped(entry, "a living program is renting, too; the newcomer may be its own")
+        if entry.active_before is None:
+            return await self._without_list(entry)
+        if datetime.now(UTC) - entry.intended_at < _MAY_STILL_COME:
+            return _skipped(entry, "its answer may still come; reap again in 10 minutes")
+        await self._end(entry, Outcome.NOTHING, None)
+        return Reaped(ReapedHow.WAS_OVER, None, entry, reason="no browser came of it")
 
     async def _without_list(self, entry: Entry) -> Reaped:
         """Nobody knows what was there before; at its timeout, whatever came of it has ended."""

@@ -522,20 +522,11 @@ class Browser:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        expired = await self._expired(error)
+        lost = isinstance(error, CDPError) and self._connection is not None and self._connection.closed
         await self.leave(error)
         await guard.ended()
-        if expired is not None:
-            raise expired from error
-
-    async def _expired(self, error: BaseException | None) -> BrowserExpired | None:
-        """Why the block failed, if it lost its connection because the time was over."""
-        if not isinstance(error, CDPError) or self._connection is None or not self._connection.closed:
-            return None
-        if self._stopping is not None or not await self._rental.is_over():
-            return None
-        why = self._rental.end_error()
-        return why if isinstance(why, BrowserExpired) else None
+        if lost and self.receipt is not None and isinstance(why := self._rental.end_error(), BrowserExpired):
+            raise why from error
 
     async def leave(self, error: BaseException | None) -> None:
         """Stop it on the way out of a block; a stop that fails never hides the block's own `error`."""

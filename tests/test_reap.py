@@ -202,6 +202,44 @@ async def test_fault_a81_a_create_that_brought_nothing(server, journal, client):
     assert journal.entry(old.rental).outcome is Outcome.NOTHING
 
 
+async def test_all_of_this_key_spares_what_a_living_program_is_just_renting(server, journal, client):
+    async with client:
+        before = frozenset([each.id async for each in client.browsers.list(status="active")])
+        renting = an_entry(
+            place=server.base_url,
+            account=journal.fingerprint(server.key),
+            active_before=before,
+            intended_at=datetime.now(UTC),
+        )
+        journal.intend(renting)
+        browser = await client.browsers.create(timeout=timedelta(minutes=5))  # its id is not written yet
+        assert await cdpbridge.reap(client, journal=journal, all_of_this_key=True) == []
+        assert await status(client, browser.id) == "active"
+        await client.browsers.stop(browser.id)
+
+
+async def test_killed_at_any_moment(server, journal, client):
+    """Four programs, each killed at another moment of its life; then nothing runs, and no dead owner has a browser."""
+    program = RENT.replace("import cdpbridge\n", "import cdpbridge\nprint('begun', flush=True)\n", 1)
+    moments = (0.05, 0.2, 0.4, 0.8)
+
+    async def kill_after(seconds):
+        with start(server, journal, program) as process:
+            assert await asyncio.to_thread(process.stdout.readline) == "begun\n"
+            try:
+                await asyncio.to_thread(process.wait, seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    await asyncio.gather(*(kill_after(seconds) for seconds in moments))
+    async with client, asyncio.timeout(30):
+        while True:  # a start whose client is gone is withdrawn by the server
+            await cdpbridge.reap(client, journal=journal)
+            if not [each async for each in client.browsers.list(status="active")]:
+                break
+    assert [entry for entry in journal.open_entries() if entry.browser_id is not None] == []
+
+
 # --- the commands -----------------------------------------------------------------------------------------------------
 
 
