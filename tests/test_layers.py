@@ -89,7 +89,6 @@ ROOMS = {
     "rich": ("cdpbridge.cli", "cdpbridge._pool_progress"),
     "rich": ("cdpbridge.cli",),
     "matplotlib": ("cdpbridge.cli",),
-    "sqlite3": ("cdpbridge.journal",),
 }
 NOT_SHIPPED = "cdpbridge._tools"
 
