@@ -575,11 +575,16 @@ class _WireHandler:
     def __init__(self, name: str, handler: Callable[..., object]) -> None:
         self._name = name
         self._handler = handler
-        self.remove: Callable[[], None] = lambda: None
+        self._off: Callable[[], None] | None = None
 
     def move_to(self, connection: Connection) -> None:
         self.remove()
-        self.remove = connection.on(self._name, self._handler)
+        self._off = connection.on(self._name, self._handler)
+
+    def remove(self) -> None:
+        if self._off is not None:
+            self._off()
+            self._off = None
 
 
 async def _close_connection(connection: Connection | None, rental: Rental) -> None:

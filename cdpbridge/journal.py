@@ -20,11 +20,10 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -35,6 +34,16 @@ from uuid import UUID
 
 import platformdirs
 
+from cdpbridge._journal_file import (
+    Unusable,
+    committed,
+    connect,
+    is_broken,
+    make_tables,
+    only_one,
+    opened,
+    put_aside_if_broken,
+)
 from cdpbridge._owner import Fate, Owner
 from cdpbridge.billing import Receipt, Tariff
 from cdpbridge.budget import MACHINE, Claim, Usage
@@ -52,35 +61,6 @@ LOCAL: Final = "local"
 """Place of embedded servers: each ends with its owner, and what then listens on its port is something else."""
 
 _MICRO: Final = Decimal(1_000_000)
-_BUSY_SECONDS: Final = 10.0
-_SCHEMA: Final = 1
-_TABLES: Final = """
-CREATE TABLE salt (value BLOB NOT NULL);
-CREATE TABLE rentals (
-    rental TEXT PRIMARY KEY,
-    place TEXT NOT NULL,
-    account TEXT NOT NULL,
-    pid INTEGER NOT NULL, pid_started TEXT NOT NULL, boot TEXT NOT NULL, host TEXT NOT NULL, namespace TEXT NOT NULL,
-    profile TEXT, country TEXT, label TEXT, scopes TEXT NOT NULL,
-    timeout_seconds REAL,
-    usd_per_hour TEXT NOT NULL, minimum_minutes INTEGER NOT NULL,
-    active_before TEXT,
-    intended_at TEXT NOT NULL,
-    browser_id TEXT, started_at TEXT, timeout_at TEXT,
-    given_up INTEGER NOT NULL DEFAULT 0,
-    ended_at TEXT, outcome TEXT,
-    used_seconds REAL, minutes INTEGER, charged_micro INTEGER, refunded_micro INTEGER, booked_micro INTEGER,
-    UNIQUE (place, browser_id)
-) WITHOUT ROWID;
-CREATE INDEX rentals_open ON rentals (place, account) WHERE ended_at IS NULL;
-CREATE INDEX rentals_ended ON rentals (ended_at);
-CREATE TABLE queue (
-    ticket INTEGER PRIMARY KEY AUTOINCREMENT,
-    scopes TEXT NOT NULL,
-    pid INTEGER NOT NULL, pid_started TEXT NOT NULL, boot TEXT NOT NULL, host TEXT NOT NULL, namespace TEXT NOT NULL,
-    seen_at TEXT NOT NULL
-);
-"""
 
 
 class Outcome(StrEnum):
@@ -310,28 +290,28 @@ class Journal:
             if path is None:
                 break
             try:
-                with closing(_opened(path)) as database:
+                with closing(opened(path)) as database:
                     database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                    return _committed(database, work)
+                    return committed(database, work)
             except sqlite3.IntegrityError:
                 raise
-            except (OSError, sqlite3.Error, _Unusable) as error:
-                if last or not _is_broken(error):
+            except (OSError, sqlite3.Error, Unusable) as error:
+                if last or not is_broken(error):
                     self._go_without(path, error)
                     break
                 self._replace(path)
         with self._memory_lock:
             if self._memory is None:
-                self._memory = _connect(":memory:")
-                _committed(self._memory, _make_tables)
-            return _committed(self._memory, work)
+                self._memory = connect(":memory:")
+                committed(self._memory, make_tables)
+            return committed(self._memory, work)
 
     def _replace(self, path: Path) -> None:
         """Put an unreadable file aside."""
         try:
-            with _only_one(path):
-                _put_aside_if_broken(path)
-        except (OSError, sqlite3.Error, _Unusable) as error:
+            with only_one(path):
+                put_aside_if_broken(path)
+        except (OSError, sqlite3.Error, Unusable) as error:
             self._go_without(path, error)
 
     def _go_without(self, path: Path, error: Exception) -> None:
@@ -416,96 +396,6 @@ class Admission:
     def intend(self, entry: Entry) -> None:
         """Let a rental in."""
         _insert(self._database, entry)
-
-
-class _Unusable(Exception):
-    """The file is whole, but not for us."""
-
-
-def _connect(path: Path | str) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    database.row_factory = sqlite3.Row
-    return database
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    """A connection to a journal of our schema; the file is made if missing, for this user only."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    database = _connect(path)
-    try:
-        if _version(database) == 0:
-            database.execute("PRAGMA journal_mode = WAL")
-            _committed(database, _make_tables)
-        if (version := _version(database)) != _SCHEMA:
-            raise _Unusable(
-                f"it was written by a newer cdpbridge: its schema is {version}, this one knows {_SCHEMA}"
-            )
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _version(database: sqlite3.Connection) -> int:
-    return int(database.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _make_tables(database: sqlite3.Connection) -> None:
-    if _version(database) != 0:  # another process was faster
-        return
-    for statement in filter(str.strip, _TABLES.split(";")):
-        database.execute(statement)
-    database.execute("INSERT INTO salt VALUES (?)", (secrets.token_bytes(32),))
-    database.execute(f"PRAGMA user_version = {_SCHEMA}")
-
-
-def _committed(database: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        result = work(database)
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:  # some errors of SQLite have ended it
-            database.execute("ROLLBACK")
-        raise
-    return result
-
-
-def _is_broken(error: Exception) -> bool:
-    return getattr(error, "sqlite_errorcode", None) in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
-
-
-@contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    import fcntl  # noqa: PLC0415  # POSIX only, and hardly ever needed
-
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _put_aside_if_broken(path: Path) -> None:
-    try:
-        with closing(_opened(path)) as database:  # another process may have put a new one there
-            reason = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
-            if reason == "ok":
-                return
-    except sqlite3.DatabaseError as error:
-        if not _is_broken(error):
-            raise
-        reason = str(error)
-    aside = path.with_name(f"{path.name}.unreadable-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
-    path.rename(aside)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    logger.warning(
-        "the journal %s was unreadable (%s); it is kept as %s, and a new one is begun. Browsers that only the old one knew are "
-        "listed by: cdpbridge browsers",
-        path,
-        reason,
-        aside.name,
-    )
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,148 @@
+"""The journal's SQLite file: made, opened, checked, put aside when it is unreadable."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+__all__ = [
+    "Unusable",
+    "committed",
+    "connect",
+    "is_broken",
+    "make_tables",
+    "only_one",
+    "opened",
+    "put_aside_if_broken",
+]
+
+logger = logging.getLogger("cdpbridge")
+
+T = TypeVar("T")
+
+_BUSY_SECONDS: Final = 10.0
+_SCHEMA: Final = 1
+_TABLES: Final = """
+CREATE TABLE salt (value BLOB NOT NULL);
+CREATE TABLE rentals (
+    rental TEXT PRIMARY KEY,
+    place TEXT NOT NULL,
+    account TEXT NOT NULL,
+    pid INTEGER NOT NULL, pid_started TEXT NOT NULL, boot TEXT NOT NULL, host TEXT NOT NULL, namespace TEXT NOT NULL,
+    profile TEXT, country TEXT, label TEXT, scopes TEXT NOT NULL,
+    timeout_seconds REAL,
+    usd_per_hour TEXT NOT NULL, minimum_minutes INTEGER NOT NULL,
+    active_before TEXT,
+    intended_at TEXT NOT NULL,
+    browser_id TEXT, started_at TEXT, timeout_at TEXT,
+    given_up INTEGER NOT NULL DEFAULT 0,
+    ended_at TEXT, outcome TEXT,
+    used_seconds REAL, minutes INTEGER, charged_micro INTEGER, refunded_micro INTEGER, booked_micro INTEGER,
+    UNIQUE (place, browser_id)
+) WITHOUT ROWID;
+CREATE INDEX rentals_open ON rentals (place, account) WHERE ended_at IS NULL;
+CREATE INDEX rentals_ended ON rentals (ended_at);
+CREATE TABLE queue (
+    ticket INTEGER PRIMARY KEY AUTOINCREMENT,
+    scopes TEXT NOT NULL,
+    pid INTEGER NOT NULL, pid_started TEXT NOT NULL, boot TEXT NOT NULL, host TEXT NOT NULL, namespace TEXT NOT NULL,
+    seen_at TEXT NOT NULL
+);
+"""
+
+
+class Unusable(Exception):
+    """The file is whole, but not for us."""
+
+
+def connect(path: Path | str) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    database.row_factory = sqlite3.Row
+    return database
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """A connection to a journal of our schema; the file is made if missing, for this user only."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    database = connect(path)
+    try:
+        if _version(database) == 0:
+            database.execute("PRAGMA journal_mode = WAL")
+            committed(database, make_tables)
+        if (version := _version(database)) != _SCHEMA:
+            raise Unusable(
+                f"it was written by a newer cdpbridge: its schema is {version}, this one knows {_SCHEMA}"
+            )
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def make_tables(database: sqlite3.Connection) -> None:
+    if _version(database) != 0:  # another process was faster
+        return
+    for statement in filter(str.strip, _TABLES.split(";")):
+        database.execute(statement)
+    database.execute("INSERT INTO salt VALUES (?)", (secrets.token_bytes(32),))
+    database.execute(f"PRAGMA user_version = {_SCHEMA}")
+
+
+def committed(database: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(database)
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:  # some errors of SQLite have ended it
+            database.execute("ROLLBACK")
+        raise
+    return result
+
+
+def is_broken(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    import fcntl  # noqa: PLC0415  # POSIX only, and hardly ever needed
+
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def put_aside_if_broken(path: Path) -> None:
+    try:
+        with closing(opened(path)) as database:  # another process may have put a new one there
+            reason = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+            if reason == "ok":
+                return
+    except sqlite3.DatabaseError as error:
+        if not is_broken(error):
+            raise
+        reason = str(error)
+    aside = path.with_name(f"{path.name}.unreadable-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    logger.warning(
+        "the journal %s was unreadable (%s); it is kept as %s, and a new one is begun. Browsers that only the old one knew are "
+        "listed by: cdpbridge browsers",
+        path,
+        reason,
+        aside.name,
+    )
