@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from cdpbridge.browser import Browser, open_browser
     from cdpbridge.budget import Budget
     from cdpbridge.errors import CDPBridgeError
-    from cdpbridge.pool import BrowserPool
     from cdpbridge.journal import Journal
+    from cdpbridge.pool import BrowserPool
     from cdpbridge.providers import at, cloud, local
     from cdpbridge.tab import Tab
 

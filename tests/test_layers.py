@@ -88,7 +88,6 @@ ROOMS = {
     "prometheus_client": ("cdpbridge.server._metrics",),
     "typer": ("cdpbridge.cli",),
     "rich": ("cdpbridge.cli", "cdpbridge._pool_progress"),
-    "rich": ("cdpbridge.cli",),
     "matplotlib": ("cdpbridge.cli",),
 }
 NOT_SHIPPED = "cdpbridge._tools"
