@@ -1,30 +1,35 @@
-"""What the server remembers: projects, keys, profiles, browsers, and a ledger that is only ever added to."""
+"""What the server remembers: projects, keys, profiles, browsers, sessions, tasks, and a ledger that is only ever added to."""
 
 from __future__ import annotations
 
-from ._models import Browser, LedgerEntry, Profile, Project
+from ._browsers import NewAgentSession, Settlement
+from ._models import AgentSession, Browser, LedgerEntry, Profile, Project, Share, Task, TaskFile, TaskStep
 from ._money import LedgerKind, from_micro_usd, to_micro_usd
-from ._store import (
-    Account,
-    AdmissionRefused,
-    InsufficientCredits,
-    Settlement,
-    Store,
-    TooManyBrowsers,
-    key_hash_of,
-)
+from ._projects import Account, key_hash_of
+from ._refusals import AdmissionRefused, InsufficientCredits, TooManyBrowsers
+from ._store import Store
+from ._tasks import SessionBusy, SessionOver, TaskOutcome
 
 __all__ = [
     "Account",
     "AdmissionRefused",
+    "AgentSession",
     "Browser",
     "InsufficientCredits",
     "LedgerEntry",
     "LedgerKind",
+    "NewAgentSession",
     "Profile",
     "Project",
+    "SessionBusy",
+    "SessionOver",
     "Settlement",
+    "Share",
     "Store",
+    "Task",
+    "TaskFile",
+    "TaskOutcome",
+    "TaskStep",
     "TooManyBrowsers",
     "from_micro_usd",
     "key_hash_of",

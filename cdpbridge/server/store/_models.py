@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -11,23 +12,40 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
     MetaData,
     String,
+    Text,
     TypeDecorator,
     UniqueConstraint,
     Uuid,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from cdpbridge.billing import Tariff
 from cdpbridge.lifecycle import EndReason, State
+from cdpbridge.server._task_states import WORKING, TaskEnd
 
 from ._money import from_micro_usd
 
-__all__ = ["ApiKey", "Base", "Browser", "IdempotencyKey", "LedgerEntry", "Profile", "Project"]
+__all__ = [
+    "HOLDS_SLOT",
+    "OVER",
+    "ApiKey",
+    "Base",
+    "Browser",
+    "IdempotencyKey",
+    "LedgerEntry",
+    "Profile",
+    "Project",
+]
+
+HOLDS_SLOT: Final = (State.STARTING, State.ACTIVE)
+OVER: Final = (State.STOPPING, State.STOPPED)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -99,10 +117,14 @@ class Profile(Base):
 
 
 class Browser(Base):
-    """A rented browser. `started_at` plus the used time, not the wall clock, gives `last_seen_at` and `finished_at`."""
+    """A rented browser, by itself or of an agent session. `started_at` plus the used time, not the wall clock, gives `last_seen_at` and `finished_at`."""
 
     __tablename__ = "browsers"
-    __table_args__ = (Index(None, "project_id", "created_at"), Index(None, "state"))
+    __table_args__ = (
+        Index(None, "project_id", "created_at"),
+        Index(None, "state"),
+        Index(None, "agent_session_id"),
+    )
 
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
@@ -122,6 +144,10 @@ class Browser(Base):
     charged_micro_usd: Mapped[int] = mapped_column(BigInteger())
     refunded_micro_usd: Mapped[int] = mapped_column(BigInteger())
     proxy_bytes: Mapped[int] = mapped_column(BigInteger())
+    # "metadata" in the API, a word that SQLAlchemy keeps for itself.
+    labels: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    # No foreign key: a session may be deleted, and the record of its browser stays for the ledger.
+    agent_session_id: Mapped[UUID | None] = mapped_column(Uuid())
 
     @property
     def tariff(self) -> Tariff:
@@ -176,4 +202,109 @@ class IdempotencyKey(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_hash: Mapped[str] = mapped_column(String(64))
     browser_id: Mapped[UUID] = mapped_column(ForeignKey("browsers.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(Instant())
+
+
+class AgentSession(Base):
+    """A session that runs tasks. Whether it is active, and until when, is what its browser says: nothing to keep in step."""
+
+    __tablename__ = "agent_sessions"
+    __table_args__ = (Index(None, "project_id", "created_at"), UniqueConstraint("browser_id"))
+
+    id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    browser_id: Mapped[UUID] = mapped_column(ForeignKey("browsers.id"))
+    start_url: Mapped[str | None] = mapped_column(Text())
+    keep_alive: Mapped[bool] = mapped_column()
+    persist_memory: Mapped[bool] = mapped_column()
+    created_at: Mapped[datetime] = mapped_column(Instant())
+
+
+_WORKING_SQL: Final = f"state IN ({', '.join(repr(str(state)) for state in WORKING)})"
+
+
+class Task(Base):
+    """A task. Secrets are never in here, only the names of their placeholders."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (
+        Index(None, "project_id", "created_at"),
+        Index(None, "session_id", "created_at"),
+        # One agent at a time in a session, whatever races.
+        Index(
+            "uq_tasks_working_session_id",
+            "session_id",
+            unique=True,
+            sqlite_where=text(_WORKING_SQL),
+            postgresql_where=text(_WORKING_SQL),
+        ),
+        UniqueConstraint("project_id", "idempotency_key"),
+    )
+
+    id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("agent_sessions.id", ondelete="CASCADE"))
+    llm: Mapped[str] = mapped_column(String(200))
+    task: Mapped[str] = mapped_column(Text())
+    labels: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    secret_names: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    state: Mapped[str] = mapped_column(String(20))
+    end_reason: Mapped[str | None] = mapped_column(String(40))
+    created_at: Mapped[datetime] = mapped_column(Instant())
+    finished_at: Mapped[datetime | None] = mapped_column(Instant())
+    output: Mapped[str | None] = mapped_column(Text())
+    is_success: Mapped[bool | None] = mapped_column()
+    browser_use_version: Mapped[str | None] = mapped_column(String(40))
+    log: Mapped[str | None] = mapped_column(Text())
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    body_hash: Mapped[str | None] = mapped_column(String(64))
+
+    @property
+    def working(self) -> bool:
+        """Whether its agent is not done yet."""
+        return self.state in WORKING
+
+    @property
+    def end(self) -> TaskEnd | None:
+        return TaskEnd(self.end_reason) if self.end_reason else None
+
+
+class TaskStep(Base):
+    """One step of a task's agent. The screenshot is a path in the file store."""
+
+    __tablename__ = "task_steps"
+
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    memory: Mapped[str] = mapped_column(Text())
+    evaluation_previous_goal: Mapped[str] = mapped_column(Text())
+    next_goal: Mapped[str] = mapped_column(Text())
+    url: Mapped[str] = mapped_column(Text())
+    actions: Mapped[list[str]] = mapped_column(JSON())
+    screenshot: Mapped[str | None] = mapped_column(Text())
+    duration_seconds: Mapped[float] = mapped_column(Float())
+
+
+class TaskFile(Base):
+    """A file that a task has written, as a path in the file store."""
+
+    __tablename__ = "task_files"
+    __table_args__ = (Index(None, "task_id"),)
+
+    id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
+    file_name: Mapped[str] = mapped_column(String(255))
+    path: Mapped[str] = mapped_column(Text())
+
+
+class Share(Base):
+    """A public view of an agent session."""
+
+    __tablename__ = "shares"
+    __table_args__ = (UniqueConstraint("session_id"),)
+
+    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("agent_sessions.id", ondelete="CASCADE"))
+    view_count: Mapped[int] = mapped_column(BigInteger())
+    last_viewed_at: Mapped[datetime | None] = mapped_column(Instant())
     created_at: Mapped[datetime] = mapped_column(Instant())

@@ -1,0 +1,18 @@
+"""Files of sessions and tasks: a folder on this machine, and signed addresses that lead into it."""
+
+from __future__ import annotations
+
+from ._signing import BadSignature, Grant, UrlSigner, signing_key
+from ._storage import FileStore, safe_name
+from ._upload import UploadRefused, receive_upload
+
+__all__ = [
+    "BadSignature",
+    "FileStore",
+    "Grant",
+    "UploadRefused",
+    "UrlSigner",
+    "receive_upload",
+    "safe_name",
+    "signing_key",
+]

@@ -1,0 +1,101 @@
+"""`FileStore`: one folder for uploads, downloads, screenshots, logs and output files."""
+
+from __future__ import annotations
+
+import shutil
+import unicodedata
+from pathlib import Path, PurePosixPath
+from typing import Final
+from uuid import UUID
+
+__all__ = ["FileStore", "safe_name"]
+
+# Common to ext4, APFS and NTFS.
+_NAME_BYTES: Final = 255
+# A draft of an upload has a suffix of its own behind the name.
+_DRAFT_BYTES: Final = 16
+_FORBIDDEN: Final = frozenset('/\\:*?"<>|')
+
+
+def safe_name(name: str) -> str:
+    """`name` as one harmless path component on every system; never empty, never hidden, at most 239 bytes."""
+    name = unicodedata.normalize("NFC", name.encode(errors="replace").decode())
+    name = name.replace("\\", "/").rpartition("/")[2]
+    kept = "".join(
+        "_" if letter in _FORBIDDEN or unicodedata.category(letter).startswith("C") else letter
+        for letter in name
+    )
+    kept = kept.strip(". ") or "file"
+    stem, dot, suffix = kept.rpartition(".")
+    if not dot or len(suffix.encode()) > 20:
+        stem, dot, suffix = kept, "", ""
+    room = _NAME_BYTES - _DRAFT_BYTES - len((dot + suffix).encode())
+    return stem.encode()[:room].decode(errors="ignore") + dot + suffix
+
+
+class FileStore:
+    """Folders of browsers and tasks below `root`. Paths handed out are relative to it, with slashes."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+
+    def uploads(self, browser_id: UUID) -> Path:
+        """Files that were uploaded for a browser, and for the agents that drive it."""
+        return self._root / "browsers" / str(browser_id) / "uploads"
+
+    def downloads(self, browser_id: UUID) -> Path:
+        """Files that a browser has downloaded."""
+        return self._root / "browsers" / str(browser_id) / "downloads"
+
+    def task_folder(self, task_id: UUID) -> Path:
+        """Screenshots, log and output files of a task."""
+        return self._root / "tasks" / str(task_id)
+
+    def make(self, folder: Path) -> Path:
+        """`folder`, made if it is not there, for this user alone."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def files(self, folder: Path) -> list[Path]:
+        """Finished files of a folder by name; links, hidden files and drafts are none."""
+        if not folder.is_dir():
+            return []
+        return sorted(path for path in folder.iterdir() if _finished(path))
+
+    def path_of(self, file: Path, folder: Path) -> str | None:
+        """Where `file` is in the store; None unless it is a regular file really inside `folder`, links followed."""
+        try:
+            found = file.resolve(strict=True)
+        except (OSError, RuntimeError):
+            return None
+        if not found.is_file() or not found.is_relative_to(folder.resolve()):
+            return None
+        return found.relative_to(self._root).as_posix()
+
+    def file(self, path: str) -> Path | None:
+        """The regular file at a path of this store; None when there is none, or when it leads out of the store."""
+        if "\0" in path or ".." in PurePosixPath(path).parts:
+            return None
+        found = self._root / path
+        inside = self.path_of(found, self._root) == path
+        return found if inside else None
+
+    def remove(self, *, browser_id: UUID | None = None, task_id: UUID | None = None) -> None:
+        """Remove everything of a browser, of a task."""
+        folders = []
+        if browser_id is not None:
+            folders.append(self._root / "browsers" / str(browser_id))
+        if task_id is not None:
+            folders.append(self.task_folder(task_id))
+        for folder in folders:
+            if folder.exists():
+                shutil.rmtree(folder)
+
+
+def _finished(path: Path) -> bool:
+    return (
+        path.is_file()
+        and not path.is_symlink()
+        and not path.name.startswith(".")
+        and path.suffix != ".crdownload"  # Chromium's, while it downloads
+    )

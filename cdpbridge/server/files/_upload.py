@@ -1,0 +1,199 @@
+"""A presigned upload: one multipart form, its fields first, then one file of the promised size, written as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from cdpbridge.errors import CDPBridgeError
+
+from ._signing import Grant
+
+__all__ = ["UploadRefused", "receive_upload"]
+
+_FIELD_BYTES: Final = 16 * 1024
+_MAX_FIELDS: Final = 20
+_HEADER_BYTES: Final = 8 * 1024
+# Boundaries and headers of parts, beside the file and the fields.
+_OVERHEAD_BYTES: Final = 64 * 1024
+
+
+class UploadRefused(CDPBridgeError):
+    """The form is not what was agreed.
+
+    Attributes:
+        status: HTTP status of the answer.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class _Form:
+    """The form so far. `check` is asked once, between the fields and the file."""
+
+    def __init__(self, boundary: bytes, check: Callable[[dict[str, str]], Grant]) -> None:
+        self.grant: Grant | None = None
+        self.file = bytearray()  # not yet written
+        self.size = 0
+        self.complete = False
+        self.whole = False
+        self._check = check
+        self._fields: dict[str, str] = {}
+        self._header_name = bytearray()
+        self._header_value = bytearray()
+        self._disposition = b""
+        self._name = ""
+        self._value: bytearray | None = None
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._part_begin,
+                "on_header_begin": self._header_begin,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_data,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_finished,
+                "on_part_data": self._part_data,
+                "on_part_end": self._part_end,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise UploadRefused(400, f"the form cannot be read: {error}") from error
+
+    def _part_begin(self) -> None:
+        self._disposition = b""
+
+    def _header_begin(self) -> None:
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+        self._bound(self._header_name)
+
+    def _header_data(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+        self._bound(self._header_value)
+
+    def _bound(self, header: bytearray) -> None:
+        if len(header) > _HEADER_BYTES:
+            raise UploadRefused(400, "a header of the form is too long")
+
+    def _header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = bytes(self._header_value)
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._name = options.get(b"name", b"").decode(errors="replace")
+        if self.grant is not None:
+            raise UploadRefused(400, "nothing may follow the file; send the fields before it")
+        if self._name == "file":
+            self.grant = self._check(self._fields)
+            self._value = None
+        elif len(self._fields) >= _MAX_FIELDS:
+            raise UploadRefused(400, "the form has too many fields")
+        else:
+            self._value = bytearray()
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._value is not None:
+            self._value += data[start:end]
+            if len(self._value) > _FIELD_BYTES:
+                raise UploadRefused(400, f"the field {self._name[:100]!r} is too long")
+            return
+        assert self.grant is not None  # the headers of the file came before
+        self.size += end - start
+        if self.size > self.grant.size:
+            raise UploadRefused(
+                413, f"the file is larger than the {self.grant.size} bytes that were announced"
+            )
+        self.file += data[start:end]
+
+    def _part_end(self) -> None:
+        if self._value is not None:
+            self._fields[self._name] = self._value.decode(errors="replace")
+        else:
+            self.whole = True
+
+    def _end(self) -> None:
+        self.complete = True
+
+
+async def receive_upload(
+    content_type: str,
+    chunks: AsyncIterator[bytes],
+    *,
+    check: Callable[[dict[str, str]], Grant],
+    target: Callable[[Grant], Path | None],
+) -> Path:
+    """The file, in its place; it appears there whole or not at all.
+
+    Args:
+        content_type: Of the request.
+        check: Called with the fields when the file begins.
+        target: Where the file goes; None when that place is gone.
+
+    Raises:
+        UploadRefused: Not a form, or not the promised file.
+        BadSignature: From `check`.
+    """
+    kind, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary")
+    if kind != b"multipart/form-data" or not boundary:
+        raise UploadRefused(400, "send multipart/form-data with the presigned fields, then the part `file`")
+    form = _Form(boundary, check)
+    sink: BinaryIO | None = None
+    draft = final = None
+    beside = 0
+    try:
+        async for chunk in chunks:
+            form.feed(chunk)
+            beside += len(chunk)
+            if beside > form.size + _MAX_FIELDS * _FIELD_BYTES + _OVERHEAD_BYTES:
+                raise UploadRefused(413, "the form is too long")
+            if form.grant is not None and sink is None:
+                final = target(form.grant)
+                if final is None:
+                    raise UploadRefused(404, "Session not found")
+                draft = final.with_name(f".{final.name[:200]}.{secrets.token_hex(6)}")
+                sink = await asyncio.to_thread(_create, draft)
+            if form.file and sink is not None:
+                await asyncio.to_thread(sink.write, bytes(form.file))
+                form.file.clear()
+        if form.grant is None or sink is None or draft is None or final is None:
+            raise UploadRefused(400, "the part `file` is missing")
+        if not form.complete or not form.whole or form.size != form.grant.size:
+            raise UploadRefused(
+                400, f"the file has {form.size} bytes, not the {form.grant.size} that were announced"
+            )
+        await asyncio.to_thread(_keep, sink, draft, final)
+        return final
+    finally:
+        if sink is not None and draft is not None:
+            sink.close()
+            draft.unlink(missing_ok=True)
+
+
+def _create(draft: Path) -> BinaryIO:
+    return os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _keep(sink: BinaryIO, draft: Path, final: Path) -> None:
+    sink.flush()
+    os.fsync(sink.fileno())
+    draft.replace(final)

@@ -1,0 +1,289 @@
+"""Browsers, from the slot they take to the refund; each change of state with its ledger entry in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from cdpbridge import billing
+from cdpbridge.billing import Tariff
+from cdpbridge.lifecycle import EndReason, State
+
+from ._database import changed
+from ._models import HOLDS_SLOT, OVER, AgentSession, Browser, IdempotencyKey, Profile
+from ._money import LedgerKind, from_micro_usd, to_micro_usd
+from ._projects import Projects
+from ._refusals import InsufficientCredits, TooManyBrowsers
+
+__all__ = ["Browsers", "NewAgentSession", "Settlement"]
+
+# How long a repeated request finds the browser of the first: long enough for any client's retries.
+_IDEMPOTENCY_AGE: Final = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the end of a browser booked, in USD; made once per browser."""
+
+    charged: Decimal
+    refunded: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class NewAgentSession:
+    """An agent session that is made with its browser.
+
+    Attributes:
+        keep_alive: Whether it stays open after a task.
+        persist_memory: Whether a task is told what the ones before have found.
+    """
+
+    id: UUID
+    start_url: str | None
+    keep_alive: bool
+    persist_memory: bool
+
+
+class Browsers(Projects):
+    """The room of browsers."""
+
+    async def reserve(
+        self,
+        project_id: UUID,
+        browser_id: UUID,
+        *,
+        profile_id: UUID | None,
+        proxy_country: str | None,
+        timeout: timedelta,
+        tariff: Tariff,
+        limit: int,
+        now: datetime,
+        idempotency: tuple[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        agent_session: NewAgentSession | None = None,
+    ) -> Browser:
+        """A browser that starts: it takes a slot, and nothing is charged yet.
+
+        Args:
+            browser_id: A new one; chosen by the caller, who can withdraw it without having seen the answer.
+            limit: Browsers the project may have at once.
+            idempotency: The request's key and the hash of its body.
+            labels: The caller's `metadata`.
+            agent_session: Made with it, when it is to have one.
+
+        Raises:
+            TooManyBrowsers: No slot is free.
+            InsufficientCredits: The first hour cannot be paid, counting the browsers that are starting as well.
+        """
+        async with self._write() as session:
+            await self._lock(session, project_id)
+            if await self._slots(session, project_id) >= limit:
+                raise TooManyBrowsers(limit)
+            price = to_micro_usd(billing.charge(tariff, timedelta(0)))
+            starting = await self._slots(session, project_id, (State.STARTING,))
+            if price and await self._balance(session, project_id) < price * (starting + 1):
+                raise InsufficientCredits("the credits do not pay for another hour")
+            browser = Browser(
+                id=browser_id,
+                project_id=project_id,
+                profile_id=profile_id,
+                proxy_country=proxy_country,
+                state=State.STARTING,
+                timeout_minutes=timeout // timedelta(minutes=1),
+                usd_per_hour=str(tariff.usd_per_hour),
+                minimum_minutes=tariff.minimum_minutes,
+                created_at=now,
+                charged_micro_usd=0,
+                refunded_micro_usd=0,
+                proxy_bytes=0,
+                labels=dict(labels) if labels else None,
+                agent_session_id=None if agent_session is None else agent_session.id,
+            )
+            session.add(browser)
+            await session.flush()
+            if agent_session is not None:
+                session.add(
+                    AgentSession(
+                        id=agent_session.id,
+                        project_id=project_id,
+                        browser_id=browser.id,
+                        start_url=agent_session.start_url,
+                        keep_alive=agent_session.keep_alive,
+                        persist_memory=agent_session.persist_memory,
+                        created_at=now,
+                    )
+                )
+            if idempotency is not None:
+                old = IdempotencyKey.created_at < now - _IDEMPOTENCY_AGE
+                await session.execute(delete(IdempotencyKey).where(old))
+                key, body_hash = idempotency
+                session.add(
+                    IdempotencyKey(
+                        project_id=project_id,
+                        key=key,
+                        body_hash=body_hash,
+                        browser_id=browser.id,
+                        created_at=now,
+                    )
+                )
+        return browser
+
+    async def repeated(self, project_id: UUID, key: str) -> tuple[str, Browser] | None:
+        """The body's hash and the browser of an earlier request with this `Idempotency-Key`."""
+        async with self._read() as session:
+            row = await session.get(IdempotencyKey, (project_id, key))
+            if row is None:
+                return None
+            browser = await session.get(Browser, row.browser_id)
+            assert browser is not None  # the foreign key says so
+            return row.body_hash, browser
+
+    async def activate(
+        self, browser_id: UUID, *, started_at: datetime, profile_writable: bool | None
+    ) -> Browser | None:
+        """starting -> active, and the charge for the first hour; None when it was stopped meanwhile."""
+        async with self._write() as session:
+            values = {
+                "state": State.ACTIVE,
+                "started_at": started_at,
+                "last_seen_at": started_at,
+                "profile_writable": profile_writable,
+            }
+            where = (Browser.id == browser_id, Browser.state == State.STARTING)
+            if not await changed(session, update(Browser).where(*where).values(values)):
+                return None
+            browser = (await session.scalars(select(Browser).where(Browser.id == browser_id))).one()
+            self._charge(session, browser, timedelta(0), started_at)
+            if browser.profile_id is not None:
+                profile = update(Profile).where(Profile.id == browser.profile_id)
+                await session.execute(profile.values(last_used_at=started_at))
+        return browser
+
+    async def abandon(self, browser_id: UUID, reason: EndReason, *, now: datetime) -> bool:
+        """starting -> stopped: nothing was charged, and its `Idempotency-Key` may be used again."""
+        async with self._write() as session:
+            values = {"state": State.STOPPED, "end_reason": reason, "finished_at": now}
+            where = (Browser.id == browser_id, Browser.state == State.STARTING)
+            abandoned = await changed(session, update(Browser).where(*where).values(values))
+            if abandoned:
+                await session.execute(delete(IdempotencyKey).where(IdempotencyKey.browser_id == browser_id))
+        return abandoned
+
+    async def seen(self, used: Mapping[UUID, timedelta], traffic: Mapping[UUID, int]) -> None:
+        """Note that browsers are alive, after how much time, and what went through their proxies."""
+        async with self._write() as session:
+            for browser_id, elapsed in used.items():
+                browser = await session.get(Browser, browser_id)
+                if browser is not None and browser.state == State.ACTIVE and browser.started_at:
+                    browser.last_seen_at = browser.started_at + elapsed
+                    browser.proxy_bytes = traffic.get(browser_id, browser.proxy_bytes)
+
+    async def charge_started_hours(self, browser_id: UUID, used: timedelta, *, now: datetime) -> None:
+        """Book the hours that have started after `used`, those that are booked already excepted."""
+        async with self._write() as session:
+            browser = await session.get(Browser, browser_id, with_for_update=True)
+            if browser is not None and browser.state == State.ACTIVE and browser.started_at:
+                browser.last_seen_at = browser.started_at + used  # what is charged was seen
+                self._charge(session, browser, used, now)
+
+    async def settle(
+        self, browser_id: UUID, reason: EndReason, used: timedelta, *, now: datetime, void: bool = False
+    ) -> Settlement | None:
+        """active -> stopping, with what is still to be charged and the refund; None when that has happened already.
+
+        Args:
+            void: Give everything back: its client never learnt of it.
+        """
+        async with self._write() as session:
+            where = (Browser.id == browser_id, Browser.state == State.ACTIVE)
+            values = {"state": State.STOPPING, "end_reason": reason}
+            if not await changed(session, update(Browser).where(*where).values(values)):
+                return None
+            browser = (await session.scalars(select(Browser).where(Browser.id == browser_id))).one()
+            assert browser.started_at is not None  # it was active
+            browser.last_seen_at = browser.finished_at = browser.started_at + used
+            self._charge(session, browser, used, now)
+            # Not `billing.refund`: an hour may be booked that a killed server did not live to see used.
+            unused = browser.charged_micro_usd - to_micro_usd(billing.cost(browser.tariff, used))
+            refunded = browser.charged_micro_usd if void else unused
+            if refunded:
+                self._book(
+                    session,
+                    browser.project_id,
+                    browser_id=browser.id,
+                    kind=LedgerKind.REFUND,
+                    entry="refund",
+                    amount=refunded,
+                    now=now,
+                )
+                browser.refunded_micro_usd = refunded
+            return Settlement(from_micro_usd(browser.charged_micro_usd), from_micro_usd(refunded))
+
+    async def finish(self, browser_id: UUID, *, proxy_bytes: int) -> bool:
+        """stopping -> stopped."""
+        async with self._write() as session:
+            where = (Browser.id == browser_id, Browser.state == State.STOPPING)
+            values = {"state": State.STOPPED, "proxy_bytes": proxy_bytes}
+            return await changed(session, update(Browser).where(*where).values(values))
+
+    async def unfinished(self) -> Sequence[Browser]:
+        """Browsers that are not stopped: at start-up, those of a server that was killed."""
+        async with self._read() as session:
+            return (await session.scalars(select(Browser).where(Browser.state != State.STOPPED))).all()
+
+    async def browser(self, project_id: UUID, browser_id: UUID) -> Browser | None:
+        async with self._read() as session:
+            where = (Browser.id == browser_id, Browser.project_id == project_id)
+            return await session.scalar(select(Browser).where(*where))
+
+    async def browsers(
+        self,
+        project_id: UUID,
+        *,
+        active: bool | None,
+        offset: int,
+        limit: int,
+        agent_session_id: UUID | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> tuple[Sequence[Browser], int]:
+        """One page, newest first, and how many there are; browsers that never started are left out.
+
+        Args:
+            active: Only those that hold a slot, or only those that do not.
+            agent_session_id: Only that session's.
+            labels: Only those whose `metadata` has each of these pairs.
+        """
+        rows = select(Browser).where(
+            Browser.project_id == project_id,
+            (Browser.state != State.STOPPED) | Browser.started_at.is_not(None),
+        )
+        if active is not None:
+            rows = rows.where(Browser.state.in_(HOLDS_SLOT if active else OVER))
+        if agent_session_id is not None:
+            rows = rows.where(Browser.agent_session_id == agent_session_id)
+        for name, value in (labels or {}).items():
+            rows = rows.where(Browser.labels[name].as_string() == value)
+        return await self._page(rows, (Browser.created_at.desc(), Browser.id), offset, limit)
+
+    def _charge(self, session: AsyncSession, browser: Browser, used: timedelta, now: datetime) -> None:
+        total = to_micro_usd(billing.charge(browser.tariff, used))
+        missing = total - browser.charged_micro_usd
+        if missing > 0:
+            hours = -(-billing.billed_minutes(browser.tariff, used) // 60)
+            self._book(
+                session,
+                browser.project_id,
+                browser_id=browser.id,
+                kind=LedgerKind.CHARGE,
+                entry=f"hour {hours}",
+                amount=-missing,
+                now=now,
+            )
+            browser.charged_micro_usd = total

@@ -1,0 +1,87 @@
+"""Profiles: the record of saved state; the state itself is in the profile store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Select, func, select, update
+
+from ._database import Database, changed
+from ._models import Profile
+from ._refusals import AdmissionRefused
+
+__all__ = ["Profiles"]
+
+
+class Profiles(Database):
+    """The room of profiles."""
+
+    async def create_profile(
+        self, project_id: UUID, name: str | None, *, limit: int | None, now: datetime
+    ) -> Profile:
+        """A new profile.
+
+        Raises:
+            AdmissionRefused: The project has `limit` profiles already.
+        """
+        async with self._write() as session:
+            await self._lock(session, project_id)
+            if limit is not None:
+                rows = select(func.count()).select_from(Profile).where(Profile.project_id == project_id)
+                if (await session.scalar(rows) or 0) >= limit:
+                    raise AdmissionRefused(f"the plan includes {limit} profile")
+            profile = Profile(id=uuid4(), project_id=project_id, name=name, created_at=now, updated_at=now)
+            session.add(profile)
+        return profile
+
+    async def profile(self, project_id: UUID, profile_id: UUID) -> Profile | None:
+        async with self._read() as session:
+            profile: Profile | None = await session.scalar(_profile(project_id, profile_id))
+            return profile
+
+    async def profiles(
+        self, project_id: UUID, *, offset: int, limit: int, query: str | None = None
+    ) -> tuple[Sequence[Profile], int]:
+        """One page, newest first, and how many there are.
+
+        Args:
+            query: Only those with this in their name, in whatever case.
+        """
+        rows = select(Profile).where(Profile.project_id == project_id)
+        if query:
+            rows = rows.where(Profile.name.icontains(query, autoescape=True))
+        return await self._page(rows, (Profile.created_at.desc(), Profile.id), offset, limit)
+
+    async def rename_profile(
+        self, project_id: UUID, profile_id: UUID, name: str | None, *, now: datetime
+    ) -> Profile | None:
+        async with self._write() as session:
+            profile: Profile | None = await session.scalar(_profile(project_id, profile_id))
+            if profile is not None:
+                profile.name, profile.updated_at = name, now
+        return profile
+
+    async def delete_profile(self, project_id: UUID, profile_id: UUID) -> bool:
+        """Whether there was one."""
+        async with self._write() as session:
+            profile = await session.scalar(_profile(project_id, profile_id))
+            if profile is not None:
+                await session.delete(profile)
+        return profile is not None
+
+    async def profile_exists(self, profile_id: UUID) -> bool:
+        async with self._read() as session:
+            return await session.get(Profile, profile_id) is not None
+
+    async def profile_saved(self, profile_id: UUID, cookie_domains: list[str], *, now: datetime) -> bool:
+        """Note a new version; False when the profile was deleted meanwhile."""
+        values = {"cookie_domains": cookie_domains, "updated_at": now}
+        async with self._write() as session:
+            return await changed(session, update(Profile).where(Profile.id == profile_id).values(values))
+
+
+def _profile(project_id: UUID, profile_id: UUID) -> Select[Any]:
+    return select(Profile).where(Profile.id == profile_id, Profile.project_id == project_id)

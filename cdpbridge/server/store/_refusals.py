@@ -1,0 +1,27 @@
+"""Why something may not be made now."""
+
+from __future__ import annotations
+
+from cdpbridge.errors import CDPBridgeError
+
+__all__ = ["AdmissionRefused", "InsufficientCredits", "TooManyBrowsers"]
+
+
+class AdmissionRefused(CDPBridgeError):
+    """A browser or profile may not be made now."""
+
+
+class TooManyBrowsers(AdmissionRefused):
+    """The project holds as many browsers as it may.
+
+    Attributes:
+        limit: That number.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} browsers are active, the limit")
+        self.limit = limit
+
+
+class InsufficientCredits(AdmissionRefused):
+    """The project's credits do not pay for the first hour."""

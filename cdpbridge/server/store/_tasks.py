@@ -1,0 +1,205 @@
+"""Tasks with their steps and files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Select, select, update
+from sqlalchemy.exc import IntegrityError
+
+from cdpbridge.errors import CDPBridgeError
+from cdpbridge.server._task_states import END_TEXTS, WORKING, TaskEnd, TaskState
+
+from ._database import Database, changed
+from ._models import HOLDS_SLOT, AgentSession, Browser, Task, TaskFile, TaskStep
+
+__all__ = ["SessionBusy", "SessionOver", "TaskOutcome", "Tasks"]
+
+
+class SessionBusy(CDPBridgeError):
+    """The session works on another task."""
+
+
+class SessionOver(CDPBridgeError):
+    """The session has been stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """How a task ended.
+
+    Attributes:
+        files: Name and path in the file store of each output file.
+        log: Path in the file store.
+    """
+
+    state: TaskState
+    reason: TaskEnd
+    output: str | None
+    is_success: bool | None
+    browser_use_version: str | None = None
+    log: str | None = None
+    files: Sequence[tuple[str, str]] = ()
+
+
+class Tasks(Database):
+    """The room of tasks."""
+
+    async def create_task(
+        self,
+        project_id: UUID,
+        session_id: UUID,
+        task_id: UUID,
+        *,
+        task: str,
+        llm: str,
+        labels: Mapping[str, str] | None,
+        secret_names: Sequence[str],
+        now: datetime,
+        idempotency: tuple[str, str] | None = None,
+    ) -> Task:
+        """A task that works from now on.
+
+        Args:
+            secret_names: Placeholders; their values are not stored.
+            idempotency: The request's key and the hash of its body.
+
+        Raises:
+            SessionBusy: Another one works.
+            SessionOver: The session takes no more.
+        """
+        key, body_hash = idempotency or (None, None)
+        row = Task(
+            id=task_id,
+            project_id=project_id,
+            session_id=session_id,
+            llm=llm,
+            task=task,
+            labels=dict(labels) if labels else None,
+            secret_names=sorted(secret_names) or None,
+            state=TaskState.STARTED,
+            created_at=now,
+            idempotency_key=key,
+            body_hash=body_hash,
+        )
+        try:
+            async with self._write() as session:
+                state = select(Browser.state).join(AgentSession, AgentSession.browser_id == Browser.id)
+                if await session.scalar(state.where(AgentSession.id == session_id)) not in HOLDS_SLOT:
+                    raise SessionOver("the session has been stopped")
+                working = select(Task.id).where(Task.session_id == session_id, Task.state.in_(WORKING))
+                if await session.scalar(working) is not None:
+                    raise SessionBusy("the session works on another task")
+                session.add(row)
+        except IntegrityError as error:  # two at once, on a database with several writers
+            raise SessionBusy("the session works on another task") from error
+        return row
+
+    async def repeated_task(self, project_id: UUID, key: str) -> Task | None:
+        """The task of an earlier request with this `Idempotency-Key`."""
+        async with self._read() as session:
+            where = (Task.project_id == project_id, Task.idempotency_key == key)
+            return await session.scalar(select(Task).where(*where))
+
+    async def task(self, project_id: UUID, task_id: UUID) -> Task | None:
+        async with self._read() as session:
+            return await session.scalar(select(Task).where(Task.id == task_id, Task.project_id == project_id))
+
+    async def task_details(self, task_id: UUID) -> tuple[Sequence[TaskStep], Sequence[TaskFile]]:
+        """Its steps in order, and its files by name."""
+        async with self._read() as session:
+            steps = select(TaskStep).where(TaskStep.task_id == task_id).order_by(TaskStep.number)
+            files = select(TaskFile).where(TaskFile.task_id == task_id)
+            return (
+                (await session.scalars(steps)).all(),
+                (await session.scalars(files.order_by(TaskFile.file_name, TaskFile.id))).all(),
+            )
+
+    async def task_file(self, task_id: UUID, file_id: UUID) -> TaskFile | None:
+        async with self._read() as session:
+            where = (TaskFile.id == file_id, TaskFile.task_id == task_id)
+            return await session.scalar(select(TaskFile).where(*where))
+
+    async def tasks(
+        self,
+        project_id: UUID,
+        *,
+        offset: int,
+        limit: int,
+        session_id: UUID | None = None,
+        states: Sequence[TaskState] | None = None,
+        after: datetime | None = None,
+        before: datetime | None = None,
+    ) -> tuple[Sequence[Task], int]:
+        """One page, newest first, and how many there are.
+
+        Args:
+            after: Only those made after that instant.
+            before: Only those made before it.
+        """
+        rows = select(Task).where(Task.project_id == project_id)
+        if session_id is not None:
+            rows = rows.where(Task.session_id == session_id)
+        if states is not None:
+            rows = rows.where(Task.state.in_(states))
+        if after is not None:
+            rows = rows.where(Task.created_at > after)
+        if before is not None:
+            rows = rows.where(Task.created_at < before)
+        return await self._page(rows, (Task.created_at.desc(), Task.id), offset, limit)
+
+    async def tasks_of_session(self, session_id: UUID) -> Sequence[Task]:
+        """All of them, oldest first."""
+        async with self._read() as session:
+            return (await session.scalars(_of_session(session_id))).all()
+
+    async def move_task(self, task_id: UUID, state: TaskState, reason: TaskEnd | None) -> None:
+        """Note where a task is that still works."""
+        async with self._write() as session:
+            rows = update(Task).where(Task.id == task_id, Task.state.in_(WORKING))
+            await session.execute(rows.values(state=state, end_reason=reason))
+
+    async def add_step(self, step: TaskStep) -> None:
+        """Keep a step; the same number again replaces it."""
+        async with self._write() as session:
+            if await session.get(Task, step.task_id) is not None:  # else deleted meanwhile
+                await session.merge(step)
+
+    async def finish_task(self, task_id: UUID, outcome: TaskOutcome, *, now: datetime) -> bool:
+        """Note the end; False when that has been done, or the task was deleted."""
+        values = {
+            "state": outcome.state,
+            "end_reason": outcome.reason,
+            "output": outcome.output,
+            "is_success": outcome.is_success,
+            "browser_use_version": outcome.browser_use_version,
+            "log": outcome.log,
+            "finished_at": now,
+        }
+        async with self._write() as session:
+            rows = update(Task).where(Task.id == task_id, Task.state.in_(WORKING))
+            if not await changed(session, rows.values(values)):
+                return False
+            session.add_all(
+                TaskFile(id=uuid4(), task_id=task_id, file_name=name, path=path)
+                for name, path in outcome.files
+            )
+        return True
+
+    async def lose_tasks(self, *, now: datetime) -> int:
+        """End every task that worked when the server was killed; how many."""
+        async with self._write() as session:
+            lost = (await session.scalars(select(Task).where(Task.state.in_(WORKING)))).all()
+            for task in lost:
+                task.state, task.finished_at, task.is_success = TaskState.STOPPED, now, False
+                task.end_reason = task.end_reason or TaskEnd.SERVER_LOST
+                task.output = END_TEXTS[TaskEnd(task.end_reason)]
+        return len(lost)
+
+
+def _of_session(session_id: UUID) -> Select[Any]:
+    return select(Task).where(Task.session_id == session_id).order_by(Task.created_at, Task.id)
