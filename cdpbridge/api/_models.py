@@ -20,6 +20,8 @@ __all__ = [
     "BrowserSession",
     "BrowserSessionStatus",
     "CreateBrowserSessionRequest",
+    "CustomProxy",
+    "Metadata",
     "Page",
     "PlanInfo",
     "Profile",
@@ -48,6 +50,13 @@ Usd = Annotated[
 
 UsdText = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:f}", return_type=str, when_used="json")]
 """An amount in USD that the newer answers send as a string."""
+
+MAX_METADATA_PAIRS: Final = 10
+"""Pairs of `metadata` (the published API document of 2026-06)."""
+
+Metadata = Annotated[dict[str, str], Field(max_length=MAX_METADATA_PAIRS)]
+ScreenWidth = Annotated[int, Field(ge=320, le=6144)]
+ScreenHeight = Annotated[int, Field(ge=320, le=3456)]
 
 
 class Answer(BaseModel):
@@ -155,16 +164,33 @@ class BrowserSession(Answer):
     proxy_used_mb: UsdText | None = None
 
 
+class CustomProxy(Request):
+    """A proxy of the caller's own instead of a country's (newer than the reference)."""
+
+    host: Annotated[str, Field(min_length=1, max_length=253)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    username: str | None = Field(default=None, repr=False)
+    password: str | None = Field(default=None, repr=False)
+    ignore_cert_errors: bool = False
+
+
 class CreateBrowserSessionRequest(Request):
-    """Body of `POST /browsers`.
+    """Body of `POST /browsers`. Everything below `timeout` is newer than the reference.
 
     Attributes:
         timeout: Minutes. The reference gives no bounds; ours are 1 to 240, default 60.
+        browser_screen_width: CSS pixels.
+        browser_screen_height: CSS pixels.
+        metadata: The caller's own words; lists can be filtered by them.
     """
 
     profile_id: UUID | None = None
     proxy_country_code: str | None = None
     timeout: Annotated[int, Field(strict=True, ge=1, le=240)] = 60
+    browser_screen_width: ScreenWidth | None = None
+    browser_screen_height: ScreenHeight | None = None
+    custom_proxy: CustomProxy | None = None
+    metadata: Metadata | None = None
 
 
 class UpdateBrowserSessionRequest(Request):

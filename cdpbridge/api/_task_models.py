@@ -11,9 +11,20 @@ from uuid import UUID
 
 from pydantic import Field
 
-from ._models import Answer, Instant, Request, UsdText
+from ._models import (
+    MAX_METADATA_PAIRS,
+    Answer,
+    CustomProxy,
+    Instant,
+    Metadata,
+    Request,
+    ScreenHeight,
+    ScreenWidth,
+    UsdText,
+)
 
 __all__ = [
+    "MAX_METADATA_PAIRS",
     "MAX_UPLOAD_BYTES",
     "SUPPORTED_LLMS",
     "UPLOAD_CONTENT_TYPES",
@@ -77,11 +88,6 @@ UPLOAD_CONTENT_TYPES: Final = (
 
 MAX_UPLOAD_BYTES: Final = 10_485_760
 """Largest upload (the published API document of 2026-06, schema UploadFileRequest)."""
-
-MAX_METADATA_PAIRS: Final = 10
-"""Pairs of `metadata` (the same document)."""
-
-Metadata = Annotated[dict[str, str], Field(max_length=MAX_METADATA_PAIRS)]
 
 
 class TaskStatus:
@@ -275,16 +281,6 @@ class PresignedUpload(Answer):
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-class CustomProxy(Request):
-    """A proxy of the caller's own instead of a country's (newer than the reference)."""
-
-    host: Annotated[str, Field(min_length=1, max_length=253)]
-    port: Annotated[int, Field(ge=1, le=65535)]
-    username: str | None = Field(default=None, repr=False)
-    password: str | None = Field(default=None, repr=False)
-    ignore_cert_errors: bool = False
-
-
 class CreateSessionRequest(Request):
     """Body of `POST /sessions`. Everything below `start_url` is newer than the reference.
 
@@ -297,8 +293,8 @@ class CreateSessionRequest(Request):
     profile_id: UUID | None = None
     proxy_country_code: str | None = None
     start_url: str | None = None
-    browser_screen_width: Annotated[int, Field(ge=320, le=6144)] | None = None
-    browser_screen_height: Annotated[int, Field(ge=320, le=3456)] | None = None
+    browser_screen_width: ScreenWidth | None = None
+    browser_screen_height: ScreenHeight | None = None
     persist_memory: bool = True
     keep_alive: bool = True
     custom_proxy: CustomProxy | None = None

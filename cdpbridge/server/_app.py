@@ -19,12 +19,16 @@ from cdpbridge._clock import Clock
 from cdpbridge._version import __version__
 from cdpbridge.chromium import find
 from cdpbridge.server import gateway
+from cdpbridge.server._agent_sessions import AgentSessions, Shares
 from cdpbridge.server._lock import locked
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._rentals import Rentals, utc_now
 from cdpbridge.server._settings import Settings
 from cdpbridge.server.console import ConsoleCookie, SignIns, Snapshots, console_router
+from cdpbridge.server._tasks import Tasks
+from cdpbridge.server.agent import AgentProcesses, Agents
+from cdpbridge.server.files import FileStore, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts, LocalHosts
 from cdpbridge.server.hosts._browser import BrowserOptions
@@ -38,6 +42,7 @@ from cdpbridge.server.routes import (
     external_base,
     health,
     install_problems,
+    public_files,
 )
 from cdpbridge.server.store import Store
 
@@ -53,6 +58,7 @@ def create_app(
     clock: Clock | None = None,
     wall: Callable[[], datetime] = utc_now,
     hosts: Callable[[ProfileStore, Registry], BrowserHosts] | None = None,
+    agents: Callable[[Settings], Agents] | None = None,
     show_key: Callable[[str], object] | None = None,
 ) -> FastAPI:
     """The server as an ASGI application. WebSockets need the gateway's protocol class, so use `serve` to run it.
@@ -63,6 +69,7 @@ def create_app(
         clock: Where deadlines come from; default: the event loop.
         wall: Where the dates in answers come from.
         hosts: Makes the machines that browsers run on; default: this one.
+        agents: Makes what runs agents; default: browser-use in processes of its own.
         show_key: Called once with the API key that is made when there is none; default: printed on stderr.
     """
     registry = registry or Registry()
@@ -89,8 +96,28 @@ def create_app(
             )
             stack.push_async_callback(rentals.close)
             await rentals.open()
+            files = FileStore(settings.data_dir / "files")
+            tasks = Tasks(store, rentals, (agents or AgentProcesses)(settings), files, wall=wall)
+            stack.push_async_callback(tasks.close)
+            await tasks.open()
+            shares = Shares(store, wall=wall)
+            names = await store.project_names()
             app.state.services = Services(
-                settings, store, profiles, machines, rentals, wall, registry, pressure, metrics
+                settings=settings,
+                store=store,
+                profiles=profiles,
+                hosts=machines,
+                rentals=rentals,
+                tasks=tasks,
+                agent_sessions=AgentSessions(store, rentals, tasks, files, shares),
+                shares=shares,
+                files=files,
+                signer=UrlSigner(signing_key(settings.data_dir / "signing.key")),
+                plans={project_id: settings.plan_of(name) for project_id, name in names.items()},
+                wall=wall,
+                registry=registry,
+                pressure=pressure,
+                metrics=metrics,
             )
             app.state.snapshots = Snapshots(
                 settings, store, hosts=machines, registry=registry, rentals=rentals, wall=wall
@@ -114,6 +141,7 @@ def create_app(
     app.include_router(api_router())
     app.include_router(health)
     app.include_router(console_router(cookie, lambda request: request.app.state.snapshots, external_base))
+    app.include_router(public_files)
     app.include_router(gateway.router(registry, external_base))
     app.state.registry = registry
     return app
@@ -132,6 +160,7 @@ def _local_hosts(settings: Settings, profiles: ProfileStore, registry: Registry)
         export_every=timedelta(seconds=settings.cookie_export_seconds),
         health_every=timedelta(seconds=settings.health_check_seconds),
         health_timeout=timedelta(seconds=settings.health_timeout_seconds),
+        downloads=FileStore(settings.data_dir / "files").downloads,
     )
     return LocalHosts(
         settings.data_dir / "browsers",

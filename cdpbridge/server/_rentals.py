@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._settings import Settings
 from cdpbridge.server._starts import ClientGone, KeyReused, Start, StartWithdrawn, wait_for
 from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, Goodbye, Leftover, StopReport
-from cdpbridge.server.store import Browser, Store
+from cdpbridge.server.store import Browser, NewAgentSession, Store
 
 __all__ = ["ClientGone", "KeyReused", "Order", "Rentals", "StartWithdrawn"]
 
@@ -52,6 +52,11 @@ class Order:
 
     Attributes:
         proxy: Upstream of the country, `"direct"`, or None for no proxy.
+        labels: The caller's `metadata`.
+        agent_session: Made with the browser, which is its own.
+        start_url: Page that is open when the browser is ready, or soon after.
+        screen: Width and height of its window, CSS pixels.
+        ignore_certificate_errors: For a proxy that looks into TLS.
     """
 
     timeout: timedelta
@@ -60,6 +65,11 @@ class Order:
     profile_id: UUID | None = None
     proxy_country: str | None = None
     proxy: str | None = field(default=None, repr=False)
+    labels: Mapping[str, str] | None = None
+    agent_session: NewAgentSession | None = None
+    start_url: str | None = None
+    screen: tuple[int, int] | None = None
+    ignore_certificate_errors: bool = False
 
 
 class _Rental:
@@ -125,6 +135,8 @@ class Rentals:
         self._unsettled: dict[UUID, tuple[_Rental, timedelta]] = {}
         self._heart: asyncio.Task[None] | None = None
         self._closing = False
+        self.on_end: Callable[[UUID, EndReason], object] = lambda _id, _reason: None
+        """Called once when a running browser is on its way out, and why."""
         hosts.on_exit = self._exited
 
     # --- the server's own start and end ---------------------------------------------------------------------------
@@ -270,9 +282,20 @@ class Rentals:
                     limit=order.limit,
                     now=self._wall(),
                     idempotency=idempotency,
+                    labels=order.labels,
+                    agent_session=order.agent_session,
                 )
             )
-            await self._hosts.start(BrowserSpec(rental.id, order.profile_id, order.proxy))
+            await self._hosts.start(
+                BrowserSpec(
+                    rental.id,
+                    order.profile_id,
+                    order.proxy,
+                    start_url=order.start_url,
+                    screen=order.screen,
+                    ignore_certificate_errors=order.ignore_certificate_errors,
+                )
+            )
             browser = await to_the_end(self._activate(rental, order))
         except BaseException as error:
             if isinstance(error, BrowserStartFailed):
@@ -422,6 +445,8 @@ class Rentals:
             rental.cancel_timers()
             used = rental.used(self._clock.time())
             rental.ending = asyncio.get_running_loop().create_task(self._put_away(rental, used))
+            assert rental.life.reason is not None  # it is on its way out
+            self.on_end(rental.id, rental.life.reason)
         return rental.ending
 
     async def _put_away(self, rental: _Rental, used: timedelta) -> None:

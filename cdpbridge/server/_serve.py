@@ -106,6 +106,7 @@ async def serving(settings: Settings, **options: Any) -> AsyncIterator[tuple[Fas
         registry = Registry()
         app = create_app(settings, registry=registry, **options)
         app.state.ended = asyncio.Event()
+        app.state.local_address = _local_address(listening)
         config = uvicorn.Config(
             app,
             ws=gateway_protocol(registry, _allowed_hosts(settings)),
@@ -123,7 +124,7 @@ async def serving(settings: Settings, **options: Any) -> AsyncIterator[tuple[Fas
             try:
                 await _until_started(server, running)
                 yield app, f"{settings.public_url or _address(listening)}{BASE_PATH}"
-                await app.state.services.rentals.close()
+                await app.state.services.close()
             finally:
                 server.should_exit = True
                 await running
@@ -161,6 +162,12 @@ def _bound(settings: Settings) -> Iterator[socket.socket]:
 def _address(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _local_address(listening: socket.socket) -> str:
+    """How programs of this machine reach us, whatever is in front for the others."""
+    address = _address(listening)
+    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 def _allowed_hosts(settings: Settings) -> list[str]:

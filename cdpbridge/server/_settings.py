@@ -27,16 +27,20 @@ from cdpbridge.billing import Tariff
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.proxy import Upstream
 
-__all__ = ["DIRECT", "Settings", "country_code", "settings_table"]
+__all__ = ["DIRECT", "Plan", "Settings", "country_code", "max_timeout_minutes", "settings_table"]
 
 DIRECT: Final = "direct"
 """In the table of proxies: this country needs no upstream, connect directly."""
 
 _ENV_PREFIX: Final = "CDPBRIDGE_"
-_PLAN_MINUTES: Final = {
-    "free": 15,
-    "paid": 240,
-}  # REST reference, "Create Browser Session", section Session Limits
+Plan = Literal["free", "paid"]
+# REST reference, "Create Browser Session", section Session Limits; for agent sessions its introduction says the same.
+_PLAN_MINUTES: Final[Mapping[Plan, int]] = {"free": 15, "paid": 240}
+
+
+def max_timeout_minutes(plan: Plan) -> int:
+    """How long a browser or agent session may run on a plan."""
+    return _PLAN_MINUTES[plan]
 
 
 def country_code(text: str) -> str:
@@ -105,9 +109,13 @@ class Settings(BaseSettings):
         description="API keys: one, several, or a table project -> keys; each project has its own browsers, profiles and "
         "credits. Without any, a key is made at the first start and shown once.",
     )
-    plan: Literal["free", "paid"] = Field(
+    plan: Plan = Field(
         "paid",
-        description="`free`: 15 minutes a browser and one profile; `paid`: 240 minutes.",
+        description="`free`: 15 minutes a browser or session and one profile; `paid`: 240 minutes.",
+    )
+    plans: dict[str, Plan] = Field(
+        {},
+        description="Plan of each project of `api_keys` that has another one than `plan`.",
     )
     usd_per_hour: Decimal = Field(Decimal("0.05"), ge=0, description="Price of a browser hour in USD.")
     credits_usd: Decimal = Field(
@@ -307,15 +315,23 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_plans(self) -> Self:
+        unknown = sorted(set(self.plans) - {"default", *self.api_keys})
+        if unknown:
+            raise ValueError(
+                f"plans names projects that are not in `api_keys`: {', '.join(unknown)}; add them there"
+            )
+        return self
+
     @property
     def tariff(self) -> Tariff:
         """The price rule for new browsers."""
         return Tariff(self.usd_per_hour)
 
-    @property
-    def max_timeout_minutes(self) -> int:
-        """The plan's limit."""
-        return _PLAN_MINUTES[self.plan]
+    def plan_of(self, project: str) -> Plan:
+        """The plan of a project, by its name."""
+        return self.plans.get(project, self.plan)
 
     @property
     def start_timeout(self) -> timedelta:

@@ -117,8 +117,8 @@ def start_failure():
 class Api:
     """A server in this process: its clock, its machines, and a client."""
 
-    def __init__(self, app, client, hosts, clock, wall):
-        self.app, self.client, self.hosts = app, client, hosts
+    def __init__(self, app, client, *, hosts, agents, clock, wall):
+        self.app, self.client, self.hosts, self.agents = app, client, hosts, agents
         self.clock, self.wall = clock, wall
 
     @property
@@ -142,6 +142,44 @@ class Api:
         answer = await self.post("/browsers", body, headers=headers or {}, key=key)
         assert answer.status_code == 201, answer.text
         return answer.json()
+
+    async def open_session(self, *, key=KEY, **body):
+        answer = await self.post("/sessions", body, key=key)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    async def give(self, task="look", *, key=KEY, headers=None, **body):
+        """A task, and its agent."""
+        count = len(self.agents.runs)
+        answer = await self.post("/tasks", {"task": task} | body, headers=headers or {}, key=key)
+        assert answer.status_code == 202, answer.text
+        return answer.json(), await self.agents.started(count + 1)
+
+    async def task(self, task):
+        return (await self.get(f"/tasks/{task['id']}")).json()
+
+    async def session(self, session):
+        return (await self.get(f"/sessions/{session['id']}")).json()
+
+    async def steer(self, task, action):
+        answer = await self.patch(f"/tasks/{task['id']}", {"action": action})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def over(self, task):
+        """The task, when it is over and its agent put away."""
+        async with asyncio.timeout(5):
+            while (await self.task(task))["finishedAt"] is None or self.services.tasks._background:
+                await asyncio.sleep(0.005)
+        return await self.task(task)
+
+    async def project(self, key=KEY):
+        return await self.services.store.project_of(key)
+
+    def path(self, url):
+        """An address of this server, for the client."""
+        assert url.startswith("http://test/"), url
+        return url
 
     async def stop(self, browser):
         answer = await self.patch(f"/browsers/{browser['id']}", {"action": "stop"})
@@ -172,10 +210,12 @@ def make_api(tmp_path):
     """A server in this process, as a block."""
 
     @asynccontextmanager
-    async def make_api(*, hosts=None, clock=None, offset=timedelta(0), **settings):
+    async def make_api(*, hosts=None, agents=None, clock=None, offset=timedelta(0), **settings):
         from cdpbridge.server import Settings, create_app
+        from tests.server.scripted_agents import ScriptedAgents
 
         hosts, clock = hosts or ScriptedHosts(), clock or ManualClock()
+        agents = agents or ScriptedAgents()
         wall = Wall(clock)
         wall.offset = offset
         given = {
@@ -184,13 +224,15 @@ def make_api(tmp_path):
             "browser_build": "shell",
         } | settings
         loaded = Settings.load(**given)
-        app = create_app(loaded, hosts=lambda *_: hosts, clock=clock, wall=wall)
+        app = create_app(
+            loaded, hosts=lambda *_: hosts, agents=lambda _settings: agents, clock=clock, wall=wall
+        )
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=transport, base_url="http://test/api/v2") as client,
         ):
-            yield Api(app, client, hosts, clock, wall)
+            yield Api(app, client, hosts=hosts, agents=agents, clock=clock, wall=wall)
 
     return make_api
 
@@ -280,6 +322,18 @@ def _strings(value):
 @pytest.fixture(scope="session")
 def contract():
     return Contract(json.loads(json.dumps(yaml.safe_load(SPEC.read_text()), default=str)))
+
+
+@pytest.fixture
+def checked(contract):
+    """Send a request, check the answer against the reference, return it."""
+
+    async def checked(api, method, path, template=None, **options):
+        answer = await api.request(method, path, **options)
+        contract.check(method, template or path.split("?")[0], answer)
+        return answer
+
+    return checked
 
 
 # --- real servers and browsers ----------------------------------------------------------------------------------------

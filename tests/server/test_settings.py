@@ -7,7 +7,7 @@ import pytest
 
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server import Settings, settings_table
-from cdpbridge.server._settings import country_code
+from cdpbridge.server._settings import country_code, max_timeout_minutes
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def secrets(keys):
 def test_defaults():
     settings = Settings.load()
     assert settings.usd_per_hour == Decimal("0.05")
-    assert settings.max_timeout_minutes == 240
+    assert max_timeout_minutes(settings.plan_of("default")) == 240
     assert settings.api_keys == {}
     assert settings.database() == f"sqlite+aiosqlite:///{settings.data_dir / 'cdpbridge.sqlite3'}"
     assert settings.host == "127.0.0.1"
@@ -39,7 +39,7 @@ def test_argument_before_environment_before_file(tmp_path, monkeypatch):
     monkeypatch.setenv("CDPBRIDGE_HOST", "::1")
     settings = Settings.load(file, port=3)
     assert (settings.port, settings.host, settings.plan) == (3, "::1", "free")
-    assert settings.max_timeout_minutes == 15
+    assert max_timeout_minutes(settings.plan_of("default")) == 15
     assert list(settings.proxies) == ["uk"]
     monkeypatch.setenv("CDPBRIDGE_CONFIG", str(file))
     assert Settings.load().plan == "free"
@@ -146,3 +146,16 @@ def test_the_table_shows_every_setting():
 @pytest.mark.parametrize(("code", "expected"), [("GB", "uk"), (" De ", "de"), ("uk", "uk")])
 def test_country_code(code, expected):
     assert country_code(code) == expected
+
+
+def test_plans_are_of_projects_that_exist():
+    settings = Settings.load(
+        api_keys={"a": "key-of-project-a", "b": "key-of-project-b"}, plan="free", plans={"b": "paid"}
+    )
+    assert (settings.plan_of("a"), settings.plan_of("b"), settings.plan_of("default")) == (
+        "free",
+        "paid",
+        "free",
+    )
+    with pytest.raises(ConfigurationError, match=r"plans names projects .*: c;"):
+        Settings.load(api_keys={"a": "key-of-project-a"}, plans={"c": "free"})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from ._signing import BadSignature, Grant, UrlSigner, signing_key
-from ._storage import FileStore, safe_name
+from ._storage import FileStore, StoredFile, safe_name
 from ._upload import UploadRefused, receive_upload
 
 __all__ = [
     "BadSignature",
     "FileStore",
     "Grant",
+    "StoredFile",
     "UploadRefused",
     "UrlSigner",
     "receive_upload",

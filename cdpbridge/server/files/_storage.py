@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import shutil
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 from uuid import UUID
 
-__all__ = ["FileStore", "safe_name"]
+__all__ = ["FileStore", "StoredFile", "safe_name"]
 
 # Common to ext4, APFS and NTFS.
 _NAME_BYTES: Final = 255
-# A draft of an upload has a suffix of its own behind the name.
-_DRAFT_BYTES: Final = 16
 _FORBIDDEN: Final = frozenset('/\\:*?"<>|')
 
 
 def safe_name(name: str) -> str:
-    """`name` as one harmless path component on every system; never empty, never hidden, at most 239 bytes."""
+    """`name` as one harmless path component on every system; never empty, never hidden, at most 255 bytes."""
     name = unicodedata.normalize("NFC", name.encode(errors="replace").decode())
     name = name.replace("\\", "/").rpartition("/")[2]
     kept = "".join(
@@ -29,8 +28,26 @@ def safe_name(name: str) -> str:
     stem, dot, suffix = kept.rpartition(".")
     if not dot or len(suffix.encode()) > 20:
         stem, dot, suffix = kept, "", ""
-    room = _NAME_BYTES - _DRAFT_BYTES - len((dot + suffix).encode())
+    room = _NAME_BYTES - len((dot + suffix).encode())
     return stem.encode()[:room].decode(errors="ignore") + dot + suffix
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of the store.
+
+    Attributes:
+        path: In the store.
+        file: On this machine.
+        size: Bytes.
+        modified: Unix seconds.
+    """
+
+    name: str
+    path: str
+    file: Path
+    size: int
+    modified: float
 
 
 class FileStore:
@@ -56,11 +73,15 @@ class FileStore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
-    def files(self, folder: Path) -> list[Path]:
+    def listing(self, folder: Path) -> list[StoredFile]:
         """Finished files of a folder by name; links, hidden files and drafts are none."""
-        if not folder.is_dir():
-            return []
-        return sorted(path for path in folder.iterdir() if _finished(path))
+        found = []
+        for file in folder.iterdir() if folder.is_dir() else ():
+            if _finished(file):
+                status = file.stat()
+                path = file.relative_to(self._root).as_posix()
+                found.append(StoredFile(file.name, path, file, status.st_size, status.st_mtime))
+        return sorted(found, key=lambda each: each.name)
 
     def path_of(self, file: Path, folder: Path) -> str | None:
         """Where `file` is in the store; None unless it is a regular file really inside `folder`, links followed."""
@@ -71,6 +92,15 @@ class FileStore:
         if not found.is_file() or not found.is_relative_to(folder.resolve()):
             return None
         return found.relative_to(self._root).as_posix()
+
+    def relative(self, file: Path) -> str:
+        """The path in the store of a file below its root, which need not be there."""
+        return file.relative_to(self._root).as_posix()
+
+    def place(self, path: str) -> Path | None:
+        """Where a new file at `path` goes; None when its folder has been removed."""
+        found = self._root / path
+        return found if found.parent.is_dir() else None
 
     def file(self, path: str) -> Path | None:
         """The regular file at a path of this store; None when there is none, or when it leads out of the store."""

@@ -170,7 +170,7 @@ async def receive_upload(
                 final = target(form.grant)
                 if final is None:
                     raise UploadRefused(404, "Session not found")
-                draft = final.with_name(f".{final.name[:200]}.{secrets.token_hex(6)}")
+                draft = final.with_name(f".{secrets.token_hex(8)}.upload")
                 sink = await asyncio.to_thread(_create, draft)
             if form.file and sink is not None:
                 await asyncio.to_thread(sink.write, bytes(form.file))

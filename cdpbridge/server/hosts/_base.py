@@ -26,11 +26,17 @@ class BrowserSpec:
         id: Of the rental; a host keeps one browser for it.
         profile_id: State to start from, and to save if nobody else does.
         proxy: Upstream of its forwarding proxy, `"direct"` for a proxy without one, None for no proxy.
+        start_url: Page to open first.
+        screen: Width and height of its window, CSS pixels.
+        ignore_certificate_errors: Take any certificate: for a proxy that looks into TLS.
     """
 
     id: UUID
     profile_id: UUID | None = None
     proxy: str | None = field(default=None, repr=False)
+    start_url: str | None = None
+    screen: tuple[int, int] | None = None
+    ignore_certificate_errors: bool = False
 
 
 @dataclass(frozen=True, slots=True)

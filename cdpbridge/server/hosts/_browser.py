@@ -33,6 +33,8 @@ logger = logging.getLogger("cdpbridge.server")
 _TOKEN_BYTES: Final = 32
 # The export answers in milliseconds; a browser that takes longer is not well, and its running export is at hand.
 _EXPORT_TIMEOUT: Final = timedelta(seconds=2)
+# A start page that takes longer goes on loading; the browser is handed over all the same.
+_FIRST_PAGE_TIMEOUT: Final = timedelta(seconds=5)
 _REMOVE_ATTEMPTS: Final = 20
 _REMOVE_PAUSE_SECONDS: Final = 0.05
 
@@ -48,6 +50,7 @@ class BrowserOptions:
     export_every: timedelta
     health_every: timedelta
     health_timeout: timedelta
+    downloads: Callable[[UUID], Path] | None = None
 
 
 class LocalBrowser:
@@ -105,7 +108,7 @@ class LocalBrowser:
                 user_data_dir=self._user_data_dir,
                 scratch_dir=self._scratch,
                 proxy_server=self._proxy.address if self._proxy else None,
-                args=self._options.args,
+                args=(*self._options.args, *self._own_args()),
                 start_timeout=self._options.start_timeout,
             )
             undo.push_async_callback(self._chromium.kill)
@@ -119,6 +122,8 @@ class LocalBrowser:
                     logger.warning(
                         "browser %s: %d cookies of its profile were refused", self.id, len(report.failed)
                     )
+            await self._allow_downloads()
+            await self._open_first_page()
             undo.pop_all()
         self.token = secrets.token_urlsafe(_TOKEN_BYTES)
         upstream_address = Upstream("127.0.0.1", self._chromium.port, self._chromium.browser_path)
@@ -127,6 +132,42 @@ class LocalBrowser:
         self._spawn(self._check_health())
         if self.profile_writable:
             self._spawn(self._keep_exporting())
+
+    def _own_args(self) -> list[str]:
+        args = []
+        if self._spec.screen is not None:
+            args.append("--window-size={},{}".format(*self._spec.screen))
+        if self._spec.ignore_certificate_errors:
+            args.append("--ignore-certificate-errors")
+        return args
+
+    async def _allow_downloads(self) -> None:
+        """Downloads go to the browser's own folder, where the API lists them; a client may send them elsewhere."""
+        folder = self._options.downloads(self.id) if self._options.downloads else None
+        if folder is not None:
+            await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+            behaviour = {"behavior": "allow", "downloadPath": str(folder)}
+            await self._connection.root.send("Browser.setDownloadBehavior", behaviour)
+
+    async def _open_first_page(self) -> None:
+        """Bring the first tab to the start page. A page that is slow or broken is the client's to see, not a failed start."""
+        if self._spec.start_url is None:
+            return
+        try:
+            found = await self._connection.root.send("Target.getTargets")
+            pages = [info["targetId"] for info in found["targetInfos"] if info["type"] == "page"]
+            if not pages:
+                await self._connection.root.send("Target.createTarget", {"url": self._spec.start_url})
+                return
+            session = await self._connection.attach(pages[0])
+            try:
+                await session.send(
+                    "Page.navigate", {"url": self._spec.start_url}, timeout=_FIRST_PAGE_TIMEOUT
+                )
+            finally:
+                await session.detach()
+        except CDPError as error:
+            logger.info("browser %s: its start page has not answered yet: %s", self.id, error)
 
     async def _restore(self, undo: AsyncExitStack) -> list[dict[str, Any]] | None:
         if self.profile_id is None:

@@ -6,8 +6,8 @@ from ._auth import KEY_HEADER, Authentication
 from ._health import Timing
 from ._health import router as health
 from ._problems import install_problems
-from ._router import BASE_PATH, api_router
-from ._services import Services, external_base
+from ._router import api_router, public_files
+from ._services import BASE_PATH, Services, external_base
 
 __all__ = [
     "BASE_PATH",
@@ -19,4 +19,5 @@ __all__ = [
     "external_base",
     "health",
     "install_problems",
+    "public_files",
 ]

@@ -22,7 +22,7 @@ async def get_account(services: ServicesOf, project_id: ProjectId) -> Account:
     account = await services.store.account(project_id)
     if account is None:
         raise not_found("Project for a given API key")
-    settings = services.settings
+    settings, plan = services.settings, services.plan(project_id)
     return Account(
         name=account.name,
         monthly_credits_balance_usd=Decimal(0),  # nothing is granted by the month here
@@ -30,8 +30,8 @@ async def get_account(services: ServicesOf, project_id: ProjectId) -> Account:
         total_credits_balance_usd=account.balance,
         rate_limit=settings.max_browsers,
         plan_info=PlanInfo(
-            plan_name=settings.plan,
-            subscription_status="active" if settings.plan == "paid" else None,
+            plan_name=plan,
+            subscription_status="active" if plan == "paid" else None,
             subscription_id=None,
             subscription_current_period_end=None,
             subscription_canceled_at=None,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from datetime import timedelta
+import asyncio
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Header, HTTPException, Query
+from fastapi import APIRouter, Body, Query
+from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 
 from cdpbridge.api._models import (
+    MAX_METADATA_PAIRS,
     BrowserSession,
     BrowserSessionStatus,
     CreateBrowserSessionRequest,
@@ -19,32 +21,26 @@ from cdpbridge.api._models import (
     UpdateBrowserSessionRequest,
 )
 from cdpbridge.server import store
-from cdpbridge.server._rentals import Order
-from cdpbridge.server._settings import Settings, country_code
 
-from ._problems import not_found, unprocessable
-from ._services import Paging, ProjectId, Services, ServicesOf, external_base
+from ._addresses import cdp_url, live_url, signed_url
+from ._orders import body_hash, browser_order
+from ._problems import not_found
+from ._services import IdempotencyKey, Paging, ProjectId, Services, ServicesOf, client_gone, external_base
 
-__all__ = ["router"]
+__all__ = ["browser_view", "router"]
 
 router = APIRouter(prefix="/browsers", tags=["Browsers"])
 
 _MEGABYTE: Final = 1_000_000
-_FREE_LIMIT_TEXT: Final = (
-    "Session timeout limit exceeded for free users: at most {limit} minutes, not {asked}."
-)
 
 
-def _view(request: Request, services: Services, browser: store.Browser) -> BrowserSession:
-    placement = None if browser.over else services.hosts.placement(browser.id)
-    address = None
-    if placement is not None and browser.started_at is not None:
-        address = f"{external_base(request)}/cdp/{placement.token}"
+def browser_view(request: Request, services: Services, browser: store.Browser) -> BrowserSession:
     traffic = browser.proxy_bytes if browser.over else services.hosts.proxy_bytes(browser.id)
     return BrowserSession(
         id=browser.id,
         status=BrowserSessionStatus.STOPPED if browser.over else BrowserSessionStatus.ACTIVE,
-        cdp_url=address,
+        live_url=live_url(request, services, browser),
+        cdp_url=cdp_url(external_base(request), services, browser),
         timeout_at=browser.timeout_at,
         started_at=browser.started_at or browser.created_at,
         finished_at=browser.finished_at,
@@ -54,38 +50,10 @@ def _view(request: Request, services: Services, browser: store.Browser) -> Brows
         proxyCost="0",  # traffic is not charged here
         profileId=None if browser.profile_id is None else str(browser.profile_id),
         proxyCountryCode=browser.proxy_country,
+        agentSessionId=None if browser.agent_session_id is None else str(browser.agent_session_id),
+        metadata=browser.labels or {},
         endReason=browser.end_reason,
     )
-
-
-def _order_timeout(settings: Settings, body: CreateBrowserSessionRequest) -> timedelta:
-    limit = settings.max_timeout_minutes
-    if "timeout" not in body.model_fields_set:
-        return timedelta(minutes=min(body.timeout, limit))
-    if body.timeout > limit:
-        raise HTTPException(403, _FREE_LIMIT_TEXT.format(limit=limit, asked=body.timeout))
-    return timedelta(minutes=body.timeout)
-
-
-def _order_proxy(settings: Settings, body: CreateBrowserSessionRequest) -> tuple[str | None, str | None]:
-    """The country, and the upstream it stands for."""
-    asked = body.proxy_country_code
-    if "proxy_country_code" not in body.model_fields_set:
-        asked = settings.default_proxy_country
-    if asked is None:
-        return None, None
-    country = country_code(asked)
-    if country not in settings.known_countries:
-        known = ", ".join(settings.known_countries)
-        raise unprocessable("proxyCountryCode", f"unknown country; one of: {known}")
-    upstream = settings.proxies.get(country)
-    if upstream is None:
-        raise unprocessable(
-            "proxyCountryCode",
-            f"this server has no proxy for {country!r}; add it to the setting `proxies`, "
-            f'e.g. {country} = "http://user:password@host:port" or "direct"',
-        )
-    return country, upstream.get_secret_value()
 
 
 @router.get("")
@@ -94,17 +62,41 @@ async def list_browsers(
     services: ServicesOf,
     project_id: ProjectId,
     paging: Paging,
+    *,
     filter_by: Annotated[Literal["active", "stopped"] | None, Query(alias="filterBy")] = None,
+    agent_session_id: Annotated[UUID | None, Query(alias="agentSessionId")] = None,
+    metadata: Annotated[list[str] | None, Query(max_length=MAX_METADATA_PAIRS)] = None,
 ) -> Page[BrowserSession]:
-    """Get paginated list of browser sessions with optional status filtering, newest first."""
+    """Get paginated list of browser sessions with optional filtering, newest first.
+
+    Those of agent sessions are among them, because they hold a slot too. `metadata` is `name:value`, and may be given
+    several times.
+    """
     active = None if filter_by is None else filter_by == BrowserSessionStatus.ACTIVE
     found, total = await services.store.browsers(
-        project_id, active=active, offset=paging.offset, limit=paging.size
+        project_id,
+        active=active,
+        offset=paging.offset,
+        limit=paging.size,
+        agent_session_id=agent_session_id,
+        labels=_labels(metadata or []),
     )
-    items = [_view(request, services, browser) for browser in found]
+    items = [browser_view(request, services, browser) for browser in found]
     return Page[BrowserSession](
         items=items, total_items=total, page_number=paging.number, page_size=paging.size
     )
+
+
+def _labels(pairs: list[str]) -> dict[str, str]:
+    labels = {}
+    for pair in pairs:
+        name, separator, value = pair.partition(":")
+        if not separator or not name:
+            raise RequestValidationError(
+                [{"loc": ("query", "metadata"), "msg": "write name:value", "type": "value_error"}]
+            )
+        labels[name] = value
+    return labels
 
 
 @router.post("", status_code=201)
@@ -113,7 +105,7 @@ async def create_browser(
     services: ServicesOf,
     project_id: ProjectId,
     body: Annotated[CreateBrowserSessionRequest | None, Body()] = None,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> BrowserSession:
     """Rent a browser; answered when it runs. A client that leaves before gets none, and pays nothing.
 
@@ -121,34 +113,14 @@ async def create_browser(
     Without a `timeout`, a browser runs for 60 minutes, or as long as the plan allows.
     """
     body = body or CreateBrowserSessionRequest()
-    settings = services.settings
-    country, proxy = _order_proxy(settings, body)
-    timeout = _order_timeout(settings, body)
-    if body.profile_id is not None and await services.store.profile(project_id, body.profile_id) is None:
-        raise not_found("Profile")
-    order = Order(
-        timeout=timeout,
-        tariff=settings.tariff,
-        limit=settings.max_browsers,
-        profile_id=body.profile_id,
-        proxy_country=country,
-        proxy=proxy,
-    )
-    given = body.model_dump_json(exclude_unset=True)
     browser = await services.rentals.create(
         project_id,
-        order,
-        gone=lambda: _client_gone(request),
+        await browser_order(services, project_id, body),
+        gone=lambda: client_gone(request),
         key=idempotency_key,
-        body_hash=hashlib.sha256(given.encode()).hexdigest(),
+        body_hash=body_hash("/browsers", body),
     )
-    return _view(request, services, browser)
-
-
-async def _client_gone(request: Request) -> None:
-    """Return when the client has left; the body was read, so nothing else can come."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    return browser_view(request, services, browser)
 
 
 @router.get("/{session_id}")
@@ -159,7 +131,7 @@ async def get_browser(
     browser = await services.store.browser(project_id, session_id)
     if browser is None:
         raise not_found("Session")
-    return _view(request, services, browser)
+    return browser_view(request, services, browser)
 
 
 @router.patch("/{session_id}")
@@ -174,4 +146,38 @@ async def update_browser(
     browser = await services.rentals.stop(project_id, session_id)
     if browser is None:
         raise not_found("Session")
-    return _view(request, services, browser)
+    return browser_view(request, services, browser)
+
+
+@router.get("/{session_id}/downloads")
+async def list_downloads(
+    request: Request,
+    services: ServicesOf,
+    project_id: ProjectId,
+    session_id: UUID,
+    *,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str | None, Query(max_length=1000)] = None,
+    include_urls: Annotated[bool, Query(alias="includeUrls")] = False,
+) -> dict[str, Any]:
+    """Files that the browser has downloaded, by name; also after its end. `cursor` is the `nextCursor` of the page before."""
+    browser = await services.store.browser(project_id, session_id)
+    if browser is None:
+        raise not_found("Session")
+    found = await asyncio.to_thread(services.files.listing, services.files.downloads(browser.id))
+    later = [file for file in found if cursor is None or file.name > cursor]
+    page = later[:limit]
+    more = len(later) > limit
+    return {
+        "files": [
+            {
+                "path": file.name,
+                "size": file.size,
+                "lastModified": datetime.fromtimestamp(file.modified, UTC),
+                "url": signed_url(request, services, file.path) if include_urls else None,
+            }
+            for file in page
+        ],
+        "nextCursor": page[-1].name if more else None,
+        "hasMore": more,
+    }

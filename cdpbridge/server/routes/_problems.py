@@ -15,9 +15,15 @@ from starlette.responses import JSONResponse, Response
 
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server._rentals import ClientGone, KeyReused, StartWithdrawn
-from cdpbridge.server.store import AdmissionRefused, InsufficientCredits, TooManyBrowsers
+from cdpbridge.server.store import (
+    AdmissionRefused,
+    InsufficientCredits,
+    SessionBusy,
+    SessionOver,
+    TooManyBrowsers,
+)
 
-__all__ = ["install_problems", "not_found", "unprocessable"]
+__all__ = ["STOPPED_TEXT", "install_problems", "not_found", "unprocessable"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -26,6 +32,10 @@ _CLIENT_GONE: Final = 499
 # What FastAPI says of a body that is not even text (fastapi/routing.py); the reference knows 422 only.
 _UNREADABLE: Final = (400, "There was an error parsing the body")
 _CAUSE_CHARACTERS: Final = 1000
+STOPPED_TEXT: Final = "Browser session is stopped. Please start a new session and try again."
+_BUSY_TEXT: Final = (
+    "Agent session already has a running task. Please wait for it to finish or stop it manually."
+)
 
 
 def not_found(what: str) -> HTTPException:
@@ -33,9 +43,9 @@ def not_found(what: str) -> HTTPException:
     return HTTPException(404, f"{what} not found")
 
 
-def unprocessable(field: str, message: str) -> RequestValidationError:
-    """422 for a field of the body that only the server can judge."""
-    return RequestValidationError([{"loc": ("body", field), "msg": message, "type": "value_error"}])
+def unprocessable(field: str, message: str, *, where: str = "body") -> RequestValidationError:
+    """422 for a field that only the server can judge."""
+    return RequestValidationError([{"loc": (where, field), "msg": message, "type": "value_error"}])
 
 
 def _answer(status: int, detail: Any) -> JSONResponse:
@@ -82,6 +92,14 @@ async def _reused(_request: Request, error: Exception) -> Response:
     return _answer(409, str(error))
 
 
+async def _busy(_request: Request, _error: Exception) -> Response:
+    return _answer(400, _BUSY_TEXT)
+
+
+async def _over(_request: Request, _error: Exception) -> Response:
+    return _answer(400, STOPPED_TEXT)
+
+
 async def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=_CLIENT_GONE)
 
@@ -104,5 +122,7 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(StartWithdrawn, _withdrawn)
     app.add_exception_handler(KeyReused, _reused)
     app.add_exception_handler(ClientGone, _gone)
+    app.add_exception_handler(SessionBusy, _busy)
+    app.add_exception_handler(SessionOver, _over)
     app.add_exception_handler(SQLAlchemyError, _database)
     app.add_exception_handler(Exception, _unexpected)

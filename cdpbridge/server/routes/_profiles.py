@@ -6,7 +6,7 @@ import asyncio
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Query, Response
 
 from cdpbridge.api._models import Page, Profile, ProfileCreateRequest, ProfileUpdateRequest
 from cdpbridge.server import store
@@ -31,9 +31,16 @@ def _view(profile: store.Profile) -> Profile:
 
 
 @router.get("")
-async def list_profiles(services: ServicesOf, project_id: ProjectId, paging: Paging) -> Page[Profile]:
-    """Get paginated list of profiles, newest first."""
-    found, total = await services.store.profiles(project_id, offset=paging.offset, limit=paging.size)
+async def list_profiles(
+    services: ServicesOf,
+    project_id: ProjectId,
+    paging: Paging,
+    query: Annotated[str | None, Query(max_length=100)] = None,
+) -> Page[Profile]:
+    """Get paginated list of profiles, newest first; with `query`, those with this in their name."""
+    found, total = await services.store.profiles(
+        project_id, offset=paging.offset, limit=paging.size, query=query
+    )
     items = [_view(profile) for profile in found]
     return Page[Profile](items=items, total_items=total, page_number=paging.number, page_size=paging.size)
 
@@ -43,7 +50,7 @@ async def create_profile(
     services: ServicesOf, project_id: ProjectId, body: Annotated[ProfileCreateRequest | None, Body()] = None
 ) -> Profile:
     """A new, empty profile; 402 for a second one on the plan `free`."""
-    limit = 1 if services.settings.plan == "free" else None
+    limit = 1 if services.plan(project_id) == "free" else None
     name = body.name if body else None
     return _view(await services.store.create_profile(project_id, name, limit=limit, now=services.wall()))
 

@@ -2,40 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import Depends, Query
+from fastapi import Depends, Header, Query
 from starlette.requests import Request
 
+from cdpbridge.server._agent_sessions import AgentSessions, Shares
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._rentals import Rentals
-from cdpbridge.server._settings import Settings
+from cdpbridge.server._settings import Plan, Settings
+from cdpbridge.server._tasks import Tasks
+from cdpbridge.server.files import FileStore, UrlSigner
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.store import Store
 
-__all__ = ["Paging", "ProjectId", "Services", "ServicesOf", "external_base"]
+__all__ = [
+    "BASE_PATH",
+    "IdempotencyKey",
+    "Paging",
+    "ProjectId",
+    "Services",
+    "ServicesOf",
+    "client_gone",
+    "external_base",
+]
+
+BASE_PATH: Final = "/api/v2"
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The open parts of a running server."""
+    """The open parts of a running server.
+
+    Attributes:
+        plans: Of each project.
+    """
 
     settings: Settings
     store: Store
     profiles: ProfileStore
     hosts: BrowserHosts
     rentals: Rentals
+    tasks: Tasks
+    agent_sessions: AgentSessions
+    shares: Shares
+    files: FileStore
+    signer: UrlSigner
+    plans: Mapping[UUID, Plan]
     wall: Callable[[], datetime]
     registry: Registry
     pressure: Pressure
     metrics: Metrics
+
+    def plan(self, project_id: UUID) -> Plan:
+        return self.plans.get(project_id, self.settings.plan)
+
+    async def close(self) -> None:
+        """End what runs: agents, then browsers. May be repeated."""
+        await self.tasks.close()
+        await self.rentals.close()
 
 
 def _services(request: Request) -> Services:
@@ -68,9 +100,16 @@ def _paging(
 ServicesOf = Annotated[Services, Depends(_services)]
 ProjectId = Annotated[UUID, Depends(_project)]
 Paging = Annotated[_Paging, Depends(_paging)]
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 
 def external_base(request: Request) -> str:
     """The address clients use, without a slash at its end: `public_url`, else as the request was addressed."""
     services: Services = request.app.state.services
     return services.settings.public_url or str(request.base_url).rstrip("/")
+
+
+async def client_gone(request: Request) -> None:
+    """Return when the client has left; the body was read, so nothing else can come."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

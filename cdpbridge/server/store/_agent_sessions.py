@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 
 from cdpbridge.lifecycle import State
 
@@ -87,7 +87,6 @@ class AgentSessions(Database):
             return await session.scalar(found.where(Share.token == token))
 
 
-def _sessions(project_id: UUID) -> Select[Any]:
-    joined: Select[Any] = select(AgentSession, Browser)
-    joined = joined.join(Browser, Browser.id == AgentSession.browser_id)
+def _sessions(project_id: UUID) -> Any:
+    joined = select(AgentSession, Browser).join(Browser, Browser.id == AgentSession.browser_id)
     return joined.where(AgentSession.project_id == project_id)

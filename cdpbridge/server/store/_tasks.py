@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cdpbridge.errors import CDPBridgeError
@@ -189,6 +189,15 @@ class Tasks(Database):
                 for name, path in outcome.files
             )
         return True
+
+    async def purge_tasks(self, session_id: UUID) -> None:
+        """Remove what the session's tasks have seen and written, and what they were told; the record of them stays."""
+        ids = select(Task.id).where(Task.session_id == session_id)
+        async with self._write() as session:
+            await session.execute(delete(TaskStep).where(TaskStep.task_id.in_(ids)))
+            await session.execute(delete(TaskFile).where(TaskFile.task_id.in_(ids)))
+            rows = update(Task).where(Task.session_id == session_id)
+            await session.execute(rows.values(task="", output=None, labels=None, secret_names=None, log=None))
 
     async def lose_tasks(self, *, now: datetime) -> int:
         """End every task that worked when the server was killed; how many."""

@@ -1,0 +1,373 @@
+"""`Tasks`: what agents work on, from the request to the stored result. The one place where a task's state changes.
+
+The table is in `_task_states`. While an agent works, its `_Work` is the truth and the row follows; a row that still says
+"working" when a server starts belongs to one that was killed, and is ended then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from cdpbridge._shield import to_the_end
+from cdpbridge.api._task_models import CreateTaskRequest
+from cdpbridge.errors import CDPBridgeError
+from cdpbridge.lifecycle import EndReason
+from cdpbridge.server._rentals import KeyReused, Rentals
+from cdpbridge.server._task_states import END_TEXTS, TaskEnd, TaskLife, TaskSignal, TaskState
+from cdpbridge.server.agent import AgentResult, AgentRun, Agents, AgentSpec, AgentStep
+from cdpbridge.server.files import FileStore, safe_name
+from cdpbridge.server.store import AgentSession, Store, Task, TaskOutcome, TaskStep
+
+__all__ = ["Tasks"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+# A request to stop is answered when the agent has ended, or after this; then it ends behind the answer's back.
+_STOP_WAIT_SECONDS: Final = 15.0
+# Between attempts to write a task's end while the database cannot be used.
+_RETRY_SECONDS: Final = 1.0
+_SIGNALS: Final = {
+    EndReason.STOPPED_BY_CALLER: TaskSignal.STOP_SESSION,
+    EndReason.EXPIRED: TaskSignal.EXPIRE,
+    EndReason.BROWSER_EXITED: TaskSignal.BROWSER_EXIT,
+    EndReason.SERVER_LOST: TaskSignal.SERVER_STOP,
+}
+# Of the outputs that a later task is told, so that a long session does not fill the model's context.
+_EARLIER_TASKS: Final = 20
+
+
+class _Work:
+    """An agent at work."""
+
+    def __init__(self, project_id: UUID, task_id: UUID, session: AgentSession) -> None:
+        self.project_id = project_id
+        self.task_id = task_id
+        self.session = session
+        self.life = TaskLife()
+        self.run: AgentRun | None = None
+        self.ended = asyncio.Event()
+        self.moves = asyncio.Lock()  # the row follows the life in its order
+
+    def steer(self) -> None:
+        """Tell the agent where its task is; one that is only starting is told as soon as it is there."""
+        if self.run is not None:
+            match self.life.state:
+                case TaskState.PAUSED:
+                    self.run.pause()
+                case TaskState.STARTED:
+                    self.run.resume()
+                case _:
+                    self.run.stop()
+
+
+class Tasks:
+    """Every task of this server.
+
+    Args:
+        wall: Where dates come from.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        rentals: Rentals,
+        agents: Agents,
+        files: FileStore,
+        *,
+        wall: Callable[[], datetime],
+    ) -> None:
+        self.agents = agents
+        self._store = store
+        self._rentals = rentals
+        self._files = files
+        self._wall = wall
+        self._working: dict[UUID, _Work] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._making: dict[tuple[UUID, str], tuple[str, asyncio.Task[Task]]] = {}
+        self._closing = False
+        rentals.on_end = self._browser_ended
+
+    async def open(self) -> None:
+        """End what a killed server left."""
+        lost = await self._store.lose_tasks(now=self._wall())
+        if lost:
+            logger.warning("%d tasks of a server that ended without stopping them were ended", lost)
+
+    async def close(self) -> None:
+        """Stop every agent, and note why."""
+        self._closing = True
+        for work in list(self._working.values()):
+            self._signal(work, TaskSignal.SERVER_STOP)
+        await self._all_ended()
+        await self.agents.close()
+        await self._all_ended()
+        if self._background:
+            await asyncio.wait(self._background, timeout=_STOP_WAIT_SECONDS)
+
+    async def _all_ended(self) -> None:
+        ends = [asyncio.create_task(work.ended.wait()) for work in self._working.values()]
+        if ends:
+            _, late = await asyncio.wait(ends, timeout=_STOP_WAIT_SECONDS)
+            for end in late:
+                end.cancel()
+
+    # --- create ---------------------------------------------------------------------------------------------------
+
+    async def once(
+        self, project_id: UUID, key: str, body_hash: str, make: Callable[[], Coroutine[Any, Any, Task]]
+    ) -> Task:
+        """The task of a request with an `Idempotency-Key`: made by the first, found by the others.
+
+        Raises:
+            KeyReused: The key came with another body before.
+        """
+        making = self._making.get((project_id, key))
+        if making is None:
+            earlier = await self._store.repeated_task(project_id, key)
+            making = self._making.get((project_id, key))  # another request may have begun it meanwhile
+            if making is None and earlier is not None:
+                if earlier.body_hash != body_hash:
+                    raise KeyReused("this Idempotency-Key was used with another body")
+                return earlier
+        if making is None:
+            made = asyncio.create_task(make())
+            making = self._making[project_id, key] = body_hash, made
+            made.add_done_callback(lambda _task: self._making.pop((project_id, key), None))
+            made.add_done_callback(
+                lambda task: task.cancelled() or task.exception()
+            )  # read, also if nobody waits
+        if making[0] != body_hash:
+            raise KeyReused("this Idempotency-Key was used with another body")
+        return await asyncio.shield(making[1])
+
+    async def start(
+        self,
+        project_id: UUID,
+        session: AgentSession,
+        body: CreateTaskRequest,
+        *,
+        cdp_url: str,
+        idempotency: tuple[str, str] | None = None,
+    ) -> Task:
+        """Put an agent to work in a session.
+
+        Args:
+            cdp_url: The session's browser, as an agent on this machine reaches it.
+
+        Raises:
+            SessionBusy: It works on another task.
+            SessionOver: It has been stopped.
+        """
+        if self._closing:
+            raise CDPBridgeError("the server is stopping")
+        work = _Work(project_id, uuid4(), session)
+        earlier: tuple[str, ...] = ()
+        if session.persist_memory:
+            before = await self._store.tasks_of_session(session.id)
+            earlier = tuple(task.output for task in before[-_EARLIER_TASKS:] if task.output)
+        folder = await asyncio.to_thread(self._files.make, self._files.task_folder(work.task_id))
+        uploads = await asyncio.to_thread(self._files.listing, self._files.uploads(session.browser_id))
+        self._working[work.task_id] = work
+        try:
+            task = await to_the_end(
+                self._store.create_task(
+                    project_id,
+                    session.id,
+                    work.task_id,
+                    task=body.task,
+                    llm=body.llm,
+                    labels=body.metadata,
+                    secret_names=list(body.secrets or ()),
+                    now=self._wall(),
+                    idempotency=idempotency,
+                )
+            )
+        except BaseException:
+            del self._working[work.task_id]
+            await asyncio.to_thread(self._files.remove, task_id=work.task_id)
+            raise
+        spec = AgentSpec(
+            task_id=task.id,
+            task=body.task,
+            cdp_url=cdp_url,
+            model=body.llm,
+            folder=folder,
+            uploads=tuple(each.file for each in uploads),
+            start_url=body.start_url,
+            max_steps=body.max_steps,
+            structured_output=body.structured_output,
+            secrets=dict(body.secrets or {}),
+            allowed_domains=tuple(body.allowed_domains or ()),
+            op_vault_id=body.op_vault_id,
+            highlight_elements=body.highlight_elements,
+            flash_mode=body.flash_mode,
+            thinking=body.thinking,
+            vision=body.vision,
+            system_prompt_extension=body.system_prompt_extension,
+            judge=body.judge,
+            earlier=earlier,
+        )
+        self._spawn(self._drive(work, spec))
+        return task
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # --- while it runs --------------------------------------------------------------------------------------------
+
+    async def _drive(self, work: _Work, spec: AgentSpec) -> None:
+        """From the agent's start to the stored result."""
+
+        async def on_step(step: AgentStep) -> None:
+            await self._keep_step(work.task_id, spec.folder, step)
+
+        log = spec.folder / "agent.log"
+        try:
+            work.run = await self.agents.start(spec, on_step)
+            if work.life.state is not TaskState.STARTED:
+                work.steer()
+            result = await work.run.result()
+        except CDPBridgeError as error:
+            result = AgentResult(
+                "died",
+                f"The agent could not be started: {error}",
+                success=False,
+                files=(),
+                log=log,
+                version=None,
+            )
+        except Exception:
+            logger.exception("task %s: its agent could not be run", work.task_id)
+            result = AgentResult("died", None, success=False, files=(), log=log, version=None)
+        try:
+            await self._finish(work, spec.folder, result)
+        finally:
+            self._working.pop(work.task_id, None)
+            work.ended.set()
+        if not work.session.keep_alive:
+            await self._rentals.stop(work.project_id, work.session.browser_id)
+
+    async def _keep_step(self, task_id: UUID, folder: Path, step: AgentStep) -> None:
+        screenshot = None
+        if step.screenshot is not None:
+            screenshot = await asyncio.to_thread(self._files.path_of, step.screenshot, folder)
+        row = TaskStep(
+            task_id=task_id,
+            number=step.number,
+            memory=step.memory,
+            evaluation_previous_goal=step.evaluation_previous_goal,
+            next_goal=step.next_goal,
+            url=step.url,
+            actions=list(step.actions),
+            screenshot=screenshot,
+            duration_seconds=step.duration.total_seconds(),
+        )
+        try:
+            await self._store.add_step(row)
+        except SQLAlchemyError:
+            logger.exception("task %s: step %d could not be stored; the agent goes on", task_id, step.number)
+
+    async def _finish(self, work: _Work, folder: Path, result: AgentResult) -> None:
+        if not work.life.take(TaskSignal.ENDED):
+            work.life.take(TaskSignal.FINISH if result.how == "finished" else TaskSignal.DIE)
+        reason = work.life.reason
+        assert reason is not None  # it has ended
+        output = result.output
+        if reason is not TaskEnd.FINISHED and (result.how == "stopped" or output is None):
+            output = END_TEXTS[reason]
+        outcome = TaskOutcome(
+            state=work.life.state,
+            reason=reason,
+            output=output,
+            is_success=result.success if reason is TaskEnd.FINISHED else False,
+            browser_use_version=result.version,
+            log=await asyncio.to_thread(self._keep_log, folder, result.log, output or ""),
+            files=await asyncio.to_thread(self._output_files, folder, result.files),
+        )
+        while True:
+            try:
+                async with work.moves:
+                    await self._store.finish_task(work.task_id, outcome, now=self._wall())
+            except SQLAlchemyError:
+                logger.exception("the end of task %s could not be stored; it will be retried", work.task_id)
+                if self._closing:  # the next server finds it working, and ends it
+                    return
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
+
+    def _keep_log(self, folder: Path, log: Path, output: str) -> str | None:
+        """The log's path in the store; an agent that never came to write one gets one that says why."""
+        try:
+            if not log.exists():
+                log = self._files.make(folder) / "agent.log"
+                log.write_text(f"{output}\n")
+        except OSError as error:
+            logger.warning("the log of a task cannot be written: %s", error)
+            return None
+        return self._files.path_of(log, folder)
+
+    def _output_files(self, folder: Path, files: tuple[Path, ...]) -> list[tuple[str, str]]:
+        found = []
+        for file in files:
+            path = self._files.path_of(file, folder)
+            if path is None:
+                logger.warning("an output file of a task is not in its folder, and left out")
+            else:
+                found.append((safe_name(file.name), path))
+        return found
+
+    # --- steering -------------------------------------------------------------------------------------------------
+
+    async def signal(self, task_id: UUID, signal: TaskSignal) -> None:
+        """Pause, resume or stop a task; nothing when it has ended, or is there already. A stop is waited for, in bounded time."""
+        work = self._working.get(task_id)
+        if work is None:
+            return
+        if self._signal(work, signal):
+            await self._note_move(work)
+        if work.life.reason is not None:  # on its way out
+            await self._ended(work)
+
+    def _signal(self, work: _Work, signal: TaskSignal) -> bool:
+        if not work.life.take(signal):
+            return False
+        work.steer()
+        return True
+
+    async def _note_move(self, work: _Work) -> None:
+        async with work.moves:
+            await self._store.move_task(work.task_id, work.life.state, work.life.reason)
+
+    async def _ended(self, work: _Work) -> None:
+        try:
+            async with asyncio.timeout(_STOP_WAIT_SECONDS):
+                await work.ended.wait()
+        except TimeoutError:
+            logger.warning("task %s: its agent takes long to stop", work.task_id)
+
+    async def idle(self, session_id: UUID) -> None:
+        """Return when the session has no agent at work, or when that takes too long."""
+        for work in [work for work in self._working.values() if work.session.id == session_id]:
+            await self._ended(work)
+
+    def _browser_ended(self, browser_id: UUID, reason: EndReason) -> None:
+        for work in self._working.values():
+            if work.session.browser_id == browser_id and self._signal(work, _SIGNALS[reason]):
+                self._spawn(self._noted(work))
+
+    async def _noted(self, work: _Work) -> None:
+        try:
+            await self._note_move(work)
+        except SQLAlchemyError:
+            logger.exception("task %s: its state could not be stored; its end will be", work.task_id)

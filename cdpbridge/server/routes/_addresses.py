@@ -1,0 +1,48 @@
+"""Addresses in answers. Each is a secret: it opens what it leads to, for whoever has it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from starlette.requests import Request
+
+from cdpbridge.server.store import Browser
+
+from ._services import Services, external_base
+
+__all__ = ["FILES_PATH", "cdp_url", "live_url", "share_url", "signed_url"]
+
+FILES_PATH: Final = "/files"
+# As long as the cloud's, by the description in its SDK.
+_DOWNLOAD_AGE: Final = timedelta(minutes=15)
+
+
+def cdp_url(base: str, services: Services, browser: Browser) -> str | None:
+    """Where a browser is driven; None while it starts and after it stopped.
+
+    Args:
+        base: Address of the server, without a slash at its end.
+    """
+    placement = None if browser.over else services.hosts.placement(browser.id)
+    if placement is None or browser.started_at is None:
+        return None
+    return f"{base}/cdp/{placement.token}"
+
+
+def live_url(_request: Request, _services: Services, _browser: Browser) -> str | None:
+    """Where a browser is watched; None on a server that has no page for it."""
+    return None
+
+
+def share_url(request: Request, token: str) -> str:
+    """The public page of a share."""
+    return f"{external_base(request)}/share/{token}"
+
+
+def signed_url(request: Request, services: Services, path: str) -> str:
+    """Where a file of the store can be had, for 15 minutes."""
+    expires = int((services.wall() + _DOWNLOAD_AGE).timestamp())
+    query = urlencode(services.signer.download_query(path, expires))
+    return f"{external_base(request)}{FILES_PATH}/{quote(path)}?{query}"

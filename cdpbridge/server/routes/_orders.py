@@ -1,0 +1,149 @@
+"""What a request for a browser or a session means: the order that is given to the rentals."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Final
+from urllib.parse import quote, urlsplit
+from uuid import UUID
+
+from fastapi import HTTPException
+from pydantic import BaseModel
+
+from cdpbridge.api._models import CreateBrowserSessionRequest, CustomProxy
+from cdpbridge.api._task_models import CreateSessionRequest
+from cdpbridge.errors import ConfigurationError
+from cdpbridge.server._rentals import Order
+from cdpbridge.server._settings import Plan, Settings, country_code, max_timeout_minutes
+from cdpbridge.server.proxy import Upstream
+
+from ._problems import not_found, unprocessable
+from ._services import Services
+
+__all__ = ["body_hash", "browser_order", "check_start_url", "session_order"]
+
+_FREE_LIMIT_TEXT: Final = (
+    "Session timeout limit exceeded for free users: at most {limit} minutes, not {asked}."
+)
+# When only one side of the screen is asked for.
+_SCREEN: Final = (1280, 800)
+_MAX_URL: Final = 10_000
+
+
+def body_hash(path: str, body: BaseModel) -> str:
+    """What an `Idempotency-Key` stands for."""
+    given = body.model_dump_json(exclude_unset=True)
+    return hashlib.sha256(f"{path}\n{given}".encode()).hexdigest()
+
+
+def check_start_url(value: str | None, field: str = "startUrl") -> None:
+    """422 unless it is a web page: `file:` and its like would show the server's own files."""
+    if value is None:
+        return
+    try:
+        parts = urlsplit(value)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and len(value) <= _MAX_URL
+    except ValueError:
+        fine = False
+    if not fine:
+        raise unprocessable(field, "not the address of a web page; write http(s)://...")
+
+
+async def browser_order(services: Services, project_id: UUID, body: CreateBrowserSessionRequest) -> Order:
+    """The order for a browser by itself.
+
+    Raises:
+        HTTPException: 403 above the plan's time, 404 without such a profile.
+        RequestValidationError: What only the server can judge.
+    """
+    timeout = _timeout(services.plan(project_id), body)
+    return await _order(services, project_id, body, timeout)
+
+
+async def session_order(services: Services, project_id: UUID, body: CreateSessionRequest) -> Order:
+    """The order for an agent session: as long as the plan allows. Raises as `browser_order`."""
+    check_start_url(body.start_url)
+    timeout = timedelta(minutes=max_timeout_minutes(services.plan(project_id)))
+    return await _order(services, project_id, body, timeout, start_url=body.start_url)
+
+
+async def _order(
+    services: Services,
+    project_id: UUID,
+    body: CreateBrowserSessionRequest | CreateSessionRequest,
+    timeout: timedelta,
+    start_url: str | None = None,
+) -> Order:
+    settings = services.settings
+    country, proxy = _proxy(settings, body)
+    if body.profile_id is not None and await services.store.profile(project_id, body.profile_id) is None:
+        raise not_found("Profile")
+    screen = None
+    if body.browser_screen_width is not None or body.browser_screen_height is not None:
+        screen = body.browser_screen_width or _SCREEN[0], body.browser_screen_height or _SCREEN[1]
+    return Order(
+        timeout=timeout,
+        tariff=settings.tariff,
+        limit=settings.max_browsers,
+        profile_id=body.profile_id,
+        proxy_country=country,
+        proxy=proxy,
+        labels=body.metadata if isinstance(body, CreateBrowserSessionRequest) else None,
+        start_url=start_url,
+        screen=screen,
+        ignore_certificate_errors=body.custom_proxy is not None and body.custom_proxy.ignore_cert_errors,
+    )
+
+
+def _timeout(plan: Plan, body: CreateBrowserSessionRequest) -> timedelta:
+    limit = max_timeout_minutes(plan)
+    if "timeout" not in body.model_fields_set:
+        return timedelta(minutes=min(body.timeout, limit))
+    if body.timeout > limit:
+        raise HTTPException(403, _FREE_LIMIT_TEXT.format(limit=limit, asked=body.timeout))
+    return timedelta(minutes=body.timeout)
+
+
+def _proxy(
+    settings: Settings, body: CreateBrowserSessionRequest | CreateSessionRequest
+) -> tuple[str | None, str | None]:
+    """The country, and the upstream that is used: the caller's own goes before the country's."""
+    if body.custom_proxy is not None:
+        return None, _custom_proxy(body.custom_proxy)
+    asked = body.proxy_country_code
+    if "proxy_country_code" not in body.model_fields_set:
+        asked = settings.default_proxy_country
+    if asked is None:
+        return None, None
+    country = country_code(asked)
+    if country not in settings.known_countries:
+        known = ", ".join(settings.known_countries)
+        raise unprocessable("proxyCountryCode", f"unknown country; one of: {known}")
+    upstream = settings.proxies.get(country)
+    if upstream is None:
+        raise unprocessable(
+            "proxyCountryCode",
+            f"this server has no proxy for {country!r}; add it to the setting `proxies`, "
+            f'e.g. {country} = "http://user:password@host:port" or "direct"',
+        )
+    return country, upstream.get_secret_value()
+
+
+def _custom_proxy(proxy: CustomProxy) -> str:
+    scheme, separator, host = proxy.host.rpartition("://")
+    userinfo = ""
+    try:
+        if proxy.username is not None:
+            userinfo = f"{quote(proxy.username, safe='')}:{quote(proxy.password or '', safe='')}@"
+        elif proxy.password is not None:
+            raise unprocessable("customProxy", "a password needs a username")
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        address = f"{scheme if separator else 'http'}://{userinfo}{host}:{proxy.port}"
+        Upstream.parse(address)
+    except (ConfigurationError, UnicodeEncodeError) as error:
+        text = (
+            str(error) if isinstance(error, ConfigurationError) else "the credentials are not valid Unicode"
+        )
+        raise unprocessable("customProxy", text) from None
+    return address

@@ -1,0 +1,278 @@
+"""`/tasks`: work for agents."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, HTTPException, Query
+from starlette.requests import Request
+
+from cdpbridge._shield import to_the_end
+from cdpbridge.api._models import Page
+from cdpbridge.api._task_models import (
+    CreateSessionRequest,
+    CreateTaskRequest,
+    Task,
+    TaskCreated,
+    TaskItem,
+    TaskLogFile,
+    TaskStatusView,
+    UpdateTaskRequest,
+)
+from cdpbridge.server import store
+from cdpbridge.server._task_states import TaskSignal, TaskState
+from cdpbridge.server.store import SessionOver
+
+from ._addresses import cdp_url, signed_url
+from ._orders import body_hash, check_start_url, session_order
+from ._problems import not_found, unprocessable
+from ._services import (
+    IdempotencyKey,
+    Paging,
+    ProjectId,
+    Services,
+    ServicesOf,
+    client_gone,
+    external_base,
+)
+from ._task_views import shown_status, task_item, task_view
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/tasks", tags=["Tasks"])
+
+_SIGNALS: Final = {
+    "stop": TaskSignal.STOP,
+    "stop_task_and_session": TaskSignal.STOP,
+    "pause": TaskSignal.PAUSE,
+    "resume": TaskSignal.RESUME,
+}
+_SHOWN: Final = {
+    "created": (),  # a task is at work as soon as it is accepted
+    "started": (TaskState.STARTED,),
+    "paused": (TaskState.PAUSED,),
+    "finished": (TaskState.FINISHED,),
+    "stopped": (TaskState.STOPPED, TaskState.STOPPING),
+    "failed": (),
+}
+
+
+async def _find(services: Services, project_id: UUID, task_id: UUID) -> store.Task:
+    task = await services.store.task(project_id, task_id)
+    if task is None:
+        raise not_found("Task")
+    return task
+
+
+async def _view(request: Request, services: Services, task: store.Task) -> Task:
+    steps, files = await services.store.task_details(task.id)
+    return task_view(request, services, task, steps, files)
+
+
+@router.get("")
+async def list_tasks(
+    services: ServicesOf,
+    project_id: ProjectId,
+    paging: Paging,
+    *,
+    session_id: Annotated[UUID | None, Query(alias="sessionId")] = None,
+    filter_by: Annotated[
+        Literal["created", "started", "paused", "finished", "stopped", "failed"] | None,
+        Query(alias="filterBy"),
+    ] = None,
+    after: datetime | None = None,
+    before: datetime | None = None,
+) -> Page[TaskItem]:
+    """Get paginated list of AI agent tasks with optional filtering by session and status, newest first."""
+    found, total = await services.store.tasks(
+        project_id,
+        offset=paging.offset,
+        limit=paging.size,
+        session_id=session_id,
+        states=None if filter_by is None else _SHOWN[filter_by],
+        after=_instant("after", after),
+        before=_instant("before", before),
+    )
+    items = [task_item(task) for task in found]
+    return Page[TaskItem](items=items, total_items=total, page_number=paging.number, page_size=paging.size)
+
+
+def _instant(field: str, value: datetime | None) -> datetime | None:
+    """A date-time without a zone is UTC; at the ends of the calendar there is none."""
+    if value is None:
+        return None
+    try:
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        raise unprocessable(field, "out of the calendar", where="query") from None
+
+
+@router.post("", status_code=202)
+async def create_task(
+    request: Request,
+    services: ServicesOf,
+    project_id: ProjectId,
+    body: CreateTaskRequest,
+    idempotency_key: IdempotencyKey = None,
+) -> TaskCreated:
+    """Put an agent to work, in a session or in a new one that ends with the task (unless `sessionSettings` keep it alive).
+
+    400 when this server runs no agents, and when the session is stopped or has a running task. Nothing is charged then.
+    Two requests with the same `Idempotency-Key` and body get the same task; with another body the second gets 409.
+    """
+    _check(services, body)
+    if idempotency_key is None:
+        task = await _create(request, services, project_id, body, None)
+    else:
+        digest = body_hash("/tasks", body)
+        task = await services.tasks.once(
+            project_id,
+            idempotency_key,
+            digest,
+            lambda: _create(request, services, project_id, body, (idempotency_key, digest)),
+        )
+    return TaskCreated(id=task.id, session_id=task.session_id)
+
+
+def _check(services: Services, body: CreateTaskRequest) -> None:
+    """What can be said before anything is started."""
+    refusal = services.tasks.agents.refusal()
+    if refusal is not None:
+        raise HTTPException(400, refusal)
+    if body.op_vault_id is not None:
+        refusal = services.tasks.agents.refusal(op_vault_id=body.op_vault_id)
+        if refusal is not None:
+            raise unprocessable("opVaultId", refusal)
+    if not services.tasks.agents.knows(body.llm):
+        raise unprocessable("llm", "this server knows no such model; see the setting `llm_models`")
+    check_start_url(body.start_url)
+    if body.structured_output is not None:
+        try:
+            schema = json.loads(body.structured_output)
+        except (ValueError, RecursionError):
+            schema = None
+        if not isinstance(schema, dict):
+            raise unprocessable("structuredOutput", "not a JSON schema: send a JSON object, as text")
+
+
+async def _create(
+    request: Request,
+    services: Services,
+    project_id: UUID,
+    body: CreateTaskRequest,
+    idempotency: tuple[str, str] | None,
+) -> store.Task:
+    if body.session_id is not None:
+        found = await services.store.agent_session(project_id, body.session_id)
+        if found is None:
+            raise not_found("Session")
+        session, browser = found
+        return await _start(
+            request,
+            services,
+            project_id,
+            session=session,
+            browser=browser,
+            body=body,
+            idempotency=idempotency,
+        )
+    settings = body.session_settings or CreateSessionRequest(keep_alive=False)
+    kept = settings.keep_alive and "keep_alive" in settings.model_fields_set
+    session, browser = await services.agent_sessions.create(
+        project_id,
+        await session_order(services, project_id, settings),
+        keep_alive=kept,
+        persist_memory=settings.persist_memory,
+        # With a key, a client that was cut off comes back for its task.
+        gone=(lambda: client_gone(request)) if idempotency is None else _never,
+    )
+    try:
+        return await _start(
+            request,
+            services,
+            project_id,
+            session=session,
+            browser=browser,
+            body=body,
+            idempotency=idempotency,
+        )
+    except BaseException:
+        await to_the_end(services.agent_sessions.stop(project_id, session))
+        raise
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
+async def _start(
+    request: Request,
+    services: Services,
+    project_id: UUID,
+    *,
+    session: store.AgentSession,
+    browser: store.Browser,
+    body: CreateTaskRequest,
+    idempotency: tuple[str, str] | None,
+) -> store.Task:
+    local = getattr(request.app.state, "local_address", None) or external_base(request)
+    address = cdp_url(local, services, browser)
+    if address is None:
+        raise SessionOver("the session has been stopped")
+    return await services.tasks.start(project_id, session, body, cdp_url=address, idempotency=idempotency)
+
+
+@router.get("/{task_id}")
+async def get_task(request: Request, services: ServicesOf, project_id: ProjectId, task_id: UUID) -> Task:
+    """Get detailed task information including status, progress, steps, and file outputs."""
+    return await _view(request, services, await _find(services, project_id, task_id))
+
+
+@router.patch("/{task_id}")
+async def update_task(
+    request: Request, services: ServicesOf, project_id: ProjectId, task_id: UUID, body: UpdateTaskRequest
+) -> Task:
+    """Control task execution with stop, pause, resume, or stop task and session actions.
+
+    A task that has ended stays as it is; stops are answered when the agent has ended.
+    """
+    task = await _find(services, project_id, task_id)
+    await services.tasks.signal(task.id, _SIGNALS[body.action])
+    if body.action == "stop_task_and_session":
+        found = await services.store.agent_session(project_id, task.session_id)
+        if found is not None:
+            await services.agent_sessions.stop(project_id, found[0])
+    return await get_task(request, services, project_id, task_id)
+
+
+@router.get("/{task_id}/status")
+async def get_task_status(services: ServicesOf, project_id: ProjectId, task_id: UUID) -> TaskStatusView:
+    """The status alone: cheaper to ask for than the task."""
+    task = await _find(services, project_id, task_id)
+    return TaskStatusView(
+        id=task.id,
+        status=shown_status(task),
+        output=task.output,
+        finished_at=task.finished_at,
+        is_success=task.is_success,
+    )
+
+
+@router.get("/{task_id}/logs")
+async def get_task_logs(
+    request: Request, services: ServicesOf, project_id: ProjectId, task_id: UUID
+) -> TaskLogFile:
+    """Get secure download URL for task execution logs with step-by-step details; 404 before the first line is written."""
+    task = await _find(services, project_id, task_id)
+    path = task.log
+    if path is None and task.working:
+        folder = services.files.task_folder(task.id)
+        listed = await asyncio.to_thread(services.files.listing, folder)
+        path = next((file.path for file in listed if file.name.endswith(".log")), None)
+    if path is None or services.files.file(path) is None:
+        raise not_found("Task log")
+    return TaskLogFile(download_url=signed_url(request, services, path))

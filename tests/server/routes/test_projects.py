@@ -1,0 +1,135 @@
+"""Two projects never see each other's objects, on any route there is or will be."""
+
+import re
+
+from fastapi.routing import APIRoute
+
+KEY_FREE = re.compile(r"^/(openapi\.json$|cdp/|files(/|$)|live|share)")
+# Bodies that are right, so that nothing is refused before the project is looked at.
+BODIES = {
+    ("PATCH", "/browsers/{session_id}"): {"action": "stop"},
+    ("PATCH", "/sessions/{session_id}"): {"action": "stop"},
+    ("PATCH", "/tasks/{task_id}"): {"action": "stop_task_and_session"},
+    ("PATCH", "/profiles/{profile_id}"): {"name": "theirs"},
+    ("POST", "/files/sessions/{session_id}/presigned-url"): None,
+    ("POST", "/files/browsers/{session_id}/presigned-url"): None,
+}
+UPLOAD = {"fileName": "a.txt", "contentType": "text/plain", "sizeBytes": 1}
+
+
+def routes(app):
+    """Every method and path template below the API's base."""
+    found = []
+    for path, methods in app.openapi()["paths"].items():
+        found += [(method.upper(), path) for method in methods if path.startswith("/api/v2")]
+    return found
+
+
+async def objects(api):
+    """One of each, of the first project: ids by the name of the parameter and the beginning of the path."""
+    profile = (await api.post("/profiles", {"name": "mine"})).json()
+    browser = await api.rent(metadata={"of": "mine"})
+    session = await api.open_session()
+    done, run = await api.give(sessionId=session["id"])
+    await run.step()
+    run.finish(files={"mine.txt": b"mine"})
+    await api.over(done)
+    await api.give(sessionId=session["id"])
+    file = (await api.task(done))["outputFiles"][0]
+    await api.post(f"/sessions/{session['id']}/public-share")
+    return {
+        "profile": profile["id"],
+        "browser": browser["id"],
+        "session": session["id"],
+        "task": done["id"],
+        "file": file["id"],
+    }
+
+
+def address(path, ids):
+    path = path.removeprefix("/api/v2")
+    session = "browser" if "/browsers/" in path else "session"
+    for name, kind in {
+        "session_id": session,
+        "task_id": "task",
+        "file_id": "file",
+        "profile_id": "profile",
+    }.items():
+        path = path.replace(f"{{{name}}}", ids[kind])
+    assert "{" not in path, f"{path} has a parameter that this test does not know: teach it"
+    return path
+
+
+async def snapshot(api, ids):
+    shown = [
+        await api.get(path)
+        for path in (
+            f"/browsers/{ids['browser']}",
+            f"/sessions/{ids['session']}",
+            f"/profiles/{ids['profile']}",
+            f"/tasks/{ids['task']}/status",
+            "/billing/account",
+            "/tasks",
+        )
+    ]
+    assert {answer.status_code for answer in shown} == {200}
+    return [answer.json() for answer in shown]
+
+
+async def test_every_operation_across_projects(api):
+    ids = await objects(api)
+    before = await snapshot(api, ids)
+    tried = 0
+    for method, template in routes(api.app):
+        path = address(template, ids)
+        body = BODIES.get((method, template.removeprefix("/api/v2")), {})
+        options = {"json": UPLOAD if body is None else body} if method in {"POST", "PATCH", "PUT"} else {}
+        answer = await api.request(method, path, key="key-of-others", **options)
+        if "{" in template:
+            tried += 1
+            if (method, template) == ("DELETE", "/api/v2/profiles/{profile_id}"):
+                assert answer.status_code == 204  # the reference has no 404 there
+            else:
+                assert answer.status_code == 404, f"{method} {template}: {answer.status_code} {answer.text}"
+        text = answer.text.replace(path, "")
+        assert not [kind for kind, value in ids.items() if value in text], f"{method} {template}: {text}"
+        assert "mine" not in text, f"{method} {template}"
+    assert tried >= 20
+    assert await snapshot(api, ids) == before
+    assert api.agents.runs[1].calls == []
+
+
+async def test_ids_of_others_in_bodies_and_filters(api):
+    ids = await objects(api)
+    other = {"key": "key-of-others"}
+    for path, body, text in (
+        ("/browsers", {"profileId": ids["profile"]}, "Profile not found"),
+        ("/sessions", {"profileId": ids["profile"]}, "Profile not found"),
+        ("/tasks", {"task": "x", "sessionId": ids["session"]}, "Session not found"),
+        ("/tasks", {"task": "x", "sessionSettings": {"profileId": ids["profile"]}}, "Profile not found"),
+    ):
+        answer = await api.post(path, body, **other)
+        assert (answer.status_code, answer.json()) == (404, {"detail": text})
+    for path in (
+        f"/tasks?sessionId={ids['session']}",
+        f"/browsers?agentSessionId={ids['session']}",
+        "/browsers?metadata=of:mine",
+        "/profiles?query=mine",
+        "/sessions",
+    ):
+        assert (await api.get(path, **other)).json()["totalItems"] == 0
+    own = (await api.post("/tasks", {"task": "x"}, **other)).json()
+    answer = await api.get(f"/files/tasks/{own['id']}/output-files/{ids['file']}", **other)
+    assert answer.status_code == 404
+
+
+async def test_every_route_wants_a_key(api):
+    ids = dict.fromkeys(("profile", "browser", "session", "task", "file"), "x")
+    for method, template in routes(api.app):
+        path = address(template, ids)
+        for key in ("", "wrong-key-1"):
+            answer = await api.request(method, path, key=key, content=b"{broken")
+            assert answer.status_code == 401, f"{method} {template}"
+    for route in api.app.routes:  # whatever is outside of the API is known here
+        if isinstance(route, APIRoute) and not route.path.startswith("/api/v2/"):
+            assert KEY_FREE.match(route.path), route.path
