@@ -423,13 +423,13 @@ def make_server(tmp_path):
     """A server in this process on a real socket, over real browsers, as a block."""
 
     @asynccontextmanager
-    async def make_server(*, clock=None, **settings):
+    async def make_server(*, clock=None, agents=None, **settings):
         from cdpbridge.server import Settings, serving
 
         data_dir = tmp_path / "data"
         given = {"port": 0, "data_dir": data_dir, "api_keys": KEY, "browser_build": "shell"} | settings
         loaded = Settings.load(**given)
-        async with serving(loaded, clock=clock) as (app, base_url):
+        async with serving(loaded, clock=clock, agents=agents) as (app, base_url):
             server = Server(base_url, data_dir)
             server.app = app
             async with server.http:

@@ -41,6 +41,8 @@ class ScriptedRun:
         await self._on_step(AgentStep(number=self.steps, **(given | more)))
 
     def finish(self, output="done", *, success=True, files=(), how="finished", log="all went well\n"):
+        if self._result.done():
+            return
         path = self.spec.folder / "agent.log"
         if log is not None:
             path.write_text(log)
@@ -48,8 +50,7 @@ class ScriptedRun:
         for name, content in dict(files).items():
             written.append(self.spec.folder / name)
             written[-1].write_bytes(content)
-        if not self._result.done():
-            self._result.set_result(AgentResult(how, output, success, tuple(written), path, "0.9.9"))
+        self._result.set_result(AgentResult(how, output, success, tuple(written), path, "0.9.9"))
 
     def die(self, why="the agent's process was killed by signal 9"):
         self.finish(why, success=False, how="died", log=None)
