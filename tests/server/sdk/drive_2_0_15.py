@@ -13,7 +13,7 @@ from browser_use_sdk import AsyncBrowserUse, BrowserUse
 from browser_use_sdk.core.api_error import ApiError
 
 KIND, BASE_URL, KEY = sys.argv[1:]
-RESOURCES = ("billing", "browsers", "files", "profiles", "sessions", "skills", "skills_marketplace", "tasks")
+RESOURCES = ("billing", "browsers", "files", "profiles", "sessions", "skills", "tasks")
 called, seen = set(), {}
 
 
@@ -112,7 +112,7 @@ async def drive(client):
     await profiles.delete_browser_profile(profile.id)
     seen["missing"] = await refused(profiles.get_profile(profile.id))
 
-    for name in ("skills", "skills_marketplace"):
+    for name in ("skills",):
         for method, function in inspect.getmembers(type(getattr(client, name)), inspect.isfunction):
             if not method.startswith("_"):
                 needed = [
