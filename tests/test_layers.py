@@ -59,6 +59,7 @@ FLOORS = {
     "cdpbridge.pool": 3,
     "cdpbridge.providers": 3,
     "cdpbridge.server": 3,
+    "cdpbridge.server._task_states": 1,
     "cdpbridge.tab": 3,
     "cdpbridge.testing": 3,
     "cdpbridge.__main__": 4,

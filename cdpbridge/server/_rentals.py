@@ -416,6 +416,11 @@ class Rentals:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def running(self, browser_id: UUID) -> bool:
+        """Whether a browser is active, as of this moment."""
+        rental = self._rentals.get(browser_id)
+        return rental is not None and rental.life.state is State.ACTIVE
+
     # --- the end --------------------------------------------------------------------------------------------------
 
     async def stop(self, project_id: UUID, browser_id: UUID) -> Browser | None:

@@ -20,7 +20,7 @@ from cdpbridge._shield import to_the_end
 from cdpbridge.api._task_models import CreateTaskRequest
 from cdpbridge.errors import CDPBridgeError
 from cdpbridge.lifecycle import EndReason
-from cdpbridge.server._rentals import KeyReused, Rentals
+from cdpbridge.server._rentals import KeyReused, Rentals, StartWithdrawn
 from cdpbridge.server._task_states import END_TEXTS, TaskEnd, TaskLife, TaskSignal, TaskState
 from cdpbridge.server.agent import AgentResult, AgentRun, Agents, AgentSpec, AgentStep
 from cdpbridge.server.files import FileStore, safe_name
@@ -165,9 +165,10 @@ class Tasks:
         Raises:
             SessionBusy: It works on another task.
             SessionOver: It has been stopped.
+            StartWithdrawn: The server is stopping.
         """
         if self._closing:
-            raise CDPBridgeError("the server is stopping")
+            raise StartWithdrawn("the server is stopping")
         work = _Work(project_id, uuid4(), session)
         earlier: tuple[str, ...] = ()
         if session.persist_memory:
@@ -194,6 +195,8 @@ class Tasks:
             del self._working[work.task_id]
             await asyncio.to_thread(self._files.remove, task_id=work.task_id)
             raise
+        if not self._rentals.running(session.browser_id):  # it ended before this work was known
+            self._signal(work, TaskSignal.STOP_SESSION)
         spec = AgentSpec(
             task_id=task.id,
             task=body.task,
@@ -255,7 +258,13 @@ class Tasks:
             self._working.pop(work.task_id, None)
             work.ended.set()
         if not work.session.keep_alive:
+            await self._close_session(work)
+
+    async def _close_session(self, work: _Work) -> None:
+        try:
             await self._rentals.stop(work.project_id, work.session.browser_id)
+        except SQLAlchemyError:
+            logger.exception("session %s could not be stopped; its time will end it", work.session.id)
 
     async def _keep_step(self, task_id: UUID, folder: Path, step: AgentStep) -> None:
         screenshot = None
@@ -310,8 +319,10 @@ class Tasks:
         """The log's path in the store; an agent that never came to write one gets one that says why."""
         try:
             if not log.exists():
-                log = self._files.make(folder) / "agent.log"
+                log = folder / "agent.log"
                 log.write_text(f"{output}\n")
+        except FileNotFoundError:  # the session was deleted
+            return None
         except OSError as error:
             logger.warning("the log of a task cannot be written: %s", error)
             return None
