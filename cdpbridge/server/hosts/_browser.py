@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -76,6 +76,7 @@ class LocalBrowser:
         self._user_data_dir = folder / "profile"
         self._scratch = scratch_folder(spec.id)
         self._options = options
+        self._downloads = options.downloads(spec.id) if options.downloads is not None else None
         self._profiles = profiles
         self._registry = registry
         self._on_exit = on_exit
@@ -122,6 +123,7 @@ class LocalBrowser:
                     logger.warning(
                         "browser %s: %d cookies of its profile were refused", self.id, len(report.failed)
                     )
+            undo.push_async_callback(self._remove_empty_downloads)
             await self._allow_downloads()
             await self._open_first_page()
             undo.pop_all()
@@ -143,11 +145,18 @@ class LocalBrowser:
 
     async def _allow_downloads(self) -> None:
         """Downloads go to the browser's own folder, where the API lists them; a client may send them elsewhere."""
-        folder = self._options.downloads(self.id) if self._options.downloads else None
+        folder = self._downloads
         if folder is not None:
             await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
             behaviour = {"behavior": "allow", "downloadPath": str(folder)}
             await self._connection.root.send("Browser.setDownloadBehavior", behaviour)
+
+    async def _remove_empty_downloads(self) -> None:
+        """Leave nothing behind for a browser that has downloaded nothing."""
+        folder = self._downloads
+        for each in (folder, folder.parent) if folder is not None else ():
+            with suppress(OSError):  # not empty, or not there
+                await asyncio.to_thread(each.rmdir)
 
     async def _open_first_page(self) -> None:
         """Bring the first tab to the start page. A page that is slow or broken is the client's to see, not a failed start."""
@@ -235,6 +244,7 @@ class LocalBrowser:
         self.stopping = True
         save = save and bool(self.profile_writable)
         async with AsyncExitStack() as freeing:  # each step, whatever becomes of the others
+            freeing.push_async_callback(self._remove_empty_downloads)
             freeing.push_async_callback(remove_folder, self._folder)
             freeing.push_async_callback(remove_folder, self._scratch)
             freeing.push_async_callback(self._release)

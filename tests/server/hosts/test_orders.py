@@ -32,6 +32,14 @@ async def test_a_session_begins_on_its_start_page_in_a_window_of_its_size(make_s
             assert await evaluate(tab, "[outerWidth, outerHeight]") == [901, 702]
 
 
+async def test_a_browser_that_downloads_nothing_leaves_nothing(make_server):
+    async with make_server() as server:
+        browser = await server.rent()
+        assert len(list((server.data_dir / "files" / "browsers").iterdir())) == 1
+        await server.stop(browser)
+        assert list((server.data_dir / "files" / "browsers").iterdir()) == []
+
+
 async def test_a_start_page_that_nobody_serves_is_no_failed_start(make_server, nobody):
     async with make_server() as server:
         answer = await server.http.post("/sessions", json={"startUrl": nobody})

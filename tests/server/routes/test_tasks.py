@@ -503,3 +503,22 @@ async def test_the_paid_plan_gives_a_session_four_hours(api):
     session = await api.open_session()
     lasts = datetime.fromisoformat(session["timeoutAt"]) - datetime.fromisoformat(session["startedAt"])
     assert lasts == timedelta(hours=4)
+
+
+async def test_a_browser_that_ends_in_the_moment_a_task_begins(api, monkeypatch):
+    session = await api.open_session()
+    monkeypatch.setattr(api.services.rentals, "running", lambda _browser_id: False)
+    created, run = await api.give(sessionId=session["id"])
+    task = await api.over(created)
+    assert run.calls == ["stop"]
+    assert (task["status"], task["endReason"]) == ("stopped", "session_stopped")
+
+
+async def test_nothing_begins_while_the_server_stops(api):
+    session = await api.open_session()
+    await api.services.tasks.close()
+    answer = await api.post("/tasks", {"task": "x", "sessionId": session["id"]})
+    assert (answer.status_code, answer.json()) == (503, {"detail": "the server is stopping"})
+    answer = await api.post("/tasks", {"task": "x"})
+    assert answer.status_code == 503
+    assert (await api.account())["activeSessionCount"] == 1  # the session's; none is left of the other

@@ -279,3 +279,43 @@ async def test_fault_b12_a_migration_cut_short_is_done_again(url, monkeypatch):
     store = await Store.open(url)
     await store.prepare({}, credits=Decimal(1), now=NOW)
     await store.close()
+
+
+async def test_a_database_of_the_first_version_is_brought_up_to_date(url):
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    def to(revision, move=command.upgrade):
+        def run(connection):
+            config = Config()
+            config.set_main_option("script_location", "cdpbridge.server.store:migrations")
+            config.attributes["connection"] = connection
+            move(config, revision)
+
+        return run
+
+    engine = create_async_engine(url)
+    project, browser = uuid4(), uuid4()
+    async with engine.connect() as connection:
+        await connection.run_sync(to("0001"))
+        values = {"project": project.hex, "browser": browser.hex, "now": "2026-11-02 12:00:00"}
+        await connection.execute(text("INSERT INTO projects VALUES (:project, 'old', :now)"), values)
+        await connection.execute(
+            text(
+                "INSERT INTO browsers (id, project_id, state, timeout_minutes, usd_per_hour, minimum_minutes, created_at,"
+                " started_at, charged_micro_usd, refunded_micro_usd, proxy_bytes)"
+                " VALUES (:browser, :project, 'stopped', 60, '0.05', 1, :now, :now, 50000, 0, 0)"
+            ),
+            values,
+        )
+        await connection.commit()
+    store = await Store.open(url)
+    found = await store.browser(project, browser)
+    assert (found.labels, found.agent_session_id, found.cost) == (None, None, Decimal("0.05"))
+    assert await store.agent_sessions(project, active=None, offset=0, limit=10) == ([], 0)
+    await store.close()
+    async with engine.connect() as connection:  # and back
+        await connection.run_sync(to("0001", command.downgrade))
+        assert (await connection.execute(text("SELECT count(*) FROM browsers"))).scalar() == 1
+    await engine.dispose()
