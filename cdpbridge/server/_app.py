@@ -25,9 +25,9 @@ from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._rentals import Rentals, utc_now
 from cdpbridge.server._settings import Settings
-from cdpbridge.server.console import ConsoleCookie, SignIns, Snapshots, console_router
 from cdpbridge.server._tasks import Tasks
 from cdpbridge.server.agent import AgentProcesses, Agents
+from cdpbridge.server.console import ConsoleCookie, SignIns, Snapshots, console_router
 from cdpbridge.server.files import FileStore, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts, LocalHosts

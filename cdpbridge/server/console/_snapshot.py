@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from cdpbridge.server._rentals import Rentals
-from cdpbridge.server._settings import Settings
+from cdpbridge.server._settings import Settings, max_timeout_minutes
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.store import Browser, LedgerEntry, LedgerKind, Profile, Store, from_micro_usd
@@ -76,14 +76,15 @@ class Snapshots:
         )
         ended, ended_total = await self._store.browsers(project_id, active=False, offset=0, limit=_NEWEST)
         account = await self._store.account(project_id)
+        plan = self._settings.plan_of(account.name if account else "")
         return {
             "account": {
                 "name": account.name if account else None,
                 "balanceUsd": str(account.balance) if account else "0",
                 "active": len(active),
                 "limit": self._settings.max_browsers,
-                "plan": self._settings.plan,
-                "maxMinutes": self._settings.max_timeout_minutes,
+                "plan": plan,
+                "maxMinutes": max_timeout_minutes(plan),
                 "usdPerHour": str(self._settings.usd_per_hour),
                 "countries": sorted(self._settings.proxies),
             },

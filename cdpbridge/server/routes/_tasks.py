@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -25,6 +24,7 @@ from cdpbridge.api._task_models import (
 )
 from cdpbridge.server import store
 from cdpbridge.server._task_states import TaskSignal, TaskState
+from cdpbridge.server.agent import check_schema, split_secrets
 from cdpbridge.server.store import SessionOver
 
 from ._addresses import cdp_url, signed_url
@@ -152,11 +152,14 @@ def _check(services: Services, body: CreateTaskRequest) -> None:
     check_start_url(body.start_url)
     if body.structured_output is not None:
         try:
-            schema = json.loads(body.structured_output)
-        except (ValueError, RecursionError):
-            schema = None
-        if not isinstance(schema, dict):
-            raise unprocessable("structuredOutput", "not a JSON schema: send a JSON object, as text")
+            check_schema(body.structured_output)
+        except ValueError as error:
+            raise unprocessable("structuredOutput", str(error)) from error
+    if body.secrets:
+        try:
+            split_secrets(body.secrets, body.allowed_domains or ())
+        except ValueError as error:
+            raise unprocessable("secrets", str(error)) from error
 
 
 async def _create(

@@ -297,9 +297,10 @@ async def test_without_agents_nothing_is_started_or_charged(api, checked):
 
 
 async def test_a_server_without_configuration_says_what_is_missing(make_api):
-    from cdpbridge.server.agent import NoAgents
+    from cdpbridge.server import Settings
+    from cdpbridge.server.agent import AgentProcesses
 
-    async with make_api(agents=NoAgents()) as api:
+    async with make_api(agents=AgentProcesses(Settings.load(browser_build="shell"))) as api:
         answer = await api.post("/tasks", {"task": "look"})
         assert answer.status_code == 400
         assert "`llm_base_url`" in answer.json()["detail"]
