@@ -25,6 +25,8 @@
     │   │   └── TargetCrashed           ... because its renderer crashed: status, error_code
     │   ├── NavigationError             a page could not be loaded: url, error_text
     │   ├── EvaluationError             a script in the page threw: line, column
+    │   ├── DownloadFailed              a file did not come out of the browser: name
+    │   ├── UploadFailed                a file could not be given to a page
     │   ├── DecodeError                 a message that is no valid CDP: raw
     │   ├── MessageTooBig               a message over a limit: limit_bytes
     │   └── EventsLost                  a slow reader of events missed some: count
@@ -78,6 +80,7 @@ __all__ = [
     "ConnectFailed",
     "ConnectionClosed",
     "DecodeError",
+    "DownloadFailed",
     "EvaluationError",
     "EventsLost",
     "LeaseTimeout",
@@ -94,6 +97,7 @@ __all__ = [
     "StopFailed",
     "TargetClosed",
     "TargetCrashed",
+    "UploadFailed",
     "ValidationError",
     "redact_url",
 ]
@@ -383,6 +387,25 @@ class NavigationError(CDPError):
         super().__init__(f"could not load {url}: {error_text}")
         self.url = url
         self.error_text = error_text
+
+
+class DownloadFailed(CDPError):
+    """A file did not come out of the browser.
+
+    Attributes:
+        name: Its suggested name.
+    """
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"download{f' of {name}' if name else ''}: {why}")
+        self.name = name
+
+
+class UploadFailed(CDPError):
+    """A file could not be given to a page: there is no such file, or no element that takes it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"upload: {why}")
 
 
 class EvaluationError(CDPError):

@@ -11,16 +11,15 @@ Programs without an event loop use `open_browser_sync`, which rents and connects
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from cdpbridge._guard import exit_on_signals
+from cdpbridge._loop_thread import LoopThread
 from cdpbridge.browser import Browser, open_browser
 from cdpbridge.errors import ConfigurationError
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from cdpbridge.api import BrowserSession
 
 __all__ = ["RentedBrowser", "connect", "connect_sync", "open_browser_sync"]
-
-T = TypeVar("T")
 
 _CONNECT_TIMEOUT: Final = timedelta(seconds=30)
 
@@ -103,7 +100,7 @@ def open_browser_sync(*arguments: Any, **options: Any) -> Iterator[RentedBrowser
 
     Arguments and errors as of `cdpbridge.open_browser`.
     """
-    with exit_on_signals(), _LoopThread() as loop:
+    with exit_on_signals(), LoopThread() as loop:
         rental = loop.run(_opened(*arguments, **options))
         try:
             with connect_sync(rental) as connected:
@@ -116,42 +113,6 @@ def open_browser_sync(*arguments: Any, **options: Any) -> Iterator[RentedBrowser
 
 async def _opened(*arguments: Any, **options: Any) -> Browser:
     return await open_browser(*arguments, **options)
-
-
-class _LoopThread:
-    """An event loop in a thread of its own: Playwright's synchronous form runs one in the caller's thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="cdpbridge", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`; when the caller is interrupted, `work` is cancelled and its end waited for."""
-        done = threading.Event()
-        tasks: list[asyncio.Task[T]] = []
-
-        def begin() -> None:
-            tasks.append(self._loop.create_task(work))
-            tasks[0].add_done_callback(lambda _task: done.set())
-
-        self._loop.call_soon_threadsafe(begin)
-        try:
-            done.wait()
-        except BaseException:
-            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108  # there is none before `begin`
-            done.wait()
-            raise
-        return tasks[0].result()
 
 
 def _check_installed() -> None:

@@ -91,6 +91,10 @@ class LocalClient(AsyncClient):
         """Process id of the server while it runs."""
         return None if self._server is None else self._server.pid
 
+    def address(self) -> dict[str, str]:
+        """`base_url` and `api_key` of the running server, for a process that shares it; a password."""
+        return {"base_url": self._base_url, "api_key": self._api_key}
+
     async def _prepare(self, stack: AsyncExitStack) -> None:
         server = await ServerProcess.start(self._settings)
         stack.push_async_callback(self._end, server)

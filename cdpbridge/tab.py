@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from cdpbridge._files import DownloadExpectation, upload
 from cdpbridge.cdp import pdf_stream
 from cdpbridge.errors import CommandTimeout, EvaluationError, NavigationError
 from cdpbridge.protocol import Network, Page, Runtime, Target
@@ -24,6 +25,8 @@ WaitUntil = Literal["commit", "domcontentloaded", "load"]
 # Names of `Page.lifecycleEvent`; "commit" is the navigation's own reply.
 _LIFECYCLE_NAMES: Final = {"domcontentloaded": "DOMContentLoaded", "load": "load"}
 _CLOSE_TIMEOUT: Final = timedelta(seconds=10)
+_DOWNLOAD_TIMEOUT: Final = timedelta(seconds=30)
+_UPLOAD_BYTES: Final = 256 * 1024 * 1024  # it is held in the browser's memory
 _NAVIGATION_TIMEOUT: Final = timedelta(seconds=30)  # Playwright's default, which its users expect
 
 
@@ -137,6 +140,38 @@ class Tab:
     async def cookies(self) -> list[Network.Cookie]:
         """The cookies that the page's own address would send."""
         return (await self.session.send(Network.get_cookies())).cookies
+
+    def expect_download(self, *, timeout: timedelta = _DOWNLOAD_TIMEOUT) -> DownloadExpectation:
+        """Bring a file here that the page downloads, wherever the browser runs.
+
+            async with tab.expect_download() as download:
+                await tab.evaluate("document.querySelector('a.report').click()")
+            path = await download.save("reports")
+
+        From here on the browser saves downloads of this tab's context under names of its own, on its machine. Playwright on
+        the same context needs its own setting then, so use its downloads or these.
+
+        Args:
+            timeout: From the start of the block until a download has begun; `save` has one for the rest.
+
+        Raises:
+            CommandTimeout: None has begun.
+            DownloadFailed: The connection ended before.
+        """
+        return DownloadExpectation(self.session, timeout)
+
+    async def upload(self, selector: str, *paths: Path | str, max_bytes: int = _UPLOAD_BYTES) -> None:
+        """Give files of this machine to a file input of the page, wherever the browser runs.
+
+        Args:
+            selector: CSS selector of the `<input type=file>` in the main frame.
+            paths: The files; none empties it.
+            max_bytes: Limit for all of them together: the browser holds them in memory.
+
+        Raises:
+            UploadFailed: There is no such file or input, or they are too big.
+        """
+        await upload(self.session, selector, paths, max_bytes)
 
     async def close(self) -> None:
         """Close the page and wait until it is gone. Closing a closed one is fine.

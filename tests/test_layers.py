@@ -51,6 +51,11 @@ FLOORS = {
     "cdpbridge._admission": 3,
     "cdpbridge._create": 3,
     "cdpbridge._reap": 3,
+    "cdpbridge._loop_thread": 2,
+    "cdpbridge.api": 2,
+    "cdpbridge.cdp": 2,
+    "cdpbridge.chromium": 2,
+    "cdpbridge._files": 3,
     "cdpbridge._rental": 3,
     "cdpbridge._spending": 3,
     "cdpbridge._stop": 3,
@@ -63,8 +68,11 @@ FLOORS = {
     "cdpbridge.tab": 3,
     "cdpbridge.testing": 3,
     "cdpbridge.__main__": 4,
+    "cdpbridge._pytest": 4,
     "cdpbridge.cli": 4,
+    "cdpbridge.integrations": 4,
     "cdpbridge.playwright": 4,
+    "cdpbridge.pytest_plugin": 4,
 }
 # Rooms of floor 2 that do not know each other.
 STRANGERS = ("cdpbridge.api", "cdpbridge.cdp", "cdpbridge.chromium")
@@ -81,6 +89,9 @@ ROOMS = {
     "onepassword": ("cdpbridge.server.agent._child",),
     "jsonschema": ("cdpbridge.server.agent",),
     "playwright": ("cdpbridge.playwright",),
+    "pytest": ("cdpbridge.pytest_plugin", "cdpbridge._pytest"),
+    "crawlee": ("cdpbridge.integrations.crawlee",),
+    "browser_use": ("cdpbridge.integrations.browser_use",),
     "fastapi": ("cdpbridge.server",),
     "starlette": ("cdpbridge.server",),
     "uvicorn": ("cdpbridge.server",),

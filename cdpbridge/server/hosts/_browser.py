@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID
 
+from cdpbridge._files import DOWNLOADS_SWITCH
 from cdpbridge.cdp import Connection, connect_pipe
 from cdpbridge.chromium import SCRATCH_PATH_BYTES, Build, Chromium
 from cdpbridge.errors import CDPBridgeError, CDPError
@@ -136,7 +137,8 @@ class LocalBrowser:
             self._spawn(self._keep_exporting())
 
     def _own_args(self) -> list[str]:
-        args = []
+        # The first is for our clients, which read it from the command line: what they download goes when the browser goes.
+        args = [f"{DOWNLOADS_SWITCH}{self._folder}/downloads"]
         if self._spec.screen is not None:
             args.append("--window-size={},{}".format(*self._spec.screen))
         if self._spec.ignore_certificate_errors:

@@ -1,0 +1,212 @@
+"""The browsers that one pytest process has rented. Nothing of pytest in here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Coroutine, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypedDict
+from uuid import UUID
+
+from cdpbridge._loop_thread import LoopThread
+from cdpbridge._rental import confirmed_stop
+from cdpbridge.api import AsyncClient, ServerChoice
+from cdpbridge.billing import Receipt, Tariff
+from cdpbridge.browser import Browser, open_browser
+from cdpbridge.errors import CDPBridgeError
+
+__all__ = ["Ending", "Ledger", "Rentals", "Wish"]
+
+_STOP_TIMEOUT: Final = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a test wants to rent; tests that want the same share a browser."""
+
+    profile: str | None
+    proxy_country: str | ServerChoice | None
+
+
+class Ending(TypedDict):
+    """How one rental ended, in a form that travels between processes.
+
+    Attributes:
+        browser: Its id.
+        paid: USD, as text; None when it is not known.
+        text: The receipt, or why it was not stopped.
+        failed: Whether it may still be running.
+    """
+
+    browser: str
+    paid: str | None
+    text: str
+    failed: bool
+
+
+class Ledger:
+    """What each process has rented and how it ended, in a file for each: the process itself may not live to tell.
+
+    Attributes:
+        folder: Where the files are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def begun(self, owner: str, browser_id: UUID) -> None:
+        """`owner` has rented it."""
+        self._write(owner, {"rented": str(browser_id)})
+
+    def ended(self, owner: str, ending: Ending) -> None:
+        """It is stopped, or could not be."""
+        self._write(owner, {"ending": ending})
+
+    def _write(self, owner: str, entry: dict[str, Any]) -> None:
+        with (self.folder / f"{owner}.jsonl").open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def owners(self) -> list[str]:
+        """Every process that has rented."""
+        return sorted(file.stem for file in self.folder.glob("*.jsonl"))
+
+    def endings(self, owner: str) -> list[Ending]:
+        """The rentals of `owner` that have ended."""
+        return [entry["ending"] for entry in self._read(owner) if "ending" in entry]
+
+    def left(self, owner: str) -> list[UUID]:
+        """The others."""
+        ended = {ending["browser"] for ending in self.endings(owner)}
+        rented = (entry["rented"] for entry in self._read(owner) if "rented" in entry)
+        return [UUID(each) for each in rented if each not in ended]
+
+    def _read(self, owner: str) -> list[dict[str, Any]]:
+        lines = (self.folder / f"{owner}.jsonl").read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]  # killed in the middle of a line
+
+
+class Rentals:
+    """Rents on wish, each wish once, from a thread with an event loop of its own: Playwright's needs the caller's.
+
+    Args:
+        client: Where; it is opened with the first rental.
+        owner: Name of this process in the ledger.
+        ledger: Where rentals are noted as they begin and end.
+        timeout: Of each rental.
+    """
+
+    def __init__(self, client: AsyncClient, *, owner: str, ledger: Ledger, timeout: timedelta | None) -> None:
+        self._client = client
+        self._owner = owner
+        self._ledger = ledger
+        self._timeout = timeout
+        self._rented: dict[Wish, Browser] = {}
+        self._lock = threading.Lock()
+        self._loop: LoopThread | None = None
+        self._resources = AsyncExitStack()
+
+    def open(self) -> AsyncClient:
+        """The client, opened: with `local()` its server runs from now on."""
+        with self._lock:
+            self._opened()
+        return self._client
+
+    def _opened(self) -> LoopThread:
+        if self._loop is None:
+            loop = LoopThread().__enter__()
+            try:
+                loop.run(self._resources.enter_async_context(self._client))
+            except BaseException:
+                loop.__exit__()
+                raise
+            self._loop = loop
+        return self._loop
+
+    def rent(self, wish: Wish) -> Browser:
+        """The browser for `wish`; a new one when there is none yet, or when it has ended meanwhile.
+
+        Raises:
+            CDPBridgeError: As of `open_browser`.
+        """
+        with self._lock:
+            loop = self._opened()
+            browser = self._rented.get(wish)
+            if browser is not None and browser.connection.closed:
+                self._stop(loop, [self._rented.pop(wish)])
+                browser = None
+            if browser is None:
+                browser = self._rented[wish] = loop.run(self._rent(wish))
+            return browser
+
+    async def _rent(self, wish: Wish) -> Browser:
+        browser = await open_browser(
+            self._client,
+            profile=wish.profile,
+            proxy_country=wish.proxy_country,
+            timeout=self._timeout,
+            stop_timeout=_STOP_TIMEOUT,
+        )
+        self._ledger.begun(self._owner, browser.id)
+        return browser
+
+    def stop_left(self, owner: str) -> None:
+        """Stop what another process has rented and not stopped: it has ended, or it has to end now."""
+        left = self._ledger.left(owner)
+        if left:
+            with self._lock:
+                loop = self._opened()
+                loop.run(_gather(self._stop_other(owner, each) for each in left))
+
+    async def _stop_other(self, owner: str, browser_id: UUID) -> None:
+        try:
+            record = await confirmed_stop(self._client, browser_id, _STOP_TIMEOUT)
+        except CDPBridgeError as error:
+            self._ledger.ended(owner, _failure(browser_id, error))
+            return
+        text, paid = "stopped", None
+        if record is not None and record.finished_at is not None:
+            used = record.finished_at - record.started_at
+            receipt = Receipt.of(Tariff(), used, booked=record.browser_cost)
+            text, paid = str(receipt), str(receipt.paid)
+        ending = Ending(browser=str(browser_id), paid=paid, text=f"{text} (left by {owner})", failed=False)
+        self._ledger.ended(owner, ending)
+
+    def close(self) -> None:
+        """Stop everything, and the server if it is ours. The ledger has what could not be stopped."""
+        with self._lock:
+            if self._loop is None:
+                return
+            rented = list(self._rented.values())
+            self._rented.clear()
+            self._stop(self._loop, rented)
+            try:
+                self._loop.run(self._resources.aclose())
+            finally:
+                self._loop.__exit__()
+                self._loop = None
+
+    def _stop(self, loop: LoopThread, browsers: list[Browser]) -> None:
+        loop.run(_gather(self._end(browser) for browser in browsers))
+
+    async def _end(self, browser: Browser) -> None:
+        try:
+            receipt = await browser.stop()
+        except CDPBridgeError as error:
+            ending = _failure(browser.id, error)
+        else:
+            paid = str(receipt.paid)
+            ending = Ending(browser=str(browser.id), paid=paid, text=str(receipt), failed=False)
+        self._ledger.ended(self._owner, ending)
+
+
+async def _gather(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    await asyncio.gather(*work)
+
+
+def _failure(browser_id: UUID, error: Exception) -> Ending:
+    return Ending(browser=str(browser_id), paid=None, text=f"not stopped: {error}", failed=True)

@@ -1,0 +1,247 @@
+"""One run of pytest with rented browsers: this process, or the controller of pytest-xdist and its workers.
+
+Without workers, and in each worker, the first test that needs a browser rents it; the end of the session stops it. The
+controller starts the embedded server for all of them, stops what a worker that died has left, and prints the receipts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import pytest
+
+from cdpbridge.api import AsyncClient, ServerChoice, server_default
+from cdpbridge.errors import ConfigurationError
+from cdpbridge.providers import LocalClient, at, local, provider
+
+from ._rentals import Ending, Ledger, Rentals, Wish
+
+__all__ = ["Run", "configure", "run_of"]
+
+_NAME: Final = "cdpbridge-run"
+_KEY: Final = "cdpbridge"  # in workerinput and workeroutput
+
+
+def configure(config: pytest.Config) -> None:
+    """Make this run one with rented browsers.
+
+    Raises:
+        pytest.UsageError: The options ask for what there is not.
+    """
+    engines = [each for each in config.getoption("--browser", default=None) or () if each != "chromium"]
+    if engines:
+        raise pytest.UsageError(
+            f"--cdpbridge rents Chromium; it has no {' or '.join(engines)}: "
+            "leave --browser out for this run, or run those engines without --cdpbridge"
+        )
+    try:
+        run = Run(config)
+    except ConfigurationError as error:
+        raise pytest.UsageError(f"--cdpbridge: {error}") from error
+    plugins = config.pluginmanager
+    plugins.register(run, _NAME)
+    # pytest-playwright's fixtures win over those of a plugin that pytest loads with it, and lose to one that comes later.
+    if plugins.hasplugin("playwright"):
+        from . import _playwright_fixtures  # noqa: PLC0415  # each flavour only where it is used
+
+        plugins.register(_playwright_fixtures, "cdpbridge-playwright-fixtures")
+    elif plugins.hasplugin("playwright-asyncio"):
+        from . import _playwright_asyncio_fixtures  # noqa: PLC0415  # as above
+
+        plugins.register(_playwright_asyncio_fixtures, "cdpbridge-playwright-fixtures")
+
+
+def run_of(config: pytest.Config) -> Run:
+    """This run.
+
+    Raises:
+        pytest.UsageError: It is one without rented browsers.
+    """
+    run = config.pluginmanager.get_plugin(_NAME)
+    if run is None:
+        raise pytest.UsageError(
+            "this test needs a rented browser: run pytest with --cdpbridge=local|cloud|URL, or set `cdpbridge = local` in "
+            "pytest's settings"
+        )
+    assert isinstance(run, Run)
+    return run
+
+
+class Run:
+    """The plugin object of a run.
+
+    Attributes:
+        rentals: The browsers of this process.
+        wish: What a test gets that asks for nothing else.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._given: dict[str, str] | None = getattr(config, "workerinput", {}).get(_KEY)
+        self._where: str = config.getoption("--cdpbridge") or config.getini("cdpbridge")
+        self._shared: bool = config.getoption("--cdpbridge-shared")
+        self._temporary: list[Path] = []
+        self._ignored: set[str] = set()
+        self.wish = Wish(config.getoption("--cdpbridge-profile"), _country(config))
+        timeout = _timeout(config)
+        client = self._client()
+        folder = self._temporary_folder("ledger") if self._given is None else Path(self._given["ledger"])
+        self._owner = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        self._ledger = Ledger(folder)
+        self.rentals = Rentals(client, owner=self._owner, ledger=self._ledger, timeout=timeout)
+        self._receipts: list[tuple[str, Ending]] = []
+        self._signals = _SigtermAsInterrupt()
+
+    def _client(self) -> AsyncClient:
+        if self._given is not None and "base_url" in self._given:
+            return at(self._given["base_url"], self._given["api_key"])
+        client = provider(self._where)
+        if not isinstance(client, LocalClient):
+            return client
+        settings = ("CDPBRIDGE_DATA_DIR", "CDPBRIDGE_CONFIG")
+        if self.wish.profile is not None or any(os.environ.get(name) for name in settings):
+            return client
+        # Nothing is to last, and the user's own data folder serves one program at a time.
+        return local(data_dir=self._temporary_folder("data"))
+
+    def _temporary_folder(self, purpose: str) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix=f"cdpbridge-{purpose}-"))
+        self._temporary.append(folder)
+        return folder
+
+    # --- for fixtures ---------------------------------------------------------------------------------------------
+
+    def cdp_url(self, wish: Wish | None = None) -> str:
+        """Address of the browser for a test."""
+        if self._given is not None and "cdp_url" in self._given and wish in {None, self.wish}:
+            return self._given["cdp_url"]
+        return self.rentals.rent(wish or self.wish).cdp_url
+
+    def ignore(self, options: dict[str, Any]) -> None:
+        """Launch options that have no meaning for a browser that runs already; the summary names them."""
+        self._ignored |= options.keys()
+
+    # --- hooks ----------------------------------------------------------------------------------------------------
+
+    def pytest_report_header(self) -> str:
+        """Say where the browsers come from."""
+        parts = [f"browsers from {self._where}"]
+        if self.wish.profile:
+            parts.append(f"profile {self.wish.profile}")
+        if isinstance(self.wish.proxy_country, str):
+            parts.append(f"proxy country {self.wish.proxy_country}")
+        if self._shared:
+            parts.append("one for all workers")
+        return f"cdpbridge: {', '.join(parts)}"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """From now on browsers may be rented."""
+        self._signals.install()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """A worker of pytest-xdist is about to start: tell it where to rent."""
+        given = {"ledger": str(self._ledger.folder)}
+        client = self.rentals.open()
+        if isinstance(client, LocalClient):
+            given |= client.address()
+        if self._shared:
+            given["cdp_url"] = self.cdp_url()
+        node.workerinput[_KEY] = given
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """A worker has ended: stop what it has left."""
+        self._ignored |= set(getattr(node, "workeroutput", {}).get(_KEY, ()))
+        if node.gateway.id in self._ledger.owners():
+            self.rentals.stop_left(node.gateway.id)
+
+    @pytest.hookimpl(trylast=True)  # after pytest has torn down every fixture
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Stop what is rented, also after Ctrl-C and `-x`."""
+        self._finish()
+        if self._given is not None:
+            session.config.workeroutput[_KEY] = sorted(self._ignored)  # type: ignore[attr-defined]
+
+    def pytest_unconfigure(self) -> None:
+        """The session may never have begun, or its end may have been interrupted."""
+        self._finish()
+
+    def _finish(self) -> None:
+        try:
+            if self._given is None:
+                for owner in self._ledger.owners():
+                    if owner != self._owner:
+                        self.rentals.stop_left(owner)
+            self.rentals.close()
+            if self._given is None:
+                for owner in self._ledger.owners():
+                    self._receipts += [(owner, ending) for ending in self._ledger.endings(owner)]
+        finally:
+            self._signals.remove()
+            while self._temporary:
+                shutil.rmtree(self._temporary.pop(), ignore_errors=True)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the receipts."""
+        if not self._receipts and not self._ignored:
+            return
+        terminalreporter.section("cdpbridge")
+        for owner, ending in self._receipts:
+            line = f"{owner}  {ending['browser']}  {ending['text']}"
+            terminalreporter.write_line(line, red=ending["failed"])
+        count = len(self._receipts)
+        paid = sum((Decimal(each["paid"]) for _, each in self._receipts if each["paid"]), Decimal(0))
+        terminalreporter.write_line(f"{count} {'browser' if count == 1 else 'browsers'}, paid {paid:f} USD")
+        if self._ignored:
+            terminalreporter.write_line(
+                f"launch options without effect on a rented browser: {', '.join(sorted(self._ignored))}"
+            )
+
+
+def _country(config: pytest.Config) -> str | ServerChoice | None:
+    given: str | None = config.getoption("--cdpbridge-proxy-country")
+    if given is None:
+        return server_default
+    return None if given.lower() == "none" else given
+
+
+def _timeout(config: pytest.Config) -> timedelta | None:
+    minutes: int | None = config.getoption("--cdpbridge-timeout")
+    if minutes is None:
+        return None
+    if not 1 <= minutes <= 240:
+        raise pytest.UsageError(f"--cdpbridge-timeout must be 1 to 240 minutes, not {minutes}")
+    return timedelta(minutes=minutes)
+
+
+class _SigtermAsInterrupt:
+    """While it is installed, SIGTERM ends the run as Ctrl-C does, so that fixtures are torn down and browsers stopped."""
+
+    def __init__(self) -> None:
+        self._installed = False
+
+    def install(self) -> None:
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _interrupt)
+            self._installed = True
+
+    def remove(self) -> None:
+        if self._installed and threading.current_thread() is threading.main_thread():
+            if signal.getsignal(signal.SIGTERM) is _interrupt:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self._installed = False
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGINT)
