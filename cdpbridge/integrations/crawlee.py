@@ -1,0 +1,187 @@
+"""Crawlee on rented browsers: a browser plugin that rents when the pool wants a browser and stops when it closes one.
+
+    plugin = RentedBrowserPlugin(profile="work", max_open_pages_per_browser=8)
+    crawler = PlaywrightCrawler(browser_pool=BrowserPool(plugins=[plugin]))
+
+Pages share the browser's own context, which carries the profile; what they change is saved at the stop. Crawlee's sessions
+put their cookies into that context too, so crawls whose sessions must not see each other take `use_incognito_pages=True`:
+each page has a context of its own then, which starts with the profile's cookies and is not saved.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from crawlee.browsers import PlaywrightBrowserController, PlaywrightBrowserPlugin
+
+from cdpbridge._shield import to_the_end
+from cdpbridge.api import AsyncClient, Profile, ServerChoice, server_default
+from cdpbridge.billing import Receipt
+from cdpbridge.browser import Browser, open_browser
+from cdpbridge.errors import StopFailed
+from cdpbridge.providers import provider
+
+if TYPE_CHECKING:
+    from crawlee.fingerprint_suite import FingerprintGenerator
+    from crawlee.proxy_configuration import ProxyInfo
+    from playwright.async_api import Browser as PlaywrightBrowser
+    from playwright.async_api import Page
+
+__all__ = ["RentedBrowserController", "RentedBrowserPlugin"]
+
+logger = logging.getLogger("cdpbridge")
+
+_CONNECT_MS: Final = 30_000
+
+
+class RentedBrowserPlugin(PlaywrightBrowserPlugin):
+    """Rents one browser each time the pool wants one.
+
+    Args:
+        client: Where, as of `open_browser`; one client, and with `local()` one server, for all browsers of the pool.
+        profile: State that each browser starts from. Only the first one that runs is saved.
+        proxy_country: As of `open_browser`.
+        timeout: Of each rental; a crawl that goes on longer gets a new browser.
+        max_open_pages_per_browser: Pages at once in one browser; the pool rents another one for more.
+        use_incognito_pages: A context of its own for each page.
+        browser_new_context_options: For those contexts.
+        fingerprint_generator: For those contexts.
+
+    Attributes:
+        receipts: Of the browsers that have been stopped.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient | str | None = None,
+        *,
+        profile: str | uuid.UUID | Profile | None = None,
+        proxy_country: str | ServerChoice | None = server_default,
+        timeout: timedelta | None = None,
+        max_open_pages_per_browser: int = 20,
+        use_incognito_pages: bool = False,
+        browser_new_context_options: dict[str, Any] | None = None,
+        fingerprint_generator: FingerprintGenerator | None = None,
+    ) -> None:
+        super().__init__(
+            browser_type="chromium",
+            max_open_pages_per_browser=max_open_pages_per_browser,
+            use_incognito_pages=use_incognito_pages,
+            browser_new_context_options=browser_new_context_options,
+            fingerprint_generator=fingerprint_generator,
+        )
+        self.receipts: list[Receipt] = []
+        self._client = provider(client)
+        self._order: dict[str, Any] = {
+            "profile": profile,
+            "proxy_country": proxy_country,
+            "timeout": timeout,
+        }
+        self._resources = AsyncExitStack()
+        self._rented: set[Browser] = set()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as opening:
+            await opening.enter_async_context(self._client.share())
+            await super().__aenter__()
+            self._resources = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        async with self._resources:
+            try:
+                for rental in list(self._rented):  # of controllers that the pool could not close
+                    await self.stop(rental)
+            finally:
+                await super().__aexit__(kind, error, trace)
+
+    async def new_browser(self) -> RentedBrowserController:
+        """Rent a browser and connect Playwright to it. Cancelled or failed, nothing stays rented.
+
+        Raises:
+            RuntimeError: Outside the plugin's block.
+            CDPBridgeError: As of `open_browser`.
+        """
+        if not self.active or self._playwright is None:
+            raise RuntimeError("the plugin is not active: use it through BrowserPool, or enter it as a block")
+        rental = await open_browser(self._client, **self._order)
+        self._rented.add(rental)
+        try:
+            browser = await self._playwright.chromium.connect_over_cdp(rental.cdp_url, timeout=_CONNECT_MS)
+            state: Any = None
+            if self._use_incognito_pages and rental.profile_id is not None:
+                state = await browser.contexts[0].storage_state()
+        except BaseException:
+            await to_the_end(self.stop(rental))
+            raise
+        return RentedBrowserController(self, rental, browser, state)
+
+    async def stop(self, rental: Browser) -> None:
+        """Stop one of its browsers.
+
+        Raises:
+            StopFailed: As of `Browser.stop`.
+        """
+        self.receipts.append(await rental.stop())
+        self._rented.discard(rental)
+
+
+class RentedBrowserController(PlaywrightBrowserController):
+    """The pages of one rented browser; closing it stops the rental. Made by `RentedBrowserPlugin`."""
+
+    def __init__(
+        self, plugin: RentedBrowserPlugin, rental: Browser, browser: PlaywrightBrowser, state: Any
+    ) -> None:
+        options: dict[str, Any] = {}
+        if plugin._fingerprint_generator is None:
+            options["header_generator"] = None  # the browser's own headers fit it best
+        super().__init__(
+            browser,
+            max_open_pages_per_browser=plugin.max_open_pages_per_browser,
+            use_incognito_pages=plugin._use_incognito_pages,
+            fingerprint_generator=plugin._fingerprint_generator,
+            **options,
+        )
+        self.rental = rental
+        self._plugin = plugin
+        self._state = state
+
+    @property
+    def has_free_capacity(self) -> bool:
+        """Also no when the browser has ended, so that the pool rents another one."""
+        return self.is_browser_connected and super().has_free_capacity
+
+    async def new_page(
+        self,
+        browser_new_context_options: Mapping[str, Any] | None = None,
+        proxy_info: ProxyInfo | None = None,
+    ) -> Page:
+        """See Crawlee."""
+        options = dict(browser_new_context_options or {})
+        if self._state is not None:
+            options.setdefault("storage_state", self._state)
+        return await super().new_page(options, proxy_info)
+
+    async def close(self, *, force: bool = False) -> None:
+        """Stop the rental, and with it every page.
+
+        Raises:
+            ValueError: Pages are open, and `force` is not given.
+        """
+        if self.pages_count and not force and self.is_browser_connected:
+            raise ValueError("the browser has open pages; give force=True to close them too")
+        try:
+            await self._browser.close()  # disconnects; the profile's context is left as it is, to be saved
+        finally:
+            try:
+                await to_the_end(self._plugin.stop(self.rental))
+            except StopFailed as failed:
+                logger.error("%s", failed)  # noqa: TRY400  # the plugin tries once more at its end
