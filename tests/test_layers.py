@@ -67,6 +67,7 @@ FLOORS = {
     "cdpbridge.server._task_states": 1,
     "cdpbridge.tab": 3,
     "cdpbridge.testing": 3,
+    "cdpbridge.tunnel": 3,
     "cdpbridge.__main__": 4,
     "cdpbridge._pytest": 4,
     "cdpbridge.cli": 4,

@@ -1,0 +1,57 @@
+"""`cdpbridge tunnel`: a rented browser under a bare host:port of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from ._output import ProviderOption, console, error_console
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("tunnel")(_tunnel)
+
+
+def _tunnel(
+    browser: Annotated[str, typer.Argument(metavar="BROWSER", help="Id of a rented browser, or its cdpUrl.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
+    provider: ProviderOption = None,
+) -> None:
+    """Open a port on this machine that leads to a rented browser, for clients that take only host:port (Selenium).
+
+    Prints host:port and runs until Ctrl-C. Whoever can open connections on this machine can use the port.
+    """
+    asyncio.run(_run(browser, port, provider))
+
+
+async def _run(browser: str, port: int, where: str | None) -> None:
+    from cdpbridge.errors import ConfigurationError
+    from cdpbridge.tunnel import open_tunnel
+
+    from ._browsers import _server
+
+    if "://" in browser:
+        address = browser
+    else:
+        try:
+            browser_id = UUID(browser)
+        except ValueError:
+            raise ConfigurationError(f"{browser!r} is neither the id of a browser nor a cdpUrl") from None
+        async with _server(where) as client:
+            record = await client.browsers.get(browser_id)
+        if not record.cdp_url:
+            raise ConfigurationError(f"browser {browser_id} is {record.status}: it has no cdpUrl")
+        address = record.cdp_url
+    try:
+        async with open_tunnel(address, port=port) as authority:
+            console.print(authority, markup=False)
+            error_console.print("leads to the browser until Ctrl-C", highlight=False)
+            await asyncio.get_running_loop().create_future()
+    except OSError as error:
+        raise ConfigurationError(f"port {port} cannot be opened: {error.strerror}") from error
