@@ -10,7 +10,7 @@ import typer
 from cdpbridge._version import __version__
 from cdpbridge.errors import CDPBridgeError
 
-from . import _browsers, _cost, _demo, _open, _reap, _serve, _tunnel
+from . import _browsers, _cost, _demo, _open, _profile_sync, _profiles, _reap, _serve, _tunnel  # noqa: F401  # _profile_sync adds to the group of _profiles
 from ._output import error_console
 
 __all__ = ["app", "run"]
@@ -46,6 +46,7 @@ _demo.register(app)
 _browsers.register(app)
 _reap.register(app)
 _cost.register(app)
+_profiles.register(app)
 _tunnel.register(app)
 _serve.register(app)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ._cookies import CookieId, CookieReport, export_cookies, import_cookies
+from cdpbridge._cookies import CookieId, CookieReport, export_cookies, import_cookies
+
 from ._store import COOKIE_DATABASES, ProfileStore, ProfileTooBig, SavedProfile
 
 __all__ = [
