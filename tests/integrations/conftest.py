@@ -1,3 +1,42 @@
-"""The suites are run by tests, in processes of their own."""
+"""The suites are run by tests, in processes of their own. Node's packages are installed once, into .cache/node."""
+
+import fcntl
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
 
 collect_ignore_glob = ["suites/*"]
+PACKAGES = {"puppeteer-core": "24", "@playwright/test": "1"}
+
+
+@pytest.fixture(scope="session")
+def node_modules():
+    """Folder with Node's packages."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("no Node on this machine")
+    folder = Path(__file__).parents[2] / ".cache" / "node"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted = [
+            f"{name}@{version}"
+            for name, version in PACKAGES.items()
+            if not (folder / "node_modules" / name).is_dir()
+        ]
+        if wanted:
+            command = [
+                "npm",
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--ignore-scripts",
+                "--prefix",
+                folder,
+                *wanted,
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+            if done.returncode:
+                pytest.skip(f"{' '.join(wanted)} cannot be installed: {done.stderr[-300:]}")
+    return folder / "node_modules"

@@ -122,6 +122,22 @@ def test_an_agent(python, model, server, tmp_path, keep):
     assert model.asked == 3
 
 
+def test_the_example(python, model, server, tmp_path):
+    openai = {"OPENAI_BASE_URL": model.address, "OPENAI_API_KEY": "x", "MODEL": "m"}
+    done = subprocess.run(
+        [python, ROOT / "examples" / "frameworks" / "browser_use_agent.py"],
+        env=server.environment(**QUIET, **openai, BROWSER_USE_CONFIG_DIR=str(tmp_path)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "finished charged 0.05" in done.stdout
+
+
+@pytest.mark.slow
 def test_a_killed_agent_leaves_no_browser(python, model, tmp_path):
     model.silent = True
     environment = clean_environment(
