@@ -97,6 +97,8 @@ class Download:
             await asyncio.to_thread(temporary.unlink, missing_ok=True)
 
     async def _chunks(self, timeout: timedelta | None) -> AsyncGenerator[bytes, None]:
+        if not self._path:
+            raise RuntimeError("no download has begun yet; use it after the block of expect_download")
         async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
             progress = await asyncio.shield(self._done)
             if progress.state != Browser.DownloadProgressState.COMPLETED:

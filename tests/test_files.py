@@ -123,6 +123,8 @@ async def test_no_download_and_a_broken_one(tab, tmp_path):
         async with tab.expect_download():
             raise KeyError("mine")
     async with tab.expect_download() as download:
+        with pytest.raises(RuntimeError, match="after the block"):
+            await download.read()
         await tab.evaluate("cut.click()")
     with pytest.raises(DownloadFailed, match="canceled"):
         await download.save(tmp_path)

@@ -103,6 +103,7 @@ def rented(text):
     return set(re.findall(r"^\w+  ([0-9a-f-]{36})  ", text, re.MULTILINE))
 
 
+@pytest.mark.slow  # the next one runs them too
 def test_thirty_unchanged_tests(place):
     place.add("playwright_sync")
     text = place.run("--cdpbridge=local", "--cdpbridge-timeout=5")
@@ -241,7 +242,13 @@ def wait_for(condition, seconds=40):
 
 
 @pytest.mark.parametrize(
-    ("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGINT, 2), (signal.SIGTERM, 2)]
+    ("number", "workers"),
+    [
+        (signal.SIGINT, 0),
+        pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
+        (signal.SIGTERM, 2),
+    ],
 )
 def test_interrupted(place, server, number, workers):
     place.write(ENDLESS.format(when="n >= 1", what="time.sleep(60)"))

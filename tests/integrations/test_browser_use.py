@@ -105,7 +105,7 @@ def model(site):
     thread.join()
 
 
-@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("keep", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_agent(python, model, server, tmp_path, keep):
     done = subprocess.run(
         [python, "-c", PROGRAM, model.address, "keep" if keep else "end"],
