@@ -23,14 +23,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from cdpbridge._switches import downloads_folder
 from cdpbridge.cdp import CDPSession, Connection, read_stream
 from cdpbridge.errors import CDPError, CommandTimeout, DownloadFailed, UploadFailed
 from cdpbridge.protocol import IO, Browser, Page, Runtime, Target
 
-__all__ = ["DOWNLOADS_SWITCH", "Download", "DownloadExpectation", "upload"]
-
-DOWNLOADS_SWITCH: Final = "--cdpbridge-downloads="
-"""A switch by which a browser's owner says where its downloads go; Chromium itself ignores it."""
+__all__ = ["Download", "DownloadExpectation", "upload"]
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _NAME_BYTES: Final = 255  # of a file name, on every usual file system
@@ -242,8 +240,8 @@ async def _downloads_folder(root: CDPSession) -> str:
 
     with suppress(CDPError):
         command = (await root.send(SystemInfo.get_info())).command_line
-        if found := re.search(rf"(?:^|\s){re.escape(DOWNLOADS_SWITCH)}(\S+)", command):
-            return found[1]
+        if folder := downloads_folder(command):
+            return folder
     return "/tmp"  # noqa: S108  # of a hosted browser's own machine, with a name nobody can guess below it
 
 

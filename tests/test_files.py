@@ -6,11 +6,13 @@ import os
 import threading
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 
 import pytest
 
 import cdpbridge
 from cdpbridge._files import _safe_name
+from cdpbridge._switches import downloads_folder, downloads_switch
 from cdpbridge.errors import CommandTimeout, DownloadFailed, UploadFailed
 
 pytestmark = pytest.mark.chromium
@@ -143,6 +145,13 @@ async def test_a_download_that_does_not_end(browser, tab, tmp_path):
     with pytest.raises(DownloadFailed, match=r"connection has ended|canceled"):
         await waiting
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["/a/b", "/with space/ä%20", "/a\tb"])
+def test_the_switch_for_downloads(folder):
+    line = f"/usr/bin/chromium --headless {downloads_switch(PurePosixPath(folder))} about:blank"
+    assert downloads_folder(line) == folder
+    assert downloads_folder("/usr/bin/chromium --x--cdpbridge-downloads=/a") is None
 
 
 @pytest.mark.parametrize(

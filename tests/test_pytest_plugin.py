@@ -25,7 +25,7 @@ filterwarnings =
     ignore:Session-scoped fixtures defined as instance methods
 """
 OTHER = {"playwright": "playwright-asyncio", "playwright-asyncio": "playwright"}
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.timeout(240)]
 
 
 class Place:
@@ -62,7 +62,7 @@ class Place:
 
     def run(self, *args, status=0, **options):
         with self.start(*args, **options) as process:
-            text = process.communicate(timeout=110)[0]
+            text = process.communicate(timeout=200)[0]
         assert process.returncode == status, text
         self.check_nothing_left()
         return text

@@ -37,7 +37,13 @@ def configure(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: The options ask for what there is not.
     """
-    engines = [each for each in config.getoption("--browser", default=None) or () if each != "chromium"]
+    plugins = config.pluginmanager
+    wanted: list[str] = []
+    if plugins.hasplugin("playwright") or plugins.hasplugin(
+        "playwright-asyncio"
+    ):  # else the option is another plugin's
+        wanted = config.getoption("--browser", default=None) or []
+    engines = [each for each in wanted if each != "chromium"]
     if engines:
         raise pytest.UsageError(
             f"--cdpbridge rents Chromium; it has no {' or '.join(engines)}: "
@@ -47,7 +53,6 @@ def configure(config: pytest.Config) -> None:
         run = Run(config)
     except ConfigurationError as error:
         raise pytest.UsageError(f"--cdpbridge: {error}") from error
-    plugins = config.pluginmanager
     plugins.register(run, _NAME)
     # pytest-playwright's fixtures win over those of a plugin that pytest loads with it, and lose to one that comes later.
     if plugins.hasplugin("playwright"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from cdpbridge._files import DOWNLOADS_SWITCH
+from cdpbridge._switches import downloads_switch
 from cdpbridge.cdp import Connection, connect_pipe
 from cdpbridge.chromium import SCRATCH_PATH_BYTES, Build, Chromium
 from cdpbridge.errors import CDPBridgeError, CDPError
@@ -138,7 +138,7 @@ class LocalBrowser:
 
     def _own_args(self) -> list[str]:
         # The first is for our clients, which read it from the command line: what they download goes when the browser goes.
-        args = [f"{DOWNLOADS_SWITCH}{self._folder}/downloads"]
+        args = [downloads_switch(self._folder / "downloads")]
         if self._spec.screen is not None:
             args.append("--window-size={},{}".format(*self._spec.screen))
         if self._spec.ignore_certificate_errors:

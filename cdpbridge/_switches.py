@@ -1,0 +1,23 @@
+"""What a browser's owner tells its clients by a switch on its command line, which Chromium itself ignores. Pure."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from typing import Final
+from urllib.parse import quote, unquote
+
+__all__ = ["downloads_folder", "downloads_switch"]
+
+_DOWNLOADS: Final = "--cdpbridge-downloads="
+
+
+def downloads_switch(folder: PurePath) -> str:
+    """The switch that says where downloads go: a folder that is removed with the browser."""
+    return f"{_DOWNLOADS}{quote(str(folder))}"  # clients get all switches as one text, joined by spaces
+
+
+def downloads_folder(command_line: str) -> str | None:
+    """The folder of `downloads_switch`; None when the browser is somebody else's."""
+    found = re.search(rf"(?:^|\s){_DOWNLOADS}(\S+)", command_line)
+    return unquote(found[1]) if found else None
