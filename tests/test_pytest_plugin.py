@@ -132,6 +132,7 @@ def test_the_asynchronous_flavour(place):
     assert len(rented(text)) == 1
 
 
+@pytest.mark.slow
 def test_one_browser_for_all_workers(place, server):
     place.write(
         "import pytest\n@pytest.mark.parametrize('n', range(6))\ndef test(page, n):\n    page.goto('about:blank')\n"
@@ -233,7 +234,7 @@ def test(page, n):
 """
 
 
-def wait_for(condition, seconds=40):
+def wait_for(condition, seconds=90):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline
@@ -247,7 +248,7 @@ def wait_for(condition, seconds=40):
         (signal.SIGINT, 0),
         pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
-        (signal.SIGTERM, 2),
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow),
     ],
 )
 def test_interrupted(place, server, number, workers):

@@ -14,7 +14,7 @@ from typing import Any, Final, TypedDict
 from uuid import UUID
 
 from cdpbridge._loop_thread import LoopThread
-from cdpbridge._rental import confirmed_stop
+from cdpbridge._stop import confirmed_stop
 from cdpbridge.api import AsyncClient, ServerChoice
 from cdpbridge.billing import Receipt, Tariff
 from cdpbridge.browser import Browser, open_browser
