@@ -10,7 +10,15 @@ from cdpbridge._version import __version__
 if TYPE_CHECKING:
     from cdpbridge import cdp, errors, playwright, protocol
     from cdpbridge._reap import Reaped, reap
-    from cdpbridge.api import Account, AsyncClient, BrowserSession, Profile, ServerChoice, server_default
+    from cdpbridge.api import (
+        Account,
+        AsyncClient,
+        BrowserSession,
+        Client,
+        Profile,
+        ServerChoice,
+        server_default,
+    )
     from cdpbridge.billing import Receipt, Tariff, forecast
     from cdpbridge.browser import Browser, open_browser
     from cdpbridge.budget import Budget
@@ -29,6 +37,7 @@ __all__ = [
     "Budget",
     "CDPBridgeError",
     "Journal",
+    "Client",
     "Profile",
     "Reaped",
     "Receipt",
@@ -59,6 +68,7 @@ _HOMES: Final = {
     "Budget": "budget",
     "CDPBridgeError": "errors",
     "Journal": "journal",
+    "Client": "api",
     "Profile": "api",
     "Reaped": "_reap",
     "Receipt": "billing",

@@ -35,14 +35,18 @@
     │   ├── BrowserStartFailed          it did not become ready: stderr
     │   └── BrowserExited               it ended by itself: returncode, stderr
     ├── AgentStartFailed                an agent's process could not be started
-    └── RentalError                     a rented browser
-        ├── BudgetExceeded              a ceiling of a budget forbids to rent: nothing was spent
-        ├── NoFreeSlot                  no slot in time: waited, holders
-        ├── BrowserExpired              its paid time is over: started_at, timeout_at
-        ├── BrowserStopped              it was stopped: finished_at
-        ├── LeaseTimeout                a pool's tab did not come, or was used, in time (also TimeoutError): waiting
-        ├── PoolClosed                  a pool was asked for a tab after its block, or the block ended meanwhile
-        └── StopFailed                  a stop could not be confirmed, so it may still cost money: browser_id
+    ├── RentalError                     a rented browser
+    │   ├── BudgetExceeded              a ceiling of a budget forbids to rent: nothing was spent
+    │   ├── NoFreeSlot                  no slot in time: waited, holders
+    │   ├── BrowserExpired              its paid time is over: started_at, timeout_at
+    │   ├── BrowserStopped              it was stopped: finished_at
+    │   ├── LeaseTimeout                a pool's tab did not come, or was used, in time (also TimeoutError): waiting
+    │   ├── PoolClosed                  a pool was asked for a tab after its block, or the block ended meanwhile
+    │   └── StopFailed                  a stop could not be confirmed, so it may still cost money: browser_id
+    ├── TaskError                       an agent's task: task_id, session_id
+    │   ├── TaskTimeout                 it has not ended in time: waited
+    │   └── TaskOutputError             its output is not what was asked for: output
+    └── WebhookError                    a message that is not the service's, or too old
 
 Messages say what was being done, what happened, and what to do next. Addresses in them are shortened by
 `redact_url`: a `cdpUrl` or `liveUrl` gives full control of a browser and is treated as a password.
@@ -98,7 +102,11 @@ __all__ = [
     "TargetClosed",
     "TargetCrashed",
     "UploadFailed",
+    "TaskError",
+    "TaskOutputError",
+    "TaskTimeout",
     "ValidationError",
+    "WebhookError",
     "redact_url",
 ]
 
@@ -597,3 +605,55 @@ class LeaseTimeout(RentalError, TimeoutError):
 
 class PoolClosed(RentalError):
     """The pool's block is not entered, or was left; no tab can be had."""
+
+
+# --- Tasks --------------------------------------------------------------------------------------------------------
+
+
+class TaskError(CDPBridgeError):
+    """An agent's task did not bring what was asked for.
+
+    Attributes:
+        task_id: The task.
+        session_id: The session it runs in, where known.
+    """
+
+    def __init__(self, message: str, *, task_id: object, session_id: object | None = None) -> None:
+        super().__init__(f"task {task_id}: {message}")
+        self.task_id = task_id
+        self.session_id = session_id
+
+
+class TaskTimeout(TaskError):
+    """A task has not ended within the time that was given; its notes say whether it goes on.
+
+    Attributes:
+        waited: How long.
+    """
+
+    def __init__(self, *, task_id: object, waited: timedelta, session_id: object | None = None) -> None:
+        super().__init__(
+            f"it has not ended within {waited.total_seconds():g} s", task_id=task_id, session_id=session_id
+        )
+        self.waited = waited
+
+
+class TaskOutputError(TaskError):
+    """A task has ended without an output of the class that was asked for.
+
+    Attributes:
+        output: What the agent answered, if anything.
+    """
+
+    def __init__(
+        self, message: str, *, task_id: object, session_id: object | None = None, output: str | None
+    ) -> None:
+        super().__init__(message, task_id=task_id, session_id=session_id)
+        self.output = output
+
+
+# --- Webhooks -----------------------------------------------------------------------------------------------------
+
+
+class WebhookError(CDPBridgeError):
+    """A webhook's message is not to be trusted: no signature, a wrong one, or too old."""

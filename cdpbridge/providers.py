@@ -68,7 +68,7 @@ class LocalClient(AsyncClient):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = {name: value for name, value in settings.items() if value is not None}
         self._server: ServerProcess | None = None
-        super().__init__()
+        super().__init__(idempotent_creates=True)
 
     def _set_address(self, api_key: str | None, base_url: str | None) -> None:
         """Both come with the server."""

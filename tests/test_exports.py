@@ -20,6 +20,7 @@ PUBLIC = [
     "Budget",
     "CDPBridgeError",
     "Journal",
+    "Client",
     "Profile",
     "Reaped",
     "Receipt",

@@ -6,47 +6,119 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from ._async import DEFAULT_BASE_URL, AsyncClient
+    from . import webhooks
+    from ._async import AsyncClient, AsyncDownloads, AsyncPages, AsyncTaskRun
     from ._calls import Call, ServerChoice, server_default
+    from ._drift import Difference, drift
     from ._models import (
         PROXY_COUNTRY_CODES,
         Account,
+        BrowserDownload,
+        BrowserDownloads,
         BrowserSession,
         BrowserSessionStatus,
         Page,
         PlanInfo,
         Profile,
     )
-    from ._pages import AsyncPages
+    from ._results import TaskOptions, TaskResult
+    from ._sync import Client, Downloads, Pages, TaskRun
+    from ._task_models import (
+        MAX_UPLOAD_BYTES,
+        SUPPORTED_LLMS,
+        UPLOAD_CONTENT_TYPES,
+        AgentSession,
+        AgentSessionItem,
+        AgentSessionStatus,
+        CustomProxy,
+        FileView,
+        PresignedUpload,
+        Share,
+        Task,
+        TaskCreated,
+        TaskItem,
+        TaskLogFile,
+        TaskOutputFile,
+        TaskStatus,
+        TaskStatusView,
+        TaskStep,
+    )
+    from ._wire import DEFAULT_BASE_URL, RawResponse
 
 __all__ = [
     "DEFAULT_BASE_URL",
+    "MAX_UPLOAD_BYTES",
     "PROXY_COUNTRY_CODES",
+    "SUPPORTED_LLMS",
+    "UPLOAD_CONTENT_TYPES",
     "Account",
+    "AgentSession",
+    "AgentSessionItem",
+    "AgentSessionStatus",
     "AsyncClient",
+    "AsyncDownloads",
     "AsyncPages",
+    "AsyncTaskRun",
+    "BrowserDownload",
+    "BrowserDownloads",
     "BrowserSession",
     "BrowserSessionStatus",
     "Call",
+    "Client",
+    "CustomProxy",
+    "Difference",
+    "Downloads",
+    "FileView",
     "Page",
+    "Pages",
     "PlanInfo",
+    "PresignedUpload",
     "Profile",
+    "RawResponse",
     "ServerChoice",
+    "Share",
+    "Task",
+    "TaskCreated",
+    "TaskItem",
+    "TaskLogFile",
+    "TaskOptions",
+    "TaskOutputFile",
+    "TaskResult",
+    "TaskRun",
+    "TaskStatus",
+    "TaskStatusView",
+    "TaskStep",
+    "drift",
     "server_default",
+    "webhooks",
 ]
 
 # Loaded on first use: the embedded server needs the models and no HTTP client.
 _HOMES: Final = {
-    "DEFAULT_BASE_URL": "_async",
-    "AsyncClient": "_async",
-    "AsyncPages": "_pages",
-    "Call": "_calls",
-    "ServerChoice": "_calls",
-    "server_default": "_calls",
+    "_async": ("AsyncClient", "AsyncDownloads", "AsyncPages", "AsyncTaskRun"),
+    "_calls": ("Call", "ServerChoice", "server_default"),
+    "_drift": ("Difference", "drift"),
+    "_models": (
+        "PROXY_COUNTRY_CODES",
+        "Account",
+        "BrowserDownload",
+        "BrowserDownloads",
+        "BrowserSession",
+        "BrowserSessionStatus",
+        "Page",
+        "PlanInfo",
+        "Profile",
+    ),
+    "_results": ("TaskOptions", "TaskResult"),
+    "_sync": ("Client", "Downloads", "Pages", "TaskRun"),
+    "_wire": ("DEFAULT_BASE_URL", "RawResponse"),
 }
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, '_models')}"), name)
+    if name == "webhooks":
+        return import_module(f"{__name__}.webhooks")
+    return getattr(import_module(f"{__name__}.{_HOME_OF.get(name, '_task_models')}"), name)

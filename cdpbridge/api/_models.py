@@ -17,6 +17,8 @@ from pydantic.alias_generators import to_camel
 __all__ = [
     "PROXY_COUNTRY_CODES",
     "Account",
+    "BrowserDownload",
+    "BrowserDownloads",
     "BrowserSession",
     "BrowserSessionStatus",
     "CreateBrowserSessionRequest",
@@ -172,6 +174,33 @@ class CustomProxy(Request):
     username: str | None = Field(default=None, repr=False)
     password: str | None = Field(default=None, repr=False)
     ignore_cert_errors: bool = False
+
+
+class BrowserDownload(Answer):
+    """A file that a browser has downloaded (newer than the reference).
+
+    Attributes:
+        path: Its name.
+        size: Bytes.
+        url: Signed address, where it was asked for; it ends after a while, so treat it as a password.
+    """
+
+    path: str
+    size: int
+    last_modified: Instant
+    url: str | None = Field(default=None, repr=False)
+
+
+class BrowserDownloads(Answer):
+    """Some of a browser's downloads.
+
+    Attributes:
+        next_cursor: Where the next ones begin.
+    """
+
+    files: list[BrowserDownload]
+    next_cursor: str | None = None
+    has_more: bool | None = None
 
 
 class CreateBrowserSessionRequest(Request):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -39,7 +40,9 @@ from ._calls import Call
 from ._retry import retry_after_seconds
 
 __all__ = [
+    "DEFAULT_BASE_URL",
     "KEY_HEADER",
+    "RawResponse",
     "checked_base_url",
     "checked_key",
     "failure",
@@ -48,9 +51,14 @@ __all__ = [
     "readable_environment",
     "request_of",
     "timeout_of",
+    "transfer_error",
+    "transfer_timeout",
 ]
 
 T = TypeVar("T")
+
+DEFAULT_BASE_URL: Final = "https://api.browser-use.com/api/v2"
+"""The Browser Use Cloud (REST reference, servers)."""
 
 KEY_HEADER: Final = "X-Browser-Use-API-Key"
 _CONNECT_SECONDS: Final = 10.0
@@ -59,6 +67,10 @@ _SLOW_SECONDS: Final = 120.0
 _SHOWN_CHARACTERS: Final = 300
 _SHORTEST_SECRET: Final = 6  # a test's key `k` would be cut out of every word
 _INVISIBLE: Final = re.compile(r"<(script|style)\b.*?</\1>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+# Amazon's form of a refusal, which stores of other makers follow.
+_STORE_REASON: Final = re.compile(r"<Code>([^<]*)</Code>")
+_STORE_MESSAGE: Final = re.compile(r"<Message>([^<]*)</Message>")
 
 _STATUS_ERRORS: Final[dict[int, type[APIStatusError]]] = {
     400: BadRequestError,
@@ -79,6 +91,33 @@ _FAILURES: Final[tuple[tuple[type[httpx.TransportError], type[APIConnectionError
     (httpx.ProxyError, APIConnectionError, False, "the proxy of the environment refused the connection"),
     (httpx.TransportError, APIConnectionError, True, "the connection broke"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class RawResponse(Generic[T]):
+    """An answer with what came around it.
+
+    Attributes:
+        status: HTTP status.
+        headers: Names in any case.
+        body: Its bytes; they may hold addresses that are passwords.
+        parsed: The model in it.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    parsed: T
+
+    @classmethod
+    def of(cls, response: httpx.Response, parsed: T) -> RawResponse[T]:
+        """From httpx's."""
+        return cls(response.status_code, response.headers, response.content, parsed)
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's `X-Request-Id`, if it sent one."""
+        return self.headers.get("X-Request-Id")
 
 
 def checked_key(api_key: str) -> str:
@@ -238,9 +277,6 @@ def _adapter(kind: type[T]) -> TypeAdapter[T]:
 
 
 def _status_error(call: Call[Any], response: httpx.Response, secret: str) -> APIStatusError:
-    kind = _STATUS_ERRORS.get(
-        response.status_code, ServerError if response.status_code >= 500 else APIStatusError
-    )
     text = _text(response, secret)
     try:
         body = json.loads(text)
@@ -249,6 +285,13 @@ def _status_error(call: Call[Any], response: httpx.Response, secret: str) -> API
         detail = _visible(text) or None
     if isinstance(detail, list):
         detail = [_located(item) for item in detail]
+    return _refusal(call, response, detail)
+
+
+def _refusal(call: Call[Any], response: httpx.Response, detail: Any) -> APIStatusError:
+    kind = _STATUS_ERRORS.get(
+        response.status_code, ServerError if response.status_code >= 500 else APIStatusError
+    )
     return kind(
         status=response.status_code,
         method=call.method,
@@ -257,6 +300,27 @@ def _status_error(call: Call[Any], response: httpx.Response, secret: str) -> API
         request_id=response.headers.get("X-Request-Id"),
         retry_after=retry_after_seconds(response.headers.get("Retry-After"), now=datetime.now(UTC)),
     )
+
+
+def transfer_timeout(timeout_seconds: float) -> httpx.Timeout:
+    """For files: the bound is on silence, not on the whole."""
+    return httpx.Timeout(timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds))
+
+
+def transfer_error(call: Call[Any], response: httpx.Response) -> APIError:
+    """What a refusal of a signed address is called. A store's page repeats the signature, so only its reason is kept."""
+    if response.status_code < 400:
+        return APIResponseError(
+            f"{response.status_code}: the store of files redirects", method=call.method, path=call.path
+        )
+    text = response.content.decode("utf-8", "replace")
+    try:
+        body = json.loads(text)
+        detail = body.get("detail") if isinstance(body, dict) else None
+    except (ValueError, RecursionError):
+        reasons = (_STORE_REASON.search(text), _STORE_MESSAGE.search(text))
+        detail = ": ".join(_visible(found[1]) for found in reasons if found) or None
+    return _refusal(call, response, detail)
 
 
 def _text(response: httpx.Response, secret: str) -> str:

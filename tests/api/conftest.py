@@ -88,7 +88,7 @@ def rest(monkeypatch):
     async def note(seconds):
         rest.pauses.append(seconds)
 
-    monkeypatch.setattr("cdpbridge.api._async.asyncio.sleep", note)
+    monkeypatch.setattr("cdpbridge.api._async_io.sleep", note)
     return rest
 
 

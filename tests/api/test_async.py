@@ -338,7 +338,7 @@ async def test_who_enters_while_it_is_closed_finds_it_open(rest):
             assert client.is_open
 
     await client.__aenter__()
-    lock = client._lock()
+    lock = client._turns.lock()
     await lock.acquire()
     task = asyncio.create_task(second())
     leaving = asyncio.create_task(client.__aexit__(None, None, None))
@@ -355,7 +355,7 @@ def test_one_client_in_several_loops(rest):
     client = rest.client()
 
     async def use():
-        lock = client._lock()
+        lock = client._turns.lock()
         await lock.acquire()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one()) for _ in range(3)]

@@ -1,33 +1,36 @@
-"""Each REST operation as a value. Pure: builds paths, bodies and units, sends nothing."""
+"""A REST call as a value, and the API's units. Pure: builds paths, bodies and units, sends nothing."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
+
+from cdpbridge.api._task_models import MAX_METADATA_PAIRS
 from cdpbridge.errors import ConfigurationError
 
-from ._models import Account, BrowserSession, Page, Profile
-
 __all__ = [
+    "IDEMPOTENCY_HEADER",
+    "MAX_PAGE_SIZE",
     "Call",
     "ServerChoice",
-    "create_browser",
-    "create_profile",
-    "delete_profile",
-    "get_account",
-    "get_browser",
-    "get_profile",
-    "list_browsers",
-    "list_profiles",
+    "checked_metadata",
+    "country_code",
+    "country_field",
+    "id_text",
+    "idempotency",
+    "instant_text",
+    "paging",
     "server_default",
-    "stop_browser",
-    "update_profile",
+    "timeout_minutes",
+    "without_none",
 ]
 
 T = TypeVar("T")
@@ -36,6 +39,7 @@ MAX_PAGE_SIZE: Final = 100  # REST reference, "List Browser Sessions"
 _MIN_MINUTES: Final = 1
 _MAX_MINUTES: Final = 240  # REST reference, "Create Browser Session", section Session Limits
 _MINUTE: Final = timedelta(minutes=1)
+IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 # What a header carries unchanged, and as much of it as the embedded server takes.
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
 
@@ -71,82 +75,11 @@ class Call(Generic[T]):
     method: Literal["DELETE", "GET", "PATCH", "POST"]
     path: str
     answer: type[T] | None
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Mapping[str, Any] | None = None
+    query: Mapping[str, str | list[str]] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = field(default=None, repr=False)  # passwords of proxies and pages
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = True
     slow: bool = False
-
-
-# --- billing ----------------------------------------------------------------------------------------------------------
-
-
-def get_account() -> Call[Account]:
-    return Call("GET", "/billing/account", Account)
-
-
-# --- profiles ---------------------------------------------------------------------------------------------------------
-
-
-def list_profiles(*, page_number: int = 1, page_size: int = MAX_PAGE_SIZE) -> Call[Page[Profile]]:
-    return Call("GET", "/profiles", Page[Profile], query=_paging(page_number, page_size))
-
-
-def create_profile(*, name: str | None = None) -> Call[Profile]:
-    return Call("POST", "/profiles", Profile, body=_without_none(name=name), repeatable=False)
-
-
-def get_profile(profile_id: UUID | str) -> Call[Profile]:
-    return Call("GET", f"/profiles/{_id(profile_id)}", Profile)
-
-
-def update_profile(profile_id: UUID | str, *, name: str | None) -> Call[Profile]:
-    return Call("PATCH", f"/profiles/{_id(profile_id)}", Profile, body={"name": name})
-
-
-def delete_profile(profile_id: UUID | str) -> Call[None]:
-    return Call("DELETE", f"/profiles/{_id(profile_id)}", None)
-
-
-# --- browsers ---------------------------------------------------------------------------------------------------------
-
-
-def list_browsers(
-    *, status: str | None = None, page_number: int = 1, page_size: int = MAX_PAGE_SIZE
-) -> Call[Page[BrowserSession]]:
-    query = _paging(page_number, page_size) | ({} if status is None else {"filterBy": status})
-    return Call("GET", "/browsers", Page[BrowserSession], query=query)
-
-
-def create_browser(
-    *,
-    profile_id: UUID | str | None = None,
-    proxy_country: str | ServerChoice | None = server_default,
-    timeout: timedelta | None = None,
-    idempotency_key: str | None = None,
-) -> Call[BrowserSession]:
-    """`POST /browsers`; what is not given is left to the server.
-
-    Raises:
-        ConfigurationError: `timeout` is not 1 to 240 whole minutes, or an id or country is malformed.
-    """
-    body: dict[str, Any] = {}
-    if profile_id is not None:
-        body["profileId"] = _id(profile_id)
-    if not isinstance(proxy_country, ServerChoice):
-        body["proxyCountryCode"] = None if proxy_country is None else country_code(proxy_country)
-    if timeout is not None:
-        body["timeout"] = timeout_minutes(timeout)
-    headers = {} if idempotency_key is None else {"Idempotency-Key": _checked_key(idempotency_key)}
-    return Call("POST", "/browsers", BrowserSession, body=body, headers=headers, repeatable=False, slow=True)
-
-
-def get_browser(browser_id: UUID | str) -> Call[BrowserSession]:
-    return Call("GET", f"/browsers/{_id(browser_id)}", BrowserSession)
-
-
-def stop_browser(browser_id: UUID | str) -> Call[BrowserSession]:
-    return Call("PATCH", f"/browsers/{_id(browser_id)}", BrowserSession, body={"action": "stop"}, slow=True)
 
 
 # --- units ------------------------------------------------------------------------------------------------------------
@@ -182,7 +115,12 @@ def country_code(country: str) -> str:
     return "uk" if code == "gb" else code
 
 
-def _id(value: UUID | str) -> str:
+def id_text(value: UUID | str) -> str:
+    """An id as it stands in a path or a body.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
     if isinstance(value, UUID):
         return str(value)
     try:
@@ -191,13 +129,53 @@ def _id(value: UUID | str) -> str:
         raise ConfigurationError(f"{value!r} is no id; ids look like {UUID(int=0)}") from error
 
 
-def _checked_key(idempotency_key: str) -> str:
-    if not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+def instant_text(name: str, value: datetime) -> str:
+    """An instant as it stands in an address.
+
+    Raises:
+        ConfigurationError: It has no time zone, so nobody knows when it is.
+    """
+    if value.tzinfo is None:
+        raise ConfigurationError(f"{name} must have a time zone, e.g. datetime.now(UTC), not {value!r}")
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def idempotency(key: str | None) -> dict[str, str]:
+    """The header that makes two requests one, on servers that know it."""
+    if key is None:
+        return {}
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise ConfigurationError("idempotency_key must be 1 to 255 visible ASCII characters without spaces")
-    return idempotency_key
+    return {IDEMPOTENCY_HEADER: key}
 
 
-def _paging(page_number: int, page_size: int) -> dict[str, str]:
+def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Labels of a browser or a task.
+
+    Raises:
+        ConfigurationError: They are more than the API takes, or not text.
+    """
+    if metadata is None:
+        return None
+    if len(metadata) > MAX_METADATA_PAIRS:
+        raise ConfigurationError(
+            f"metadata may have {MAX_METADATA_PAIRS} pairs at most, not {len(metadata)}; keep the rest in a store of your own"
+        )
+    for name, value in metadata.items():
+        if type(value) is not str:
+            raise ConfigurationError(f"metadata must be text, not {name!r}: {type(value).__name__}")
+    return dict(metadata)
+
+
+def country_field(country: str | ServerChoice | None) -> dict[str, Any]:
+    """`proxyCountryCode`, where None says "no proxy", and silence leaves it to the server."""
+    if isinstance(country, ServerChoice):
+        return {}
+    return {"proxyCountryCode": None if country is None else country_code(country)}
+
+
+def paging(page_number: int, page_size: int) -> dict[str, str]:
+    """Which page of a list."""
     if page_number < 1:
         raise ConfigurationError(f"page_number must be 1 or more, not {page_number}")
     if not 1 <= page_size <= MAX_PAGE_SIZE:
@@ -205,5 +183,12 @@ def _paging(page_number: int, page_size: int) -> dict[str, str]:
     return {"pageNumber": str(page_number), "pageSize": str(page_size)}
 
 
-def _without_none(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
+def without_none(**fields: Any) -> dict[str, Any]:
+    """What was given, by the API's names; models as the JSON objects they stand for."""
+    return {
+        to_camel(name): value.model_dump(mode="json", by_alias=True, exclude_none=True)
+        if isinstance(value, BaseModel)
+        else value
+        for name, value in fields.items()
+        if value is not None
+    }

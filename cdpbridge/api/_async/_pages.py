@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
-from ._calls import MAX_PAGE_SIZE, Call
-from ._models import BrowserSession, Page, Profile
+from cdpbridge.api._calls import MAX_PAGE_SIZE, Call
+from cdpbridge.api._models import BrowserDownload, BrowserDownloads, Page
 
-__all__ = ["AsyncPages"]
+__all__ = ["AsyncDownloads", "AsyncPages"]
 
-T = TypeVar("T", bound="BrowserSession | Profile")
+
+class _Listed(Protocol):
+    @property
+    def id(self) -> UUID: ...
+
+
+T = TypeVar("T", bound=_Listed)
 
 
 class AsyncPages(Generic[T]):
@@ -58,3 +64,29 @@ class AsyncPages(Generic[T]):
                 number, read = 1, 0
             elif not page.items or read >= page.total_items:
                 return
+
+
+class AsyncDownloads:
+    """Everything a browser has downloaded: `async for file in client.browsers.downloads(browser_id)`."""
+
+    def __init__(
+        self,
+        send: Callable[[Call[BrowserDownloads]], Awaitable[BrowserDownloads]],
+        build: Callable[[str | None], Call[BrowserDownloads]],
+    ) -> None:
+        self._send = send
+        self._build = build
+
+    async def page(self, cursor: str | None = None) -> BrowserDownloads:
+        """Some of them, from `next_cursor` of the ones before."""
+        return await self._send(self._build(cursor))
+
+    async def __aiter__(self) -> AsyncIterator[BrowserDownload]:
+        cursor: str | None = None
+        while True:
+            page = await self.page(cursor)
+            for file in page.files:
+                yield file
+            if page.next_cursor is None or page.next_cursor == cursor:
+                return
+            cursor = page.next_cursor

@@ -1,0 +1,18 @@
+"""`client.billing`."""
+
+from __future__ import annotations
+
+from cdpbridge.api import _calls
+from cdpbridge.api._models import Account
+
+from ._group import AsyncGroup
+
+__all__ = ["AsyncBilling"]
+
+
+class AsyncBilling(AsyncGroup):
+    """`/billing`."""
+
+    async def account(self) -> Account:
+        """Credits and limits."""
+        return await self._client.send(_calls.get_account())

@@ -1,0 +1,123 @@
+"""`client.browsers`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from cdpbridge.api import _calls
+from cdpbridge.api._calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
+from cdpbridge.api._models import BrowserDownloads, BrowserSession, Page
+from cdpbridge.api._task_models import CustomProxy
+
+from ._group import AsyncGroup
+from ._pages import AsyncDownloads, AsyncPages
+
+__all__ = ["AsyncBrowsers"]
+
+
+class AsyncBrowsers(AsyncGroup):
+    """`/browsers`: rented browsers."""
+
+    async def create(
+        self,
+        *,
+        profile_id: UUID | str | None = None,
+        proxy_country: str | ServerChoice | None = server_default,
+        timeout: timedelta | None = None,
+        browser_screen_width: int | None = None,
+        browser_screen_height: int | None = None,
+        custom_proxy: CustomProxy | None = None,
+        metadata: Mapping[str, str] | None = None,
+        enable_recording: bool | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> BrowserSession:
+        """Rent a browser; it costs money from now on. `cdpbridge.open_browser` also stops it.
+
+        Args:
+            profile_id: State to start from.
+            proxy_country: Two letters; None for no proxy; default: the server's choice.
+            timeout: Whole minutes, 1 to 240. Default: the server's.
+            browser_screen_width: CSS pixels. This and what follows is newer than the reference: older servers ignore it.
+            browser_screen_height: CSS pixels.
+            custom_proxy: Your own instead of a country's.
+            metadata: Labels, 10 at most.
+            enable_recording: Whether a video is made.
+            extra_body: Further fields of the request, by their names on the wire.
+            idempotency_key: Two requests with one key rent one browser, on servers that know the header.
+        """
+        return await self._client.send(
+            _calls.create_browser(
+                profile_id=profile_id,
+                proxy_country=proxy_country,
+                timeout=timeout,
+                browser_screen_width=browser_screen_width,
+                browser_screen_height=browser_screen_height,
+                custom_proxy=custom_proxy,
+                metadata=metadata,
+                enable_recording=enable_recording,
+                extra_body=extra_body,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        agent_session_id: UUID | str | None = None,
+        page_size: int = MAX_PAGE_SIZE,
+    ) -> AsyncPages[BrowserSession]:
+        """Every browser, the newest first, as `async for`, or page by page.
+
+        Args:
+            status: `"active"` or `"stopped"`; None for both.
+            agent_session_id: Only the browser of this agent session; a server older than this parameter ignores it.
+            page_size: 1 to 100.
+        """
+        return AsyncPages(self._client.send, partial(_page, status, agent_session_id), page_size)
+
+    async def get(self, browser_id: UUID | str) -> BrowserSession:
+        """One browser."""
+        return await self._client.send(_calls.get_browser(browser_id))
+
+    async def stop(self, browser_id: UUID | str) -> BrowserSession:
+        """Stop a browser; the server gives back the minutes that were not used. May be repeated."""
+        return await self._client.send(_calls.stop_browser(browser_id))
+
+    def downloads(
+        self, browser_id: UUID | str, *, include_urls: bool = False, page_size: int = MAX_PAGE_SIZE
+    ) -> AsyncDownloads:
+        """What a browser has downloaded, as `async for` (newer than the reference).
+
+        Args:
+            browser_id: The browser, also one that has stopped.
+            include_urls: Whether each file comes with a signed address to get it from.
+            page_size: Files per request.
+        """
+        return AsyncDownloads(self._client.send, partial(_downloads, browser_id, include_urls, page_size))
+
+    # asynchronous only: end of the interpreter
+    def stop_blocking(self, browser_id: UUID | str) -> BrowserSession:
+        """Stop a browser without an event loop, tried once."""
+        return self._client.send_blocking(_calls.stop_browser(browser_id))
+
+    # end
+
+
+def _page(
+    status: str | None, agent_session_id: UUID | str | None, number: int, size: int
+) -> Call[Page[BrowserSession]]:
+    return _calls.list_browsers(
+        status=status, agent_session_id=agent_session_id, page_number=number, page_size=size
+    )
+
+
+def _downloads(
+    browser_id: UUID | str, include_urls: bool, limit: int, cursor: str | None
+) -> Call[BrowserDownloads]:
+    return _calls.list_downloads(browser_id, include_urls=include_urls, limit=limit, cursor=cursor)

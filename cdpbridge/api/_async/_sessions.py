@@ -1,0 +1,111 @@
+"""`client.sessions`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from cdpbridge.api import _calls
+from cdpbridge.api._calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
+from cdpbridge.api._models import Page
+from cdpbridge.api._task_models import AgentSession, AgentSessionItem, CustomProxy, Share
+
+from ._group import AsyncGroup
+from ._pages import AsyncPages
+
+__all__ = ["AsyncSessions"]
+
+
+class AsyncSessions(AsyncGroup):
+    """`/sessions`: agent sessions, each with a browser of its own that tasks share."""
+
+    async def create(
+        self,
+        *,
+        profile_id: UUID | str | None = None,
+        proxy_country: str | ServerChoice | None = server_default,
+        start_url: str | None = None,
+        browser_screen_width: int | None = None,
+        browser_screen_height: int | None = None,
+        persist_memory: bool | None = None,
+        keep_alive: bool | None = None,
+        custom_proxy: CustomProxy | None = None,
+        enable_recording: bool | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> AgentSessionItem:
+        """Start a session; its browser costs money until it is stopped.
+
+        Args:
+            profile_id: State to start from.
+            proxy_country: Two letters; None for no proxy; default: the server's choice.
+            start_url: Where its browser goes first.
+            browser_screen_width: CSS pixels. This and what follows is newer than the reference: older servers ignore it.
+            browser_screen_height: CSS pixels.
+            persist_memory: Whether a task knows of the ones before it.
+            keep_alive: Whether it stays open after a task.
+            custom_proxy: Your own instead of a country's.
+            enable_recording: Whether a video is made.
+            extra_body: Further fields of the request, by their names on the wire.
+            idempotency_key: Two requests with one key start one session, on servers that know the header.
+        """
+        return await self._client.send(
+            _calls.create_session(
+                profile_id=profile_id,
+                proxy_country=proxy_country,
+                start_url=start_url,
+                browser_screen_width=browser_screen_width,
+                browser_screen_height=browser_screen_height,
+                persist_memory=persist_memory,
+                keep_alive=keep_alive,
+                custom_proxy=custom_proxy,
+                enable_recording=enable_recording,
+                extra_body=extra_body,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def list(
+        self, *, status: str | None = None, page_size: int = MAX_PAGE_SIZE
+    ) -> AsyncPages[AgentSessionItem]:
+        """Every session, as `async for`, or page by page.
+
+        Args:
+            status: `"active"` or `"stopped"`; None for both.
+            page_size: 1 to 100.
+        """
+        return AsyncPages(self._client.send, partial(_page, status), page_size)
+
+    async def get(self, session_id: UUID | str) -> AgentSession:
+        """One session with its tasks."""
+        return await self._client.send(_calls.get_session(session_id))
+
+    async def stop(self, session_id: UUID | str) -> AgentSession:
+        """Stop a session, its browser and its running task. May be repeated."""
+        return await self._client.send(_calls.stop_session(session_id))
+
+    async def delete(self, session_id: UUID | str) -> None:
+        """Delete a session with all its tasks (newer than the reference)."""
+        return await self._client.send(_calls.delete_session(session_id))
+
+    async def purge(self, session_id: UUID | str) -> None:
+        """Delete all that a session has stored: files, screenshots, logs (newer than the reference)."""
+        return await self._client.send(_calls.purge_session(session_id))
+
+    async def get_share(self, session_id: UUID | str) -> Share:
+        """Its public share, and how often it was watched."""
+        return await self._client.send(_calls.get_share(session_id))
+
+    async def create_share(self, session_id: UUID | str) -> Share:
+        """Let anybody who has the address watch; where there is a share already, the answer is that one."""
+        return await self._client.send(_calls.create_share(session_id))
+
+    async def delete_share(self, session_id: UUID | str) -> None:
+        """End the public share."""
+        return await self._client.send(_calls.delete_share(session_id))
+
+
+def _page(status: str | None, number: int, size: int) -> Call[Page[AgentSessionItem]]:
+    return _calls.list_sessions(status=status, page_number=number, page_size=size)

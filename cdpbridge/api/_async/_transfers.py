@@ -1,0 +1,121 @@
+"""Files over signed addresses: up in one request, down into a file that is whole or not there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import httpx
+
+from cdpbridge.api import _async_io as io
+from cdpbridge.api._calls import Call
+from cdpbridge.api._file_rules import Partial, UploadPlan, local_target
+from cdpbridge.api._task_models import PresignedUpload
+from cdpbridge.api._wire import failure, transfer_error, transfer_timeout
+from cdpbridge.errors import APIConnectionError, redact_url
+
+if TYPE_CHECKING:
+    from ._client import AsyncClient
+
+__all__ = ["download", "upload"]
+
+_CHUNK_BYTES: Final = 256 * 1024
+
+
+async def upload(client: AsyncClient, where: PresignedUpload, plan: UploadPlan, content: bytes) -> None:
+    """Post a file as its signed form says; that may be repeated, as the name is signed too."""
+    call: Call[None] = Call("POST", redact_url(where.url), None)
+
+    async def once(_tries: int) -> None:
+        http = await client._connections()
+        try:
+            response = await http.post(
+                where.url,
+                data=where.fields,
+                files={"file": (where.fields.get("key", plan.file_name), content, plan.content_type)},
+                timeout=transfer_timeout(client._timeout),
+                follow_redirects=False,
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise failure(call, error) from error
+        if response.status_code >= 300:
+            raise transfer_error(call, response)
+
+    await client._tried(call, once)
+
+
+async def download(
+    client: AsyncClient, address: Callable[[], Awaitable[tuple[str, str]]], path: Path
+) -> Path:
+    """Bring a file to this machine; until it is whole, it has another name.
+
+    Args:
+        client: Whose connections are used.
+        address: Gives a signed address and the file's name; asked before each try, as addresses end.
+        path: The file, replaced if it is there; in a folder, the file has the server's name.
+
+    Returns:
+        Where it is.
+    """
+    url, name = await address()
+    target = local_target(path, name, is_folder=await io.in_thread(path.is_dir))
+    unfinished = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+    call: Call[None] = Call("GET", redact_url(url), None)
+    state = Partial()
+    file: BinaryIO = await io.in_thread(_create, unfinished)
+    try:
+
+        async def once(tries: int) -> None:
+            fresh = url if tries == 1 else (await address())[0]
+            await _receive(client, call, fresh, file, state)
+
+        await client._tried(call, once)
+        await io.in_thread(_finish, file, unfinished, target)
+    finally:
+        file.close()
+        unfinished.unlink(missing_ok=True)
+    return target
+
+
+async def _receive(client: AsyncClient, call: Call[None], url: str, file: BinaryIO, state: Partial) -> None:
+    http = await client._connections()
+    try:
+        async with http.stream(
+            "GET",
+            url,
+            headers=state.headers(),
+            timeout=transfer_timeout(client._timeout),
+            follow_redirects=True,
+        ) as response:
+            if response.status_code >= 300:
+                await response.aread()
+                raise transfer_error(call, response)
+            if not state.begin(response.status_code, response.headers):
+                await io.in_thread(_empty, file)
+            async for chunk in response.aiter_bytes(_CHUNK_BYTES):
+                await io.in_thread(file.write, chunk)
+                state.received += len(chunk)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise failure(call, error) from error
+    if wrong := state.missing():
+        raise APIConnectionError(f"the connection broke: {wrong}", method=call.method, path=call.path)
+
+
+def _create(path: Path) -> BinaryIO:
+    return path.open("xb")
+
+
+def _empty(file: BinaryIO) -> None:
+    file.seek(0)
+    file.truncate()
+
+
+def _finish(file: BinaryIO, unfinished: Path, target: Path) -> None:
+    """Give the file its name when it is safely on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+    unfinished.replace(target)

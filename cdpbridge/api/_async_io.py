@@ -1,0 +1,48 @@
+"""What `_async` needs of its event loop. `_sync_io` has the same names for a thread, written by hand as well."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from cdpbridge import _shield
+
+__all__ = ["CANCELLED", "Turns", "in_thread", "monotonic", "sleep", "to_the_end"]
+
+T = TypeVar("T")
+
+CANCELLED: Final = asyncio.CancelledError
+"""How a caller is told to give up."""
+
+monotonic = time.monotonic
+
+
+async def sleep(seconds: float) -> None:
+    """Wait."""
+    await asyncio.sleep(seconds)
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """The result of a function that waits for a disk."""
+    return await asyncio.to_thread(function, *arguments)
+
+
+async def to_the_end(work: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    """What `work` brings; it runs to its end however often the caller is cancelled, then that goes on."""
+    return await _shield.to_the_end(work(*arguments))
+
+
+class Turns:
+    """One task at a time. A lock belongs to a loop, and the client may be opened in another one later."""
+
+    def __init__(self) -> None:
+        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+
+    def lock(self) -> asyncio.Lock:
+        """The lock of the running loop."""
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock[0] is not loop:
+            self._lock = loop, asyncio.Lock()
+        return self._lock[1]

@@ -1,0 +1,13 @@
+"""Calls of `/billing`."""
+
+from __future__ import annotations
+
+from cdpbridge.api._models import Account
+
+from ._base import Call
+
+__all__ = ["get_account"]
+
+
+def get_account() -> Call[Account]:
+    return Call("GET", "/billing/account", Account)

@@ -1,0 +1,97 @@
+"""Calls of `/browsers`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from cdpbridge.api._models import BrowserDownloads, BrowserSession, Page
+from cdpbridge.api._task_models import CustomProxy
+
+from ._base import (
+    MAX_PAGE_SIZE,
+    Call,
+    ServerChoice,
+    checked_metadata,
+    country_field,
+    id_text,
+    idempotency,
+    paging,
+    server_default,
+    timeout_minutes,
+    without_none,
+)
+
+__all__ = ["create_browser", "get_browser", "list_browsers", "list_downloads", "stop_browser"]
+
+
+def list_browsers(
+    *,
+    status: str | None = None,
+    agent_session_id: UUID | str | None = None,
+    page_number: int = 1,
+    page_size: int = MAX_PAGE_SIZE,
+) -> Call[Page[BrowserSession]]:
+    session = None if agent_session_id is None else id_text(agent_session_id)
+    query = paging(page_number, page_size) | without_none(filter_by=status, agent_session_id=session)
+    return Call("GET", "/browsers", Page[BrowserSession], query=query)
+
+
+def create_browser(
+    *,
+    profile_id: UUID | str | None = None,
+    proxy_country: str | ServerChoice | None = server_default,
+    timeout: timedelta | None = None,
+    browser_screen_width: int | None = None,
+    browser_screen_height: int | None = None,
+    custom_proxy: CustomProxy | None = None,
+    metadata: Mapping[str, str] | None = None,
+    enable_recording: bool | None = None,
+    extra_body: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[BrowserSession]:
+    """`POST /browsers`; what is not given is left to the server.
+
+    Raises:
+        ConfigurationError: `timeout` is not 1 to 240 whole minutes, or an id or country is malformed.
+    """
+    body = without_none(
+        profile_id=None if profile_id is None else id_text(profile_id),
+        timeout=None if timeout is None else timeout_minutes(timeout),
+        browser_screen_width=browser_screen_width,
+        browser_screen_height=browser_screen_height,
+        custom_proxy=custom_proxy,
+        metadata=checked_metadata(metadata),
+        enable_recording=enable_recording,
+    )
+    return Call(
+        "POST",
+        "/browsers",
+        BrowserSession,
+        body=body | country_field(proxy_country) | dict(extra_body or {}),
+        headers=idempotency(idempotency_key),
+        repeatable=False,
+        slow=True,
+    )
+
+
+def get_browser(browser_id: UUID | str) -> Call[BrowserSession]:
+    return Call("GET", f"/browsers/{id_text(browser_id)}", BrowserSession)
+
+
+def stop_browser(browser_id: UUID | str) -> Call[BrowserSession]:
+    path = f"/browsers/{id_text(browser_id)}"
+    return Call("PATCH", path, BrowserSession, body={"action": "stop"}, slow=True)
+
+
+def list_downloads(
+    browser_id: UUID | str,
+    *,
+    include_urls: bool = False,
+    cursor: str | None = None,
+    limit: int = MAX_PAGE_SIZE,
+) -> Call[BrowserDownloads]:
+    query = without_none(limit=str(limit), cursor=cursor, include_urls="true" if include_urls else None)
+    return Call("GET", f"/browsers/{id_text(browser_id)}/downloads", BrowserDownloads, query=query)

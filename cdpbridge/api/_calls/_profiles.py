@@ -1,0 +1,34 @@
+"""Calls of `/profiles`."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from cdpbridge.api._models import Page, Profile
+
+from ._base import MAX_PAGE_SIZE, Call, id_text, paging, without_none
+
+__all__ = ["create_profile", "delete_profile", "get_profile", "list_profiles", "update_profile"]
+
+
+def list_profiles(
+    *, query: str | None = None, page_number: int = 1, page_size: int = MAX_PAGE_SIZE
+) -> Call[Page[Profile]]:
+    parameters = paging(page_number, page_size) | without_none(query=query)
+    return Call("GET", "/profiles", Page[Profile], query=parameters)
+
+
+def create_profile(*, name: str | None = None) -> Call[Profile]:
+    return Call("POST", "/profiles", Profile, body=without_none(name=name), repeatable=False)
+
+
+def get_profile(profile_id: UUID | str) -> Call[Profile]:
+    return Call("GET", f"/profiles/{id_text(profile_id)}", Profile)
+
+
+def update_profile(profile_id: UUID | str, *, name: str | None) -> Call[Profile]:
+    return Call("PATCH", f"/profiles/{id_text(profile_id)}", Profile, body={"name": name})
+
+
+def delete_profile(profile_id: UUID | str) -> Call[None]:
+    return Call("DELETE", f"/profiles/{id_text(profile_id)}", None)
