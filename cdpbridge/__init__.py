@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cdpbridge.errors import CDPBridgeError
     from cdpbridge.journal import Journal
     from cdpbridge.pool import BrowserPool
-    from cdpbridge.providers import at, cloud, local
+    from cdpbridge.providers import at, cloud, local, local_sync
     from cdpbridge.tab import Tab
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "errors",
     "forecast",
     "local",
+    "local_sync",
     "open_browser",
     "playwright",
     "protocol",
@@ -79,6 +80,7 @@ _HOMES: Final = {
     "cloud": "providers",
     "forecast": "billing",
     "local": "providers",
+    "local_sync": "providers",
     "open_browser": "browser",
     "reap": "_reap",
     "server_default": "api",

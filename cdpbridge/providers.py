@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from cdpbridge._server_process import ServerProcess
-from cdpbridge.api import DEFAULT_BASE_URL, AsyncClient
+from cdpbridge.api import DEFAULT_BASE_URL, AsyncClient, Client
 from cdpbridge.errors import ConfigurationError
 
-__all__ = ["LocalClient", "at", "cloud", "local", "provider"]
+__all__ = ["LocalClient", "LocalSyncClient", "at", "cloud", "local", "local_sync", "provider"]
+
+T = TypeVar("T")
 
 _VARIABLE: Final = "CDPBRIDGE_PROVIDER"
 
@@ -104,6 +108,50 @@ class LocalClient(AsyncClient):
     async def _end(self, server: ServerProcess) -> None:
         self._server = None
         await server.stop()
+
+
+def local_sync(
+    *, data_dir: Path | str | None = None, config: Path | str | None = None, **settings: Any
+) -> LocalSyncClient:
+    """`local()` for programs without an event loop: `with local_sync() as client`; see there for the arguments."""
+    return LocalSyncClient({"data_dir": data_dir, "config": config} | settings)
+
+
+class LocalSyncClient(Client):
+    """The client of an embedded server, without an event loop; its block starts the server and ends it."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = {name: value for name, value in settings.items() if value is not None}
+        self._server: ServerProcess | None = None
+        super().__init__(idempotent_creates=True)
+
+    def _set_address(self, api_key: str | None, base_url: str | None) -> None:
+        """Both come with the server."""
+        self._api_key = self._base_url = ""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} local {'closed' if self._server is None else self._server.base_url}>"
+
+    @property
+    def server_pid(self) -> int | None:
+        """Process id of the server while it runs."""
+        return None if self._server is None else self._server.pid
+
+    def _prepare(self, stack: ExitStack) -> None:
+        server = _in_a_loop(ServerProcess.start(self._settings))
+        stack.callback(self._end, server)
+        self._server = server
+        self._base_url, self._api_key = server.base_url, server.api_key
+
+    def _end(self, server: ServerProcess) -> None:
+        self._server = None
+        _in_a_loop(server.stop())
+
+
+def _in_a_loop(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` brings, from a loop in a thread of its own: this one may have a loop that is running, e.g. a notebook's."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def provider(where: AsyncClient | str | None) -> AsyncClient:

@@ -34,6 +34,7 @@ PUBLIC = [
     "errors",
     "forecast",
     "local",
+    "local_sync",
     "open_browser",
     "playwright",
     "protocol",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cdpbridge._tools import generate_protocol, pin_protocol
+import pytest
+
+from cdpbridge._tools import generate_api, generate_protocol, pin_protocol
 
 
 def test_protocol_package_is_what_the_definition_gives(tmp_path: Path) -> None:
@@ -52,3 +54,48 @@ def test_pinned_definition_is_the_whole_protocol() -> None:
 
 def test_pinned_file_is_in_the_form_that_pinning_writes() -> None:
     assert pin_protocol.to_text(pin_protocol.load()) == pin_protocol.PINNED.read_text(encoding="utf-8")
+
+
+def test_the_synchronous_client_is_what_the_asynchronous_one_gives(capsys) -> None:
+    assert generate_api.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_a_changed_client_is_reported(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        shutil.copytree(generate_api.API / "_async", tmp_path / name / "_async")
+        shutil.copytree(generate_api.API / "_sync", tmp_path / name / "_sync")
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert generate_api.differences(one, other) == []
+    with (other / "_sync" / "_client.py").open("a") as file:
+        file.write("# edited\n")
+    (other / "_async" / "_raw.py").unlink()
+    (other / "_sync" / "_gone.py").write_text("")
+    assert generate_api.differences(one, other) == ["_async/_raw.py", "_sync/_client.py", "_sync/_gone.py"]
+
+
+def test_no_sentence_about_event_loops_is_left_over() -> None:
+    """Each entry of the table of sentences is in use, and the copy speaks of threads."""
+    source = "".join(file.read_text() for file in (generate_api.API / "_async").glob("*.py"))
+    assert [sentence for sentence in generate_api.PROSE if sentence not in source] == []
+    copy = "".join(file.read_text() for file in (generate_api.API / "_sync").glob("*.py"))
+    for word in ("async ", "await ", "asyncio", "Async", "event loop that", "cancelled"):
+        assert word not in copy.replace("the caller is cancelled", ""), word
+
+
+@pytest.mark.parametrize(
+    ("source", "copy"),
+    [
+        (
+            "async def f() -> Awaitable[list[int]]:\n    return await g()\n",
+            "def f() -> list[int]:\n    return g()\n",
+        ),
+        (
+            "async with a as b, c:\n    x = [y async for y in z]\n",
+            "with a as b, c:\n    x = [y for y in z]\n",
+        ),
+        ("class AsyncThing:  # as `async for`\n    pass\n", "class Thing:  # as `for`\n    pass\n"),
+        ("a = 1\n# asynchronous only: why\nb = 2\n# end\nc = 3\n", "a = 1\nc = 3\n"),
+    ],
+)
+def test_the_copy_has_no_loop(source: str, copy: str) -> None:
+    assert generate_api.without_loop(source) == copy

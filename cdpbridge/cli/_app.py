@@ -10,7 +10,23 @@ import typer
 from cdpbridge._version import __version__
 from cdpbridge.errors import CDPBridgeError
 
-from . import _browsers, _cost, _demo, _open, _profile_sync, _profiles, _reap, _serve, _tunnel  # noqa: F401  # _profile_sync adds to the group of _profiles
+from . import (
+    _account,
+    _browsers,
+    _cost,
+    _demo,
+    _doctor,
+    _files,
+    _open,
+    _profile_sync,  # noqa: F401  # adds to the group of _profiles
+    _profiles,
+    _reap,
+    _run,
+    _serve,
+    _sessions,
+    _tasks,
+    _tunnel,
+)
 from ._output import error_console
 
 __all__ = ["app", "run"]
@@ -19,7 +35,6 @@ app = typer.Typer(
     name="cdpbridge",
     help="Hosted browsers: rent one, drive it over CDP or Playwright, stop it, get the unused minutes back.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # its frames would show keys and addresses
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -42,12 +57,18 @@ def _root(
 
 
 _open.register(app)
+_run.register(app)
 _demo.register(app)
 _browsers.register(app)
 _reap.register(app)
 _cost.register(app)
+_tasks.register(app)
+_sessions.register(app)
 _profiles.register(app)
+_files.register(app)
+_account.register(app)
 _tunnel.register(app)
+_doctor.register(app)
 _serve.register(app)
 
 

@@ -1,0 +1,154 @@
+"""`cdpbridge doctor`: does the server answer, and does it say what our models expect. Reads only, costs nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._output import JsonOption, ProviderOption, console, print_json, with_client
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from pydantic import BaseModel
+
+    from cdpbridge.api import AsyncClient, Difference, RawResponse
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("doctor")(_doctor)
+
+
+def _doctor(
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Also fields that are missing and need not be there.")
+    ] = False,
+    as_json: JsonOption = False,
+    provider: ProviderOption = None,
+) -> None:
+    """Ask a server everything that costs nothing, and print where its answers differ from the models.
+
+    Ends with 1 when an answer cannot be used. Fields and words that are only new do no harm.
+    """
+    report = with_client(provider, _examine)
+    bad = False
+    for check in report["checks"]:
+        found: list[Difference] = check["differences"]
+        check["differences"] = [each for each in found if show_all or each.detail != "optional"]
+        bad |= check["error"] is not None or any(
+            each.kind == "invalid" or each.detail == "required" for each in found
+        )
+    if as_json:
+        print_json(report | {"checks": [check | _texts(check) for check in report["checks"]]})
+    else:
+        _print(report)
+    if bad:
+        raise typer.Exit(1)
+
+
+def _texts(check: dict[str, Any]) -> dict[str, Any]:
+    return {"differences": [str(each) for each in check["differences"]]}
+
+
+def _print(report: dict[str, Any]) -> None:
+    console.print(f"server    {report['server']}", markup=False)
+    if report["clock_skew_seconds"] is not None:
+        console.print(f"clock     {report['clock_skew_seconds']:+.0f} s from this machine's")
+    for check in report["checks"]:
+        head = check["error"] or f"{check['status']} in {check['seconds']:.3f} s"
+        console.print(f"{check['operation']:<20} {head}", markup=False, soft_wrap=True)
+        for each in check["differences"]:
+            console.print(f"    {each}", markup=False, soft_wrap=True)
+    total = sum(len(check["differences"]) for check in report["checks"])
+    console.print(f"{total} difference{'' if total == 1 else 's'} from the models")
+
+
+async def _examine(client: AsyncClient) -> dict[str, Any]:
+    """Each operation that only reads, the newest entry of each list among them."""
+    from cdpbridge._version import __version__
+    from cdpbridge.api import (
+        Account,
+        AgentSession,
+        AgentSessionItem,
+        BrowserSession,
+        Page,
+        Profile,
+        Task,
+        TaskItem,
+        TaskStatusView,
+    )
+    from cdpbridge.errors import redact_url
+
+    raw = client.with_raw_response
+    checks: list[dict[str, Any]] = []
+    skews: list[float] = []
+
+    async def check(operation: str, kind: type[BaseModel], asking: Awaitable[RawResponse[Any]]) -> Any:
+        return await _check(checks, skews, operation, kind, asking)
+
+    await check("billing.account", Account, raw.billing.account())
+    profile = _first(await check("profiles.list", Page[Profile], raw.profiles.list(page_size=5)))
+    if profile is not None:
+        await check("profiles.get", Profile, raw.profiles.get(profile))
+    browser = _first(await check("browsers.list", Page[BrowserSession], raw.browsers.list(page_size=5)))
+    if browser is not None:
+        await check("browsers.get", BrowserSession, raw.browsers.get(browser))
+    session = _first(await check("sessions.list", Page[AgentSessionItem], raw.sessions.list(page_size=5)))
+    if session is not None:
+        await check("sessions.get", AgentSession, raw.sessions.get(session))
+    task = _first(await check("tasks.list", Page[TaskItem], raw.tasks.list(page_size=5)))
+    if task is not None:
+        await check("tasks.get", Task, raw.tasks.get(task))
+        await check("tasks.status", TaskStatusView, raw.tasks.status(task))
+    return {
+        "server": redact_url(client._base_url),
+        "version": __version__,
+        "clock_skew_seconds": min(skews, key=abs) if skews else None,
+        "checks": checks,
+    }
+
+
+async def _check(
+    checks: list[dict[str, Any]],
+    skews: list[float],
+    operation: str,
+    kind: type[BaseModel],
+    asking: Awaitable[RawResponse[Any]],
+) -> Any:
+    from cdpbridge.api import drift
+    from cdpbridge.errors import APIError, AuthenticationError
+
+    entry: dict[str, Any] = {
+        "operation": operation,
+        "status": None,
+        "seconds": None,
+        "error": None,
+        "differences": [],
+    }
+    checks.append(entry)
+    began = time.monotonic()
+    try:
+        answer = await asking
+    except AuthenticationError:
+        raise
+    except APIError as error:
+        entry["error"] = str(error)
+        return None
+    entry["seconds"] = round(time.monotonic() - began, 3)
+    entry["status"] = answer.status
+    entry["differences"] = drift(kind, json.loads(answer.body))
+    if date := answer.headers.get("Date"):
+        skews.append((parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds())
+    return answer.parsed
+
+
+def _first(page: Any) -> Any:
+    return page.items[0].id if page is not None and page.items else None
