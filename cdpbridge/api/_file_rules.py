@@ -116,17 +116,25 @@ class Partial:
         return plain | {"Range": f"bytes={self.received}-", "If-Range": self.tag}
 
     def begin(self, status: int, headers: Mapping[str, str]) -> bool:
-        """Take note of an answer's head; whether its body goes behind what is there, else it takes its place."""
-        part = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "")) if status == 206 else None
-        if part is not None and int(part[1]) == self.received:
+        """Take note of an answer's head; whether its body goes behind what is there, else it takes its place.
+
+        Raises:
+            ValueError: It is a part that was not asked for; the next request is for the whole.
+        """
+        wanted, self.received = self.received, 0
+        if status == 206:
+            part = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+            if part is None or not wanted or int(part[1]) != wanted:
+                self.tag = None
+                raise ValueError(f"a part came that was not asked for: {headers.get('Content-Range')!r}")
+            self.received = wanted
             self.total = None if part[3] == "*" else int(part[3])
             return True
         tag = headers.get("ETag", "")
-        self.received = 0
         self.tag = tag if tag.startswith('"') else None  # a weak one does not promise the same bytes
         length = headers.get("Content-Length", "")
         plain = headers.get("Content-Encoding", "identity") == "identity"
-        self.total = int(length) if length.isdigit() and plain and status == 200 else None
+        self.total = int(length) if length.isdigit() and plain else None
         return False
 
     def missing(self) -> str | None:

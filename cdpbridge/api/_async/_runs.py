@@ -66,7 +66,7 @@ class AsyncTaskRun(Generic[ParsedT]):
 
     async def steps(self, *, after: int = 0, timeout: timedelta | None = None) -> AsyncIterator[TaskStep]:
         """Each step as it comes; see `client.tasks.steps`."""
-        async for step in self._client.tasks.steps(self.id, after=after, timeout=timeout):
+        async for step in self._client.tasks._steps(self.id, after, timeout):
             yield step
 
     async def result(self, *, timeout: timedelta | None = None) -> TaskResult[ParsedT]:
@@ -79,7 +79,7 @@ class AsyncTaskRun(Generic[ParsedT]):
             TaskTimeout: It has not ended in time; leaving the block stops it.
             TaskOutputError: There is no output of the class that was asked for.
         """
-        task = await self._client.tasks.wait(self.id, timeout=timeout)
+        task = await self._client.tasks._wait(self.id, timeout)
         self._over = True
         await io.to_the_end(self._end_session)
         parsed = None if self._output_model is None else read_output(self._output_model, task)

@@ -188,16 +188,19 @@ class AsyncTasks(AsyncGroup):
             TaskTimeout: It has not ended in time.
             APIError: The server cannot be asked, for a minute on end if that may pass.
         """
-        watch = Watch.begin(io.monotonic(), timeout)
         try:
-            while True:
-                seen = await self._look(watch, partial(self._brief, task_id))
-                if seen is not None and is_over(seen):
-                    return seen if isinstance(seen, Task) else await self.get(task_id)
-                await self._pause(watch, task_id)
+            return await self._wait(task_id, timeout)
         except BaseException as error:
             await self._abandon(task_id, error, stop=stop_on_cancel)
             raise
+
+    async def _wait(self, task_id: UUID | str, timeout: timedelta | None) -> Task:
+        watch = Watch.begin(io.monotonic(), timeout)
+        while True:
+            seen = await self._look(watch, partial(self._brief, task_id))
+            if seen is not None and is_over(seen):
+                return seen if isinstance(seen, Task) else await self.get(task_id)
+            await self._pause(watch, task_id)
 
     async def steps(
         self,
@@ -219,22 +222,28 @@ class AsyncTasks(AsyncGroup):
             TaskTimeout: It has not ended in time.
             APIError: The server cannot be asked, for a minute on end if that may pass.
         """
-        watch = Watch.begin(io.monotonic(), timeout)
         try:
-            while True:
-                task = await self._look(watch, partial(self._whole, task_id))
-                if task is not None:
-                    for step in sorted(task.steps, key=_number):
-                        if step.number > after:
-                            after = step.number
-                            watch.answered(io.monotonic(), news=True)
-                            yield step
-                    if is_over(task):
-                        return
-                await self._pause(watch, task_id)
+            async for step in self._steps(task_id, after, timeout):
+                yield step
         except BaseException as error:
             await self._abandon(task_id, error, stop=stop_on_cancel)
             raise
+
+    async def _steps(
+        self, task_id: UUID | str, after: int, timeout: timedelta | None
+    ) -> AsyncIterator[TaskStep]:
+        watch = Watch.begin(io.monotonic(), timeout)
+        while True:
+            task = await self._look(watch, partial(self._whole, task_id))
+            if task is not None:
+                for step in sorted(task.steps, key=_number):
+                    if step.number > after:
+                        after = step.number
+                        watch.answered(io.monotonic(), news=True)
+                        yield step
+                if is_over(task):
+                    return
+            await self._pause(watch, task_id)
 
     async def _brief(self, task_id: UUID | str, within: float | None) -> Task | TaskStatusView:
         if self._has_status:

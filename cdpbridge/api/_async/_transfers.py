@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO
 
 import httpx
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ._client import AsyncClient
 
 __all__ = ["download", "upload"]
-
-_CHUNK_BYTES: Final = 256 * 1024
 
 
 async def upload(client: AsyncClient, where: PresignedUpload, plan: UploadPlan, content: bytes) -> None:
@@ -95,11 +93,13 @@ async def _receive(client: AsyncClient, call: Call[None], url: str, file: Binary
                 raise transfer_error(call, response)
             if not state.begin(response.status_code, response.headers):
                 await io.in_thread(_empty, file)
-            async for chunk in response.aiter_bytes(_CHUNK_BYTES):
+            async for chunk in response.aiter_bytes():
                 await io.in_thread(file.write, chunk)
                 state.received += len(chunk)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise failure(call, error) from error
+    except ValueError as error:
+        raise APIConnectionError(str(error), method=call.method, path=call.path) from error
     if wrong := state.missing():
         raise APIConnectionError(f"the connection broke: {wrong}", method=call.method, path=call.path)
 

@@ -65,7 +65,7 @@ class TaskRun(Generic[ParsedT]):
 
     def steps(self, *, after: int = 0, timeout: timedelta | None = None) -> Iterator[TaskStep]:
         """Each step as it comes; see `client.tasks.steps`."""
-        yield from self._client.tasks.steps(self.id, after=after, timeout=timeout)
+        yield from self._client.tasks._steps(self.id, after, timeout)
 
     def result(self, *, timeout: timedelta | None = None) -> TaskResult[ParsedT]:
         """What came of it, when it has ended; a session that was made for it is stopped.
@@ -77,7 +77,7 @@ class TaskRun(Generic[ParsedT]):
             TaskTimeout: It has not ended in time; leaving the block stops it.
             TaskOutputError: There is no output of the class that was asked for.
         """
-        task = self._client.tasks.wait(self.id, timeout=timeout)
+        task = self._client.tasks._wait(self.id, timeout)
         self._over = True
         io.to_the_end(self._end_session)
         parsed = None if self._output_model is None else read_output(self._output_model, task)

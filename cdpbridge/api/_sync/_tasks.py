@@ -189,16 +189,19 @@ class Tasks(Group):
             TaskTimeout: It has not ended in time.
             APIError: The server cannot be asked, for a minute on end if that may pass.
         """
-        watch = Watch.begin(io.monotonic(), timeout)
         try:
-            while True:
-                seen = self._look(watch, partial(self._brief, task_id))
-                if seen is not None and is_over(seen):
-                    return seen if isinstance(seen, Task) else self.get(task_id)
-                self._pause(watch, task_id)
+            return self._wait(task_id, timeout)
         except BaseException as error:
             self._abandon(task_id, error, stop=stop_on_cancel)
             raise
+
+    def _wait(self, task_id: UUID | str, timeout: timedelta | None) -> Task:
+        watch = Watch.begin(io.monotonic(), timeout)
+        while True:
+            seen = self._look(watch, partial(self._brief, task_id))
+            if seen is not None and is_over(seen):
+                return seen if isinstance(seen, Task) else self.get(task_id)
+            self._pause(watch, task_id)
 
     def steps(
         self,
@@ -220,22 +223,25 @@ class Tasks(Group):
             TaskTimeout: It has not ended in time.
             APIError: The server cannot be asked, for a minute on end if that may pass.
         """
-        watch = Watch.begin(io.monotonic(), timeout)
         try:
-            while True:
-                task = self._look(watch, partial(self._whole, task_id))
-                if task is not None:
-                    for step in sorted(task.steps, key=_number):
-                        if step.number > after:
-                            after = step.number
-                            watch.answered(io.monotonic(), news=True)
-                            yield step
-                    if is_over(task):
-                        return
-                self._pause(watch, task_id)
+            yield from self._steps(task_id, after, timeout)
         except BaseException as error:
             self._abandon(task_id, error, stop=stop_on_cancel)
             raise
+
+    def _steps(self, task_id: UUID | str, after: int, timeout: timedelta | None) -> Iterator[TaskStep]:
+        watch = Watch.begin(io.monotonic(), timeout)
+        while True:
+            task = self._look(watch, partial(self._whole, task_id))
+            if task is not None:
+                for step in sorted(task.steps, key=_number):
+                    if step.number > after:
+                        after = step.number
+                        watch.answered(io.monotonic(), news=True)
+                        yield step
+                if is_over(task):
+                    return
+            self._pause(watch, task_id)
 
     def _brief(self, task_id: UUID | str, within: float | None) -> Task | TaskStatusView:
         if self._has_status:

@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO
 
 import httpx
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ._client import Client
 
 __all__ = ["download", "upload"]
-
-_CHUNK_BYTES: Final = 256 * 1024
 
 
 def upload(client: Client, where: PresignedUpload, plan: UploadPlan, content: bytes) -> None:
@@ -94,11 +92,13 @@ def _receive(client: Client, call: Call[None], url: str, file: BinaryIO, state: 
                 raise transfer_error(call, response)
             if not state.begin(response.status_code, response.headers):
                 io.in_thread(_empty, file)
-            for chunk in response.iter_bytes(_CHUNK_BYTES):
+            for chunk in response.iter_bytes():
                 io.in_thread(file.write, chunk)
                 state.received += len(chunk)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise failure(call, error) from error
+    except ValueError as error:
+        raise APIConnectionError(str(error), method=call.method, path=call.path) from error
     if wrong := state.missing():
         raise APIConnectionError(f"the connection broke: {wrong}", method=call.method, path=call.path)
 
