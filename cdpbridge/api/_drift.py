@@ -5,7 +5,6 @@ Nothing of it breaks a program: unknown fields are kept, unknown words stay text
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,8 +33,6 @@ _WORDS: Final[Mapping[tuple[type[BaseModel], str], frozenset[str]]] = {
     (TaskStatusView, "status"): _TASK_STATUSES,
     (TaskItem, "llm"): frozenset(SUPPORTED_LLMS),
 }
-_ZONE: Final = re.compile(r"(?:Z|z|[+-]\d\d:?\d\d)$")
-
 Kind = Literal["unknown field", "missing field", "unknown value", "naive time", "invalid"]
 
 
@@ -103,8 +100,15 @@ def _compare_field(kind: type[BaseModel], name: str, value: Any, path: str) -> I
                     yield from _compare(part, item, f"{path}[]")
             elif value is not None:
                 yield from _compare(part, value, path)
-        elif part is datetime and isinstance(value, str) and not _ZONE.search(value):
+        elif part is datetime and isinstance(value, str) and _is_naive(value):
             yield Difference(path, "naive time", "read as UTC")
+
+
+def _is_naive(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is None
+    except ValueError:  # no time at all, which is found elsewhere
+        return False
 
 
 def _parts(annotation: Any) -> Iterator[Any]:

@@ -91,15 +91,17 @@ async def _receive(client: AsyncClient, call: Call[None], url: str, file: Binary
             if response.status_code >= 300:
                 await response.aread()
                 raise transfer_error(call, response)
-            if not state.begin(response.status_code, response.headers):
+            try:
+                goes_on = state.begin(response.status_code, response.headers)
+            except ValueError as error:
+                raise APIConnectionError(str(error), method=call.method, path=call.path) from error
+            if not goes_on:
                 await io.in_thread(_empty, file)
             async for chunk in response.aiter_bytes():
                 await io.in_thread(file.write, chunk)
                 state.received += len(chunk)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise failure(call, error) from error
-    except ValueError as error:
-        raise APIConnectionError(str(error), method=call.method, path=call.path) from error
     if wrong := state.missing():
         raise APIConnectionError(f"the connection broke: {wrong}", method=call.method, path=call.path)
 

@@ -90,15 +90,17 @@ def _receive(client: Client, call: Call[None], url: str, file: BinaryIO, state: 
             if response.status_code >= 300:
                 response.read()
                 raise transfer_error(call, response)
-            if not state.begin(response.status_code, response.headers):
+            try:
+                goes_on = state.begin(response.status_code, response.headers)
+            except ValueError as error:
+                raise APIConnectionError(str(error), method=call.method, path=call.path) from error
+            if not goes_on:
                 io.in_thread(_empty, file)
             for chunk in response.iter_bytes():
                 io.in_thread(file.write, chunk)
                 state.received += len(chunk)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise failure(call, error) from error
-    except ValueError as error:
-        raise APIConnectionError(str(error), method=call.method, path=call.path) from error
     if wrong := state.missing():
         raise APIConnectionError(f"the connection broke: {wrong}", method=call.method, path=call.path)
 
