@@ -236,3 +236,23 @@ asyncio.run(main())
         start_new_session=True,
     )
     assert done.stdout.startswith("charged 0.05, used 1 min"), done.stderr
+
+
+@pytest.mark.chromium
+def test_local_without_an_event_loop(environment, tmp_path):
+    client = cdpbridge.local_sync(data_dir=tmp_path, browser_build="shell")
+    with client:
+        pid = client.server_pid
+        browser = client.browsers.create(timeout=timedelta(minutes=5))
+        assert client.browsers.stop(browser.id).status == "stopped"
+        assert "127.0.0.1" in repr(client)
+    assert (client.server_pid, client.is_open) == (None, False)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+@pytest.mark.chromium
+async def test_local_without_an_event_loop_where_there_is_one(environment, tmp_path):
+    """As in a notebook, whose loop runs."""
+    with cdpbridge.local_sync(data_dir=tmp_path) as client:
+        assert client.billing.account().rate_limit == 10
