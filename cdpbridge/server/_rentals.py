@@ -237,6 +237,13 @@ class Rentals:
                 if start is None and earlier is not None:
                     if earlier[0] != body_hash:
                         raise KeyReused("this Idempotency-Key was used with another body")
+                    rental = self._rentals.get(earlier[1].id)
+                    if rental is not None and rental.void:  # on its way out: then the key is free again
+                        if rental.ending is not None:
+                            await asyncio.wait({rental.ending})
+                        continue
+                    if rental is not None and rental.start is not None:
+                        rental.start.delivered = True
                     return earlier[1]
                 if start is None:
                     start = self._begin(project_id, order, key, body_hash)

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -364,6 +365,20 @@ async def test_a_repeated_request_after_its_first_client_left(api):
     api.hosts.may_start.set()
     assert (await second)["status"] == "active"
     assert len(api.hosts.running) == 1
+
+
+@pytest.mark.parametrize("moment", ["while it is undone", "afterwards"])
+async def test_a_repeated_request_gets_no_browser_that_was_undone(api, moment):
+    """The first client left in the moment when its browser was ready: nobody learnt of it, so it was undone."""
+    headers = {"Idempotency-Key": "one"}
+    first = await api.rent(headers=headers)
+    undoing = asyncio.create_task(api.services.rentals._void(UUID(first["id"])))
+    await asyncio.wait({undoing}, timeout=0 if moment == "while it is undone" else None)
+    second = await api.rent(headers=headers)
+    await undoing
+    assert (second["status"], len(api.hosts.running)) == ("active", 1)
+    assert second["id"] != first["id"]
+    assert (await api.rent(headers=headers))["id"] == second["id"]
 
 
 async def test_fault_b26_two_browsers_on_one_profile(api):

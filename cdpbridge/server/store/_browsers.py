@@ -213,6 +213,8 @@ class Browsers(Projects):
             # Not `billing.refund`: an hour may be booked that a killed server did not live to see used.
             unused = browser.charged_micro_usd - to_micro_usd(billing.cost(browser.tariff, used))
             refunded = browser.charged_micro_usd if void else unused
+            if void:  # a client that asks again shall get one that runs
+                await session.execute(delete(IdempotencyKey).where(IdempotencyKey.browser_id == browser_id))
             if refunded:
                 self._book(
                     session,
