@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from cdpbridge.api import AsyncClient, Client
 from cdpbridge.errors import (
     APIConnectionError,
+    APIResponseError,
     AuthenticationError,
     ConfigurationError,
     NotFoundError,
@@ -259,11 +260,19 @@ async def test_fault_a81_a_task_whose_answer_was_lost_is_not_started_again(servi
     assert "may have been started all the same" in caught.value.__notes__[0]
 
 
-async def test_a_session_made_for_a_task_that_is_refused_ends(service, client):
+@pytest.mark.parametrize("options", [{"profile_id": TASK_ID}, {"keep_session": True}], ids=str)
+async def test_a_session_made_for_a_task_that_is_refused_ends(service, client, options):
     service.refuse["POST", "/tasks"] = httpx.Response(429, json={"detail": "Too many"})
     with pytest.raises(RateLimitError):
-        await client.run("Find the price", profile_id=TASK_ID)
+        await client.run("Find the price", **options)
     assert service.session == "stopped"
+
+
+async def test_a_task_whose_answer_cannot_be_read_is_stopped(service, client):
+    service.refuse["POST", "/tasks"] = httpx.Response(202, json={"id": str(TASK_ID)})
+    with pytest.raises(APIResponseError, match="sessionId"):
+        await client.run("Find the price")
+    assert service.stopped == "stop_task_and_session"
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,15 @@ from pydantic import BaseModel
 from cdpbridge.api import _async_io as io
 from cdpbridge.api._calls import ServerChoice, server_default
 from cdpbridge.api._results import TaskOptions, TaskResult, read_output
-from cdpbridge.api._task_models import TaskStep
-from cdpbridge.errors import APIConnectionError, APIError, BadRequestError, ConfigurationError, NotFoundError
+from cdpbridge.api._task_models import TaskCreated, TaskStep
+from cdpbridge.errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseError,
+    BadRequestError,
+    ConfigurationError,
+    NotFoundError,
+)
 
 if TYPE_CHECKING:
     from ._client import AsyncClient
@@ -93,15 +100,22 @@ class AsyncTaskRun(Generic[ParsedT]):
         """The requests that cost money, in one piece: what they bring is known before a cancellation goes on."""
         if self.session_id is None and session:
             made = await self._client.sessions.create(**session)
-            self.session_id, self.live_url, self._owns_session = (
-                made.id,
-                made.live_url,
-                not self._keep_session,
-            )
-        created = await self._client.tasks.create(task, session_id=self.session_id, **options)
-        if self.session_id is None:
-            self._owns_session = True
+            self.session_id, self.live_url, self._owns_session = made.id, made.live_url, True
+            created = await self._create(task, options)
+            self._owns_session = not self._keep_session  # until then nobody else knows of it
+        else:
+            created = await self._create(task, options)
+            self._owns_session = self.session_id is None
         self.id, self.session_id, self._started = created.id, created.session_id, True
+
+    async def _create(self, task: str, options: dict[str, Any]) -> TaskCreated:
+        try:
+            return await self._client.tasks.create(task, session_id=self.session_id, **options)
+        except APIResponseError as error:
+            if error.answer_id is not None:  # it was made, though its answer cannot be read
+                self.id, self._started = UUID(error.answer_id), True
+                self._owns_session |= self.session_id is None
+            raise
 
     async def _undo(self, error: BaseException | None) -> None:
         """Stop what was started; what cannot be stopped is named."""
