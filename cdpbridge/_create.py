@@ -87,7 +87,9 @@ def reap_command(client: AsyncClient) -> str:
 
 async def active_browsers(client: AsyncClient) -> list[BrowserSession]:
     """What is active for this key."""
-    return [each async for each in client.browsers.list(status=BrowserSessionStatus.ACTIVE)]
+    found = client.browsers.list(status=BrowserSessionStatus.ACTIVE)
+    # A browser of an agent session is that session's to stop.
+    return [each async for each in found if each.agent_session_id is None]
 
 
 @dataclass(frozen=True, slots=True)
