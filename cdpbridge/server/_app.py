@@ -32,6 +32,8 @@ from cdpbridge.server.files import FileStore, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts, LocalHosts
 from cdpbridge.server.hosts._browser import BrowserOptions
+from cdpbridge.server.live import Live, LiveTokens, Outcome
+from cdpbridge.server.live import router as live_router
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.routes import (
     BASE_PATH,
@@ -101,6 +103,9 @@ def create_app(
             stack.push_async_callback(tasks.close)
             await tasks.open()
             shares = Shares(store, wall=wall)
+            tokens = LiveTokens.load(settings.data_dir / "live-key")
+            live = Live(machines.connection, partial(_outcome, store), tokens, shares=shares)
+            shares.on_delete = partial(_cut_share, live)
             names = await store.project_names()
             app.state.services = Services(
                 settings=settings,
@@ -108,6 +113,7 @@ def create_app(
                 profiles=profiles,
                 hosts=machines,
                 rentals=rentals,
+                live=live,
                 tasks=tasks,
                 agent_sessions=AgentSessions(store, rentals, tasks, files, shares),
                 shares=shares,
@@ -143,12 +149,27 @@ def create_app(
     app.include_router(console_router(cookie, lambda request: request.app.state.snapshots, external_base))
     app.include_router(public_files)
     app.include_router(gateway.router(registry, external_base))
+    app.include_router(live_router(lambda: app.state.services.live))
     app.state.registry = registry
     return app
 
 
 async def _forget(profiles: ProfileStore, profile_id: UUID) -> None:
     await asyncio.to_thread(profiles.delete, profile_id)
+
+
+async def _cut_share(live: Live, token: str, _browser_id: UUID) -> None:
+    await live.cut_share(token)
+
+
+async def _outcome(store: Store, browser_id: UUID) -> Outcome | None:
+    browser = await store.rental(browser_id)
+    if browser is None or not browser.over:
+        return None
+    used = None
+    if browser.started_at is not None and browser.finished_at is not None:
+        used = browser.finished_at - browser.started_at
+    return Outcome(browser.reason, used, browser.refunded)
 
 
 def _local_hosts(settings: Settings, profiles: ProfileStore, registry: Registry) -> BrowserHosts:

@@ -21,6 +21,7 @@ from cdpbridge.errors import ConfigurationError
 from cdpbridge.server._app import create_app
 from cdpbridge.server._settings import Settings
 from cdpbridge.server.gateway import Registry, gateway_protocol
+from cdpbridge.server.live import SOCKET_PATHS
 from cdpbridge.server.routes import BASE_PATH
 
 __all__ = ["serve", "serving"]
@@ -109,7 +110,8 @@ async def serving(settings: Settings, **options: Any) -> AsyncIterator[tuple[Fas
         app.state.local_address = _local_address(listening)
         config = uvicorn.Config(
             app,
-            ws=gateway_protocol(registry, _allowed_hosts(settings)),
+            ws=gateway_protocol(registry, _allowed_hosts(settings), passed_on=SOCKET_PATHS),
+            ws_per_message_deflate=False,  # pictures are compressed already
             lifespan="off",  # run below, so that its errors reach the caller and browsers end first
             access_log=False,  # addresses of browsers are secrets
             log_config=None,

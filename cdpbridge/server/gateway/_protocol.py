@@ -1,5 +1,7 @@
 """The upgrade: uvicorn hands over a socket and its request, and gets back a relayed WebSocket or a refusal.
 
+Addresses of browsers are ours; the application's own WebSockets are passed on to uvicorn's protocol, and so to it.
+
 The order of the checks: token, `Host`, `Origin`, path, handshake. Who has no token learns nothing else.
 """
 
@@ -15,6 +17,7 @@ from typing import Any, ClassVar, Final, cast
 from urllib.parse import unquote, urlsplit
 
 from uvicorn.config import Config
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.datastructures import MultipleValuesError
 from websockets.http11 import Request, Response
@@ -30,18 +33,23 @@ __all__ = ["gateway_protocol"]
 logger = logging.getLogger("cdpbridge.server")
 
 _PATH: Final = re.compile(r"/cdp/([^/]+)(/.*)?")
+_TARGET: Final = re.compile(rb"[A-Z]+ (?:https?://[^/ ]+)?([^ ?]*)")
 _PAGE: Final = re.compile(r"/devtools/page/[A-Za-z0-9-]+")
 
 
-def gateway_protocol(registry: Registry, allowed_hosts: Iterable[str] = ()) -> type[asyncio.Protocol]:
-    """The class to give to uvicorn as `ws`. The ASGI application sees no WebSocket then.
+def gateway_protocol(
+    registry: Registry, allowed_hosts: Iterable[str] = (), *, passed_on: Iterable[str] = ()
+) -> type[asyncio.Protocol]:
+    """The class to give to uvicorn as `ws`. The ASGI application sees no WebSocket but those of `passed_on`.
 
     Args:
         registry: The table of addresses; it learns `allowed_hosts`, so that the HTTP side goes by them too.
         allowed_hosts: Names accepted in `Host` and `Origin` besides IP addresses and `localhost`.
+        passed_on: Paths that belong to the application.
     """
     registry.allow_hosts(allowed_hosts)
-    return type("GatewayProtocol", (_GatewayProtocol,), {"_registry": registry})
+    relay = type("GatewayProtocol", (_GatewayProtocol,), {"_registry": registry})
+    return type("UpgradeProtocol", (_UpgradeProtocol,), {"_relay": relay, "_passed_on": frozenset(passed_on)})
 
 
 class _Refusal(Exception):
@@ -51,6 +59,53 @@ class _Refusal(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
+
+
+class _UpgradeProtocol(asyncio.Protocol):
+    """Reads the path of the upgrade request, which uvicorn hands over whole, and hands the socket to whom it concerns."""
+
+    _relay: ClassVar[type[_GatewayProtocol]]
+    _passed_on: ClassVar[frozenset[str]]
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        self._arguments: dict[str, Any] = {
+            "config": config,
+            "server_state": server_state,
+            "app_state": app_state,
+        }
+        self._transport: asyncio.BaseTransport
+        self._taker: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._taker is None:
+            match = _TARGET.match(data)
+            passed_on = match is not None and match[1].decode("latin-1") in self._passed_on
+            self._taker = (WebSocketsSansIOProtocol if passed_on else self._relay)(**self._arguments)
+            self._taker.connection_made(self._transport)
+            # uvicorn makes us the socket's protocol as soon as we return.
+            asyncio.get_running_loop().call_soon(self._step_aside)
+        self._taker.data_received(data)
+
+    def _step_aside(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.set_protocol(self._taker)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._taker is not None:
+            self._taker.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._taker.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._taker.resume_writing()
+
+    def eof_received(self) -> None:
+        if self._taker is not None:
+            self._taker.eof_received()
 
 
 class _GatewayProtocol(asyncio.Protocol):

@@ -1,4 +1,8 @@
-"""The seam between what is rented and where it runs. Data never passes through it: clients reach the gateway."""
+"""The seam between what is rented and where it runs.
+
+Data of clients never passes through it: they reach the gateway. The server's own talk with a browser, e.g. for the live view,
+goes over a DevTools connection that the host hands out.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 from uuid import UUID
+
+from cdpbridge.cdp import Connection
 
 __all__ = [
     "BrowserHosts",
@@ -107,6 +113,13 @@ class BrowserHosts(Protocol):
 
     def placement(self, browser_id: UUID) -> Placement | None:
         """Where a browser runs, None when it does not or is being stopped."""
+
+    async def connection(self, browser_id: UUID) -> Connection | None:
+        """The server's own DevTools connection to a browser, None when it does not run or is being stopped.
+
+        It belongs to the host, is the same for all who ask, and ends with the browser. A host on another machine opens it
+        over its own wire on the first call.
+        """
 
     def proxy_bytes(self, browser_id: UUID) -> int:
         """What went through its proxy so far, both ways."""

@@ -88,6 +88,11 @@ class LocalBrowser:
         self._connection: Connection
 
     @property
+    def connection(self) -> Connection:
+        """Our own, over the debugging pipe; once it has been started."""
+        return self._connection
+
+    @property
     def proxy_bytes(self) -> int:
         return self._proxy.bytes_sent + self._proxy.bytes_received if self._proxy else 0
 

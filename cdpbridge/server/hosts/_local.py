@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from cdpbridge.cdp import Connection
 from cdpbridge.errors import BrowserStartFailed, CDPBridgeError
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.profiles import ProfileStore
@@ -99,6 +100,11 @@ class LocalHosts:
         if browser is None or browser.stopping:
             return None
         return Placement(browser.token, browser.profile_writable)
+
+    async def connection(self, browser_id: UUID) -> Connection | None:
+        """The pipe's; see `BrowserHosts.connection`."""
+        browser = self._browsers.get(browser_id)
+        return None if browser is None or browser.stopping else browser.connection
 
     def proxy_bytes(self, browser_id: UUID) -> int:
         """What went through its proxy so far."""

@@ -31,9 +31,10 @@ def cdp_url(base: str, services: Services, browser: Browser) -> str | None:
     return f"{base}/cdp/{placement.token}"
 
 
-def live_url(_request: Request, _services: Services, _browser: Browser) -> str | None:
-    """Where a browser is watched; None on a server that has no page for it."""
-    return None
+def live_url(request: Request, services: Services, browser: Browser) -> str | None:
+    """Where a browser is watched and taken over; None while it starts and after it stopped."""
+    base = external_base(request)
+    return None if cdp_url(base, services, browser) is None else services.live.live_url(browser.id, base)
 
 
 def share_url(request: Request, token: str) -> str:

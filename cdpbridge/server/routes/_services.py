@@ -20,6 +20,7 @@ from cdpbridge.server._tasks import Tasks
 from cdpbridge.server.files import FileStore, UrlSigner
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
+from cdpbridge.server.live import Live
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.store import Store
 
@@ -50,6 +51,7 @@ class Services:
     profiles: ProfileStore
     hosts: BrowserHosts
     rentals: Rentals
+    live: Live
     tasks: Tasks
     agent_sessions: AgentSessions
     shares: Shares

@@ -235,6 +235,11 @@ class Browsers(Projects):
             values = {"state": State.STOPPED, "proxy_bytes": proxy_bytes}
             return await changed(session, update(Browser).where(*where).values(values))
 
+    async def rental(self, browser_id: UUID) -> Browser | None:
+        """A browser of whichever project: for those who have its own credential."""
+        async with self._read() as session:
+            return await session.get(Browser, browser_id)
+
     async def unfinished(self) -> Sequence[Browser]:
         """Browsers that are not stopped: at start-up, those of a server that was killed."""
         async with self._read() as session:

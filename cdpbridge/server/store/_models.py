@@ -173,6 +173,11 @@ class Browser(Base):
         return from_micro_usd(self.charged_micro_usd - self.refunded_micro_usd)
 
     @property
+    def refunded(self) -> Decimal:
+        """USD given back at its end."""
+        return from_micro_usd(self.refunded_micro_usd)
+
+    @property
     def reason(self) -> EndReason | None:
         return EndReason(self.end_reason) if self.end_reason else None
 

@@ -1,0 +1,10 @@
+"""The live view: a person watches a browser, and takes it over, without disturbing what else drives it."""
+
+from __future__ import annotations
+
+from ._ended import Outcome
+from ._http import SOCKET_PATHS, router
+from ._live import Live, ShareDirectory
+from ._tokens import LiveTokens
+
+__all__ = ["SOCKET_PATHS", "Live", "LiveTokens", "Outcome", "ShareDirectory", "router"]

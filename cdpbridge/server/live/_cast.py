@@ -1,0 +1,384 @@
+"""`Cast`: the live view's own attachment to one page, shared by all who watch it.
+
+It sets no device metrics and brings nothing to the front, so the page cannot tell that it is watched (measured: no focus,
+visibility or resize event). A hidden page sends no picture and costs nothing, but says when it comes to the front.
+
+Dialogs. With the Page domain on, Chromium holds a dialog open until some client answers; without it, the headless shell
+dismisses it at once (156). So the domain is on only while somebody watches who could answer. It never answers by itself, and
+as leaving a page dismisses its open dialog, an open dialog is waited for: the automation may be about to answer it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, Final, Protocol
+
+from cdpbridge.cdp import CDPSession, Connection
+from cdpbridge.errors import CDPError, CommandTimeout, TargetClosed
+
+from ._pace import REST_SECONDS, Pace
+
+__all__ = ["Cast", "CastOwner", "Picture", "Wants"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+_TIMEOUT: Final = timedelta(seconds=5)
+_PROBE_TIMEOUT: Final = timedelta(seconds=1)
+_RETRY_SECONDS: Final = 1.0
+# An automation that handles dialogs has done so long before; after that Chromium's own rule holds: nobody there, dismissed.
+_DIALOG_SECONDS: Final = 30.0
+_MAX_INPUT: Final = 256
+"""Input on its way to a page that does not take it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A page as it looked.
+
+    Attributes:
+        jpeg: The picture.
+        width: Of the page's window, in CSS pixels; the picture may have more or fewer.
+        height: As `width`.
+        at: By the event loop's clock, in seconds.
+    """
+
+    jpeg: bytes = field(repr=False)
+    width: float
+    height: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What viewers need of a page: pictures; dialogs, downloads and history; its file choosers."""
+
+    pictures: bool = False
+    events: bool = False
+    choosers: bool = False
+
+
+class CastOwner(Protocol):
+    """What a cast tells."""
+
+    def picture(self, cast: Cast, picture: Picture) -> tuple[int, int]:
+        """A picture has come; how many viewers it was offered to, and for how many it replaced an unsent one."""
+
+    def changed(self, cast: Cast) -> None:
+        """Its state is another."""
+
+    def hidden(self, cast: Cast) -> None:
+        """The page is not in front any more."""
+
+    def download(self, event: dict[str, Any]) -> None:
+        """`Page.downloadWillBegin` or `Page.downloadProgress`."""
+
+    def ended(self, cast: Cast) -> None:
+        """It is over: nobody wants it, or the page is gone."""
+
+
+class Cast:
+    """A page's pictures and events, from the first `want` to the first that wants nothing.
+
+    Attributes:
+        target_id: The page.
+        latest: The last picture.
+        crashed: The page has no renderer; it is looked for a new one every second.
+        dialog: The open dialog, as `Page.javascriptDialogOpening` describes it.
+        chooser: The open file chooser, as `Page.fileChooserOpened` describes it.
+        busy: The page is loading.
+        history: Whether it can go back, and forward.
+    """
+
+    def __init__(
+        self, connection: Connection, target_id: str, owner: CastOwner, *, max_per_second: float
+    ) -> None:
+        self.target_id = target_id
+        self.latest: Picture | None = None
+        self.crashed = False
+        self.dialog: dict[str, Any] | None = None
+        self.chooser: dict[str, Any] | None = None
+        self.busy = False
+        self.history = (False, False)
+        self.dropped_input = 0
+        self._connection = connection
+        self._owner = owner
+        self._max_per_second = max_per_second
+        self._loop = asyncio.get_running_loop()
+        self._session: CDPSession | None = None
+        self._wants = Wants()
+        self._has = Wants()
+        self._pace = Pace(max_per_second)
+        self._quality = 0
+        self._rest: asyncio.TimerHandle | None = None
+        self._wake = asyncio.Event()
+        self._held_since: float | None = None
+        self._input = 0
+        self._gone = False
+        self.task = connection.spawn(self._run())
+
+    # --- what the owner does --------------------------------------------------------------------------------------
+
+    def want(self, wants: Wants) -> None:
+        """From now on, this is needed; nothing ends it, and `ended` is told."""
+        if wants != self._wants:
+            self._wants = wants
+            self._wake.set()
+
+    def page_gone(self) -> None:
+        """The page was closed."""
+        self._gone = True
+        self._wake.set()
+
+    async def send(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A command to the page, in bounded time.
+
+        Raises:
+            CDPError: Refused, not answered, or the page is gone.
+        """
+        if self._session is None:
+            raise CommandTimeout(
+                method, target="the page", waited=timedelta(0), hint="it is not attached yet"
+            )
+        return await self._session.send(method, params or {}, timeout=_TIMEOUT)
+
+    def input(self, method: str, params: dict[str, Any]) -> None:
+        """Input for the page; in order, not waited for. A page that takes none gets no more than a few."""
+        if self._session is None or self.dialog is not None or self._input >= _MAX_INPUT:
+            self.dropped_input += 1
+            return
+        self._input += 1
+        self._connection.spawn(self._dispatch(self._session, method, params))
+
+    async def _dispatch(self, session: CDPSession, method: str, params: dict[str, Any]) -> None:
+        try:
+            await session.send(method, params, timeout=_TIMEOUT)
+        except CDPError as error:  # the page is busy, has a dialog now, or is gone: the viewer sees that
+            logger.debug("%s: %s", method, error)
+        finally:
+            self._input -= 1
+
+    # --- its life -------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            while self._wants != Wants() and not self._gone:
+                try:
+                    await self._attached()
+                except TargetClosed as error:
+                    if not self._went_down(error):
+                        return
+                except CommandTimeout:  # a renderer that hangs is one that may come back
+                    logger.debug("page %s does not answer the live view", self.target_id)
+                else:
+                    continue  # nobody wants it; or again, meanwhile
+                finally:
+                    self._leave_behind()
+                await asyncio.sleep(_RETRY_SECONDS)
+        except CDPError as error:
+            logger.debug("page %s cannot be watched any more: %s", self.target_id, error)
+        finally:
+            self._owner.ended(self)
+
+    def _went_down(self, error: TargetClosed) -> bool:
+        """Whether the page is still there, without its renderer."""
+        crashed = self._session is not None and self._session.closed == "crashed"
+        logger.debug("page %s: %s", self.target_id, error)
+        if crashed and not self.crashed:
+            self.crashed = True
+            self._owner.changed(self)
+        return crashed
+
+    async def _attached(self) -> None:
+        session = self._session = await self._connection.attach(self.target_id)
+        try:
+            if self.crashed:
+                await session.send("Runtime.evaluate", {"expression": "0"}, timeout=_PROBE_TIMEOUT)
+                self.crashed = False
+                self._owner.changed(self)
+            self._listen(session)
+            while (wants := self._needed()) != Wants() and not self._gone:
+                if session.closed is not None:
+                    raise TargetClosed(session.closed, target=session.describe())
+                self._wake.clear()
+                await self._apply(session, wants)
+                await self._woken(_DIALOG_SECONDS if wants != self._wants else None)
+        finally:
+            if session.closed is None:
+                await self._detach(session)
+
+    def _needed(self) -> Wants:
+        """What is wanted, and for a while the Page domain when leaving it would dismiss a dialog."""
+        if self.dialog is None or self._wants.events:
+            self._held_since = None
+            return self._wants
+        now = self._loop.time()
+        if self._held_since is None:
+            self._held_since = now
+        if now - self._held_since >= _DIALOG_SECONDS:
+            logger.info("a dialog that nobody answered for %.0f s is left", _DIALOG_SECONDS)
+            return self._wants
+        return replace(self._wants, events=True)
+
+    async def _woken(self, seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass  # only to look again
+
+    async def _apply(self, session: CDPSession, wants: Wants) -> None:
+        has = self._has
+        self._has = wants
+        if wants.pictures != has.pictures:
+            await (self._begin(session) if wants.pictures else self._end(session))
+        if wants.events != has.events:
+            self._connection.spawn(self._observe(session, wants.events))
+        if wants.choosers != has.choosers:
+            self.chooser = None
+            params = {"enabled": wants.choosers}
+            self._connection.spawn(self._try(session, "Page.setInterceptFileChooserDialog", params))
+
+    async def _observe(self, session: CDPSession, on: bool) -> None:
+        # While a dialog is open that came before, this is not answered; pictures do not wait for it.
+        await self._try(session, "Page.enable" if on else "Page.disable", {})
+        if on:
+            await self._read_history(session)
+
+    async def _detach(self, session: CDPSession) -> None:
+        try:
+            async with asyncio.timeout(_TIMEOUT.total_seconds()):
+                await session.detach()
+        except (CDPError, TimeoutError) as error:
+            logger.debug("page %s: %s", self.target_id, error)
+
+    def _leave_behind(self) -> None:
+        self._session, self._has, self._quality = None, Wants(), 0
+        self.chooser = self.dialog = None
+        self._held_since = None
+        self.busy = False
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+
+    def _listen(self, session: CDPSession) -> None:
+        session.on("Page.screencastFrame", lambda event: self._picture(session, event))
+        session.on("Page.screencastVisibilityChanged", self._visibility)
+        session.on("Inspector.targetCrashed", lambda _event: self._wake.set())
+        session.on("Page.javascriptDialogOpening", self._dialog)
+        session.on("Page.javascriptDialogClosed", lambda _event: self._dialog(None))
+        session.on("Page.fileChooserOpened", self._choose)
+        session.on("Page.downloadWillBegin", self._owner.download)
+        session.on("Page.downloadProgress", self._owner.download)
+        session.on("Page.frameStartedLoading", lambda event: self._loading(event, busy=True))
+        session.on("Page.frameStoppedLoading", lambda event: self._loading(event, busy=False))
+        session.on("Page.frameNavigated", self._navigated)
+        session.on("Page.navigatedWithinDocument", self._navigated)
+
+    # --- pictures -------------------------------------------------------------------------------------------------
+
+    async def _begin(self, session: CDPSession) -> None:
+        self._pace = Pace(self._max_per_second)
+        self._quality = self._pace.quality
+        await session.send("Page.startScreencast", self._settings(), timeout=_TIMEOUT)
+
+    async def _end(self, session: CDPSession) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        self.latest = None
+        await session.send("Page.stopScreencast", timeout=_TIMEOUT)
+
+    def _settings(self) -> dict[str, Any]:
+        # No maxWidth: the size of the page's own pixels, sharp at every ratio.
+        return {"format": "jpeg", "quality": self._quality}
+
+    def _picture(self, session: CDPSession, event: dict[str, Any]) -> None:
+        now = self._loop.time()
+        due = self._pace.picture(now)
+        params = {"sessionId": event["sessionId"]}
+        if due <= now:
+            self._acknowledge(session, params)
+        else:
+            self._loop.call_at(due, self._acknowledge, session, params)
+        if not self._has.pictures:
+            return
+        about = event["metadata"]
+        self.latest = Picture(
+            base64.b64decode(event["data"]), about["deviceWidth"], about["deviceHeight"], now
+        )
+        offered, dropped = self._owner.picture(self, self.latest)
+        self._pace.delivered(offered=offered, dropped=dropped)
+        if self._pace.moves(now):
+            self._change_quality(session)
+        if self._quality != 0 and self._rest is None:
+            self._rest = self._loop.call_later(REST_SECONDS, self._look_for_rest, session)
+
+    def _acknowledge(self, session: CDPSession, params: dict[str, Any]) -> None:
+        if session.closed is None:
+            self._connection.spawn(self._try(session, "Page.screencastFrameAck", params))
+
+    def _look_for_rest(self, session: CDPSession) -> None:
+        self._rest = None
+        if self.latest is None or session.closed is not None:
+            return
+        if self._pace.rests(self._loop.time()):
+            self._change_quality(session)
+        elif self._quality != self._pace.quality or self._loop.time() - self.latest.at < REST_SECONDS:
+            self._rest = self._loop.call_later(REST_SECONDS, self._look_for_rest, session)
+
+    def _change_quality(self, session: CDPSession) -> None:
+        self._quality = self._pace.quality
+        # Sent together, in this order: the second gives a picture at once, whether the page moves or not.
+        self._connection.spawn(self._try(session, "Page.stopScreencast", {}))
+        self._connection.spawn(self._try(session, "Page.startScreencast", self._settings()))
+
+    async def _try(self, session: CDPSession, method: str, params: dict[str, Any]) -> None:
+        try:
+            await session.send(method, params, timeout=_TIMEOUT)
+        except CDPError as error:
+            logger.debug("%s: %s", method, error)
+
+    # --- events ---------------------------------------------------------------------------------------------------
+
+    def _visibility(self, event: dict[str, Any]) -> None:
+        if not event["visible"]:
+            self._owner.hidden(self)
+
+    def _dialog(self, event: dict[str, Any] | None) -> None:
+        self.dialog = event
+        self._wake.set()
+        self._owner.changed(self)
+
+    def _choose(self, event: dict[str, Any]) -> None:
+        self.chooser = event
+        self._owner.changed(self)
+
+    def choosing_is_over(self) -> None:
+        """The chooser has been answered."""
+        self.chooser = None
+        self._owner.changed(self)
+
+    def _loading(self, event: dict[str, Any], *, busy: bool) -> None:
+        if event["frameId"] == self.target_id and busy != self.busy:
+            self.busy = busy
+            self._owner.changed(self)
+
+    def _navigated(self, event: dict[str, Any]) -> None:
+        frame = event.get("frame", {})
+        if "parentId" not in frame and self._session is not None:
+            self.chooser = None
+            self._connection.spawn(self._read_history(self._session))
+
+    async def _read_history(self, session: CDPSession) -> None:
+        try:
+            found = await session.send("Page.getNavigationHistory", timeout=_TIMEOUT)
+        except CDPError as error:
+            logger.debug("Page.getNavigationHistory: %s", error)
+            return
+        at, entries = found["currentIndex"], found["entries"]
+        self.history = (at > 0, at + 1 < len(entries))
+        self._owner.changed(self)

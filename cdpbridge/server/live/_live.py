@@ -1,0 +1,318 @@
+"""`Live`: who watches which browser, with which right, and how each view ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from cdpbridge.cdp import Connection
+from cdpbridge.errors import CDPError
+
+from ._cast import Picture
+from ._ended import Outcome
+from ._messages import Hello, read_message
+from ._tokens import LiveTokens
+from ._viewer import Viewer
+from ._watched import Tab, Watched
+
+__all__ = ["Live", "ShareDirectory"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+_HELLO_SECONDS: Final = 10.0
+_MAX_HELLO: Final = 1000  # characters
+_SETTLED_SECONDS: Final = 5.0
+"""How long an ended browser's account may take to be closed."""
+_POLL_SECONDS: Final = 0.05
+_STILL_SECONDS: Final = 3.0
+_STILL_AGE_SECONDS: Final = 5.0
+_MAX_VIEWERS: Final = 100
+_PER_SECOND: Final = 30.0
+
+# RFC 6455 section 7.4.2 leaves 4000 and up to applications.
+_ENDED, _UNKNOWN, _CUT, _BUSY = 4410, 4404, 4403, 4429
+
+
+class ShareDirectory(Protocol):
+    """Who knows the public shares."""
+
+    async def view(self, token: str) -> UUID | None:
+        """The browser that a share shows, None when there is no such share; counts a view and notes when it was."""
+
+
+class NoShares:
+    """A server without shares."""
+
+    async def view(self, token: str) -> UUID | None:
+        """Always None."""
+        return None
+
+
+class Live:
+    """The live view of every browser of this server.
+
+    Args:
+        connect: Our own connection to a browser, None when it does not run; see `BrowserHosts.connection`.
+        outcome: How a browser ended; None while it has not.
+        tokens: Of live addresses.
+        shares: Who knows the public shares.
+        max_per_second: Pictures of one page.
+
+    Attributes:
+        ignored: Messages of viewers who had no right to them, since the start.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[UUID], Awaitable[Connection | None]],
+        outcome: Callable[[UUID], Awaitable[Outcome | None]],
+        tokens: LiveTokens,
+        *,
+        shares: ShareDirectory | None = None,
+        max_per_second: float = _PER_SECOND,
+    ) -> None:
+        self.shares: ShareDirectory = shares or NoShares()
+        self.ignored = 0
+        self._connect = connect
+        self._outcome = outcome
+        self._tokens = tokens
+        self._max_per_second = max_per_second
+        self._watched: dict[UUID, Watched] = {}
+        self._opening: dict[UUID, asyncio.Lock] = {}
+        self._by_share: dict[str, set[asyncio.Task[None]]] = {}
+        self._viewers: dict[UUID, set[Viewer]] = {}
+        self._stills: dict[UUID, Picture] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # --- addresses ------------------------------------------------------------------------------------------------
+
+    def live_url(self, browser_id: UUID, base: str) -> str:
+        """The address to watch a browser and take it over; a password.
+
+        Args:
+            base: How clients address the server, without a slash at its end.
+        """
+        return f"{base}/live/{self._tokens.make(browser_id)}"
+
+    @staticmethod
+    def share_url(token: str, base: str) -> str:
+        """The address of a public share: to watch, not to take over."""
+        return f"{base}/share/{token}"
+
+    def viewers(self, browser_id: UUID) -> int:
+        """How many watch a browser now."""
+        return len(self._viewers.get(browser_id, ()))
+
+    # --- stills ---------------------------------------------------------------------------------------------------
+
+    async def thumbnail(self, browser_id: UUID) -> bytes | None:
+        """A JPEG of the page in front, at most 5 s old; None when there is none to be had.
+
+        Who watches has it already; else the page is watched until its first picture.
+        """
+        now = asyncio.get_running_loop().time()
+        watched = self._watched.get(browser_id)
+        cast = watched._casts.get(watched.active) if watched is not None and watched.active else None
+        if cast is not None and cast.latest is not None:
+            return cast.latest.jpeg
+        still = self._stills.get(browser_id)
+        if still is not None and now - still.at < _STILL_AGE_SECONDS:
+            return still.jpeg
+        glance = _Glance()
+        try:
+            async with asyncio.timeout(_STILL_SECONDS):
+                watched = await self._watch(browser_id)
+                if watched is None:
+                    self._stills.pop(browser_id, None)
+                    return None
+                watched.enter(glance)
+                still = self._stills[browser_id] = await glance.taken
+        except (TimeoutError, CDPError) as error:
+            logger.debug("browser %s: no still: %s", browser_id, error)
+            return None
+        finally:
+            watched = self._watched.get(browser_id)
+            if watched is not None:
+                await self._leave(browser_id, watched, glance)
+        return still.jpeg
+
+    # --- a viewer -------------------------------------------------------------------------------------------------
+
+    async def serve(self, socket: WebSocket) -> None:
+        """A viewer's WebSocket, from its first message to its end."""
+        await socket.accept()
+        try:
+            async with asyncio.timeout(_HELLO_SECONDS):
+                text = await socket.receive_text()
+        except (TimeoutError, WebSocketDisconnect, KeyError):  # KeyError: it began with a binary frame
+            await _close(socket, _UNKNOWN)
+            return
+        hello = read_message(text) if len(text) <= _MAX_HELLO else "too long"
+        if not isinstance(hello, Hello):
+            await _close(socket, _UNKNOWN)
+            return
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(self._show(socket, hello))
+        if hello.share:  # before the share is looked up: one that is cut meanwhile is cut here too
+            self._by_share.setdefault(hello.token, set()).add(task)
+        try:
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.result()
+            elif hello.share:
+                await _end(
+                    socket, _CUT, "Sharing has ended", "Whoever shared this browser has taken the share back."
+                )
+        finally:
+            task.cancel()
+            if hello.share:
+                members = self._by_share.get(hello.token, set())
+                members.discard(task)
+                if not members:
+                    self._by_share.pop(hello.token, None)
+
+    async def cut_share(self, token: str) -> None:
+        """Close every viewer of a share at once; call it when the share is deleted."""
+        tasks = self._by_share.pop(token, set())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _show(self, socket: WebSocket, hello: Hello) -> None:
+        browser_id = await self.shares.view(hello.token) if hello.share else self._tokens.read(hello.token)
+        if browser_id is None:
+            text = (
+                "The share may have been taken back."
+                if hello.share
+                else "The address may be cut off or mistyped."
+            )
+            await _end(socket, _UNKNOWN, "Nothing to see here", text)
+            return
+        if self.viewers(browser_id) >= _MAX_VIEWERS:
+            await _end(
+                socket, _BUSY, "Too many viewers", f"{_MAX_VIEWERS} people watch this browser already."
+            )
+            return
+        try:
+            watched = await self._watch(browser_id)
+        except CDPError as error:
+            logger.debug("browser %s cannot be watched: %s", browser_id, error)
+            watched = None
+        if watched is None:
+            await self._say_ended(socket, browser_id, money=not hello.share)
+            return
+        viewer = Viewer(socket, watched, may_drive=not hello.share, count_ignored=self._count_ignored)
+        viewers = self._viewers.setdefault(browser_id, set())
+        viewers.add(viewer)
+        try:
+            await viewer.run()
+        finally:
+            viewers.discard(viewer)
+            if not viewers:
+                self._viewers.pop(browser_id, None)
+            await self._leave(browser_id, watched, None)
+        if viewer.ended_by_browser.is_set():
+            await self._say_ended(socket, browser_id, money=not hello.share)
+
+    def _count_ignored(self) -> None:
+        self.ignored += 1
+
+    async def _watch(self, browser_id: UUID) -> Watched | None:
+        """The browser, watched from now on if it was not; None when it does not run."""
+        async with self._opening.setdefault(browser_id, asyncio.Lock()):
+            watched = self._watched.get(browser_id)
+            if watched is not None and not watched.closed and not watched.connection.closed:
+                return watched
+            connection = await self._connect(browser_id)
+            if connection is None or connection.closed:
+                self._opening.pop(browser_id, None)
+                return None
+            watched = Watched(connection, max_per_second=self._max_per_second)
+            try:
+                await watched.open()
+            except BaseException:
+                await watched.close()
+                raise
+            self._watched[browser_id] = watched
+            return watched
+
+    async def _leave(self, browser_id: UUID, watched: Watched, glance: _Glance | None) -> None:
+        if glance is not None:
+            watched.leave(glance)
+        if not watched.viewers:
+            if self._watched.get(browser_id) is watched:
+                del self._watched[browser_id]
+                self._opening.pop(browser_id, None)
+            await watched.close()
+
+    async def _say_ended(self, socket: WebSocket, browser_id: UUID, *, money: bool) -> None:
+        outcome = await self._settled(browser_id)
+        if outcome is None:
+            await _end(socket, _ENDED, "Session ended", "This browser is not running.")
+        else:
+            await _end(socket, _ENDED, *outcome.words(money=money))
+
+    async def _settled(self, browser_id: UUID) -> Outcome | None:
+        """How it ended, as soon as that is booked."""
+        try:
+            async with asyncio.timeout(_SETTLED_SECONDS):
+                while (outcome := await self._outcome(browser_id)) is None:  # noqa: ASYNC110  # the database tells nobody
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            return None
+        return outcome
+
+
+class _Glance:
+    """A viewer that wants one picture."""
+
+    may_drive = driving = False
+
+    def __init__(self) -> None:
+        self.pinned: str | None = None
+        self.taken: asyncio.Future[Picture] = asyncio.get_running_loop().create_future()
+
+    def offer(self, picture: Picture) -> bool:
+        if not self.taken.done():
+            self.taken.set_result(picture)
+        return False
+
+    def switched(self, latest: Picture | None) -> None:
+        if latest is not None:
+            self.offer(latest)
+
+    def changed(self) -> None:
+        """It shows nothing."""
+
+    def icon(self, tab: Tab) -> None:
+        """As above."""
+
+    def browser_ended(self) -> None:
+        self.taken.cancel()
+
+
+async def _end(socket: WebSocket, code: int, title: str, text: str) -> None:
+    """Tell a viewer how it ends, and part."""
+    if socket.application_state is not WebSocketState.CONNECTED:
+        return
+    try:
+        await socket.send_json({"type": "end", "title": title, "text": text})
+    except (WebSocketDisconnect, RuntimeError):  # it has gone: there is nobody to tell
+        return
+    await _close(socket, code)
+
+
+async def _close(socket: WebSocket, code: int) -> None:
+    if (
+        socket.application_state is WebSocketState.CONNECTED
+        and socket.client_state is WebSocketState.CONNECTED
+    ):
+        try:
+            await socket.close(code)
+        except RuntimeError as error:  # it has gone meanwhile
+            logger.debug("a viewer's socket: %s", error)

@@ -1,0 +1,309 @@
+"""`Viewer`: one person's socket. What is told waits in one slot per kind, so a slow line drops and never queues."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from cdpbridge.errors import CDPError
+
+from . import _drive as drive
+from ._cast import Cast, Picture
+from ._input import Hands, Input
+from ._messages import (
+    Ack,
+    Compose,
+    Copy,
+    Dialog,
+    Drive,
+    Files,
+    Go,
+    Hello,
+    Key,
+    Message,
+    Mouse,
+    Paste,
+    Reload,
+    Tab,
+    Text,
+    Touch,
+    View,
+    Wheel,
+    picture_head,
+    read_message,
+)
+from ._watched import Tab as BrowserTab
+from ._watched import Watched
+
+__all__ = ["Viewer"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+_IN_FLIGHT: Final = 3
+"""Pictures sent and not yet on the screen. At 100 ms of distance that is 30 a second."""
+_MAX_MALFORMED: Final = 100
+
+
+class Viewer:
+    """A viewer of a browser, from the accepted credential to the end of the socket.
+
+    Args:
+        may_drive: The credential allows taking over; without, whatever is sent by hand is ignored and counted.
+        count_ignored: Called for each message that was.
+
+    Attributes:
+        pinned: The tab it has chosen; None follows the active one.
+        driving: It has taken over.
+        ignored: Messages that it had no right to.
+        dropped: Pictures that were replaced by newer ones before they were sent.
+    """
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        watched: Watched,
+        *,
+        may_drive: bool,
+        count_ignored: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.pinned: str | None = None
+        self.may_drive = may_drive
+        self.driving = False
+        self.ignored = 0
+        self.dropped = 0
+        self.ended_by_browser = asyncio.Event()
+        self._socket = socket
+        self._watched = watched
+        self._count_ignored = count_ignored
+        self._hands = Hands()
+        self._hands_on: Cast | None = None
+        self._news: dict[str, dict[str, Any]] = {}
+        self._told: dict[str, Any] | None = None
+        self._picture: Picture | None = None
+        self._has_picture = False
+        self._sent = 0
+        self._seen = 0
+        self._wake = asyncio.Event()
+        self._malformed = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- what the browser tells -----------------------------------------------------------------------------------
+
+    def offer(self, picture: Picture) -> bool:
+        """Take a picture; whether it replaced one that was not sent."""
+        replaced = self._picture is not None
+        self.dropped += replaced
+        self._picture = picture
+        self._wake.set()
+        return replaced
+
+    def switched(self, latest: Picture | None) -> None:
+        """It looks at another page now, whose last picture this is."""
+        self._let_go()
+        self._picture = latest
+        self._has_picture = False
+        self._wake.set()
+
+    def changed(self) -> None:
+        """What is told besides pictures may be different."""
+        status = self._status()
+        if status != self._told:
+            self._told = status
+            self._say("status", **status)
+
+    def icon(self, tab: BrowserTab) -> None:
+        """A tab has another icon."""
+        self._say("icon", key=f"icon {tab.id}", tab=tab.id, data=tab.icon or "")
+
+    def browser_ended(self) -> None:
+        """There is nothing more to see."""
+        self.ended_by_browser.set()
+
+    def _say(self, kind: str, *, key: str | None = None, **content: Any) -> None:
+        self._news[key or kind] = {"type": kind, **content}
+        self._wake.set()
+
+    def _status(self) -> dict[str, Any]:
+        watched, cast = self._watched, self._watched.cast_of(self)
+        return {
+            "tabs": [{"id": tab.id, "title": tab.title, "url": tab.url} for tab in watched.tabs.values()],
+            "tab": cast.target_id if cast is not None else None,
+            "following": self.pinned is None,
+            "state": self._state(cast),
+            "busy": cast is not None and cast.busy,
+            "back": cast is not None and cast.history[0],
+            "forward": cast is not None and cast.history[1],
+            "dialog": _dialog(cast),
+            "chooser": None if cast is None or cast.chooser is None else cast.chooser["mode"],
+            "downloads": [
+                {"name": each.name, "received": each.received, "total": each.total, "state": each.state}
+                for each in watched.downloads.values()
+            ],
+            "viewers": len(watched.viewers),
+            "drivers": sum(viewer.driving for viewer in watched.viewers),
+            "driving": self.driving,
+            "mayDrive": self.may_drive,
+        }
+
+    def _state(self, cast: Cast | None) -> str:
+        if cast is None:
+            return "loading" if self._watched.tabs else "empty"
+        if cast.crashed:
+            return "crashed"
+        return "live" if self._has_picture else "loading"
+
+    # --- the socket -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until the viewer leaves, the browser ends, or the task is cancelled."""
+        self._watched.enter(self)
+        loop = asyncio.get_running_loop()
+        parts = [loop.create_task(self._read()), loop.create_task(self._write())]
+        ended = loop.create_task(self.ended_by_browser.wait())
+        try:
+            done, _ = await asyncio.wait({*parts, ended}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {ended}:
+                task.result()
+        except WebSocketDisconnect:
+            pass
+        finally:
+            tasks = {*parts, ended, *self._tasks}
+            for task in tasks:
+                task.cancel()
+            self._let_go()
+            self.driving = False
+            self._watched.leave(self)
+            await asyncio.wait(tasks)
+
+    async def _write(self) -> None:
+        socket = self._socket
+        while True:
+            self._wake.clear()
+            while self._news:
+                key = next(iter(self._news))
+                await socket.send_text(json.dumps(self._news.pop(key)))
+            picture = self._picture
+            if picture is not None and self._sent - self._seen < _IN_FLIGHT:
+                self._picture = None
+                self._sent += 1
+                head = picture_head(self._sent, picture.width, picture.height)
+                await socket.send_bytes(head + picture.jpeg)
+                if not self._has_picture:
+                    self._has_picture = True
+                    self.changed()
+                continue
+            if not self._news:
+                await self._wake.wait()
+
+    async def _read(self) -> None:
+        while True:
+            frame = await self._socket.receive()
+            if frame["type"] == "websocket.disconnect":
+                return
+            message = read_message(frame["text"]) if frame.get("text") is not None else "send text frames"
+            if isinstance(message, str):
+                self._malformed += 1
+                if self._malformed > _MAX_MALFORMED:
+                    return
+                self._say("notice", text=f"A message was not understood. {message}")
+            else:
+                await self._take(message)
+
+    # --- what the viewer does -------------------------------------------------------------------------------------
+
+    async def _take(self, message: Message) -> None:
+        if isinstance(message, Ack):
+            self._seen = min(max(self._seen, message.number), self._sent)
+            self._wake.set()
+        elif isinstance(message, View):
+            self._view(message)
+        elif isinstance(message, Drive) and self.may_drive:
+            self.driving = message.on
+            if not message.on:
+                self._let_go()
+                self.pinned = None
+            elif (cast := self._watched.cast_of(self)) is not None:
+                self._spawn(drive.show_tab(self._watched, cast.target_id))
+            self._watched.settle()
+        elif isinstance(message, Hello):
+            pass  # it has been let in already
+        elif self.driving or (self.may_drive and isinstance(message, Dialog)):
+            await self._act(message)
+        else:
+            self.ignored += 1
+            self._count_ignored()
+
+    def _view(self, message: View) -> None:
+        if message.tab is not None and message.tab not in self._watched.tabs:
+            return  # closed meanwhile
+        self.pinned = message.tab
+        if self.driving and message.tab is not None:
+            self._spawn(drive.show_tab(self._watched, message.tab))
+        self._watched.settle()
+
+    async def _act(self, message: Message) -> None:
+        """Input and clipboard in their order; what may bring up a dialog beside them, or its answer were never read."""
+        watched, cast = self._watched, self._watched.cast_of(self)
+        if isinstance(message, Tab):
+            self._spawn(drive.tab(watched, message))
+        elif cast is None:
+            return
+        elif isinstance(message, Mouse | Wheel | Touch | Key | Text | Compose):
+            self._input(cast, message)
+        elif isinstance(message, Paste):
+            await self._told_if_it_fails(drive.paste(cast, message.text))
+        elif isinstance(message, Copy):
+            await self._told_if_it_fails(self._copy(cast))
+        elif isinstance(message, Go):
+            self._spawn(drive.go(cast, message))
+        elif isinstance(message, Reload):
+            self._spawn(drive.reload(watched, cast))
+        elif isinstance(message, Dialog):
+            self._spawn(drive.answer_dialog(cast, message))
+        elif isinstance(message, Files):
+            self._spawn(drive.choose_files(cast, message))
+
+    def _input(self, cast: Cast, message: Input) -> None:
+        self._hands_on = cast
+        cast.input(*self._hands.call(message))
+
+    def _let_go(self) -> None:
+        cast, self._hands_on = self._hands_on, None
+        for call in self._hands.let_go():
+            if cast is not None:
+                cast.input(*call)
+
+    async def _copy(self, cast: Cast) -> None:
+        if text := await drive.selected_text(cast):
+            self._say("clipboard", text=text)
+
+    def _spawn(self, work: Coroutine[Any, Any, str | None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._told_if_it_fails(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _told_if_it_fails(self, work: Awaitable[str | None]) -> None:
+        try:
+            said = await work
+        except CDPError as error:
+            logger.debug("a viewer's wish failed: %s", error)
+            said = "The page did not do that in time, or refused it."
+        if said:
+            self._say("notice", text=said)
+
+
+def _dialog(cast: Cast | None) -> dict[str, Any] | None:
+    if cast is None or cast.dialog is None:
+        return None
+    about = cast.dialog
+    return {
+        "kind": about["type"],
+        "message": about["message"],
+        "default": about.get("defaultPrompt", ""),
+        "url": about["url"],
+    }
