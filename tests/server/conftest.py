@@ -79,6 +79,9 @@ class ScriptedHosts:
     def placement(self, browser_id):
         return self.running[browser_id][0] if browser_id in self.running else None
 
+    async def connection(self, browser_id):
+        return None  # there is no browser behind it
+
     def proxy_bytes(self, browser_id):
         return self.bytes
 

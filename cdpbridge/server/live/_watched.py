@@ -28,6 +28,7 @@ _TIMEOUT: Final = timedelta(seconds=5)
 _PROBE_TIMEOUT: Final = timedelta(seconds=1.5)
 _ICON_SECONDS: Final = 0.7
 """After a navigation, until the page may have said which icon it has."""
+_VISIBLE_SINCE: Final = "document.visibilityState === 'visible' ? performance.timeOrigin : 0"
 _MAX_DOWNLOADS: Final = 20
 
 
@@ -129,6 +130,8 @@ class Watched:
         written = [tab for tab in self.tabs if self.tabs[tab].url != "about:blank"]
         if self.tabs:  # should it not be the one in front, it says so as soon as it is watched
             self._bring((written or list(self.tabs))[-1])
+        if len(written) > 1:  # the browser lists them in no order
+            self._looking = self.connection.spawn(self._find_front(written, otherwise=self.active))
         if self.connection.closed:
             self._disconnected()
 
@@ -318,28 +321,30 @@ class Watched:
         self.settle()
 
     async def _find_front(self, candidates: list[str], otherwise: str | None = None) -> None:
-        """Make the first candidate that is visible the active tab; without one, `otherwise` stays or becomes it."""
-        visible = await asyncio.gather(*(self._visible(tab) for tab in candidates))
-        fitting = [tab for tab, seen in zip(candidates, visible, strict=True) if seen and tab in self.tabs]
+        """Make the visible candidate that was navigated last the active tab; without one, `otherwise` stays or becomes it."""
+        since = await asyncio.gather(*(self._visible_since(tab) for tab in candidates))
+        ranked = sorted(zip(since, candidates, strict=True), reverse=True)
+        fitting = [tab for seen, tab in ranked if seen and tab in self.tabs]
         found = fitting[0] if fitting else otherwise
         if found is None and candidates:
             found = next((tab for tab in candidates if tab in self.tabs), None)
         if found != self.active and (found is None or found in self.tabs):
             self._bring(found)
 
-    async def _visible(self, target_id: str) -> bool:
+    async def _visible_since(self, target_id: str) -> float:
+        """When the document of a visible page began, in ms of the browser's clock; 0 for a page that is hidden or silent."""
         try:
             session = await self.connection.attach(target_id)
             try:
-                params = {"expression": "document.visibilityState"}
+                params = {"expression": _VISIBLE_SINCE}
                 answer = await session.send("Runtime.evaluate", params, timeout=_PROBE_TIMEOUT)
             finally:
                 if session.closed is None:
                     await session.detach()
         except CDPError as error:
             logger.debug("page %s does not say whether it is visible: %s", target_id, error)
-            return False
-        return bool(answer["result"].get("value") == "visible")
+            return 0
+        return float(answer["result"].get("value") or 0)
 
     # --- icons ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,77 @@
+// Tabs and downloads. Elements are kept and changed, not made anew, so that focus and hover stay.
+
+const BLANK = '<svg viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="8" r="6"/><path d="M2 8h12M8 2c2 2 2 10 0 12M8 2c-2 2-2 10 0 12"/></svg>';
+const CROSS = '<svg viewBox="0 0 10 10" aria-hidden="true"><path d="m1 1 8 8M9 1 1 9"/></svg>';
+
+export function showTabs(list, { tabs, tab: current }, icons, { choose, close }) {
+  const known = new Map(Array.from(list.children, item => [item.dataset.id, item]));
+  for (const tab of tabs) {
+    let item = known.get(tab.id);
+    known.delete(tab.id);
+    if (!item) {
+      item = document.createElement('li');
+      item.dataset.id = tab.id;
+      item.innerHTML = `<button class="tab" type="button">${BLANK}<span></span></button><button class="close" type="button">${CROSS}</button>`;
+      item.children[0].addEventListener('click', () => choose(tab.id));
+      item.children[1].addEventListener('click', () => close(tab.id));
+      list.append(item);
+    }
+    const [button, cross] = item.children;
+    const title = tab.title || tab.url || 'New tab';
+    button.querySelector('span').textContent = title;
+    button.title = title;
+    cross.setAttribute('aria-label', `Close ${title}`);
+    showIcon(button, icons.get(tab.id));
+    const isCurrent = tab.id === current;
+    if (isCurrent && !item.classList.contains('current')) item.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+    item.classList.toggle('current', isCurrent);
+    if (isCurrent) button.setAttribute('aria-current', 'page');
+    else button.removeAttribute('aria-current');
+  }
+  for (const [id, item] of known) {
+    item.remove();
+    icons.delete(id);
+  }
+}
+
+function showIcon(button, data) {
+  const old = button.firstElementChild;
+  const shown = old.tagName === 'IMG' ? old.getAttribute('src') : '';
+  if (shown === (data ?? '')) return;
+  if (data) {
+    const image = document.createElement('img');
+    image.src = data;
+    image.alt = '';
+    old.replaceWith(image);
+  } else {
+    old.outerHTML = BLANK;
+  }
+}
+
+export function showDownloads(button, list, count, downloads) {
+  button.hidden = !downloads.length;
+  count.textContent = downloads.length || '';
+  if (!downloads.length) list.hidden = true;
+  list.replaceChildren(...downloads.toReversed().map(({ name, received, total, state }) => {
+    const item = document.createElement('li');
+    const detail = document.createElement('small');
+    item.className = state;
+    item.textContent = name;
+    detail.textContent = state === 'completed' ? `${size(received)}, done`
+      : state === 'canceled' ? 'Not kept by the browser'
+      : total ? `${size(received)} of ${size(total)}` : `${size(received)}…`;
+    item.append(detail);
+    return item;
+  }));
+  if (!button.onclick) {
+    button.onclick = () => {
+      list.hidden = !list.hidden;
+      button.setAttribute('aria-expanded', String(!list.hidden));
+    };
+  }
+}
+
+function size(bytes) {
+  if (bytes < 1000) return `${bytes} B`;
+  return bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
