@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from cdpbridge.cdp import CDPSession, Connection
-from cdpbridge.errors import CDPError, CommandTimeout, TargetClosed
+from cdpbridge.errors import CDPError, CommandError, CommandTimeout, TargetClosed, TargetCrashed
 
 from ._pace import REST_SECONDS, Pace
 
@@ -118,6 +118,7 @@ class Cast:
         self._held_since: float | None = None
         self._input = 0
         self._gone = False
+        self._down = False
         self.task = connection.spawn(self._run())
 
     # --- what the owner does --------------------------------------------------------------------------------------
@@ -168,9 +169,9 @@ class Cast:
             while self._wants != Wants() and not self._gone:
                 try:
                     await self._attached()
-                except TargetClosed as error:
+                except (CommandError, TargetClosed) as error:
                     if not self._went_down(error):
-                        return
+                        raise
                 except CommandTimeout:  # a renderer that hangs is one that may come back
                     logger.debug("page %s does not answer the live view", self.target_id)
                 else:
@@ -180,12 +181,17 @@ class Cast:
                 await asyncio.sleep(_RETRY_SECONDS)
         except CDPError as error:
             logger.debug("page %s cannot be watched any more: %s", self.target_id, error)
+        except Exception:
+            logger.exception("watching page %s failed", self.target_id)
         finally:
             self._owner.ended(self)
 
-    def _went_down(self, error: TargetClosed) -> bool:
+    def _went_down(self, error: CDPError) -> bool:
         """Whether the page is still there, without its renderer."""
-        crashed = self._session is not None and self._session.closed == "crashed"
+        # The second is what Chromium (156) answers on an attachment that is younger than the crash.
+        crashed = isinstance(error, TargetCrashed) or (
+            isinstance(error, CommandError) and "Target crashed" in str(error)
+        )
         logger.debug("page %s: %s", self.target_id, error)
         if crashed and not self.crashed:
             self.crashed = True
@@ -193,7 +199,9 @@ class Cast:
         return crashed
 
     async def _attached(self) -> None:
+        # After a crash too: the attachment from before stays with the renderer that is gone.
         session = self._session = await self._connection.attach(self.target_id)
+        self._down = False
         try:
             if self.crashed:
                 await session.send("Runtime.evaluate", {"expression": "0"}, timeout=_PROBE_TIMEOUT)
@@ -201,8 +209,8 @@ class Cast:
                 self._owner.changed(self)
             self._listen(session)
             while (wants := self._needed()) != Wants() and not self._gone:
-                if session.closed is not None:
-                    raise TargetClosed(session.closed, target=session.describe())
+                if self._down:
+                    raise TargetCrashed(target=session.describe())
                 self._wake.clear()
                 await self._apply(session, wants)
                 await self._woken(_DIALOG_SECONDS if wants != self._wants else None)
@@ -267,7 +275,7 @@ class Cast:
     def _listen(self, session: CDPSession) -> None:
         session.on("Page.screencastFrame", lambda event: self._picture(session, event))
         session.on("Page.screencastVisibilityChanged", self._visibility)
-        session.on("Inspector.targetCrashed", lambda _event: self._wake.set())
+        session.on("Inspector.targetCrashed", self._crashed)
         session.on("Page.javascriptDialogOpening", self._dialog)
         session.on("Page.javascriptDialogClosed", lambda _event: self._dialog(None))
         session.on("Page.fileChooserOpened", self._choose)
@@ -343,6 +351,10 @@ class Cast:
             logger.debug("%s: %s", method, error)
 
     # --- events ---------------------------------------------------------------------------------------------------
+
+    def _crashed(self, _event: dict[str, Any]) -> None:
+        self._down = True
+        self._wake.set()
 
     def _visibility(self, event: dict[str, Any]) -> None:
         if not event["visible"]:
