@@ -29,6 +29,8 @@ _PROBE_TIMEOUT: Final = timedelta(seconds=1.5)
 _ICON_SECONDS: Final = 0.7
 """After a navigation, until the page may have said which icon it has."""
 _VISIBLE_SINCE: Final = "document.visibilityState === 'visible' ? performance.timeOrigin : 0"
+_TITLES_SECONDS: Final = 1.0
+_SOON_SECONDS: Final = 0.1
 _MAX_DOWNLOADS: Final = 20
 
 
@@ -106,6 +108,8 @@ class Watched:
         self._loop = asyncio.get_running_loop()
         self._telling = False
         self._looking: asyncio.Task[None] | None = None
+        self._titles: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
         self.closed = False
 
     # --- start and end --------------------------------------------------------------------------------------------
@@ -134,6 +138,8 @@ class Watched:
             self._looking = self.connection.spawn(self._find_front(written, otherwise=self.active))
         if self.connection.closed:
             self._disconnected()
+        else:
+            self._titles = self.connection.spawn(self._keep_titles())
 
     async def close(self) -> None:
         """Leave the browser as it was found."""
@@ -144,8 +150,9 @@ class Watched:
         for tab in self.tabs.values():
             if tab.icon_timer is not None:
                 tab.icon_timer.cancel()
-        if self._looking is not None:
-            self._looking.cancel()
+        for task in (self._looking, self._titles):
+            if task is not None:
+                task.cancel()
         casts = list(self._casts.values())
         for cast in casts:
             cast.want(Wants())  # one with an open dialog goes on by itself for a while
@@ -229,6 +236,7 @@ class Watched:
 
     def changed(self, cast: Cast) -> None:
         """Its state is another."""
+        self._news.set()  # a page that has loaded has a title
         self.tell()
 
     def hidden(self, cast: Cast) -> None:
@@ -272,12 +280,34 @@ class Watched:
         tab.opener, tab.context = info.get("openerId", ""), info.get("browserContextId", "")
         return tab
 
+    async def _keep_titles(self) -> None:
+        """Ask for titles: Chromium (156) tells of a change only together with one of the address."""
+        while not self.connection.closed:
+            try:
+                async with asyncio.timeout(_TITLES_SECONDS):
+                    await self._news.wait()
+                await asyncio.sleep(_SOON_SECONDS)
+            except TimeoutError:
+                pass  # scripts change titles at any time
+            self._news.clear()
+            try:
+                found = await self.connection.root.send("Target.getTargets", timeout=_TIMEOUT)
+            except CDPError as error:
+                logger.debug("Target.getTargets: %s", error)
+                continue
+            for info in found["targetInfos"]:
+                tab = self.tabs.get(info["targetId"])
+                if tab is not None and tab.title != info["title"]:
+                    tab.title = info["title"]
+                    self.tell()
+
     def _created(self, event: dict[str, Any]) -> None:
         if event["targetInfo"]["targetId"] in self.tabs:
             return
         tab = self._learn(event["targetInfo"])
         if tab is not None:
             self._look_for_icon(tab)
+            self._news.set()
             self._bring(tab.id)
 
     def _changed(self, event: dict[str, Any]) -> None:
@@ -287,6 +317,7 @@ class Watched:
         tab = self._learn(info)
         if tab is None:
             return
+        self._news.set()
         if tab.url != url:
             self._look_for_icon(tab)
             if tab.id != self.active and (self._looking is None or self._looking.done()):

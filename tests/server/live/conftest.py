@@ -65,7 +65,7 @@ class Socket:
     async def send(self, **message):
         await self.socket.send(json.dumps(message))
 
-    async def until(self, condition, timeout=10):
+    async def until(self, condition, timeout=20):
         """Wait for what the server will tell."""
         async with asyncio.timeout(timeout):
             while not condition():
@@ -96,7 +96,7 @@ class Page:
         params = {"expression": expression, "returnByValue": True, "awaitPromise": True}
         return (await self.session.send("Runtime.evaluate", params))["result"].get("value")
 
-    async def until(self, expression, wanted, timeout=10):
+    async def until(self, expression, wanted, timeout=20):
         """Poll a value that only the page can change."""
         async with asyncio.timeout(timeout):
             while (found := await self.run(expression)) != wanted:

@@ -14,6 +14,17 @@ export function watchHands(picture, { send, driving, refused, touched }) {
   const { canvas } = picture;
   let move = null;
   let pressed = 0;
+  let exact = null;
+
+  // Mouse events are rounded to whole pixels, which are several of a picture that is shown small; pointer events, which come
+  // just before them, are not.
+  for (const name of ['pointerdown', 'pointermove', 'pointerup']) {
+    window.addEventListener(name, event => { exact = event }, { capture: true });
+  }
+  function place(event) {
+    const near = exact && Math.abs(exact.clientX - event.clientX) < 1 && Math.abs(exact.clientY - event.clientY) < 1;
+    return picture.place(near ? exact : event);
+  }
 
   function flush() {
     if (move) send(move);
@@ -23,7 +34,7 @@ export function watchHands(picture, { send, driving, refused, touched }) {
   function mouse(event, kind) {
     const button = kind === 'move' ? 'none' : BUTTONS[event.button] ?? 'left';
     return {
-      type: 'mouse', kind, ...picture.place(event), button,
+      type: 'mouse', kind, ...place(event), button,
       buttons: event.buttons & 31, clicks: kind === 'move' ? 0 : event.detail, modifiers: modifiers(event),
     };
   }
