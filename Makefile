@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+DEMO_ARGS ?=
 
 .PHONY: help setup demo test check format bench clean
 
@@ -27,8 +28,8 @@ $(VENV)/.installed: pyproject.toml
 agent-environment:
 	sh .ci/install-agent-environment $(PYTHON)
 
-demo: $(BASE)  ## rent a browser, drive it over CDP and Playwright, stop it, see the refund
-	$(BIN)/cdpbridge demo
+demo: $(BASE)  ## rent a browser, drive it over CDP and Playwright, stop it, see the refund; DEMO_ARGS=--watch keeps it
+	$(BIN)/cdpbridge demo $(DEMO_ARGS)
 
 test: setup  ## every test except those marked slow or cloud
 	$(BIN)/python -m pytest -m "not slow and not cloud" -n auto --dist loadfile $(PYTEST_ARGS)

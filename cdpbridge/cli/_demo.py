@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 from collections import Counter
 from datetime import timedelta
@@ -45,6 +46,9 @@ def register(app: typer.Typer) -> None:
 
 def _demo(
     output: Annotated[Path, typer.Option(help="Folder for the screenshots.")] = Path("demo-output"),
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep the second browser open, to look at it in the live view.")
+    ] = False,
 ) -> None:
     """Show the main job on this machine: no account, no network, nothing left behind but two screenshots.
 
@@ -52,10 +56,10 @@ def _demo(
     and refunds; rents again with the same profile and finds the login, then drives the same browser with Playwright.
     """
     with tempfile.TemporaryDirectory(prefix="cdpbridge-demo-") as data_dir, serve_demo_site() as site:
-        asyncio.run(_show(site, Path(data_dir), output))
+        asyncio.run(_show(site, Path(data_dir), output, watch=watch))
 
 
-async def _show(site: str, data_dir: Path, output: Path) -> None:
+async def _show(site: str, data_dir: Path, output: Path, *, watch: bool) -> None:
     import cdpbridge
 
     await asyncio.to_thread(output.mkdir, parents=True, exist_ok=True)
@@ -65,7 +69,7 @@ async def _show(site: str, data_dir: Path, output: Path) -> None:
         async with cdpbridge.local(data_dir=data_dir, proxies=proxies) as client:
             before = (await client.billing.account()).total_credits_balance_usd
             first = await _first_rental(client, site, output, tell)
-            second = await _second_rental(client, site, output, tell)
+            second = await _second_rental(client, site, output, tell, watch=watch)
             account = await client.billing.account()
     console.rule("Receipts")
     console.print(f"first rental    {first}")
@@ -89,6 +93,7 @@ async def _first_rental(
     ) as browser:
         console.print(f"rented          {browser.id}, until {browser.timeout_at:%H:%M:%S %Z}")
         console.print(f"profile         {_PROFILE}, proxy country {_COUNTRY}")
+        console.print(f"live view       {browser.live_url}", soft_wrap=True)
         tell("signing in")
         tab = await browser.new_tab(site)
         console.print(f"opened          {await tab.title()}")
@@ -109,7 +114,7 @@ async def _first_rental(
 
 
 async def _second_rental(
-    client: AsyncClient, site: str, output: Path, tell: Callable[[str], object]
+    client: AsyncClient, site: str, output: Path, tell: Callable[[str], object], *, watch: bool
 ) -> Receipt:
     import cdpbridge
 
@@ -117,6 +122,7 @@ async def _second_rental(
     async with cdpbridge.open_browser(
         client, profile=_PROFILE, proxy_country=_COUNTRY, timeout=_TIMEOUT, on_progress=tell
     ) as browser:
+        console.print(f"live view       {browser.live_url}", soft_wrap=True)
         tab = await browser.new_tab(site)
         console.print(
             f"over CDP        {await tab.evaluate(_READY)}, visits {await tab.evaluate('localStorage.visits')}"
@@ -136,9 +142,27 @@ async def _second_rental(
                 picture = output / "playwright.png"
                 await page.screenshot(path=picture)
                 console.print(f"screenshot      {picture}")
+        if watch:
+            tell("running until Enter is pressed")
+            console.print("watch it, and take it over, at the live view's address; Enter stops it")
+            await _enter_pressed()
         tell("stopping")
     assert browser.receipt is not None  # the block is over
     return browser.receipt
+
+
+async def _enter_pressed() -> None:
+    """A line on standard input, or its end. Not in a thread: that would outlive Ctrl-C."""
+    pressed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_reader(sys.stdin, pressed.set)
+    except OSError:  # a plain file can always be read
+        return
+    try:
+        await pressed.wait()
+    finally:
+        loop.remove_reader(sys.stdin)
 
 
 def _kinds(answers: list[Network.ResponseReceived]) -> str:
