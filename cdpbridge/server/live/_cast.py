@@ -169,16 +169,16 @@ class Cast:
             while self._wants != Wants() and not self._gone:
                 try:
                     await self._attached()
-                except (CommandError, TargetClosed) as error:
-                    if not self._went_down(error):
-                        raise
-                except CommandTimeout:  # a renderer that hangs is one that may come back
-                    logger.debug("page %s does not answer the live view", self.target_id)
+                except (CommandError, CommandTimeout, TargetClosed) as error:
+                    # A renderer that is gone or hangs may come back; a page that is gone is told to `page_gone`.
+                    logger.debug("page %s cannot be watched now: %s", self.target_id, error)
+                    self._note_crash(error)
                 else:
                     continue  # nobody wants it; or again, meanwhile
                 finally:
                     self._leave_behind()
-                await asyncio.sleep(_RETRY_SECONDS)
+                self._wake.clear()
+                await self._woken(_RETRY_SECONDS)
         except CDPError as error:
             logger.debug("page %s cannot be watched any more: %s", self.target_id, error)
         except Exception:
@@ -186,17 +186,14 @@ class Cast:
         finally:
             self._owner.ended(self)
 
-    def _went_down(self, error: CDPError) -> bool:
-        """Whether the page is still there, without its renderer."""
+    def _note_crash(self, error: CDPError) -> None:
         # The second is what Chromium (156) answers on an attachment that is younger than the crash.
         crashed = isinstance(error, TargetCrashed) or (
             isinstance(error, CommandError) and "Target crashed" in str(error)
         )
-        logger.debug("page %s: %s", self.target_id, error)
         if crashed and not self.crashed:
             self.crashed = True
             self._owner.changed(self)
-        return crashed
 
     async def _attached(self) -> None:
         # After a crash too: the attachment from before stays with the renderer that is gone.

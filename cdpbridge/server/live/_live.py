@@ -11,7 +11,7 @@ from uuid import UUID
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from cdpbridge.cdp import Connection
-from cdpbridge.errors import CDPError
+from cdpbridge.errors import CDPError, TargetClosed
 
 from ._cast import Picture
 from ._ended import Outcome
@@ -117,9 +117,8 @@ class Live:
         """
         now = asyncio.get_running_loop().time()
         watched = self._watched.get(browser_id)
-        cast = watched._casts.get(watched.active) if watched is not None and watched.active else None
-        if cast is not None and cast.latest is not None:
-            return cast.latest.jpeg
+        if watched is not None and (latest := watched.latest()) is not None:
+            return latest.jpeg
         still = self._stills.get(browser_id)
         if still is not None and now - still.at < _STILL_AGE_SECONDS:
             return still.jpeg
@@ -224,13 +223,23 @@ class Live:
 
     async def _watch(self, browser_id: UUID) -> Watched | None:
         """The browser, watched from now on if it was not; None when it does not run."""
+        try:
+            return await self._watch_once(browser_id)
+        finally:
+            self._tidy(browser_id)
+
+    def _tidy(self, browser_id: UUID) -> None:
+        lock = self._opening.get(browser_id)
+        if lock is not None and browser_id not in self._watched and not lock.locked():
+            del self._opening[browser_id]
+
+    async def _watch_once(self, browser_id: UUID) -> Watched | None:
         async with self._opening.setdefault(browser_id, asyncio.Lock()):
             watched = self._watched.get(browser_id)
             if watched is not None and not watched.closed and not watched.connection.closed:
                 return watched
             connection = await self._connect(browser_id)
             if connection is None or connection.closed:
-                self._opening.pop(browser_id, None)
                 return None
             watched = Watched(connection, max_per_second=self._max_per_second)
             try:
@@ -247,7 +256,7 @@ class Live:
         if not watched.viewers:
             if self._watched.get(browser_id) is watched:
                 del self._watched[browser_id]
-                self._opening.pop(browser_id, None)
+                self._tidy(browser_id)
             await watched.close()
 
     async def _say_ended(self, socket: WebSocket, browser_id: UUID, *, money: bool) -> None:
@@ -293,7 +302,8 @@ class _Glance:
         """As above."""
 
     def browser_ended(self) -> None:
-        self.taken.cancel()
+        if not self.taken.done():
+            self.taken.set_exception(TargetClosed("closed", target="the browser"))
 
 
 async def _end(socket: WebSocket, code: int, title: str, text: str) -> None:

@@ -185,6 +185,11 @@ class Watched:
         tab = self.viewers.get(viewer)
         return self._casts.get(tab) if tab is not None else None
 
+    def latest(self) -> Picture | None:
+        """The last picture of the tab in front, while somebody looks at it."""
+        cast = self._casts.get(self.active) if self.active is not None else None
+        return cast.latest if cast is not None else None
+
     def settle(self) -> None:
         """Have exactly the casts that the viewers need. Called after each change of either."""
         if self.closed or self.connection.closed:

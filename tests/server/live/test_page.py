@@ -231,6 +231,48 @@ async def test_two_in_frames_of_a_foreign_page(rented, look, viewers_browser, si
     await watched.until("document.getElementById('a').value", "frame 0 frame 1 ")
 
 
+@asynccontextmanager
+async def prefixed(authority):
+    """A reverse proxy that serves everything below `/pool`, as a block; its address."""
+    host, port = authority.split(":")
+
+    async def passed(reader, writer):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        line, rest = head.split(b"\r\n", 1)
+        assert b" /pool/" in line, line
+        if b"upgrade: websocket" not in rest.lower():
+            rest = b"Connection: close\r\n" + rest.replace(b"Connection: keep-alive\r\n", b"")
+        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
+        inner_writer.write(line.replace(b" /pool/", b" /") + b"\r\n" + rest)
+        await asyncio.gather(
+            passed(reader, inner_writer), passed(inner_reader, writer), return_exceptions=True
+        )
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/pool"
+    finally:
+        server.close()
+
+
+async def test_behind_a_proxy_with_a_prefix(rented, look):
+    watched = await rented.open(FIELD)
+    inner = rented.live_url.split("/live/")[0]
+    async with (
+        prefixed(inner.removeprefix("http://")) as outer,
+        look(rented.live.live_url(rented.id, outer), drive=True) as page,
+    ):
+        assert page.url.startswith(f"{outer}/live/#")
+        await page.keyboard.type("through")
+        await watched.until("document.getElementById('a').value", "through")
+
+
 async def test_a_share_is_view_only(rented, look, shares):
     watched = await rented.open(TARGETS)
     shares.browsers["share-token"] = rented.id
