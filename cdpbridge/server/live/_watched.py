@@ -29,6 +29,7 @@ _PROBE_TIMEOUT: Final = timedelta(seconds=1.5)
 _ICON_SECONDS: Final = 0.7
 """After a navigation, until the page may have said which icon it has."""
 _VISIBLE_SINCE: Final = "document.visibilityState === 'visible' ? performance.timeOrigin : 0"
+_RETRY_SECONDS: Final = 1.0
 _TITLES_SECONDS: Final = 1.0
 _SOON_SECONDS: Final = 0.1
 _MAX_DOWNLOADS: Final = 20
@@ -271,7 +272,7 @@ class Watched:
         if self._casts.get(cast.target_id) is cast:
             del self._casts[cast.target_id]
         if not self.closed and cast.target_id in self.tabs and not self.connection.closed:
-            self._loop.call_soon(self.settle)
+            self._loop.call_later(_RETRY_SECONDS, self.settle)  # it failed, if somebody still wants it
 
     # --- tabs -----------------------------------------------------------------------------------------------------
 

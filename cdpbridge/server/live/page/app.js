@@ -74,6 +74,7 @@ const told = {
 
 function drive(on) {
   send({ type: 'drive', on });
+  $('notice').hidden = true;
   if (on) $('keys').focus({ preventScroll: true });
 }
 

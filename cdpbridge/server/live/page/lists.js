@@ -68,6 +68,12 @@ export function showDownloads(button, list, count, downloads) {
       list.hidden = !list.hidden;
       button.setAttribute('aria-expanded', String(!list.hidden));
     };
+    const close = () => {
+      list.hidden = true;
+      button.setAttribute('aria-expanded', 'false');
+    };
+    button.parentElement.addEventListener('keydown', event => { if (event.key === 'Escape') close() });
+    document.addEventListener('mousedown', event => { if (!button.parentElement.contains(event.target)) close() });
   }
 }
 
