@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from contextlib import AsyncExitStack
+from uuid import UUID
 
 import httpx
 import pytest
@@ -308,6 +309,17 @@ async def test_nobody_watches_and_nothing_is_cast(rented):
         assert rented.casts()
     await rented.nobody_watches()
     assert rented.live._watched == {}
+
+
+async def test_hosts_hand_out_one_connection_while_the_browser_runs(rented):
+    hosts = rented.server.app.state.services.hosts
+    connection = await hosts.connection(rented.id)
+    assert await hosts.connection(rented.id) is connection
+    assert (await connection.root.send("Browser.getVersion"))["product"]
+    assert await hosts.connection(UUID(int=0)) is None
+    await rented.stop()
+    assert await hosts.connection(rented.id) is None
+    assert connection.closed
 
 
 # --- taking over ------------------------------------------------------------------------------------------------------
