@@ -121,7 +121,8 @@ class Rented:
     async def open(self, html):
         url = "data:text/html;base64," + base64.b64encode(f"<meta charset=utf-8>{html}".encode()).decode()
         page = Page(await self.automation.new_tab(url))
-        await page.until("document.readyState", "complete")
+        # A new tab is a blank page first, which is complete too.
+        await page.until("location.protocol === 'data:' && document.readyState", "complete")
         return page
 
     @asynccontextmanager
