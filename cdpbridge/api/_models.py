@@ -152,6 +152,7 @@ class BrowserSession(Answer):
         profile_writable: False when another rental holds the profile's write lease, so this one is not saved.
         browser_cost: USD charged less refunded, where the server says.
         proxy_used_mb: Traffic through the country proxy in megabytes, where the server says.
+        agent_session_id: The agent session whose browser it is, where the server says; that session stops it.
     """
 
     id: UUID
@@ -164,6 +165,7 @@ class BrowserSession(Answer):
     profile_writable: bool | None = None
     browser_cost: UsdText | None = None
     proxy_used_mb: UsdText | None = None
+    agent_session_id: UUID | None = None
 
 
 class CustomProxy(Request):

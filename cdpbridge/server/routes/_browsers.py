@@ -50,7 +50,7 @@ def browser_view(request: Request, services: Services, browser: store.Browser) -
         proxyCost="0",  # traffic is not charged here
         profileId=None if browser.profile_id is None else str(browser.profile_id),
         proxyCountryCode=browser.proxy_country,
-        agentSessionId=None if browser.agent_session_id is None else str(browser.agent_session_id),
+        agent_session_id=browser.agent_session_id,
         metadata=browser.labels or {},
         endReason=browser.end_reason,
     )
