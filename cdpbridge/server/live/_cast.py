@@ -29,6 +29,7 @@ logger = logging.getLogger("cdpbridge.server")
 _TIMEOUT: Final = timedelta(seconds=5)
 _PROBE_TIMEOUT: Final = timedelta(seconds=1)
 _RETRY_SECONDS: Final = 1.0
+_HISTORY_SECONDS: Final = 0.2
 # An automation that handles dialogs has done so long before; after that Chromium's own rule holds: nobody there, dismissed.
 _DIALOG_SECONDS: Final = 30.0
 _MAX_INPUT: Final = 256
@@ -380,7 +381,14 @@ class Cast:
         frame = event.get("frame", {})
         if "parentId" not in frame and self._session is not None:
             self.chooser = None
-            self._connection.spawn(self._read_history(self._session))
+            self._connection.spawn(self._follow_history(self._session))
+
+    async def _follow_history(self, session: CDPSession) -> None:
+        """The page's own process tells of a navigation, sometimes before the browser has put it into the history."""
+        await self._read_history(session)
+        await asyncio.sleep(_HISTORY_SECONDS)
+        if self._session is session:
+            await self._read_history(session)
 
     async def _read_history(self, session: CDPSession) -> None:
         try:
@@ -389,5 +397,7 @@ class Cast:
             logger.debug("Page.getNavigationHistory: %s", error)
             return
         at, entries = found["currentIndex"], found["entries"]
-        self.history = (at > 0, at + 1 < len(entries))
-        self._owner.changed(self)
+        history = (at > 0, at + 1 < len(entries))
+        if history != self.history:
+            self.history = history
+            self._owner.changed(self)
