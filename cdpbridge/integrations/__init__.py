@@ -1,4 +1,4 @@
-"""Frameworks on rented browsers, one module each: `crawlee`, `browser_use`. Each needs its framework installed."""
+"""Rented browsers inside the frameworks people already use. Each module needs its framework, and imports it."""
 
 from __future__ import annotations
 

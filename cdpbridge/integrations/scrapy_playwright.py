@@ -1,0 +1,189 @@
+"""A rented browser under scrapy-playwright: `PLAYWRIGHT_BROWSER_PROVIDER = "cdpbridge.integrations.scrapy_playwright.RentedBrowserProvider"`.
+
+`PLAYWRIGHT_LAUNCH_OPTIONS` says what is rented: `provider`, and what `cdpbridge.open_browser` takes, e.g. `profile`,
+`proxy_country`, `timeout` (a timedelta, or minutes). `PLAYWRIGHT_CDP_KWARGS` goes to Playwright's `connect_over_cdp`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from playwright.async_api import async_playwright
+from scrapy.exceptions import NotSupported
+
+from cdpbridge.browser import Browser, open_browser
+from cdpbridge.errors import ConfigurationError, StopFailed
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser as PlaywrightBrowser
+    from playwright.async_api import BrowserContext, Playwright
+    from scrapy_playwright.handler import Config
+
+__all__ = ["RentedBrowserProvider"]
+
+logger = logging.getLogger("cdpbridge")
+
+_ALIVE_TIMEOUT: Final = timedelta(seconds=5)
+
+
+class RentedBrowserProvider:
+    """Rents the browser of a crawl: one for both of scrapy-playwright's handlers, and another when it was lost or expired.
+
+    With a profile, the first context made without options is the browser's own, so that what the pages do is kept in the
+    profile; each other one starts with the profile's cookies and local storage.
+
+    Args:
+        config: Of scrapy-playwright.
+
+    Raises:
+        ConfigurationError: A launch option means nothing for a rented browser, or an address is set as well.
+    """
+
+    def __init__(self, config: Config) -> None:
+        if config.cdp_url or config.connect_url:
+            raise ConfigurationError(
+                "PLAYWRIGHT_CDP_URL and PLAYWRIGHT_CONNECT_URL name a browser, RentedBrowserProvider rents one: leave one out"
+            )
+        if config.browser_type_name != "chromium":
+            raise ConfigurationError(
+                f"rented browsers are Chromium: PLAYWRIGHT_BROWSER_TYPE cannot be {config.browser_type_name!r}"
+            )
+        self._order = _order(config.launch_options)
+        self._connect_options: dict[str, Any] = dict(config.cdp_kwargs)
+        self._playwright: Playwright | None = None
+        self._rental: _Rental | None = None
+
+    async def start(self) -> None:
+        """Nothing yet: the handler of a scheme that the crawl does not meet shall cost nothing."""
+        self._rental = _Rental.shared(self._order)
+
+    async def launch_browser(self) -> _Launched:
+        """A connection to the crawl's browser, which is rented now if there is none, or none that lives.
+
+        Raises:
+            APIError: None can be rented.
+            playwright.async_api.Error: It could not be connected to.
+        """
+        if self._rental is None:
+            raise RuntimeError("start() must be awaited before launch_browser()")
+        if self._playwright is None:
+            self._playwright = await async_playwright().start()
+        browser = await self._rental.browser()
+        connected = await self._playwright.chromium.connect_over_cdp(browser.cdp_url, **self._connect_options)
+        return _Launched(connected, profiled=browser.profile_id is not None)
+
+    async def launch_persistent_context(self, context_kwargs: dict[str, Any]) -> BrowserContext:
+        """Not here: a folder of this machine says nothing to a rented browser.
+
+        Raises:
+            NotSupported: Always.
+        """
+        raise NotSupported(
+            f"a rented browser has no user_data_dir ({context_kwargs.get('user_data_dir')!r}): "
+            "set PLAYWRIGHT_LAUNCH_OPTIONS = {'profile': NAME} instead"
+        )
+
+    async def close(self) -> None:
+        """End Playwright, and with the last handler the rental."""
+        if self._playwright is not None:
+            await self._playwright.stop()
+            self._playwright = None
+        if self._rental is not None:
+            await self._rental.release()
+            self._rental = None
+
+
+class _Launched:
+    """Playwright's `Browser`, except that its contexts know the profile."""
+
+    def __init__(self, connected: PlaywrightBrowser, *, profiled: bool) -> None:
+        self._connected = connected
+        self._profiled = profiled
+        self._own_taken = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connected, name)
+
+    async def new_context(self, **options: Any) -> BrowserContext:
+        """A context of the browser; see `RentedBrowserProvider`."""
+        if not self._profiled:
+            return await self._connected.new_context(**options)
+        own = self._connected.contexts[0]
+        if not options and not self._own_taken:
+            self._own_taken = True
+            return own
+        options.setdefault("storage_state", await own.storage_state())
+        return await self._connected.new_context(**options)
+
+
+class _Rental:
+    """The browser that the handlers of a crawl share."""
+
+    _all: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Rental]]] = WeakKeyDictionary()
+
+    def __init__(self, order: Mapping[str, Any]) -> None:
+        self._order = order
+        self._users = 0
+        self._browser: Browser | None = None
+        self._renting = asyncio.Lock()
+
+    @classmethod
+    def shared(cls, order: Mapping[str, Any]) -> _Rental:
+        """The rental in this event loop with that order. Providers are told no more of their crawl than its options."""
+        rentals = cls._all.setdefault(asyncio.get_running_loop(), [])
+        rental = next((each for each in rentals if each._order == order), None)
+        if rental is None:
+            rental = cls(order)
+            rentals.append(rental)
+        rental._users += 1
+        return rental
+
+    async def browser(self) -> Browser:
+        """A browser that lives."""
+        async with self._renting:
+            if self._browser is not None and not await self._browser.connection.is_alive(_ALIVE_TIMEOUT):
+                logger.info("browser %s is lost or expired; another one is rented", self._browser.id)
+                await self._stop()
+            if self._browser is None:
+                self._browser = await open_browser(self._order.get("provider"), **_rest(self._order))
+            return self._browser
+
+    async def release(self) -> None:
+        """One user less; the last one's going stops the browser."""
+        self._users -= 1
+        if self._users == 0:
+            self._all[asyncio.get_running_loop()].remove(self)
+            async with self._renting:
+                await self._stop()
+
+    async def _stop(self) -> None:
+        browser, self._browser = self._browser, None
+        if browser is None:
+            return
+        try:
+            logger.info("browser %s: %s", browser.id, await browser.stop())
+        except StopFailed as failed:
+            logger.error("%s", failed)  # noqa: TRY400  # the message is meant for the user
+
+
+def _order(options: Mapping[str, Any]) -> dict[str, Any]:
+    known = {"provider", *inspect.signature(open_browser).parameters} - {"client", "on_progress"}
+    unknown = options.keys() - known
+    if unknown:
+        raise ConfigurationError(
+            f"PLAYWRIGHT_LAUNCH_OPTIONS: a rented browser has no option {min(unknown)!r}; it has {', '.join(sorted(known))}"
+        )
+    order = dict(options)
+    if isinstance(order.get("timeout"), (int, float)):
+        order["timeout"] = timedelta(minutes=order["timeout"])
+    return order
+
+
+def _rest(order: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in order.items() if name != "provider"}
