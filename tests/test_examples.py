@@ -24,6 +24,7 @@ PROMISES = {
         r"signed in: Your account",
         r"second rental: Your account",
     ],
+    "scrapy_crawl.py": [r"1 pages, 0\.000833 USD"],
     "proxy_country.py": [r"Try ada and lovelace", r"0\.0\d+ MB through the proxy"],
     "two_browsers.py": [
         r"first sees 'owner=first'",
