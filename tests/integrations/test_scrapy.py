@@ -290,7 +290,7 @@ def test_blocked_kinds_and_addresses_are_not_asked_for(crawl):
 
 
 def test_everything_can_be_rendered_and_a_screenshot_be_a_file(crawl, pages, tmp_path):
-    path = tmp_path / "page.jpg"
+    path = tmp_path / "new" / "page.jpg"
     found = crawl(
         {
             "all": {"url": f"{pages}/scripted"},
@@ -309,10 +309,14 @@ def test_everything_can_be_rendered_and_a_screenshot_be_a_file(crawl, pages, tmp
 
 
 def test_a_profiles_cookies_are_used_and_kept(crawl, pages):
-    settings = {"CDPBRIDGE_PROFILE": "scrapy", "CDPBRIDGE_PROXY_COUNTRY": "de", "COOKIES_ENABLED": False}
-    crawl({"in": rendered(f"{pages}/cookies")}, **settings)
+    settings = {"CDPBRIDGE_PROFILE": "scrapy", "CDPBRIDGE_PROXY_COUNTRY": "de"}
+    first = crawl(
+        {"in": rendered(f"{pages}/cookies") | {"then": rendered(f"{pages}/echo", cookies={"b": "new"})}},
+        **settings,
+    )
+    assert echoed(first["in, then"])["headers"]["cookie"] == "a=1; b=new"
     again = crawl({"out": rendered(f"{pages}/echo")}, **settings)
-    assert echoed(again["out"])["headers"]["cookie"] == "a=1; b=2"
+    assert echoed(again["out"])["headers"]["cookie"] == "a=1; b=new"
 
 
 def test_a_wrong_key_is_told_and_not_repeated(crawl, pages, server):

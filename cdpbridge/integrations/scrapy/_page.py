@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from cdpbridge.errors import CDPError, CommandError, NavigationError
 from cdpbridge.integrations.scrapy._visit import Rendered, Visit, header_list, set_cookie_lines
-from cdpbridge.protocol import Emulation, Fetch, Network, Page, Storage
+from cdpbridge.protocol import Browser, Emulation, Fetch, Network, Page, Storage
 from cdpbridge.protocol._base import Command
 from cdpbridge.tab import Tab
 
@@ -89,8 +89,12 @@ class RenderedPage:
         self._redirects: dict[str, list[tuple[str, int]]] = {}
         self._blocked = 0
 
-    async def prepare(self) -> None:
-        """Listen, and switch on what visits need."""
+    async def prepare(self, context_id: str | None) -> None:
+        """Listen, and switch on what visits need.
+
+        Args:
+            context_id: Of the tab's browser context, None for the browser's own.
+        """
         on, send = self._session.on, self._session.send
         on(Page.LifecycleEvent, self._on_lifecycle)
         on(Page.JavascriptDialogOpening, self._on_dialog)
@@ -99,7 +103,13 @@ class RenderedPage:
         on(Network.ResponseReceivedExtraInfo, self._on_raw_response)
         on(Fetch.RequestPaused, self._on_paused)
         await asyncio.gather(
-            send(Page.enable()), send(Page.set_lifecycle_events_enabled(enabled=True)), send(Network.enable())
+            send(Page.enable()),
+            send(Page.set_lifecycle_events_enabled(enabled=True)),
+            send(Network.enable()),
+            # A file would fill the disk of the machine the browser is on, and nobody would look for it there.
+            self._session.connection.root.send(
+                Browser.set_download_behavior("deny", browser_context_id=context_id)
+            ),
         )
 
     async def render(self, visit: Visit) -> Rendered:
@@ -152,15 +162,34 @@ class RenderedPage:
             if self._origin is not None:
                 commands.append(Storage.clear_data_for_origin(self._origin, _KEPT_BY_SITES))
         if visit.cookies:
-            commands.append(
-                Network.set_cookies(
-                    [
-                        Network.CookieParam(name=name, value=value, url=visit.url, path="/")
-                        for name, value in visit.cookies
-                    ]
+            commands.append(Network.set_cookies(await self._cookies(visit)))
+        await asyncio.gather(*map(send, commands))
+
+    async def _cookies(self, visit: Visit) -> list[Network.CookieParam]:
+        """The visit's cookies, in the place of those that a shared context has by the same names."""
+        there: dict[str, Network.Cookie] = {}
+        if self._shared:
+            reply = await self._session.send(Network.get_cookies(urls=[visit.url]))
+            there = {each.name: each for each in reply.cookies}
+        params = []
+        for name, value in visit.cookies:
+            old = there.get(name)
+            params.append(
+                Network.CookieParam(
+                    name=name,
+                    value=value,
+                    url=visit.url,
+                    domain=old.domain if old is not None and old.domain.startswith(".") else None,
+                    path="/" if old is None else old.path,
+                    # Names that promise it (RFC 6265bis, 4.1.3) are refused without.
+                    secure=name.startswith(("__Secure-", "__Host-"))
+                    or (old is not None and old.secure)
+                    or None,
+                    http_only=None if old is None else old.http_only,
+                    expires=None if old is None or old.session else old.expires,
                 )
             )
-        await asyncio.gather(*map(send, commands))
+        return params
 
     # --- there ----------------------------------------------------------------------------------------------------
 
@@ -243,7 +272,7 @@ class RenderedPage:
         html = last.response.mime_type in _HTML
         content = self._evaluate(_CONTENT) if html else self._raw_body(last.request_id)
         # Of the document's own address, not of the one in the bar: a script may have changed that.
-        if visit.keep_cookies:
+        if visit.keep_cookies and not self._shared:
             urls = list(dict.fromkeys([visit.url, last.response.url]))
             body, cookies = await asyncio.gather(content, self._session.send(Network.get_cookies(urls=urls)))
         else:
@@ -260,6 +289,8 @@ class RenderedPage:
         rendered.script = script
         if options.screenshot is not None:
             self.stage, picture = "taking a screenshot", options.screenshot
+            if picture.path is not None:
+                await asyncio.to_thread(picture.path.parent.mkdir, parents=True, exist_ok=True)
             rendered.screenshot = await self._tab.screenshot(
                 picture.path,
                 image_format=picture.format,

@@ -186,7 +186,7 @@ class CrawlTabs:
                 pool = await self._pool()
                 async with pool.lease() as lease:
                     page = RenderedPage(lease.tab, shared=lease.context_id is None)
-                    await page.prepare()
+                    await page.prepare(lease.context_id)
                     while job is not None:
                         rendered = await _within(page, job)
                         if not job.done.done():
