@@ -30,7 +30,7 @@ class Results:
         self.start = start
         self.out = out
         self.found: dict[str, int] = {}
-        self.pages = 0
+        self.pages = self.missed = 0
         self.began = self.ended = 0.0
         self._file = (out / "pages.jsonl").open("w")
 
@@ -80,6 +80,11 @@ class Results:
         self.pages += 1
         self.ended = time.perf_counter()
         return links
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was found is done."""
+        return self.pages + self.missed == len(self.found)
 
     def tell(self) -> None:
         """Print the figures, and wait until they and the process have been read."""
@@ -175,12 +180,15 @@ def playwright_alone(results: Results, tabs: int, chromium: str) -> None:
             page = await context.new_page()
             while True:
                 url = await queue.get()
-                await page.goto(url)
+                response = await page.goto(url)
                 path = results.screenshot(url)
-                if path is not None:
+                if not response.ok:  # as the frameworks have it
+                    results.missed += 1
+                elif path is not None:
                     await page.screenshot(path=path)
-                for new in results.news(results.page(url, await page.content())):
-                    queue.put_nowait(new)
+                if response.ok:
+                    for new in results.news(results.page(url, await page.content())):
+                        queue.put_nowait(new)
                 queue.task_done()
 
         async with async_playwright() as playwright:
@@ -223,7 +231,7 @@ def crawlee(results: Results, tabs: int, chromium: str) -> None:
             max_request_retries=0,
             configure_logging=False,
         )
-        logging.getLogger("crawlee").setLevel(logging.WARNING)
+        logging.getLogger("crawlee").setLevel(logging.CRITICAL)
 
         @crawler.router.default_handler
         async def handle(context: PlaywrightCrawlingContext) -> None:
@@ -233,8 +241,14 @@ def crawlee(results: Results, tabs: int, chromium: str) -> None:
             await context.add_requests(
                 results.news(results.page(context.request.url, await context.page.content()))
             )
-            if results.pages == len(results.found):
+            if results.complete:
                 results.tell()  # now, while the browser still runs and can be measured
+
+        @crawler.failed_request_handler
+        async def failed(_context, _error) -> None:
+            results.missed += 1
+            if results.complete:
+                results.tell()
 
         await crawler.run(results.begin())
 

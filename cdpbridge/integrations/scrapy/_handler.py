@@ -117,7 +117,7 @@ class _Crawl:
         self._max_size = crawler.settings.getint("DOWNLOAD_MAXSIZE")
         self._cookies = crawler.settings.getbool("COOKIES_ENABLED")
         self._defaults = _scrapys_own_headers(crawler)
-        self._told = False
+        self._closed = False
         # Before the stats are written; the handlers' own close comes after.
         crawler.signals.connect(self.close, signal=signals.spider_closed)
 
@@ -180,15 +180,17 @@ class _Crawl:
         )
 
     async def close(self) -> None:
-        """Stop the browsers and say what they cost."""
+        """Stop the browsers and say what they cost, once."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             await self._tabs.close()
         except StopFailed as failed:
             logger.error("%s", failed)  # noqa: TRY400  # the message is meant for the user
         pool = self._tabs.pool
-        if pool is None or self._told:
+        if pool is None:
             return
-        self._told = True
         receipt, stats = pool.receipt, pool.stats
         paid = receipt.charged - receipt.refunded if receipt.booked is None else receipt.booked
         self._stats.set_value("cdpbridge/browsers", stats.opened)

@@ -129,14 +129,21 @@ class CrawlTabs:
                 try:
                     await self._end.wait()
                 finally:
-                    workers = list(self._workers)
-                    for worker in workers:
-                        worker.cancel()
-                    await asyncio.gather(*workers, return_exceptions=True)
+                    await self._dismiss()
         except Exception as error:
             if opened.done():
                 raise
+            self._opened = None  # a request that is repeated tries again
             opened.set_exception(error)  # who waits raises it
+
+    async def _dismiss(self) -> None:
+        """End the workers, and what waits for them."""
+        workers = list(self._workers)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        while (job := self._take()) is not None:
+            job.done.set_exception(PoolClosed("the crawl ended before the page had a tab"))
 
     # --- workers --------------------------------------------------------------------------------------------------
 
