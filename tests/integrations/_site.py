@@ -67,7 +67,8 @@ class Site(BaseHTTPRequestHandler):
                 )
             case "/storage":
                 self.answer(
-                    "<link rel=icon href=data:,><script>document.title = localStorage.n = 1 + Number(localStorage.n ?? 0)</script>"
+                    "<link rel=icon href=data:,><script>for (const kept of [localStorage, sessionStorage]) "
+                    "document.title += kept.n = 1 + Number(kept.n ?? 0)</script>"
                 )
             case "/alert":
                 self.answer("<title>Asked</title><script>alert('?')</script><h1>answered</h1>")

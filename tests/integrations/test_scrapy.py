@@ -217,7 +217,7 @@ def test_a_user_agent_is_the_pages_too_and_without_one_it_is_the_browsers(plain)
 
 def test_visits_see_nothing_of_each_others_storage(plain):
     for name in ("storage", "storage again", "storage alone"):
-        assert "<title>1</title>" in plain[name]["body"]
+        assert "<title>11</title>" in plain[name]["body"]
 
 
 def test_a_dialog_holds_up_nothing(plain):

@@ -87,3 +87,15 @@ async def test_the_end_of_the_crawl_ends_what_is_rendered_and_what_waits(tabs, s
     assert [type(each) for each in await asyncio.gather(*visits, return_exceptions=True)] == [PoolClosed] * 2
     with pytest.raises(PoolClosed):
         await crawl.render(Visit(f"{address}/late", PageOptions()), timeout=LONG)
+
+
+async def test_a_visit_sees_nothing_of_the_one_before_in_its_tab(tabs, site):
+    address, _ = site
+    crawl = tabs()
+    for path in ("/cookies", "/storage", "/storage"):
+        visited = await crawl.render(
+            Visit(address + path, PageOptions(script="document.cookie")), timeout=LONG
+        )
+        assert visited.script == ("b=2" if path == "/cookies" else "")
+    assert b"<title>11</title>" in visited.body
+    assert crawl.pool.stats.granted == 1

@@ -65,7 +65,8 @@ class PageOptions:
         script: Then evaluate this JavaScript expression; a promise is awaited. Its value is `meta["cdpbridge_result"]["script"]`.
         screenshot: Then take a picture: True for its bytes, a path to write it to, or a dict of `Screenshot`'s attributes. The
             bytes or the path are `meta["cdpbridge_result"]["screenshot"]`.
-        block_types: Kinds of resources the page does not get, e.g. `["image", "font"]`.
+        block_types: Kinds of resources the page does not get, e.g. `["image", "font"]`. Frames of other sites, which are processes
+            of their own, get them; this holds for `block_urls` too.
         block_urls: Addresses it does not get, with `*` for anything, e.g. `["*://ads.example.com/*"]`.
         isolated: A browser context for this request alone, with its own cache and storage.
     """

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from cdpbridge.errors import CDPError, CommandError, NavigationError
 from cdpbridge.integrations.scrapy._visit import Rendered, Visit, header_list, set_cookie_lines
-from cdpbridge.protocol import Browser, Emulation, Fetch, Network, Page, Storage
+from cdpbridge.protocol import Browser, Emulation, Fetch, Network, Page, Runtime, Storage
 from cdpbridge.protocol._base import Command
 from cdpbridge.tab import Tab
 
@@ -42,6 +42,8 @@ _MOVED_ON: Final = (
     "Inspected target navigated or closed",
     "Cannot find context with specified id",
 )
+# They have no command that clears them; both outlive the document, in the tab.
+_FORGET: Final = "try { window.name = ''; sessionStorage.clear() } catch {}"
 _KEPT_BY_SITES: Final = "local_storage,indexeddb,websql,service_workers,cache_storage,file_systems"
 
 
@@ -56,7 +58,8 @@ class _SameDocument(Exception):
 class RenderedPage:
     """A tab, prepared once, in which one visit follows another.
 
-    Cookies and storage of a visit are gone before the next, when the tab's context is its own; the HTTP cache stays.
+    When the tab's context is its own, a visit's cookies and its site's storage are gone before the next; the HTTP cache and the
+    storage of other sites in frames stay.
 
     Args:
         tab: A fresh one.
@@ -271,17 +274,12 @@ class RenderedPage:
             raise NavigationError(visit.url, "no response was seen")
         html = last.response.mime_type in _HTML
         content = self._evaluate(_CONTENT) if html else self._raw_body(last.request_id)
-        # Of the document's own address, not of the one in the bar: a script may have changed that.
-        if visit.keep_cookies and not self._shared:
-            urls = list(dict.fromkeys([visit.url, last.response.url]))
-            body, cookies = await asyncio.gather(content, self._session.send(Network.get_cookies(urls=urls)))
-        else:
-            body, cookies = await content, None
+        body, cookies, _ = await asyncio.gather(content, self._cookies_after(visit, last), self._forget())
         rendered = self._answer(last, body.encode() if html else body, html=html)
         rendered.redirects = self._redirects.get(last.request_id, [])
         rendered.headers = set_cookie_lines(
             rendered.headers,
-            cookies.cookies if cookies is not None else [],
+            cookies,
             sent=visit.cookies,
             requested=visit.url,
             final=rendered.url,
@@ -298,6 +296,20 @@ class RenderedPage:
                 full_page=picture.full_page,
             )
         return rendered
+
+    async def _cookies_after(self, visit: Visit, last: Network.ResponseReceived) -> list[Network.Cookie]:
+        if self._shared or not visit.keep_cookies:
+            return []
+        # Of the document's own address, not of the one in the bar: a script may have changed that.
+        urls = list(dict.fromkeys([visit.url, last.response.url]))
+        return (await self._session.send(Network.get_cookies(urls=urls))).cookies
+
+    async def _forget(self) -> None:
+        if not self._shared:
+            try:
+                await self._session.send(Runtime.evaluate(_FORGET))
+            except CommandError as error:
+                logger.debug("a page moved on while it was read: %s", error)
 
     async def _raw_body(self, request_id: str) -> bytes:
         reply = await self._session.send(Network.get_response_body(request_id))
