@@ -1,0 +1,140 @@
+"""Agents as a client meets them: our own client, the whole server, real browser-use, real Chromium, a scripted model."""
+
+import asyncio
+import json
+import os
+
+import httpx
+import psutil
+import pytest
+from pydantic import BaseModel
+
+from cdpbridge.api import AsyncClient
+from tests.server.agent.llm import act, done, go, serve_model
+
+pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
+KEY = "key-of-tests"
+
+
+class Title(BaseModel):
+    title: str
+    steps: int
+
+
+@pytest.fixture
+async def model():
+    async with serve_model() as model:
+        yield model
+
+
+@pytest.fixture
+async def client(make_server, model, agent_python):
+    settings = {
+        "llm_base_url": model.base_url,
+        "llm_api_key": "key-of-the-model",
+        "agent_python": agent_python,
+    }
+    async with make_server(**settings) as server, AsyncClient(KEY, str(server.http.base_url)) as client:
+        yield client
+
+
+def agents():
+    """The processes of agents that this server has started."""
+    children = psutil.Process(os.getpid()).children(recursive=True)
+    return [each for each in children if any(word.endswith("_child.py") for word in each.cmdline())]
+
+
+async def test_a_task_of_thirty_steps_is_stored_step_by_step(client, model, site):
+    def answer(_request, number):
+        if number == 1:
+            return go(f"{site}/")
+        if number == 30:
+            return act({"done": {"data": {"title": "Sign in", "steps": 30}, "success": True}})
+        return act(
+            {"evaluate": {"code": f"document.title + {number}"}}, memory=f"m{number}", goal=f"g{number}"
+        )
+
+    model.answer = answer
+    seen = []
+    result = await client.run(
+        "Read the title thirty times",
+        output_model=Title,
+        max_steps=40,
+        on_step=lambda step: seen.append(step.number),
+    )
+    task = result.task
+    assert (task.status, task.is_success) == ("finished", True)
+    assert result.parsed == Title(title="Sign in", steps=30)
+    assert [step.number for step in task.steps] == list(range(1, 31)) == seen
+    assert task.steps[4].url == f"{site}/"
+    async with httpx.AsyncClient() as anybody:  # the addresses are signed, no key is needed
+        pictures = [await anybody.get(step.screenshot_url) for step in task.steps]
+    assert all(picture.content.startswith(b"\x89PNG") for picture in pictures)
+    assert len(pictures) == 30
+    session = await client.sessions.get(task.session_id)
+    assert session.status == "stopped"  # it was made for the task
+    assert not agents()
+
+
+async def test_a_killed_agent_leaves_a_session_that_can_be_used(client, model, site, tmp_path):
+    session = await client.sessions.create()
+    note = tmp_path / "note.txt"
+    note.write_text("hello")
+    await client.files.upload(note, session_id=session.id)
+    hangs = asyncio.Event()
+
+    async def hang():
+        await hangs.wait()
+
+    model.answer = lambda _request, number: go(f"{site}/") if number == 1 else hang()
+    killed = await client.tasks.create(
+        "wait", session_id=session.id, secrets={"http://127.0.0.1": "very-secret-word"}
+    )
+    async with asyncio.timeout(120):
+        while len(model.requests) < 2:
+            await asyncio.sleep(0.05)
+    [agent] = agents()
+    agent.kill()
+    task = await client.tasks.wait(killed.id, timeout=None)
+    assert (task.status, task.is_success) in {("stopped", False), ("finished", False)}
+    full = await client.tasks.get(killed.id)
+    assert "agent" in full.output
+    assert len(full.steps) >= 1
+    assert "very-secret-word" not in json.dumps(full.model_dump(mode="json"))
+    hangs.set()
+    again = await client.sessions.get(session.id)
+    assert again.status == "active"
+    model.requests.clear()
+    model.answer = lambda _request, _number: done("still here")
+    result = await client.run("and now?", session_id=session.id)
+    assert result.output == "still here"
+    stopped = await client.sessions.stop(session.id)
+    assert stopped.status == "stopped"
+    assert [each.id for each in stopped.tasks].count(killed.id) == 1
+
+
+async def test_pause_stop_and_what_is_left_of_a_task(client, model, site, tmp_path):
+    model.answer = lambda _request, number: (
+        act({"write_file": {"file_name": "report.txt", "content": "42"}})
+        if number == 1
+        else go(f"{site}/?{number}")
+    )
+    async with await client.start("write, then wander", max_steps=200) as run:
+        seen = 0
+        async for step in run.steps():
+            seen = step.number
+            if seen == 2:
+                break
+        await client.tasks.pause(run.id)
+        assert (await client.tasks.get(run.id)).status == "paused"
+        await client.tasks.resume(run.id)
+        await client.tasks.stop_task_and_session(run.id)
+        task = await client.tasks.wait(run.id)
+        assert (task.status, task.is_success) == ("stopped", False)
+        [report] = (await client.tasks.get(run.id)).output_files
+        path = await client.files.download(run.id, report.id, tmp_path)
+        assert path.read_text().strip() == "42"
+        log = await client.tasks.download_logs(run.id, tmp_path / "log.txt")
+        assert log.stat().st_size
+        assert (await client.sessions.get(run.session_id)).status == "stopped"
+    assert not agents()
