@@ -126,7 +126,7 @@ def create_app(
                 metrics=metrics,
             )
             app.state.snapshots = Snapshots(
-                settings, store, hosts=machines, registry=registry, rentals=rentals, wall=wall
+                settings, store, hosts=machines, registry=registry, rentals=rentals, live=live, wall=wall
             )
             yield
 

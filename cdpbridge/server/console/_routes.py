@@ -1,4 +1,4 @@
-"""The console's addresses: its page and files, signing in and out, and the stream of what changes."""
+"""The console's addresses: its page and files, signing in and out, the stream of what changes, and thumbnails."""
 
 from __future__ import annotations
 
@@ -94,6 +94,16 @@ def console_router(
         return StreamingResponse(
             stream, media_type="text/event-stream", headers=_HEADERS | {"X-Accel-Buffering": "no"}
         )
+
+    @router.get("/console/thumbnails/{browser_id}")
+    async def thumbnail(request: Request, browser_id: UUID) -> Response:
+        project_id = await project(request)
+        if project_id is None:
+            raise HTTPException(401, "Sign in first")
+        jpeg = await snapshots(request).thumbnail(project_id, browser_id)
+        if jpeg is None:
+            raise HTTPException(404, "There is no picture of such a browser")
+        return Response(jpeg, media_type="image/jpeg", headers=_HEADERS | {"Cache-Control": "no-store"})
 
     return router
 

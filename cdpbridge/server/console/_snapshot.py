@@ -13,13 +13,24 @@ from cdpbridge.server._rentals import Rentals
 from cdpbridge.server._settings import Settings, max_timeout_minutes
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
-from cdpbridge.server.store import Browser, LedgerEntry, LedgerKind, Profile, Store, from_micro_usd
+from cdpbridge.server.live import Live
+from cdpbridge.server.store import (
+    AgentSession,
+    Browser,
+    LedgerEntry,
+    LedgerKind,
+    Profile,
+    Store,
+    Task,
+    from_micro_usd,
+)
 
 __all__ = ["Snapshots"]
 
 _NEWEST: Final = 50
 _PROFILES: Final = 200
 _DAYS: Final = 30
+_TASK_CHARACTERS: Final = 300  # of a task's text; its page has all of it
 
 
 @dataclass(slots=True)
@@ -44,6 +55,7 @@ class Snapshots:
         hosts: BrowserHosts,
         registry: Registry,
         rentals: Rentals,
+        live: Live,
         wall: Callable[[], datetime],
     ) -> None:
         self._settings = settings
@@ -51,6 +63,7 @@ class Snapshots:
         self._hosts = hosts
         self._registry = registry
         self._rentals = rentals
+        self._live = live
         self._wall = wall
         self._days: dict[UUID, _Days] = {}
 
@@ -67,6 +80,11 @@ class Snapshots:
         """The present by the server's clock."""
         return self._wall().isoformat()
 
+    async def thumbnail(self, project_id: UUID, browser_id: UUID) -> bytes | None:
+        """A JPEG of a running browser of the project, at most a few seconds old; None when there is none."""
+        browser = await self._store.browser(project_id, browser_id)
+        return None if browser is None or browser.over else await self._live.thumbnail(browser_id)
+
     async def of(self, project_id: UUID) -> dict[str, Any]:
         """Everything the console shows of a project that changes by itself."""
         profiles, _ = await self._store.profiles(project_id, offset=0, limit=_PROFILES)
@@ -75,6 +93,7 @@ class Snapshots:
             project_id, active=True, offset=0, limit=self._settings.max_browsers
         )
         ended, ended_total = await self._store.browsers(project_id, active=False, offset=0, limit=_NEWEST)
+        sessions, tasks = await self._agents(project_id)
         account = await self._store.account(project_id)
         plan = self._settings.plan_of(account.name if account else "")
         return {
@@ -90,6 +109,8 @@ class Snapshots:
             },
             "browsers": [self._browser(browser, names) for browser in (*active, *ended)],
             "endedTotal": ended_total,
+            "sessions": sessions,
+            "tasks": tasks,
             "profiles": [_profile(profile) for profile in profiles],
             "days": await self._costs(project_id),
         }
@@ -115,6 +136,17 @@ class Snapshots:
             "refundedUsd": str(from_micro_usd(browser.refunded_micro_usd)),
             "clients": usage.clients if usage else 0,
         }
+
+    async def _agents(self, project_id: UUID) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The newest agent sessions and the newest tasks."""
+        sessions, _ = await self._store.agent_sessions(project_id, active=None, offset=0, limit=_NEWEST)
+        shared = await self._store.shared_sessions([session.id for session, _ in sessions])
+        tasks, _ = await self._store.tasks(project_id, offset=0, limit=_NEWEST)
+        steps = await self._store.step_counts([task.id for task in tasks])
+        return (
+            [_session(session, browser, shared=session.id in shared) for session, browser in sessions],
+            [_task(task, steps.get(task.id, 0)) for task in tasks],
+        )
 
     async def _costs(self, project_id: UUID) -> list[dict[str, str]]:
         """What was paid on each of the last days, oldest first; days without a cost are there too."""
@@ -142,6 +174,40 @@ def _per_day(entries: Sequence[LedgerEntry], first: date, last: date) -> list[di
         {"day": day.isoformat(), "chargedUsd": str(-charged), "refundedUsd": str(refunded)}
         for day, (charged, refunded) in days.items()
     ]
+
+
+def _session(session: AgentSession, browser: Browser, *, shared: bool) -> dict[str, Any]:
+    return {
+        "id": str(session.id),
+        "browserId": str(browser.id),
+        "state": browser.state,
+        "endReason": browser.end_reason,
+        "createdAt": _text(session.created_at),
+        "startedAt": _text(browser.started_at),
+        "timeoutAt": _text(browser.timeout_at),
+        "finishedAt": _text(browser.finished_at),
+        "keepAlive": session.keep_alive,
+        "shared": shared,
+        "usdPerHour": browser.usd_per_hour,
+        "minimumMinutes": browser.minimum_minutes,
+        "chargedUsd": str(from_micro_usd(browser.charged_micro_usd)),
+        "refundedUsd": str(from_micro_usd(browser.refunded_micro_usd)),
+    }
+
+
+def _task(task: Task, steps: int) -> dict[str, Any]:
+    return {
+        "id": str(task.id),
+        "sessionId": str(task.session_id),
+        "llm": task.llm,
+        "task": task.task[:_TASK_CHARACTERS],
+        "state": task.state,
+        "endReason": task.end_reason,
+        "createdAt": _text(task.created_at),
+        "finishedAt": _text(task.finished_at),
+        "isSuccess": task.is_success,
+        "steps": steps,
+    }
 
 
 def _profile(profile: Profile) -> dict[str, Any]:

@@ -58,6 +58,12 @@ class AgentSessions(Database):
         async with self._read() as session:
             return await session.scalar(select(Share).where(Share.session_id == session_id))
 
+    async def shared_sessions(self, session_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these sessions that have a share."""
+        async with self._read() as session:
+            found = select(Share.session_id).where(Share.session_id.in_(session_ids))
+            return set((await session.scalars(found)).all())
+
     async def create_share(self, session_id: UUID, token: str, *, now: datetime) -> Share | None:
         """The session's share, made with `token` if there is none; None when the session is gone."""
         async with self._write() as session:

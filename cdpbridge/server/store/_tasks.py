@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cdpbridge.errors import CDPBridgeError
@@ -118,6 +118,13 @@ class Tasks(Database):
                 (await session.scalars(steps)).all(),
                 (await session.scalars(files.order_by(TaskFile.file_name, TaskFile.id))).all(),
             )
+
+    async def step_counts(self, task_ids: Sequence[UUID]) -> dict[UUID, int]:
+        """How many steps each of these tasks has; those without one are left out."""
+        async with self._read() as session:
+            counted = select(TaskStep.task_id, func.count()).where(TaskStep.task_id.in_(task_ids))
+            rows = await session.execute(counted.group_by(TaskStep.task_id))
+            return {row[0]: row[1] for row in rows}
 
     async def task_file(self, task_id: UUID, file_id: UUID) -> TaskFile | None:
         async with self._read() as session:

@@ -1,39 +1,13 @@
 """The page in a real browser, over a real server with real browsers."""
 
 import re
-from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 from sqlalchemy import delete
 
-from cdpbridge.chromium import find
 from cdpbridge.server.store._models import ApiKey
-
-expect.set_options(timeout=30_000)  # a busy machine is not a fault
-
-KEYS = {"api_keys": {"tests": "key-of-tests", "others": "key-of-others"}}
-
-
-@asynccontextmanager
-async def opened(server, key="key-of-tests", **context_options):
-    """A signed-in console; it must not have logged an error."""
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(
-            executable_path=str(find("shell", None).path), args=["--no-sandbox", "--disable-gpu"]
-        )
-        try:
-            page = await (await chromium.new_context(**context_options)).new_page()
-            problems = []
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            await page.goto(str(server.http.base_url).split("/api/")[0])
-            await page.get_by_label("API key").fill(key)
-            await page.get_by_role("button", name="Sign in").click()
-            await expect(page.get_by_role("heading", name="Browsers")).to_be_visible()
-            yield page
-            assert problems == []
-        finally:
-            await chromium.close()
+from tests.server.console.pages import KEYS, opened
 
 
 @pytest.mark.chromium
@@ -112,7 +86,7 @@ async def test_on_a_phone_nothing_is_wider_than_the_screen(make_server):
     ):
         await server.rent(timeout=3)
         await expect(page.locator(".card")).to_have_count(1)
-        for section in ("Browsers", "Profiles", "Account"):
+        for section in ("Browsers", "Agents", "Profiles", "Account"):
             await page.get_by_role("link", name=section, exact=True).first.click()
             await expect(page.get_by_role("heading", name=section)).to_be_visible()
             assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), section

@@ -5,12 +5,14 @@ import { h, patch } from "./dom.js";
 import { usd } from "./format.js";
 import { button } from "./parts.js";
 import { accountView } from "./views/account.js";
+import { agentsView, taskView } from "./views/agents.js";
 import { browserView, browsersView, createDialog } from "./views/browsers.js";
 import { profileDialog, profilesView } from "./views/profiles.js";
 import { signInView } from "./views/sign-in.js";
 
 const VIEWS = [
   ["browsers", "Browsers", browsersView],
+  ["agents", "Agents", agentsView],
   ["profiles", "Profiles", profilesView],
   ["account", "Account", accountView],
 ];
@@ -26,9 +28,11 @@ export const state = {
   busy: new Set(),
   notices: [],
   details: new Map(),
+  pictures: new Map(),
   skew: 0,
 };
 let stopListening = null;
+let beat = 0;
 
 /** The present by the server's clock, as far as it is known. */
 const now = () => Date.now() + state.skew;
@@ -83,13 +87,25 @@ const actions = {
     await actions.act("sign out", () => api.signOut());
     signedOut();
   },
-  async detail(path) {
-    try {
-      state.details.set(path, await api.get(path));
-    } catch (error) {
-      state.details.set(path, { problem: error.message });
-    }
-    render();
+  /** What the API answers at `path`, undefined until it does; asked again when `revision` changes, and the old answer stays till then. */
+  detail(path, revision) {
+    const known = state.details.get(path);
+    if (known?.revision === revision) return known.value;
+    const entry = { revision, value: known?.value };
+    state.details.set(path, entry);
+    api
+      .get(path)
+      .catch((error) => ({ problem: error.message }))
+      .then((value) => {
+        entry.value = value;
+        render();
+      });
+    return entry.value;
+  },
+  /** Counts on every 5 s, while somebody can see the page: what pictures are asked for by. */
+  beat() {
+    if (!document.hidden) beat = Math.floor(Date.now() / 5000);
+    return beat;
   },
 };
 
@@ -107,7 +123,7 @@ function say(text, kind = "good") {
 function signedOut() {
   stopListening?.();
   stopListening = null;
-  Object.assign(state, { signedIn: false, snapshot: null, dialog: null, details: new Map() });
+  Object.assign(state, { signedIn: false, snapshot: null, dialog: null, details: new Map(), pictures: new Map() });
   render();
 }
 
@@ -144,10 +160,18 @@ function isDark() {
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
+/** The section that a route belongs to. */
+function sectionOf(first) {
+  const wanted = first === "tasks" ? "agents" : first;
+  return (VIEWS.find(([name]) => name === wanted) ?? VIEWS[0])[0];
+}
+
 function page() {
-  const [section = "browsers", id] = state.route;
+  const [first, id] = state.route;
+  const section = sectionOf(first);
   const { snapshot } = state;
-  const view = section === "browsers" && id ? () => browserView(state, actions, id) : (VIEWS.find(([name]) => name === section) ?? VIEWS[0])[2];
+  const one = id ? { browsers: browserView, tasks: taskView }[first] : undefined;
+  const view = one ? () => one(state, actions, id) : VIEWS.find(([name]) => name === section)[2];
   return [
     h("a.skip", { href: `${location.pathname}${location.hash}`, onclick: (event) => { event.preventDefault(); document.getElementById("main").focus(); } }, "Skip to content"),
     h(
@@ -193,7 +217,7 @@ function render() {
 
 function follow() {
   state.route = location.hash.replace(/^#\/?/, "").split("/").filter(Boolean);
-  const title = (VIEWS.find(([name]) => name === state.route[0]) ?? VIEWS[0])[1];
+  const title = VIEWS.find(([name]) => name === sectionOf(state.route[0]))[1];
   document.title = `${title} - cdpbridge`;
   render();
 }

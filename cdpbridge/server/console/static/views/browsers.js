@@ -64,7 +64,8 @@ function card(browser, state, actions) {
     h(
       "a.thumbnail",
       { href: `${location.pathname}#/browsers/${browser.id}`, "aria-label": `Browser ${short(browser.id)}` },
-      browser.thumbnail ? h("img", { src: `console/thumbnails/${browser.id}?${browser.thumbnail}`, alt: "" }) : h("span", {}, active ? "No picture" : browser.state),
+      h("span", {}, active ? "No picture" : browser.state),
+      active ? h("img", { src: `console/thumbnails/${browser.id}?${actions.beat()}`, alt: "", loading: "lazy", onload: shown, onerror: shown }) : null,
     ),
     h("div.line", {}, h("strong", {}, browser.profileName ?? (browser.profileId ? short(browser.profileId) : `Browser ${short(browser.id)}`)), badge(stopping ? "stopping" : browser.state)),
     h(
@@ -86,6 +87,11 @@ function card(browser, state, actions) {
   );
 }
 
+/** A picture that could not be had leaves the words below it to be read. */
+function shown(event) {
+  event.target.hidden = event.type === "error";
+}
+
 export function browserView(state, actions, id) {
   const browser = state.snapshot.browsers.find((candidate) => candidate.id === id);
   if (!browser) return [h("h1", {}, "Browser"), empty("This browser is not among the newest", "Its record is in the API: ", h("code", {}, `GET /api/v2/browsers/${id}`))];
@@ -93,11 +99,7 @@ export function browserView(state, actions, id) {
   const active = browser.state === "active";
   const figures = active ? money(browser, at) : null;
   const stopping = browser.state === "stopping" || state.busy.has(`stop ${id}`);
-  const addresses = state.details.get(`/browsers/${id}`);
-  if (active && !addresses) {
-    state.details.set(`/browsers/${id}`, { pending: true });
-    actions.detail(`/browsers/${id}`);
-  }
+  const addresses = active ? actions.detail(`/browsers/${id}`, browser.state) : undefined;
   return [
     h(
       "div.heading",
@@ -136,7 +138,7 @@ export function browserView(state, actions, id) {
 }
 
 function attach(addresses, actions) {
-  if (!addresses || addresses.pending) return h("p.hint", {}, "Loading the addresses...");
+  if (!addresses) return h("p.hint", {}, "Loading the addresses...");
   if (addresses.problem) return h("p.notice.bad", {}, addresses.problem);
   const url = addresses.cdpUrl;
   const masked = url.replace(/[^/]{8,}$/, "...");

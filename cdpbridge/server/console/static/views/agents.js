@@ -1,0 +1,175 @@
+import * as api from "../api.js";
+import { h } from "../dom.js";
+import { ago, clock, moment, money, reason, short, usd } from "../format.js";
+import { badge, button, empty, fact, table } from "../parts.js";
+
+const WORKING = new Set(["started", "paused"]);
+const OVER = new Set(["stopped", "failed"]);
+// Addresses of screenshots hold for 15 minutes: they are asked for again in time, and one that is shown is kept meanwhile.
+const ASKED_EVERY = 5 * 60_000;
+const KEPT_FOR = 4 * 60_000;
+
+export function agentsView(state, actions) {
+  const { sessions, tasks } = state.snapshot;
+  const running = sessions.filter((session) => !OVER.has(session.state));
+  const ended = sessions.filter((session) => OVER.has(session.state));
+  if (!sessions.length) {
+    return [h("div.heading", {}, h("h1", {}, "Agents")), empty("No agent has worked yet", "Give one a task with ", h("code", {}, "POST /api/v2/tasks"), ".")];
+  }
+  return [
+    h("div.heading", {}, h("h1", {}, "Agents")),
+    tasks.length
+      ? table(
+          "Tasks, newest first",
+          ["Task", "Status", "Model", "Steps", "Started", "Took", "Session"],
+          tasks.map((task) => taskRow(task, actions)),
+        )
+      : h("p.hint", {}, "No task yet."),
+    h("h2", {}, "Sessions"),
+    table(
+      "Sessions, running ones first",
+      ["Session", "Status", "Tasks", "Started", "Time left", "Cost", ""],
+      [...running, ...ended].map((session) => sessionRow(session, state, actions)),
+    ),
+  ];
+}
+
+function taskRow(task, actions) {
+  return h(
+    "tr",
+    { key: task.id },
+    h("th.told", { scope: "row" }, h("a", { href: `${location.pathname}#/tasks/${task.id}` }, task.task || "(purged)")),
+    h("td", {}, status(task)),
+    h("td", {}, task.llm),
+    h("td.number", {}, String(task.steps)),
+    h("td", { title: moment(task.createdAt) }, ago(task.createdAt, actions.now())),
+    h("td.number", {}, took(task, actions)),
+    h("td", {}, h("code", {}, short(task.sessionId))),
+  );
+}
+
+function sessionRow(session, state, actions) {
+  const over = OVER.has(session.state);
+  return h(
+    "tr",
+    { key: session.id },
+    h("th", { scope: "row" }, h("a", { href: `${location.pathname}#/browsers/${session.browserId}`, title: "Its browser" }, short(session.id))),
+    h("td", {}, badge(session.state), session.shared ? [" ", h("span.chip", {}, "shared")] : null),
+    h("td.number", {}, String(state.snapshot.tasks.filter((task) => task.sessionId === session.id).length)),
+    h("td", { title: moment(session.startedAt) }, ago(session.startedAt ?? session.createdAt, actions.now())),
+    h("td.number", {}, over ? reason(session.endReason) : clock(Date.parse(session.timeoutAt) - actions.now())),
+    h("td.number", {}, cost(session, actions)),
+    h("td.actions", {}, sessionButtons(session, state, actions)),
+  );
+}
+
+/** What a session may be told: to stop, and who may watch it. */
+function sessionButtons(session, state, actions) {
+  const path = `/sessions/${session.id}`;
+  const name = short(session.id);
+  const busy = (what) => state.busy.has(`${what} ${session.id}`);
+  const copy = (share) => share && actions.copy(share.shareUrl);
+  const share = async () => copy(await actions.act(`share ${session.id}`, () => api.post(`${path}/public-share`), "Shared."));
+  const again = async () => copy(await actions.act(`share ${session.id}`, () => api.get(`${path}/public-share`)));
+  const unshare = () => actions.act(`unshare ${session.id}`, () => api.remove(`${path}/public-share`), "No longer shared.");
+  const stop = () => actions.act(`stop ${session.id}`, () => api.change(path, { action: "stop" }), "Session stopped, unused minutes refunded.");
+  const over = OVER.has(session.state);
+  return [
+    session.shared
+      ? [
+          button("Copy address", again, { key: "copy", label: `Copy the public address of session ${name}`, disabled: busy("share") }),
+          button("Unshare", unshare, { key: "unshare", label: `Unshare session ${name}`, disabled: busy("unshare") }),
+        ]
+      : over
+        ? null
+        : button("Share", share, { key: "share", label: `Share session ${name}`, disabled: busy("share") }),
+    over ? null : button(busy("stop") ? "Stopping..." : "Stop session", stop, { key: "stop", kind: "danger", label: `Stop session ${name}`, disabled: busy("stop") || session.state === "stopping" }),
+  ];
+}
+
+export function taskView(state, actions, id) {
+  const known = state.snapshot.tasks.find((task) => task.id === id);
+  const turn = Math.floor(actions.now() / ASKED_EVERY);
+  const task = actions.detail(`/tasks/${id}`, `${known?.state} ${known?.steps} ${turn}`);
+  const heading = (...more) => h("div.heading", {}, h("h1", {}, "Task ", h("code", {}, short(id)), " ", known ? status(known) : null), more);
+  if (!task) return [heading(), h("p.loading", {}, "Loading the task...")];
+  if (task.problem) return [heading(), h("p.notice.bad", {}, task.problem)];
+  // What the snapshot says is newer than the answer that it makes the page ask for.
+  const now = known ?? { state: task.status, createdAt: task.createdAt, finishedAt: task.finishedAt, endReason: task.endReason, isSuccess: task.isSuccess };
+  const session = state.snapshot.sessions.find((candidate) => candidate.id === task.sessionId);
+  return [
+    heading(h("div.actions", {}, taskButtons(id, now, state, actions), session ? sessionButtons(session, state, actions) : null)),
+    h("p.told", {}, task.task || "(purged)"),
+    h(
+      "dl.facts.wide.panel",
+      {},
+      fact("Model", task.llm),
+      fact("Started", moment(task.createdAt)),
+      fact(now.finishedAt ? "Ended" : "Running for", now.finishedAt ? moment(now.finishedAt) : took(now, actions)),
+      now.finishedAt ? fact("Took", took(now, actions)) : null,
+      fact("Steps", String(task.steps.length)),
+      session ? fact("Cost of its session", cost(session, actions)) : null,
+      fact("Session", session ? h("a", { href: `${location.pathname}#/browsers/${session.browserId}` }, short(task.sessionId), ": see its browser") : short(task.sessionId)),
+      now.endReason ? fact("Why it ended", now.endReason.replaceAll("_", " ")) : null,
+    ),
+    task.output ? [h("h2", {}, "Output"), h("pre.output.panel", { tabindex: "0", "aria-label": "Output" }, task.output)] : null,
+    task.outputFiles.length ? [h("h2", {}, "Files"), h("ul.files", {}, task.outputFiles.map((file) => fileItem(id, file, state, actions)))] : null,
+    h("h2", {}, "Steps"),
+    task.steps.length ? h("ol.steps", {}, task.steps.map((step) => stepItem(step, state))) : h("p.hint", {}, WORKING.has(now.state) ? "The first one is on its way." : "None."),
+  ];
+}
+
+function taskButtons(id, task, state, actions) {
+  const tell = (action, done) => () => actions.act(`task ${id}`, () => api.change(`/tasks/${id}`, { action }), done);
+  const disabled = state.busy.has(`task ${id}`);
+  return [
+    task.state === "started" ? button("Pause", tell("pause", "Paused after the step it is at."), { key: "pause", disabled }) : null,
+    task.state === "paused" ? button("Resume", tell("resume", "Resumed."), { key: "resume", disabled }) : null,
+    WORKING.has(task.state) ? button("Stop task", tell("stop", "Task stopped."), { key: "stop task", kind: "danger", disabled }) : null,
+  ];
+}
+
+function fileItem(id, file, state, actions) {
+  async function download() {
+    const found = await actions.act(`file ${file.id}`, () => api.get(`/files/tasks/${id}/output-files/${file.id}`));
+    if (found) Object.assign(document.createElement("a"), { href: found.downloadUrl, download: found.fileName }).click();
+  }
+  return h("li", { key: file.id }, button(file.fileName, download, { label: `Download ${file.fileName}`, disabled: state.busy.has(`file ${file.id}`) }));
+}
+
+function stepItem(step, state) {
+  return h(
+    "li.step.panel",
+    { key: step.number },
+    step.screenshotUrl ? h("img", { src: steady(step.screenshotUrl, state.pictures), alt: `The page at step ${step.number}`, loading: "lazy" }) : h("div.blank", {}, "No picture"),
+    h(
+      "div.said",
+      {},
+      h("h3", {}, `${step.number}. ${step.nextGoal}`),
+      step.evaluationPreviousGoal ? h("p.hint", {}, step.evaluationPreviousGoal) : null,
+      step.url ? h("p", {}, h("code", {}, step.url)) : null,
+      step.actions.map((action) => h("pre", {}, h("code", {}, action))),
+    ),
+  );
+}
+
+/** The address to show a screenshot at: each answer signs it anew, and a new address would load the same picture again. */
+function steady(address, pictures) {
+  const [path] = address.split("?");
+  const kept = pictures.get(path);
+  if (kept && Date.now() - kept.at < KEPT_FOR) return kept.address;
+  if (kept?.address !== address) pictures.set(path, { address, at: Date.now() });
+  return address;
+}
+
+function status(task) {
+  return task.state === "finished" && task.isSuccess === false ? badge("not done", "failed") : badge(task.state);
+}
+
+function took(task, actions) {
+  return clock((task.finishedAt ? Date.parse(task.finishedAt) : actions.now()) - Date.parse(task.createdAt));
+}
+
+function cost(session, actions) {
+  return session.state === "active" ? usd(money(session, actions.now()).cost) : usd(Number(session.chargedUsd) - Number(session.refundedUsd));
+}
