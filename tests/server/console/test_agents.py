@@ -39,15 +39,16 @@ async def test_tasks_and_sessions_are_the_projects_own_and_hold_no_address(api):
     assert (nothing["sessions"], nothing["tasks"]) == ([], [])
 
 
-async def test_the_newest_fifty_tasks_come_first(api):
+async def test_only_the_newest_tasks_are_shown(api, monkeypatch):
+    monkeypatch.setattr("cdpbridge.server.console._snapshot._NEWEST", 3)
     session = await api.open_session()
-    for number in range(52):
+    for number in range(5):
         created, run = await api.give(task=f"task {number}", sessionId=session["id"])
         run.finish()
         await api.over(created)
         api.clock.advance(1)
     tasks = (await snapshot(api))["tasks"]
-    assert [task["task"] for task in tasks] == [f"task {number}" for number in range(51, 1, -1)]
+    assert [task["task"] for task in tasks] == [f"task {number}" for number in (4, 3, 2)]
     await api.patch(f"/sessions/{session['id']}", {"action": "stop"})
 
 
