@@ -28,7 +28,7 @@ export function agentsView(state, actions) {
     h("h2", {}, "Sessions"),
     table(
       "Sessions, running ones first",
-      ["Session", "Status", "Tasks", "Started", "Time left", "Cost", ""],
+      ["Session", "Status", "Started", "Time left", "Cost", ""],
       [...running, ...ended].map((session) => sessionRow(session, state, actions)),
     ),
   ];
@@ -55,7 +55,6 @@ function sessionRow(session, state, actions) {
     { key: session.id },
     h("th", { scope: "row" }, h("a", { href: `${location.pathname}#/browsers/${session.browserId}`, title: "Its browser" }, short(session.id))),
     h("td", {}, badge(session.state), session.shared ? [" ", h("span.chip", {}, "shared")] : null),
-    h("td.number", {}, String(state.snapshot.tasks.filter((task) => task.sessionId === session.id).length)),
     h("td", { title: moment(session.startedAt) }, ago(session.startedAt ?? session.createdAt, actions.now())),
     h("td.number", {}, over ? reason(session.endReason) : clock(Date.parse(session.timeoutAt) - actions.now())),
     h("td.number", {}, cost(session, actions)),
