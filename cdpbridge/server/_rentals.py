@@ -434,8 +434,10 @@ class Rentals:
         """The browser, stopped, whoever stopped it; None when the project has no such browser."""
         browser = await self._store.browser(project_id, browser_id)
         rental = self._rentals.get(browser_id)
-        if browser is None or rental is None:
-            return browser
+        if browser is None:
+            return None
+        if rental is None:  # it ended, perhaps while its record was being read
+            return await self._store.browser(project_id, browser_id)
         if rental.life.state is State.STARTING and rental.start is not None:
             rental.start.give_up()
             await asyncio.wait({rental.start.task})
