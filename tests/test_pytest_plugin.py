@@ -124,6 +124,7 @@ def test_thirty_unchanged_tests_with_two_workers_and_pictures(place):
     assert sum(each.suffix == ".zip" for each in results) >= 25
 
 
+@pytest.mark.slow
 def test_the_asynchronous_flavour(place):
     place.add("playwright_async")
     scope = ("-o", "asyncio_default_fixture_loop_scope=session")  # what that plugin asks its users to set
@@ -209,6 +210,7 @@ def test_engine(launch_browser):
     assert "this test wants webkit" in place.run("--cdpbridge=local", status=1)
 
 
+@pytest.mark.slow
 def test_what_a_marker_cannot_ask_for(place):
     place.write("""
 import pytest
@@ -276,6 +278,7 @@ def test_the_first_failure_ends_it(place, server):
     assert active(server) == []
 
 
+@pytest.mark.slow
 def test_a_killed_worker_leaves_no_browser(place, server):
     place.write(ENDLESS.format(when="n == 1", what="os.kill(os.getpid(), 9)"))
     text = place.run("-n", "2", f"--cdpbridge={server.base_url}", status=1, BROWSER_USE_API_KEY=server.key)
@@ -284,6 +287,7 @@ def test_a_killed_worker_leaves_no_browser(place, server):
     assert active(server) == []
 
 
+@pytest.mark.slow
 def test_a_killed_run_on_this_machine_leaves_nothing(place):
     place.write(ENDLESS.format(when="n >= 1", what="time.sleep(60)"))
     with place.start("--cdpbridge=local", "-n", "2") as process:

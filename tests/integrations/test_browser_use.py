@@ -105,7 +105,8 @@ def model(site):
     thread.join()
 
 
-@pytest.mark.parametrize("keep", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow  # the example does the same, shorter
+@pytest.mark.parametrize("keep", [False, True])
 def test_an_agent(python, model, server, tmp_path, keep):
     done = subprocess.run(
         [python, "-c", PROGRAM, model.address, "keep" if keep else "end"],
