@@ -39,6 +39,9 @@ class PaperHosts:
     def placement(self, browser_id):
         return self.running.get(browser_id)
 
+    async def connection(self, browser_id):
+        return None  # there is nothing to watch
+
     def proxy_bytes(self, browser_id):
         return 0
 
