@@ -235,6 +235,7 @@ async def test_fault_a51_slow_handler_holds_up_nobody(memory, turns):
     assert slow[-1] == 7
 
 
+@pytest.mark.slow  # it collects garbage thousands of times
 async def test_fault_a53_tasks_of_handlers_are_held(memory, turns):
     done = []
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 collect_ignore_glob = ["suites/*"]
@@ -40,3 +41,12 @@ def node_modules():
             if done.returncode:
                 pytest.skip(f"{' '.join(wanted)} cannot be installed: {done.stderr[-300:]}")
     return folder / "node_modules"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_rented(server):
+    """These tests count the active browsers of the run's server, so what other tests have left is stopped before."""
+    headers = {"X-Browser-Use-API-Key": server.key}
+    with httpx.Client(base_url=server.base_url, headers=headers, timeout=60) as client:
+        for browser in client.get("/browsers?filterBy=active&pageSize=100").json()["items"]:
+            client.patch(f"/browsers/{browser['id']}", json={"action": "stop"}).raise_for_status()
