@@ -523,6 +523,7 @@ def micro_exact(amount):
 
 
 @pytest.mark.chromium
+@pytest.mark.slow  # one kill of a real server is in test_serve.py
 async def test_fault_b05_b12_sigkill_of_the_server_at_random_points(spawn_server, wait_until):
     """Whatever it was doing: settled, refunded, slots free, profile whole, balance equal to the sum."""
     seed = random.randrange(10**6)
