@@ -205,6 +205,7 @@ async def test_without_the_extra(monkeypatch, tmp_path, environment):
 
 
 @pytest.mark.chromium
+@pytest.mark.slow  # it waits for a real process to be interrupted, which a busy machine does late
 def test_ctrl_c_is_not_the_servers(tmp_path):
     """A terminal sends SIGINT to every process of the group; the server must outlive the program's own clean-up."""
     program = """
