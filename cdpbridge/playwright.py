@@ -19,8 +19,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from cdpbridge._guard import exit_on_signals
-from cdpbridge._loop_thread import LoopThread
-from cdpbridge.browser import Browser, open_browser
+from cdpbridge._sync_rental import rented
+from cdpbridge.browser import Browser
 from cdpbridge.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -100,19 +100,8 @@ def open_browser_sync(*arguments: Any, **options: Any) -> Iterator[RentedBrowser
 
     Arguments and errors as of `cdpbridge.open_browser`.
     """
-    with exit_on_signals(), LoopThread() as loop:
-        rental = loop.run(_opened(*arguments, **options))
-        try:
-            with connect_sync(rental) as connected:
-                yield RentedBrowser(rental, connected)
-        except BaseException as error:
-            loop.run(rental.__aexit__(type(error), error, error.__traceback__))
-            raise
-        loop.run(rental.__aexit__(None, None, None))
-
-
-async def _opened(*arguments: Any, **options: Any) -> Browser:
-    return await open_browser(*arguments, **options)
+    with exit_on_signals(), rented(*arguments, **options) as rental, connect_sync(rental) as connected:
+        yield RentedBrowser(rental, connected)
 
 
 def _check_installed() -> None:

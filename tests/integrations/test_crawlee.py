@@ -61,11 +61,12 @@ async def test_a_crawl_with_a_profile(client, plugin, site):
         tab = await browser.new_tab(site)
         await tab.evaluate("document.cookie = 'kept=yes; max-age=600'")
     rented = plugin(profile="crawlee", max_open_pages_per_browser=2, timeout=timedelta(minutes=5))
-    seen, most = [], 0
+    seen, browsers, pages = [], 0, 0
 
     async def handle(context):
-        nonlocal most
-        most = max(most, len(await active(client)))
+        nonlocal browsers, pages
+        browsers = max(browsers, len(await active(client)))
+        pages = max(pages, len(context.page.context.pages))
         seen.append(await context.page.evaluate("document.cookie"))
 
     statistics = await crawl(
@@ -75,8 +76,10 @@ async def test_a_crawl_with_a_profile(client, plugin, site):
     )
     assert statistics.requests_finished == 6
     assert seen == ["kept=yes"] * 6
-    assert 1 <= most <= 2
-    assert len(rented.receipts) == most
+    assert pages <= 2
+    # A page counts until its close is confirmed, so the third request in flight may need a third browser.
+    assert 1 <= browsers <= 3
+    assert browsers <= len(rented.receipts) <= 3
     assert await active(client) == []
 
 

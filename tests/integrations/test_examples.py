@@ -12,7 +12,7 @@ import pytest
 import cdpbridge
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "frameworks"
-RUN_HERE = {"crawlee_titles.py", "selenium_title.py", "puppeteer.cjs", "playwright.spec.cjs"}
+RUN_HERE = {"crawlee_titles.py", "selenium_title.py", "puppeteer.cjs", "playwright.spec.cjs", "title.robot"}
 pytestmark = pytest.mark.chromium
 
 
@@ -25,7 +25,7 @@ def test_each_example_is_run_and_short():
             assert len(code) <= 15, file.name
 
 
-def run(command, server, folder, **environment):
+def run(command, server, folder, *, status=0, **environment):
     done = subprocess.run(
         command,
         env=server.environment(**environment),
@@ -35,7 +35,7 @@ def run(command, server, folder, **environment):
         timeout=100,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
 
     async def active():
         async with cdpbridge.at(server.base_url, server.key) as client:
@@ -55,6 +55,32 @@ def test_crawlee(server, site, tmp_path):
 @pytest.mark.skipif(shutil.which("chromedriver") is None, reason="no chromedriver on this machine")
 def test_selenium(server, site, tmp_path):
     assert run([sys.executable, EXAMPLES / "selenium_title.py", site], server, tmp_path) == "Sign in\n"
+
+
+def test_robot_framework(server, site, tmp_path):
+    pytest.importorskip("Browser", reason="no Robot Framework Browser in this environment")
+    journal = {"CDPBRIDGE_JOURNAL": str(tmp_path / "journal.sqlite3")}
+    command = [sys.executable, "-m", "robot", "-d", tmp_path, "-v"]
+    said = run([*command, f"URL:{site}", EXAMPLES / "title.robot"], server, tmp_path, **journal)
+    assert "Sign in" in said
+    assert "1 passed" in said
+    report = (tmp_path / "output.xml").read_text()
+    assert "charged 0.05" in report
+    assert "/cdp/" not in "".join(
+        file.read_text(errors="replace")
+        for file in tmp_path.rglob("*")
+        if file.is_file() and "journal" not in file.name
+    )
+
+
+def test_a_robot_suite_that_fails_stops_its_browser(server, tmp_path):
+    """The test's own failure is what the run reports; the suite's end stops the browser."""
+    pytest.importorskip("Browser", reason="no Robot Framework Browser in this environment")
+    options = ["-d", tmp_path, "-v", "URL:about:blank"]  # a page without a title
+    command = [sys.executable, "-m", "robot", *options, EXAMPLES / "title.robot"]
+    said = run(command, server, tmp_path, status=1, CDPBRIDGE_JOURNAL=str(tmp_path / "journal.sqlite3"))
+    assert "1 failed" in said
+    assert "charged 0.05" in (tmp_path / "output.xml").read_text()
 
 
 def test_puppeteer(server, site, tmp_path, node_modules):
