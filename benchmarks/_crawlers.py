@@ -16,7 +16,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urldefrag, urljoin, urlsplit
 
 from parsel import Selector
 
@@ -59,14 +59,17 @@ class Results:
         return self.out / f"{number:04}.png" if number % SCREENSHOT_EVERY == 0 else None
 
     def page(self, url: str, html: str) -> list[str]:
-        """Write a page's line; its links."""
+        """Write a page's line; its links that leave the page.
+
+        The documentation's search page adds a link to itself some time after it was loaded; each way would find it by chance.
+        """
         document = Selector(html)
         links = [
             link
             for link in dict.fromkeys(
                 urljoin(url, href).strip() for href in document.xpath("//a/@href").getall() if href
             )
-            if urlsplit(link).scheme in {"http", "https"}
+            if urlsplit(link).scheme in {"http", "https"} and urldefrag(link).url != url
         ]
         line = {
             "url": url,

@@ -155,7 +155,12 @@ class Rental:
                 raise self.end_error()
             if self.record.cdp_url is not None:
                 try:
-                    return await connect(self.record.cdp_url, timeout=timedelta(seconds=left), reconnect=True)
+                    return await connect(
+                        self.record.cdp_url,
+                        timeout=timedelta(seconds=left),
+                        reconnect=True,
+                        browser_ended=lambda: self.client.server_ended,
+                    )
                 except ConnectFailed as error:
                     if not _may_be_early(error):
                         raise

@@ -276,7 +276,8 @@ class ConnectFailed(CDPError):
     """No DevTools connection could be made.
 
     Attributes:
-        stage: Where it ended: `"address"`, `"dns"`, `"tcp"`, `"proxy"`, `"tls"`, `"http"`, `"upgrade"`, `"handshake"`.
+        stage: Where it ended: `"address"`, `"dns"`, `"tcp"`, `"proxy"`, `"tls"`, `"http"`, `"upgrade"`, `"handshake"`;
+            `"ended"` when a lost link is not resumed because the browser is gone.
         status: HTTP status of the discovery answer or of the refused upgrade.
         body: First bytes of that answer's body, at most 500 characters.
     """

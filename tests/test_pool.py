@@ -393,9 +393,10 @@ async def test_a_cancelled_waiter_that_was_granted_in_the_same_moment(rest):
 
 
 async def test_a_lease_waits_no_longer_than_it_may_and_says_for_what(rest):
-    async with pool_of(rest, wait_timeout=timedelta(seconds=0.05)) as pool, pool.tab():
+    async with pool_of(rest) as pool, pool.tab():
         with pytest.raises(LeaseTimeout, match="1 leases are held on 1 browsers") as caught:
-            await pool.run(_nothing)
+            async with pool.tab(wait_timeout=timedelta(seconds=0.05)):
+                pytest.fail("there is a second tab")
         assert caught.value.waiting is True
         assert isinstance(caught.value, TimeoutError)
         assert pool.stats.waiting == 0

@@ -334,7 +334,8 @@ async def test_kill_9_of_the_server_ends_its_browsers_within_a_second(tmp_path, 
         while processes(tmp_path):
             await asyncio.sleep(0.01)
             assert time.monotonic() - began < 1
-        await browser.connection.wait_closed()
+        async with asyncio.timeout(10):  # not the half minute that a link is resumed in
+            await browser.connection.wait_closed()
         with pytest.raises(cdpbridge.errors.StopFailed, match="ends with the embedded server"):
             await browser.stop()
         assert browser.over

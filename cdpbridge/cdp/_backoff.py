@@ -40,7 +40,7 @@ def resumable(closed: Closed) -> bool:
 def hopeless(error: Exception) -> bool:
     """Whether a failed try to connect tells that every other will fail too."""
     if isinstance(error, ConnectFailed):
-        return error.status in _FINAL_STATUS
+        return error.status in _FINAL_STATUS or error.stage == "ended"
     return not isinstance(error, (CDPError, OSError))
 
 

@@ -60,6 +60,7 @@ def connect(
     compression: bool = False,
     ssl_context: tls.SSLContext | None = None,
     reconnect: bool | timedelta = False,
+    browser_ended: Callable[[], bool] | None = None,
     ping_interval: timedelta | None = _PING_INTERVAL,
     ping_timeout: timedelta | None = _PING_TIMEOUT,
     record: int = 0,
@@ -89,6 +90,7 @@ def connect(
         compression: Offer permessage-deflate. It costs CPU and pays on slow links only.
         ssl_context: For `https` and `wss`; default: the system's trust store.
         reconnect: Resume a lost connection; for how long to try, 30 s if True.
+        browser_ended: Asked before each try to resume; True ends the tries, e.g. when the browser's process is seen to be gone.
         ping_interval: Ping after so long without a byte from the other side. None: never.
         ping_timeout: When the silence lasts so much longer, the connection has ended with code 1006, reason "keepalive".
             None: it never ends by that.
@@ -116,12 +118,17 @@ def connect(
         async def open_recorded() -> Transport:
             return recording.wrap(await dialling.open())
 
+        async def reopen() -> Transport:
+            if browser_ended is not None and browser_ended():
+                raise ConnectFailed("the browser has ended", stage="ended")
+            return await open_recorded()
+
         transport = await open_recorded()
         limit = reconnect if isinstance(reconnect, timedelta) else RECONNECT_LIMIT
         return Connection(
             transport,
             command_timeout=command_timeout,
-            reopen=None if reconnect is False else open_recorded,
+            reopen=None if reconnect is False else reopen,
             reconnect_limit=limit,
             recorder=recording.recorder,
         )

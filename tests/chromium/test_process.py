@@ -284,7 +284,7 @@ async def test_fault_b18_cycles_leave_nothing(build, children):
     async with await Chromium.start(build=build):
         pass  # what is opened once is open now
     before = left_in_temp(), descriptors(), children(), threading.active_count()
-    for number in range(20):
+    for number in range(8):
         chromium = await Chromium.start(build=build)
         if number % 2:
             os.kill(chromium.pid, signal.SIGKILL)

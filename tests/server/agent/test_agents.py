@@ -38,6 +38,7 @@ async def usable(desk):
     return True
 
 
+@pytest.mark.slow  # test_over_rest.py has another one in every run
 async def test_a_task_of_thirty_steps_has_thirty_steps_with_screenshots(desk, model, site, dialled):
     def answer(request, number):
         if number in {1, 30}:
