@@ -87,7 +87,9 @@ async def test_a_browser_that_is_lost_is_followed_by_another(server, where):
 
 async def test_contexts_have_the_profiles_cookies(where, pages, server):  # noqa: F811
     for visit in ("/cookies", "/echo"):
-        async with provided(PLAYWRIGHT_LAUNCH_OPTIONS=where | {"profile": "contexts of scrapy-playwright"}) as provider:
+        async with provided(
+            PLAYWRIGHT_LAUNCH_OPTIONS=where | {"profile": "contexts of scrapy-playwright"}
+        ) as provider:
             browser = await provider.launch_browser()
             own, other = await browser.new_context(), await browser.new_context(locale="de-DE")
             page = await own.new_page()
