@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID
 
+from cdpbridge._shield import to_the_end
 from cdpbridge._switches import downloads_switch
 from cdpbridge.cdp import Connection, connect_pipe
 from cdpbridge.chromium import SCRATCH_PATH_BYTES, Build, Chromium
@@ -154,7 +155,7 @@ class LocalBrowser:
         """Downloads go to the browser's own folder, where the API lists them; a client may send them elsewhere."""
         folder = self._downloads
         if folder is not None:
-            await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+            await to_the_end(asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True))
             behaviour = {"behavior": "allow", "downloadPath": str(folder)}
             await self._connection.root.send("Browser.setDownloadBehavior", behaviour)
 
@@ -189,10 +190,12 @@ class LocalBrowser:
         if self.profile_id is None:
             return None
         owner = str(self.id)
-        self.profile_writable = await asyncio.to_thread(self._profiles.try_lease, self.profile_id, owner)
-        if self.profile_writable:
-            undo.push_async_callback(asyncio.to_thread, self._profiles.release, self.profile_id, owner)
-        await asyncio.to_thread(self._profiles.restore, self.profile_id, self._user_data_dir)
+        undo.push_async_callback(asyncio.to_thread, self._profiles.release, self.profile_id, owner)
+        # To their ends: threads go on when we are cancelled, and what they did must be there to be undone.
+        self.profile_writable = await to_the_end(
+            asyncio.to_thread(self._profiles.try_lease, self.profile_id, owner)
+        )
+        await to_the_end(asyncio.to_thread(self._profiles.restore, self.profile_id, self._user_data_dir))
         return await asyncio.to_thread(self._profiles.load_cookies, self.profile_id)
 
     # --- while it runs --------------------------------------------------------------------------------------------
