@@ -3,9 +3,9 @@
 Each trial rents browsers from a server through a TCP relay and strikes one of them all at a random point: the client, the
 server, Chromium, or the network. What died starts again on the same data, and `cdpbridge reap` follows. Then no Chromium may be
 alive and no browser active, no row of the journal open, the balance must be the ledger's sum, each browser's price right, and no
-order may have been paid twice. `python benchmarks/leaks.py [--trials N] [--seed N] [--replay N]`: the seed of a run gives the
-seeds of its trials; `--replay` repeats one by its own. The point is counted in messages, so that a replay hits it again as
-exactly as the programs repeat themselves. Writes results/leaks.json; exit status 1 when something leaked.
+order may have been paid twice. `python benchmarks/leaks.py [--trials N | --each N] [--seed N] [--replay N]`: the seed of a run
+gives the seeds of its trials; `--replay` repeats one by its own. The point is counted in messages, so that a replay hits it again
+as exactly as the programs repeat themselves. Writes results/leaks.json; exit status 1 when something leaked.
 
 A create that was lost with its client, and of which no browser came, stays in the journal for ten minutes, as an answer may
 still be on its way. The trials do not wait for that: a second `reap` is told that the ten minutes are over.
@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import random
 import signal
 import statistics
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,6 +68,7 @@ async def _work(left: Iterator[int], rows: list[dict[str, Any]], count: int) -> 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--each", type=int, help="trials of each victim, instead of `--trials`")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the run")
     parser.add_argument("--replay", type=int, help="seed of one trial to repeat")
     parser.add_argument(
@@ -74,8 +77,11 @@ def main() -> int:
     given = parser.parse_args()
     about = harness.machine()
     print(harness.describe_machine(about))
-    chance = random.Random(given.seed)
-    seeds = [chance.randrange(10**9) for _ in range(given.trials)] if given.replay is None else [given.replay]
+    drawn = _seeds(random.Random(given.seed), given.each)
+    count = given.trials if given.each is None else given.each * len(VICTIMS)
+    seeds = list(itertools.islice(drawn, count))
+    if given.replay is not None:
+        seeds = [given.replay]
     print(f"seed {given.seed}" if given.replay is None else f"trial {given.replay}", flush=True)
     began = time.monotonic()
     rows = asyncio.run(run_all(seeds, given.worlds))
@@ -92,6 +98,17 @@ def main() -> int:
     )
     harness.save("leaks", {"machine": about, "seed": given.seed, "seconds": round(seconds), "rows": rows})
     return 1 if any(row["leaks"] for row in rows) else 0
+
+
+def _seeds(chance: random.Random, each: int | None) -> Iterator[int]:
+    """Seeds of trials, without end; at most `each` of a victim, if that is given."""
+    drawn: Counter[str] = Counter()
+    while True:
+        seed = chance.randrange(10**9)
+        victim = Trial(seed).victim
+        if each is None or drawn[victim] < each:
+            drawn[victim] += 1
+            yield seed
 
 
 def _summary(name: str, rows: list[dict[str, Any]]) -> list[str]:
