@@ -29,6 +29,7 @@ from cdpbridge.errors import (
     BrowserStopped,
     ConfigurationError,
     ConnectFailed,
+    ConnectionClosed,
     NotFoundError,
     RateLimitError,
     StopFailed,
@@ -42,6 +43,7 @@ logger = logging.getLogger("cdpbridge")
 
 _POLL_SECONDS: Final = 0.25  # a hosted browser needs some seconds until it can be reached
 _SHORTEST: Final = timedelta(seconds=1)
+_EXPIRED_REASON: Final = "session expired"  # in the close frame of our server
 _naming: WeakKeyDictionary[AsyncClient, asyncio.Lock] = WeakKeyDictionary()
 
 
@@ -155,7 +157,7 @@ class Rental:
                 raise self.end_error()
             if self.record.cdp_url is not None:
                 try:
-                    return await connect(
+                    connection = await connect(
                         self.record.cdp_url,
                         timeout=timedelta(seconds=left),
                         reconnect=True,
@@ -165,6 +167,9 @@ class Rental:
                     if not _may_be_early(error):
                         raise
                     last = error
+                else:
+                    connection.explain_end(self._explained)
+                    return connection
             await asyncio.sleep(min(_POLL_SECONDS, max(deadline - loop.time(), 0)))
             self.record = await self.client.browsers.get(self.id)
         if last is not None:
@@ -194,6 +199,19 @@ class Rental:
         if expired:
             return BrowserExpired(self.id, started_at=self.record.started_at, timeout_at=timeout_at)
         return BrowserStopped(self.id, finished_at=finished_at)
+
+    def _explained(self, closed: ConnectionClosed) -> ConnectionClosed:
+        """That the time is over, where the connection ended because of that: by the server's word, or by our clock.
+
+        The server's time began a little before ours, when its answer was on the way.
+        """
+        by_clock = self.deadline.expired(time.monotonic() + _SHORTEST.total_seconds())
+        if by_clock or closed.reason.lower().startswith(_EXPIRED_REASON):
+            record = self.record
+            return BrowserExpired(
+                self.id, started_at=record.started_at, timeout_at=record.timeout_at, closed=closed
+            )
+        return closed
 
     # --- money ----------------------------------------------------------------------------------------------------
 

@@ -462,6 +462,10 @@ class Browser:
                 raise self._rental.end_error() from None
             raise
 
+    @property
+    def _lost(self) -> bool:
+        return self._connection is not None and self._connection.closed
+
     # --- the end --------------------------------------------------------------------------------------------------
 
     async def stop(self) -> Receipt:
@@ -522,7 +526,7 @@ class Browser:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        lost = isinstance(error, CDPError) and self._connection is not None and self._connection.closed
+        lost = isinstance(error, CDPError) and not isinstance(error, BrowserExpired) and self._lost
         await self.leave(error)
         await guard.ended()
         if lost and self.receipt is not None and isinstance(why := self._rental.end_error(), BrowserExpired):

@@ -38,7 +38,7 @@
     ├── RentalError                     a rented browser
     │   ├── BudgetExceeded              a ceiling of a budget forbids to rent: nothing was spent
     │   ├── NoFreeSlot                  no slot in time: waited, holders
-    │   ├── BrowserExpired              its paid time is over: started_at, timeout_at
+    │   ├── BrowserExpired              its paid time is over (also ConnectionClosed): started_at, timeout_at
     │   ├── BrowserStopped              it was stopped: finished_at
     │   ├── LeaseTimeout                a pool's tab did not come, or was used, in time (also TimeoutError): waiting
     │   ├── PoolClosed                  a pool was asked for a tab after its block, or the block ended meanwhile
@@ -545,19 +545,32 @@ class NoFreeSlot(RentalError):
         self.holders = list(holders)
 
 
-class BrowserExpired(RentalError):
-    """The rented time is over.
+class BrowserExpired(RentalError, ConnectionClosed):
+    """The rented time is over, and so is every connection to the browser.
 
     Attributes:
         started_at: When it started, by the server's clock.
         timeout_at: When it ended, by the server's clock.
     """
 
-    def __init__(self, browser_id: object, *, started_at: datetime, timeout_at: datetime) -> None:
-        super().__init__(
+    def __init__(
+        self,
+        browser_id: object,
+        *,
+        started_at: datetime,
+        timeout_at: datetime,
+        closed: ConnectionClosed | None = None,
+    ) -> None:
+        """`closed` is what a call met, which becomes the cause."""
+        CDPBridgeError.__init__(
+            self,
             f"browser {browser_id} timed out at {timeout_at:%Y-%m-%d %H:%M:%S %Z}, started at {started_at:%H:%M:%S}; "
-            "rent with a longer timeout"
+            "rent with a longer timeout",
         )
+        self.code = 1001 if closed is None else closed.code  # RFC 6455 section 7.4.1: going away
+        self.reason = "session expired" if closed is None else closed.reason
+        self.sent = None if closed is None else closed.sent
+        self.__cause__ = closed
         self.browser_id = browser_id
         self.started_at = started_at
         self.timeout_at = timeout_at

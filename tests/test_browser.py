@@ -19,6 +19,7 @@ from cdpbridge.errors import (
     BrowserStopped,
     ConfigurationError,
     ConnectFailed,
+    ConnectionClosed,
     NavigationError,
     NotFoundError,
     PermissionDeniedError,
@@ -521,6 +522,61 @@ async def test_use_after_the_time_is_over_says_so(rest, scripted):
     async with ended(rest, scripted, timedelta(minutes=60)) as browser:
         with pytest.raises(BrowserExpired, match="started at 12:00:00"):
             await browser.new_tab()
+
+
+async def expire(rest, scripted, browser):
+    """The server ends the browser at its timeout."""
+    rest.used = timedelta(minutes=60)
+    rest.end(str(browser.id))
+    await (await scripted.client()).close(1001, "session expired")
+
+
+USES = {
+    "session.send": lambda tab: tab.session.send("Page.enable"),
+    "root.send": lambda tab: tab.session.connection.root.send("Browser.getVersion"),
+    "evaluate": lambda tab: tab.evaluate("1 + 1"),
+    "goto": lambda tab: tab.goto("about:blank"),
+    "screenshot": lambda tab: tab.screenshot(),
+    "cookies": lambda tab: tab.cookies(),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+async def test_fault_a84_a_page_used_after_the_time_is_over_says_so(rest, scripted, use):
+    async with cdpbridge.open_browser(rest.client) as browser:
+        tab = await browser.new_tab()
+        await expire(rest, scripted, browser)
+        await browser.connection.wait_closed()
+        with pytest.raises(BrowserExpired, match="started at 12:00:00") as caught:
+            await USES[use](tab)
+        assert (caught.value.started_at, caught.value.timeout_at) == (browser.started_at, browser.timeout_at)
+        assert (caught.value.code, caught.value.reason) == (1001, "session expired")
+        assert isinstance(caught.value, ConnectionClosed)
+
+
+async def test_fault_a84_what_waits_when_the_time_is_over_is_told_so(rest, scripted):
+    scripted.on("Page.enable", SILENT)
+    async with cdpbridge.open_browser(rest.client) as browser:
+        tab = await browser.new_tab()
+        waiting = asyncio.create_task(tab.session.send("Page.enable"))
+        await scripted.received("Page.enable")
+        events = asyncio.create_task(anext(tab.session.events("Page.loadEventFired")))
+        await expire(rest, scripted, browser)
+        for task in (waiting, events):
+            with pytest.raises(BrowserExpired, match="timed out at"):
+                await task
+        assert waiting.exception().sent is True
+
+
+async def test_fault_a84_a_server_that_gives_no_reason_is_held_against_the_clock(rest, scripted):
+    rest.timeout = lambda _body: timedelta(seconds=1)
+    async with cdpbridge.open_browser(rest.client) as browser:
+        tab = await browser.new_tab()
+        await (await scripted.client()).close(1000, "")
+        await browser.connection.wait_closed()
+        with pytest.raises(BrowserExpired) as caught:
+            await tab.evaluate("1 + 1")
+        assert isinstance(caught.value.__cause__, ConnectionClosed)
 
 
 async def test_use_after_somebody_stopped_it_says_so(rest, scripted):

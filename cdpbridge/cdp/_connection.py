@@ -182,6 +182,14 @@ class Connection:
         emitter.on(name, handler)
         return lambda: emitter.remove_listener(name, handler)
 
+    def explain_end(self, explain: Callable[[ConnectionClosed], CDPError]) -> None:
+        """Have the errors that calls get from the end put in clearer words, by who knows why it came.
+
+        Args:
+            explain: Called with each; returns what is raised instead, or the same.
+        """
+        self._mux.explain = explain
+
     async def is_alive(self, timeout: timedelta = _ALIVE_TIMEOUT) -> bool:
         """Whether the browser answers, however busy or hung its pages are.
 
@@ -282,7 +290,8 @@ class Connection:
         """Subscribe, and return what takes it back."""
         self._check_owner(in_loop=False)
         if self._mux.closed is not None:
-            raise ConnectionClosed(self._mux.closed.code, self._mux.closed.reason, doing=subscription.method)
+            closed = self._mux.closed
+            raise self._mux.explain(ConnectionClosed(closed.code, closed.reason, doing=subscription.method))
         if node.gone is not None:
             raise node.error(subscription.method)
         self._mux.subscribe(node, subscription)

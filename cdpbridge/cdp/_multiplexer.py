@@ -80,6 +80,8 @@ class Multiplexer:
         self.targets = Targets()
         self._stats = Stats()
         self.closed: Closed | None = None
+        self.explain: Callable[[ConnectionClosed], CDPError] = lambda error: error
+        """Puts the end in clearer words; see `Connection.explain_end`."""
         self._shell = shell
         self._stateful: frozenset[str] = STATEFUL if remember else frozenset()
         self._nodes = self.targets.nodes
@@ -127,7 +129,9 @@ class Multiplexer:
             MessageTooBig: Chromium would cut the connection.
         """
         if self.closed is not None:
-            raise ConnectionClosed(self.closed.code, self.closed.reason, sent=False, doing=method)
+            raise self.explain(
+                ConnectionClosed(self.closed.code, self.closed.reason, sent=False, doing=method)
+            )
         if node.gone is not None or (node.crash is not None and not _survives_crash(method)):
             raise node.error(method)
         if method in self._stateful:
@@ -498,7 +502,7 @@ class Multiplexer:
         self._intake.ended = True
         self._fail_all(closed)
         for node in [*self._nodes.values(), *self.targets.away]:
-            self._end_subscriptions(node, lambda: end_error(closed))
+            self._end_subscriptions(node, lambda: self._end_error(closed))
             self._shell.gone(node)
 
     def interrupt(self, closed: Closed) -> None:
@@ -518,4 +522,8 @@ class Multiplexer:
         self.pending.clear()
         left = self._sent - closed.unsent
         for one in pending:
-            fail(one, end_error(closed, one.method, sent=one.number <= left))
+            fail(one, self._end_error(closed, one.method, sent=one.number <= left))
+
+    def _end_error(self, closed: Closed, doing: str = "", *, sent: bool | None = None) -> CDPError:
+        error = end_error(closed, doing, sent=sent)
+        return self.explain(error) if isinstance(error, ConnectionClosed) else error
