@@ -45,7 +45,6 @@ FLOORS = {
     "cdpbridge._pool_map": 2,
     "cdpbridge._shield": 2,
     "cdpbridge._guard": 2,
-    "cdpbridge._journal_file": 2,
     "cdpbridge._owner": 2,
     "cdpbridge.journal": 2,
     "cdpbridge.api": 2,
