@@ -111,6 +111,16 @@ class MortalStore(Store):
     fuse = None
     failures = 0
 
+    def __init__(self, engine):
+        super().__init__(engine)
+        self.opened = []
+
+    async def die(self):
+        """Close what the tasks of a dead process had open, as the system does, in the middle of connecting too."""
+        await self.close()
+        for connection in self.opened:
+            await connection.driver_connection.close()
+
     @asynccontextmanager
     async def _write(self):
         self._burn()
@@ -137,6 +147,16 @@ def without_fsync(connection, _record):
     connection.execute("PRAGMA synchronous=OFF").close()
 
 
+def noted_in(opened):
+    """Have every connection noted as soon as it is open, before a task that is cancelled can lose it."""
+
+    def connect(dialect, _record, arguments, named):
+        opened.append(dialect.connect(*arguments, **named))
+        return opened[-1]
+
+    return connect
+
+
 async def never():
     await asyncio.Event().wait()
 
@@ -145,6 +165,7 @@ async def open_rentals(file, hosts, clock, wall, *, usd):
     """A server's inner half: the real store and what runs the browsers, over scripted machines."""
     store = await MortalStore.open(f"sqlite+aiosqlite:///{file}")
     event.listen(store._engine.sync_engine, "connect", without_fsync)
+    event.listen(store._engine.sync_engine, "do_connect", noted_in(store.opened))
     await store._engine.dispose()
     await store.prepare({"tests": ["key"]}, credits=usd, now=wall())
     loaded = Settings.load(data_dir=file.parent, browser_build="shell", heartbeat_seconds=60)
@@ -241,7 +262,7 @@ class World(RuleBasedStateMachine):
             others = {task for task in asyncio.all_tasks() if not task.done()} - {asyncio.current_task()}
         for rental in self.rentals._rentals.values():
             rental.cancel_timers()
-        await self.store.close()
+        await self.store.die()
 
     def aged(self, which, seconds):
         """A browser that runs, after `seconds` more; rented if there is none."""

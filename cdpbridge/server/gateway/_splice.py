@@ -78,6 +78,7 @@ class Splice:
         self._goodbye = b""
         self._told = False
         self._heard = False
+        self._gone = False
         self._on_end = on_end
         self._patience: asyncio.TimerHandle | None = None
         self._browser_patience: asyncio.TimerHandle | None = None
@@ -140,7 +141,7 @@ class Splice:
         self._leave_browser()
         if self._browser_patience is not None:
             self._browser_patience.cancel()
-        if self._told:
+        if self._told or self._gone:
             return
         if not self.down.at_boundary:  # what is missing of the frame will never come
             self.client.abort()
@@ -156,7 +157,8 @@ class Splice:
         self._close_client()
 
     def client_lost(self) -> None:
-        """Its socket is closed; the last call but `browser_lost`."""
+        """Its socket is closed; the last call but `browser_lost`, which must not write to it: uvloop's raises then."""
+        self._gone = True
         self._leave_browser()
         self._pulse.cancel()
         if self._patience is not None:

@@ -49,17 +49,21 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def connected(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.isolation_level = None  # transactions are ours: the driver would begin them too late
-        cursor = dbapi_connection.cursor()
-        # WAL: readers and a writer at once, and a killed process leaves nothing half-written (sqlite.org/wal.html).
-        # FULL: what was answered to a client is on the disk, also after a power cut.
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            f"busy_timeout={_BUSY_TIMEOUT_MS}",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+        try:
+            cursor = dbapi_connection.cursor()
+            # WAL: readers and a writer at once, and a killed process leaves nothing half-written (sqlite.org/wal.html).
+            # FULL: what was answered to a client is on the disk, also after a power cut.
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "foreign_keys=ON",
+                f"busy_timeout={_BUSY_TIMEOUT_MS}",
+            ):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+        except BaseException:  # cancelled: the pool does not know it yet, so nobody else would close it
+            dbapi_connection.close()
+            raise
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:

@@ -398,18 +398,23 @@ def test_the_same_under_uvloop(make_gateway):
                 return
 
     async def scenario():
+        faults = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context))
         async with scripted(play) as browser, make_gateway(browser.upstream) as gateway:
             client = await open_client(gateway)
             assert await client.recv() == "hello"
             await client.send("x" * MiB)
+            reset = struct.pack("ii", 1, 0)
+            client.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
             client.transport.abort()
-            await browser.gone.wait()
+            await browser.gone.wait()  # the last to go: nothing is said to the client, whose socket is closed
             browser.gone.clear()
             client = await open_client(gateway)
             assert await client.recv() == "hello"
             await gateway.registry.close(TOKEN, 1001, "session stopped")
             assert (await ended(client)).reason == "session stopped"
             assert await gateway.upgrade() == 404
+        assert not faults
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.wait_for(scenario(), 30))
