@@ -32,7 +32,7 @@ from cdpbridge.server.files import FileStore, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts, LocalHosts
 from cdpbridge.server.hosts._browser import BrowserOptions
-from cdpbridge.server.live import Live, LiveTokens, Outcome
+from cdpbridge.server.live import Live, LiveTokens, Outcome, SavedFiles
 from cdpbridge.server.live import router as live_router
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.routes import (
@@ -45,6 +45,7 @@ from cdpbridge.server.routes import (
     health,
     install_problems,
     public_files,
+    signed_path,
 )
 from cdpbridge.server.store import Store
 
@@ -104,7 +105,9 @@ def create_app(
             await tasks.open()
             shares = Shares(store, wall=wall)
             tokens = LiveTokens.load(settings.data_dir / "live-key")
-            live = Live(machines.connection, partial(_outcome, store), tokens, shares=shares)
+            signer = UrlSigner(signing_key(settings.data_dir / "signing.key"))
+            saved = SavedFiles(files, partial(signed_path, signer, wall))
+            live = Live(machines.connection, partial(_outcome, store), tokens, shares=shares, saved=saved)
             shares.on_delete = partial(_cut_share, live)
             names = await store.project_names()
             app.state.services = Services(
@@ -118,7 +121,7 @@ def create_app(
                 agent_sessions=AgentSessions(store, rentals, tasks, files, shares),
                 shares=shares,
                 files=files,
-                signer=UrlSigner(signing_key(settings.data_dir / "signing.key")),
+                signer=signer,
                 plans={project_id: settings.plan_of(name) for project_id, name in names.items()},
                 wall=wall,
                 registry=registry,
@@ -126,7 +129,15 @@ def create_app(
                 metrics=metrics,
             )
             app.state.snapshots = Snapshots(
-                settings, store, hosts=machines, registry=registry, rentals=rentals, live=live, wall=wall
+                settings,
+                store,
+                hosts=machines,
+                registry=registry,
+                rentals=rentals,
+                live=live,
+                agents=tasks.agents,
+                files=files,
+                wall=wall,
             )
             yield
 

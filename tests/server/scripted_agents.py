@@ -102,6 +102,9 @@ class ScriptedAgents:
     def knows(self, model):
         return model in self.models
 
+    def known(self):
+        return sorted(self.models)
+
     async def start(self, spec, on_step):
         await self.may_start.wait()
         if self.failure is not None:

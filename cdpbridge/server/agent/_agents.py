@@ -63,6 +63,11 @@ class AgentProcesses:
         """Whether a request may name this model: the reference's names, and the configuration's."""
         return model in SUPPORTED_LLMS or (model in self._settings.llm_models and model != _DEFAULT)
 
+    def known(self) -> list[str]:
+        """Models to choose from: the request's default, the configuration's, then the reference's."""
+        ours = [model for model in self._settings.llm_models if model != _DEFAULT]
+        return list(dict.fromkeys([SUPPORTED_LLMS[0], *ours, *SUPPORTED_LLMS]))
+
     async def start(self, spec: AgentSpec, on_step: Callable[[AgentStep], Awaitable[None]]) -> AgentRun:
         """Put an agent to work. See `Agents.start`."""
         why = "the server is closing" if self._closed else self.refusal(op_vault_id=spec.op_vault_id)

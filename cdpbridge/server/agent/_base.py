@@ -114,6 +114,9 @@ class Agents(Protocol):
     def knows(self, model: str) -> bool:
         """Whether a request may name this model."""
 
+    def known(self) -> list[str]:
+        """Models to choose from, the default first."""
+
     async def start(self, spec: AgentSpec, on_step: Callable[[AgentStep], Awaitable[None]]) -> AgentRun:
         """Put an agent to work. `on_step` is awaited for each step, in order, before the next one's is.
 

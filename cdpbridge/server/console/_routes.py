@@ -6,17 +6,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Query
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from cdpbridge.server.store import key_hash_of
 
 from ._cookie import ConsoleCookie
+from ._files import BrowserFolder
 from ._snapshot import Snapshots
 
 __all__ = ["console_router"]
@@ -35,6 +37,14 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
+# What agents and pages have written is saved, and never runs as a page of ours.
+_FILE_HEADERS: Final = {
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "private, no-store",
+}
+_MOST_ENTRIES: Final = 2000
 _TICK_SECONDS: Final = 1.0
 _SILENT_TICKS: Final = 15  # balancers cut what is silent for a minute
 
@@ -54,6 +64,12 @@ def console_router(
     async def project(request: Request) -> UUID | None:
         key_hash = cookie.key_hash(request)
         return None if key_hash is None else await snapshots(request).project_of(key_hash)
+
+    async def signed_in(request: Request) -> UUID:
+        project_id = await project(request)
+        if project_id is None:
+            raise HTTPException(401, "Sign in first")
+        return project_id
 
     @router.get("/")
     async def page(request: Request) -> HTMLResponse:
@@ -87,9 +103,7 @@ def console_router(
 
     @router.get("/console/events")
     async def events(request: Request) -> StreamingResponse:
-        project_id = await project(request)
-        if project_id is None:
-            raise HTTPException(401, "Sign in first")
+        project_id = await signed_in(request)
         stream = _changes(snapshots(request), project_id, signed_in=lambda: project(request))
         return StreamingResponse(
             stream, media_type="text/event-stream", headers=_HEADERS | {"X-Accel-Buffering": "no"}
@@ -97,15 +111,48 @@ def console_router(
 
     @router.get("/console/thumbnails/{browser_id}")
     async def thumbnail(request: Request, browser_id: UUID) -> Response:
-        project_id = await project(request)
-        if project_id is None:
-            raise HTTPException(401, "Sign in first")
+        project_id = await signed_in(request)
         jpeg = await snapshots(request).thumbnail(project_id, browser_id)
         if jpeg is None:
             raise HTTPException(404, "There is no picture of such a browser")
         return Response(jpeg, media_type="image/jpeg", headers=_HEADERS | {"Cache-Control": "no-store"})
 
+    @router.get("/console/ledger")
+    async def ledger(
+        request: Request, limit: Annotated[int, Query(ge=1, le=_MOST_ENTRIES)] = 50
+    ) -> JSONResponse:
+        project_id = await signed_in(request)
+        found = await snapshots(request).ledger(project_id, limit=limit)
+        return JSONResponse(found, headers=_FILE_HEADERS)
+
+    @router.get("/console/files")
+    async def listing(request: Request) -> JSONResponse:
+        project_id = await signed_in(request)
+        return JSONResponse(await snapshots(request).files.listing(project_id), headers=_FILE_HEADERS)
+
+    @router.get("/console/files/browsers/{browser_id}/{folder}/{name}")
+    async def browser_file(
+        request: Request, browser_id: UUID, folder: BrowserFolder, name: str
+    ) -> FileResponse:
+        project_id = await signed_in(request)
+        found = await snapshots(request).files.of_browser(project_id, browser_id, folder, name)
+        if found is None:
+            raise HTTPException(404, "There is no such file")
+        return _attachment(found, found.name)
+
+    @router.get("/console/files/tasks/{task_id}/{file_id}")
+    async def task_file(request: Request, task_id: UUID, file_id: UUID) -> FileResponse:
+        project_id = await signed_in(request)
+        found = await snapshots(request).files.of_task(project_id, task_id, file_id)
+        if found is None:
+            raise HTTPException(404, "There is no such file")
+        return _attachment(*found)
+
     return router
+
+
+def _attachment(file: Path, name: str) -> FileResponse:
+    return FileResponse(file, media_type="application/octet-stream", filename=name, headers=_FILE_HEADERS)
 
 
 async def _changes(

@@ -11,6 +11,8 @@ from uuid import UUID
 
 from cdpbridge.server._rentals import Rentals
 from cdpbridge.server._settings import Settings, max_timeout_minutes
+from cdpbridge.server.agent import Agents
+from cdpbridge.server.files import FileStore
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.live import Live
@@ -20,10 +22,13 @@ from cdpbridge.server.store import (
     LedgerEntry,
     LedgerKind,
     Profile,
+    Share,
     Store,
     Task,
     from_micro_usd,
 )
+
+from ._files import ProjectFiles
 
 __all__ = ["Snapshots"]
 
@@ -45,6 +50,9 @@ class Snapshots:
 
     Args:
         wall: The present, for dates.
+
+    Attributes:
+        files: Those of projects.
     """
 
     def __init__(
@@ -56,14 +64,18 @@ class Snapshots:
         registry: Registry,
         rentals: Rentals,
         live: Live,
+        agents: Agents,
+        files: FileStore,
         wall: Callable[[], datetime],
     ) -> None:
+        self.files = ProjectFiles(store, files)
         self._settings = settings
         self._store = store
         self._hosts = hosts
         self._registry = registry
         self._rentals = rentals
         self._live = live
+        self._agents = agents
         self._wall = wall
         self._days: dict[UUID, _Days] = {}
 
@@ -85,6 +97,11 @@ class Snapshots:
         browser = await self._store.browser(project_id, browser_id)
         return None if browser is None or browser.over else await self._live.thumbnail(browser_id)
 
+    async def ledger(self, project_id: UUID, *, limit: int) -> dict[str, Any]:
+        """The newest entries of the ledger, each with the balance after it, newest first; and how many there are."""
+        entries, total = await self._store.newest_entries(project_id, limit=limit)
+        return {"entries": [_entry(entry, balance) for entry, balance in entries], "total": total}
+
     async def of(self, project_id: UUID) -> dict[str, Any]:
         """Everything the console shows of a project that changes by itself."""
         profiles, _ = await self._store.profiles(project_id, offset=0, limit=_PROFILES)
@@ -93,7 +110,8 @@ class Snapshots:
             project_id, active=True, offset=0, limit=self._settings.max_browsers
         )
         ended, ended_total = await self._store.browsers(project_id, active=False, offset=0, limit=_NEWEST)
-        sessions, tasks = await self._agents(project_id)
+        shares = await self._store.shares(project_id)
+        sessions, tasks = await self._newest_work(project_id, {share.session_id for share in shares})
         account = await self._store.account(project_id)
         plan = self._settings.plan_of(account.name if account else "")
         return {
@@ -109,10 +127,13 @@ class Snapshots:
             },
             "browsers": [self._browser(browser, names) for browser in (*active, *ended)],
             "endedTotal": ended_total,
+            "agents": {"models": self._agents.known(), "refusal": self._agents.refusal()},
             "sessions": sessions,
             "tasks": tasks,
+            "shares": [_share(share) for share in shares],
             "profiles": [_profile(profile) for profile in profiles],
             "days": await self._costs(project_id),
+            "lastEntry": await self._store.last_entry(project_id),
         }
 
     def _browser(self, browser: Browser, names: dict[UUID, str | None]) -> dict[str, Any]:
@@ -137,10 +158,11 @@ class Snapshots:
             "clients": usage.clients if usage else 0,
         }
 
-    async def _agents(self, project_id: UUID) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    async def _newest_work(
+        self, project_id: UUID, shared: set[UUID]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The newest agent sessions and the newest tasks."""
         sessions, _ = await self._store.agent_sessions(project_id, active=None, offset=0, limit=_NEWEST)
-        shared = await self._store.shared_sessions([session.id for session, _ in sessions])
         tasks, _ = await self._store.tasks(project_id, offset=0, limit=_NEWEST)
         steps = await self._store.step_counts([task.id for task in tasks])
         return (
@@ -207,6 +229,28 @@ def _task(task: Task, steps: int) -> dict[str, Any]:
         "finishedAt": _text(task.finished_at),
         "isSuccess": task.is_success,
         "steps": steps,
+    }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    """Without its token, which is an address that anybody can watch at."""
+    return {
+        "sessionId": str(share.session_id),
+        "views": share.view_count,
+        "lastViewedAt": _text(share.last_viewed_at),
+        "createdAt": _text(share.created_at),
+    }
+
+
+def _entry(entry: LedgerEntry, balance: Decimal) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "at": _text(entry.created_at),
+        "kind": entry.kind,
+        "entry": entry.entry,
+        "browserId": str(entry.browser_id) if entry.browser_id else None,
+        "amountUsd": str(from_micro_usd(entry.amount_micro_usd)),
+        "balanceUsd": str(balance),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._ended import Outcome
 from ._http import SOCKET_PATHS, router
 from ._live import Live, ShareDirectory
+from ._saved import SavedFiles
 from ._tokens import LiveTokens
 
-__all__ = ["SOCKET_PATHS", "Live", "LiveTokens", "Outcome", "ShareDirectory", "router"]
+__all__ = ["SOCKET_PATHS", "Live", "LiveTokens", "Outcome", "SavedFiles", "ShareDirectory", "router"]

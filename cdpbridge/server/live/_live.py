@@ -16,6 +16,7 @@ from cdpbridge.errors import CDPError, TargetClosed
 from ._cast import Picture
 from ._ended import Outcome
 from ._messages import Hello, read_message
+from ._saved import SavedFiles
 from ._tokens import LiveTokens
 from ._viewer import Viewer
 from ._watched import Tab, Watched
@@ -61,6 +62,7 @@ class Live:
         outcome: How a browser ended; None while it has not.
         tokens: Of live addresses.
         shares: Who knows the public shares.
+        saved: What browsers have downloaded.
         max_per_second: Pictures of one page.
 
     Attributes:
@@ -74,6 +76,7 @@ class Live:
         tokens: LiveTokens,
         *,
         shares: ShareDirectory | None = None,
+        saved: SavedFiles | None = None,
         max_per_second: float = _PER_SECOND,
     ) -> None:
         self.shares: ShareDirectory = shares or NoShares()
@@ -81,6 +84,7 @@ class Live:
         self._connect = connect
         self._outcome = outcome
         self._tokens = tokens
+        self._saved = saved
         self._max_per_second = max_per_second
         self._watched: dict[UUID, Watched] = {}
         self._opening: dict[UUID, asyncio.Lock] = {}
@@ -205,7 +209,14 @@ class Live:
         if watched is None:
             await self._say_ended(socket, browser_id, money=not hello.share)
             return
-        viewer = Viewer(socket, watched, may_drive=not hello.share, count_ignored=self._count_ignored)
+        viewer = Viewer(
+            socket,
+            watched,
+            may_drive=not hello.share,
+            count_ignored=self._count_ignored,
+            browser_id=browser_id,
+            saved=self._saved,
+        )
         viewers = self._viewers.setdefault(browser_id, set())
         viewers.add(viewer)
         try:

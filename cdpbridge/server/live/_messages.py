@@ -17,6 +17,7 @@ __all__ = [
     "Copy",
     "Dialog",
     "Drive",
+    "Fetch",
     "Files",
     "Go",
     "Hello",
@@ -206,6 +207,13 @@ class Files(_Message):
     files: list[File] = Field(max_length=50)
 
 
+class Fetch(_Message):
+    """Give me a file that the browser has saved; the answer is a `file` message with its address."""
+
+    type: Literal["fetch"]
+    name: str = Field(min_length=1, max_length=255)
+
+
 Message = Annotated[
     Hello
     | Ack
@@ -223,7 +231,8 @@ Message = Annotated[
     | Reload
     | Tab
     | Dialog
-    | Files,
+    | Files
+    | Fetch,
     Field(discriminator="type"),
 ]
 

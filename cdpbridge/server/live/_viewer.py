@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
+from uuid import UUID
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -21,6 +22,7 @@ from ._messages import (
     Copy,
     Dialog,
     Drive,
+    Fetch,
     Files,
     Go,
     Hello,
@@ -37,6 +39,7 @@ from ._messages import (
     picture_head,
     read_message,
 )
+from ._saved import SavedFiles
 from ._watched import Tab as BrowserTab
 from ._watched import Watched
 
@@ -47,6 +50,8 @@ logger = logging.getLogger("cdpbridge.server")
 _IN_FLIGHT: Final = 3
 """Pictures sent and not yet on the screen. At 100 ms of distance that is 30 a second."""
 _MAX_MALFORMED: Final = 100
+_LOOK_SECONDS: Final = 1.0
+"""Between two looks into the folder of downloads, which tells nobody that it has changed."""
 
 
 class Viewer:
@@ -55,6 +60,8 @@ class Viewer:
     Args:
         may_drive: The credential allows taking over; without, whatever is sent by hand is ignored and counted.
         count_ignored: Called for each message that was.
+        browser_id: Of the browser, for its files.
+        saved: What it has downloaded; told and given to a viewer who has taken over.
 
     Attributes:
         pinned: The tab it has chosen; None follows the active one.
@@ -70,6 +77,8 @@ class Viewer:
         *,
         may_drive: bool,
         count_ignored: Callable[[], object] = lambda: None,
+        browser_id: UUID | None = None,
+        saved: SavedFiles | None = None,
     ) -> None:
         self.pinned: str | None = None
         self.may_drive = may_drive
@@ -80,6 +89,8 @@ class Viewer:
         self._socket = socket
         self._watched = watched
         self._count_ignored = count_ignored
+        self._browser_id = browser_id
+        self._saved = saved
         self._hands = Hands()
         self._hands_on: Cast | None = None
         self._news: dict[str, dict[str, Any]] = {}
@@ -163,7 +174,7 @@ class Viewer:
         """Until the viewer leaves, the browser ends, or the task is cancelled."""
         self._watched.enter(self)
         loop = asyncio.get_running_loop()
-        parts = [loop.create_task(self._read()), loop.create_task(self._write())]
+        parts = [loop.create_task(work) for work in (self._read(), self._write(), self._tell_saved())]
         ended = loop.create_task(self.ended_by_browser.wait())
         try:
             done, _ = await asyncio.wait({*parts, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -199,6 +210,23 @@ class Viewer:
                 continue
             if not self._news:
                 await self._wake.wait()
+
+    async def _tell_saved(self) -> None:
+        """Which files the browser has saved, while this viewer drives."""
+        told: list[dict[str, Any]] = []
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._saved is None or self._browser_id is None or not self.driving:
+                continue
+            try:
+                listed = await self._saved.listing(self._browser_id)
+            except OSError as error:  # a file went while we looked
+                logger.debug("downloads of browser %s: %s", self._browser_id, error)
+                continue
+            files = [{"name": file.name, "size": file.size} for file in listed]
+            if files != told:
+                told = files
+                self._say("saved", files=files)
 
     async def _read(self) -> None:
         while True:
@@ -251,6 +279,8 @@ class Viewer:
         watched, cast = self._watched, self._watched.cast_of(self)
         if isinstance(message, Tab):
             self._spawn(drive.tab(watched, message))
+        elif isinstance(message, Fetch):
+            self._spawn(self._fetch(message.name))
         elif cast is None:
             return
         elif isinstance(message, Mouse | Wheel | Touch | Key | Text | Compose):
@@ -281,6 +311,15 @@ class Viewer:
     async def _copy(self, cast: Cast) -> None:
         if text := await drive.selected_text(cast):
             self._say("clipboard", text=text)
+
+    async def _fetch(self, name: str) -> str | None:
+        address = None
+        if self._saved is not None and self._browser_id is not None:
+            address = await self._saved.address(self._browser_id, name)
+        if address is None:
+            return "The browser does not have that file any more."
+        self._say("file", key=f"file {name}", name=name, path=address)
+        return None
 
     def _spawn(self, work: Coroutine[Any, Any, str | None]) -> None:
         task = asyncio.get_running_loop().create_task(self._told_if_it_fails(work))

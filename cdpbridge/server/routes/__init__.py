@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._addresses import signed_path
 from ._auth import KEY_HEADER, Authentication
 from ._health import Timing
 from ._health import router as health
@@ -20,4 +21,5 @@ __all__ = [
     "health",
     "install_problems",
     "public_files",
+    "signed_path",
 ]

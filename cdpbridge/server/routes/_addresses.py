@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 
+from cdpbridge.server.files import UrlSigner
 from cdpbridge.server.store import Browser
 
 from ._services import Services, external_base
 
-__all__ = ["FILES_PATH", "cdp_url", "live_url", "share_url", "signed_url"]
+__all__ = ["FILES_PATH", "cdp_url", "live_url", "share_url", "signed_path", "signed_url"]
 
 FILES_PATH: Final = "/files"
 # As long as the cloud's, by the description in its SDK.
@@ -44,6 +46,10 @@ def share_url(request: Request, token: str) -> str:
 
 def signed_url(request: Request, services: Services, path: str) -> str:
     """Where a file of the store can be had, for 15 minutes."""
-    expires = int((services.wall() + _DOWNLOAD_AGE).timestamp())
-    query = urlencode(services.signer.download_query(path, expires))
-    return f"{external_base(request)}{FILES_PATH}/{quote(path)}?{query}"
+    return f"{external_base(request)}/{signed_path(services.signer, services.wall, path)}"
+
+
+def signed_path(signer: UrlSigner, wall: Callable[[], datetime], path: str) -> str:
+    """The same, relative to the address of the server."""
+    expires = int((wall() + _DOWNLOAD_AGE).timestamp())
+    return f"{FILES_PATH[1:]}/{quote(path)}?{urlencode(signer.download_query(path, expires))}"

@@ -58,11 +58,14 @@ class AgentSessions(Database):
         async with self._read() as session:
             return await session.scalar(select(Share).where(Share.session_id == session_id))
 
-    async def shared_sessions(self, session_ids: Sequence[UUID]) -> set[UUID]:
-        """Those of these sessions that have a share."""
+    async def shares(self, project_id: UUID) -> Sequence[Share]:
+        """Every share of a project, newest first."""
+        rows = select(Share).join(AgentSession, AgentSession.id == Share.session_id)
+        mine = rows.where(AgentSession.project_id == project_id).order_by(
+            Share.created_at.desc(), Share.token
+        )
         async with self._read() as session:
-            found = select(Share.session_id).where(Share.session_id.in_(session_ids))
-            return set((await session.scalars(found)).all())
+            return (await session.scalars(mine)).all()
 
     async def create_share(self, session_id: UUID, token: str, *, now: datetime) -> Share | None:
         """The session's share, made with `token` if there is none; None when the session is gone."""

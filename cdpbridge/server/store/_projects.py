@@ -119,6 +119,21 @@ class Projects(Database):
         async with self._read() as session:
             return (await session.scalars(rows)).all()
 
+    async def newest_entries(
+        self, project_id: UUID, *, limit: int
+    ) -> tuple[Sequence[tuple[LedgerEntry, Decimal]], int]:
+        """The newest entries, each with the balance after it in USD, newest first; and how many there are in all."""
+        mine = LedgerEntry.project_id == project_id
+        async with self._read() as session:
+            balance = await self._balance(session, project_id)
+            total = await session.scalar(select(func.count()).select_from(LedgerEntry).where(mine)) or 0
+            rows = select(LedgerEntry).where(mine).order_by(LedgerEntry.id.desc()).limit(limit)
+            found = []
+            for entry in await session.scalars(rows):
+                found.append((entry, from_micro_usd(balance)))
+                balance -= entry.amount_micro_usd
+        return found, total
+
     async def last_entry(self, project_id: UUID) -> int:
         """Number of the newest entry, 0 without one: it tells whether the ledger has moved."""
         newest = select(func.max(LedgerEntry.id)).where(LedgerEntry.project_id == project_id)

@@ -131,6 +131,12 @@ class Tasks(Database):
             where = (TaskFile.id == file_id, TaskFile.task_id == task_id)
             return await session.scalar(select(TaskFile).where(*where))
 
+    async def files_of_tasks(self, task_ids: Sequence[UUID]) -> Sequence[TaskFile]:
+        """The files of these tasks, by name."""
+        rows = select(TaskFile).where(TaskFile.task_id.in_(task_ids))
+        async with self._read() as session:
+            return (await session.scalars(rows.order_by(TaskFile.file_name, TaskFile.id))).all()
+
     async def tasks(
         self,
         project_id: UUID,

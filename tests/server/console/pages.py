@@ -27,6 +27,6 @@ async def opened(server, key="key-of-tests", **context_options):
             await page.get_by_role("button", name="Sign in").click()
             await expect(page.get_by_role("heading", name="Browsers")).to_be_visible()
             yield page
-            assert problems == []
+            assert not problems, problems
         finally:
             await chromium.close()

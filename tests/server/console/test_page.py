@@ -76,17 +76,3 @@ async def test_the_console_of_a_key_that_is_taken_away_is_signed_out(make_server
             )
         await expect(page.get_by_label("API key")).to_be_visible()
         await expect(page.get_by_text("no longer valid").first).to_be_visible()
-
-
-@pytest.mark.chromium
-async def test_on_a_phone_nothing_is_wider_than_the_screen(make_server):
-    async with (
-        make_server(**KEYS) as server,
-        opened(server, viewport={"width": 360, "height": 740}, color_scheme="dark") as page,
-    ):
-        await server.rent(timeout=3)
-        await expect(page.locator(".card")).to_have_count(1)
-        for section in ("Browsers", "Agents", "Profiles", "Account"):
-            await page.get_by_role("link", name=section, exact=True).first.click()
-            await expect(page.get_by_role("heading", name=section)).to_be_visible()
-            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), section

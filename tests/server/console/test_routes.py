@@ -126,3 +126,28 @@ async def test_cost_per_day_is_the_ledgers(api):
     assert days[-2] == {"day": "2026-11-02", "chargedUsd": "0.05", "refundedUsd": "0.025"}
     assert days[-1] == {"day": "2026-11-03", "chargedUsd": "0.05", "refundedUsd": "0"}
     assert all(day["chargedUsd"] in {"0", "-0"} for day in days[:-2])
+
+
+async def test_the_ledger_tells_what_each_entry_was_for_and_what_was_left(api):
+    await signed_in(api)
+    browser = await api.rent(timeout=240)
+    api.clock.advance(30 * 60)
+    await api.stop(browser)
+    found = (await api.client.get(f"{ROOT}/console/ledger")).json()
+    assert found["total"] == 3
+    entries = [
+        (entry["kind"], entry["entry"], entry["amountUsd"], entry["balanceUsd"], entry["browserId"])
+        for entry in found["entries"]
+    ]
+    assert entries == [
+        ("refund", "refund", "0.025", "99.975", browser["id"]),
+        ("charge", "hour 1", "-0.05", "99.95", browser["id"]),
+        ("grant", "start", "100", "100", None),
+    ]
+    newest = (await api.client.get(f"{ROOT}/console/ledger?limit=1")).json()
+    assert (newest["entries"], newest["total"]) == (found["entries"][:1], 3)
+    await signed_in(api, OTHER_KEY)
+    [mine] = (await api.client.get(f"{ROOT}/console/ledger")).json()["entries"]
+    assert (mine["kind"], mine["browserId"]) == ("grant", None)
+    api.client.cookies.clear()
+    assert (await api.client.get(f"{ROOT}/console/ledger")).status_code == 401

@@ -1,32 +1,22 @@
 """axe-core on every state of the live page, in both palettes and on a phone. Slow: it fetches axe-core from npm."""
 
 import asyncio
-import shutil
-import subprocess
-import tarfile
 
 import pytest
 
-pytestmark = [pytest.mark.chromium, pytest.mark.slow]
+from tests.server import axe
 
-AXE = "4.14.1"
+pytestmark = [pytest.mark.chromium, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def axe(tmp_path_factory):
-    if shutil.which("npm") is None:
-        pytest.skip("there is no npm")
-    folder = tmp_path_factory.mktemp("axe")
-    subprocess.run(
-        ["npm", "pack", "--silent", f"axe-core@{AXE}"], cwd=folder, check=True, capture_output=True
-    )
-    with tarfile.open(folder / f"axe-core-{AXE}.tgz") as archive:
-        return archive.extractfile("package/axe.min.js").read().decode()
+def source(tmp_path_factory):
+    return axe.load(tmp_path_factory.mktemp("axe"))
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1280, 800), (390, 780)], ids=["desktop", "phone"])
-async def test_axe_finds_nothing_serious(rented, viewers_browser, axe, theme, size):
+async def test_axe_finds_nothing_serious(rented, viewers_browser, source, theme, size):
     watched = await rented.open("<title>orders</title><h1>Orders</h1>")
     page = await viewers_browser.new_page(
         viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce"
@@ -34,13 +24,7 @@ async def test_axe_finds_nothing_serious(rented, viewers_browser, axe, theme, si
     faults = []
 
     async def check(state):
-        await page.evaluate(axe)
-        found = (await page.evaluate("axe.run(document)"))["violations"]
-        faults.extend(
-            (state, each["id"], each["impact"], [node["html"] for node in each["nodes"]])
-            for each in found
-            if each["impact"] in {"serious", "critical"}
-        )
+        faults.extend(await axe.serious(page, source, state))
 
     await page.goto(f"{rented.live_url}?theme={theme}")
     await page.wait_for_selector("body[data-state=live]")

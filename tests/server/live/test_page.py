@@ -304,3 +304,24 @@ async def test_the_keyboard_reaches_everything(rented, look):
         assert await page.evaluate("document.activeElement.id") == "drive"
         await page.keyboard.press("Space")
         await page.wait_for_selector("body:not([data-driving])")
+
+
+async def test_a_download_is_saved_by_who_drives(rented, look):
+    watched = await rented.open("<title>loads</title>")
+    async with look(drive=True, accept_downloads=True) as page:
+        await watched.run(
+            "Object.assign(document.createElement('a'), {download: 'report.csv', href: 'data:text/csv,1;2'}).click()"
+        )
+        await page.click("#downloads")
+        async with page.expect_download() as download:
+            await page.get_by_role("button", name="Save report.csv").click()
+        file = await download.value
+        assert file.suggested_filename == "report.csv"
+        assert (await file.path()).read_bytes() == b"1;2"
+        await page.keyboard.press("Escape")
+        await page.wait_for_selector("#download-list", state="hidden")
+        await page.click("#drive")
+        await page.wait_for_selector("body:not([data-driving])")
+        await page.click("#downloads")
+        await page.wait_for_selector("text=Take over to save files")
+        assert await page.get_by_role("button", name="Save report.csv").count() == 0

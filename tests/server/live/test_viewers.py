@@ -426,6 +426,36 @@ async def test_downloads_are_listed(rented, tmp_path):
         assert viewer.status["downloads"][0]["name"] == "report.csv"
 
 
+async def test_saved_files_are_for_who_drives(rented, shares, wait_until):
+    page = await rented.open("<title>loads</title>")
+    link = "Object.assign(document.createElement('a'), {download: 'report.csv', href: 'data:text/csv,1;2'})"
+    shares.browsers["shared"] = rented.id
+    async with (
+        rented.watching() as driver,
+        rented.watching() as other,
+        rented.watching(token="shared", share=True) as guest,
+    ):
+        await driver.drive()
+        await page.run(f"{link}.click()")
+        await driver.until(lambda: driver.told("saved"))
+        assert driver.told("saved")[-1]["files"] == [{"name": "report.csv", "size": 3}]
+        base = str(rented.server.http.base_url).split("api/")[0]
+        await driver.send(type="fetch", name="report.csv")
+        await driver.until(lambda: driver.told("file"))
+        answer = await rented.server.http.get(base + driver.told("file")[0]["path"])
+        assert (answer.status_code, answer.content) == (200, b"1;2")
+        for name in ("../../signing.key", "nothing.csv"):
+            await driver.send(type="fetch", name=name)
+        await driver.until(lambda: driver.told("notice"))
+        before = rented.live.ignored
+        await guest.send(type="drive", on=True)
+        for viewer in (other, guest):
+            await viewer.send(type="fetch", name="report.csv")
+        await wait_until(lambda: rented.live.ignored == before + 3)
+        assert [viewer.told("file") or viewer.told("saved") for viewer in (other, guest)] == [[], []]
+        assert len(driver.told("file")) == 1
+
+
 async def test_a_tabs_icon_and_new_tabs(rented):
     icon = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
     page = await rented.open(f"<title>icon</title><link rel=icon href='{icon}'>")

@@ -38,6 +38,8 @@ export const get = (path) => send("GET", `api/v2${path}`);
 export const post = (path, body) => send("POST", `api/v2${path}`, body);
 export const change = (path, body) => send("PATCH", `api/v2${path}`, body);
 export const remove = (path) => send("DELETE", `api/v2${path}`);
+/** What the API does not tell: the ledger, and the files of a project. */
+export const own = (path) => send("GET", `console${path}`);
 
 /** Listen to changes; `on` has `snapshot(value)`, `signedOut()`, and `state("live" | "lost")`. Returns what ends it. */
 export function listen(on) {

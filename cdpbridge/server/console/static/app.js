@@ -7,15 +7,21 @@ import { button } from "./parts.js";
 import { accountView } from "./views/account.js";
 import { agentsView, taskView } from "./views/agents.js";
 import { browserView, browsersView, createDialog } from "./views/browsers.js";
+import { filesView } from "./views/files.js";
+import { sessionDialog, taskDialog } from "./views/new-work.js";
 import { profileDialog, profilesView } from "./views/profiles.js";
+import { shareDialog, sharesView } from "./views/shares.js";
 import { signInView } from "./views/sign-in.js";
 
 const VIEWS = [
   ["browsers", "Browsers", browsersView],
   ["agents", "Agents", agentsView],
+  ["shares", "Shares", sharesView],
+  ["files", "Files", filesView],
   ["profiles", "Profiles", profilesView],
   ["account", "Account", accountView],
 ];
+const DIALOGS = { create: createDialog, session: sessionDialog, task: taskDialog, share: shareDialog, profile: profileDialog };
 const root = document.getElementById("app");
 const announcements = document.getElementById("announcements");
 
@@ -26,6 +32,7 @@ export const state = {
   route: [],
   dialog: null,
   busy: new Set(),
+  problem: null,
   notices: [],
   details: new Map(),
   pictures: new Map(),
@@ -39,17 +46,19 @@ const now = () => Date.now() + state.skew;
 
 const actions = {
   now,
+  isDark,
   render,
   say,
   go(path) {
     location.hash = path;
   },
   open(dialog) {
-    state.dialog = dialog;
+    Object.assign(state, { dialog, problem: null });
     render();
   },
   close() {
     state.dialog = null;
+    root.querySelector("dialog")?.close(); // before it is taken away: that gives the focus back to the button that opened it
     render();
   },
   async copy(text) {
@@ -64,13 +73,15 @@ const actions = {
   async act(name, work, done) {
     if (state.busy.has(name)) return undefined;
     state.busy.add(name);
+    state.problem = null;
     render();
     try {
       const result = await work();
       if (done) say(done);
       return result;
     } catch (error) {
-      if (error.status === 401) signedOut();
+      if (error.status === 401 && state.signedIn) signedOut();
+      else if (state.dialog || !state.signedIn) state.problem = error.message;
       else say(error.message, "bad");
       return undefined;
     } finally {
@@ -87,14 +98,13 @@ const actions = {
     await actions.act("sign out", () => api.signOut());
     signedOut();
   },
-  /** What the API answers at `path`, undefined until it does; asked again when `revision` changes, and the old answer stays till then. */
-  detail(path, revision) {
-    const known = state.details.get(path);
+  /** What `ask` finds, by default the API at `name`; undefined until it does; asked again when `revision` changes, and the old answer stays till then. */
+  detail(name, revision, ask = () => api.get(name)) {
+    const known = state.details.get(name);
     if (known?.revision === revision) return known.value;
     const entry = { revision, value: known?.value };
-    state.details.set(path, entry);
-    api
-      .get(path)
+    state.details.set(name, entry);
+    ask()
       .catch((error) => ({ problem: error.message }))
       .then((value) => {
         entry.value = value;
@@ -123,7 +133,7 @@ function say(text, kind = "good") {
 function signedOut() {
   stopListening?.();
   stopListening = null;
-  Object.assign(state, { signedIn: false, snapshot: null, dialog: null, details: new Map(), pictures: new Map() });
+  Object.assign(state, { signedIn: false, snapshot: null, dialog: null, problem: null, details: new Map(), pictures: new Map() });
   render();
 }
 
@@ -203,16 +213,19 @@ function page() {
 
 function dialog() {
   if (!state.dialog) return null;
-  const content = { create: createDialog, profile: profileDialog }[state.dialog.kind](state, actions);
-  return h("dialog", { key: state.dialog.kind, "aria-labelledby": "dialog-title", oncancel: () => actions.close(), onclose: () => { if (state.dialog) actions.close(); } }, content);
+  const content = DIALOGS[state.dialog.kind](state, actions);
+  return h("dialog", { key: state.dialog.kind, "aria-labelledby": "dialog-title", onclose: () => actions.close() }, content);
 }
 
 function render() {
   const content = state.signedIn === null ? [h("p.loading", {}, "Connecting...")] : state.signedIn ? page() : [signInView(state, actions)];
+  const focused = document.activeElement;
   const notices = h("div.notices", { key: "notices" }, state.notices.map((notice) => h(`p.notice.${notice.kind}`, { key: notice.key }, notice.text)));
   patch(root, [h("div.page", { key: "page" }, content), notices, dialog()]);
   const shown = root.querySelector("dialog");
   if (shown && !shown.open) shown.showModal();
+  // What was done away with had the focus: the keyboard goes on from here and not from the top of the page.
+  if (!focused.isConnected && document.activeElement === document.body) document.getElementById("main")?.focus({ preventScroll: true });
 }
 
 function follow() {

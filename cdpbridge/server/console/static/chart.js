@@ -3,21 +3,23 @@
 import { h, svg } from "./dom.js";
 import { usd } from "./format.js";
 
-const WIDTH = 1100;
+// On a phone fewer pixels are drawn, so that the words stay as large as they are.
+const NARROW = matchMedia("(max-width: 48rem)");
 const HEIGHT = 180;
 const BOTTOM = 22;
 const LEFT = 52;
 
 export function costChart(days) {
+  const width = NARROW.matches ? 400 : 1100;
   const paid = days.map((day) => Number(day.chargedUsd) - Number(day.refundedUsd));
   const most = Math.max(...paid, 0);
   const top = most > 0 ? nice(most) : 1;
-  const step = (WIDTH - LEFT) / days.length;
+  const step = (width - LEFT) / days.length;
   const scale = (value) => ((HEIGHT - BOTTOM - 8) * value) / top;
   const lines = [0, 0.5, 1].map((share) => {
     const y = HEIGHT - BOTTOM - scale(top * share);
     return [
-      svg("line", { x1: LEFT, x2: WIDTH, y1: y, y2: y, class: "grid" }),
+      svg("line", { x1: LEFT, x2: width, y1: y, y2: y, class: "grid" }),
       svg("text", { x: LEFT - 8, y: y + 4, "text-anchor": "end" }, most > 0 || share === 0 ? usd(top * share, top < 0.1 ? 3 : 2) : ""),
     ];
   });
@@ -37,7 +39,7 @@ export function costChart(days) {
   return h(
     "figure.chart",
     {},
-    svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Cost per day of the last ${days.length} days, ${usd(total)} in all` }, lines, bars, labels),
+    svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": `Cost per day of the last ${days.length} days, ${usd(total)} in all` }, lines, bars, labels),
     h("figcaption", {}, `${usd(total)} in the last ${days.length} days`),
   );
 }

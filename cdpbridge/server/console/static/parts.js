@@ -14,16 +14,60 @@ export function fact(name, ...value) {
   return h("div.fact", {}, h("dt", {}, name), h("dd", {}, value));
 }
 
+/** A button. One that is disabled for a while keeps the focus, which the attribute `disabled` would take away. */
 export function button(text, onclick, { kind = "", label, disabled = false, key } = {}) {
-  return h(`button${kind ? `.${kind}` : ""}`, { type: "button", onclick, disabled, "aria-label": label, key }, text);
+  return h(`button${kind ? `.${kind}` : ""}`, { type: "button", onclick: disabled ? null : onclick, "aria-disabled": disabled ? "true" : null, "aria-label": label, key }, text);
+}
+
+/** Why what a form has asked for was not done. */
+export function problem(state) {
+  return state.problem ? h("p.notice.bad", { key: "problem", role: "alert" }, state.problem) : null;
+}
+
+/** The form of a dialog. What goes wrong is said in it: the rest of the page is out of reach meanwhile. */
+export function dialogForm(state, actions, { title, name, word, waiting, disabled = false, submit }, ...fields) {
+  const busy = state.busy.has(name);
+  return h(
+    "form",
+    {
+      async onsubmit(event) {
+        event.preventDefault();
+        if (!disabled && !busy) await submit(new FormData(event.target));
+      },
+    },
+    h("h2", { id: "dialog-title" }, title),
+    fields,
+    problem(state),
+    h("div.actions", {}, button("Cancel", actions.close), h("button.primary", { type: "submit", "aria-disabled": busy || disabled ? "true" : null }, busy ? waiting : word)),
+  );
+}
+
+/** A labelled field of a form. */
+export function field(name, text, control, hint) {
+  const [tag, properties, ...children] = control;
+  const about = hint ? `${name}-hint` : null;
+  return h(
+    "div.field",
+    { key: name },
+    h("label", { for: name }, text),
+    h(tag, { id: name, name, "aria-describedby": about, ...properties }, children),
+    hint ? h("p.hint", { id: about }, hint) : null,
+  );
 }
 
 /** A code block with a button that copies it. */
 export function snippet(text, copied, label) {
-  return h("div.snippet", {}, h("pre", { tabindex: "0", "aria-label": label }, h("code", {}, text)), button("Copy", () => copied(text), { label: `Copy ${label}` }));
+  return h(
+    "div.snippet",
+    {},
+    h("div.line", {}, h("span", {}, label), button("Copy", copied, { label: `Copy ${label}` })),
+    h("pre", { tabindex: "0", role: "region", "aria-label": label }, h("code", {}, text)),
+  );
 }
 
+/** On a phone each row is a block, and each cell tells its column. */
 export function table(caption, heads, rows) {
+  for (const row of rows) row.children.forEach((cell, place) => { cell.properties["data-label"] = heads[place]; });
   return h(
     "div.scroll",
     { tabindex: "0", role: "region", "aria-label": caption },

@@ -1,7 +1,7 @@
 // The page: what the server tells becomes what is seen.
 
 import { Connection } from './connection.js';
-import { share, token } from './credential.js';
+import { base, share, token } from './credential.js';
 import { watchHands } from './hands.js';
 import { watchKeys } from './keys.js';
 import { Picture } from './picture.js';
@@ -29,6 +29,7 @@ let status = { tabs: [], tab: null, following: true, state: 'loading', driving: 
 const icons = new Map();
 let connected = false;
 let ended = null;
+let saved = [];
 
 const connection = new Connection({
   picture: (...parts) => picture.take(...parts),
@@ -57,6 +58,13 @@ const told = {
   icon({ tab, data }) {
     icons.set(tab, data);
     render();
+  },
+  saved({ files }) {
+    saved = files;
+    render();
+  },
+  file({ name, path }) {
+    Object.assign(document.createElement('a'), { href: new URL(path, base).href, download: name }).click();
   },
   clipboard({ text }) {
     copy(text);
@@ -244,7 +252,12 @@ function render() {
     choose: id => send({ type: 'view', tab: id }),
     close: id => send({ type: 'tab', id }),
   });
-  showDownloads($('downloads'), $('download-list'), $('download-count'), status.downloads ?? []);
+  showDownloads($('downloads'), $('download-list'), $('download-count'), {
+    downloads: status.downloads ?? [],
+    saved,
+    mayDrive: live && status.mayDrive,
+    fetch: driving ? name => send({ type: 'fetch', name }) : null,
+  });
   $('back').disabled = !driving || !status.back;
   $('forward').disabled = !driving || !status.forward;
   $('reload').disabled = !driving || !current;

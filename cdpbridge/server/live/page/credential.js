@@ -25,4 +25,6 @@ function take() {
 
 export const token = take();
 export const share = folder.endsWith('/share/');
+/** The server's own address, with a slash at its end. */
+export const base = new URL(`${folder}../`, location.href).href;
 export const socketAddress = new URL(`${folder}socket`, location.href.replace(/^http/, 'ws')).href.replace(/[#?].*$/, '');

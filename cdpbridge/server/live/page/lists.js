@@ -48,21 +48,33 @@ function showIcon(button, data) {
   }
 }
 
-export function showDownloads(button, list, count, downloads) {
-  button.hidden = !downloads.length;
-  count.textContent = downloads.length || '';
-  if (!downloads.length) list.hidden = true;
-  list.replaceChildren(...downloads.toReversed().map(({ name, received, total, state }) => {
-    const item = document.createElement('li');
-    const detail = document.createElement('small');
-    item.className = state;
-    item.textContent = name;
-    detail.textContent = state === 'completed' ? `${size(received)}, done`
-      : state === 'canceled' ? 'Not kept by the browser'
-      : total ? `${size(received)} of ${size(total)}` : `${size(received)}…`;
-    item.append(detail);
-    return item;
-  }));
+/** What the browser loads, and what it has saved; `fetch` gives a saved file to who drives, and is null for others. */
+export function showDownloads(button, list, count, { downloads, saved, mayDrive, fetch }) {
+  const names = new Set(saved.map(({ name }) => name));
+  const loading = downloads.filter(({ name, state }) => !(state === 'completed' && names.has(name))).toReversed();
+  const shown = JSON.stringify([loading, saved, mayDrive, Boolean(fetch)]);
+  if (list.dataset.shown === shown) return; // made anew, they would lose the focus
+  list.dataset.shown = shown;
+  button.hidden = !(loading.length + saved.length);
+  count.textContent = loading.length + saved.length || '';
+  if (button.hidden) list.hidden = true;
+  const items = loading.map(({ name, received, total, state }) => entry(name, state === 'completed' ? `${size(received)}, done`
+    : state === 'canceled' ? 'Not kept by the browser'
+    : total ? `${size(received)} of ${size(total)}` : `${size(received)}…`, state));
+  for (const { name, size: bytes } of saved) {
+    const item = entry(name, size(bytes), 'completed');
+    if (fetch) {
+      const save = document.createElement('button');
+      save.type = 'button';
+      save.textContent = 'Save';
+      save.setAttribute('aria-label', `Save ${name}`);
+      save.onclick = () => fetch(name);
+      item.append(save);
+    }
+    items.push(item);
+  }
+  if (!fetch && mayDrive) items.push(entry('', 'Take over to save files to your device.', 'hint'));
+  list.replaceChildren(...items);
   if (!button.onclick) {
     button.onclick = () => {
       list.hidden = !list.hidden;
@@ -72,9 +84,25 @@ export function showDownloads(button, list, count, downloads) {
       list.hidden = true;
       button.setAttribute('aria-expanded', 'false');
     };
-    button.parentElement.addEventListener('keydown', event => { if (event.key === 'Escape') close() });
+    button.parentElement.addEventListener('keydown', event => {
+      if (event.key !== 'Escape' || list.hidden) return;
+      close();
+      button.focus();
+    });
     document.addEventListener('mousedown', event => { if (!button.parentElement.contains(event.target)) close() });
   }
+}
+
+function entry(name, detail, kind) {
+  const item = document.createElement('li');
+  const text = document.createElement('span');
+  const small = document.createElement('small');
+  item.className = kind;
+  text.textContent = name;
+  small.textContent = detail;
+  text.append(small);
+  item.append(text);
+  return item;
 }
 
 function size(bytes) {

@@ -1,9 +1,13 @@
+import * as api from "../api.js";
 import { costChart } from "../chart.js";
 import { h } from "../dom.js";
-import { usd } from "../format.js";
-import { fact, table } from "../parts.js";
+import { moment, short, usd } from "../format.js";
+import { button, fact, table } from "../parts.js";
 
-export function accountView(state) {
+const MORE = 50;
+const MOST = 2000;
+
+export function accountView(state, actions) {
   const { account, days } = state.snapshot;
   const moved = days.filter((day) => Number(day.chargedUsd) || Number(day.refundedUsd)).reverse();
   return [
@@ -28,5 +32,39 @@ export function accountView(state) {
           ),
         )
       : h("p.hint", {}, "Nothing was spent in these days."),
+    h("h2", {}, "Ledger"),
+    ledger(state, actions),
   ];
+}
+
+/** Every movement of money, what it was for, and what was left after it. */
+function ledger(state, actions) {
+  const limit = state.ledgerLimit ?? MORE;
+  const found = actions.detail("ledger", `${state.snapshot.lastEntry} ${limit}`, () => api.own(`/ledger?limit=${limit}`));
+  if (!found) return h("p.loading", {}, "Loading the ledger...");
+  if (found.problem) return h("p.notice.bad", {}, found.problem);
+  const more = () => {
+    state.ledgerLimit = Math.min(MOST, limit + MORE);
+    actions.render();
+  };
+  const { entries, total } = found;
+  return [
+    table(
+      "Ledger, newest entry first",
+      ["When", "What for", "Amount", "Balance after"],
+      entries.map((entry) => h("tr", { key: entry.id }, h("td", {}, moment(entry.at)), h("th", { scope: "row" }, purpose(entry)), h("td.number", {}, signed(entry.amountUsd)), h("td.number", {}, usd(entry.balanceUsd, 6)))),
+    ),
+    total > entries.length ? h("div.actions.more", {}, h("span.hint", {}, `The newest ${entries.length} of ${total}.`), entries.length < MOST ? button("Show older entries", more) : null) : null,
+  ];
+}
+
+function purpose({ kind, entry, browserId }) {
+  const browser = browserId ? h("a", { href: `${location.pathname}#/browsers/${browserId}` }, `browser ${short(browserId)}`) : "";
+  if (kind === "charge") return [`${entry[0].toUpperCase()}${entry.slice(1)} of `, browser];
+  if (kind === "refund") return ["Unused minutes of ", browser];
+  return entry === "start" ? "Credits at the start" : `Credits: ${entry}`;
+}
+
+function signed(amount) {
+  return `${Number(amount) < 0 ? "\u2212" : "+"}${usd(Math.abs(amount), 6)}`;
 }

@@ -2,6 +2,7 @@ import * as api from "../api.js";
 import { h } from "../dom.js";
 import { ago, clock, moment, money, reason, short, usd } from "../format.js";
 import { badge, button, empty, fact, table } from "../parts.js";
+import { shareButton, sharedButtons } from "./shares.js";
 
 const WORKING = new Set(["started", "paused"]);
 const OVER = new Set(["stopped", "failed"]);
@@ -13,11 +14,17 @@ export function agentsView(state, actions) {
   const { sessions, tasks } = state.snapshot;
   const running = sessions.filter((session) => !OVER.has(session.state));
   const ended = sessions.filter((session) => OVER.has(session.state));
+  const heading = h(
+    "div.heading",
+    {},
+    h("h1", {}, "Agents"),
+    h("div.actions", {}, button("New session", () => actions.open({ kind: "session" })), button("New task", () => actions.open({ kind: "task" }), { kind: "primary" })),
+  );
   if (!sessions.length) {
-    return [h("div.heading", {}, h("h1", {}, "Agents")), empty("No agent has worked yet", "Give one a task with ", h("code", {}, "POST /api/v2/tasks"), ".")];
+    return [heading, empty("No agent has worked yet", "Give one a task here, or with ", h("code", {}, "POST /api/v2/tasks"), ".")];
   }
   return [
-    h("div.heading", {}, h("h1", {}, "Agents")),
+    heading,
     tasks.length
       ? table(
           "Tasks, newest first",
@@ -64,25 +71,13 @@ function sessionRow(session, state, actions) {
 
 /** What a session may be told: to stop, and who may watch it. */
 function sessionButtons(session, state, actions) {
-  const path = `/sessions/${session.id}`;
-  const name = short(session.id);
-  const busy = (what) => state.busy.has(`${what} ${session.id}`);
-  const copy = (share) => share && actions.copy(share.shareUrl);
-  const share = async () => copy(await actions.act(`share ${session.id}`, () => api.post(`${path}/public-share`), "Shared."));
-  const again = async () => copy(await actions.act(`share ${session.id}`, () => api.get(`${path}/public-share`)));
-  const unshare = () => actions.act(`unshare ${session.id}`, () => api.remove(`${path}/public-share`), "No longer shared.");
-  const stop = () => actions.act(`stop ${session.id}`, () => api.change(path, { action: "stop" }), "Session stopped, unused minutes refunded.");
+  const { id } = session;
+  const stopping = state.busy.has(`stop ${id}`);
+  const stop = () => actions.act(`stop ${id}`, () => api.change(`/sessions/${id}`, { action: "stop" }), "Session stopped, unused minutes refunded.");
   const over = OVER.has(session.state);
   return [
-    session.shared
-      ? [
-          button("Copy address", again, { key: "copy", label: `Copy the public address of session ${name}`, disabled: busy("share") }),
-          button("Unshare", unshare, { key: "unshare", label: `Unshare session ${name}`, disabled: busy("unshare") }),
-        ]
-      : over
-        ? null
-        : button("Share", share, { key: "share", label: `Share session ${name}`, disabled: busy("share") }),
-    over ? null : button(busy("stop") ? "Stopping..." : "Stop session", stop, { key: "stop", kind: "danger", label: `Stop session ${name}`, disabled: busy("stop") || session.state === "stopping" }),
+    session.shared ? sharedButtons(id, state, actions) : over ? null : shareButton(id, state, actions),
+    over ? null : button(stopping ? "Stopping..." : "Stop session", stop, { key: "stop", kind: "danger", label: `Stop session ${short(id)}`, disabled: stopping || session.state === "stopping" }),
   ];
 }
 

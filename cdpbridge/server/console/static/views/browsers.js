@@ -1,8 +1,13 @@
 import * as api from "../api.js";
 import { h } from "../dom.js";
 import { ago, clock, moment, money, reason, short, usd } from "../format.js";
-import { badge, button, empty, fact, snippet, table } from "../parts.js";
+import { countryField, orderOf, profileField, screenFields } from "../orders.js";
+import { badge, button, dialogForm, empty, fact, field, snippet, table } from "../parts.js";
 
+const SNIPPETS = [
+  ["cdpbridge", (url) => `async with cdpbridge.cdp.connect("${url}") as connection:\n    session = await connection.new_tab("https://example.com")\n    print(await session.send("Runtime.evaluate", {"expression": "document.title"}))`],
+  ["Playwright", (url) => `browser = playwright.chromium.connect_over_cdp("${url}")\npage = browser.contexts[0].new_page()\npage.goto("https://example.com")`],
+];
 const LIVE = new Set(["starting", "active"]);
 
 export function browsersView(state, actions) {
@@ -40,7 +45,7 @@ export function browsersView(state, actions) {
                 h("td", { title: moment(browser.finishedAt) }, ago(browser.finishedAt, actions.now())),
                 h("td", {}, reason(browser.endReason)),
                 h("td", {}, browser.startedAt && browser.finishedAt ? clock(Date.parse(browser.finishedAt) - Date.parse(browser.startedAt)) : ""),
-                h("td", {}, browser.profileName ?? (browser.profileId ? short(browser.profileId) : "")),
+                h("td.told", {}, browser.profileName ?? (browser.profileId ? short(browser.profileId) : "")),
                 h("td", {}, browser.country ?? ""),
                 h("td.number", {}, usd(Number(browser.chargedUsd) - Number(browser.refundedUsd), 6)),
               ),
@@ -93,13 +98,16 @@ function shown(event) {
 }
 
 export function browserView(state, actions, id) {
-  const browser = state.snapshot.browsers.find((candidate) => candidate.id === id);
-  if (!browser) return [h("h1", {}, "Browser"), empty("This browser is not among the newest", "Its record is in the API: ", h("code", {}, `GET /api/v2/browsers/${id}`))];
+  const known = state.snapshot.browsers.find((candidate) => candidate.id === id);
+  const found = known ? undefined : actions.detail(`older ${id}`, "", () => api.get(`/browsers/${id}`));
+  if (found?.problem) return [h("div.heading", {}, h("h1", {}, "Browser")), empty("There is no such browser here", found.problem)];
+  if (!known && !found) return [h("div.heading", {}, h("h1", {}, "Browser")), h("p.loading", {}, "Loading the browser...")];
+  const browser = known ?? older(found);
   const at = actions.now();
   const active = browser.state === "active";
   const figures = active ? money(browser, at) : null;
   const stopping = browser.state === "stopping" || state.busy.has(`stop ${id}`);
-  const addresses = active ? actions.detail(`/browsers/${id}`, browser.state) : undefined;
+  const addresses = active && known ? actions.detail(`/browsers/${id}`, browser.state) : undefined;
   return [
     h(
       "div.heading",
@@ -113,8 +121,8 @@ export function browserView(state, actions, id) {
       h(
         "section",
         { "aria-label": "Live view" },
-        active && addresses?.liveUrl ? h("iframe.live-view", { key: id, src: addresses.liveUrl, title: "Live view of this browser", allow: "clipboard-read; clipboard-write; fullscreen" }) : null,
-        active ? null : empty(`Ended: ${reason(browser.endReason) || browser.state}`, browser.finishedAt ? `${moment(browser.finishedAt)}, paid ${usd(Number(browser.chargedUsd) - Number(browser.refundedUsd), 6)}` : ""),
+        active && addresses?.liveUrl ? h("iframe.live-view", { key: id, src: `${addresses.liveUrl}?theme=${actions.isDark() ? "dark" : "light"}`, title: "Live view of this browser", allow: "clipboard-read; clipboard-write; fullscreen" }) : null,
+        active ? null : empty(`Ended: ${reason(browser.endReason) || browser.state}`, browser.finishedAt ? `${moment(browser.finishedAt)}, paid ${usd(browser.paidUsd ?? browser.chargedUsd - browser.refundedUsd, 6)}` : ""),
       ),
       h(
         "section",
@@ -126,10 +134,10 @@ export function browserView(state, actions, id) {
           fact("Started", moment(browser.startedAt)),
           fact(active ? "Stops at" : "Ended", moment(active ? browser.timeoutAt : browser.finishedAt)),
           active ? fact("Time left", clock(Date.parse(browser.timeoutAt) - at)) : fact("Why", reason(browser.endReason)),
-          figures ? [fact("Cost now", usd(figures.cost, 6)), fact("Charged so far", usd(figures.charged, 6)), fact("Refund if stopped now", usd(figures.back, 6))] : [fact("Charged", usd(browser.chargedUsd, 6)), fact("Refunded", usd(browser.refundedUsd, 6))],
+          figures ? [fact("Cost now", usd(figures.cost, 6)), fact("Charged so far", usd(figures.charged, 6)), fact("Refund if stopped now", usd(figures.back, 6))] : browser.paidUsd ? fact("Paid", usd(browser.paidUsd, 6)) : [fact("Charged", usd(browser.chargedUsd, 6)), fact("Refunded", usd(browser.refundedUsd, 6))],
           fact("Profile", browser.profileName ?? browser.profileId ?? "none", browser.profileWritable === false ? " (another browser saves it)" : ""),
           fact("Country", browser.country ?? "none"),
-          fact("Clients connected", String(browser.clients)),
+          active ? fact("Clients connected", String(browser.clients)) : null,
         ),
         active ? attach(addresses, actions) : null,
       ),
@@ -137,47 +145,44 @@ export function browserView(state, actions, id) {
   ];
 }
 
+/** One that is not among those the page is told of, as the API has it. */
+function older(found) {
+  const { id, startedAt, timeoutAt, finishedAt, profileId, profileWritable, endReason } = found;
+  return { id, startedAt, timeoutAt, finishedAt, profileId, profileWritable, endReason, state: found.status, country: found.proxyCountryCode, paidUsd: found.browserCost, usdPerHour: 0, minimumMinutes: 1, clients: 0 };
+}
+
 function attach(addresses, actions) {
   if (!addresses) return h("p.hint", {}, "Loading the addresses...");
   if (addresses.problem) return h("p.notice.bad", {}, addresses.problem);
+  if (!addresses.cdpUrl) return null; // stopped meanwhile
   const url = addresses.cdpUrl;
   const masked = url.replace(/[^/]{8,}$/, "...");
   return [
     h("h2", {}, "Attach"),
     h("p.hint", {}, "The address gives full control of the browser: treat it as a password. It is copied, not shown."),
     h("div.actions", {}, button("Copy cdpUrl", () => actions.copy(url)), addresses.liveUrl ? button("Copy live view address", () => actions.copy(addresses.liveUrl)) : null),
-    snippet(`async with cdpbridge.cdp.connect("${masked}") as connection:\n    session = await connection.new_tab("https://example.com")\n    print(await session.send("Runtime.evaluate", {"expression": "document.title"}))`, () => actions.copy(`async with cdpbridge.cdp.connect("${url}") as connection:\n    session = await connection.new_tab("https://example.com")\n    print(await session.send("Runtime.evaluate", {"expression": "document.title"}))`), "cdpbridge code"),
-    snippet(`browser = playwright.chromium.connect_over_cdp("${masked}")\npage = browser.contexts[0].new_page()\npage.goto("https://example.com")`, () => actions.copy(`browser = playwright.chromium.connect_over_cdp("${url}")\npage = browser.contexts[0].new_page()\npage.goto("https://example.com")`), "Playwright code"),
+    ...SNIPPETS.map(([name, code]) => snippet(code(masked), () => actions.copy(code(url)), name)),
   ];
 }
 
 export function createDialog(state, actions) {
   const { account, profiles } = state.snapshot;
-  const busy = state.busy.has("create");
-  return h(
-    "form",
-    {
-      async onsubmit(event) {
-        event.preventDefault();
-        const values = new FormData(event.target);
-        const body = { timeout: Number(values.get("timeout")) };
-        if (values.get("profile")) body.profileId = values.get("profile");
-        if (values.get("country")) body.proxyCountryCode = values.get("country") === "none" ? null : values.get("country");
-        const made = await actions.act("create", () => api.post("/browsers", body), "Browser started.");
-        if (made) {
-          actions.close();
-          actions.go(`/browsers/${made.id}`);
-        }
-      },
-    },
-    h("h2", { id: "dialog-title" }, "New browser"),
-    h("label", { for: "timeout" }, `Minutes (1 to ${account.maxMinutes})`),
-    h("input", { id: "timeout", name: "timeout", type: "number", min: 1, max: account.maxMinutes, step: 1, required: true, initial: Math.min(15, account.maxMinutes) }),
-    h("label", { for: "profile" }, "Profile"),
-    h("select", { id: "profile", name: "profile" }, h("option", { value: "" }, "None: nothing is saved"), profiles.map((profile) => h("option", { key: profile.id, value: profile.id }, profile.name ?? short(profile.id)))),
-    h("label", { for: "country" }, "Proxy country"),
-    h("select", { id: "country", name: "country" }, h("option", { value: "" }, "The server's default"), h("option", { value: "none" }, "No proxy"), account.countries.map((country) => h("option", { key: country, value: country }, country))),
+  async function submit(values) {
+    const body = { timeout: Number(values.get("timeout")), ...orderOf(values) };
+    const made = await actions.act("create", () => api.post("/browsers", body), "Browser started.");
+    if (made) {
+      actions.close();
+      actions.go(`/browsers/${made.id}`);
+    }
+  }
+  return dialogForm(
+    state,
+    actions,
+    { title: "New browser", name: "create", word: "Start", waiting: "Starting...", submit },
+    field("timeout", `Minutes (1 to ${account.maxMinutes})`, ["input", { type: "number", min: 1, max: account.maxMinutes, step: 1, required: true, autofocus: true, initial: Math.min(15, account.maxMinutes) }]),
+    profileField(profiles),
+    countryField(account),
+    screenFields(),
     h("p.hint", {}, `${usd(account.usdPerHour, 2)} an hour, charged at the start; minutes that are not used come back at the stop.`),
-    h("div.actions", {}, button("Cancel", actions.close), h("button.primary", { type: "submit", disabled: busy }, busy ? "Starting..." : "Start")),
   );
 }

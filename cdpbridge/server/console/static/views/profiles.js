@@ -1,7 +1,7 @@
 import * as api from "../api.js";
 import { h } from "../dom.js";
 import { ago, moment, short } from "../format.js";
-import { button, empty, table } from "../parts.js";
+import { button, dialogForm, empty, field, table } from "../parts.js";
 
 const SHOWN = 6;
 
@@ -25,7 +25,7 @@ function row(profile, state, actions) {
   return h(
     "tr",
     { key: profile.id },
-    h("th", { scope: "row" }, name),
+    h("th.told", { scope: "row" }, name),
     h(
       "td",
       { title: domains?.join(", ") },
@@ -44,19 +44,15 @@ function row(profile, state, actions) {
 
 export function profileDialog(state, actions) {
   const { profile } = state.dialog;
-  return h(
-    "form",
-    {
-      async onsubmit(event) {
-        event.preventDefault();
-        const name = new FormData(event.target).get("name").trim();
-        const work = profile ? () => api.change(`/profiles/${profile.id}`, { name }) : () => api.post("/profiles", { name });
-        if (await actions.act("profile", work, profile ? "Profile renamed." : "Profile made.")) actions.close();
-      },
-    },
-    h("h2", { id: "dialog-title" }, profile ? "Rename profile" : "New profile"),
-    h("label", { for: "name" }, "Name"),
-    h("input", { id: "name", name: "name", required: true, maxlength: 100, autofocus: true, initial: profile?.name ?? "" }),
-    h("div.actions", {}, button("Cancel", actions.close), h("button.primary", { type: "submit", disabled: state.busy.has("profile") }, profile ? "Rename" : "Make")),
+  async function submit(values) {
+    const name = values.get("name").trim();
+    const work = profile ? () => api.change(`/profiles/${profile.id}`, { name }) : () => api.post("/profiles", { name });
+    if (await actions.act("profile", work, profile ? "Profile renamed." : "Profile made.")) actions.close();
+  }
+  return dialogForm(
+    state,
+    actions,
+    { title: profile ? "Rename profile" : "New profile", name: "profile", word: profile ? "Rename" : "Make", waiting: "Saving...", submit },
+    field("name", "Name", ["input", { required: true, maxlength: 100, autofocus: true, initial: profile?.name ?? "" }]),
   );
 }

@@ -1,4 +1,5 @@
 import { h } from "../dom.js";
+import { problem } from "../parts.js";
 
 export function signInView(state, actions) {
   const busy = state.busy.has("sign in");
@@ -20,7 +21,8 @@ export function signInView(state, actions) {
       h("p", {}, "Sign in with an API key of this server. It is exchanged for a cookie and not kept in this page."),
       h("label", { for: "key" }, "API key"),
       h("input", { id: "key", name: "key", type: "password", required: true, autocomplete: "current-password", autofocus: true, spellcheck: "false" }),
-      h("button.primary", { type: "submit", disabled: busy }, busy ? "Signing in..." : "Sign in"),
+      problem(state),
+      h("button.primary", { type: "submit", "aria-disabled": busy ? "true" : null }, busy ? "Signing in..." : "Sign in"),
     ),
   );
 }

@@ -1,0 +1,83 @@
+"""The files of a project: what was uploaded for its browsers, what they have downloaded, and what its tasks have written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import quote
+from uuid import UUID
+
+from cdpbridge.server.files import FileStore
+from cdpbridge.server.store import Browser, Store, Task, TaskFile
+
+__all__ = ["BrowserFolder", "ProjectFiles"]
+
+BrowserFolder = Literal["uploads", "downloads"]
+
+_NEWEST: Final = 100  # browsers, and tasks, whose files are looked for
+_MOST: Final = 500
+
+
+class ProjectFiles:
+    """Lists and finds files; a project has those of its own browsers and tasks and no others."""
+
+    def __init__(self, store: Store, files: FileStore) -> None:
+        self._store = store
+        self._files = files
+
+    async def listing(self, project_id: UUID) -> dict[str, Any]:
+        """Files of the newest browsers and tasks, the last changed first; `path` is below the console's own address."""
+        browsers, _ = await self._store.browsers(project_id, active=None, offset=0, limit=_NEWEST)
+        tasks, _ = await self._store.tasks(project_id, offset=0, limit=_NEWEST)
+        written = await self._store.files_of_tasks([task.id for task in tasks])
+        found = await asyncio.to_thread(self._look, browsers, {task.id: task for task in tasks}, written)
+        found.sort(key=lambda file: (file["modifiedAt"], file["path"]), reverse=True)
+        return {"files": found[:_MOST], "total": len(found)}
+
+    def _look(
+        self, browsers: Sequence[Browser], tasks: dict[UUID, Task], written: Sequence[TaskFile]
+    ) -> list[dict[str, Any]]:
+        found = []
+        for browser in browsers:
+            for kind in ("uploads", "downloads"):
+                for file in self._files.listing(self._folder(browser.id, kind)):
+                    path = f"console/files/browsers/{browser.id}/{kind}/{quote(file.name, safe='')}"
+                    session = browser.agent_session_id
+                    whose = {"browserId": str(browser.id), "sessionId": str(session) if session else None}
+                    found.append(_view(kind[:-1], file.name, path, file.size, file.modified, **whose))
+        for each in written:
+            stored = self._files.file(each.path)
+            if stored is not None:
+                status = stored.stat()
+                path = f"console/files/tasks/{each.task_id}/{each.id}"
+                whose = {"taskId": str(each.task_id), "sessionId": str(tasks[each.task_id].session_id)}
+                found.append(_view("output", each.file_name, path, status.st_size, status.st_mtime, **whose))
+        return found
+
+    async def of_browser(
+        self, project_id: UUID, browser_id: UUID, folder: BrowserFolder, name: str
+    ) -> Path | None:
+        """A finished file of one of the project's browsers, None when there is none."""
+        if await self._store.browser(project_id, browser_id) is None:
+            return None
+        listed = await asyncio.to_thread(self._files.listing, self._folder(browser_id, folder))
+        return next((file.file for file in listed if file.name == name), None)
+
+    async def of_task(self, project_id: UUID, task_id: UUID, file_id: UUID) -> tuple[Path, str] | None:
+        """An output file of one of the project's tasks, and the name it was given; None when there is none."""
+        if await self._store.task(project_id, task_id) is None:
+            return None
+        found = await self._store.task_file(task_id, file_id)
+        stored = await asyncio.to_thread(self._files.file, found.path) if found is not None else None
+        return None if found is None or stored is None else (stored, found.file_name)
+
+    def _folder(self, browser_id: UUID, folder: BrowserFolder) -> Path:
+        return self._files.uploads(browser_id) if folder == "uploads" else self._files.downloads(browser_id)
+
+
+def _view(kind: str, name: str, path: str, size: int, modified: float, **whose: str | None) -> dict[str, Any]:
+    at = datetime.fromtimestamp(modified, UTC).isoformat(timespec="microseconds")
+    return {"kind": kind, "name": name, "path": path, "size": size, "modifiedAt": at, **whose}

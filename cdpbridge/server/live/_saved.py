@@ -1,0 +1,32 @@
+"""`SavedFiles`: what a browser has downloaded into its own folder, for those who have taken it over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from uuid import UUID
+
+from cdpbridge.server.files import FileStore, StoredFile
+
+__all__ = ["SavedFiles"]
+
+
+class SavedFiles:
+    """The finished downloads of every browser. What a client has sent to a folder of its own is not among them.
+
+    Args:
+        sign: Makes the address of a file, relative to the server's, from its path in the store.
+    """
+
+    def __init__(self, files: FileStore, sign: Callable[[str], str]) -> None:
+        self._files = files
+        self._sign = sign
+
+    async def listing(self, browser_id: UUID) -> list[StoredFile]:
+        """By name."""
+        return await asyncio.to_thread(self._files.listing, self._files.downloads(browser_id))
+
+    async def address(self, browser_id: UUID, name: str) -> str | None:
+        """Where a file can be had for some minutes; None when there is none of that name."""
+        found = (file for file in await self.listing(browser_id) if file.name == name)
+        return next((self._sign(file.path) for file in found), None)
