@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +53,22 @@ def interruptible():
     """A shell starts what runs in its background with SIGINT ignored, and every program of the tests would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_dir(tmp_path_factory):
+    """The system's folder of temporary files, for the tests and the programs they start; what these leave goes with the run.
+
+    Frameworks make folders of their own there and leave them, and so does whatever a test kills.
+    """
+    tmp_path_factory.getbasetemp()  # made where it always is: pytest keeps the last runs for whoever looks for a failure
+    folder = Path(tempfile.mkdtemp(prefix="t"))  # short, for the sockets in it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        for name in ("TMPDIR", "TMP", "TEMP"):
+            patch.setenv(name, str(folder))
+        yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)
