@@ -63,6 +63,7 @@ class NewBrowser:
         profile_id: State to start from.
         proxy_country: As of `open_browser`.
         timeout: As of `open_browser`.
+        recording: As of `open_browser`.
         settle_timeout: For learning what a lost create has brought.
         stop_timeout: For stopping what is not wanted any more.
     """
@@ -70,6 +71,7 @@ class NewBrowser:
     profile_id: UUID | None
     proxy_country: str | ServerChoice | None
     timeout: timedelta | None
+    recording: bool
     settle_timeout: timedelta
     stop_timeout: timedelta
 
@@ -132,6 +134,7 @@ class _Create:
             profile_id=self.order.profile_id,
             proxy_country=self.order.proxy_country,
             timeout=self.order.timeout,
+            enable_recording=self.order.recording or None,
             idempotency_key=str(self.entry.rental),
         )
 

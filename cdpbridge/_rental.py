@@ -59,6 +59,7 @@ class Order:
     connect_timeout: timedelta
     stop_timeout: timedelta
     on_progress: Callable[[str], object]
+    recording: bool
     label: str | None
     journal: Journal
     budgets: tuple[Budget, ...]
@@ -292,7 +293,12 @@ async def _admitted(
 ) -> tuple[Entry, BrowserSession]:
     """The new browser, once budgets and the server let it in."""
     wanted = NewBrowser(
-        profile, order.proxy_country, order.timeout, order.connect_timeout, order.stop_timeout
+        profile_id=profile,
+        proxy_country=order.proxy_country,
+        timeout=order.timeout,
+        recording=order.recording,
+        settle_timeout=order.connect_timeout,
+        stop_timeout=order.stop_timeout,
     )
     async with Queue(order.journal, order.budgets, order.slot_timeout) as queue:
         while True:

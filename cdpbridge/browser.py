@@ -79,6 +79,7 @@ def open_browser(
     connect_timeout: timedelta = _CONNECT_TIMEOUT,
     stop_timeout: timedelta = _STOP_TIMEOUT,
     on_progress: Callable[[str], object] | None = None,
+    recording: bool = False,
     label: str | None = None,
     budget: Budget | Sequence[Budget] = (),
     slot_timeout: timedelta = timedelta(0),
@@ -103,6 +104,8 @@ def open_browser(
         connect_timeout: From the server's answer to a usable connection.
         stop_timeout: For the confirmed stop at the end, retries included.
         on_progress: Called with a short text as the browser comes up.
+        recording: Whether the server makes a video of it. `client.browsers.download_recording(browser.id, path)` brings it
+            after the stop, from a `client` that is still open.
         label: Your own word for this rental; `cdpbridge cost` sums by it.
         budget: What may be spent: one `Budget`, or several that all must agree. `CDPBRIDGE_BUDGET_USD`, `_MINUTES` and `_BROWSERS`
             set one for the whole machine.
@@ -138,6 +141,7 @@ def open_browser(
         connect_timeout=connect_timeout,
         stop_timeout=stop_timeout,
         on_progress=on_progress or (lambda _text: None),
+        recording=recording,
         label=label,
         journal=journal_at(journal),
         budgets=(*own, *([machine] if machine is not None else [])),

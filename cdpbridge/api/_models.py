@@ -19,6 +19,7 @@ __all__ = [
     "Account",
     "BrowserDownload",
     "BrowserDownloads",
+    "BrowserRecording",
     "BrowserSession",
     "BrowserSessionStatus",
     "CreateBrowserSessionRequest",
@@ -29,6 +30,7 @@ __all__ = [
     "Profile",
     "ProfileCreateRequest",
     "ProfileUpdateRequest",
+    "RecordingStill",
     "UpdateBrowserSessionRequest",
 ]
 
@@ -153,6 +155,8 @@ class BrowserSession(Answer):
         browser_cost: USD charged less refunded, where the server says.
         proxy_used_mb: Traffic through the country proxy in megabytes, where the server says.
         agent_session_id: The agent session whose browser it is, where the server says; that session stops it.
+        recording_url: Signed address of its video, which ends after a while: treat it as a password. None while there is none.
+        recording_available: False when there will be no video, so that nobody waits for one.
     """
 
     id: UUID
@@ -166,6 +170,8 @@ class BrowserSession(Answer):
     browser_cost: UsdText | None = None
     proxy_used_mb: UsdText | None = None
     agent_session_id: UUID | None = None
+    recording_url: str | None = Field(default=None, repr=False)
+    recording_available: bool | None = None
 
 
 class CustomProxy(Request):
@@ -205,6 +211,38 @@ class BrowserDownloads(Answer):
     has_more: bool | None = None
 
 
+class RecordingStill(Answer):
+    """A browser's page at one moment.
+
+    Attributes:
+        size: Bytes of the JPEG.
+        url: Signed address, which ends after a while.
+    """
+
+    name: str
+    taken_at: Instant
+    size: int
+    url: str = Field(repr=False)
+
+
+class BrowserRecording(Answer):
+    """A browser's recording (a cdpbridge server only; the cloud has the `recording_url` of `BrowserSession`).
+
+    Attributes:
+        status: `"recording"`, `"saved"`, or why it is not whole: `"size_limit"`, `"server_lost"`, `"empty"`, `"failed"`.
+        note: The same in words, when something is missing.
+        url: Signed address of the video, a WebM file; None until it is finished, and when it was removed.
+        size: Bytes of the video.
+        stills: One a minute, and the last picture, in the order of time.
+    """
+
+    status: str
+    note: str | None = None
+    url: str | None = Field(default=None, repr=False)
+    size: int | None = None
+    stills: list[RecordingStill]
+
+
 class CreateBrowserSessionRequest(Request):
     """Body of `POST /browsers`. Everything below `timeout` is newer than the reference.
 
@@ -213,6 +251,7 @@ class CreateBrowserSessionRequest(Request):
         browser_screen_width: CSS pixels.
         browser_screen_height: CSS pixels.
         metadata: The caller's own words; lists can be filtered by them.
+        enable_recording: Whether a video is made.
     """
 
     profile_id: UUID | None = None
@@ -222,6 +261,7 @@ class CreateBrowserSessionRequest(Request):
     browser_screen_height: ScreenHeight | None = None
     custom_proxy: CustomProxy | None = None
     metadata: Metadata | None = None
+    enable_recording: bool = False
 
 
 class UpdateBrowserSessionRequest(Request):

@@ -225,6 +225,7 @@ class AgentSessionItem(Answer):
         live_url: The page to watch it; a password.
         persist_memory: Whether tasks remember the ones before; not in every server's answer.
         keep_alive: Whether it stays open after a task; not in every server's answer.
+        recording_url: Signed address of its video, which ends after a while: a password. None while there is none.
     """
 
     id: UUID
@@ -236,6 +237,7 @@ class AgentSessionItem(Answer):
     keep_alive: bool | None = None
     proxy_used_mb: UsdText | None = None
     proxy_cost: UsdText | None = None
+    recording_url: str | None = Field(default=None, repr=False)
 
 
 class AgentSession(AgentSessionItem):

@@ -41,6 +41,7 @@
     │   ├── BrowserExpired              its paid time is over (also ConnectionClosed): started_at, timeout_at
     │   ├── BrowserStopped              it was stopped: finished_at
     │   ├── LeaseTimeout                a pool's tab did not come, or was used, in time (also TimeoutError): waiting
+    │   ├── RecordingUnavailable        a browser has no video: browser_id, pending
     │   ├── PoolClosed                  a pool was asked for a tab after its block, or the block ended meanwhile
     │   └── StopFailed                  a stop could not be confirmed, so it may still cost money: browser_id
     ├── TaskError                       an agent's task: task_id, session_id
@@ -96,6 +97,7 @@ from ._rental import (
     LeaseTimeout,
     NoFreeSlot,
     PoolClosed,
+    RecordingUnavailable,
     RentalError,
     StopFailed,
 )
@@ -138,6 +140,7 @@ __all__ = [
     "PermissionDeniedError",
     "PoolClosed",
     "RateLimitError",
+    "RecordingUnavailable",
     "RentalError",
     "ServerError",
     "StopFailed",

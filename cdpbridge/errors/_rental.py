@@ -15,6 +15,7 @@ __all__ = [
     "LeaseTimeout",
     "NoFreeSlot",
     "PoolClosed",
+    "RecordingUnavailable",
     "RentalError",
     "StopFailed",
 ]
@@ -105,6 +106,27 @@ class StopFailed(RentalError):
             + (advice or f"run: cdpbridge stop {browser_id}")
         )
         self.browser_id = browser_id
+
+
+class RecordingUnavailable(RentalError):
+    """A browser has no video.
+
+    Attributes:
+        browser_id: The browser.
+        pending: It may have one later: it runs, or has just stopped.
+    """
+
+    def __init__(self, browser_id: object, *, pending: bool) -> None:
+        super().__init__(
+            f"browser {browser_id} has no recording "
+            + (
+                "yet; ask again when it has stopped"
+                if pending
+                else "and will have none; create it with enable_recording=True, on a server that can record"
+            )
+        )
+        self.browser_id = browser_id
+        self.pending = pending
 
 
 class LeaseTimeout(RentalError, TimeoutError):

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
-from cdpbridge.server._rentals import Order, Rentals
+from cdpbridge.server._order import Order
+from cdpbridge.server._rentals import Rentals
 from cdpbridge.server._tasks import Tasks
 from cdpbridge.server.files import FileStore
 from cdpbridge.server.store import AgentSession, Browser, NewAgentSession, Share, Store

@@ -35,6 +35,7 @@ from cdpbridge.server.hosts._browser import BrowserOptions
 from cdpbridge.server.live import Live, LiveTokens, Outcome, SavedFiles
 from cdpbridge.server.live import router as live_router
 from cdpbridge.server.profiles import ProfileStore
+from cdpbridge.server.recording import Recordings
 from cdpbridge.server.routes import (
     BASE_PATH,
     Authentication,
@@ -87,6 +88,21 @@ def create_app(
             profiles = ProfileStore(settings.data_dir / "profiles")
             machines = (hosts or partial(_local_hosts, settings))(profiles, registry)
             pressure, metrics = Pressure(settings), Metrics()
+            shares = Shares(store, wall=wall)
+            tokens = LiveTokens.load(settings.data_dir / "live-key")
+            files = FileStore(settings.data_dir / "files")
+            signer = UrlSigner(signing_key(settings.data_dir / "signing.key"))
+            saved = SavedFiles(files, partial(signed_path, signer, wall))
+            live = Live(machines.connection, partial(_outcome, store), tokens, shares=shares, saved=saved)
+            shares.on_delete = partial(_cut_share, live)
+            recordings = Recordings(
+                store,
+                live,
+                files,
+                per_second=settings.recording_frames_per_second,
+                max_mb=settings.recording_max_mb,
+            )
+            await recordings.recover()
             rentals = Rentals(
                 store,
                 machines,
@@ -94,21 +110,15 @@ def create_app(
                 forget_profile=partial(_forget, profiles),
                 pressure=pressure,
                 metrics=metrics,
+                recorders=recordings,
                 clock=clock,
                 wall=wall,
             )
             stack.push_async_callback(rentals.close)
             await rentals.open()
-            files = FileStore(settings.data_dir / "files")
             tasks = Tasks(store, rentals, (agents or AgentProcesses)(settings), files, wall=wall)
             stack.push_async_callback(tasks.close)
             await tasks.open()
-            shares = Shares(store, wall=wall)
-            tokens = LiveTokens.load(settings.data_dir / "live-key")
-            signer = UrlSigner(signing_key(settings.data_dir / "signing.key"))
-            saved = SavedFiles(files, partial(signed_path, signer, wall))
-            live = Live(machines.connection, partial(_outcome, store), tokens, shares=shares, saved=saved)
-            shares.on_delete = partial(_cut_share, live)
             names = await store.project_names()
             app.state.services = Services(
                 settings=settings,
@@ -120,6 +130,7 @@ def create_app(
                 tasks=tasks,
                 agent_sessions=AgentSessions(store, rentals, tasks, files, shares),
                 shares=shares,
+                recordings=recordings,
                 files=files,
                 signer=signer,
                 plans={project_id: settings.plan_of(name) for project_id, name in names.items()},

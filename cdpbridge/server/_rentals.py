@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge._clock import Clock, TimerHandle
 from cdpbridge._shield import to_the_end
-from cdpbridge.billing import Tariff
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.lifecycle import Deadline, EndReason, Lifecycle, Signal, State, used_until
 from cdpbridge.server._metrics import Metrics
+from cdpbridge.server._order import Order
 from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._settings import Settings
 from cdpbridge.server._starts import ClientGone, KeyReused, Start, StartWithdrawn, wait_for
 from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, Goodbye, Leftover, StopReport
-from cdpbridge.server.store import Browser, NewAgentSession, Store
+from cdpbridge.server.store import Browser, Store
 
-__all__ = ["ClientGone", "KeyReused", "Order", "Rentals", "StartWithdrawn"]
+__all__ = ["ClientGone", "KeyReused", "Recorders", "Rentals", "StartWithdrawn"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -46,30 +45,14 @@ _AFTER_THE_HOUR_SECONDS: Final = 0.001
 _PROFILE_WAIT_SECONDS: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a client asks for, checked.
+class Recorders(Protocol):
+    """Who records browsers."""
 
-    Attributes:
-        proxy: Upstream of the country, `"direct"`, or None for no proxy.
-        labels: The caller's `metadata`.
-        agent_session: Made with the browser, which is its own.
-        start_url: Page that is open when the browser is ready, or soon after.
-        screen: Width and height of its window, CSS pixels.
-        ignore_certificate_errors: For a proxy that looks into TLS.
-    """
+    def start(self, browser_id: UUID) -> None:
+        """Record a browser that has just started."""
 
-    timeout: timedelta
-    tariff: Tariff
-    limit: int
-    profile_id: UUID | None = None
-    proxy_country: str | None = None
-    proxy: str | None = field(default=None, repr=False)
-    labels: Mapping[str, str] | None = None
-    agent_session: NewAgentSession | None = None
-    start_url: str | None = None
-    screen: tuple[int, int] | None = None
-    ignore_certificate_errors: bool = False
+    async def finish(self, browser_id: UUID, *, keep: bool) -> None:
+        """End a recording, if there is one, in bounded time; `keep` says whether anybody will ask for it."""
 
 
 class _Rental:
@@ -105,6 +88,7 @@ class Rentals:
         forget_profile: Removes a profile's saved state.
         pressure: Says whether there is room for another browser.
         metrics: Counts what happens.
+        recorders: For orders with `recording`.
         clock: Where deadlines come from; default: the event loop.
         wall: Where dates come from; they decide nothing.
     """
@@ -118,6 +102,7 @@ class Rentals:
         forget_profile: Callable[[UUID], Awaitable[None]],
         pressure: Pressure,
         metrics: Metrics,
+        recorders: Recorders | None = None,
         clock: Clock | None = None,
         wall: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -126,6 +111,7 @@ class Rentals:
         self._forget_profile = forget_profile
         self._pressure = pressure
         self._metrics = metrics
+        self._recorders = recorders
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._wall = wall
         self._beat = timedelta(seconds=settings.heartbeat_seconds)
@@ -291,6 +277,7 @@ class Rentals:
                     idempotency=idempotency,
                     labels=order.labels,
                     agent_session=order.agent_session,
+                    recording=order.recording,
                 )
             )
             await self._hosts.start(
@@ -340,6 +327,8 @@ class Rentals:
             rental.deadline.expires, self._end, rental, Signal.EXPIRE
         )
         self._arm_hour(rental, now)
+        if order.recording and self._recorders is not None:
+            self._recorders.start(rental.id)
         if rental.exited.is_set():  # while that was written
             self._end(rental, Signal.EXIT)
         return browser
@@ -468,6 +457,7 @@ class Rentals:
         assert rental.life.reason is not None  # it is on its way out
         self._metrics.ended(rental.life.reason, used)
         report: StopReport | None = None
+        recorded = asyncio.get_running_loop().create_task(self._finish_recording(rental))
         try:
             exists = rental.profile_id is not None and await self._store.profile_exists(rental.profile_id)
             goodbye = _GOODBYES[rental.life.reason]
@@ -476,6 +466,7 @@ class Rentals:
         except Exception:
             logger.exception("browser %s could not be put away in order", rental.id)
         finally:
+            await asyncio.wait({recorded})
             rental.life.take(Signal.ENDED)
             self._rentals.pop(rental.id, None)
         try:
@@ -484,6 +475,13 @@ class Rentals:
         except SQLAlchemyError:
             logger.exception("the end of browser %s could not be written; it will be retried", rental.id)
             self._unsettled[rental.id] = rental, used
+
+    async def _finish_recording(self, rental: _Rental) -> None:
+        if self._recorders is not None:
+            try:
+                await self._recorders.finish(rental.id, keep=not rental.void)
+            except OSError:
+                logger.exception("the recording of browser %s could not be put away", rental.id)
 
     async def _note_saved(self, rental: _Rental, report: StopReport | None) -> None:
         if report is None or report.saved is None or rental.profile_id is None:

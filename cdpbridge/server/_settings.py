@@ -189,6 +189,18 @@ class Settings(BaseSettings):
         le=60,
         description="How often the used time is recorded; what a killed server can charge too little.",
     )
+    recording_frames_per_second: float = Field(
+        5,
+        gt=0,
+        le=30,
+        description="Pictures a second of a recording, at most; it has one whenever something changes.",
+    )
+    recording_max_mb: int = Field(
+        200,
+        ge=1,
+        le=1_000_000,
+        description="MB of a recording, stills included; it ends there. It is kept as long as the browser's other files.",
+    )
     llm_base_url: str | None = Field(
         None,
         description="OpenAI-compatible endpoint for agents, e.g. `https://api.openai.com/v1`. Without it, tasks are refused.",

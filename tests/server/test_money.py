@@ -27,8 +27,9 @@ from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.lifecycle import EndReason
 from cdpbridge.server import Settings
 from cdpbridge.server._metrics import Metrics
+from cdpbridge.server._order import Order
 from cdpbridge.server._pressure import Pressure
-from cdpbridge.server._rentals import ClientGone, Order, Rentals, StartWithdrawn
+from cdpbridge.server._rentals import ClientGone, Rentals, StartWithdrawn
 from cdpbridge.server.store import AdmissionRefused, Store
 from cdpbridge.testing import ManualClock
 from tests.server.conftest import ScriptedHosts, Wall

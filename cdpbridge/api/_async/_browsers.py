@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from cdpbridge.api import _calls
 from cdpbridge.api._calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
-from cdpbridge.api._models import BrowserDownloads, BrowserSession, Page
+from cdpbridge.api._models import BrowserDownloads, BrowserRecording, BrowserSession, Page
 from cdpbridge.api._task_models import CustomProxy
 
 from ._group import AsyncGroup
 from ._pages import AsyncDownloads, AsyncPages
+from ._transfers import download
 
 __all__ = ["AsyncBrowsers"]
 
@@ -46,7 +48,7 @@ class AsyncBrowsers(AsyncGroup):
             browser_screen_height: CSS pixels.
             custom_proxy: Your own instead of a country's.
             metadata: Labels, 10 at most.
-            enable_recording: Whether a video is made.
+            enable_recording: Whether a video is made; `download_recording` brings it.
             extra_body: Further fields of the request, by their names on the wire.
             idempotency_key: Two requests with one key rent one browser, on servers that know the header.
         """
@@ -100,6 +102,35 @@ class AsyncBrowsers(AsyncGroup):
             page_size: Files per request.
         """
         return AsyncDownloads(self._client.send, partial(_downloads, browser_id, include_urls, page_size))
+
+    async def recording(self, browser_id: UUID | str) -> BrowserRecording:
+        """What a browser was recorded as: the video, once it has stopped, and its stills (a cdpbridge server only).
+
+        Raises:
+            NotFoundError: It was not created with `enable_recording`, or the server knows no such thing.
+        """
+        return await self._client.send(_calls.get_recording(browser_id))
+
+    async def download_recording(self, browser_id: UUID | str, path: Path | str) -> Path:
+        """Save the video of a browser that has stopped, a WebM file.
+
+        The file appears under its name when it is whole; a broken connection goes on where it broke.
+
+        Args:
+            browser_id: The browser, created with `enable_recording`.
+            path: The file, replaced if it is there; or a folder, then the file is called after the browser.
+
+        Returns:
+            Where it is.
+
+        Raises:
+            RecordingUnavailable: There is none: not yet, or there never will be.
+        """
+
+        async def address() -> tuple[str, str]:
+            return _calls.recording_address(await self.get(browser_id))
+
+        return await download(self._client, address, Path(path))
 
     # asynchronous only: end of the interpreter
     def stop_blocking(self, browser_id: UUID | str) -> BrowserSession:

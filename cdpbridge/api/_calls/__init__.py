@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from ._base import IDEMPOTENCY_HEADER, MAX_PAGE_SIZE, Call, ServerChoice, country_code, server_default
 from ._billing import get_account
-from ._browsers import create_browser, get_browser, list_browsers, list_downloads, stop_browser
+from ._browsers import (
+    create_browser,
+    get_browser,
+    get_recording,
+    list_browsers,
+    list_downloads,
+    recording_address,
+    stop_browser,
+)
 from ._files import create_browser_upload, create_session_upload, get_output_file
 from ._profiles import create_profile, delete_profile, get_profile, list_profiles, update_profile
 from ._sessions import (
@@ -50,6 +58,7 @@ __all__ = [
     "get_browser",
     "get_output_file",
     "get_profile",
+    "get_recording",
     "get_session",
     "get_share",
     "get_task",
@@ -61,6 +70,7 @@ __all__ = [
     "list_sessions",
     "list_tasks",
     "purge_session",
+    "recording_address",
     "schema_text",
     "server_default",
     "stop_browser",

@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from cdpbridge.api._models import BrowserDownloads, BrowserSession, Page
+from cdpbridge.api._models import BrowserDownloads, BrowserRecording, BrowserSession, Page
 from cdpbridge.api._task_models import CustomProxy
+from cdpbridge.errors import RecordingUnavailable
 
 from ._base import (
     MAX_PAGE_SIZE,
@@ -24,7 +25,15 @@ from ._base import (
     without_none,
 )
 
-__all__ = ["create_browser", "get_browser", "list_browsers", "list_downloads", "stop_browser"]
+__all__ = [
+    "create_browser",
+    "get_browser",
+    "get_recording",
+    "list_browsers",
+    "list_downloads",
+    "recording_address",
+    "stop_browser",
+]
 
 
 def list_browsers(
@@ -84,6 +93,21 @@ def get_browser(browser_id: UUID | str) -> Call[BrowserSession]:
 def stop_browser(browser_id: UUID | str) -> Call[BrowserSession]:
     path = f"/browsers/{id_text(browser_id)}"
     return Call("PATCH", path, BrowserSession, body={"action": "stop"}, slow=True)
+
+
+def get_recording(browser_id: UUID | str) -> Call[BrowserRecording]:
+    return Call("GET", f"/browsers/{id_text(browser_id)}/recording", BrowserRecording)
+
+
+def recording_address(browser: BrowserSession) -> tuple[str, str]:
+    """Where the video of a browser is, and a name for it.
+
+    Raises:
+        RecordingUnavailable: It has none.
+    """
+    if browser.recording_url is None:
+        raise RecordingUnavailable(browser.id, pending=browser.recording_available is True)
+    return browser.recording_url, f"{browser.id}.webm"
 
 
 def list_downloads(

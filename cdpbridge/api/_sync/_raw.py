@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from cdpbridge.api import _calls
 from cdpbridge.api._calls import MAX_PAGE_SIZE, ServerChoice, server_default
-from cdpbridge.api._models import Account, BrowserDownloads, BrowserSession, Page, Profile
+from cdpbridge.api._models import Account, BrowserDownloads, BrowserRecording, BrowserSession, Page, Profile
 from cdpbridge.api._task_models import (
     AgentSession,
     AgentSessionItem,
@@ -107,6 +107,10 @@ class RawBrowsers(Group):
     ) -> RawResponse[BrowserDownloads]:
         """What a browser has downloaded, as `for` (newer than the reference)."""
         return self._client.send_raw(_browsers._downloads(browser_id, include_urls, page_size, cursor))
+
+    def recording(self, browser_id: UUID | str) -> RawResponse[BrowserRecording]:
+        """What a browser was recorded as: the video, once it has stopped, and its stills (a cdpbridge server only)."""
+        return self._client.send_raw(_calls.get_recording(browser_id))
 
 
 class RawFiles(Group):

@@ -64,6 +64,10 @@ class FileStore:
         """Files that a browser has downloaded."""
         return self._root / "browsers" / str(browser_id) / "downloads"
 
+    def recording(self, browser_id: UUID) -> Path:
+        """Video and stills of a browser."""
+        return self._root / "browsers" / str(browser_id) / "recording"
+
     def task_folder(self, task_id: UUID) -> Path:
         """Screenshots, log and output files of a task."""
         return self._root / "tasks" / str(task_id)

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from ._cast import Picture
 from ._ended import Outcome
 from ._http import SOCKET_PATHS, router
 from ._live import Live, ShareDirectory
 from ._saved import SavedFiles
 from ._tokens import LiveTokens
+from ._watched import Tab, Viewing
 
-__all__ = ["SOCKET_PATHS", "Live", "LiveTokens", "Outcome", "SavedFiles", "ShareDirectory", "router"]
+__all__ = [
+    "SOCKET_PATHS",
+    "Live",
+    "LiveTokens",
+    "Outcome",
+    "Picture",
+    "SavedFiles",
+    "ShareDirectory",
+    "Tab",
+    "Viewing",
+    "router",
+]

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from cdpbridge.cdp import CDPSession, Connection
 from cdpbridge.errors import CDPError, CommandError, CommandTimeout, TargetClosed, TargetCrashed
 
-from ._pace import REST_SECONDS, Pace
+from ._pace import Pace
 
 __all__ = ["Cast", "CastOwner", "Picture", "Wants"]
 
@@ -55,9 +55,9 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What viewers need of a page: pictures; dialogs, downloads and history; its file choosers."""
+    """What viewers need of a page: so many pictures a second; dialogs, downloads and history; its file choosers."""
 
-    pictures: bool = False
+    pictures: float = 0
     events: bool = False
     choosers: bool = False
 
@@ -94,9 +94,7 @@ class Cast:
         history: Whether it can go back, and forward.
     """
 
-    def __init__(
-        self, connection: Connection, target_id: str, owner: CastOwner, *, max_per_second: float
-    ) -> None:
+    def __init__(self, connection: Connection, target_id: str, owner: CastOwner) -> None:
         self.target_id = target_id
         self.latest: Picture | None = None
         self.crashed = False
@@ -107,12 +105,11 @@ class Cast:
         self.dropped_input = 0
         self._connection = connection
         self._owner = owner
-        self._max_per_second = max_per_second
         self._loop = asyncio.get_running_loop()
         self._session: CDPSession | None = None
         self._wants = Wants()
         self._has = Wants()
-        self._pace = Pace(max_per_second)
+        self._pace = Pace(1)
         self._quality = 0
         self._rest: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
@@ -239,8 +236,10 @@ class Cast:
     async def _apply(self, session: CDPSession, wants: Wants) -> None:
         has = self._has
         self._has = wants
-        if wants.pictures != has.pictures:
-            await (self._begin(session) if wants.pictures else self._end(session))
+        if bool(wants.pictures) != bool(has.pictures):
+            await (self._begin(session, wants.pictures) if wants.pictures else self._end(session))
+        elif wants.pictures != has.pictures:
+            self._pace.limit(wants.pictures)
         if wants.events != has.events:
             self._connection.spawn(self._observe(session, wants.events))
         if wants.choosers != has.choosers:
@@ -286,8 +285,8 @@ class Cast:
 
     # --- pictures -------------------------------------------------------------------------------------------------
 
-    async def _begin(self, session: CDPSession) -> None:
-        self._pace = Pace(self._max_per_second)
+    async def _begin(self, session: CDPSession, per_second: float) -> None:
+        self._pace = Pace(per_second)
         self._quality = self._pace.quality
         await session.send("Page.startScreencast", self._settings(), timeout=_TIMEOUT)
 
@@ -321,7 +320,7 @@ class Cast:
         if self._pace.moves(now):
             self._change_quality(session)
         if self._quality != 0 and self._rest is None:
-            self._rest = self._loop.call_later(REST_SECONDS, self._look_for_rest, session)
+            self._rest = self._loop.call_later(self._pace.rest_seconds, self._look_for_rest, session)
 
     def _acknowledge(self, session: CDPSession, params: dict[str, Any]) -> None:
         if session.closed is None:
@@ -333,8 +332,8 @@ class Cast:
             return
         if self._pace.rests(self._loop.time()):
             self._change_quality(session)
-        elif self._quality != self._pace.quality or self._loop.time() - self.latest.at < REST_SECONDS:
-            self._rest = self._loop.call_later(REST_SECONDS, self._look_for_rest, session)
+        elif self._pace.unsettled:
+            self._rest = self._loop.call_later(self._pace.rest_seconds, self._look_for_rest, session)
 
     def _change_quality(self, session: CDPSession) -> None:
         self._quality = self._pace.quality

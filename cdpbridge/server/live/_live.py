@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from ._messages import Hello, read_message
 from ._saved import SavedFiles
 from ._tokens import LiveTokens
 from ._viewer import Viewer
-from ._watched import Tab, Watched
+from ._watched import Tab, Viewing, Watched
 
 __all__ = ["Live", "ShareDirectory"]
 
@@ -128,21 +129,34 @@ class Live:
             return still.jpeg
         glance = _Glance()
         try:
-            async with asyncio.timeout(_STILL_SECONDS):
-                watched = await self._watch(browser_id)
-                if watched is None:
+            async with asyncio.timeout(_STILL_SECONDS), self.watching(browser_id, glance) as runs:
+                if not runs:
                     self._stills.pop(browser_id, None)
                     return None
-                watched.enter(glance)
                 still = self._stills[browser_id] = await glance.taken
         except (TimeoutError, CDPError) as error:
             logger.debug("browser %s: no still: %s", browser_id, error)
             return None
-        finally:
-            watched = self._watched.get(browser_id)
-            if watched is not None:
-                await self._leave(browser_id, watched, glance)
         return still.jpeg
+
+    # --- those who are nobody -------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def watching(self, browser_id: UUID, viewer: Viewing) -> AsyncGenerator[bool]:
+        """A viewer of ours sees a browser while the block runs; whether the browser runs at all.
+
+        Raises:
+            CDPError: The browser does not answer.
+        """
+        watched = await self._watch(browser_id)
+        if watched is None:
+            yield False
+            return
+        watched.enter(viewer)
+        try:
+            yield True
+        finally:
+            await self._leave(browser_id, watched, viewer)
 
     # --- a viewer -------------------------------------------------------------------------------------------------
 
@@ -225,7 +239,7 @@ class Live:
             viewers.discard(viewer)
             if not viewers:
                 self._viewers.pop(browser_id, None)
-            await self._leave(browser_id, watched, None)
+            await self._leave(browser_id, watched)
         if viewer.ended_by_browser.is_set():
             await self._say_ended(socket, browser_id, money=not hello.share)
 
@@ -261,9 +275,9 @@ class Live:
             self._watched[browser_id] = watched
             return watched
 
-    async def _leave(self, browser_id: UUID, watched: Watched, glance: _Glance | None) -> None:
-        if glance is not None:
-            watched.leave(glance)
+    async def _leave(self, browser_id: UUID, watched: Watched, viewer: Viewing | None = None) -> None:
+        if viewer is not None:
+            watched.leave(viewer)
         if not watched.viewers:
             if self._watched.get(browser_id) is watched:
                 del self._watched[browser_id]
@@ -291,7 +305,8 @@ class Live:
 class _Glance:
     """A viewer that wants one picture."""
 
-    may_drive = driving = False
+    may_drive = driving = is_person = False
+    per_second = 1.0
 
     def __init__(self) -> None:
         self.pinned: str | None = None

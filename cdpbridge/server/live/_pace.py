@@ -3,6 +3,9 @@
 A page that moves is encoded coarsely, for it costs a core; a page that rests is encoded once more, finely.
 
     still --4 pictures in 0.5 s--> moving --no picture for 0.3 s--> still
+
+While its pictures wait for an acknowledgement, the browser drops newer ones and never makes up for them, so after a rest that
+comes upon a late acknowledgement the page is encoded once more too.
 """
 
 from __future__ import annotations
@@ -31,15 +34,22 @@ class Pace:
 
     Attributes:
         quality: What the browser should encode with now, 0 to 100.
+        rest_seconds: How long the page must have been without news to rest.
     """
 
     def __init__(self, max_per_second: float) -> None:
-        self._interval = 1 / max_per_second
+        self.limit(max_per_second)
         self._due = 0.0
+        self._late = False
         self._recent: deque[float] = deque(maxlen=_BURST)
         self._offered = 0
         self._dropped = 0
         self.quality = STILL_QUALITY
+
+    def limit(self, max_per_second: float) -> None:
+        """From now on, more pictures than these are not asked for."""
+        self._interval = 1 / max_per_second
+        self.rest_seconds = max(REST_SECONDS, 2 * self._interval)
 
     def picture(self, now: float) -> float:
         """A picture has come; when to acknowledge it, in the unit of `now`, seconds.
@@ -49,6 +59,7 @@ class Pace:
         """
         self._recent.append(now)
         self._due = max(now, self._due + self._interval)
+        self._late = self._late or self._due > now
         return self._due
 
     def delivered(self, *, offered: int, dropped: int) -> None:
@@ -66,10 +77,17 @@ class Pace:
         self.quality = _POOR_QUALITY if poor else MOVING_QUALITY
         return True
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether the last picture may not be what the page looks like at its best."""
+        return self._late or self.quality != STILL_QUALITY
+
     def rests(self, now: float) -> bool:
-        """Whether to encode finely from now on; asked when a picture is `REST_SECONDS` old. True once a rest."""
-        if self.quality == STILL_QUALITY or (self._recent and now - self._recent[-1] < REST_SECONDS - 0.001):
+        """Whether to encode once more, and finely from now on; asked when a picture is `rest_seconds` old. True once a rest."""
+        if not self.unsettled or (self._recent and now - self._recent[-1] < self.rest_seconds - 0.001):
             return False
         self.quality = STILL_QUALITY
+        self._late = False
+        self._due = min(self._due, now - self._interval)
         self._recent.clear()  # the picture that comes of it is no movement
         return True

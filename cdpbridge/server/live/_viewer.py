@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 from uuid import UUID
@@ -83,6 +84,8 @@ class Viewer:
         self.pinned: str | None = None
         self.may_drive = may_drive
         self.driving = False
+        self.is_person = True
+        self.per_second = math.inf
         self.ignored = 0
         self.dropped = 0
         self.ended_by_browser = asyncio.Event()
@@ -155,7 +158,7 @@ class Viewer:
                 {"name": each.name, "received": each.received, "total": each.total, "state": each.state}
                 for each in watched.downloads.values()
             ],
-            "viewers": len(watched.viewers),
+            "viewers": sum(viewer.is_person for viewer in watched.viewers),
             "drivers": sum(viewer.driving for viewer in watched.viewers),
             "driving": self.driving,
             "mayDrive": self.may_drive,

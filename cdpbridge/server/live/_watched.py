@@ -65,11 +65,15 @@ class Viewing(Protocol):
         pinned: The tab it has chosen; None follows the active one.
         may_drive: It may take over.
         driving: It has.
+        is_person: Somebody looks, so it counts.
+        per_second: Pictures it can use.
     """
 
     pinned: str | None
     may_drive: bool
     driving: bool
+    is_person: bool
+    per_second: float
 
     def offer(self, picture: Picture) -> bool:
         """Take a picture; whether it replaced one that was not sent."""
@@ -204,13 +208,13 @@ class Watched:
                 continue
             others = wanted.get(tab, Wants())
             wanted[tab] = Wants(
-                pictures=True,
+                pictures=max(others.pictures, min(viewer.per_second, self._max_per_second)),
                 events=others.events or viewer.may_drive,
                 choosers=others.choosers or viewer.driving,
             )
         for tab, wants in wanted.items():
             if tab not in self._casts:
-                self._casts[tab] = Cast(self.connection, tab, self, max_per_second=self._max_per_second)
+                self._casts[tab] = Cast(self.connection, tab, self)
             self._casts[tab].want(wants)
         for tab, cast in self._casts.items():
             if tab not in wanted:

@@ -14,7 +14,15 @@ from cdpbridge.server.store import Browser
 
 from ._services import Services, external_base
 
-__all__ = ["FILES_PATH", "cdp_url", "live_url", "share_url", "signed_path", "signed_url"]
+__all__ = [
+    "FILES_PATH",
+    "cdp_url",
+    "live_url",
+    "recording_url",
+    "share_url",
+    "signed_path",
+    "signed_url",
+]
 
 FILES_PATH: Final = "/files"
 # As long as the cloud's, by the description in its SDK.
@@ -42,6 +50,12 @@ def live_url(request: Request, services: Services, browser: Browser) -> str | No
 def share_url(request: Request, token: str) -> str:
     """The public page of a share."""
     return f"{external_base(request)}/share/{token}"
+
+
+def recording_url(request: Request, services: Services, browser: Browser) -> str | None:
+    """Where the video of a browser can be had; None while there is none."""
+    path = services.recordings.video(browser)
+    return None if path is None else signed_url(request, services, path)
 
 
 def signed_url(request: Request, services: Services, path: str) -> str:

@@ -14,15 +14,18 @@ from starlette.requests import Request
 
 from cdpbridge.api._models import (
     MAX_METADATA_PAIRS,
+    BrowserRecording,
     BrowserSession,
     BrowserSessionStatus,
     CreateBrowserSessionRequest,
     Page,
+    RecordingStill,
     UpdateBrowserSessionRequest,
 )
 from cdpbridge.server import store
+from cdpbridge.server._recording_states import RecordingState
 
-from ._addresses import cdp_url, live_url, signed_url
+from ._addresses import cdp_url, live_url, recording_url, signed_url
 from ._orders import body_hash, browser_order
 from ._problems import not_found
 from ._services import IdempotencyKey, Paging, ProjectId, Services, ServicesOf, client_gone, external_base
@@ -36,6 +39,7 @@ _MEGABYTE: Final = 1_000_000
 
 def browser_view(request: Request, services: Services, browser: store.Browser) -> BrowserSession:
     traffic = browser.proxy_bytes if browser.over else services.hosts.proxy_bytes(browser.id)
+    video = recording_url(request, services, browser)
     return BrowserSession(
         id=browser.id,
         status=BrowserSessionStatus.STOPPED if browser.over else BrowserSessionStatus.ACTIVE,
@@ -52,6 +56,8 @@ def browser_view(request: Request, services: Services, browser: store.Browser) -
         proxyCountryCode=browser.proxy_country,
         agent_session_id=browser.agent_session_id,
         metadata=browser.labels or {},
+        recording_url=video,
+        recording_available=video is not None or browser.recording == RecordingState.RUNNING,
         endReason=browser.end_reason,
     )
 
@@ -147,6 +153,34 @@ async def update_browser(
     if browser is None:
         raise not_found("Session")
     return browser_view(request, services, browser)
+
+
+@router.get("/{session_id}/recording")
+async def get_recording(
+    request: Request, services: ServicesOf, project_id: ProjectId, session_id: UUID
+) -> BrowserRecording:
+    """The video of a browser that was created with `enableRecording`, once it is finished, and its stills so far."""
+    browser = await services.store.browser(project_id, session_id)
+    if browser is None:
+        raise not_found("Session")
+    if browser.recording_state is None:
+        raise not_found("Recording")
+    video, stills = await asyncio.to_thread(services.recordings.files, browser)
+    return BrowserRecording(
+        status=browser.recording_state,
+        note=browser.recording_state.words(services.recordings.max_mb),
+        url=None if video is None else signed_url(request, services, video.path),
+        size=None if video is None else video.size,
+        stills=[
+            RecordingStill(
+                name=still.name,
+                taken_at=datetime.fromtimestamp(still.modified, UTC),
+                size=still.size,
+                url=signed_url(request, services, still.path),
+            )
+            for still in stills
+        ],
+    )
 
 
 @router.get("/{session_id}/downloads")

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from cdpbridge.api._models import CreateBrowserSessionRequest, CustomProxy
 from cdpbridge.api._task_models import CreateSessionRequest
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.server._rentals import Order
+from cdpbridge.server._order import Order
 from cdpbridge.server._settings import Plan, Settings, country_code, max_timeout_minutes
 from cdpbridge.server.proxy import Upstream
 
@@ -54,7 +54,7 @@ async def browser_order(services: Services, project_id: UUID, body: CreateBrowse
     """The order for a browser by itself.
 
     Raises:
-        HTTPException: 403 above the plan's time, 404 without such a profile.
+        HTTPException: 403 above the plan's time, 404 without such a profile, 400 when it cannot be recorded here.
         RequestValidationError: What only the server can judge.
     """
     timeout = _timeout(services.plan(project_id), body)
@@ -79,6 +79,8 @@ async def _order(
     country, proxy = _proxy(settings, body)
     if body.profile_id is not None and await services.store.profile(project_id, body.profile_id) is None:
         raise not_found("Profile")
+    if body.enable_recording and (refusal := await services.recordings.refusal()) is not None:
+        raise HTTPException(400, refusal)
     screen = None
     if body.browser_screen_width is not None or body.browser_screen_height is not None:
         screen = body.browser_screen_width or _SCREEN[0], body.browser_screen_height or _SCREEN[1]
@@ -93,6 +95,7 @@ async def _order(
         start_url=start_url,
         screen=screen,
         ignore_certificate_errors=body.custom_proxy is not None and body.custom_proxy.ignore_cert_errors,
+        recording=body.enable_recording,
     )
 
 

@@ -22,6 +22,7 @@ from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.live import Live
 from cdpbridge.server.profiles import ProfileStore
+from cdpbridge.server.recording import Recordings
 from cdpbridge.server.store import Store
 
 __all__ = [
@@ -55,6 +56,7 @@ class Services:
     tasks: Tasks
     agent_sessions: AgentSessions
     shares: Shares
+    recordings: Recordings
     files: FileStore
     signer: UrlSigner
     plans: Mapping[UUID, Plan]

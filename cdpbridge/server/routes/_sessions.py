@@ -20,7 +20,7 @@ from cdpbridge.api._task_models import (
 )
 from cdpbridge.server import store
 
-from ._addresses import live_url, share_url
+from ._addresses import live_url, recording_url, share_url
 from ._orders import body_hash, session_order
 from ._problems import not_found
 from ._services import IdempotencyKey, Paging, ProjectId, Services, ServicesOf, client_gone
@@ -47,6 +47,7 @@ def _item(
         keep_alive=session.keep_alive,
         proxy_used_mb=Decimal(traffic) / _MEGABYTE,
         proxy_cost=Decimal(0),  # traffic is not charged here
+        recording_url=recording_url(request, services, browser),
         browserSessionId=str(browser.id),
         timeoutAt=browser.timeout_at.isoformat(),
         endReason=browser.end_reason,

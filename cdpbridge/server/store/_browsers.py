@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from cdpbridge import billing
 from cdpbridge.billing import Tariff
 from cdpbridge.lifecycle import EndReason, State
+from cdpbridge.server._recording_states import RecordingState
 
 from ._database import changed
 from ._models import HOLDS_SLOT, OVER, AgentSession, Browser, IdempotencyKey, Profile
@@ -68,6 +69,7 @@ class Browsers(Projects):
         idempotency: tuple[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         agent_session: NewAgentSession | None = None,
+        recording: bool = False,
     ) -> Browser:
         """A browser that starts: it takes a slot, and nothing is charged yet.
 
@@ -77,6 +79,7 @@ class Browsers(Projects):
             idempotency: The request's key and the hash of its body.
             labels: The caller's `metadata`.
             agent_session: Made with it, when it is to have one.
+            recording: It is to be recorded.
 
         Raises:
             TooManyBrowsers: No slot is free.
@@ -105,6 +108,7 @@ class Browsers(Projects):
                 proxy_bytes=0,
                 labels=dict(labels) if labels else None,
                 agent_session_id=None if agent_session is None else agent_session.id,
+                recording=RecordingState.RUNNING if recording else None,
             )
             session.add(browser)
             await session.flush()
@@ -169,7 +173,7 @@ class Browsers(Projects):
     async def abandon(self, browser_id: UUID, reason: EndReason, *, now: datetime) -> bool:
         """starting -> stopped: nothing was charged, and its `Idempotency-Key` may be used again."""
         async with self._write() as session:
-            values = {"state": State.STOPPED, "end_reason": reason, "finished_at": now}
+            values = {"state": State.STOPPED, "end_reason": reason, "finished_at": now, "recording": None}
             where = (Browser.id == browser_id, Browser.state == State.STARTING)
             abandoned = await changed(session, update(Browser).where(*where).values(values))
             if abandoned:
@@ -239,6 +243,18 @@ class Browsers(Projects):
         """A browser of whichever project: for those who have its own credential."""
         async with self._read() as session:
             return await session.get(Browser, browser_id)
+
+    async def unfinished_recordings(self) -> Sequence[UUID]:
+        """Browsers whose recordings have not ended: at start-up, those of a server that was killed."""
+        async with self._read() as session:
+            rows = select(Browser.id).where(Browser.recording == RecordingState.RUNNING)
+            return (await session.scalars(rows)).all()
+
+    async def recording_ended(self, browser_id: UUID, state: RecordingState) -> None:
+        """Note what became of a recording."""
+        async with self._write() as session:
+            where = (Browser.id == browser_id, Browser.recording == RecordingState.RUNNING)
+            await session.execute(update(Browser).where(*where).values(recording=state))
 
     async def unfinished(self) -> Sequence[Browser]:
         """Browsers that are not stopped: at start-up, those of a server that was killed."""

@@ -28,6 +28,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from cdpbridge.billing import Tariff
 from cdpbridge.lifecycle import EndReason, State
+from cdpbridge.server._recording_states import RecordingState
 from cdpbridge.server._task_states import WORKING, TaskEnd
 
 from ._money import from_micro_usd
@@ -148,6 +149,8 @@ class Browser(Base):
     labels: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     # No foreign key: a session may be deleted, and the record of its browser stays for the ledger.
     agent_session_id: Mapped[UUID | None] = mapped_column(Uuid())
+    # A `RecordingState`; None when it is not recorded.
+    recording: Mapped[str | None] = mapped_column(String(20))
 
     @property
     def tariff(self) -> Tariff:
@@ -180,6 +183,10 @@ class Browser(Base):
     @property
     def reason(self) -> EndReason | None:
         return EndReason(self.end_reason) if self.end_reason else None
+
+    @property
+    def recording_state(self) -> RecordingState | None:
+        return RecordingState(self.recording) if self.recording else None
 
 
 class LedgerEntry(Base):

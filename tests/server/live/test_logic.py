@@ -79,6 +79,19 @@ def test_a_blinking_caret_is_no_movement():
         assert not pace.moves(number * 0.43)
 
 
+def test_a_rest_after_a_late_acknowledgement_is_looked_at_once_more():
+    pace = Pace(5)
+    for at in (0.0, 0.02):  # too few for a movement, and what came after them the browser has dropped
+        pace.picture(at)
+        assert not pace.moves(at)
+    assert not pace.rests(0.02 + REST_SECONDS)  # at this rate the next picture may be on its way
+    assert pace.rests(0.02 + pace.rest_seconds)
+    pace.picture(0.5)  # what came of that
+    assert not pace.unsettled
+    pace.limit(30)
+    assert pace.rest_seconds == REST_SECONDS
+
+
 def test_slow_lines_get_less_than_coarse():
     pace = Pace(30)
     for number in range(4):

@@ -1,0 +1,41 @@
+"""What is ordered of the rentals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from cdpbridge.billing import Tariff
+from cdpbridge.server.store import NewAgentSession
+
+__all__ = ["Order"]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a client asks for, checked.
+
+    Attributes:
+        proxy: Upstream of the country, `"direct"`, or None for no proxy.
+        labels: The caller's `metadata`.
+        agent_session: Made with the browser, which is its own.
+        start_url: Page that is open when the browser is ready, or soon after.
+        screen: Width and height of its window, CSS pixels.
+        ignore_certificate_errors: For a proxy that looks into TLS.
+        recording: Whether a video is made.
+    """
+
+    timeout: timedelta
+    tariff: Tariff
+    limit: int
+    profile_id: UUID | None = None
+    proxy_country: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    labels: Mapping[str, str] | None = None
+    agent_session: NewAgentSession | None = None
+    start_url: str | None = None
+    screen: tuple[int, int] | None = None
+    ignore_certificate_errors: bool = False
+    recording: bool = False

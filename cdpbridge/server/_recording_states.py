@@ -1,0 +1,36 @@
+"""What becomes of a recording, and what people are told of it. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["RecordingState"]
+
+
+class RecordingState(StrEnum):
+    """Of a browser that was to be recorded.
+
+    Attributes:
+        RUNNING: It is made, until its browser ends.
+        SAVED: From the browser's start to its end.
+        SIZE_LIMIT: Until the limit of its size.
+        SERVER_LOST: Until its server was killed.
+        EMPTY: The browser has shown nothing.
+        FAILED: It could not be written; what there is, is kept.
+    """
+
+    RUNNING = "recording"
+    SAVED = "saved"
+    SIZE_LIMIT = "size_limit"
+    SERVER_LOST = "server_lost"
+    EMPTY = "empty"
+    FAILED = "failed"
+
+    def words(self, max_mb: int) -> str | None:
+        """A sentence about what is missing, None when nothing is."""
+        return {
+            RecordingState.SIZE_LIMIT: f"The recording ended before the browser, at the server's limit of {max_mb} MB.",
+            RecordingState.SERVER_LOST: "The server was killed; the recording ends a few seconds before that.",
+            RecordingState.EMPTY: "The browser has shown no picture.",
+            RecordingState.FAILED: "The recording could not be written; the server's log says why.",
+        }.get(self)

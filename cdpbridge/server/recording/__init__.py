@@ -1,0 +1,7 @@
+"""Recordings: what the live view shows of a browser, as a video and as stills."""
+
+from __future__ import annotations
+
+from ._recordings import Recordings
+
+__all__ = ["Recordings"]

@@ -1,0 +1,46 @@
+"""What a recording's folder holds, and how one is put in order that a killed server has left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+__all__ = ["LAST_STILL", "UNFINISHED", "VIDEO", "put_in_order", "still_name"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+VIDEO: Final = "recording.webm"
+UNFINISHED: Final = f".{VIDEO}"
+"""Hidden, so not listed: a video that is still being written."""
+LAST_STILL: Final = "last.jpg"
+_DRAFT: Final = f".new.{VIDEO}"
+
+
+def still_name(minute: int) -> str:
+    """Of the page as it was at a full minute; names are in the order of time."""
+    return f"at-{minute:03}-min.jpg"
+
+
+def put_in_order(folder: Path, mend: Callable[[Path, Path], None] | None) -> bool:
+    """Bring a video that was being written under its name; whether there is one.
+
+    Args:
+        mend: Writes a broken video anew; without it, or when it fails, the video is kept as it was left.
+    """
+    unfinished, draft, video = folder / UNFINISHED, folder / _DRAFT, folder / VIDEO
+    if not unfinished.is_file():
+        return video.is_file()
+    try:
+        if mend is None:
+            unfinished.replace(video)
+            return True
+        mend(unfinished, draft)
+        draft.replace(video)
+        unfinished.unlink()
+    except Exception as error:  # noqa: BLE001  # of a library that cannot be named here
+        logger.warning("%s: kept as it was left: %s", unfinished, error)
+        draft.unlink(missing_ok=True)
+        unfinished.replace(video)
+    return True
