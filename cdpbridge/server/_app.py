@@ -148,6 +148,7 @@ def create_app(
                 live=live,
                 agents=tasks.agents,
                 files=files,
+                recordings=recordings,
                 wall=wall,
             )
             yield

@@ -16,6 +16,7 @@ from cdpbridge.server.files import FileStore
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.live import Live
+from cdpbridge.server.recording import Recordings
 from cdpbridge.server.store import (
     AgentSession,
     Browser,
@@ -66,6 +67,7 @@ class Snapshots:
         live: Live,
         agents: Agents,
         files: FileStore,
+        recordings: Recordings,
         wall: Callable[[], datetime],
     ) -> None:
         self.files = ProjectFiles(store, files)
@@ -76,6 +78,7 @@ class Snapshots:
         self._rentals = rentals
         self._live = live
         self._agents = agents
+        self._recordings = recordings
         self._wall = wall
         self._days: dict[UUID, _Days] = {}
 
@@ -123,6 +126,7 @@ class Snapshots:
                 "plan": plan,
                 "maxMinutes": max_timeout_minutes(plan),
                 "usdPerHour": str(self._settings.usd_per_hour),
+                "canRecord": self._recordings.offered,
                 "countries": sorted(self._settings.proxies),
             },
             "browsers": [self._browser(browser, names) for browser in (*active, *ended)],
@@ -156,6 +160,7 @@ class Snapshots:
             "chargedUsd": str(from_micro_usd(browser.charged_micro_usd)),
             "refundedUsd": str(from_micro_usd(browser.refunded_micro_usd)),
             "clients": usage.clients if usage else 0,
+            "recording": browser.recording,
         }
 
     async def _newest_work(

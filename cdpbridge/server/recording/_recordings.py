@@ -7,6 +7,7 @@ import logging
 import shutil
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -38,10 +39,14 @@ class Recordings:
     Args:
         per_second: Pictures, at most.
         max_mb: Of one recording with its stills, in millions of bytes.
+
+    Attributes:
+        offered: PyAV is there; whether it works, `refusal` says.
     """
 
     def __init__(self, store: Store, live: Live, files: FileStore, *, per_second: float, max_mb: int) -> None:
         self.max_mb = max_mb
+        self.offered = find_spec("av") is not None
         self._store = store
         self._live = live
         self._files = files

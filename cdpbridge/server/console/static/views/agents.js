@@ -3,12 +3,12 @@ import { h } from "../dom.js";
 import { ago, clock, moment, money, reason, short, usd } from "../format.js";
 import { badge, button, empty, fact, table } from "../parts.js";
 import { shareButton, sharedButtons } from "./shares.js";
+import { steady } from "../steady.js";
 
 const WORKING = new Set(["started", "paused"]);
 const OVER = new Set(["stopped", "failed"]);
-// Addresses of screenshots hold for 15 minutes: they are asked for again in time, and one that is shown is kept meanwhile.
+// Addresses of screenshots hold for 15 minutes: they are asked for again in time.
 const ASKED_EVERY = 5 * 60_000;
-const KEPT_FOR = 4 * 60_000;
 
 export function agentsView(state, actions) {
   const { sessions, tasks } = state.snapshot;
@@ -145,15 +145,6 @@ function stepItem(step, state) {
       step.actions.map((action) => h("pre", {}, h("code", {}, action))),
     ),
   );
-}
-
-/** The address to show a screenshot at: each answer signs it anew, and a new address would load the same picture again. */
-function steady(address, pictures) {
-  const [path] = address.split("?");
-  const kept = pictures.get(path);
-  if (kept && Date.now() - kept.at < KEPT_FOR) return kept.address;
-  if (kept?.address !== address) pictures.set(path, { address, at: Date.now() });
-  return address;
 }
 
 function status(task) {

@@ -3,11 +3,21 @@ import { h } from "../dom.js";
 import { ago, clock, moment, money, reason, short, usd } from "../format.js";
 import { countryField, orderOf, profileField, screenFields } from "../orders.js";
 import { badge, button, dialogForm, empty, fact, field, snippet, table } from "../parts.js";
+import { recordingView } from "./recording.js";
 
 const SNIPPETS = [
   ["cdpbridge", (url) => `async with cdpbridge.cdp.connect("${url}") as connection:\n    session = await connection.new_tab("https://example.com")\n    print(await session.send("Runtime.evaluate", {"expression": "document.title"}))`],
   ["Playwright", (url) => `browser = playwright.chromium.connect_over_cdp("${url}")\npage = browser.contexts[0].new_page()\npage.goto("https://example.com")`],
 ];
+
+const RECORDINGS = {
+  recording: "is made",
+  saved: "saved",
+  size_limit: "ended at its size limit",
+  server_lost: "until the server was killed",
+  empty: "nothing was seen",
+  failed: "failed",
+};
 const LIVE = new Set(["starting", "active"]);
 
 export function browsersView(state, actions) {
@@ -138,10 +148,12 @@ export function browserView(state, actions, id) {
           fact("Profile", browser.profileName ?? browser.profileId ?? "none", browser.profileWritable === false ? " (another browser saves it)" : ""),
           fact("Country", browser.country ?? "none"),
           active ? fact("Clients connected", String(browser.clients)) : null,
+          fact("Recording", RECORDINGS[browser.recording] ?? "none"),
         ),
         active ? attach(addresses, actions) : null,
       ),
     ),
+    recordingView(browser, state, actions),
   ];
 }
 
@@ -169,6 +181,7 @@ export function createDialog(state, actions) {
   const { account, profiles } = state.snapshot;
   async function submit(values) {
     const body = { timeout: Number(values.get("timeout")), ...orderOf(values) };
+    if (values.get("recording")) body.enableRecording = true;
     const made = await actions.act("create", () => api.post("/browsers", body), "Browser started.");
     if (made) {
       actions.close();
@@ -183,6 +196,7 @@ export function createDialog(state, actions) {
     profileField(profiles),
     countryField(account),
     screenFields(),
+    account.canRecord ? h("label.check", {}, h("input", { name: "recording", type: "checkbox" }), "Record a video") : null,
     h("p.hint", {}, `${usd(account.usdPerHour, 2)} an hour, charged at the start; minutes that are not used come back at the stop.`),
   );
 }
