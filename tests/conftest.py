@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,18 @@ def interruptible():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def remove_to_the_last(folder):
+    """Remove a folder into which a program that was killed a moment ago may still write."""
+    deadline = time.monotonic() + 10
+    while folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def temporary_dir(tmp_path_factory):
     """The system's folder of temporary files, for the tests and the programs they start; what these leave goes with the run.
@@ -68,7 +81,7 @@ def temporary_dir(tmp_path_factory):
         for name in ("TMPDIR", "TMP", "TEMP"):
             patch.setenv(name, str(folder))
         yield folder
-    shutil.rmtree(folder)
+    remove_to_the_last(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)
