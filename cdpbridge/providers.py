@@ -66,20 +66,30 @@ def local(
     return LocalClient({"data_dir": data_dir, "config": config} | settings)
 
 
-class LocalClient(AsyncClient):
+class _Embedding:
+    """What both clients of an embedded server have in common."""
+
+    _server: ServerProcess | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} local {'closed' if self._server is None else self._server.base_url}>"
+
+    @property
+    def server_pid(self) -> int | None:
+        """Process id of the server while it runs."""
+        return None if self._server is None else self._server.pid
+
+
+class LocalClient(_Embedding, AsyncClient):
     """The client of an embedded server; it starts the server when it is opened, and ends it when it is closed."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings = {name: value for name, value in settings.items() if value is not None}
-        self._server: ServerProcess | None = None
+        self._settings = _given(settings)
         super().__init__(idempotent_creates=True)
 
     def _set_address(self, api_key: str | None, base_url: str | None) -> None:
         """Both come with the server."""
         self._api_key = self._base_url = ""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} local {'closed' if self._server is None else self._server.base_url}>"
 
     @property
     def server_ended(self) -> bool:
@@ -89,11 +99,6 @@ class LocalClient(AsyncClient):
     def stop_advice(self, _browser_id: UUID) -> str:
         """See `AsyncClient.stop_advice`."""
         return "it ends with the embedded server, and the next one settles its bill"
-
-    @property
-    def server_pid(self) -> int | None:
-        """Process id of the server while it runs."""
-        return None if self._server is None else self._server.pid
 
     def address(self) -> dict[str, str]:
         """`base_url` and `api_key` of the running server, for a process that shares it; a password."""
@@ -117,25 +122,16 @@ def local_sync(
     return LocalSyncClient({"data_dir": data_dir, "config": config} | settings)
 
 
-class LocalSyncClient(Client):
+class LocalSyncClient(_Embedding, Client):
     """The client of an embedded server, without an event loop; its block starts the server and ends it."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings = {name: value for name, value in settings.items() if value is not None}
-        self._server: ServerProcess | None = None
+        self._settings = _given(settings)
         super().__init__(idempotent_creates=True)
 
     def _set_address(self, api_key: str | None, base_url: str | None) -> None:
         """Both come with the server."""
         self._api_key = self._base_url = ""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} local {'closed' if self._server is None else self._server.base_url}>"
-
-    @property
-    def server_pid(self) -> int | None:
-        """Process id of the server while it runs."""
-        return None if self._server is None else self._server.pid
 
     def _prepare(self, stack: ExitStack) -> None:
         server = _in_a_loop(ServerProcess.start(self._settings))
@@ -146,6 +142,10 @@ class LocalSyncClient(Client):
     def _end(self, server: ServerProcess) -> None:
         self._server = None
         _in_a_loop(server.stop())
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _in_a_loop(work: Coroutine[Any, Any, T]) -> T:

@@ -108,7 +108,7 @@ async def test_browsers_killed_and_stopped_while_it_maps(client, server, site):
         calls[number] += 1
         if number % 20 == 10 and calls[number] == 1:
             browser = next(
-                each for each in pool._browsers.values() if each.connection is tab.session.connection
+                each for each in pool._fleet.browsers.values() if each.connection is tab.session.connection
             )
             if number == 30:
                 await client.browsers.stop(browser.id)
@@ -235,7 +235,7 @@ async def main():
 
 def watch(pool):
     if pool.stats.leases == 4:
-        print(*(browser.id for browser in pool._browsers.values()), flush=True)
+        print(*(browser.id for browser in pool._fleet.browsers.values()), flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
     else:
         asyncio.get_running_loop().call_later(0.02, watch, pool)
@@ -382,10 +382,10 @@ async def test_a_cancelled_waiter_that_was_granted_in_the_same_moment(rest):
             first = asyncio.ensure_future(pool.run(_nothing))
             second = asyncio.ensure_future(pool.run(_nothing))
             await turns(3)
-            [place] = pool._schedule.places
+            [place] = pool._fleet.schedule.places
             first.cancel()  # its future is cancelled now, its task has its turn later
-            pool._schedule.released(place, now=0)
-            pool._pump()
+            pool._fleet.schedule.released(place, now=0)
+            pool._fleet.pump()
             assert await second == "done"
             place.leases += 1
         assert first.cancelled()
@@ -442,7 +442,7 @@ async def test_a_browser_is_replaced_before_its_time_is_over(rest):
     rest.life = timedelta(seconds=0.4)
     async with pool_of(rest) as pool:
         async with pool.tab():
-            await asyncio.wait_for(_until(lambda: pool._schedule.places[0].phase == "draining"), 5)
+            await asyncio.wait_for(_until(lambda: pool._fleet.schedule.places[0].phase == "draining"), 5)
             waiting = asyncio.ensure_future(pool.run(_nothing))
             await turns()
             assert not waiting.done()  # the pool is one browser large
@@ -456,8 +456,8 @@ async def _until(condition):
 
 
 async def test_an_idle_browser_is_given_back(rest, monkeypatch):
-    monkeypatch.setattr("cdpbridge._pool_schedule._MINUTE", 0.2)
-    monkeypatch.setattr("cdpbridge._pool_schedule._STOP_MARGIN", 0.0)
+    monkeypatch.setattr("cdpbridge.pool._schedule._MINUTE", 0.2)
+    monkeypatch.setattr("cdpbridge.pool._schedule._STOP_MARGIN", 0.0)
     async with pool_of(rest, idle_timeout=timedelta(seconds=0.05)) as pool:
         assert await pool.run(_nothing) == "done"
         assert rest.active == 1
@@ -480,7 +480,7 @@ async def test_a_browser_that_cannot_clear_away_a_lease_is_not_used_again(rest, 
 
 async def test_a_browser_that_hangs_is_lost(rest, scripted, monkeypatch):
     for name in ("_TIMEOUT", "_ALIVE_TIMEOUT"):
-        monkeypatch.setattr(f"cdpbridge._pool_lease.{name}", timedelta(seconds=0.05))
+        monkeypatch.setattr(f"cdpbridge.pool._lease.{name}", timedelta(seconds=0.05))
     tries = []
 
     async def work(tab):
@@ -553,10 +553,10 @@ async def test_a_stop_that_fails_is_tried_again_at_the_end(rest, caplog):
     async with pool_of(rest, **options) as pool:
         async with pool.tab():
             rest.stops = [400, 403]
-        pool._schedule.drain(pool._schedule.places[0])
+        pool._fleet.schedule.drain(pool._fleet.schedule.places[0])
         rest.stops = [403]
-        pool._pump()
-        await asyncio.wait_for(_until(lambda: pool._unstopped), 5)
+        pool._fleet.pump()
+        await asyncio.wait_for(_until(lambda: pool._fleet.unstopped), 5)
     assert rest.active == 0
     assert len(pool.receipts) == 1
     assert "could not be stopped" in caplog.text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdpbridge._pool_map import Reorder, mapped
+from cdpbridge.pool._map import Reorder, mapped
 
 
 @given(st.permutations(range(20)))

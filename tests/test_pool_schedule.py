@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cdpbridge._pool_schedule import Grant, Open, Phase, Place, Refuse, Rules, Schedule, Stop
+from cdpbridge.pool._schedule import Grant, Open, Phase, Place, Refuse, Rules, Schedule, Stop
 
 HOUR = 3600.0
 ERROR = ConnectionError("no answer")

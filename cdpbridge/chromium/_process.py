@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import signal
 import socket
 import tempfile
@@ -31,6 +30,7 @@ from cdpbridge.errors import BrowserExited, BrowserNotFound, BrowserStartFailed
 
 from ._find import Build, find
 from ._flags import child_environment, command_line
+from ._folders import remove_tree
 
 __all__ = ["SCRATCH_PATH_BYTES", "Chromium"]
 
@@ -57,8 +57,6 @@ _LAST_WRITES_SECONDS: Final = 2.0
 _KILL_SECONDS: Final = 1.0
 _REAP_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.01
-_REMOVE_ATTEMPTS: Final = 20
-_REMOVE_PAUSE_SECONDS: Final = 0.05
 # Above the child's 0 to 4, so that putting one in place never overwrites another.
 _LOWEST_FD: Final = 10
 _UNKNOWN_STATUS: Final = 255  # somebody else has reaped it; asyncio says the same
@@ -479,15 +477,5 @@ def _temporary(made: list[Path], purpose: str) -> Path:
 
 
 async def _remove(folders: Sequence[Path]) -> None:
-    """Its last processes may still be writing for a moment."""
     for folder in folders:
-        for attempt in range(_REMOVE_ATTEMPTS):
-            try:
-                await asyncio.to_thread(shutil.rmtree, folder)
-            except FileNotFoundError:
-                if not folder.exists():
-                    break
-            except OSError as error:
-                if attempt == _REMOVE_ATTEMPTS - 1:
-                    logger.warning("folder %s cannot be removed: %s", folder, error)
-            await asyncio.sleep(_REMOVE_PAUSE_SECONDS if folder.exists() else 0)
+        await remove_tree(folder)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from ._output import ProviderOption, console, error_console
+from ._output import LimitOption, ProviderOption, console, error_console, first, print_rows
 
 if TYPE_CHECKING:
     from cdpbridge.api import AsyncClient, BrowserSession
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def _browsers(
     show_all: Annotated[bool, typer.Option("--all", help="Also those that are stopped.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 100,
+    limit: LimitOption = 100,
     provider: ProviderOption = None,
 ) -> None:
     """List rented browsers."""
@@ -33,20 +33,13 @@ def _browsers(
 
 
 async def _list(show_all: bool, limit: int, where: str | None) -> None:
-    from rich.table import Table
-
-    table = Table("id", "status", "started", "ends", "cost USD")
-    count = 0
     async with _server(where) as client:
-        async for browser in client.browsers.list(status=None if show_all else "active"):
-            table.add_row(*_row(browser))
-            count += 1
-            if count == limit:
-                break
-    if count:
-        console.print(table)
-    else:
-        error_console.print("no browsers" if show_all else "no active browsers")
+        found = await first(limit, client.browsers.list(status=None if show_all else "active"))
+    print_rows(
+        ["id", "status", "started", "ends", "cost USD"],
+        [_row(browser) for browser in found],
+        nothing="no browsers" if show_all else "no active browsers",
+    )
 
 
 def _server(where: str | None) -> AsyncClient:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -24,8 +24,10 @@ __all__ = [
     "ProviderOption",
     "console",
     "error_console",
+    "first",
     "instant",
     "print_json",
+    "print_list",
     "print_rows",
     "progress",
     "short",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+M = TypeVar("M", bound="BaseModel")
 
 console = Console(highlight=False)
 error_console = Console(stderr=True, highlight=False)
@@ -92,6 +95,26 @@ def short(text: str | None) -> str:
     """The beginning of a text, on one line."""
     line = " ".join((text or "").split())
     return line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"
+
+
+async def first(limit: int, items: AsyncIterable[T]) -> list[T]:
+    """So many of `items` at most."""
+    found: list[T] = []
+    async for item in items:
+        found.append(item)
+        if len(found) == limit:
+            break
+    return found
+
+
+def print_list(
+    found: Sequence[M], as_json: bool, head: Sequence[str], row: Callable[[M], Sequence[str]], *, nothing: str
+) -> None:
+    """A table with a row each, the text `nothing` when there is none, or JSON."""
+    if as_json:
+        print_json(found)
+    else:
+        print_rows(head, [row(each) for each in found], nothing=nothing)
 
 
 def with_client(where: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:

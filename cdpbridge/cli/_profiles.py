@@ -12,15 +12,16 @@ from ._output import (
     LimitOption,
     ProviderOption,
     console,
+    first,
     instant,
     print_json,
-    print_rows,
+    print_list,
     short,
     with_client,
 )
 
 if TYPE_CHECKING:
-    from cdpbridge.api import AsyncClient, Profile
+    from cdpbridge.api import Profile
 
 __all__ = ["profiles", "register"]
 
@@ -43,28 +44,15 @@ def _list(
 ) -> None:
     """List profiles."""
 
-    async def collect(client: AsyncClient) -> list[Profile]:
-        found: list[Profile] = []
-        async for profile in client.profiles.list(query=query, page_size=min(limit, 100)):
-            found.append(profile)
-            if len(found) == limit:
-                break
-        return found
+    def row(profile: Profile) -> list[str]:
+        cookies = short(", ".join(profile.cookie_domains or ()))
+        return [str(profile.id), profile.name or "", instant(profile.last_used_at), cookies]
 
-    found = with_client(provider, collect)
-    if as_json:
-        print_json(found)
-        return
-    rows = [
-        [
-            str(item.id),
-            item.name or "",
-            instant(item.last_used_at),
-            short(", ".join(item.cookie_domains or ())),
-        ]
-        for item in found
-    ]
-    print_rows(["id", "name", "last used", "cookies of"], rows, nothing="no profiles")
+    found = with_client(
+        provider,
+        lambda client: first(limit, client.profiles.list(query=query, page_size=min(limit, 100))),
+    )
+    print_list(found, as_json, ["id", "name", "last used", "cookies of"], row, nothing="no profiles")
 
 
 @profiles.command("get")

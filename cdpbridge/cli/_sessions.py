@@ -12,15 +12,16 @@ from ._output import (
     LimitOption,
     ProviderOption,
     console,
+    first,
     instant,
     print_json,
-    print_rows,
+    print_list,
     short,
     with_client,
 )
 
 if TYPE_CHECKING:
-    from cdpbridge.api import AgentSessionItem, AsyncClient
+    from cdpbridge.api import AgentSessionItem
 
 __all__ = ["register"]
 
@@ -43,23 +44,15 @@ def _list(
 ) -> None:
     """List agent sessions."""
 
-    async def collect(client: AsyncClient) -> list[AgentSessionItem]:
-        found: list[AgentSessionItem] = []
-        status = None if show_all else "active"
-        async for session in client.sessions.list(status=status, page_size=min(limit, 100)):
-            found.append(session)
-            if len(found) == limit:
-                break
-        return found
+    def row(session: AgentSessionItem) -> list[str]:
+        return [str(session.id), session.status, instant(session.started_at), instant(session.finished_at)]
 
-    found = with_client(provider, collect)
-    if as_json:
-        print_json(found)
-        return
-    rows = [
-        [str(item.id), item.status, instant(item.started_at), instant(item.finished_at)] for item in found
-    ]
-    print_rows(["id", "status", "started", "ended"], rows, nothing="no sessions")
+    status = None if show_all else "active"
+    found = with_client(
+        provider,
+        lambda client: first(limit, client.sessions.list(status=status, page_size=min(limit, 100))),
+    )
+    print_list(found, as_json, ["id", "status", "started", "ended"], row, nothing="no sessions")
 
 
 @sessions.command("get")

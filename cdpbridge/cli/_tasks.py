@@ -14,9 +14,10 @@ from ._output import (
     ProviderOption,
     console,
     error_console,
+    first,
     instant,
     print_json,
-    print_rows,
+    print_list,
     short,
     with_client,
 )
@@ -50,20 +51,15 @@ def _list(
 ) -> None:
     """List tasks."""
 
+    def row(task: TaskItem) -> list[str]:
+        return [str(task.id), task.status, instant(task.started_at), short(task.task)]
+
     async def collect(client: AsyncClient) -> list[TaskItem]:
-        found: list[TaskItem] = []
-        async for task in client.tasks.list(status=status, session_id=session, page_size=min(limit, 100)):
-            found.append(task)
-            if len(found) == limit:
-                break
-        return found
+        tasks = client.tasks.list(status=status, session_id=session, page_size=min(limit, 100))
+        return await first(limit, tasks)
 
     found = with_client(provider, collect)
-    if as_json:
-        print_json(found)
-        return
-    rows = [[str(task.id), task.status, instant(task.started_at), short(task.task)] for task in found]
-    print_rows(["id", "status", "started", "task"], rows, nothing="no tasks")
+    print_list(found, as_json, ["id", "status", "started", "task"], row, nothing="no tasks")
 
 
 @tasks.command("get")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -19,7 +18,7 @@ from uuid import UUID
 from cdpbridge._shield import to_the_end
 from cdpbridge._switches import downloads_switch
 from cdpbridge.cdp import Connection, connect_pipe
-from cdpbridge.chromium import SCRATCH_PATH_BYTES, Build, Chromium
+from cdpbridge.chromium import SCRATCH_PATH_BYTES, Build, Chromium, remove_tree
 from cdpbridge.errors import CDPBridgeError, CDPError
 from cdpbridge.server.gateway import Registry, Upstream
 from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
@@ -37,8 +36,6 @@ _TOKEN_BYTES: Final = 32
 _EXPORT_TIMEOUT: Final = timedelta(seconds=2)
 # A start page that takes longer goes on loading; the browser is handed over all the same.
 _FIRST_PAGE_TIMEOUT: Final = timedelta(seconds=5)
-_REMOVE_ATTEMPTS: Final = 20
-_REMOVE_PAUSE_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,14 +351,4 @@ async def remove_folder(folder: Path) -> None:
     except OSError as error:
         logger.warning("folder %s cannot be renamed: %s", folder, error)
         gone = folder
-    for attempt in range(_REMOVE_ATTEMPTS):
-        try:
-            await asyncio.to_thread(shutil.rmtree, gone)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            if attempt == _REMOVE_ATTEMPTS - 1:
-                logger.warning("folder %s cannot be removed: %s", gone, error)
-            await asyncio.sleep(_REMOVE_PAUSE_SECONDS)
-        else:
-            return
+    await remove_tree(gone)

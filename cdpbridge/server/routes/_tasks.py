@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
@@ -169,20 +170,13 @@ async def _create(
     body: CreateTaskRequest,
     idempotency: tuple[str, str] | None,
 ) -> store.Task:
+    start = partial(_start, request, services, project_id, body=body, idempotency=idempotency)
     if body.session_id is not None:
         found = await services.store.agent_session(project_id, body.session_id)
         if found is None:
             raise not_found("Session")
         session, browser = found
-        return await _start(
-            request,
-            services,
-            project_id,
-            session=session,
-            browser=browser,
-            body=body,
-            idempotency=idempotency,
-        )
+        return await start(session=session, browser=browser)
     settings = body.session_settings or CreateSessionRequest(keep_alive=False)
     kept = settings.keep_alive and "keep_alive" in settings.model_fields_set
     session, browser = await services.agent_sessions.create(
@@ -194,15 +188,7 @@ async def _create(
         gone=(lambda: client_gone(request)) if idempotency is None else _never,
     )
     try:
-        return await _start(
-            request,
-            services,
-            project_id,
-            session=session,
-            browser=browser,
-            body=body,
-            idempotency=idempotency,
-        )
+        return await start(session=session, browser=browser)
     except BaseException:
         await to_the_end(services.agent_sessions.stop(project_id, session))
         raise

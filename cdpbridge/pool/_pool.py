@@ -1,11 +1,10 @@
-"""`BrowserPool`: leases on tabs of a few rented browsers, which are opened when needed and stopped when not."""
+"""`BrowserPool`: what a program asks of a pool: leases on tabs, and work repeated when a browser is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import logging
-import math
 import uuid
 from collections.abc import (
     AsyncGenerator,
@@ -13,43 +12,32 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Coroutine,
     Iterable,
     Sized,
 )
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from dataclasses import replace
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
 
 from cdpbridge._guard import guard
-from cdpbridge._pool_lease import Lease, browser_lost
-from cdpbridge._pool_map import mapped
-from cdpbridge._pool_progress import ProgressHook, progress_of
-from cdpbridge._pool_schedule import Action, Grant, Open, Phase, Place, Refuse, Rules, Schedule, Stop, Ticket
 from cdpbridge._shield import to_the_end
 from cdpbridge.api import AsyncClient, Profile, ServerChoice, server_default
 from cdpbridge.billing import Receipt
-from cdpbridge.browser import Browser, open_browser
-from cdpbridge.errors import (
-    APIError,
-    APIStatusError,
-    CDPBridgeError,
-    CDPError,
-    ConfigurationError,
-    LeaseTimeout,
-    PoolClosed,
-    RateLimitError,
-    RentalError,
-    ServerError,
-    StopFailed,
-)
+from cdpbridge.browser import open_browser
+from cdpbridge.errors import CDPError, ConfigurationError, LeaseTimeout, PoolClosed
 from cdpbridge.providers import provider
 from cdpbridge.tab import Tab
 
-__all__ = ["BrowserPool", "Lease", "PoolStats"]
+from ._fleet import Fleet
+from ._lease import Lease, browser_lost
+from ._map import mapped
+from ._progress import ProgressHook, progress_of
+from ._schedule import Phase, Place, Rules
+from ._stats import PoolStats
+
+__all__ = ["BrowserPool"]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -61,31 +49,14 @@ _IDLE_TIMEOUT: Final = timedelta(seconds=30)
 _RETRIES: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """A pool at one moment.
+class _MapOptions(TypedDict, total=False):
+    """Arguments of `BrowserPool.map` that do not change what it gives."""
 
-    Attributes:
-        browsers: That take or hold leases now.
-        opening: That are being rented.
-        stopping: Whose stop is not confirmed yet.
-        leases: Tabs in use.
-        waiting: Leases that wait for a tab.
-        opened: Browsers rented since the beginning.
-        lost: Of these, that ended or were cut off while the pool needed them.
-        granted: Leases given since the beginning.
-        retried: Leases repeated because their browser was lost.
-    """
-
-    browsers: int
-    opening: int
-    stopping: int
-    leases: int
-    waiting: int
-    opened: int
-    lost: int
-    granted: int
-    retried: int
+    ordered: bool
+    concurrency: int | None
+    retries: int
+    timeout: timedelta | None
+    progress: bool | ProgressHook
 
 
 class BrowserPool:
@@ -155,51 +126,33 @@ class BrowserPool:
             raise ConfigurationError(
                 "isolated leases see nothing of a profile: leave one of `isolated` and `profile` out"
             )
-        self.receipts: list[Receipt] = []
         self._client = provider(client)
-        self._rental = {
-            "profile": profile,
-            "proxy_country": proxy_country,
-            "timeout": timeout,
-            **rental,
-        }
         self._isolated = profile is None if isolated is None else isolated
         self._lease_timeout = lease_timeout
         self._wait_timeout = wait_timeout
         self._capacity = size * tabs_per_browser
-        self._schedule = Schedule(
-            Rules(
-                size,
-                tabs_per_browser,
-                idle_timeout.total_seconds(),
-                None if retire_before is None else retire_before.total_seconds(),
-            )
+        rules = Rules(
+            size,
+            tabs_per_browser,
+            idle_timeout.total_seconds(),
+            None if retire_before is None else retire_before.total_seconds(),
         )
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._holder: asyncio.Task[Any] | None = None
+        wish = {"profile": profile, "proxy_country": proxy_country, "timeout": timeout, **rental}
+        self._fleet = Fleet(self._client, rules, wish)
+        self.receipts = self._fleet.receipts
         self._uses = AsyncExitStack()
-        self._closed = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiters: dict[Ticket, asyncio.Future[Place]] = {}
-        self._browsers: dict[Place, Browser] = {}
-        self._openings: set[asyncio.Task[None]] = set()
-        self._stops: set[asyncio.Task[None]] = set()
-        self._unstopped: list[Browser] = []
         self._maps: set[asyncio.Task[None]] = set()
-        self._opened = self._lost = self._granted = self._retried = 0
+        self._retried = 0
 
     def __repr__(self) -> str:
         now = self.stats
-        state = "closed" if self._closed else f"{now.leases} leases on {now.browsers} browsers"
+        state = "closed" if self._fleet.closed else f"{now.leases} leases on {now.browsers} browsers"
         return f"<BrowserPool {state}>"
 
     # --- the block ------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._loop is not None:
-            raise RuntimeError("a pool is one block; make another BrowserPool")
-        self._loop = asyncio.get_running_loop()
-        self._holder = asyncio.current_task()
+        self._fleet.start()
         await self._uses.enter_async_context(self._client.share())
         return self
 
@@ -212,35 +165,18 @@ class BrowserPool:
             await guard.ended()
 
     async def _close(self, error: BaseException | None) -> None:
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        for waiter in self._waiters.values():
-            if not waiter.done():
-                waiter.set_exception(PoolClosed("the pool was closed while a lease waited for a tab"))
-        tasks = self._maps | self._openings
+        tasks = self._maps | self._fleet.turn_away()
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         async with self._uses:
-            for place in list(self._browsers):
-                self._stop(place)
-            if self._stops:
-                await asyncio.wait(self._stops)
-            failures = [each for each in [await self._stop_again(one) for one in self._unstopped] if each]
+            failures = await self._fleet.stop()
         for failed in failures:
             if error is None:
                 raise failed
             logger.error("%s", failed)
             error.add_note(str(failed))
-
-    async def _stop_again(self, browser: Browser) -> StopFailed | None:
-        try:
-            self.receipts.append(await browser.stop())
-        except StopFailed as failed:
-            return failed
-        return None
 
     # --- leases ---------------------------------------------------------------------------------------------------
 
@@ -284,7 +220,7 @@ class BrowserPool:
                 ) from None
         except Exception as error:
             lease.lost = await browser_lost(lease.browser, error)
-            if lease.lost and self._closed:
+            if lease.lost and self._fleet.closed:
                 raise PoolClosed("the pool was closed while this lease was held") from error
             raise
         finally:
@@ -296,8 +232,8 @@ class BrowserPool:
         try:
             async with asyncio.timeout(None if wait is None else wait.total_seconds()) as deadline:
                 for left in reversed(range(_RETRIES + 1)):
-                    place = await self._place(need)
-                    lease = Lease(self._browsers[place], isolated=self._isolated)
+                    place = await self._fleet.place(need)
+                    lease = Lease(self._fleet.browsers[place], isolated=self._isolated)
                     try:
                         await lease.open()
                     except BaseException as error:
@@ -310,56 +246,29 @@ class BrowserPool:
         except TimeoutError as error:
             if wait is None or not deadline.expired():
                 raise
-            raise self._late(wait) from (self._schedule.failure or error)
+            raise self._late(wait) from (self._fleet.schedule.failure or error)
         raise AssertionError("the last try returns or raises")
 
     def _late(self, wait: timedelta) -> LeaseTimeout:
-        now, rules = self.stats, self._schedule.rules
+        now, schedule = self.stats, self._fleet.schedule
         why = (
             f"{now.leases} leases are held on {now.browsers} browsers, {now.opening} are being opened, "
-            f"{now.stopping} stopped, and {now.waiting} other leases wait; the pool has {rules.size} browsers "
-            f"of {rules.tabs} tabs"
+            f"{now.stopping} stopped, and {now.waiting} other leases wait; the pool has {schedule.rules.size} browsers "
+            f"of {schedule.rules.tabs} tabs"
         )
-        if self._schedule.failure is not None:
-            why += f"; the last browser could not be opened: {self._schedule.failure}"
+        if schedule.failure is not None:
+            why += f"; the last browser could not be opened: {schedule.failure}"
         return LeaseTimeout(f"no tab within {_seconds(wait)}: {why}", waiting=True)
-
-    async def _place(self, need: float) -> Place:
-        if self._loop is None:
-            raise PoolClosed("use `async with BrowserPool(...) as pool`: this pool is not open")
-        if self._closed:
-            raise PoolClosed("the pool is closed, its block was left")
-        if self._loop is not asyncio.get_running_loop():
-            raise RuntimeError("a pool belongs to the event loop that opened it")
-        ticket = self._schedule.ask(need)
-        waiter: asyncio.Future[Place] = self._loop.create_future()
-        self._waiters[ticket] = waiter
-        self._pump()
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            self._schedule.withdraw(ticket)
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:  # in the same moment
-                self._schedule.released(waiter.result(), now=self._loop.time())
-            self._pump()
-            raise
-        finally:
-            del self._waiters[ticket]
 
     async def _give_back(self, place: Place, lease: Lease) -> None:
         try:
-            cleared = self._closed or await lease.close()
+            cleared = self._fleet.closed or await lease.close()
         except asyncio.CancelledError:
             cleared = True  # nothing is known against it
             raise
         finally:
-            now = asyncio.get_running_loop().time()
-            self._schedule.released(place, now=now)
-            if lease.lost and (lease.browser.connection.closed or not cleared):
-                self._lose(place)
-            elif not cleared:  # what it leaves behind would be seen by later leases, or fill the memory
-                self._schedule.drain(place)
-            self._pump()
+            lost = lease.lost and (lease.browser.connection.closed or not cleared)
+            self._fleet.give_back(place, lost=lost, cleared=cleared)
 
     # --- work -----------------------------------------------------------------------------------------------------
 
@@ -390,7 +299,7 @@ class BrowserPool:
                 async with self.lease(timeout=timeout) as lease:
                     return await work(lease.tab)
             except Exception as error:
-                if lease is None or not lease.lost or not left or self._closed:
+                if lease is None or not lease.lost or not left or self._fleet.closed:
                     raise
                 left -= 1
                 self._retried += 1
@@ -402,12 +311,8 @@ class BrowserPool:
         work: Callable[[Tab, T], Awaitable[R]],
         items: Iterable[T] | AsyncIterable[T],
         *,
-        ordered: bool = ...,
-        concurrency: int | None = ...,
-        retries: int = ...,
-        timeout: timedelta | None = ...,
         return_exceptions: Literal[False] = ...,
-        progress: bool | ProgressHook = ...,
+        **options: Unpack[_MapOptions],
     ) -> AsyncGenerator[R, None]: ...
 
     @overload
@@ -416,12 +321,8 @@ class BrowserPool:
         work: Callable[[Tab, T], Awaitable[R]],
         items: Iterable[T] | AsyncIterable[T],
         *,
-        ordered: bool = ...,
-        concurrency: int | None = ...,
-        retries: int = ...,
-        timeout: timedelta | None = ...,
         return_exceptions: Literal[True],
-        progress: bool | ProgressHook = ...,
+        **options: Unpack[_MapOptions],
     ) -> AsyncGenerator[R | Exception, None]: ...
 
     async def map(
@@ -483,7 +384,7 @@ class BrowserPool:
                     yield result
             except asyncio.CancelledError:
                 task = asyncio.current_task()
-                if self._closed and task is not None and not task.cancelling():
+                if self._fleet.closed and task is not None and not task.cancelling():
                     raise PoolClosed("the pool was closed before the map was at its end") from None
                 raise
             finally:
@@ -498,137 +399,23 @@ class BrowserPool:
         `booked` is the sum of the server's own figures, None when it did not give all of them. Rentals that run at once move
         the account balance together, so `account_change` is None.
         """
-        booked = [each.booked for each in self.receipts if each.booked is not None]
-        return Receipt(
-            used=sum((each.used for each in self.receipts), timedelta(0)),
-            billed_minutes=sum(each.billed_minutes for each in self.receipts),
-            charged=sum((each.charged for each in self.receipts), Decimal(0)),
-            refunded=sum((each.refunded for each in self.receipts), Decimal(0)),
-            booked=sum(booked, Decimal(0)) if len(booked) == len(self.receipts) else None,
-        )
+        return replace(Receipt.total(self.receipts), account_change=None)
 
     @property
     def stats(self) -> PoolStats:
         """Counters, and what is going on now."""
-        phases = [place.phase for place in self._schedule.places]
+        phases = [place.phase for place in self._fleet.schedule.places]
         return PoolStats(
             browsers=phases.count(Phase.READY) + phases.count(Phase.DRAINING),
             opening=phases.count(Phase.OPENING),
             stopping=phases.count(Phase.STOPPING),
-            leases=sum(place.leases for place in self._schedule.places),
-            waiting=len(self._schedule.waiting),
-            opened=self._opened,
-            lost=self._lost,
-            granted=self._granted,
+            leases=sum(place.leases for place in self._fleet.schedule.places),
+            waiting=len(self._fleet.schedule.waiting),
+            opened=self._fleet.opened,
+            lost=self._fleet.lost,
+            granted=self._fleet.granted,
             retried=self._retried,
         )
-
-    # --- doing what is planned ------------------------------------------------------------------------------------
-
-    def _pump(self) -> None:
-        """Do what the schedule plans now, and come back when time alone changes something."""
-        if self._closed or self._loop is None or guard.terminating:
-            return
-        now = self._loop.time()
-        while actions := self._schedule.plan(now):
-            for action in actions:
-                self._do(action, now)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if (look := self._schedule.next_look(now)) != math.inf:
-            self._timer = self._loop.call_at(look, self._pump)
-
-    def _do(self, action: Action, now: float) -> None:
-        match action:
-            case Grant(ticket, place):
-                waiter = self._waiters[ticket]
-                if waiter.done():  # cancelled, and its task has not had its turn yet
-                    self._schedule.released(place, now=now)
-                else:
-                    self._granted += 1
-                    waiter.set_result(place)
-            case Refuse(ticket, error):
-                if not self._waiters[ticket].done():
-                    self._waiters[ticket].set_exception(_copy(error))
-            case Open(place):
-                self._spawn(self._openings, self._open(place))
-            case Stop(place):
-                self._stop(place)
-
-    def _spawn(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    async def _open(self, place: Place) -> None:
-        loop = asyncio.get_running_loop()
-        before = loop.time()
-        try:
-            browser = await open_browser(self._client, **self._rental)
-        except Exception as error:  # noqa: BLE001  # told to those who wait
-            logger.warning("the pool could not open a browser: %s", error)
-            self._schedule.not_opened(
-                place,
-                error,
-                now=loop.time(),
-                final=not _may_pass(error),
-                full=isinstance(error, RateLimitError),
-            )
-        else:
-            browser.holder = self._holder
-            self._opened += 1
-            self._browsers[place] = browser
-            now = loop.time()
-            # By the server's clock, as far as it goes with what we saw: it began between our request and now.
-            ago = (datetime.now(UTC) - browser.started_at).total_seconds()
-            started = min(max(now - ago, before), now)
-            life = (browser.timeout_at - browser.started_at).total_seconds()
-            self._schedule.opened(place, started=started, expires=started + life, now=now)
-            browser.connection.on("disconnected", lambda: self._gone(place))
-            if browser.connection.closed:
-                self._lose(place)
-        self._pump()
-
-    def _gone(self, place: Place) -> None:
-        self._lose(place)
-        self._pump()
-
-    def _lose(self, place: Place) -> None:
-        if not self._closed and not place.lost and place.phase in {Phase.READY, Phase.DRAINING}:
-            self._lost += 1
-            self._schedule.lose(place)
-
-    def _stop(self, place: Place) -> None:
-        self._spawn(self._stops, self._stopped(place, self._browsers.pop(place)))
-
-    async def _stopped(self, place: Place, browser: Browser) -> None:
-        try:
-            self.receipts.append(await browser.stop())
-        except StopFailed as failed:
-            logger.error("%s", failed)  # noqa: TRY400  # the message is meant for the user
-            self._unstopped.append(browser)
-        finally:
-            self._schedule.stopped(place)
-            self._pump()
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether another browser might be had after this failure: not with a wrong key, profile or plan."""
-    if isinstance(error, APIStatusError):
-        return isinstance(error, (RateLimitError, ServerError))
-    return isinstance(error, (APIError, CDPError, RentalError))
-
-
-def _copy(error: Exception) -> Exception:
-    """The error for one of those who wait: a traceback grows with each who raises the same one."""
-    if not isinstance(error, CDPBridgeError):
-        return error
-    copied = error.__class__.__new__(error.__class__, *error.args)
-    copied.args = error.args
-    copied.__dict__.update(error.__dict__)
-    copied.__cause__ = error
-    return copied
 
 
 def _check(**given: int | timedelta | None) -> None:

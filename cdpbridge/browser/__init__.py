@@ -1,0 +1,8 @@
+"""`open_browser`: a rented browser and a CDP connection to it under one block, stopped in every way out."""
+
+from __future__ import annotations
+
+from ._browser import Browser
+from ._open import Opening, open_browser
+
+__all__ = ["Browser", "Opening", "open_browser"]

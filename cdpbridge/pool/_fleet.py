@@ -1,0 +1,253 @@
+"""The browsers of a pool: opened and stopped as the schedule plans, and given to those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Coroutine, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cdpbridge._guard import guard
+from cdpbridge.api import AsyncClient
+from cdpbridge.billing import Receipt
+from cdpbridge.browser import Browser, open_browser
+from cdpbridge.errors import (
+    APIError,
+    APIStatusError,
+    CDPBridgeError,
+    CDPError,
+    PoolClosed,
+    RateLimitError,
+    RentalError,
+    ServerError,
+    StopFailed,
+)
+
+from ._schedule import Action, Grant, Open, Phase, Place, Refuse, Rules, Schedule, Stop, Ticket
+
+__all__ = ["Fleet"]
+
+logger = logging.getLogger("cdpbridge")
+
+
+class Fleet:
+    """Rents from `client`, with the arguments `rental` of `open_browser`, as many browsers as `rules` allow.
+
+    Attributes:
+        closed: No browser is opened, and nothing is given, any more.
+        schedule: Decides; this class does.
+        browsers: Those that run, by their places.
+        receipts: One for each browser that was stopped.
+        opened: Browsers rented since the beginning.
+        lost: Of these, that ended or were cut off while they were needed.
+        granted: Places given since the beginning.
+        unstopped: Browsers whose stop was not confirmed.
+    """
+
+    def __init__(self, client: AsyncClient, rules: Rules, rental: Mapping[str, Any]) -> None:
+        self.closed = False
+        self.schedule = Schedule(rules)
+        self.browsers: dict[Place, Browser] = {}
+        self.receipts: list[Receipt] = []
+        self.unstopped: list[Browser] = []
+        self.opened = self.lost = self.granted = 0
+        self._client = client
+        self._rental = rental
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._holder: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiters: dict[Ticket, asyncio.Future[Place]] = {}
+        self._openings: set[asyncio.Task[None]] = set()
+        self._stops: set[asyncio.Task[None]] = set()
+
+    # --- its life -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Belong to the running loop and to the current task, whose block stops it.
+
+        Raises:
+            RuntimeError: It was started before.
+        """
+        if self._loop is not None:
+            raise RuntimeError("a pool is one block; make another BrowserPool")
+        self._loop = asyncio.get_running_loop()
+        self._holder = asyncio.current_task()
+
+    def turn_away(self) -> set[asyncio.Task[None]]:
+        """Close: tell those who wait, and give what is being opened, to be cancelled."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for waiter in self._waiters.values():
+            if not waiter.done():
+                waiter.set_exception(PoolClosed("the pool was closed while a lease waited for a tab"))
+        return self._openings
+
+    async def stop(self) -> list[StopFailed]:
+        """Stop every browser, those that could not be stopped before once more; what could not be confirmed."""
+        for place in list(self.browsers):
+            self._stop(place)
+        if self._stops:
+            await asyncio.wait(self._stops)
+        return [failed for failed in [await self._stop_again(each) for each in self.unstopped] if failed]
+
+    async def _stop_again(self, browser: Browser) -> StopFailed | None:
+        try:
+            self.receipts.append(await browser.stop())
+        except StopFailed as failed:
+            return failed
+        return None
+
+    # --- places ---------------------------------------------------------------------------------------------------
+
+    async def place(self, need: float) -> Place:
+        """A place in a browser with at least `need` seconds left; wait for it, first come, first served.
+
+        Raises:
+            PoolClosed: It is not open, or is closed meanwhile.
+            APIError: No browser can be rented, and there is none to wait for.
+        """
+        if self._loop is None:
+            raise PoolClosed("use `async with BrowserPool(...) as pool`: this pool is not open")
+        if self.closed:
+            raise PoolClosed("the pool is closed, its block was left")
+        if self._loop is not asyncio.get_running_loop():
+            raise RuntimeError("a pool belongs to the event loop that opened it")
+        ticket = self.schedule.ask(need)
+        waiter: asyncio.Future[Place] = self._loop.create_future()
+        self._waiters[ticket] = waiter
+        self.pump()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self.schedule.withdraw(ticket)
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:  # in the same moment
+                self.schedule.released(waiter.result(), now=self._loop.time())
+            self.pump()
+            raise
+        finally:
+            del self._waiters[ticket]
+
+    def give_back(self, place: Place, *, lost: bool, cleared: bool) -> None:
+        """A place is free again.
+
+        Args:
+            lost: Its browser was lost.
+            cleared: Nothing of its user is left in the browser.
+        """
+        assert self._loop is not None  # it gave the place
+        self.schedule.released(place, now=self._loop.time())
+        if lost:
+            self.lose(place)
+        elif not cleared:  # what it leaves behind would be seen by later leases, or fill the memory
+            self.schedule.drain(place)
+        self.pump()
+
+    # --- doing what is planned ------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Do what the schedule plans now, and come back when time alone changes something."""
+        if self.closed or self._loop is None or guard.terminating:
+            return
+        now = self._loop.time()
+        while actions := self.schedule.plan(now):
+            for action in actions:
+                self._do(action, now)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if (look := self.schedule.next_look(now)) != math.inf:
+            self._timer = self._loop.call_at(look, self.pump)
+
+    def _do(self, action: Action, now: float) -> None:
+        match action:
+            case Grant(ticket, place):
+                waiter = self._waiters[ticket]
+                if waiter.done():  # cancelled, and its task has not had its turn yet
+                    self.schedule.released(place, now=now)
+                else:
+                    self.granted += 1
+                    waiter.set_result(place)
+            case Refuse(ticket, error):
+                if not self._waiters[ticket].done():
+                    self._waiters[ticket].set_exception(_copy(error))
+            case Open(place):
+                self._spawn(self._openings, self._open(place))
+            case Stop(place):
+                self._stop(place)
+
+    def _spawn(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def _open(self, place: Place) -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        try:
+            browser = await open_browser(self._client, **self._rental)
+        except Exception as error:  # noqa: BLE001  # told to those who wait
+            logger.warning("the pool could not open a browser: %s", error)
+            self.schedule.not_opened(
+                place,
+                error,
+                now=loop.time(),
+                final=not _may_pass(error),
+                full=isinstance(error, RateLimitError),
+            )
+        else:
+            browser.holder = self._holder
+            self.opened += 1
+            self.browsers[place] = browser
+            now = loop.time()
+            # By the server's clock, as far as it goes with what we saw: it began between our request and now.
+            ago = (datetime.now(UTC) - browser.started_at).total_seconds()
+            started = min(max(now - ago, before), now)
+            life = (browser.timeout_at - browser.started_at).total_seconds()
+            self.schedule.opened(place, started=started, expires=started + life, now=now)
+            browser.connection.on("disconnected", lambda: self._gone(place))
+            if browser.connection.closed:
+                self.lose(place)
+        self.pump()
+
+    def _gone(self, place: Place) -> None:
+        self.lose(place)
+        self.pump()
+
+    def lose(self, place: Place) -> None:
+        if not self.closed and not place.lost and place.phase in {Phase.READY, Phase.DRAINING}:
+            self.lost += 1
+            self.schedule.lose(place)
+
+    def _stop(self, place: Place) -> None:
+        self._spawn(self._stops, self._stopped(place, self.browsers.pop(place)))
+
+    async def _stopped(self, place: Place, browser: Browser) -> None:
+        try:
+            self.receipts.append(await browser.stop())
+        except StopFailed as failed:
+            logger.error("%s", failed)  # noqa: TRY400  # the message is meant for the user
+            self.unstopped.append(browser)
+        finally:
+            self.schedule.stopped(place)
+            self.pump()
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another browser might be had after this failure: not with a wrong key, profile or plan."""
+    if isinstance(error, APIStatusError):
+        return isinstance(error, (RateLimitError, ServerError))
+    return isinstance(error, (APIError, CDPError, RentalError))
+
+
+def _copy(error: Exception) -> Exception:
+    """The error for one of those who wait: a traceback grows with each who raises the same one."""
+    if not isinstance(error, CDPBridgeError):
+        return error
+    copied = error.__class__.__new__(error.__class__, *error.args)
+    copied.args = error.args
+    copied.__dict__.update(error.__dict__)
+    copied.__cause__ = error
+    return copied
