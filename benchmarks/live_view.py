@@ -100,7 +100,9 @@ async def viewer(live_url: str) -> AsyncIterator[Viewer]:
 
 
 @asynccontextmanager
-async def rented(build: str) -> AsyncIterator[tuple[dict[str, Any], Connection, psutil.Process]]:
+async def rented(
+    build: str, **body: Any
+) -> AsyncIterator[tuple[dict[str, Any], Connection, psutil.Process, httpx.AsyncClient]]:
     with tempfile.TemporaryDirectory(prefix="cdpbridge-bench-") as folder:
         environment = os.environ | {"CDPBRIDGE_API_KEYS": KEY, "CDPBRIDGE_BROWSER_BUILD": build}
         command = [sys.executable, "-m", "cdpbridge.server", "--port", "0", "--data-dir", folder]
@@ -110,9 +112,9 @@ async def rented(build: str) -> AsyncIterator[tuple[dict[str, Any], Connection, 
             base_url = (await asyncio.to_thread(process.stdout.readline)).split()[-1]
             headers = {"X-Browser-Use-API-Key": KEY}
             async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=60) as client:
-                record = (await client.post("/browsers", json={})).raise_for_status().json()
+                record = (await client.post("/browsers", json=body)).raise_for_status().json()
                 async with connect(record["cdpUrl"]) as automation:
-                    yield record, automation, psutil.Process(process.pid)
+                    yield record, automation, psutil.Process(process.pid), client
                 await client.patch(f"/browsers/{record['id']}", json={"action": "stop"})
         finally:
             process.terminate()
@@ -238,7 +240,7 @@ async def run(options: argparse.Namespace) -> int:
         rows.append([name, f"{harness.number(middle)} ms", f"{harness.number(worst)} ms", "-", "-"])
         verdicts.append((name, f"p50 {harness.number(middle)} ms", f"under {limit:.0f} ms", middle < limit))
 
-    async with rented(options.build) as (record, automation, server):
+    async with rented(options.build) as (record, automation, server, _):
         latency("first picture", await first_picture(record, automation, max(5, times // 4)), 1000)
         latency("click to picture", await to_picture(record, automation, CLICK, times), 100)
         latency("key to picture", await to_picture(record, automation, FIELD, times), 100)

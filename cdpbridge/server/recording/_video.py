@@ -135,7 +135,6 @@ class _Fit:
     def __init__(self, frame: VideoFrame, width: int, height: int) -> None:
         self.shape = (frame.width, frame.height, frame.format.name)
         self._graph = graph = av.filter.Graph()
-        graph.threads = 1
         source = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=_TICK
         )
@@ -143,7 +142,9 @@ class _Fit:
         graph.link_nodes(
             source,
             # A JPEG uses all values from 0 to 255, VP8 those from 16 to 235.
-            graph.add("scale", f"{width}:{height}:{fitted}:in_range=pc:out_range=tv:flags=bilinear"),
+            graph.add(
+                "scale", f"{width}:{height}:{fitted}:in_range=pc:out_range=tv:flags=bilinear:threads=1"
+            ),
             graph.add("format", "yuv420p"),
             graph.add("pad", f"{width}:{height}:(ow-iw)/2:(oh-ih)/2"),
             graph.add("buffersink"),

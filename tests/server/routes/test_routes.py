@@ -25,6 +25,7 @@ async def test_the_server_has_every_operation_of_the_reference(api, contract):
         ("DELETE", "/sessions/{session_id}"),
         ("POST", "/sessions/{session_id}/purge"),
         ("GET", "/browsers/{session_id}/downloads"),
+        ("GET", "/browsers/{session_id}/recording"),
     }
     assert ours - set(contract.operations) == newer
 
