@@ -307,7 +307,12 @@ class World:
             leaks.append(f"{len(alive)} processes of Chromium are alive")
         if folders := [each.name for each in (self._data / "browsers").iterdir()]:
             leaks.append(f"folders of browsers are left: {', '.join(folders)}")
-        leaks += [f"the scratch folder of {each} is left" for each in ids if scratch_folder(each).exists()]
+        scratch = {each: scratch_folder(each) for each in ids}
+        leaks += [
+            f"the scratch folder of {each} is left"
+            for each, path in scratch.items()
+            if list(path.parent.glob(f"{path.name}*"))  # also renamed
+        ]
         async with cdpbridge.at(f"http://127.0.0.1:{self._relay.target}/api/v2", KEY) as client:
             account = await client.billing.account()
             active = [each.id async for each in client.browsers.list(status=BrowserSessionStatus.ACTIVE)]

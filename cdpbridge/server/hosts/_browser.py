@@ -346,8 +346,8 @@ async def remove_folder(folder: Path) -> None:
     gone = folder.with_name(f"{folder.name}.gone")
     try:  # renamed first: a folder under its own name is whole, also when we are killed half-way through
         await asyncio.to_thread(folder.rename, gone)
-    except FileNotFoundError:
-        return
+    except FileNotFoundError:  # perhaps a server was killed after it had renamed it
+        pass
     except OSError as error:
         logger.warning("folder %s cannot be renamed: %s", folder, error)
         gone = folder
