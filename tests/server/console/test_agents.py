@@ -116,7 +116,7 @@ async def test_share_a_session_and_take_it_back(make_server):
         share = (await server.http.get(path)).json()
         await copied(page, share["shareUrl"])
         await page.evaluate("navigator.clipboard.writeText('')")
-        await page.get_by_role("button", name="Copy the public address").click()
+        await page.get_by_role("button", name="Copy address").click()
         await expect(page.get_by_role("button", name="Unshare")).to_be_enabled()
         await copied(page, share["shareUrl"])
         assert share["shareToken"] not in await page.content()

@@ -32,6 +32,13 @@ async def test_axe_finds_nothing_serious(rented, viewers_browser, source, theme,
     await page.click("#drive")
     await page.wait_for_selector("body[data-driving]")
     await check("driving")
+    await watched.run(
+        "Object.assign(document.createElement('a'), {download: 'a.csv', href: 'data:,1'}).click()"
+    )
+    await page.click("#downloads")
+    await page.wait_for_selector("#download-list button")
+    await check("downloads")
+    await page.keyboard.press("Escape")
     asking = asyncio.ensure_future(watched.run("prompt('How many?', '3')"))
     await page.wait_for_selector("text=How many?")
     await check("dialog")

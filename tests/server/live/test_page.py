@@ -318,6 +318,10 @@ async def test_a_download_is_saved_by_who_drives(rented, look):
         file = await download.value
         assert file.suggested_filename == "report.csv"
         assert (await file.path()).read_bytes() == b"1;2"
+        await page.set_viewport_size({"width": 390, "height": 780})
+        place = await page.locator("#download-list").bounding_box()
+        assert place["x"] >= 0
+        assert place["x"] + place["width"] <= 390
         await page.keyboard.press("Escape")
         await page.wait_for_selector("#download-list", state="hidden")
         await page.click("#drive")

@@ -34,7 +34,10 @@ export function costChart(days) {
   const labels = days
     .map((day, place) => [day, place])
     .filter(([, place]) => (days.length - 1 - place) % 7 === 0)
-    .map(([day, place]) => svg("text", { x: LEFT + (place + 0.5) * step, y: HEIGHT - 6, "text-anchor": "middle" }, day.day.slice(5)));
+    .map(([day, place]) => {
+      const last = place === days.length - 1; // in the middle of its bar it would be cut off
+      return svg("text", { x: last ? width : LEFT + (place + 0.5) * step, y: HEIGHT - 6, "text-anchor": last ? "end" : "middle" }, day.day.slice(5));
+    });
   const total = paid.reduce((sum, value) => sum + value, 0);
   return h(
     "figure.chart",

@@ -77,7 +77,7 @@ function sessionButtons(session, state, actions) {
   const over = OVER.has(session.state);
   return [
     session.shared ? sharedButtons(id, state, actions) : over ? null : shareButton(id, state, actions),
-    over ? null : button(stopping ? "Stopping..." : "Stop session", stop, { key: "stop", kind: "danger", label: `Stop session ${short(id)}`, disabled: stopping || session.state === "stopping" }),
+    over ? null : button(stopping ? "Stopping..." : "Stop session", stop, { key: "stop", kind: "danger", label: stopping ? null : `Stop session ${short(id)}`, disabled: stopping || session.state === "stopping" }),
   ];
 }
 

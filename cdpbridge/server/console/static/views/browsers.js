@@ -78,8 +78,8 @@ function card(browser, state, actions) {
     { key: browser.id },
     h(
       "a.thumbnail",
-      { href: `${location.pathname}#/browsers/${browser.id}`, "aria-label": `Browser ${short(browser.id)}` },
-      h("span", {}, active ? "No picture" : browser.state),
+      { href: `${location.pathname}#/browsers/${browser.id}` },
+      h("span", {}, `Browser ${short(browser.id)}${active ? "" : `: ${browser.state}`}`),
       active ? h("img", { src: `console/thumbnails/${browser.id}?${actions.beat()}`, alt: "", loading: "lazy", onload: shown, onerror: shown }) : null,
     ),
     h("div.line", {}, h("strong", {}, browser.profileName ?? (browser.profileId ? short(browser.profileId) : `Browser ${short(browser.id)}`)), badge(stopping ? "stopping" : browser.state)),
@@ -97,7 +97,7 @@ function card(browser, state, actions) {
       "div.actions",
       {},
       h("a.button", { href: `${location.pathname}#/browsers/${browser.id}` }, "Open"),
-      button(stopping ? "Stopping..." : "Stop", () => actions.stopBrowser(browser.id), { kind: "danger", disabled: stopping, label: `Stop browser ${short(browser.id)}` }),
+      button(stopping ? "Stopping..." : "Stop", () => actions.stopBrowser(browser.id), { kind: "danger", disabled: stopping, label: stopping ? null : `Stop browser ${short(browser.id)}` }),
     ),
   );
 }

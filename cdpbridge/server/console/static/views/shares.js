@@ -52,7 +52,7 @@ export function sharedButtons(id, state, actions) {
   const again = async () => copyAddress(await actions.act(`share ${id}`, () => api.get(pathOf(id))), actions);
   const unshare = () => actions.act(`unshare ${id}`, () => api.remove(pathOf(id)), "No longer shared.");
   return [
-    button("Copy address", again, { key: "copy", label: `Copy the public address of session ${short(id)}`, disabled: state.busy.has(`share ${id}`) }),
+    button("Copy address", again, { key: "copy", label: `Copy address of the share of session ${short(id)}`, disabled: state.busy.has(`share ${id}`) }),
     button("Unshare", unshare, { key: "unshare", label: `Unshare session ${short(id)}`, disabled: state.busy.has(`unshare ${id}`) }),
   ];
 }
