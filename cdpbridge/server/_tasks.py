@@ -96,7 +96,8 @@ class Tasks:
         rentals.on_end = self._browser_ended
 
     async def open(self) -> None:
-        """End what a killed server left."""
+        """End what a killed server left, and remove it."""
+        await asyncio.to_thread(self._files.tidy)
         lost = await self._store.lose_tasks(now=self._wall())
         if lost:
             logger.warning("%d tasks of a server that ended without stopping them were ended", lost)

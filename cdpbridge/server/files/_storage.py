@@ -114,6 +114,13 @@ class FileStore:
         inside = self.path_of(found, self._root) == path
         return found if inside else None
 
+    def tidy(self) -> None:
+        """Remove what a killed server has left: scratch folders of its agents, and halves of uploads. Before anything runs."""
+        for folder in self._root.glob("tasks/*/.agent-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for draft in self._root.glob("browsers/*/uploads/.*.upload"):
+            draft.unlink(missing_ok=True)
+
     def remove(self, *, browser_id: UUID | None = None, task_id: UUID | None = None) -> None:
         """Remove everything of a browser, of a task."""
         folders = []

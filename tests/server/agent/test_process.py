@@ -63,6 +63,14 @@ def said(*events):
     return "".join(f"print({json.dumps(json.dumps(event))}, flush=True)\n" for event in events)
 
 
+def test_the_models_to_choose_from_begin_with_the_default(make_agents):
+    agents = make_agents("", llm_models={"ours": "m", "default": "d", "o3": "x"})
+    known = agents.known()
+    assert known[:3] == ["browser-use-llm", "ours", "o3"]
+    assert len(set(known)) == len(known)
+    assert all(agents.knows(model) for model in known)
+
+
 async def test_a_process_that_ends_without_a_result_has_died_and_its_last_words_say_why(
     make_agents, make_spec
 ):

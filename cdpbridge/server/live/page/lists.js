@@ -55,8 +55,10 @@ export function showDownloads(button, list, count, { downloads, saved, mayDrive,
   const shown = JSON.stringify([loading, saved, mayDrive, Boolean(fetch)]);
   if (list.dataset.shown === shown) return; // made anew, they would lose the focus
   list.dataset.shown = shown;
-  button.hidden = !(loading.length + saved.length);
-  count.textContent = loading.length + saved.length || '';
+  const amount = loading.length + saved.length;
+  button.hidden = !amount;
+  button.setAttribute('aria-label', `Downloads: ${amount}`);
+  count.textContent = amount || '';
   if (button.hidden) list.hidden = true;
   const items = loading.map(({ name, received, total, state }) => entry(name, state === 'completed' ? `${size(received)}, done`
     : state === 'canceled' ? 'Not kept by the browser'

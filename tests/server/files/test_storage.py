@@ -1,0 +1,20 @@
+"""The folder of files."""
+
+from uuid import uuid4
+
+from cdpbridge.server.files import FileStore
+
+
+def test_what_a_killed_server_has_left_goes_at_the_next_start(tmp_path):
+    files = FileStore(tmp_path)
+    task, uploads = files.make(files.task_folder(uuid4())), files.make(files.uploads(uuid4()))
+    scratch = task / ".agent-0123" / "config"
+    scratch.mkdir(parents=True)
+    (scratch / "notes").write_text("x")
+    (task / "agent.log").write_text("went well")
+    (uploads / ".0123.upload").write_text("half")
+    (uploads / "prices.csv").write_text("1;2")
+    files.tidy()
+    assert [file.name for file in task.iterdir()] == ["agent.log"]
+    assert [file.name for file in uploads.iterdir()] == ["prices.csv"]
+    FileStore(tmp_path / "nothing").tidy()
