@@ -3,6 +3,10 @@
 It sets no device metrics and brings nothing to the front, so the page cannot tell that it is watched (measured: no focus,
 visibility or resize event). A hidden page sends no picture and costs nothing, but says when it comes to the front.
 
+Few pictures. Chromium (156) captures every frame of a page in motion, acknowledged or not. Where few are wanted, the screencast is
+off between two of them, which costs the browser half as much; it begins with the page as it is then. That is told from a page
+at rest by its being another picture than the last.
+
 Dialogs. With the Page domain on, Chromium holds a dialog open until some client answers; without it, the headless shell
 dismisses it at once (156). So the domain is on only while somebody watches who could answer. It never answers by itself, and
 as leaving a page dismisses its open dialog, an open dialog is waited for: the automation may be about to answer it.
@@ -32,6 +36,7 @@ _RETRY_SECONDS: Final = 1.0
 _HISTORY_SECONDS: Final = 0.2
 # An automation that handles dialogs has done so long before; after that Chromium's own rule holds: nobody there, dismissed.
 _DIALOG_SECONDS: Final = 30.0
+_FEW_PER_SECOND: Final = 10
 _MAX_INPUT: Final = 256
 """Input on its way to a page that does not take it."""
 
@@ -112,6 +117,9 @@ class Cast:
         self._pace = Pace(1)
         self._quality = 0
         self._rest: asyncio.TimerHandle | None = None
+        self._pause: asyncio.TimerHandle | None = None
+        self._resumed = False
+        self._data = ""
         self._wake = asyncio.Event()
         self._held_since: float | None = None
         self._input = 0
@@ -240,6 +248,8 @@ class Cast:
             await (self._begin(session, wants.pictures) if wants.pictures else self._end(session))
         elif wants.pictures != has.pictures:
             self._pace.limit(wants.pictures)
+            if self._cancel_pause():
+                self._resume(session)
         if wants.events != has.events:
             self._connection.spawn(self._observe(session, wants.events))
         if wants.choosers != has.choosers:
@@ -265,9 +275,7 @@ class Cast:
         self.chooser = self.dialog = None
         self._held_since = None
         self.busy = False
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
+        self._cancel_timers()
 
     def _listen(self, session: CDPSession) -> None:
         session.on("Page.screencastFrame", lambda event: self._picture(session, event))
@@ -291,11 +299,15 @@ class Cast:
         await session.send("Page.startScreencast", self._settings(), timeout=_TIMEOUT)
 
     async def _end(self, session: CDPSession) -> None:
+        self._cancel_timers()
+        self.latest = None
+        await session.send("Page.stopScreencast", timeout=_TIMEOUT)
+
+    def _cancel_timers(self) -> None:
+        self._cancel_pause()
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
-        self.latest = None
-        await session.send("Page.stopScreencast", timeout=_TIMEOUT)
 
     def _settings(self) -> dict[str, Any]:
         # No maxWidth: the size of the page's own pixels, sharp at every ratio.
@@ -303,12 +315,7 @@ class Cast:
 
     def _picture(self, session: CDPSession, event: dict[str, Any]) -> None:
         now = self._loop.time()
-        due = self._pace.picture(now)
-        params = {"sessionId": event["sessionId"]}
-        if due <= now:
-            self._acknowledge(session, params)
-        else:
-            self._loop.call_at(due, self._acknowledge, session, params)
+        self._answer(session, event, now)
         if not self._has.pictures:
             return
         about = event["metadata"]
@@ -321,6 +328,38 @@ class Cast:
             self._change_quality(session)
         if self._quality != 0 and self._rest is None:
             self._rest = self._loop.call_later(self._pace.rest_seconds, self._look_for_rest, session)
+
+    def _answer(self, session: CDPSession, event: dict[str, Any], now: float) -> None:
+        """Ask for the next picture when it is due."""
+        params = {"sessionId": event["sessionId"]}
+        same, self._data = event["data"] == self._data, event["data"]
+        resumed, self._resumed = self._resumed, False
+        if self._pause is not None:
+            return  # it was on its way when the pause began
+        if resumed and same:
+            self._acknowledge(session, params)
+            return
+        due = self._pace.picture(now)
+        if due <= now:
+            self._acknowledge(session, params)
+        elif same or self._has.pictures > _FEW_PER_SECOND:
+            self._loop.call_at(due, self._acknowledge, session, params)
+        else:
+            self._pause = self._loop.call_at(due, self._resume, session)
+            self._connection.spawn(self._try(session, "Page.stopScreencast", {}))
+
+    def _cancel_pause(self) -> bool:
+        """Whether there was a pause."""
+        pause, self._pause = self._pause, None
+        if pause is not None:
+            pause.cancel()
+        return pause is not None
+
+    def _resume(self, session: CDPSession) -> None:
+        self._pause = None
+        if session.closed is None:
+            self._resumed = True
+            self._connection.spawn(self._try(session, "Page.startScreencast", self._settings()))
 
     def _acknowledge(self, session: CDPSession, params: dict[str, Any]) -> None:
         if session.closed is None:
@@ -337,6 +376,8 @@ class Cast:
 
     def _change_quality(self, session: CDPSession) -> None:
         self._quality = self._pace.quality
+        if self._pause is not None:
+            return  # the end of the pause will do
         # Sent together, in this order: the second gives a picture at once, whether the page moves or not.
         self._connection.spawn(self._try(session, "Page.stopScreencast", {}))
         self._connection.spawn(self._try(session, "Page.startScreencast", self._settings()))

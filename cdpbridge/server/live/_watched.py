@@ -251,7 +251,11 @@ class Watched:
 
     def hidden(self, cast: Cast) -> None:
         """The page is not in front any more: look which one is."""
-        if cast.target_id == self.active and (self._looking is None or self._looking.done()):
+        if self.closed or self.connection.closed or cast.target_id != self.active:
+            return
+        if self._looking is not None and not self._looking.done():  # it may have asked too early to see this
+            self._looking.add_done_callback(lambda _: self.hidden(cast))
+        else:
             others = [tab for tab in reversed(self._recent) if tab != cast.target_id]
             others += [tab for tab in reversed(self.tabs) if tab not in others and tab != cast.target_id]
             self._looking = self.connection.spawn(self._find_front(others, otherwise=cast.target_id))
