@@ -178,6 +178,7 @@ class Watched:
                 viewer.icon(tab)
             elif tab.icon_timer is None:
                 self._look_for_icon(tab)
+        self._news.set()
         self.settle()
 
     def leave(self, viewer: Viewing) -> None:
@@ -194,6 +195,10 @@ class Watched:
         """The last picture of the tab in front, while somebody looks at it."""
         cast = self._casts.get(self.active) if self.active is not None else None
         return cast.latest if cast is not None else None
+
+    @property
+    def _seen_by_people(self) -> bool:
+        return any(viewer.is_person for viewer in self.viewers)
 
     def settle(self) -> None:
         """Have exactly the casts that the viewers need. Called after each change of either."""
@@ -304,6 +309,8 @@ class Watched:
             except TimeoutError:
                 pass  # scripts change titles at any time
             self._news.clear()
+            if not self._seen_by_people:
+                continue
             try:
                 found = await self.connection.root.send("Target.getTargets", timeout=_TIMEOUT)
             except CDPError as error:
@@ -396,6 +403,11 @@ class Watched:
     def _look_for_icon(self, tab: Tab) -> None:
         if tab.icon_timer is not None:
             tab.icon_timer.cancel()
+        if (
+            not self._seen_by_people
+        ):  # it is loaded from the page's own server, which shall not notice a recording
+            tab.icon = tab.icon_timer = None
+            return
         tab.icon_timer = self._loop.call_later(
             _ICON_SECONDS, lambda: self.connection.closed or self.connection.spawn(self._find_icon(tab))
         )

@@ -82,6 +82,30 @@ async def test_a_recording_is_no_viewer_and_takes_few_pictures_where_viewers_get
         assert sum(pauses) / len(pauses) > 0.19
 
 
+async def test_a_site_does_not_notice_a_recording_but_gives_its_icon_to_people(make_server, recorded, quick):
+    asked = []
+
+    async def answer(reader, writer):
+        asked.append((await reader.readline()).split()[1].decode())
+        page = b"<link rel=icon href=/icon.svg><body style='background:red'>"
+        body = page if asked[-1] == "/" else b"<svg xmlns='http://www.w3.org/2000/svg'/>"
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/html\r\n\r\n" + body)
+        await writer.drain()
+        writer.close()
+
+    site = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with site, make_server() as server, recorded(server) as browser:
+        port = site.sockets[0].getsockname()[1]
+        await browser.automation.new_tab(f"http://127.0.0.1:{port}/")
+        await browser.seen("red")
+        await asyncio.sleep(1)  # longer than it takes until people get an icon
+        assert asked == ["/"]
+        async with Rented(server, browser.record, browser.automation).watching() as viewer:
+            await viewer.until(lambda: viewer.told("icon"))
+        assert asked == ["/", "/icon.svg"]
+        await server.stop(browser.record)
+
+
 async def test_a_recording_ends_at_its_limit_and_says_so(make_server, recorded, video_of, monkeypatch):
     monkeypatch.setattr("cdpbridge.server.recording._video._BITS_PER_SECOND", 6_000_000)
     async with make_server(recording_max_mb=1) as server, recorded(server) as browser:
