@@ -281,6 +281,10 @@ async def test_fault_b05_tasks_of_a_server_that_was_killed(make_api, monkeypatch
             killed.setattr(Tasks, "_signal", lambda *_: False)
             killed.setattr("cdpbridge.server._tasks._STOP_WAIT_SECONDS", 0.01)
             killed.setattr(api.services.store.__class__, "settle", nothing)
+        # What was on its way went on behind the end, and has opened the database again.
+        while left := set(api.services.tasks._background):
+            await asyncio.wait(left)
+        await api.services.store.close()
     async with make_api() as api:
         task = await api.task(created)
         assert (task["status"], task["isSuccess"], task["endReason"]) == ("stopped", False, "server_lost")
