@@ -191,7 +191,7 @@ class Settings(BaseSettings):
     )
     recording_frames_per_second: float = Field(
         5,
-        gt=0,
+        ge=0.1,
         le=30,
         description="Pictures a second of a recording, at most; it has one whenever something changes.",
     )

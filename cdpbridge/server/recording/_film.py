@@ -70,7 +70,7 @@ class Film:
         return True
 
     def close(self) -> bool:
-        """Give the files their names; whether there are any.
+        """Give the files their names; whether there is a video.
 
         Raises:
             OSError, av.FFmpegError: What was written before is kept.
@@ -82,8 +82,17 @@ class Film:
                 _write(self._folder / LAST_STILL, self._latest)
             self._video.close()
         finally:
-            (self._folder / UNFINISHED).replace(self._folder / VIDEO)
-        return True
+            kept = self._keep()
+        return kept
+
+    def _keep(self) -> bool:
+        unfinished = self._folder / UNFINISHED
+        if unfinished.exists() and unfinished.stat().st_size:
+            unfinished.replace(self._folder / VIDEO)
+            return True
+        unfinished.unlink(missing_ok=True)  # the first picture was none
+        self._folder.rmdir()
+        return False
 
 
 def _write(path: Path, data: bytes) -> None:

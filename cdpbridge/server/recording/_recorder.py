@@ -113,7 +113,8 @@ class Recorder:
             watching.cancel()
             await asyncio.wait({watching})
         try:
-            return state if await self._in_thread(self._film.close) else RecordingState.EMPTY
+            some = await self._in_thread(self._film.close)
+            return state if some or state is RecordingState.FAILED else RecordingState.EMPTY
         except Exception:
             logger.exception("browser %s: its recording could not be ended in order", self._id)
             return RecordingState.FAILED

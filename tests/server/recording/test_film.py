@@ -54,6 +54,20 @@ def test_a_still_a_minute_and_the_last_picture(tmp_path):
     assert video.duration == pytest.approx(125, abs=1)
 
 
+def test_fault_a_picture_that_is_none(tmp_path):
+    film = Film(tmp_path / "recording", per_second=5, max_bytes=10**7)
+    with pytest.raises(av.FFmpegError):
+        film.show(b"no picture", 1.0)
+    assert not film.close()
+    assert names(tmp_path) == []
+    film = Film(tmp_path / "recording", per_second=5, max_bytes=10**7)
+    assert film.show(jpeg(320, 200, 90), 1.0)
+    with pytest.raises(av.FFmpegError):
+        film.show(b"no picture", 2.0)
+    assert film.close()  # what there was is kept
+    assert Video(tmp_path / "recording" / "recording.webm").times == [1]
+
+
 def test_other_shapes_are_fitted_into_the_first(tmp_path):
     film = Film(tmp_path, per_second=5, max_bytes=10**7)
     for number, shape in enumerate([(2561, 1601), (300, 900), (640, 400)]):
