@@ -78,8 +78,8 @@ async def test_a_recording_is_no_viewer_and_takes_few_pictures_where_viewers_get
         video = await video_of(server, await server.stop(browser.record))
         pauses = [later - earlier for earlier, later in zip(video.times, video.times[1:-1], strict=False)]
         assert len(pauses) >= 4
-        # 5 a second, and a picture that waited keeps the time at which it came.
-        assert sum(pauses) / len(pauses) > 0.19
+        # About 5 a second, for each picture has the time at which it came, not that at which it was taken; a viewer gets 20.
+        assert sum(pauses) / len(pauses) > 0.15
 
 
 async def test_a_site_does_not_notice_a_recording_but_gives_its_icon_to_people(make_server, recorded, quick):
@@ -101,7 +101,7 @@ async def test_a_site_does_not_notice_a_recording_but_gives_its_icon_to_people(m
         await asyncio.sleep(1)  # longer than it takes until people get an icon
         assert asked == ["/"]
         async with Rented(server, browser.record, browser.automation).watching() as viewer:
-            await viewer.until(lambda: viewer.told("icon"))
+            await viewer.until(lambda: any(icon["data"] for icon in viewer.told("icon")))
         assert asked == ["/", "/icon.svg"]
         await server.stop(browser.record)
 
