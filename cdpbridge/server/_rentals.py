@@ -215,6 +215,7 @@ class Rentals:
         """
         if key is None:
             return await self._wait(self._begin(project_id, order, None, body_hash), gone)
+        reread = False
         while True:
             start = self._starts.get((project_id, key))
             if start is None:
@@ -227,6 +228,9 @@ class Rentals:
                     if rental is not None and rental.void:  # on its way out: then the key is free again
                         if rental.ending is not None:
                             await asyncio.wait({rental.ending})
+                        continue
+                    if rental is None and earlier[1].finished_at is None and not reread:
+                        reread = True  # it has ended since: then the key may be free
                         continue
                     if rental is not None and rental.start is not None:
                         rental.start.delivered = True

@@ -381,6 +381,23 @@ async def test_a_repeated_request_gets_no_browser_that_was_undone(api, moment):
     assert (await api.rent(headers=headers))["id"] == second["id"]
 
 
+async def test_a_record_read_while_its_browser_is_undone_is_read_again(api, monkeypatch):
+    headers = {"Idempotency-Key": "one"}
+    first = await api.rent(headers=headers)
+    rentals, store = api.services.rentals, api.services.store
+    read = store.repeated
+
+    async def slowly(*arguments):
+        found = await read(*arguments)
+        await rentals._void(UUID(first["id"]))
+        return found
+
+    monkeypatch.setattr(store, "repeated", slowly)
+    second = await api.rent(headers=headers)
+    assert (second["status"], len(api.hosts.running)) == ("active", 1)
+    assert second["id"] != first["id"]
+
+
 async def test_fault_b26_two_browsers_on_one_profile(api):
     profile = (await api.post("/profiles", {"name": "work"})).json()
     first = await api.rent(profileId=profile["id"])
