@@ -263,11 +263,20 @@ async def dial(
 
 async def _open(host: str, port: int) -> tuple[asyncio.Transport, asyncio.Protocol]:
     loop = asyncio.get_running_loop()
-    if isinstance(loop, asyncio.BaseEventLoop):
+    # CPython's race between addresses loses a socket when it is cancelled in the moment of its success; one address needs none.
+    if isinstance(loop, asyncio.BaseEventLoop) and not _is_ip_address(host):
         return await loop.create_connection(
             asyncio.Protocol, host, port, happy_eyeballs_delay=_HAPPY_EYEBALLS
         )
     return await loop.create_connection(asyncio.Protocol, host, port)  # uvloop does not know that option
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def _start_tls(

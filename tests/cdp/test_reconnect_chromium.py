@@ -224,7 +224,9 @@ async def test_auto_attached_frames_and_workers_come_back(resuming, proxy, tab, 
         while {child.target_type for child in tab.children} != {"iframe", "worker"}:
             await asyncio.sleep(0.02)
     children = {child.target_type: child for child in tab.children}
-    assert await evaluate(children["worker"], "self.mark") == "same worker"
+    async with asyncio.timeout(10):  # its script may still be loading
+        while await evaluate(children["worker"], "self.mark") != "same worker":
+            await asyncio.sleep(0.02)
     contexts = []
     children["iframe"].on("Runtime.executionContextCreated", contexts.append)
     proxy.cut()
