@@ -115,7 +115,7 @@ async def run(*command, timeout=110, cwd=None):
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    "phases", ["examples", pytest.param("coverage,fuzzing,stateful", marks=pytest.mark.slow)]
+    "phases", ["examples,coverage", pytest.param("fuzzing,stateful", marks=pytest.mark.slow)]
 )
 async def test_a_fuzzer_finds_only_what_the_reference_documents(serve, tmp_path, phases):
     config = tmp_path / "schemathesis.toml"

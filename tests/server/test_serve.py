@@ -41,7 +41,7 @@ async def test_one_line_when_ready_and_nothing_else(spawn_server):
         assert (server.process.returncode, output, errors) == (0, "", "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 async def test_asked_to_end_it_stops_refunds_and_saves(spawn_server, number):
     async with spawn_server() as server:
         profile = await server.profile()
@@ -62,7 +62,7 @@ async def test_asked_to_end_it_stops_refunds_and_saves(spawn_server, number):
         assert await server.cookies_of_profile(profile) == {"last"}
 
 
-@pytest.mark.parametrize("build", ["shell", "full"])
+@pytest.mark.parametrize("build", [pytest.param("shell", marks=pytest.mark.slow), "full"])
 async def test_fault_b05_sigkill_of_the_server(spawn_server, wait_until, build):
     async with spawn_server(browser_build=build, max_browsers=2) as server:
         profile = await server.profile()
