@@ -5,6 +5,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -303,3 +305,18 @@ class Money(RuleBasedStateMachine):
 
 TestMoney = Money.TestCase
 TestMoney.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+
+
+def test_many_that_open_a_new_journal_at_once_wait_for_each_other(tmp_path):
+    from cdpbridge.journal._file import opened
+
+    for number in range(30):
+        together = threading.Barrier(8)
+
+        def open_it(path=tmp_path / f"{number}.sqlite3", together=together):
+            together.wait()
+            opened(path).close()
+
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(open_it) for _ in range(8)]:
+                done.result()

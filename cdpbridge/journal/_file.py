@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -75,7 +76,7 @@ def opened(path: Path) -> sqlite3.Connection:
     database = connect(path)
     try:
         if _version(database) == 0:
-            database.execute("PRAGMA journal_mode = WAL")
+            _use_wal(database)
             committed(database, make_tables)
         if (version := _version(database)) != _SCHEMA:
             raise Unusable(
@@ -85,6 +86,20 @@ def opened(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _use_wal(database: sqlite3.Connection) -> None:
+    """SQLite does not wait for its busy timeout here: who opens the new file at the same time would be told that it is locked."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _version(database: sqlite3.Connection) -> int:
