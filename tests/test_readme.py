@@ -1,25 +1,30 @@
 """README is true: its settings are the server's, its commands and links exist."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cdpbridge.server import settings_table
+from cdpbridge import server
+from cdpbridge.integrations import scrapy
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-BEGIN, END = "<!-- settings: written by tests/test_readme.py -->\n", "<!-- /settings -->"
 
 
-def test_the_table_of_settings_is_the_servers() -> None:
+@pytest.mark.parametrize(
+    ("name", "table"), [("settings", server.settings_table), ("scrapy", scrapy.settings_table)]
+)
+def test_tables_of_settings_are_those_of_the_code(name: str, table: Callable[[], str]) -> None:
+    begin, end = f"<!-- {name}: written by tests/test_readme.py -->\n", f"<!-- /{name} -->"
     text = README.read_text()
-    before, rest = text.split(BEGIN)
-    table, after = rest.split(END)
-    expected = f"{settings_table()}\n"
-    if table != expected:
-        README.write_text(before + BEGIN + expected + END + after)
-    assert table == expected, "README.md had an old table of settings; it is written anew: commit it"
+    before, rest = text.split(begin)
+    found, after = rest.split(end)
+    expected = f"{table()}\n"
+    if found != expected:
+        README.write_text(before + begin + expected + end + after)
+    assert found == expected, f"README.md had an old table of {name}; it is written anew: commit it"
 
 
 @pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

@@ -10,23 +10,10 @@ import pytest
 from scrapy.settings import Settings
 
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.integrations.scrapy import CrawlSettings, PageOptions, settings_table
+from cdpbridge.integrations.scrapy import CrawlSettings, PageOptions
 from cdpbridge.integrations.scrapy._options import Screenshot, options_of
 from cdpbridge.integrations.scrapy._visit import cookie_pairs, header_list, set_cookie_lines
 from cdpbridge.protocol import Network
-
-README = Path(__file__).parents[2] / "README.md"
-BEGIN, END = "<!-- scrapy: written by tests/integrations/test_scrapy_settings.py -->\n", "<!-- /scrapy -->"
-
-
-def test_the_table_in_readme_is_the_settings() -> None:
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
-    table, after = rest.split(END)
-    expected = f"{settings_table()}\n"
-    if table != expected:
-        README.write_text(before + BEGIN + expected + END + after)
-    assert table == expected, "README.md had an old table of Scrapy's settings; it is written anew: commit it"
 
 
 def test_settings_as_python_and_as_the_command_line_gives_them() -> None:

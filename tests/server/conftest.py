@@ -209,6 +209,11 @@ class Api:
 
 
 @pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
 def make_api(tmp_path):
     """A server in this process, as a block."""
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 from uuid import UUID
 
+from cdpbridge.api._task_models import MAX_UPLOAD_BYTES, UPLOAD_CONTENT_TYPES
 from cdpbridge.server.files import FileStore
 from cdpbridge.server.store import Browser, Store, Task, TaskFile
 
@@ -29,13 +30,21 @@ class ProjectFiles:
         self._files = files
 
     async def listing(self, project_id: UUID) -> dict[str, Any]:
-        """Files of the newest browsers and tasks, the last changed first; `path` is below the console's own address."""
+        """Files of the newest browsers and tasks, the last changed first, and what may be uploaded.
+
+        `path` is below the console's own address.
+        """
         browsers, _ = await self._store.browsers(project_id, active=None, offset=0, limit=_NEWEST)
         tasks, _ = await self._store.tasks(project_id, offset=0, limit=_NEWEST)
         written = await self._store.files_of_tasks([task.id for task in tasks])
         found = await asyncio.to_thread(self._look, browsers, {task.id: task for task in tasks}, written)
         found.sort(key=lambda file: (file["modifiedAt"], file["path"]), reverse=True)
-        return {"files": found[:_MOST], "total": len(found)}
+        return {
+            "files": found[:_MOST],
+            "total": len(found),
+            "uploadTypes": UPLOAD_CONTENT_TYPES,
+            "uploadBytes": MAX_UPLOAD_BYTES,
+        }
 
     def _look(
         self, browsers: Sequence[Browser], tasks: dict[UUID, Task], written: Sequence[TaskFile]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +15,7 @@ __all__ = ["FileStore", "StoredFile", "safe_name"]
 
 # Common to ext4, APFS and NTFS.
 _NAME_BYTES: Final = 255
+_DRAFT: Final = ".crdownload"  # Chromium's, while it downloads
 _FORBIDDEN: Final = frozenset('/\\:*?"<>|')
 
 
@@ -81,8 +84,8 @@ class FileStore:
         """Finished files of a folder by name; links, hidden files and drafts are none."""
         found = []
         for file in folder.iterdir() if folder.is_dir() else ():
-            if _finished(file):
-                status = file.stat()
+            status = _finished(file)
+            if status is not None:
                 path = file.relative_to(self._root).as_posix()
                 found.append(StoredFile(file.name, path, file, status.st_size, status.st_mtime))
         return sorted(found, key=lambda each: each.name)
@@ -133,10 +136,16 @@ class FileStore:
                 shutil.rmtree(folder)
 
 
-def _finished(path: Path) -> bool:
-    return (
-        path.is_file()
-        and not path.is_symlink()
-        and not path.name.startswith(".")
-        and path.suffix != ".crdownload"  # Chromium's, while it downloads
-    )
+def _finished(path: Path) -> os.stat_result | None:
+    if path.name.startswith(".") or path.suffix == _DRAFT:
+        return None
+    try:
+        status = path.lstat()
+        if not status.st_size:
+            # Chromium takes the name with an empty file for a moment, and renames its draft to it then (seen in 156).
+            if path.with_name(path.name + _DRAFT).exists():
+                return None
+            status = path.lstat()  # it may have been renamed between the two looks
+    except FileNotFoundError:  # removed meanwhile
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None

@@ -7,11 +7,14 @@ from playwright.async_api import expect
 SECTIONS = ("Browsers", "Agents", "Shares", "Files", "Profiles", "Account")
 DIALOGS = (
     ("Browsers", "New browser"),
+    ("Browsers", "Stop all"),
     ("Agents", "New session"),
     ("Agents", "New task"),
     ("Shares", "Share a session"),
+    ("Files", "Upload a file"),
     ("Profiles", "New profile"),
     ("Profiles", "Rename"),
+    ("Profiles", "Delete"),
 )
 LONG = "x" * 60
 

@@ -123,3 +123,37 @@ async def test_files_appear_by_themselves_and_can_be_saved(make_server):
         await page.get_by_role("link", name=f"task {created['id'][:8]}").click()
         await expect(page).to_have_url(re.compile(f"#/tasks/{created['id']}$"))
         await server.http.patch(f"/sessions/{session['id']}", json={"action": "stop"})
+
+
+@pytest.mark.chromium
+async def test_a_file_is_uploaded_for_a_browser(make_server, tmp_path):
+    async with make_server(**KEYS) as server, opened(server) as page:
+        await page.get_by_role("link", name="Files", exact=True).click()
+        await page.get_by_role("button", name="Upload a file").click()
+        await expect(page.get_by_text("none is running")).to_be_visible()
+        await page.get_by_role("button", name="Cancel").click()
+        await server.stop(await server.rent(timeout=3))
+        other = await server.rent(timeout=3)
+        browser = await server.rent(timeout=3, profileId=await server.profile("of the file"))
+        await page.get_by_role("button", name="Upload a file").click()
+        await expect(page.get_by_label("For").get_by_role("option")).to_have_count(2)
+        await page.get_by_label("For").select_option(f"browser {browser['id'][:8]}, of the file")
+        chosen = page.get_by_label("File", exact=True)
+        wrong = {"empty.csv": b"", "large.csv": bytes(10_485_761), "page.html": b"<p>"}
+        for name, content in wrong.items():
+            (tmp_path / name).write_bytes(content)
+            await chosen.set_input_files(tmp_path / name)
+            await page.get_by_role("dialog").get_by_role("button", name="Upload").click()
+            said = await chosen.evaluate("field => field.validationMessage")
+            assert said.split()[-1] in {"empty.", "limit.", "taken."}, (name, said)
+        (tmp_path / "prices of the week.csv").write_bytes(b"1;2")
+        await chosen.set_input_files(tmp_path / "prices of the week.csv")
+        await page.get_by_role("dialog").get_by_role("button", name="Upload").click()
+        row = page.get_by_role("row", name="prices of the week.csv")
+        await expect(row).to_contain_text(f"browser {browser['id'][:8]}")
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        files = server.app.state.services.files
+        [kept] = files.listing(files.uploads(browser["id"]))
+        assert (kept.name, kept.file.read_bytes()) == ("prices of the week.csv", b"1;2")
+        for each in (browser, other):
+            await server.stop(each)

@@ -138,3 +138,26 @@ async def test_a_wrong_key_is_told_in_the_form(make_server):
         await page.get_by_label("API key").fill("key-of-tests")
         await page.get_by_role("button", name="Sign in").click()
         await expect(page.get_by_role("heading", name="Browsers")).to_be_visible()
+
+
+async def test_what_cannot_be_taken_back_is_asked_about(make_server):
+    async with make_server(**KEYS) as server, opened(server) as page:
+        await server.profile("kept")
+        browsers = [await server.rent(timeout=3) for _ in range(2)]
+        await page.get_by_role("button", name="Stop all").click()
+        await expect(page.get_by_role("heading", name="Stop 2 browsers?")).to_be_visible()
+        await page.get_by_role("button", name="Cancel").click()
+        assert [(await server.browser(each))["status"] for each in browsers] == ["active", "active"]
+        await page.get_by_role("button", name="Stop all").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Stop all").click()
+        await expect(page.get_by_text("No browser is running")).to_be_visible()
+        assert [(await server.browser(each))["endReason"] for each in browsers] == ["stopped_by_caller"] * 2
+        await page.get_by_role("link", name="Profiles").click()
+        await page.get_by_role("button", name="Delete kept").click()
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        assert len((await server.http.get("/profiles")).json()["items"]) == 1
+        await page.get_by_role("button", name="Delete kept").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        await expect(page.get_by_text("No profile yet")).to_be_visible()
+        assert (await server.http.get("/profiles")).json()["items"] == []

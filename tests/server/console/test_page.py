@@ -21,7 +21,6 @@ async def test_rent_watch_and_stop_in_the_console(make_server):
         assert browser["id"] in page.url
         token = browser["cdpUrl"].rsplit("/", 1)[1]
         assert token not in await page.content()  # it is copied, never shown
-        page.once("dialog", lambda dialog: dialog.accept())
         await page.get_by_role("button", name="Stop and refund").click()
         await expect(page.get_by_text("stopped by its client").first).to_be_visible()
         await expect(page.get_by_text("$0.049167")).to_be_visible()

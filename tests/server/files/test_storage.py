@@ -18,3 +18,18 @@ def test_what_a_killed_server_has_left_goes_at_the_next_start(tmp_path):
     assert [file.name for file in task.iterdir()] == ["agent.log"]
     assert [file.name for file in uploads.iterdir()] == ["prices.csv"]
     FileStore(tmp_path / "nothing").tidy()
+
+
+def test_a_name_that_chromium_has_only_taken_is_not_listed(tmp_path):
+    files = FileStore(tmp_path)
+    downloads = files.make(files.downloads(uuid4()))
+    draft, taken = downloads / "report.txt.crdownload", downloads / "report.txt"
+    draft.write_text("numbers")
+    taken.touch()
+    (downloads / "empty.txt").touch()
+    assert [(file.name, file.size) for file in files.listing(downloads)] == [("empty.txt", 0)]
+    draft.rename(taken)
+    assert [(file.name, file.size) for file in files.listing(downloads)] == [
+        ("empty.txt", 0),
+        ("report.txt", 7),
+    ]

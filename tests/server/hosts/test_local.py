@@ -13,16 +13,10 @@ import pytest
 
 from cdpbridge.cdp import connect
 from cdpbridge.errors import CDPError, CommandTimeout
-from cdpbridge.testing import ManualClock
 
 pytestmark = pytest.mark.chromium
 
 LOOP = "addEventListener('beforeunload', event => event.preventDefault()); while (true) {}"
-
-
-@pytest.fixture
-def clock():
-    return ManualClock()
 
 
 async def closed(connection, timeout=2.0):

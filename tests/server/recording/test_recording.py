@@ -141,6 +141,19 @@ async def test_fault_a_browser_is_killed_and_its_video_kept(make_server, recorde
         assert (await browser.about())["status"] == "saved"
 
 
+async def test_fault_b01_a_browser_expires_and_its_video_is_kept(
+    make_server, recorded, video_of, quick, clock
+):
+    async with make_server(clock=clock) as server, recorded(server) as browser:
+        await browser.open("red")
+        await browser.seen("red")
+        clock.advance(5 * 60)
+        record = await server.stopped(browser.record)
+        assert record["endReason"] == "expired"
+        assert (await video_of(server, record)).colours == ["red"]
+        assert (await browser.about())["status"] == "saved"
+
+
 async def test_fault_the_server_stops_and_the_video_is_listed_by_the_next(
     make_server, recorded, video_of, quick
 ):

@@ -15,6 +15,10 @@ async function send(method, path, body) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
+  return answered(path, options);
+}
+
+async function answered(path, options) {
   let answer;
   try {
     answer = await fetch(path, options);
@@ -40,6 +44,14 @@ export const change = (path, body) => send("PATCH", `api/v2${path}`, body);
 export const remove = (path) => send("DELETE", `api/v2${path}`);
 /** What the API does not tell: the ledger, and the files of a project. */
 export const own = (path) => send("GET", `console${path}`);
+
+/** Send a file as the form allows that the API has signed for it. */
+export function upload(signed, file) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries(signed.fields)) body.append(name, value);
+  body.append("file", file);
+  return answered(signed.url, { method: signed.method, body, credentials: "omit" });
+}
 
 /** Listen to changes; `on` has `snapshot(value)`, `signedOut()`, and `state("live" | "lost")`. Returns what ends it. */
 export function listen(on) {

@@ -3,11 +3,11 @@
 import * as api from "./api.js";
 import { h, patch } from "./dom.js";
 import { usd } from "./format.js";
-import { button } from "./parts.js";
+import { button, confirmDialog } from "./parts.js";
 import { accountView } from "./views/account.js";
 import { agentsView, taskView } from "./views/agents.js";
 import { browserView, browsersView, createDialog } from "./views/browsers.js";
-import { filesView } from "./views/files.js";
+import { filesView, uploadDialog } from "./views/files.js";
 import { sessionDialog, taskDialog } from "./views/new-work.js";
 import { profileDialog, profilesView } from "./views/profiles.js";
 import { shareDialog, sharesView } from "./views/shares.js";
@@ -21,7 +21,7 @@ const VIEWS = [
   ["profiles", "Profiles", profilesView],
   ["account", "Account", accountView],
 ];
-const DIALOGS = { create: createDialog, session: sessionDialog, task: taskDialog, share: shareDialog, profile: profileDialog };
+const DIALOGS = { create: createDialog, session: sessionDialog, task: taskDialog, share: shareDialog, upload: uploadDialog, profile: profileDialog, confirm: confirmDialog };
 const root = document.getElementById("app");
 const announcements = document.getElementById("announcements");
 
@@ -111,6 +111,11 @@ const actions = {
         render();
       });
     return entry.value;
+  },
+  /** Let the next view that shows a detail ask for it; the old answer stays till then. */
+  askAgain(name) {
+    const known = state.details.get(name);
+    if (known) known.revision = null;
   },
   /** Counts on every 5 s, while somebody can see the page: what pictures are asked for by. */
   beat() {

@@ -25,7 +25,7 @@ export function problem(state) {
 }
 
 /** The form of a dialog. What goes wrong is said in it: the rest of the page is out of reach meanwhile. */
-export function dialogForm(state, actions, { title, name, word, waiting, disabled = false, submit }, ...fields) {
+export function dialogForm(state, actions, { title, name, word, waiting, kind = "primary", disabled = false, submit }, ...fields) {
   const busy = state.busy.has(name);
   return h(
     "form",
@@ -38,8 +38,18 @@ export function dialogForm(state, actions, { title, name, word, waiting, disable
     h("h2", { id: "dialog-title" }, title),
     fields,
     problem(state),
-    h("div.actions", {}, button("Cancel", actions.close), h("button.primary", { type: "submit", "aria-disabled": busy || disabled ? "true" : null }, busy ? waiting : word)),
+    h("div.actions", {}, button("Cancel", actions.close), h(`button.${kind}`, { type: "submit", "aria-disabled": busy || disabled ? "true" : null }, busy ? waiting : word)),
   );
+}
+
+/** A question ahead of what cannot be taken back; the dialog has its words, and `work` for a yes. */
+export function confirmDialog(state, actions) {
+  const { title, text, word, work } = state.dialog;
+  function submit() {
+    actions.close();
+    work();
+  }
+  return dialogForm(state, actions, { title, name: "confirm", word, waiting: word, kind: "danger", submit }, h("p", {}, text));
 }
 
 /** A labelled field of a form. */

@@ -33,7 +33,7 @@ export function browsersView(state, actions) {
         "div.actions",
         {},
         running.some((browser) => browser.state === "active")
-          ? button("Stop all", () => confirm(`Stop ${running.length} browsers?`) && running.forEach((browser) => actions.stopBrowser(browser.id)), { kind: "danger" })
+          ? button("Stop all", () => actions.open(stopAll(running, actions)), { kind: "danger" })
           : null,
         button("New browser", () => actions.open({ kind: "create" }), { kind: "primary" }),
       ),
@@ -65,6 +65,12 @@ export function browsersView(state, actions) {
         ]
       : h("p.hint", {}, "None yet."),
   ];
+}
+
+function stopAll(running, actions) {
+  const work = () => running.forEach((browser) => actions.stopBrowser(browser.id));
+  const text = "What their clients are doing ends at once. Unused minutes are refunded, and profiles are saved.";
+  return { kind: "confirm", title: running.length === 1 ? "Stop the browser?" : `Stop ${running.length} browsers?`, text, word: "Stop all", work };
 }
 
 function card(browser, state, actions) {

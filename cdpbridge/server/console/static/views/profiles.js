@@ -37,9 +37,14 @@ function row(profile, state, actions) {
       "td.actions",
       {},
       button("Rename", () => actions.open({ kind: "profile", profile }), { label: `Rename ${name}` }),
-      button("Delete", () => confirm(`Delete the profile ${name} with everything it has saved?`) && actions.act(`delete ${profile.id}`, () => api.remove(`/profiles/${profile.id}`), "Profile deleted."), { kind: "danger", label: `Delete ${name}`, disabled: state.busy.has(`delete ${profile.id}`) }),
+      button("Delete", () => actions.open(deletion(profile, name, actions)), { kind: "danger", label: `Delete ${name}`, disabled: state.busy.has(`delete ${profile.id}`) }),
     ),
   );
+}
+
+function deletion(profile, name, actions) {
+  const work = () => actions.act(`delete ${profile.id}`, () => api.remove(`/profiles/${profile.id}`), "Profile deleted.");
+  return { kind: "confirm", title: "Delete the profile?", text: `${name} goes with everything it has saved: cookies, logins, local storage.`, word: "Delete", work };
 }
 
 export function profileDialog(state, actions) {
