@@ -44,7 +44,7 @@ function row(profile, state, actions) {
 
 function deletion(profile, name, actions) {
   const work = () => actions.act(`delete ${profile.id}`, () => api.remove(`/profiles/${profile.id}`), "Profile deleted.");
-  return { kind: "confirm", title: "Delete the profile?", text: `${name} goes with everything it has saved: cookies, logins, local storage.`, word: "Delete", work };
+  return { kind: "confirm", title: "Delete the profile?", text: `"${name}" goes with everything it has saved: cookies, logins, local storage.`, word: "Delete", work };
 }
 
 export function profileDialog(state, actions) {
