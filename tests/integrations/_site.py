@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections import Counter
 from contextlib import contextmanager
@@ -109,15 +110,23 @@ class Site(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve():
-    """Its address, and the class with its counters."""
+def serve(tls=None):
+    """Its address, and the class with its counters.
+
+    Args:
+        tls: Configures a server's `ssl.SSLContext`, for https.
+    """
     handler = type("Running", (Site,), {"hold": threading.Event(), "seen": Counter()})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
+        if tls is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls(context)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", handler
+            yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}", handler
         finally:
             handler.hold.set()
             server.shutdown()

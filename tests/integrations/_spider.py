@@ -58,6 +58,7 @@ class Spider(scrapy.Spider):
             number=request.cb_kwargs["number"],
             error=type(failure.value).__name__,
             text=str(failure.value),
+            notes=getattr(failure.value, "__notes__", []),
             retries=request.meta.get("retry_times", 0),
         )
 

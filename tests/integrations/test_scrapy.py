@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 
 from cdpbridge.server.hosts._processes import processes_using
 from tests.conftest import clean_environment
@@ -159,6 +160,19 @@ def test_the_document_is_what_scripts_made_of_it(plain):
     assert plain["scripted"]["flags"] == ["cdpbridge"]
     assert plain["scripted"]["ip"] == "127.0.0.1"
     assert plain["scripted"]["result"] == {}
+
+
+def test_a_certificate_that_is_not_trusted_is_told_or_taken(crawl):
+    with serve(trustme.CA().issue_cert("127.0.0.1").configure_cert) as (address, handler):
+        requests = {"page": rendered(f"{address}/scripted")}
+        refused = crawl(requests)["page"]
+        assert (refused["error"], refused["retries"]) == ("NavigationError", 0)
+        assert "net::ERR_CERT_AUTHORITY_INVALID" in refused["text"]
+        assert "CDPBRIDGE_IGNORE_CERTIFICATE_ERRORS = True" in refused["notes"][0]
+        assert not handler.seen
+        taken = crawl(requests, CDPBRIDGE_IGNORE_CERTIFICATE_ERRORS=True)["page"]
+    assert taken["url"] == f"{address}/scripted"
+    assert "<h1>After</h1>" in taken["body"]
 
 
 def test_requests_without_the_key_go_to_scrapys_own_handler(plain):

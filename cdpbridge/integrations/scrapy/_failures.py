@@ -39,14 +39,19 @@ _BY_NET_ERROR: Final[dict[str, type[Exception]]] = {
     "net::ERR_CONNECTION_TIMED_OUT": DownloadTimeoutError,
     "net::ERR_TIMED_OUT": DownloadTimeoutError,
 }
+_CERTIFICATE: Final = "net::ERR_CERT_"
 
 
 def as_scrapys(error: Exception) -> Exception:
     """The error to raise for one of ours: Scrapy's where trying again may help, else itself.
 
-    A script that throws, a wrong key, a used-up account stay what they are, and are not repeated.
+    A script that throws, a certificate that is not trusted, a wrong key, a used-up account stay what they are, and are not
+    repeated.
     """
     if isinstance(error, EvaluationError):
+        return error
+    if isinstance(error, NavigationError) and error.error_text.startswith(_CERTIFICATE):
+        error.add_note("settings: CDPBRIDGE_IGNORE_CERTIFICATE_ERRORS = True renders such pages")
         return error
     if isinstance(error, NavigationError):
         return _BY_NET_ERROR.get(error.error_text, DownloadFailedError)(str(error))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from cdpbridge.errors import CDPError, CommandError, NavigationError
 from cdpbridge.integrations.scrapy._visit import Rendered, Visit, header_list, set_cookie_lines
-from cdpbridge.protocol import Browser, Emulation, Fetch, Network, Page, Runtime, Storage
+from cdpbridge.protocol import Browser, Emulation, Fetch, Network, Page, Runtime, Security, Storage
 from cdpbridge.protocol._base import Command
 from cdpbridge.tab import Tab
 
@@ -64,6 +64,7 @@ class RenderedPage:
     Args:
         tab: A fresh one.
         shared: Its browser context is the browser's own, with a profile's cookies: nothing is cleared in it.
+        ignore_certificate_errors: Load what comes with a certificate that the browser does not trust.
 
     Attributes:
         visits: That were begun.
@@ -71,7 +72,7 @@ class RenderedPage:
         stage: What the visit is at, for messages.
     """
 
-    def __init__(self, tab: Tab, *, shared: bool) -> None:
+    def __init__(self, tab: Tab, *, shared: bool, ignore_certificate_errors: bool = False) -> None:
         self.visits = 0
         self.spent = False
         self.stage = ""
@@ -79,6 +80,7 @@ class RenderedPage:
         self._session = tab.session
         self._frame = tab.target_id  # Chrome's main frame has the id of its page
         self._shared = shared
+        self._ignore_certificate_errors = ignore_certificate_errors
         self._origin: str | None = None
         self._user_agent: str | None = None
         self._blocked_urls: tuple[str, ...] = ()
@@ -99,6 +101,8 @@ class RenderedPage:
             context_id: Of the tab's browser context, None for the browser's own.
         """
         on, send = self._session.on, self._session.send
+        if self._ignore_certificate_errors:
+            await send(Security.set_ignore_certificate_errors(ignore=True))
         on(Page.LifecycleEvent, self._on_lifecycle)
         on(Page.JavascriptDialogOpening, self._on_dialog)
         on(Network.RequestWillBeSent, self._on_request)

@@ -36,6 +36,7 @@ class CrawlSettings:
     timeout: timedelta | None
     tab_timeout: timedelta | None
     render_all: bool
+    ignore_certificate_errors: bool
     page: PageOptions
 
     @classmethod
@@ -169,6 +170,12 @@ _TABLE: Final = {
         False,
         "`False`",
         'Render requests without `meta["cdpbridge"]` too; `False` there excepts one.',
+    ),
+    "CDPBRIDGE_IGNORE_CERTIFICATE_ERRORS": _Row(
+        _switch,
+        False,
+        "`False`",
+        "Render `https` pages whose certificate the browser does not trust; else they fail, and are not repeated.",
     ),
     "CDPBRIDGE_WAIT_UNTIL": _Row(
         wait_until, "load", "`load`", "Default of `wait_until`: `domcontentloaded`, `load` or `networkidle`."
