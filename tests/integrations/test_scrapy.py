@@ -340,6 +340,29 @@ def test_a_wrong_key_is_told_and_not_repeated(crawl, pages, server):
     assert (found["page"]["error"], found["page"]["retries"]) == ("AuthenticationError", 0)
 
 
+def test_several_browsers_work_at_once(crawl, server):
+    """Three pages that the site answers together, in browsers of two tabs, and of no more browsers than were allowed."""
+    with serve() as (address, site):
+        seen = []
+
+        def watch():
+            until(lambda: sum(site.seen[f"/hangs?{n}"] for n in range(3)) == 3)
+            seen.extend(active(server))
+            site.hold.set()
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        found = crawl(
+            {f"{n}": rendered(f"{address}/hangs?{n}") for n in range(3)},
+            CDPBRIDGE_BROWSERS=2,
+            CDPBRIDGE_TABS_PER_BROWSER=2,
+        )
+        watcher.join()
+    assert len(seen) == found["stats"]["cdpbridge/browsers"] == 2
+    assert all("At last" in found[f"{n}"]["body"] for n in range(3))
+    assert site.seen.total() == 3
+
+
 def test_a_browser_that_is_lost_costs_no_page(crawl, server):
     with serve() as (address, site):
         job = {f"{n}": rendered(f"{address}/{n}") for n in range(20)} | {
