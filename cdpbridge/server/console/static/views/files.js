@@ -8,7 +8,7 @@ const ASKED_EVERY = 5_000;
 
 export function filesView(state, actions) {
   const found = actions.detail("files", Math.floor(actions.now() / ASKED_EVERY), () => api.own("/files"));
-  const upload = found?.files ? button("Upload a file", () => actions.open({ kind: "upload" }), { kind: "primary" }) : null;
+  const upload = found?.files ? button("Upload a file", () => actions.open({ kind: "upload", types: found.uploadTypes, bytes: found.uploadBytes }), { kind: "primary" }) : null;
   const heading = h("div.heading", {}, h("h1", {}, "Files"), h("div.actions", {}, upload));
   if (!found) return [heading, h("p.loading", {}, "Loading the files...")];
   if (found.problem) return [heading, h("p.notice.bad", {}, found.problem)];
@@ -38,7 +38,7 @@ function row(file, actions) {
 }
 
 export function uploadDialog(state, actions) {
-  const { uploadTypes, uploadBytes } = state.details.get("files").value; // the view that opens this has them
+  const { types, bytes } = state.dialog;
   const candidates = state.snapshot.browsers.filter((browser) => browser.state === "active");
   const sessions = new Map(state.snapshot.sessions.map((session) => [session.browserId, session.id]));
   async function submit(values) {
@@ -54,7 +54,7 @@ export function uploadDialog(state, actions) {
     actions.askAgain("files");
     actions.close();
   }
-  const judge = ({ target }) => target.setCustomValidity(target.files[0] ? refusal(target.files[0], uploadTypes, uploadBytes) : "");
+  const judge = ({ target }) => target.setCustomValidity(target.files[0] ? refusal(target.files[0], types, bytes) : "");
   return dialogForm(
     state,
     actions,
@@ -62,7 +62,7 @@ export function uploadDialog(state, actions) {
     candidates.length
       ? [
           field("browser", "For", ["select", { autofocus: true }, candidates.map((browser) => h("option", { key: browser.id, value: browser.id }, told(browser, sessions.get(browser.id))))]),
-          field("file", "File", ["input", { type: "file", required: true, accept: uploadTypes.join(","), onchange: judge }], `A picture, PDF, Word, Excel, text, CSV or Markdown file, ${size(uploadBytes)} at most.`),
+          field("file", "File", ["input", { type: "file", required: true, accept: types.join(","), onchange: judge }], `A picture, PDF, Word, Excel, text, CSV or Markdown file, ${size(bytes)} at most.`),
         ]
       : h("p.hint", {}, "A file is uploaded for a browser, and none is running."),
   );
