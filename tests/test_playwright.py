@@ -39,6 +39,7 @@ async def test_the_default_context_carries_the_profile(client, site):
                 page = await connected.contexts[0].new_page()
                 await page.goto(site)
                 assert await page.inner_text("h1") == "Welcome, ada"
+                await page.wait_for_selector("body[data-ready]")
                 assert await page.inner_text("#visits") == "2"  # localStorage was kept as well
                 other = await (await connected.new_context()).new_page()
                 await other.goto(site)
