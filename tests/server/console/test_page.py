@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import expect
 from sqlalchemy import delete
 
+from cdpbridge.cdp import connect
 from cdpbridge.server.store._models import ApiKey
 from tests.server.console.pages import KEYS, opened
 
@@ -24,6 +25,31 @@ async def test_rent_watch_and_stop_in_the_console(make_server):
         await page.get_by_role("button", name="Stop and refund").click()
         await expect(page.get_by_text("stopped by its client").first).to_be_visible()
         await expect(page.get_by_text("$0.049167")).to_be_visible()
+
+
+@pytest.mark.chromium
+async def test_what_happens_in_the_live_view_does_not_scroll_the_console(make_server):
+    async with (
+        make_server(**KEYS) as server,
+        opened(server, viewport={"width": 1000, "height": 500}) as page,
+    ):
+        browser = await server.rent(timeout=3)
+        await page.evaluate(f"location.hash = '#/browsers/{browser['id']}'")
+        tab = page.frame_locator("iframe").locator(".current .tab")
+        await expect(tab).to_have_count(1)
+        await page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        place = await page.evaluate("scrollY")
+        assert place > 300
+        async with connect(browser["cdpUrl"]) as automation:
+            for number in range(12):
+                await automation.new_tab(f"data:text/html,<title>Tab number {number} of many</title>")
+            await expect(tab).to_have_text("Tab number 11 of many")
+            assert await page.evaluate("scrollY") == place
+            # The list of the tabs does scroll: the one in use is in sight.
+            hidden = "tab => { const [at, all] = [tab, tab.closest('ul')].map(one => one.getBoundingClientRect());"
+            hidden += " return Math.max(all.left - at.left, at.right - all.right) }"
+            assert await tab.evaluate(hidden) < 1
+        await server.stop(browser)
 
 
 @pytest.mark.chromium

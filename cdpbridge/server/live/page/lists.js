@@ -23,7 +23,7 @@ export function showTabs(list, { tabs, tab: current }, icons, { choose, close })
     cross.setAttribute('aria-label', `Close ${title}`);
     showIcon(button, icons.get(tab.id));
     const isCurrent = tab.id === current;
-    if (isCurrent && !item.classList.contains('current')) item.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+    if (isCurrent && !item.classList.contains('current')) bringIntoView(list, item);
     item.classList.toggle('current', isCurrent);
     if (isCurrent) button.setAttribute('aria-current', 'page');
     else button.removeAttribute('aria-current');
@@ -32,6 +32,13 @@ export function showTabs(list, { tabs, tab: current }, icons, { choose, close })
     item.remove();
     icons.delete(id);
   }
+}
+
+/** Scrolls the list alone: `scrollIntoView` would also scroll a page that this one is a frame of. */
+function bringIntoView(list, item) {
+  const [all, at] = [list, item].map(element => element.getBoundingClientRect());
+  if (at.left < all.left) list.scrollLeft -= all.left - at.left;
+  else if (at.right > all.right) list.scrollLeft += at.right - all.right;
 }
 
 function showIcon(button, data) {
