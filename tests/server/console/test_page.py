@@ -46,7 +46,9 @@ async def test_what_happens_in_the_live_view_does_not_scroll_the_console(make_se
             await expect(tab).to_have_text("Tab number 11 of many")
             assert await page.evaluate("scrollY") == place
             # The list of the tabs does scroll: the one in use is in sight.
-            hidden = "tab => { const [at, all] = [tab, tab.closest('ul')].map(one => one.getBoundingClientRect());"
+            hidden = (
+                "tab => { const [at, all] = [tab, tab.closest('ul')].map(one => one.getBoundingClientRect());"
+            )
             hidden += " return Math.max(all.left - at.left, at.right - all.right) }"
             assert await tab.evaluate(hidden) < 1
         await server.stop(browser)
