@@ -132,7 +132,8 @@ async def test_browsers_killed_and_stopped_while_it_maps(client, server, site):
     assert [calls[number] for number in (10, 30, 50)] == [2, 2, 2]
     assert (stats.lost, stats.leases, stats.waiting) == (3, 0, 0)
     assert stats.retried == sum(calls) - 60
-    assert stats.opened == len(pool.receipts) == 5
+    # The third end may come so late that the browser that is left has room for the rest.
+    assert stats.opened == len(pool.receipts) in (4, 5)
     assert pool.receipt.difference == 0
     assert pool.receipt.billed_minutes <= 5 + 1  # one of them may have lived for more than a minute
     for browser_id in ends:

@@ -50,10 +50,10 @@ def as_scrapys(error: Exception) -> Exception:
     """
     if isinstance(error, EvaluationError):
         return error
-    if isinstance(error, NavigationError) and error.error_text.startswith(_CERTIFICATE):
-        error.add_note("settings: CDPBRIDGE_IGNORE_CERTIFICATE_ERRORS = True renders such pages")
-        return error
     if isinstance(error, NavigationError):
+        if error.error_text.startswith(_CERTIFICATE):
+            error.add_note("settings: CDPBRIDGE_IGNORE_CERTIFICATE_ERRORS = True renders such pages")
+            return error
         return _BY_NET_ERROR.get(error.error_text, DownloadFailedError)(str(error))
     if isinstance(error, (CommandTimeout, LeaseTimeout)):
         return DownloadTimeoutError(str(error))

@@ -64,7 +64,6 @@ class RenderedPage:
     Args:
         tab: A fresh one.
         shared: Its browser context is the browser's own, with a profile's cookies: nothing is cleared in it.
-        ignore_certificate_errors: Load what comes with a certificate that the browser does not trust.
 
     Attributes:
         visits: That were begun.
@@ -72,7 +71,7 @@ class RenderedPage:
         stage: What the visit is at, for messages.
     """
 
-    def __init__(self, tab: Tab, *, shared: bool, ignore_certificate_errors: bool = False) -> None:
+    def __init__(self, tab: Tab, *, shared: bool) -> None:
         self.visits = 0
         self.spent = False
         self.stage = ""
@@ -80,7 +79,6 @@ class RenderedPage:
         self._session = tab.session
         self._frame = tab.target_id  # Chrome's main frame has the id of its page
         self._shared = shared
-        self._ignore_certificate_errors = ignore_certificate_errors
         self._origin: str | None = None
         self._user_agent: str | None = None
         self._blocked_urls: tuple[str, ...] = ()
@@ -94,14 +92,15 @@ class RenderedPage:
         self._redirects: dict[str, list[tuple[str, int]]] = {}
         self._blocked = 0
 
-    async def prepare(self, context_id: str | None) -> None:
+    async def prepare(self, context_id: str | None, *, ignore_certificate_errors: bool = False) -> None:
         """Listen, and switch on what visits need.
 
         Args:
             context_id: Of the tab's browser context, None for the browser's own.
+            ignore_certificate_errors: Load what comes with a certificate that the browser does not trust.
         """
         on, send = self._session.on, self._session.send
-        if self._ignore_certificate_errors:
+        if ignore_certificate_errors:
             await send(Security.set_ignore_certificate_errors(ignore=True))
         on(Page.LifecycleEvent, self._on_lifecycle)
         on(Page.JavascriptDialogOpening, self._on_dialog)

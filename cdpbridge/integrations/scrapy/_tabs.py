@@ -192,12 +192,9 @@ class CrawlTabs:
             try:
                 pool = await self._pool()
                 async with pool.lease() as lease:
-                    page = RenderedPage(
-                        lease.tab,
-                        shared=lease.context_id is None,
-                        ignore_certificate_errors=self._settings.ignore_certificate_errors,
-                    )
-                    await page.prepare(lease.context_id)
+                    page = RenderedPage(lease.tab, shared=lease.context_id is None)
+                    insecure = self._settings.ignore_certificate_errors
+                    await page.prepare(lease.context_id, ignore_certificate_errors=insecure)
                     while job is not None:
                         rendered = await _within(page, job)
                         if not job.done.done():

@@ -139,13 +139,16 @@ async def test_a_file_is_uploaded_for_a_browser(make_server, tmp_path):
         await expect(page.get_by_label("For").get_by_role("option")).to_have_count(2)
         await page.get_by_label("For").select_option(f"browser {browser['id'][:8]}, of the file")
         chosen = page.get_by_label("File", exact=True)
-        wrong = {"empty.csv": b"", "large.csv": bytes(10_485_761), "page.html": b"<p>"}
-        for name, content in wrong.items():
+        wrong = [
+            ("empty.csv", b"", "empty"),
+            ("large.csv", bytes(10_485_761), "limit"),
+            ("page.html", b"<p>", "taken"),
+        ]
+        for name, content, reason in wrong:
             (tmp_path / name).write_bytes(content)
             await chosen.set_input_files(tmp_path / name)
             await page.get_by_role("dialog").get_by_role("button", name="Upload").click()
-            said = await chosen.evaluate("field => field.validationMessage")
-            assert said.split()[-1] in {"empty.", "limit.", "taken."}, (name, said)
+            assert reason in await chosen.evaluate("field => field.validationMessage")
         (tmp_path / "prices of the week.csv").write_bytes(b"1;2")
         await chosen.set_input_files(tmp_path / "prices of the week.csv")
         await page.get_by_role("dialog").get_by_role("button", name="Upload").click()
