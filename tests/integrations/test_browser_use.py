@@ -15,15 +15,6 @@ from tests.conftest import clean_environment
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.chromium, pytest.mark.timeout(240)]
-QUIET = {
-    "ANONYMIZED_TELEMETRY": "false",
-    "BROWSER_USE_CLOUD_SYNC": "false",
-    "BROWSER_USE_VERSION_CHECK": "false",
-    "BROWSER_USE_CLOUD_HINTS": "false",
-    "BROWSER_USE_DISABLE_EXTENSIONS": "1",
-    "BROWSER_USE_LOGGING_LEVEL": "result",
-    "SKIP_LLM_API_KEY_VERIFICATION": "true",
-}
 PROGRAM = """
 import asyncio, sys
 from browser_use import Agent, ChatOpenAI
@@ -40,6 +31,21 @@ async def main(model, keep_alive):
 
 asyncio.run(main(sys.argv[1], sys.argv[2] == "keep"))
 """
+
+
+def quiet(folder):
+    """browser-use's settings for a test: few words, no calls abroad, and its folders, that of downloads too, in `folder`."""
+    return {
+        "ANONYMIZED_TELEMETRY": "false",
+        "BROWSER_USE_CLOUD_SYNC": "false",
+        "BROWSER_USE_VERSION_CHECK": "false",
+        "BROWSER_USE_CLOUD_HINTS": "false",
+        "BROWSER_USE_DISABLE_EXTENSIONS": "1",
+        "BROWSER_USE_LOGGING_LEVEL": "result",
+        "SKIP_LLM_API_KEY_VERIFICATION": "true",
+        "BROWSER_USE_CONFIG_DIR": str(folder),
+        "TMPDIR": str(folder),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +116,7 @@ def model(site):
 def test_an_agent(python, model, server, tmp_path, keep):
     done = subprocess.run(
         [python, "-c", PROGRAM, model.address, "keep" if keep else "end"],
-        env=server.environment(**QUIET, BROWSER_USE_CONFIG_DIR=str(tmp_path)),
+        env=server.environment(**quiet(tmp_path)),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -127,7 +133,7 @@ def test_the_example(python, model, server, tmp_path):
     openai = {"OPENAI_BASE_URL": model.address, "OPENAI_API_KEY": "x", "MODEL": "m"}
     done = subprocess.run(
         [python, ROOT / "examples" / "frameworks" / "browser_use_agent.py"],
-        env=server.environment(**QUIET, **openai, BROWSER_USE_CONFIG_DIR=str(tmp_path)),
+        env=server.environment(**quiet(tmp_path), **openai),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -142,8 +148,7 @@ def test_the_example(python, model, server, tmp_path):
 def test_a_killed_agent_leaves_no_browser(python, model, tmp_path):
     model.silent = True
     environment = clean_environment(
-        **QUIET,
-        BROWSER_USE_CONFIG_DIR=str(tmp_path),
+        **quiet(tmp_path),
         CDPBRIDGE_DATA_DIR=str(tmp_path / "data"),
         CDPBRIDGE_BROWSER_BUILD="shell",
         CDPBRIDGE_PROVIDER="local",

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integrations.test_browser_use import QUIET, python  # noqa: F401
+from tests.integrations.test_browser_use import python, quiet  # noqa: F401
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = pytest.mark.chromium
@@ -160,7 +160,5 @@ def test_a_killed_framework_is_reaped(framework, server, silent, tmp_path):
 
 
 def test_a_killed_browser_use_is_reaped(python, server, silent, tmp_path):  # noqa: F811
-    environment = server.environment(
-        **QUIET, BROWSER_USE_CONFIG_DIR=str(tmp_path), CDPBRIDGE_JOURNAL=str(tmp_path / "journal.sqlite3")
-    )
+    environment = server.environment(**quiet(tmp_path), CDPBRIDGE_JOURNAL=str(tmp_path / "journal.sqlite3"))
     kill_and_reap(server, lambda url: [python, "-c", BROWSER_USE, url], environment, silent, tmp_path)
