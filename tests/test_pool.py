@@ -115,6 +115,10 @@ async def test_browsers_killed_and_stopped_while_it_maps(client, server, site):
             else:
                 await asyncio.to_thread(kill, server, browser)
             ends.append(browser.id)
+        elif number > 50:
+            # More waits than the browser that is left has tabs for, so the last one to end is replaced as well.
+            while pool.stats.opened < 5:
+                await asyncio.sleep(0.01)
         await tab.goto(f"{site}/?{number}")
         return number, await tab.evaluate("location.search")
 
@@ -132,8 +136,7 @@ async def test_browsers_killed_and_stopped_while_it_maps(client, server, site):
     assert [calls[number] for number in (10, 30, 50)] == [2, 2, 2]
     assert (stats.lost, stats.leases, stats.waiting) == (3, 0, 0)
     assert stats.retried == sum(calls) - 60
-    # The third end may come so late that the browser that is left has room for the rest.
-    assert stats.opened == len(pool.receipts) in (4, 5)
+    assert stats.opened == len(pool.receipts) == 5
     assert pool.receipt.difference == 0
     assert pool.receipt.billed_minutes <= 5 + 1  # one of them may have lived for more than a minute
     for browser_id in ends:
