@@ -88,6 +88,7 @@ async def test_fault_b47_a_share_that_is_taken_back_cuts_its_viewers_at_once(ren
 async def test_fault_b48_ten_viewers_change_nothing_that_the_page_can_see(make_rented, build):
     async with make_rented(browser_build=build) as rented:
         page = await rented.open(RECORDER)
+        await page.until("document.hasFocus()", True)  # a new tab gets it some time after it was loaded
         before = await page.run("state()")
         await page.run("log.length = 0")
         async with AsyncExitStack() as stack:
