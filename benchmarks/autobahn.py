@@ -30,7 +30,8 @@ import websockets
 
 from cdpbridge.cdp._endpoint import Progress, dial
 from cdpbridge.cdp._transport import Closed
-from cdpbridge.cdp._websocket import WebSocketTransport, upgrade
+from cdpbridge.cdp._upgrade import upgrade
+from cdpbridge.cdp._websocket import WebSocketTransport
 from cdpbridge.errors import ConnectFailed
 
 # Of the suite: worse ones come later. NON-STRICT is what the standard allows and its authors would not do.

@@ -86,7 +86,12 @@ ROOMS = {
     "httpx": ("cdpbridge.api",),
     "pydantic": ("cdpbridge.api", "cdpbridge.server"),
     "msgspec": ("cdpbridge.protocol", "cdpbridge.cdp"),
-    "websockets": ("cdpbridge.cdp._websocket", "cdpbridge.server.gateway", "cdpbridge.testing"),
+    "websockets": (
+        "cdpbridge.cdp._websocket",
+        "cdpbridge.cdp._upgrade",
+        "cdpbridge.server.gateway",
+        "cdpbridge.testing",
+    ),
     # `local()`'s child; the question to the environment of agents
     "subprocess": ("cdpbridge.chromium", "cdpbridge._server_process", "cdpbridge.server.agent._environment"),
     "browser_use": ("cdpbridge.server.agent._child", "cdpbridge.integrations.browser_use"),

@@ -16,7 +16,8 @@ from cdpbridge.cdp._pipe import open_pipe
 from cdpbridge.cdp._reconnect import RECONNECT_LIMIT
 from cdpbridge.cdp._trace import Recording
 from cdpbridge.cdp._transport import Transport
-from cdpbridge.cdp._websocket import WebSocketTransport, upgrade
+from cdpbridge.cdp._upgrade import upgrade
+from cdpbridge.cdp._websocket import WebSocketTransport
 from cdpbridge.errors import ConnectFailed, redact_url
 
 __all__ = ["Connecting", "connect", "connect_pipe"]

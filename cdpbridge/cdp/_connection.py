@@ -103,9 +103,8 @@ class Connection:
         self._timer: TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
-        self.held = (
-            False  # some calls must wait: the other side does not read, or the wire is being made anew
-        )
+        # some calls must wait: the other side does not read, or the wire is being made anew
+        self.held = False
         self._paused: asyncio.Future[None] | None = None
         self._reconnecting = Reconnecting(self, reopen, reconnect_limit) if reopen is not None else None
         self._lost: asyncio.Future[None] = self._loop.create_future()

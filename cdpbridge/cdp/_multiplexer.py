@@ -38,7 +38,7 @@ from cdpbridge.cdp._routing import (
     refuse_coroutine,
 )
 from cdpbridge.cdp._state import ATTACHING, STATEFUL, SessionState, text_in
-from cdpbridge.cdp._targets import ALLOWED_AFTER_CRASH, REVIVING, Crash, Node, Targets
+from cdpbridge.cdp._targets import REVIVING, Crash, Node, Targets
 from cdpbridge.cdp._transport import MAX_OUTGOING_BYTES, Closed
 from cdpbridge.errors import (
     CDPError,
@@ -58,13 +58,6 @@ MAX_ID: Final = 2**31 - 1
 
 _REMEMBERED: Final = 4096  # given-up ids whose late reply is recognised
 _NO_SUCH_SESSION: Final = -32001  # "Session with given id not found."
-_ANSWERS_PAUSED: Final = frozenset(
-    {"Fetch.continueRequest", "Fetch.fulfillRequest", "Fetch.failRequest", "Fetch.continueWithAuth"}
-)
-
-
-def _survives_crash(method: str) -> bool:
-    return method in ALLOWED_AFTER_CRASH or method.startswith(("Target.", "Browser."))
 
 
 class Multiplexer:
@@ -94,11 +87,11 @@ class Multiplexer:
             "Target.detachedFromTarget": self._detached,
             "Target.targetCrashed": self._target_crashed,
             "Inspector.targetCrashed": self._crashed,
-            "Inspector.targetReloadedAfterCrash": self._reloaded,
-            "Page.javascriptDialogOpening": self._dialog_opening,
-            "Page.javascriptDialogClosed": self._dialog_closed,
-            "Fetch.requestPaused": self._request_paused,
-            "Fetch.authRequired": self._request_paused,
+            "Inspector.targetReloadedAfterCrash": self._revive,
+            "Page.javascriptDialogOpening": Node.dialog_opening,
+            "Page.javascriptDialogClosed": Node.dialog_closed,
+            "Fetch.requestPaused": Node.request_paused,
+            "Fetch.authRequired": Node.request_paused,
         }
         self._intake = Intake(self.targets, self._stats, shell, self._observers, self._other)
         self.pending = self._intake.pending
@@ -132,7 +125,7 @@ class Multiplexer:
             raise self.explain(
                 ConnectionClosed(self.closed.code, self.closed.reason, sent=False, doing=method)
             )
-        if node.gone is not None or (node.crash is not None and not _survives_crash(method)):
+        if (node.gone is not None or node.crash is not None) and not node.allows(method):
             raise node.error(method)
         if method in self._stateful:
             waiter = Remembering(node, method, params, waiter, self._note)
@@ -150,7 +143,7 @@ class Multiplexer:
                 size_bytes=len(data),
             )
         if node.paused:
-            self._count_answer(node, method, params)
+            node.sends(method, params)
         self._last_id = command_id
         self._sent = number = self._sent + 1
         pending[command_id] = Pending(node, method, waiter, now, deadline, number)
@@ -419,16 +412,17 @@ class Multiplexer:
         self._bury(self.targets.remove(node))
 
     def _bury(self, gone: list[Node]) -> None:
-        if not gone:
-            return
-        dead = set(map(id, gone))
-        for command_id, pending in [item for item in self.pending.items() if id(item[1].node) in dead]:
-            del self.pending[command_id]
-            self._give_up(command_id)
-            fail(pending, pending.node.error(pending.method))
+        self._fail_on(gone)
         for node in gone:
             self._end_subscriptions(node, node.error)
             self._shell.gone(node)
+
+    def _fail_on(self, nodes: list[Node]) -> None:
+        dead = set(nodes)
+        for command_id, pending in [item for item in self.pending.items() if item[1].node in dead]:
+            del self.pending[command_id]
+            self._give_up(command_id)
+            fail(pending, pending.node.error(pending.method))
 
     def _end_subscriptions(self, node: Node, error: Callable[[], CDPError]) -> None:
         listeners, node.listeners = node.listeners, {}
@@ -441,7 +435,7 @@ class Multiplexer:
 
     def _crashed(self, node: Node, _payload: Payload) -> None:
         self.targets.crash(node, Crash())
-        self._fail_crashed(node)
+        self._fail_on([node])
 
     def _target_crashed(self, _node: Node, payload: Payload) -> None:
         params = as_dict(payload)
@@ -454,14 +448,8 @@ class Multiplexer:
             code if isinstance(code, int) else None,
         )
         for node in self.targets.crash_target(target_id, crash):
-            self._fail_crashed(node)
+            self._fail_on([node])
             self._spread_crash(node)
-
-    def _fail_crashed(self, node: Node) -> None:
-        for command_id, pending in [item for item in self.pending.items() if item[1].node is node]:
-            del self.pending[command_id]
-            self._give_up(command_id)
-            fail(pending, node.error(pending.method))
 
     def _spread_crash(self, node: Node) -> None:
         for subscriptions in list(node.listeners.values()):
@@ -469,28 +457,10 @@ class Multiplexer:
                 if subscription.crashed is not None and subscription.active:
                     subscription.crashed(node.error())
 
-    def _reloaded(self, node: Node, _payload: Payload) -> None:
-        self._revive(node)
-
-    def _revive(self, node: Node) -> None:
+    def _revive(self, node: Node, _payload: Payload = ABSENT) -> None:
         if node.crash is not None:
             self.targets.revive(node)
             self._shell.revived(node)
-
-    def _dialog_opening(self, node: Node, payload: Payload) -> None:
-        node.dialog = str(as_dict(payload).get("type", ""))
-
-    def _dialog_closed(self, node: Node, _payload: Payload) -> None:
-        node.dialog = None
-
-    def _request_paused(self, node: Node, payload: Payload) -> None:
-        node.paused[str(as_dict(payload).get("requestId"))] = None
-
-    def _count_answer(self, node: Node, method: str, params: Mapping[str, Any] | None) -> None:
-        if method in _ANSWERS_PAUSED and params is not None:
-            node.paused.pop(str(params.get("requestId")), None)
-        elif method == "Fetch.disable":
-            node.paused.clear()
 
     # --- the end --------------------------------------------------------------------------------------------------
 

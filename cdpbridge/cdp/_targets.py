@@ -12,19 +12,25 @@ again, which gives them a new id; those whose target has gone meanwhile are lost
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cdpbridge.cdp._payload import Payload, as_dict
 from cdpbridge.cdp._state import SessionState
 from cdpbridge.errors import TargetClosed, TargetCrashed
 
-__all__ = ["ALLOWED_AFTER_CRASH", "REVIVING", "Crash", "Node", "Targets"]
+__all__ = ["REVIVING", "Crash", "Node", "Targets"]
 
 REVIVING: Final = frozenset({"Page.navigate", "Page.reload"})
 """Commands whose success gives a crashed page a new renderer."""
 
-ALLOWED_AFTER_CRASH: Final = REVIVING | {"Page.close", "Runtime.runIfWaitingForDebugger"}
-"""Commands that the browser process answers on a crashed target, besides the domains `Target` and `Browser`."""
+# What the browser process answers on a crashed target.
+_ALLOWED_AFTER_CRASH: Final = REVIVING | {"Page.close", "Runtime.runIfWaitingForDebugger"}
+_ALLOWED_DOMAINS: Final = ("Target.", "Browser.")
+_ANSWERS_PAUSED: Final = frozenset(
+    {"Fetch.continueRequest", "Fetch.fulfillRequest", "Fetch.failRequest", "Fetch.continueWithAuth"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,31 @@ class Node:
         if self.paused:
             parts.append(f"{len(self.paused)} requests are paused by Fetch: continue, fulfill or fail them")
         return "; ".join(parts) or None
+
+    def allows(self, method: str) -> bool:
+        """Whether anybody is left to answer this command."""
+        if self.gone is not None:
+            return False
+        return self.crash is None or method in _ALLOWED_AFTER_CRASH or method.startswith(_ALLOWED_DOMAINS)
+
+    def sends(self, method: str, params: Mapping[str, Any] | None) -> None:
+        """A command goes out, and may free requests that are paused."""
+        if method in _ANSWERS_PAUSED and params is not None:
+            self.paused.pop(str(params.get("requestId")), None)
+        elif method == "Fetch.disable":
+            self.paused.clear()
+
+    def dialog_opening(self, payload: Payload) -> None:
+        """`Page.javascriptDialogOpening`."""
+        self.dialog = str(as_dict(payload).get("type", ""))
+
+    def dialog_closed(self, _payload: Payload) -> None:
+        """`Page.javascriptDialogClosed`."""
+        self.dialog = None
+
+    def request_paused(self, payload: Payload) -> None:
+        """`Fetch.requestPaused` and `Fetch.authRequired`."""
+        self.paused[str(as_dict(payload).get("requestId"))] = None
 
 
 class Targets:

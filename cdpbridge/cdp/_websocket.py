@@ -10,18 +10,15 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Mapping
+from typing import Final, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus, PayloadTooBig
-from websockets.extensions import ClientExtensionFactory
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
-from websockets.uri import parse_uri
 
 from cdpbridge._clock import Clock, TimerHandle
-from cdpbridge._version import __version__
 from cdpbridge.cdp._keepalive import Keepalive, Verdict
 from cdpbridge.cdp._transport import Closed, Receiver
 from cdpbridge.errors import ConnectFailed, ConnectionClosed, MessageTooBig
@@ -31,7 +28,7 @@ try:
 except ImportError:  # a platform without its C extension
     from websockets.utils import apply_mask
 
-__all__ = ["WebSocketTransport", "upgrade"]
+__all__ = ["WebSocketTransport"]
 
 _head_16: Final = struct.Struct("!BBH").pack
 _head_64: Final = struct.Struct("!BBQ").pack
@@ -485,36 +482,3 @@ def _refusal(error: Exception) -> ConnectFailed:
     failure = ConnectFailed(f"the server's upgrade answer is no WebSocket's: {error}{detail}", stage=stage)
     failure.__cause__ = error
     return failure
-
-
-async def upgrade(
-    transport: asyncio.Transport,
-    url: str,
-    *,
-    headers: Mapping[str, str],
-    max_message_bytes: int,
-    compression: bool,
-) -> WebSocketTransport:
-    """Turn a connected transport into an open WebSocket. No Origin header is sent: Chromium refuses any.
-
-    Raises:
-        ConnectFailed: The server would not; the transport is closed then.
-    """
-    extensions: Sequence[ClientExtensionFactory] | None = None
-    if compression:
-        from websockets.extensions.permessage_deflate import (  # noqa: PLC0415  # zlib, for those who ask
-            ClientPerMessageDeflateFactory,
-        )
-
-        extensions = [ClientPerMessageDeflateFactory(compress_settings={"memLevel": 5})]
-    core = ClientProtocol(parse_uri(url), extensions=extensions, max_size=max_message_bytes)
-    core.debug = False  # its log shows addresses, headers and payloads, which are secrets
-    websocket = WebSocketTransport(core, max_message_bytes)
-    sent: dict[str, Any] = {"User-Agent": f"cdpbridge/{__version__}", **headers}
-    websocket.open(transport, sent)
-    try:
-        await websocket.opened
-    except BaseException:
-        websocket.abort()
-        raise
-    return websocket

@@ -10,7 +10,7 @@ import pytest
 from cdpbridge.cdp import connect
 from cdpbridge.cdp._endpoint import Progress, dial
 from cdpbridge.cdp._keepalive import Keepalive, Verdict
-from cdpbridge.cdp._websocket import upgrade
+from cdpbridge.cdp._upgrade import upgrade
 from cdpbridge.errors import CommandTimeout, ConnectionClosed
 from cdpbridge.testing import SILENT, ManualClock, Refusal
 

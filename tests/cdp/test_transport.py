@@ -8,7 +8,7 @@ import pytest
 
 from cdpbridge.cdp._endpoint import Progress, dial
 from cdpbridge.cdp._pipe import open_pipe
-from cdpbridge.cdp._websocket import upgrade
+from cdpbridge.cdp._upgrade import upgrade
 from cdpbridge.errors import ConnectionClosed, MessageTooBig
 from cdpbridge.testing import SILENT, MemoryTransport, ScriptedBrowser
 
