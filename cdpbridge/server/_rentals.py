@@ -19,13 +19,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from cdpbridge._clock import Clock, TimerHandle
 from cdpbridge._shield import to_the_end
 from cdpbridge.errors import BrowserStartFailed
-from cdpbridge.lifecycle import Deadline, EndReason, Lifecycle, Signal, State, used_until
+from cdpbridge.lifecycle import Deadline, EndReason, Lifecycle, Signal, State
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._order import Order
 from cdpbridge.server._pressure import Pressure
+from cdpbridge.server._recovery import recover
 from cdpbridge.server._settings import Settings
 from cdpbridge.server._starts import ClientGone, KeyReused, Start, StartWithdrawn, wait_for
-from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, Goodbye, Leftover, StopReport
+from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, Goodbye, StopReport
 from cdpbridge.server.store import Browser, Store
 
 __all__ = ["ClientGone", "KeyReused", "Recorders", "Rentals", "StartWithdrawn"]
@@ -129,7 +130,7 @@ class Rentals:
 
     async def open(self) -> None:
         """Put in order what a killed server left, then begin."""
-        await self._recover()
+        await recover(self._store, self._hosts, wall=self._wall)
         self._heart = asyncio.get_running_loop().create_task(self._heartbeat())
 
     async def close(self) -> None:
@@ -151,43 +152,6 @@ class Rentals:
             self._heart = None
         await self._settle_late()
         await self._hosts.close()
-
-    async def _recover(self) -> None:
-        browsers = await self._store.unfinished()
-        left = [
-            Leftover(
-                browser.id,
-                browser.profile_id,
-                bool(browser.profile_writable)
-                and browser.profile_id is not None
-                and await self._store.profile_exists(browser.profile_id),
-            )
-            for browser in browsers
-        ]
-        for browser in browsers:
-            await self._settle_lost(browser)
-        saved = await self._hosts.recover(left)
-        for browser in browsers:
-            state = saved.get(browser.id)
-            if state is not None and browser.profile_id is not None:
-                await self._store.profile_saved(browser.profile_id, state.cookie_domains, now=self._wall())
-            await self._store.finish(browser.id, proxy_bytes=browser.proxy_bytes)
-        if browsers:
-            logger.warning(
-                "%d browsers of a server that ended without stopping them were stopped and refunded",
-                len(browsers),
-            )
-
-    async def _settle_lost(self, browser: Browser) -> None:
-        if browser.state == State.STARTING:
-            await self._store.abandon(browser.id, EndReason.SERVER_LOST, now=self._wall())
-        elif browser.state == State.ACTIVE and browser.started_at is not None:
-            used = used_until(
-                started_at=browser.started_at,
-                timeout_at=browser.timeout_at,
-                last_seen_at=browser.last_seen_at or browser.started_at,
-            )
-            await self._store.settle(browser.id, EndReason.SERVER_LOST, used, now=self._wall())
 
     # --- create ---------------------------------------------------------------------------------------------------
 

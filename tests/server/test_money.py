@@ -29,6 +29,7 @@ from cdpbridge.server import Settings
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._order import Order
 from cdpbridge.server._pressure import Pressure
+from cdpbridge.server._recovery import recover
 from cdpbridge.server._rentals import ClientGone, Rentals, StartWithdrawn
 from cdpbridge.server.store import AdmissionRefused, Store
 from cdpbridge.testing import ManualClock
@@ -482,17 +483,7 @@ async def test_fault_b05_an_hour_charged_just_before_the_server_is_killed(tmp_pa
         while len(Books(tmp_path / "test.sqlite3").of[browser.id.hex]) < 2:
             await asyncio.sleep(0.01)
     again = await MortalStore.open(f"sqlite+aiosqlite:///{tmp_path / 'test.sqlite3'}")
-    loaded = Settings.load(data_dir=tmp_path)
-    after_kill = Rentals(
-        again,
-        ScriptedHosts(),
-        loaded,
-        forget_profile=never,
-        pressure=Pressure(loaded),
-        metrics=Metrics(),
-        clock=clock,
-    )
-    await after_kill._recover()
+    await recover(again, ScriptedHosts(), wall=Wall(clock))
     books = Books(tmp_path / "test.sqlite3")
     books.check()
     assert sum(entry["amount_micro_usd"] for entry in books.of[browser.id.hex]) == -micro(

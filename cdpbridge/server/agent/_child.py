@@ -1,4 +1,5 @@
-"""The agent's own process. Run by path, in an environment that may not have cdpbridge: only the standard library at the top.
+"""The agent's own process. Run by path, in an environment that may not have cdpbridge: so only the standard library at the
+top, and all of it in this one file, for a neighbour would have one name there and another in the package.
 
 Standard input: one line with the task, its secrets among it, then one line a command; its end means that the owner is
 gone, and ends us. Standard output: one line of JSON an event. Standard error: the log. Whatever leaves is cut first.
