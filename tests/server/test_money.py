@@ -220,7 +220,10 @@ class World(RuleBasedStateMachine):
 
     async def _settled(self, work):
         task = asyncio.ensure_future(work)
-        await asyncio.wait({task})
+        while not task.done():
+            await asyncio.wait({task}, timeout=0.1)
+            if self.store.dead:  # who is dead waits for no machine, and writes nothing any more
+                self.hosts.may_stop.set()
         error = task.exception()
         if error is not None and not isinstance(error, Killed):
             raise error
