@@ -192,6 +192,9 @@ async def test_fault_a75_a_target_that_was_closed_meanwhile(resuming, proxy, tab
     proxy.cut()
     async with connect(chrome.ws_url) as direct:
         await direct.root.send("Target.closeTarget", {"targetId": other.target_id})
+        async with asyncio.timeout(10):  # it is answered before the target has gone
+            while any(target.target_id == other.target_id for target in await direct.targets()):
+                await asyncio.sleep(0.01)
     waiting = asyncio.ensure_future(other.send("Runtime.evaluate", {"expression": "1"}))
     also = asyncio.ensure_future(evaluate(tab, "2"))
     proxy.refusing = False
