@@ -24,6 +24,7 @@ from cdpbridge.server._lock import locked
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._rentals import Rentals, utc_now
+from cdpbridge.server._session_record import SessionRecord
 from cdpbridge.server._settings import Settings
 from cdpbridge.server._tasks import Tasks
 from cdpbridge.server.agent import AgentProcesses, Agents
@@ -92,8 +93,15 @@ def create_app(
             tokens = LiveTokens.load(settings.data_dir / "live-key")
             files = FileStore(settings.data_dir / "files")
             signer = UrlSigner(signing_key(settings.data_dir / "signing.key"))
-            saved = SavedFiles(files, partial(signed_path, signer, wall))
-            live = Live(machines.connection, partial(_outcome, store), tokens, shares=shares, saved=saved)
+            sign = partial(signed_path, signer, wall)
+            live = Live(
+                machines.connection,
+                partial(_outcome, store),
+                tokens,
+                shares=shares,
+                saved=SavedFiles(files, sign),
+                record=lambda browser_id: SessionRecord(store, recordings, sign).messages(browser_id),
+            )
             shares.on_delete = partial(_cut_share, live)
             recordings = Recordings(
                 store,

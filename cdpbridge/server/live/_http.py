@@ -32,7 +32,7 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     # Anybody may show it in a frame: that is what live addresses are for. Nothing is loaded from elsewhere.
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors *"
     ),
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",

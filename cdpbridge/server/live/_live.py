@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -64,6 +64,7 @@ class Live:
         tokens: Of live addresses.
         shares: Who knows the public shares.
         saved: What browsers have downloaded.
+        record: The messages that show what an ended browser's session did; told before its end.
         max_per_second: Pictures of one page.
 
     Attributes:
@@ -78,6 +79,7 @@ class Live:
         *,
         shares: ShareDirectory | None = None,
         saved: SavedFiles | None = None,
+        record: Callable[[UUID], AsyncGenerator[dict[str, Any]]] | None = None,
         max_per_second: float = _PER_SECOND,
     ) -> None:
         self.shares: ShareDirectory = shares or NoShares()
@@ -86,6 +88,7 @@ class Live:
         self._outcome = outcome
         self._tokens = tokens
         self._saved = saved
+        self._record = record
         self._max_per_second = max_per_second
         self._watched: dict[UUID, Watched] = {}
         self._opening: dict[UUID, asyncio.Lock] = {}
@@ -286,6 +289,11 @@ class Live:
 
     async def _say_ended(self, socket: WebSocket, browser_id: UUID, *, money: bool) -> None:
         outcome = await self._settled(browser_id)
+        if outcome is not None and self._record is not None:
+            async with aclosing(self._record(browser_id)) as messages:
+                async for message in messages:
+                    if not await _tell(socket, message):
+                        return
         if outcome is None:
             await _end(socket, _ENDED, "Session ended", "This browser is not running.")
         else:
@@ -334,13 +342,19 @@ class _Glance:
 
 async def _end(socket: WebSocket, code: int, title: str, text: str) -> None:
     """Tell a viewer how it ends, and part."""
+    if await _tell(socket, {"type": "end", "title": title, "text": text}):
+        await _close(socket, code)
+
+
+async def _tell(socket: WebSocket, message: dict[str, Any]) -> bool:
+    """Send a message; False when the viewer has left."""
     if socket.application_state is not WebSocketState.CONNECTED:
-        return
+        return False
     try:
-        await socket.send_json({"type": "end", "title": title, "text": text})
-    except (WebSocketDisconnect, RuntimeError):  # it has gone: there is nobody to tell
-        return
-    await _close(socket, code)
+        await socket.send_json(message)
+    except (WebSocketDisconnect, RuntimeError):
+        return False
+    return True
 
 
 async def _close(socket: WebSocket, code: int) -> None:

@@ -5,6 +5,7 @@ import { base, share, token } from './credential.js';
 import { watchHands } from './hands.js';
 import { watchKeys } from './keys.js';
 import { Picture } from './picture.js';
+import { Record } from './record.js';
 import { showDownloads, showTabs } from './lists.js';
 
 const $ = id => document.getElementById(id);
@@ -47,6 +48,7 @@ const picture = new Picture($('picture'), $('stage'), {
   acknowledge: number => send({ type: 'ack', number }),
 });
 
+const record = new Record($('record'), path => new URL(path, base).href);
 const told = {
   status(message) {
     const again = status.again;
@@ -71,6 +73,15 @@ const told = {
   },
   notice({ text }) {
     notice(text);
+  },
+  task(message) {
+    record.task(message);
+  },
+  steps(message) {
+    record.steps(message);
+  },
+  recording({ path }) {
+    record.recording(path);
   },
   end(message) {
     ended = message;
@@ -240,6 +251,7 @@ function render() {
     body.dataset.state = state;
     $('cover-icon').innerHTML = ICONS[icon] ?? '';
   }
+  $('record').hidden = !ended || record.empty;
   $('cover-title').textContent = title;
   $('cover-text').textContent = text;
   $('cover-button').textContent = button;
