@@ -15,7 +15,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 KEY = "key-of-tests"
 SETTINGS = ("CDPBRIDGE_", "BROWSER_USE_")
@@ -51,9 +58,11 @@ def pytest_asyncio_loop_factories(config, item):
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible():
-    """A shell starts what runs in its background with SIGINT ignored, and every program of the tests would inherit that."""
+    """A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP: the tests' programs would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def remove_to_the_last(folder):

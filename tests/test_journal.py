@@ -304,7 +304,7 @@ class Money(RuleBasedStateMachine):
 
 
 TestMoney = Money.TestCase
-TestMoney.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestMoney.settings = settings(max_examples=25, stateful_step_count=20)
 
 
 def test_many_that_open_a_new_journal_at_once_wait_for_each_other(tmp_path):

@@ -397,7 +397,7 @@ class AnyOrder(RuleBasedStateMachine):
         raise AssertionError(f"{len(self.queue)} still wait, {self.schedule.places}")
 
 
-AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 test_whatever_happens_in_whatever_order = AnyOrder.TestCase
 
 

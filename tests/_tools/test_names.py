@@ -4,7 +4,7 @@ import ast
 import keyword
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdpbridge._tools._names import constant_name, docstring, python_name, snake_case
@@ -59,7 +59,6 @@ def test_constants_are_upper_case(value: str, name: str) -> None:
     assert constant_name(value) == name
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.from_regex(r"[a-zA-Z][a-zA-Z0-9]{0,30}", fullmatch=True))
 def test_every_wire_name_becomes_an_identifier(name: str) -> None:
     python = python_name(name)
@@ -67,7 +66,6 @@ def test_every_wire_name_becomes_an_identifier(name: str) -> None:
     assert not keyword.iskeyword(python)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=200).filter(lambda text: "\0" not in text and "\r" not in text and "\f" not in text))
 def test_any_description_becomes_a_string_literal(text: str) -> None:
     literal = docstring(

@@ -733,7 +733,7 @@ frames = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(frames, max_size=12))
 @example([b'{"method":"Target.detachedFromTarget","params":{"sessionId":"S"}}'] * 2)
 def test_fuzz_any_frame_gives_documented_errors_only(data):

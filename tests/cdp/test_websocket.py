@@ -153,7 +153,7 @@ bad_frames = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @example(good=b"", mixed=frame(b"\xff", 2) + frame(b"", 2), step=1)  # nothing may follow the end
 @given(
     st.lists(good_frames, max_size=6).map(b"".join),

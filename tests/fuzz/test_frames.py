@@ -291,7 +291,7 @@ streams = st.tuples(st.lists(good, max_size=6), st.lists(good | bad, max_size=4)
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @example(frame(b"\xff") + frame(b"{}"), [], None)
 @example(frame(b"a" * 10, fin=False) + frame(b"ping", 9) + frame(b"\xff", 0) + frame(b"{}"), [3], b"{}")
 @example(frame(b"", 8) + frame(b"{}"), [], b"{}")
@@ -300,14 +300,14 @@ def test_fuzz_same_events_same_end_same_answers(stream, cuts, sent):
     compare(cut(stream, cuts), sent)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(good | bad, max_size=5).map(b"".join).filter(lambda data: len(data) < 2000))
 def test_fuzz_byte_by_byte(stream):
     whole = compare([stream] if stream else [])
     assert compare([stream[at : at + 1] for at in range(len(stream))]) == whole
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(good, min_size=1, max_size=8).map(b"".join), places)
 def test_fuzz_good_frames_never_end_the_connection(stream, cuts):
     if len(stream) <= LIMIT:

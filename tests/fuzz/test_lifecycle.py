@@ -409,7 +409,7 @@ def run(acts):
 acts = st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 60), st.integers(0, 60)), max_size=60)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example([("send", 0, 0), ("lose", 0, 0)])
 @example([("attach", 0, 0), ("attach", 1, 1), ("send", 2, 0), ("expect", 2, 0), ("detach", 1, 0)])
 @example(
@@ -423,7 +423,7 @@ def test_fuzz_any_interleaving_ends_every_call_rightly(acts):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=10_000)
 @given(acts)
 def test_fuzz_long_run(acts):
     run(acts)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import cdpbridge.protocol
@@ -250,7 +250,6 @@ def later_fields(
     return {f["name"]: later(wire[f["name"]], f, domain, rng) for f in fields if f["name"] in wire}
 
 
-@settings(deadline=None)  # the first event of a domain loads it
 @given(event=st.sampled_from(EVENTS), whole=st.booleans(), seed=st.integers(0, 2**32))
 def test_fault_a59_events_of_a_later_chrome_are_read(
     event: tuple[str, dict[str, Any]], whole: bool, seed: int

@@ -462,7 +462,7 @@ class World(RuleBasedStateMachine):
 class TestFaultB03B04B05B07B08B09NothingBooksWrongly(World.TestCase):
     """No negative refund, none twice, no charge without a browser, and the balance is the sum."""
 
-    settings = settings(max_examples=6, stateful_step_count=25, deadline=None)
+    settings = settings(max_examples=6, stateful_step_count=25)
 
 
 @pytest.mark.slow
@@ -470,7 +470,7 @@ class TestFaultB03B04B05B07B08B09NothingBooksWrongly(World.TestCase):
 class TestFaultB03B04B05B07B08B09NothingBooksWronglyAtLength(World.TestCase):
     """The same, for as long as it takes to meet the rare ones."""
 
-    settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=200, stateful_step_count=40)
 
 
 async def test_fault_b05_an_hour_charged_just_before_the_server_is_killed(tmp_path):

@@ -125,7 +125,7 @@ async def test_an_hour_is_not_charged_before_it_starts(api):
     assert [entry for _, entry, _ in await api.entries()] == ["start", "hour 1"]
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seconds=st.floats(0, 240 * 60), price=st.sampled_from(["0.05", "0.02", "0.033333", "1", "0"]))
 async def test_the_ledger_equals_the_written_rule(make_api, tmp_path_factory, seconds, price):
     directory = tmp_path_factory.mktemp("ledger")

@@ -2,7 +2,7 @@
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from cdpbridge.server.files import BadSignature, Grant, UrlSigner, safe_name
 
@@ -21,7 +21,7 @@ def test_what_was_signed_is_valid_until_it_expires():
         SIGNER.check_upload(fields, now=100.5)
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(st.text(), st.text(), st.text())
 def test_nothing_else_is_valid(path, expires, signature):
     with pytest.raises(BadSignature):
@@ -48,7 +48,6 @@ def test_a_download_is_no_upload():
         SIGNER.check_upload({"policy": policy, "signature": query["signature"]}, now=0)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.text())
 def test_a_safe_name_is_one_component(name):
     kept = safe_name(name)

@@ -246,7 +246,7 @@ _PIECES = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(_PIECES | st.binary(max_size=20), max_size=20), st.booleans())
 async def test_any_bytes_are_answered_with_an_error_or_dropped(pieces, well_started):
     """Port 9 refuses, so no answer but ours can come, and ours are errors."""
