@@ -1,0 +1,193 @@
+"""localStorage and IndexedDB of the origins of a browser, both ways, over CDP. No site is asked: its page is answered here."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from cdpbridge.cdp import Connection
+from cdpbridge.errors import CommandError, ConfigurationError, EvaluationError, NavigationError
+from cdpbridge.tab import Tab
+
+__all__ = ["StorageReport", "origin_of", "read_storage", "write_storage"]
+
+_EMPTY: Final = base64.b64encode(b"<!doctype html><title></title>").decode()
+# A database of some hundred megabytes takes seconds to read, and as long to send.
+_TIMEOUT: Final = timedelta(minutes=2)
+# Chromium ends a connection that sends it a message of more than 100 MiB.
+_LARGEST: Final = 90 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class StorageReport:
+    """What became of the storage of origins. Names only, no values.
+
+    Attributes:
+        items: How many items of localStorage are there now.
+        databases: How many databases of IndexedDB.
+        refused: Origins of which something could not be stored.
+        lost: What that was, and why, as sentences.
+    """
+
+    items: int = 0
+    databases: int = 0
+    refused: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+    def lose(self, origin: str, what: str) -> None:
+        """Note that something of an origin could not be stored."""
+        if origin not in self.refused:
+            self.refused.append(origin)
+        self.lost.append(f"{origin}: {what}")
+
+
+async def read_storage(
+    connection: Connection, origins: Iterable[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Read the storage of `origins`: those that have any, in the form of Playwright's `storage_state`, and what was lost.
+
+    Raises:
+        CDPError: The browser does not answer.
+    """
+    found, lost = [], []
+    async with _quiet_page(connection) as page:
+        for origin in sorted(set(origins)):
+            if not await page.go(origin):
+                continue
+            entry: dict[str, Any] = {"origin": origin, "localStorage": await page.call("readItems")}
+            databases = []
+            for each in await page.call("databases"):
+                try:
+                    read = await page.call("readDatabase", each)
+                except EvaluationError as error:
+                    lost.append(f"{origin}: the database {each['name']}: {_first_line(error)}")
+                    continue
+                databases.append(read["database"])
+                lost += [f"{origin}: the database {each['name']}: {reason}" for reason in read["lost"]]
+            if databases:
+                entry["indexedDB"] = databases
+            if entry["localStorage"] or databases:
+                found.append(entry)
+    return found, lost
+
+
+async def write_storage(connection: Connection, origins: Sequence[Mapping[str, Any]]) -> StorageReport:
+    """Store what `read_storage` gave. Items are added to what is there; a database replaces the one of its name.
+
+    Raises:
+        CDPError: The browser does not answer.
+    """
+    report = StorageReport()
+    if not origins:
+        return report
+    async with _quiet_page(connection) as page:
+        for entry in origins:
+            origin = str(entry["origin"])
+            items, databases = entry.get("localStorage") or [], entry.get("indexedDB") or []
+            if not await page.go(origin):
+                report.lose(origin, "the browser does not open a page of it")
+                continue
+            kept = await page.call("writeItems", items) if items else 0
+            report.items += kept
+            if kept < len(items):
+                report.lose(
+                    origin, f"{len(items) - kept} of {len(items)} items of localStorage: no space for them"
+                )
+            for database in databases:
+                await _write_database(page, origin, database, report)
+    return report
+
+
+async def _write_database(
+    page: _Page, origin: str, database: Mapping[str, Any], report: StorageReport
+) -> None:
+    what = f"the database {database['name']}"
+    if len(json.dumps(database)) > _LARGEST:
+        report.lose(origin, f"{what}: it is larger than 90 MiB")
+        return
+    try:
+        reasons = await page.call("writeDatabase", database)
+    except EvaluationError as error:
+        report.lose(origin, f"{what}: {_first_line(error)}")
+        return
+    report.databases += 1
+    for reason in reasons:
+        report.lose(origin, f"{what}: {reason}")
+
+
+def origin_of(text: str) -> str:
+    """Check an origin, and return it without a path.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
+        raise ConfigurationError(
+            f"{text!r} is no origin; it looks like https://example.com or http://localhost:8000"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+@cache
+def _script() -> str:
+    return files("cdpbridge.profile_sync").joinpath("storage.js").read_text("utf-8")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].removeprefix("Error: ")
+
+
+class _Page:
+    """A page that becomes one of any origin, without a request to it."""
+
+    def __init__(self, tab: Tab) -> None:
+        self._tab = tab
+
+    async def go(self, origin: str) -> bool:
+        """Become a page of `origin`; False when the browser opens none: a policy forbids it, or the host cannot be one."""
+        try:
+            await self._tab.goto(f"{origin}/")
+        except (NavigationError, CommandError):
+            return False
+        return True
+
+    async def call(self, name: str, *arguments: object) -> Any:
+        """Return the value of a function of `storage.js`."""
+        given = ", ".join(json.dumps(each) for each in arguments)
+        return await self._tab.evaluate(f"({_script()}).{name}({given})", timeout=_TIMEOUT)
+
+
+@asynccontextmanager
+async def _quiet_page(connection: Connection) -> AsyncGenerator[_Page]:
+    tab = Tab(await connection.new_tab())
+    session = tab.session
+
+    async def answer(event: dict[str, Any]) -> None:
+        await session.send(
+            "Fetch.fulfillRequest",
+            {
+                "requestId": event["requestId"],
+                "responseCode": 200,
+                "responseHeaders": [{"name": "Content-Type", "value": "text/html"}],
+                "body": _EMPTY,
+            },
+        )
+
+    try:
+        await session.send("Network.enable")
+        await session.send("Network.setBypassServiceWorker", {"bypass": True})
+        session.on("Fetch.requestPaused", answer)
+        await session.send("Fetch.enable")
+        yield _Page(tab)
+    finally:
+        if session.closed is None:
+            await tab.close()
