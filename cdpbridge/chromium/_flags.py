@@ -103,6 +103,7 @@ def command_line(
     user_data_dir: Path,
     *,
     proxy_server: str | None,
+    udp: bool = False,
     args: Sequence[str],
     root: bool,
     small_shm: bool,
@@ -111,6 +112,7 @@ def command_line(
 
     Args:
         proxy_server: `http://host:port`; everything goes through it, loopback too.
+        udp: With a proxy: WebRTC may send UDP around it.
         args: The user's own; they win, and features in them are added to ours.
         root: We are uid 0, which Chromium's sandbox refuses.
         small_shm: /dev/shm is missing or too small for pages.
@@ -126,6 +128,9 @@ def command_line(
         switches += [
             f"--proxy-server={proxy_server}",
             "--proxy-bypass-list=<-loopback>",  # the proxy also decides about this machine's own services
+        ]
+    if proxy_server is not None and not udp:
+        switches += [
             # WebRTC must not show the address that the proxy hides; the builds spell the switch differently.
             "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
             "--webrtc-ip-handling-policy=disable_non_proxied_udp",

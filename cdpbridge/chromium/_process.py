@@ -114,6 +114,7 @@ class Chromium:
         user_data_dir: Path | None = None,
         scratch_dir: Path | None = None,
         proxy_server: str | None = None,
+        udp: bool = False,
         args: Sequence[str] = (),
         start_timeout: timedelta = _START_TIMEOUT,
     ) -> Self:
@@ -126,6 +127,7 @@ class Chromium:
             scratch_dir: For its temporary files, which it does not always remove. Default: one that is removed in the
                 end.
             proxy_server: `http://host:port`, without credentials: Chromium takes none.
+            udp: With a proxy: WebRTC may send UDP around it.
             args: Further command line arguments.
             start_timeout: How long it may take to answer.
 
@@ -141,7 +143,7 @@ class Chromium:
             profile.mkdir(mode=0o700, parents=True, exist_ok=True)
             _remove_stale_locks(profile)
             self = cls(build, profile, scratch, own)
-            self._spawn(proxy_server, args)
+            self._spawn(proxy_server, args, udp=udp)
         except BaseException as error:
             await _remove(own)
             if isinstance(error, FileNotFoundError) and not build.path.exists():
@@ -156,11 +158,12 @@ class Chromium:
             raise
         return self
 
-    def _spawn(self, proxy_server: str | None, args: Sequence[str]) -> None:
+    def _spawn(self, proxy_server: str | None, args: Sequence[str], *, udp: bool) -> None:
         switches = command_line(
             self.build.kind,
             self.user_data_dir,
             proxy_server=proxy_server,
+            udp=udp,
             args=args,
             root=os.geteuid() == 0,
             small_shm=_shm_is_small(),

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -65,6 +65,7 @@ def create_app(
     hosts: Callable[[ProfileStore, Registry], BrowserHosts] | None = None,
     agents: Callable[[Settings], Agents] | None = None,
     show_key: Callable[[str], object] | None = None,
+    own_ports: Collection[int] = (),
 ) -> FastAPI:
     """The server as an ASGI application. WebSockets need the gateway's protocol class, so use `serve` to run it.
 
@@ -75,6 +76,7 @@ def create_app(
         wall: Where the dates in answers come from.
         hosts: Makes the machines that browsers run on; default: this one.
         agents: Makes what runs agents; default: browser-use in processes of its own.
+        own_ports: Ports that the server listens on, which no browser with a forwarding proxy may reach.
         show_key: Called once with the API key that is made when there is none; default: printed on stderr.
     """
     registry = registry or Registry()
@@ -87,7 +89,7 @@ def create_app(
             stack.push_async_callback(store.close)
             await _prepare_keys(store, settings, wall, show_key or _print_key)
             profiles = ProfileStore(settings.data_dir / "profiles")
-            machines = (hosts or partial(_local_hosts, settings))(profiles, registry)
+            machines = (hosts or partial(_local_hosts, settings, own_ports))(profiles, registry)
             pressure, metrics = Pressure(settings), Metrics()
             shares = Shares(store, wall=wall)
             tokens = LiveTokens.load(settings.data_dir / "live-key")
@@ -203,7 +205,9 @@ async def _outcome(store: Store, browser_id: UUID) -> Outcome | None:
     return Outcome(browser.reason, used, browser.refunded)
 
 
-def _local_hosts(settings: Settings, profiles: ProfileStore, registry: Registry) -> BrowserHosts:
+def _local_hosts(
+    settings: Settings, own_ports: Collection[int], profiles: ProfileStore, registry: Registry
+) -> BrowserHosts:
     options = BrowserOptions(
         build=find(settings.browser_build, settings.browser_path),
         args=tuple(settings.browser_args),
@@ -213,6 +217,8 @@ def _local_hosts(settings: Settings, profiles: ProfileStore, registry: Registry)
         health_every=timedelta(seconds=settings.health_check_seconds),
         health_timeout=timedelta(seconds=settings.health_timeout_seconds),
         downloads=FileStore(settings.data_dir / "files").downloads,
+        rules=settings.network_rules,
+        own_ports=set(own_ports),
     )
     return LocalHosts(
         settings.data_dir / "browsers",

@@ -19,6 +19,7 @@ class Order:
 
     Attributes:
         proxy: Upstream of the country, `"direct"`, or None for no proxy.
+        own_proxy: `proxy` is the client's own (`customProxy`), not one of the operator's.
         labels: The caller's `metadata`.
         agent_session: Made with the browser, which is its own.
         start_url: Page that is open when the browser is ready, or soon after.
@@ -33,6 +34,7 @@ class Order:
     profile_id: UUID | None = None
     proxy_country: str | None = None
     proxy: str | None = field(default=None, repr=False)
+    own_proxy: bool = False
     labels: Mapping[str, str] | None = None
     agent_session: NewAgentSession | None = None
     start_url: str | None = None

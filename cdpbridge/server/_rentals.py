@@ -253,6 +253,8 @@ class Rentals:
                     rental.id,
                     order.profile_id,
                     order.proxy,
+                    trusted_proxy=not order.own_proxy,
+                    agent=order.agent_session is not None,
                     start_url=order.start_url,
                     screen=order.screen,
                     ignore_certificate_errors=order.ignore_certificate_errors,

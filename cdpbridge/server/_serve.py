@@ -105,7 +105,8 @@ async def serving(settings: Settings, **options: Any) -> AsyncIterator[tuple[Fas
     """
     with _bound(settings) as listening:
         registry = Registry()
-        app = create_app(settings, registry=registry, **options)
+        own_ports = [listening.getsockname()[1]]
+        app = create_app(settings, registry=registry, own_ports=own_ports, **options)
         app.state.ended = asyncio.Event()
         app.state.local_address = _local_address(listening)
         config = uvicorn.Config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -25,7 +26,7 @@ from sqlalchemy.exc import ArgumentError
 from cdpbridge.api._models import PROXY_COUNTRY_CODES
 from cdpbridge.billing import Tariff
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.server.proxy import Upstream
+from cdpbridge.server.proxy import Rules, Upstream
 
 __all__ = ["DIRECT", "Plan", "Settings", "country_code", "max_timeout_minutes", "settings_table"]
 
@@ -171,6 +172,18 @@ class Settings(BaseSettings):
         None,
         description="Country used when a request leaves `proxyCountryCode` out; `null` in a request always means no proxy.",
     )
+    private_network: Literal["allow", "deny"] | None = Field(
+        None,
+        description="Whether browsers, and proxies that requests name (`customProxy`), may reach private addresses: loopback, "
+        "local networks, cloud metadata, and every address of this machine. Default: `deny` with several projects, with a "
+        "`host` that is not loopback or a `public_url` that is not; else `allow`. The server's own ports stay closed to browsers "
+        "with a proxy or an agent either way.",
+    )
+    private_allowed: list[str] = Field(
+        [],
+        description="`host:port` of private services that browsers may reach in spite of `private_network`, e.g. "
+        "`localhost:3000`.",
+    )
     cookie_export_seconds: float = Field(
         10,
         gt=0,
@@ -313,6 +326,15 @@ class Settings(BaseSettings):
     def _check_default_country(cls, value: str | None) -> str | None:
         return None if value is None else country_code(value)
 
+    @field_validator("private_allowed")
+    @classmethod
+    def _check_private_allowed(cls, value: list[str]) -> list[str]:
+        try:
+            Rules(private_allowed=value)
+        except ConfigurationError as error:
+            raise ValueError(str(error).removeprefix("private_allowed: ")) from error
+        return value
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -346,6 +368,20 @@ class Settings(BaseSettings):
         return self.plans.get(project, self.plan)
 
     @property
+    def private_network_denied(self) -> bool:
+        """True if browsers may not reach private addresses."""
+        if self.private_network is not None:
+            return self.private_network == "deny"
+        published = urlsplit(self.public_url).hostname if self.public_url else None
+        hosts = [self.host, *([published] if published else [])]
+        return len(self.api_keys) > 1 or not all(_is_loopback(host) for host in hosts)
+
+    @property
+    def network_rules(self) -> Rules:
+        """What browsers may reach."""
+        return Rules(private=not self.private_network_denied, private_allowed=self.private_allowed)
+
+    @property
     def start_timeout(self) -> timedelta:
         return timedelta(seconds=self.start_timeout_seconds)
 
@@ -363,6 +399,15 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite+aiosqlite:///{self.data_dir / 'cdpbridge.sqlite3'}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _explain(error: ValidationError, arguments: Mapping[str, Any], path: Path | None) -> str:

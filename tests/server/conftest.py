@@ -57,6 +57,7 @@ class ScriptedHosts:
         self.bytes = 0
         self.leases = {}
         self.specs = []
+        self.limits = []
 
     async def start(self, spec):
         from cdpbridge.server.hosts import Placement
@@ -81,6 +82,12 @@ class ScriptedHosts:
 
     async def connection(self, browser_id):
         return None  # there is no browser behind it
+
+    async def limit_hosts(self, browser_id, *, allowed, denied=()):
+        if browser_id not in self.running or not self.running[browser_id][1].agent:
+            return False
+        self.limits.append((browser_id, allowed, denied))
+        return True
 
     def proxy_bytes(self, browser_id):
         return self.bytes

@@ -159,3 +159,35 @@ def test_plans_are_of_projects_that_exist():
     )
     with pytest.raises(ConfigurationError, match=r"plans names projects .*: c;"):
         Settings.load(api_keys={"a": "key-of-project-a"}, plans={"c": "free"})
+
+
+@pytest.mark.parametrize(
+    ("given", "denied"),
+    [
+        ({}, False),
+        ({"host": "localhost"}, False),
+        ({"host": "::1"}, False),
+        ({"host": "0.0.0.0"}, True),
+        ({"host": "::"}, True),
+        ({"host": "10.0.0.1"}, True),
+        ({"host": "browsers.example"}, True),
+        ({"public_url": "https://browsers.example.com/pool"}, True),
+        ({"public_url": "http://127.0.0.1:9/pool"}, False),
+        ({"api_keys": {"one": "key-of-one", "two": "key-of-two"}}, True),
+        ({"api_keys": "key-of-one,key-of-one-more"}, False),
+        ({"api_keys": {"one": "key-of-one", "two": "key-of-two"}, "private_network": "allow"}, False),
+        ({"private_network": "deny"}, True),
+    ],
+)
+def test_fault_d06_private_addresses_are_denied_where_strangers_may_come(given, denied):
+    loaded = Settings.load(**given)
+    assert loaded.private_network_denied is denied
+    assert loaded.network_rules.private is not denied
+
+
+def test_private_services_that_are_opened_have_a_port():
+    assert Settings.load(private_allowed=["localhost:3000"]).network_rules.private_allowed == (
+        "localhost:3000",
+    )
+    with pytest.raises(ConfigurationError, match=r"private_allowed .*is not host:port"):
+        Settings.load(private_allowed=["localhost"])

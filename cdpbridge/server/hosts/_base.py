@@ -32,6 +32,9 @@ class BrowserSpec:
         id: Of the rental; a host keeps one browser for it.
         profile_id: State to start from, and to save if nobody else does.
         proxy: Upstream of its forwarding proxy, `"direct"` for a proxy without one, None for no proxy.
+        trusted_proxy: False for an upstream that a client has named: it is dialled under the rules for browsers.
+        agent: It belongs to an agent session: its traffic goes through a forwarding proxy in any case, so that `limit_hosts`
+            can limit it.
         start_url: Page to open first.
         screen: Width and height of its window, CSS pixels.
         ignore_certificate_errors: Take any certificate: for a proxy that looks into TLS.
@@ -40,6 +43,8 @@ class BrowserSpec:
     id: UUID
     profile_id: UUID | None = None
     proxy: str | None = field(default=None, repr=False)
+    trusted_proxy: bool = True
+    agent: bool = False
     start_url: str | None = None
     screen: tuple[int, int] | None = None
     ignore_certificate_errors: bool = False
@@ -123,6 +128,25 @@ class BrowserHosts(Protocol):
 
     def proxy_bytes(self, browser_id: UUID) -> int:
         """What went through its proxy so far, both ways."""
+
+    async def limit_hosts(
+        self, browser_id: UUID, *, allowed: Collection[str] | None, denied: Collection[str] = ()
+    ) -> bool:
+        """Replace the lists of hosts that a browser may reach, and close its connections that break them.
+
+        They come on top of the server's own rules, hold for pages, frames, sub-requests, redirects and WebSockets, and stay
+        until the next call.
+
+        Args:
+            allowed: Patterns of the only hosts, as in `cdpbridge.server.proxy.Rules`; None for all.
+            denied: Patterns of hosts that are refused even so.
+
+        Returns:
+            Whether they hold. False when the browser has no forwarding proxy, or does not run.
+
+        Raises:
+            ConfigurationError: A pattern is not valid; nothing is changed.
+        """
 
     async def stop(self, browser_id: UUID, goodbye: Goodbye, *, save: bool) -> StopReport | None:
         """End a browser in bounded time, save its profile unless told not to, free everything; None when it is not there."""

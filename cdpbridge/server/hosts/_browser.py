@@ -7,9 +7,9 @@ import logging
 import secrets
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,7 +22,7 @@ from cdpbridge.chromium import SCRATCH_PATH_BYTES, Build, Chromium, remove_tree
 from cdpbridge.errors import CDPBridgeError, CDPError
 from cdpbridge.server.gateway import Registry, Upstream
 from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
-from cdpbridge.server.proxy import ForwardingProxy
+from cdpbridge.server.proxy import ForwardingProxy, Rules
 
 from ._base import BrowserSpec, Goodbye, SavedState, StopReport
 from ._cookies import CookieExport, cookies_to_keep
@@ -40,7 +40,14 @@ _FIRST_PAGE_TIMEOUT: Final = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class BrowserOptions:
-    """What all browsers of a host have in common."""
+    """What all browsers of a host have in common.
+
+    Attributes:
+        downloads: The folder of a browser's downloads, which outlives it.
+        rules: What browsers may reach.
+        own_ports: Ports of this server and of its browsers, which browsers with a forwarding proxy may not reach. Each
+            browser adds its own while it runs.
+    """
 
     build: Build
     args: tuple[str, ...]
@@ -50,6 +57,8 @@ class BrowserOptions:
     health_every: timedelta
     health_timeout: timedelta
     downloads: Callable[[UUID], Path] | None = None
+    rules: Rules = field(default_factory=Rules)
+    own_ports: set[int] = field(default_factory=set)
 
 
 class LocalBrowser:
@@ -81,6 +90,7 @@ class LocalBrowser:
         self._on_exit = on_exit
         self._export: CookieExport | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._ports: list[int] = []
         self._proxy: ForwardingProxy | None = None
         self._chromium: Chromium
         self._connection: Connection
@@ -92,7 +102,10 @@ class LocalBrowser:
 
     @property
     def proxy_bytes(self) -> int:
-        return self._proxy.bytes_sent + self._proxy.bytes_received if self._proxy else 0
+        """What went through the proxy that was ordered; a forwarder that only applies rules is not counted."""
+        if self._proxy is None or self._spec.proxy is None:
+            return 0
+        return self._proxy.bytes_sent + self._proxy.bytes_received
 
     # --- start ----------------------------------------------------------------------------------------------------
 
@@ -104,19 +117,19 @@ class LocalBrowser:
             self._scratch.mkdir(mode=0o700)
             undo.push_async_callback(remove_folder, self._scratch)
             cookies = await self._restore(undo)
-            if self._spec.proxy is not None:
-                upstream = None if self._spec.proxy == "direct" else self._spec.proxy
-                self._proxy = await ForwardingProxy.start(upstream)
-                undo.push_async_callback(self._proxy.close)
+            if self._needs_forwarder:
+                self._proxy = await self._start_forwarder(undo)
             self._chromium = await Chromium.start(
                 build=self._options.build,
                 user_data_dir=self._user_data_dir,
                 scratch_dir=self._scratch,
                 proxy_server=self._proxy.address if self._proxy else None,
+                udp=not self._udp_denied,
                 args=(*self._options.args, *self._own_args()),
                 start_timeout=self._options.start_timeout,
             )
             undo.push_async_callback(self._chromium.kill)
+            self._close_port(self._chromium.port, undo)
             self._connection = await connect_pipe(
                 *self._chromium.take_pipe(), command_timeout=self._options.start_timeout
             )
@@ -138,6 +151,46 @@ class LocalBrowser:
         self._spawn(self._check_health())
         if self.profile_writable:
             self._spawn(self._keep_exporting())
+
+    @property
+    def _upstream(self) -> str | None:
+        return None if self._spec.proxy == "direct" else self._spec.proxy
+
+    @property
+    def _needs_forwarder(self) -> bool:
+        return self._spec.proxy is not None or self._spec.agent or not self._options.rules.private
+
+    @property
+    def _udp_denied(self) -> bool:
+        """True if nothing may go around the forwarder: where private addresses are denied, where an upstream hides ours, and
+        where an agent's hosts may be limited at any time. Chromium takes the switch at its start only."""
+        return self._upstream is not None or self._spec.agent or not self._options.rules.private
+
+    async def _start_forwarder(self, undo: AsyncExitStack) -> ForwardingProxy:
+        proxy = await ForwardingProxy.start(
+            self._upstream,
+            rules=self._options.rules,
+            trusted_upstream=self._spec.trusted_proxy,
+            own_ports=self._options.own_ports,
+        )
+        undo.push_async_callback(proxy.close)
+        self._close_port(int(proxy.address.rpartition(":")[2]), undo)
+        return proxy
+
+    def _close_port(self, port: int, undo: AsyncExitStack) -> None:
+        """Keep browsers from a port of ours while it is in use."""
+        self._options.own_ports.add(port)
+        self._ports.append(port)
+        undo.callback(self._options.own_ports.discard, port)
+
+    def limit_hosts(self, allowed: Collection[str] | None, denied: Collection[str]) -> bool:
+        """See `BrowserHosts.limit_hosts`."""
+        if self._proxy is None:
+            return False
+        closed = self._proxy.apply(replace(self._options.rules, allowed_hosts=allowed, denied_hosts=denied))
+        if closed:
+            logger.info("browser %s: %d connections were closed by new limits of hosts", self.id, closed)
+        return True
 
     def _own_args(self) -> list[str]:
         # The first is for our clients, which read it from the command line: what they download goes when the browser goes.
@@ -255,6 +308,7 @@ class LocalBrowser:
             freeing.push_async_callback(remove_folder, self._folder)
             freeing.push_async_callback(remove_folder, self._scratch)
             freeing.push_async_callback(self._release)
+            freeing.callback(self._options.own_ports.difference_update, self._ports)
             if self._proxy is not None:
                 freeing.push_async_callback(self._proxy.close)
             await self._close_clients(goodbye)

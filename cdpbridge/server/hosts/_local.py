@@ -106,6 +106,13 @@ class LocalHosts:
         browser = self._browsers.get(browser_id)
         return None if browser is None or browser.stopping else browser.connection
 
+    async def limit_hosts(
+        self, browser_id: UUID, *, allowed: Collection[str] | None, denied: Collection[str] = ()
+    ) -> bool:
+        """Replace the lists of hosts a browser may reach; see `BrowserHosts.limit_hosts`."""
+        browser = self._browsers.get(browser_id)
+        return browser is not None and not browser.stopping and browser.limit_hosts(allowed, denied)
+
     def proxy_bytes(self, browser_id: UUID) -> int:
         """What went through its proxy so far."""
         browser = self._browsers.get(browser_id)

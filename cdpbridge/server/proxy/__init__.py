@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._forwarder import ForwardingProxy
+from ._rules import Rules
 from ._upstream import Upstream
 
-__all__ = ["ForwardingProxy", "Upstream"]
+__all__ = ["ForwardingProxy", "Rules", "Upstream"]

@@ -14,16 +14,24 @@ import socket
 import struct
 from asyncio import StreamReader, StreamWriter
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 import h11
 
-from ._dial import CHUNK_BYTES, MAX_HEAD_BYTES, Link, dial, refused_credentials, refuses_credentials
+from ._dial import (
+    CHUNK_BYTES,
+    MAX_HEAD_BYTES,
+    Link,
+    Route,
+    dial,
+    refused,
+    refused_credentials,
+    refuses_credentials,
+)
 from ._messages import Target, check_head, has_body_twice, passed_headers, wants_websocket
-from ._upstream import ProxyFailure, Upstream
+from ._upstream import ProxyFailure
 
-__all__ = ["ClientConnection", "Route"]
+__all__ = ["ClientConnection"]
 
 logger = logging.getLogger("cdpbridge.proxy")
 
@@ -36,18 +44,6 @@ _HALF_CLOSED_SECONDS: Final = 60.0
 _LINGER_SECONDS: Final = 1.0
 # Safe to send twice (RFC 9110 section 9.2.2), so safe on a connection that may just have been closed.
 _REPEATABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-
-
-@dataclass(slots=True)
-class Route:
-    """How the connections of one proxy reach the internet, and what they have carried."""
-
-    upstream: Upstream | None
-    deny_private: bool
-    connect_seconds: float
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    last_failure: str | None = None
 
 
 class _ClientGone(Exception):
@@ -65,6 +61,17 @@ class ClientConnection:
         self.head_only = False
         # Kept between requests: a connection towards the internet, and the target it may be used for.
         self.spare: tuple[bytes, Link] | None = None
+        # What it serves at the moment: the target of its request or tunnel, and the connection to it once there is one.
+        self.target: Target | None = None
+        self.link: Link | None = None
+
+    @property
+    def forbidden(self) -> bool:
+        """True if what it serves at the moment is refused by the route's rules as they are now."""
+        if self.target is None:
+            return False
+        address = None if self.link is None else self.link.address
+        return self.route.refuse(self.target, address) is not None
 
     async def run(self) -> None:
         try:
@@ -104,12 +111,14 @@ class ClientConnection:
                     "both Content-Length and Transfer-Encoding frame the body",
                     error="http_request_error",
                 )
-            target = Target.of(request)
+            self.target, self.link = Target.of(request), None
+            target = self.target
             if request.method == b"CONNECT":
                 await self._connect(request, target)
                 return
             if not await self._forward(request, target):
                 return
+            self.target = self.link = None
 
     async def _read_head(self, pending: bytes) -> bytes | None:
         """The bytes up to at least the end of the next request's head, or None when there is no more."""
@@ -141,14 +150,8 @@ class ClientConnection:
             ) from error
 
     async def _dial(self, target: Target, *, tunnel: bool) -> Link:
-        route = self.route
-        return await dial(
-            route.upstream,
-            target,
-            tunnel=tunnel,
-            deny_private=route.deny_private,
-            seconds=route.connect_seconds,
-        )
+        self.link = await dial(self.route, target, tunnel=tunnel)
+        return self.link
 
     # --- tunnels ---
 
@@ -221,6 +224,10 @@ class ClientConnection:
         repeatable = not has_body and not websocket and request.method in _REPEATABLE
         link = await self._take_spare(target.tunnel_authority) if repeatable else None
         if link is not None:
+            if (refusal := self.route.refuse(target, link.address)) is not None:
+                await link.close()
+                raise refused(refusal)
+            self.link = link
             try:
                 return await self._exchange(link, request, target, None, websocket=False)
             except ProxyFailure:

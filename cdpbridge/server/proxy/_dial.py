@@ -6,16 +6,28 @@ import asyncio
 import os
 import socket
 from asyncio import StreamReader, StreamWriter
+from collections.abc import Callable, Container
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 import h11
 
-from ._address import is_forbidden, literal_address
+from ._address import LOOPBACK_ADDRESSES, is_local_name, is_own
 from ._messages import Target
+from ._rules import Refusal, Rules
 from ._upstream import SOCKS5_REPLIES, ProxyFailure, Upstream
 
-__all__ = ["CHUNK_BYTES", "MAX_HEAD_BYTES", "Link", "dial", "refused_credentials", "refuses_credentials"]
+__all__ = [
+    "CHUNK_BYTES",
+    "MAX_HEAD_BYTES",
+    "Link",
+    "Route",
+    "dial",
+    "refused",
+    "refused_credentials",
+    "refuses_credentials",
+]
 
 CHUNK_BYTES: Final = 65536
 # Chrome's own limit for response headers is 256 KiB (net/http/http_stream_parser.h); requests stay far below.
@@ -24,18 +36,63 @@ MAX_HEAD_BYTES: Final = 262_144
 _FIRST_ADDRESSES_SECONDS: Final = 3.0
 
 
+@dataclass(slots=True)
+class Route:
+    """How the connections of one proxy reach the internet, and what they have carried.
+
+    Attributes:
+        upstream: The proxy to go through, or None to connect directly.
+        rules: What may be reached. Replaced as a whole.
+        trusted_upstream: False for an upstream that a client has named: it is dialled under the rules, too.
+        own_ports: Ports of this server and of its browsers, which no browser may reach at any address of this machine.
+        connect_seconds: Limit for name resolution, connecting and the handshake together.
+    """
+
+    upstream: Upstream | None
+    rules: Rules = field(default_factory=Rules)
+    trusted_upstream: bool = True
+    own_ports: Container[int] = ()
+    connect_seconds: float = 30
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    last_failure: str | None = None
+
+    def refuse(self, target: Target, address: str | None) -> Refusal | None:
+        """Why `target` may not be reached, at `address` if it is connected to directly."""
+        return self.rules.refuse_host(target.host, target.port) or (
+            None if address is None else self.refuse_address(target.host, target.port, address)
+        )
+
+    def refuse_address(self, host: str, port: int, address: str) -> Refusal | None:
+        """Why no connection for `host` may be opened to `address`."""
+        rules = self.rules
+        if rules.private and port not in self.own_ports:
+            return None
+        own = is_own(address)
+        if own and port in self.own_ports and not rules.opens(host, port, address):
+            return Refusal(
+                f"{host}:{port} is a port of the server that runs this browser, which it may not reach",
+                "destination_ip_prohibited",
+            )
+        return rules.refuse_address(host, port, address, own=own)
+
+
 class Link:
     """A connection towards the internet: its own errors become `ProxyFailure`, which the client's never do.
 
     Attributes:
+        address: What was dialled for the target; None when an upstream resolves its name.
         received: Bytes that came behind the handshake and belong to the tunnel.
         answered: Whether anything came back since the last request.
     """
 
-    def __init__(self, reader: StreamReader, writer: StreamWriter, peer: str) -> None:
+    def __init__(
+        self, reader: StreamReader, writer: StreamWriter, peer: str, address: str | None = None
+    ) -> None:
         self.reader = reader
         self.writer = writer
         self.peer = peer
+        self.address = address
         self.received = b""
         self.answered = False
         sock = writer.get_extra_info("socket")
@@ -96,32 +153,30 @@ def refused_credentials(upstream: Upstream) -> ProxyFailure:
     )
 
 
-async def dial(
-    upstream: Upstream | None, target: Target, *, tunnel: bool, deny_private: bool, seconds: float
-) -> Link:
+async def dial(route: Route, target: Target, *, tunnel: bool) -> Link:
     """A connection over which `target` can be spoken to.
 
+    Names that an upstream resolves are the upstream's to refuse, except by a list of hosts.
+
     Args:
-        upstream: The proxy to go through, or None to connect directly.
+        route: Through which upstream, and by which rules.
         target: Where the request goes.
         tunnel: False for a request that an HTTP upstream takes in absolute form.
-        deny_private: Refuse private addresses. Names that an upstream resolves are the upstream's to refuse.
-        seconds: Limit for name resolution, connecting and the handshake together.
 
     Raises:
-        ProxyFailure: 502, 504, or 403 for a refused address.
+        ProxyFailure: 502, 504, or 403 for what the rules refuse.
     """
-    literal = literal_address(target.host)
-    if deny_private and literal is not None and is_forbidden(literal):
-        raise _forbidden(target)
+    upstream, rules = route.upstream, route.rules
+    if (refusal := route.refuse(target, None)) is not None:
+        raise refused(refusal)
     peer = f"the upstream proxy {upstream}" if upstream else f"the server {target.tunnel_authority.decode()}"
     link = None
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(route.connect_seconds):
             if upstream is None:
-                link = await _dial_direct(target, peer, deny_private=deny_private)
+                link = await _dial_checked(target.host, target.port, peer, route.refuse_address)
             else:
-                link = Link(*await asyncio.open_connection(upstream.host, upstream.port), peer)
+                link = await _dial_upstream(route, upstream, peer)
                 if upstream.scheme == "socks5":
                     await _socks5_handshake(link, upstream, target)
                 elif tunnel:
@@ -131,30 +186,55 @@ async def dial(
             await link.close()
         if isinstance(error, TimeoutError):
             raise ProxyFailure(
-                504, f"{peer} did not answer within {seconds:g} s", error="connection_timeout"
+                504, f"{peer} did not answer within {route.connect_seconds:g} s", error="connection_timeout"
             ) from error
         if isinstance(error, OSError):
             raise _unreachable(peer, error) from error
         raise
+    if rules is not route.rules and (refusal := route.refuse(target, link.address)) is not None:
+        await link.close()
+        raise refused(refusal)
     return link
 
 
-async def _dial_direct(target: Target, peer: str, *, deny_private: bool) -> Link:
+async def _dial_upstream(route: Route, upstream: Upstream, peer: str) -> Link:
+    if route.trusted_upstream:
+        return Link(*await asyncio.open_connection(upstream.host, upstream.port), peer)
+    link = await _dial_checked(upstream.host, upstream.port, peer, route.refuse_address)
+    link.address = None  # the upstream's, not the target's
+    return link
+
+
+async def _dial_checked(
+    host: str, port: int, peer: str, refuse: Callable[[str, int, str], Refusal | None]
+) -> Link:
     """Resolve once, and dial exactly what was resolved and checked: a name that changes its mind gains nothing."""
-    found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-    if deny_private:
-        addresses = [address for address in addresses if not is_forbidden(address)]
-        if not addresses:
-            raise _forbidden(target)
-    *first, last = addresses
+    addresses = await _resolve(host, port)
+    refusals = {address: refuse(host, port, address) for address in addresses}
+    allowed = [address for address in addresses if refusals[address] is None]
+    if not allowed:
+        raise refused(next(refusal for refusal in refusals.values() if refusal is not None))
+    *first, last = allowed
     for address in first:
         try:
             async with asyncio.timeout(_FIRST_ADDRESSES_SECONDS):
-                return Link(*await asyncio.open_connection(address, target.port), peer)
+                return Link(*await asyncio.open_connection(address, port), peer, address)
         except OSError:
             continue  # the last address decides what is reported
-    return Link(*await asyncio.open_connection(last, target.port), peer)
+    return Link(*await asyncio.open_connection(last, port), peer, last)
+
+
+async def _resolve(host: str, port: int) -> list[str]:
+    """Addresses of `host`, each once. `localhost` is no resolver's matter, as in Chromium without a proxy."""
+    if is_local_name(host):
+        return list(LOOPBACK_ADDRESSES)
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+def refused(refusal: Refusal) -> ProxyFailure:
+    """What the browser is told instead of an answer."""
+    return ProxyFailure(403, refusal.text, error=refusal.error)
 
 
 async def _connect_handshake(link: Link, upstream: Upstream, target: Target) -> None:
@@ -220,14 +300,6 @@ async def _socks5_handshake(link: Link, upstream: Upstream, target: Target) -> N
     # The address it is bound to follows; nobody needs it.
     length = {1: 4, 4: 16}.get(kind) or (await link.read_exactly(1))[0]
     await link.read_exactly(length + 2)
-
-
-def _forbidden(target: Target) -> ProxyFailure:
-    return ProxyFailure(
-        403,
-        f"{target.host} is a private address, which this browser may not reach",
-        error="destination_ip_prohibited",
-    )
 
 
 def _unreachable(peer: str, error: OSError) -> ProxyFailure:

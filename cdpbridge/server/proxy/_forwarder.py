@@ -11,14 +11,16 @@ import ipaddress
 import logging
 import socket
 from asyncio import StreamReader, StreamWriter
+from collections.abc import Container
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, Self
 
 from cdpbridge.errors import ConfigurationError
 
-from ._connection import ClientConnection, Route
-from ._dial import CHUNK_BYTES
+from ._connection import ClientConnection
+from ._dial import CHUNK_BYTES, Route
+from ._rules import Rules
 from ._upstream import Upstream
 
 __all__ = ["ForwardingProxy"]
@@ -32,10 +34,10 @@ _MAX_CLIENTS: Final = 1024
 class ForwardingProxy:
     """An HTTP proxy on the loopback for one browser. Made by `start`, ended by `close`."""
 
-    def __init__(self, upstream: Upstream | None, *, deny_private: bool, connect_timeout: timedelta) -> None:
-        self._route = Route(upstream, deny_private, connect_timeout.total_seconds())
+    def __init__(self, route: Route) -> None:
+        self._route = route
         self._server: asyncio.Server | None = None
-        self._clients: dict[asyncio.Task[None], StreamWriter] = {}
+        self._clients: dict[asyncio.Task[None], ClientConnection] = {}
         self._address = ""
 
     @classmethod
@@ -46,7 +48,9 @@ class ForwardingProxy:
         host: str = "127.0.0.1",
         port: int = 0,
         sock: socket.socket | None = None,
-        deny_private: bool = False,
+        rules: Rules | None = None,
+        trusted_upstream: bool = True,
+        own_ports: Container[int] = (),
         connect_timeout: timedelta = timedelta(seconds=30),
     ) -> Self:
         """A listening proxy.
@@ -57,9 +61,13 @@ class ForwardingProxy:
             host: A loopback address: whoever reaches the proxy uses the upstream's credentials.
             port: 0 takes a free one.
             sock: A bound socket to listen on instead, e.g. one made inside the browser's network namespace.
-            deny_private: Answer 403 for loopback, private, link-local and other addresses that are not public. A name
-                is resolved once, and the checked address dialled. With an upstream only addresses
-                in the request are checked: names are resolved there.
+            rules: What may be reached; default: everything. What they refuse is answered with 403. A name is resolved once,
+                and the checked address dialled. With an upstream only what the request says is checked:
+                names are resolved there. `apply` replaces them.
+            trusted_upstream: False for an upstream that a client has named: private addresses and ports of this server are
+                refused for it too.
+            own_ports: Ports of this server and of its browsers: refused at every address of this machine, whatever
+                the rules say. May change.
             connect_timeout: Limit for one connection with its handshake.
 
         Raises:
@@ -78,7 +86,10 @@ class ForwardingProxy:
             raise ConfigurationError(
                 f"the proxy of a browser listens on a loopback address only, not {host!r}"
             )
-        proxy = cls(upstream, deny_private=deny_private, connect_timeout=connect_timeout)
+        route = Route(
+            upstream, rules or Rules(), trusted_upstream, own_ports, connect_timeout.total_seconds()
+        )
+        proxy = cls(route)
         where: dict[str, Any] = {"host": host, "port": port} if sock is None else {"sock": sock}
         server = await asyncio.start_server(proxy._accept, limit=CHUNK_BYTES, backlog=_MAX_CLIENTS, **where)
         proxy._server = server
@@ -95,6 +106,23 @@ class ForwardingProxy:
     def upstream(self) -> Upstream | None:
         """Where traffic goes; None is directly to the servers."""
         return self._route.upstream
+
+    @property
+    def rules(self) -> Rules:
+        """What may be reached at the moment."""
+        return self._route.rules
+
+    def apply(self, rules: Rules) -> int:
+        """Replace the rules, for requests, open tunnels, WebSockets and answers on their way alike.
+
+        Returns:
+            How many connections were closed because the new rules refuse what they served.
+        """
+        self._route.rules = rules
+        breaking = [task for task, connection in self._clients.items() if connection.forbidden]
+        for task in breaking:
+            task.cancel()
+        return len(breaking)
 
     @property
     def bytes_sent(self) -> int:
@@ -135,22 +163,23 @@ class ForwardingProxy:
         for task in clients:
             task.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
-        for writer in clients.values():
+        for connection in clients.values():
             with suppress(OSError):
-                await writer.wait_closed()
+                await connection.writer.wait_closed()
         await server.wait_closed()
 
     def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
         if self._server is None or len(self._clients) >= _MAX_CLIENTS:
             writer.transport.abort()
             return
-        task = asyncio.get_running_loop().create_task(ClientConnection(self._route, reader, writer).run())
-        self._clients[task] = writer
+        connection = ClientConnection(self._route, reader, writer)
+        task = asyncio.get_running_loop().create_task(connection.run())
+        self._clients[task] = connection
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        writer = self._clients.pop(task)
-        writer.transport.abort()  # a task cancelled before its first step could not
+        connection = self._clients.pop(task)
+        connection.writer.transport.abort()  # a task cancelled before its first step could not
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error(
                 "proxy %s: a connection ended with an unexpected error", self._address, exc_info=error

@@ -91,6 +91,7 @@ async def _order(
         profile_id=body.profile_id,
         proxy_country=country,
         proxy=proxy,
+        own_proxy=body.custom_proxy is not None,
         labels=body.metadata if isinstance(body, CreateBrowserSessionRequest) else None,
         start_url=start_url,
         screen=screen,
@@ -113,7 +114,7 @@ def _proxy(
 ) -> tuple[str | None, str | None]:
     """The country, and the upstream that is used: the caller's own goes before the country's."""
     if body.custom_proxy is not None:
-        return None, _custom_proxy(body.custom_proxy)
+        return None, _custom_proxy(settings, body.custom_proxy)
     asked = body.proxy_country_code
     if "proxy_country_code" not in body.model_fields_set:
         asked = settings.default_proxy_country
@@ -133,7 +134,8 @@ def _proxy(
     return country, upstream.get_secret_value()
 
 
-def _custom_proxy(proxy: CustomProxy) -> str:
+def _custom_proxy(settings: Settings, proxy: CustomProxy) -> str:
+    """The address of the client's own proxy. A private one is refused here if it is written as an address, else when it is dialled."""
     scheme, separator, host = proxy.host.rpartition("://")
     userinfo = ""
     try:
@@ -143,10 +145,16 @@ def _custom_proxy(proxy: CustomProxy) -> str:
             raise unprocessable("customProxy", "a password needs a username")
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         address = f"{scheme if separator else 'http'}://{userinfo}{host}:{proxy.port}"
-        Upstream.parse(address)
+        upstream = Upstream.parse(address)
     except (ConfigurationError, UnicodeEncodeError) as error:
         text = (
             str(error) if isinstance(error, ConfigurationError) else "the credentials are not valid Unicode"
         )
         raise unprocessable("customProxy", text) from None
+    refusal = settings.network_rules.refuse_host(upstream.host, upstream.port)
+    if refusal is not None:
+        raise unprocessable(
+            "customProxy",
+            f"{upstream.host} is a private address; the server's operator can open it with the setting `private_allowed`",
+        )
     return address

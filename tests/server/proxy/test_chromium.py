@@ -10,7 +10,7 @@ from websockets.asyncio.server import serve
 
 from cdpbridge.cdp import connect
 from cdpbridge.protocol import Page, Runtime
-from cdpbridge.server.proxy import ForwardingProxy
+from cdpbridge.server.proxy import ForwardingProxy, Rules
 from tests.server.proxy.peers import (
     UPSTREAM_ADDRESS,
     running_pproxy,
@@ -138,7 +138,7 @@ async def test_websocket_of_a_page_through_the_upstream(origin, tmp_path):
 
 async def test_deny_private_in_chromium(origin, tmp_path):
     async with (
-        await ForwardingProxy.start(None, deny_private=True) as proxy,
+        await ForwardingProxy.start(None, rules=Rules(private=False)) as proxy,
         running_chromium(proxy, tmp_path) as session,
     ):
         for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0.0.0.0"):

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from cdpbridge.server.proxy import ForwardingProxy, Upstream
+from cdpbridge.server.proxy import ForwardingProxy, Rules, Upstream
 from tests.server.proxy.peers import (
     PASSWORD,
     USERNAME,
@@ -204,7 +204,10 @@ async def test_the_next_address_is_tried(direct, origin, monkeypatch):
 )
 @pytest.mark.parametrize("method", ["GET", "CONNECT"])
 async def test_deny_private_refuses_every_spelling(host, method, origin):
-    async with await ForwardingProxy.start(None, deny_private=True) as proxy, Client.to(proxy) as client:
+    async with (
+        await ForwardingProxy.start(None, rules=Rules(private=False)) as proxy,
+        Client.to(proxy) as client,
+    ):
         where = f"{host}:{origin.port}"
         target = where if method == "CONNECT" else f"http://{where}/"
         await client.send(f"{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -226,7 +229,7 @@ async def test_deny_private_resolves_once_and_dials_what_it_checked(origin, monk
         raise ConnectionRefusedError(111, "refused")
 
     loop = asyncio.get_running_loop()
-    async with await ForwardingProxy.start(None, deny_private=True) as proxy:
+    async with await ForwardingProxy.start(None, rules=Rules(private=False)) as proxy:
         for script, status, expected in (
             ([["127.0.0.1"]], 403, []),
             ([["10.0.0.1", "169.254.169.254"]], 403, []),
@@ -244,6 +247,9 @@ async def test_deny_private_resolves_once_and_dials_what_it_checked(origin, monk
 
 async def test_deny_private_with_an_upstream_refuses_addresses_before_they_get_there(http_upstream, origin):
     url = upstream_url("http", http_upstream.port)
-    async with await ForwardingProxy.start(url, deny_private=True) as proxy, Client.to(proxy) as client:
+    async with (
+        await ForwardingProxy.start(url, rules=Rules(private=False)) as proxy,
+        Client.to(proxy) as client,
+    ):
         assert (await client.get(origin))[0] == 403
     assert not origin.connections

@@ -215,9 +215,9 @@ async def test_screens_and_proxies_of_the_callers_own(api):
     assert spec.proxy == "http://u%40x:p%3A%2F@proxy.example:3128"
     assert browser["proxyCountryCode"] is None
     assert "u@x" not in str(browser)
-    await api.rent(browserScreenWidth=800, customProxy={"host": "socks5://::1", "port": 1080})
+    await api.rent(browserScreenWidth=800, customProxy={"host": "socks5://2606:4700::1111", "port": 1080})
     assert api.hosts.specs[-1].screen == (800, 800)
-    assert api.hosts.specs[-1].proxy == "socks5://[::1]:1080"
+    assert api.hosts.specs[-1].proxy == "socks5://[2606:4700::1111]:1080"
     for wrong in (
         {"host": "", "port": 1},
         {"host": "a b", "port": 1},
