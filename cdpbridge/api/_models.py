@@ -152,6 +152,7 @@ class BrowserSession(Answer):
         live_url: The page to watch it; a password too.
         timeout_at: The server stops it then.
         profile_writable: False when another rental holds the profile's write lease, so this one is not saved.
+        profile_not_kept: What the profile does not keep here, e.g. `passwords`: the build of Chromium has no place for it.
         browser_cost: USD charged less refunded, where the server says.
         proxy_used_mb: Traffic through the country proxy in megabytes, where the server says.
         agent_session_id: The agent session whose browser it is, where the server says; that session stops it.
@@ -167,6 +168,7 @@ class BrowserSession(Answer):
     started_at: Instant
     finished_at: Instant | None = None
     profile_writable: bool | None = None
+    profile_not_kept: list[str] | None = None
     browser_cost: UsdText | None = None
     proxy_used_mb: UsdText | None = None
     agent_session_id: UUID | None = None

@@ -1,8 +1,7 @@
-"""Cookies of a Firefox profile: from a copy of its database, and, for those of the session, of its session store."""
+"""Cookies and localStorage of a Firefox profile, from copies of its databases and its session store."""
 
 from __future__ import annotations
 
-import configparser
 import json
 import re
 import shutil
@@ -10,14 +9,16 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from cdpbridge.errors import ConfigurationError
 
-__all__ = ["default_profile", "firefox_cookies"]
+from ._snappy import decompress
+
+__all__ = ["firefox_cookies", "firefox_storage"]
 
 _DATABASE: Final = "cookies.sqlite"
 _SESSION_STORES: Final = ("sessionstore-backups/recovery.jsonlz4", "sessionstore.jsonlz4")
@@ -30,23 +31,6 @@ _PARTITION: Final = re.compile(r"\^partitionKey=%28(https?)%2C([^%&]+)(?:%2C(\d+
 _MILLISECONDS_FROM: Final = 10_000_000_000
 
 
-def default_profile(root: Path) -> Path:
-    """The profile that Firefox starts with.
-
-    Raises:
-        ConfigurationError: There is none.
-    """
-    ini = configparser.ConfigParser(interpolation=None)
-    ini.read(root / "profiles.ini", encoding="utf-8")
-    for name in ini.sections():
-        if name.startswith("Install") and ini.has_option(name, "Default"):
-            return root / ini.get(name, "Default")
-    for name in ini.sections():
-        if name.startswith("Profile") and ini.get(name, "Default", fallback="") == "1":
-            return root / ini.get(name, "Path")
-    raise ConfigurationError(f"no Firefox profile was found in {root}; name its folder with --from")
-
-
 def firefox_cookies(profile: Path) -> tuple[list[dict[str, Any]], int]:
     """The cookies of a profile, as `Network.CookieParam`, and how many were left out: those of containers.
 
@@ -55,22 +39,69 @@ def firefox_cookies(profile: Path) -> tuple[list[dict[str, Any]], int]:
     Raises:
         ConfigurationError: The profile cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="cdpbridge-sync-") as folder:
-        for name in (_DATABASE, f"{_DATABASE}-wal"):  # the index beside it, `-shm`, is made again
-            if (profile / name).is_file():
-                shutil.copyfile(profile / name, Path(folder) / name)
-        try:
-            with closing(sqlite3.connect(Path(folder) / _DATABASE)) as database:
-                rows = database.execute(
-                    "SELECT name, value, host, path, expiry, isSecure, isHttpOnly, sameSite, originAttributes "
-                    "FROM moz_cookies"
-                ).fetchall()
-        except sqlite3.Error as error:
-            raise ConfigurationError(f"the cookies of {profile} cannot be read: {error}") from error
+    try:
+        with _copy_of(profile / _DATABASE) as database:
+            rows = database.execute(
+                "SELECT name, value, host, path, expiry, isSecure, isHttpOnly, sameSite, originAttributes "
+                "FROM moz_cookies"
+            ).fetchall()
+    except sqlite3.Error as error:
+        raise ConfigurationError(f"the cookies of {profile} cannot be read: {error}") from error
     found = [_cookie(_Row(*row)) for row in rows]
     found += [_session_cookie(each) for each in _session_store(profile)]
     cookies = {_key(cookie): cookie for cookie in found if cookie is not None}
     return list(cookies.values()), sum(cookie is None for cookie in found)
+
+
+def firefox_storage(profile: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The localStorage of a profile's origins, in the form of Playwright's `storage_state`, and what was left out, as sentences.
+
+    Storage of containers, of private windows, and of sites inside other sites is left out. Firefox may be running.
+    """
+    found: list[dict[str, Any]] = []
+    lost: list[str] = []
+    for folder in sorted((profile / "storage" / "default").glob("http*")):
+        if "^" in folder.name:  # of a container, or partitioned
+            continue
+        database = folder / "ls" / "data.sqlite"
+        if database.is_file():
+            try:
+                found += _items_of(database)
+            except (sqlite3.Error, ValueError) as error:
+                lost.append(f"the localStorage of {folder.name} cannot be read: {error}")
+        if (folder / "idb").is_dir():
+            lost.append(f"the IndexedDB of {folder.name}: only Firefox reads its format")
+    return found, lost
+
+
+def _items_of(file: Path) -> list[dict[str, Any]]:
+    with _copy_of(file) as database:
+        [[origin]] = database.execute("SELECT origin FROM database").fetchall()
+        rows = database.execute("SELECT key, conversion_type, compression_type, value FROM data").fetchall()
+    items = [
+        {"name": str(key), "value": _text(bytes(value), conversion, compression)}
+        for key, conversion, compression, value in rows
+    ]
+    return [{"origin": str(origin), "localStorage": items}] if items else []
+
+
+def _text(value: bytes, conversion: int, compression: int) -> str:
+    """As dom/localstorage/LSValue.h keeps it: UTF-16 or UTF-8, perhaps compressed with Snappy."""
+    if compression not in {0, 1} or conversion not in {0, 1}:
+        raise ValueError(f"a value of an unknown kind ({conversion}, {compression})")
+    raw = decompress(value) if compression else value
+    return raw.decode("utf-8" if conversion else "utf-16-le", errors="surrogatepass")
+
+
+@contextmanager
+def _copy_of(file: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to a copy: the original stays untouched, and its browser may write to it meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="cdpbridge-sync-") as folder:
+        for name in (file.name, f"{file.name}-wal"):  # the index beside it, `-shm`, is made again
+            if file.with_name(name).is_file():
+                shutil.copyfile(file.with_name(name), Path(folder) / name)
+        with closing(sqlite3.connect(Path(folder) / file.name)) as database:
+            yield database
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from fastapi import FastAPI
 
 from cdpbridge._clock import Clock
 from cdpbridge._version import __version__
-from cdpbridge.chromium import find
 from cdpbridge.server import gateway
 from cdpbridge.server._agent_sessions import AgentSessions, Shares
 from cdpbridge.server._lock import locked
@@ -31,7 +30,7 @@ from cdpbridge.server.agent import AgentProcesses, Agents
 from cdpbridge.server.console import ConsoleCookie, SignIns, Snapshots, console_router
 from cdpbridge.server.files import FileStore, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
-from cdpbridge.server.hosts import BrowserHosts, LocalHosts
+from cdpbridge.server.hosts import BrowserHosts, Builds, LocalHosts
 from cdpbridge.server.hosts._browser import BrowserOptions
 from cdpbridge.server.live import Live, LiveTokens, Outcome, SavedFiles
 from cdpbridge.server.live import router as live_router
@@ -89,7 +88,13 @@ def create_app(
             stack.push_async_callback(store.close)
             await _prepare_keys(store, settings, wall, show_key or _print_key)
             profiles = ProfileStore(settings.data_dir / "profiles")
-            machines = (hosts or partial(_local_hosts, settings, own_ports))(profiles, registry)
+            losses: tuple[str, ...] = ()
+            if hosts is None:
+                builds = Builds.found(settings.browser_build, settings.browser_path)
+                machines = _local_hosts(settings, own_ports, builds, profiles, registry)
+                losses = builds.profile_losses
+            else:
+                machines = hosts(profiles, registry)
             pressure, metrics = Pressure(settings), Metrics()
             shares = Shares(store, wall=wall)
             tokens = LiveTokens.load(settings.data_dir / "live-key")
@@ -143,6 +148,7 @@ def create_app(
                 recordings=recordings,
                 files=files,
                 signer=signer,
+                profile_losses=losses,
                 plans={project_id: settings.plan_of(name) for project_id, name in names.items()},
                 wall=wall,
                 registry=registry,
@@ -206,10 +212,14 @@ async def _outcome(store: Store, browser_id: UUID) -> Outcome | None:
 
 
 def _local_hosts(
-    settings: Settings, own_ports: Collection[int], profiles: ProfileStore, registry: Registry
+    settings: Settings,
+    own_ports: Collection[int],
+    builds: Builds,
+    profiles: ProfileStore,
+    registry: Registry,
 ) -> BrowserHosts:
     options = BrowserOptions(
-        build=find(settings.browser_build, settings.browser_path),
+        builds=builds,
         args=tuple(settings.browser_args),
         start_timeout=settings.start_timeout,
         stop_timeout=settings.stop_timeout,

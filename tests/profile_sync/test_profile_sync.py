@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
@@ -14,7 +15,7 @@ from cdpbridge.cdp import connect_pipe
 from cdpbridge.chromium import Chromium, find
 from cdpbridge.errors import BrowserNotFound, ConfigurationError
 from cdpbridge.profile_sync import (
-    LocalCookies,
+    LocalState,
     export_state,
     firefox_cookies,
     import_state,
@@ -23,9 +24,39 @@ from cdpbridge.profile_sync import (
     sync,
 )
 from cdpbridge.profile_sync._firefox import _unpacked
+from cdpbridge.profile_sync._preferences import read_preferences, write_preferences
+from cdpbridge.profile_sync._snappy import decompress
+from cdpbridge.profile_sync._storage import write_storage
 
 SECRET = "s3cr3t-value"
 LATER = int(time.time()) + 9999
+
+
+STORAGE = [
+    {
+        "origin": "https://never-visited.test",
+        "localStorage": [{"name": "token", "value": SECRET}, {"name": "long", "value": "ä" * 5000}],
+    },
+    {
+        "origin": "http://a.example.test:8080",
+        "localStorage": [],
+        "indexedDB": [
+            {
+                "name": "notes",
+                "version": 3,
+                "stores": [
+                    {
+                        "name": "n",
+                        "keyPath": "id",
+                        "autoIncrement": False,
+                        "indexes": [],
+                        "records": [{"value": {"id": 1, "text": SECRET}}],
+                    }
+                ],
+            }
+        ],
+    },
+]
 
 
 def cookie(name, domain="example.test", **more):
@@ -35,6 +66,13 @@ def cookie(name, domain="example.test", **more):
 @pytest.fixture
 def client(server):
     return cdpbridge.at(server.base_url, server.key)
+
+
+@pytest.fixture
+async def full_client(tmp_path, environment):
+    """A server of our own with both builds: profiles are on the full one."""
+    async with cdpbridge.local(data_dir=tmp_path / "data") as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +101,20 @@ def local_profile(tmp_path_factory):
             connect_pipe(*chromium.take_pipe()) as connection,
         ):
             await connection.root.send("Storage.setCookies", {"cookies": cookies})
+            await write_storage(connection, STORAGE)
+            assert await write_preferences(connection, [("webkit.webprefs.default_font_size", 20)]) == []
             await connection.root.send("Browser.close")
 
     asyncio.run(make())
+    with closing(sqlite3.connect(folder / "Default" / "Login Data")) as logins, logins:
+        columns = [row for row in logins.execute("PRAGMA table_info(logins)") if row[3] and row[4] is None]
+        values = [b"" if row[2] == "BLOB" else 0 if row[2] == "INTEGER" else "x" for row in columns]
+        names = ", ".join(row[1] for row in columns)
+        logins.execute(f"INSERT INTO logins ({names}) VALUES ({', '.join('?' * len(values))})", values)
+    preferences = json.loads((folder / "Default" / "Preferences").read_text())
+    added = {"x" * 32: {"location": 1, "manifest": {"name": "Best of Tabs"}}, "y" * 32: {"location": 5}}
+    preferences.setdefault("extensions", {}).setdefault("settings", {}).update(added)
+    (folder / "Default" / "Preferences").write_text(json.dumps(preferences))
     return folder
 
 
@@ -78,7 +127,8 @@ async def cookies_of(client, profile):
 
 
 @pytest.mark.chromium
-async def test_from_chromium(client, local_profile):
+async def test_from_chromium(full_client, local_profile):
+    client = full_client
     before = {file: file.stat().st_mtime_ns for file in local_profile.rglob("*")}
     report = await sync(local_profile, client=client, to="synced")
     assert (report.found, report.chosen, report.cookies.imported) == (5, 5, 5)
@@ -89,6 +139,13 @@ async def test_from_chromium(client, local_profile):
         False,
     )
     assert report.saved is not False
+    assert (report.items, report.databases) == (2, 1)
+    assert report.preferences >= 1
+    assert [each.partition(":")[0] for each in report.lost] == [
+        "1 saved passwords",
+        "extensions and their settings",
+    ]
+    assert report.lost[1].endswith(": Best of Tabs")
     assert SECRET not in repr(report)
     assert SECRET not in repr(await read_local(local_profile / "Default"))
     found = await cookies_of(client, "synced")
@@ -97,9 +154,34 @@ async def test_from_chromium(client, local_profile):
     assert found["session"]["httpOnly"] is True
     assert found["deep"]["sameSite"] == "None"
     assert found["__Host-part"]["partitionKey"]["topLevelSite"] == "https://top.test"
+    async with cdpbridge.open_browser(client, profile="synced") as browser:
+        state = await export_state(browser, origins=[each["origin"] for each in STORAGE])
+        assert await read_preferences(browser.connection, {"webkit.webprefs.default_font_size"}) == [
+            ("webkit.webprefs.default_font_size", 20)
+        ]
+    for entry in state["origins"]:
+        entry["localStorage"].sort(key=lambda item: item["name"], reverse=True)
+    assert sorted(state["origins"], key=lambda each: each["origin"], reverse=True) == STORAGE
     assert {
         file: file.stat().st_mtime_ns for file in local_profile.rglob("*")
     } == before  # only a copy was touched
+
+
+@pytest.mark.chromium
+async def test_only_some_domains_and_no_preferences(full_client, local_profile):
+    report = await sync(local_profile, client=full_client, to="some", domains=["example.test"])
+    assert (report.chosen, report.items, report.databases, report.preferences) == (3, 0, 1, 0)
+    only = {"domains": ["never-visited.test"], "preferences": True}
+    report = await sync(local_profile, client=full_client, to="some", **only)
+    assert (report.chosen, report.items, report.databases) == (0, 2, 0)
+    assert report.preferences >= 1
+
+
+@pytest.mark.chromium
+async def test_a_hosted_browser_without_a_settings_page(client, local_profile):
+    report = await sync(local_profile, client=client, to="shell")
+    assert (report.items, report.databases, report.preferences) == (2, 1, 0)
+    assert report.lost[-1].endswith("preferences: the hosted browser has no settings page")
 
 
 @pytest.mark.chromium
@@ -123,9 +205,9 @@ def test_the_command(server, local_profile):
 async def test_fault_b28_losses_are_reported_by_domain(client, monkeypatch):
     many = [cookie(f"n{number}", "many.test", expires=LATER) for number in range(250)]
     odd = cookie("bad\0name", "odd.test", expires=LATER)
-    found = LocalCookies([*many, odd, cookie("fine", "fine.test")], "test")
+    found = LocalState([*many, odd, cookie("fine", "fine.test")], "test")
 
-    async def read(_source):
+    async def read(_source, domains=()):
         return found
 
     monkeypatch.setattr("cdpbridge.profile_sync._sync.read_local", read)
@@ -179,7 +261,48 @@ def firefox(tmp_path):
         ]
     }
     (profile / "sessionstore-backups" / "recovery.jsonlz4").write_bytes(packed(json.dumps(store).encode()))
+    items = [
+        ("plain", 1, 0, SECRET.encode()),
+        ("wide", 0, 0, "ä😀".encode("utf-16-le")),
+        ("long", 1, 1, snappy("ab" * 500)),
+    ]
+    firefox_origin(profile, "https+++example.test", "https://example.test", items)
+    firefox_origin(
+        profile, "https+++example.test^userContextId=2", "https://example.test^userContextId=2", items
+    )
+    firefox_origin(profile, "http+++broken.test+8080", "http://broken.test:8080", [("bad", 1, 1, b"\xff")])
+    (profile / "storage" / "default" / "https+++example.test" / "idb").mkdir()
+    (profile / "logins.json").write_text("{}")
     return tmp_path
+
+
+def firefox_origin(profile, folder, origin, items):
+    """localStorage of one origin, as Firefox 68 and later keep it."""
+    place = profile / "storage" / "default" / folder / "ls"
+    place.mkdir(parents=True)
+    with closing(sqlite3.connect(place / "data.sqlite")) as database, database:
+        database.execute("CREATE TABLE database (origin TEXT NOT NULL, usage INTEGER NOT NULL DEFAULT 0)")
+        database.execute("INSERT INTO database (origin) VALUES (?)", (origin,))
+        database.execute(
+            "CREATE TABLE data (key TEXT PRIMARY KEY, utf16_length INTEGER NOT NULL, conversion_type INTEGER NOT NULL,"
+            " compression_type INTEGER NOT NULL, last_access_time INTEGER NOT NULL DEFAULT 0, value BLOB NOT NULL)"
+        )
+        database.executemany(
+            "INSERT INTO data (key, utf16_length, conversion_type, compression_type, value) VALUES (?, 0, ?, ?, ?)",
+            items,
+        )
+
+
+def snappy(text):
+    """One literal, and copies of it for the rest, at most 64 bytes each."""
+    data = text.encode()
+    size = bytes([len(data) & 127 | 128, len(data) >> 7])
+    out, at = size + bytes([4]) + data[:2], 2
+    while at < len(data):
+        count = min(64, len(data) - at)
+        out += bytes([(count - 1) << 2 | 2]) + (2).to_bytes(2, "little")
+        at += count
+    return out
 
 
 def packed(data):
@@ -199,13 +322,42 @@ def test_lz4_with_matches():
             _unpacked(damaged)
 
 
+def test_snappy():
+    assert decompress(snappy("ab" * 500)) == b"ab" * 500
+    long = bytes(range(256)) * 300
+    literal = bytes([0x80, 0xD8, 0x04, 62 << 2]) + (len(long) - 1).to_bytes(3, "little") + long
+    assert decompress(literal) == long
+    near = bytes([8, 3 << 2]) + b"abcd" + bytes([0 << 2 | 1, 4])  # four bytes, then four more from four back
+    assert decompress(near) == b"abcdabcd"
+    for damaged in (
+        b"",
+        b"\xff",
+        literal[:-1],
+        literal + b"\0x",
+        near[:-1] + b"\x09",
+        b"\xff\xff\xff\xff\x7f",
+    ):
+        with pytest.raises(ValueError):
+            decompress(damaged)
+
+
 @pytest.mark.chromium
 async def test_from_firefox(client, firefox):
     local = await read_local(firefox)
     assert local.skipped == 1
     assert {each["name"] for each in local.cookies} == {"seconds", "milliseconds", "partitioned", "session"}
+    items = {item["name"]: item["value"] for item in local.origins[0]["localStorage"]}
+    assert [each["origin"] for each in local.origins] == ["https://example.test"]
+    assert items == {"plain": SECRET, "wide": "ä😀", "long": "ab" * 500}
+    assert SECRET not in repr(local)
     report = await sync(firefox, client=client, to="fox")
-    assert report.cookies.imported == 4
+    assert (report.cookies.imported, report.items) == (4, 3)
+    assert [each.partition(":")[0] for each in report.lost] == [
+        "the localStorage of http+++broken.test+8080 cannot be read",
+        "the IndexedDB of https+++example.test",
+        "saved passwords",
+        "preferences and extensions",
+    ]
     found = await cookies_of(client, "fox")
     assert found["seconds"]["expires"] == found["milliseconds"]["expires"] == LATER
     assert found["session"]["session"] is True
@@ -230,7 +382,9 @@ async def test_nothing_to_read(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     with pytest.raises(ConfigurationError, match="no chrome profile was found"):
         await read_local("chrome")
-    with pytest.raises(ConfigurationError, match="neither chrome, chromium, edge, firefox nor a folder"):
+    with pytest.raises(
+        ConfigurationError, match="neither chrome, chromium, edge, brave, firefox nor a folder"
+    ):
         await read_local("safari")
     with pytest.raises(ConfigurationError, match="has no cookies of a Chromium or Firefox profile"):
         await read_local(tmp_path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ._base import BrowserHosts, BrowserSpec, Goodbye, Leftover, Placement, SavedState, StopReport
+from ._builds import Builds
 from ._local import LocalHosts
 
 __all__ = [
     "BrowserHosts",
     "BrowserSpec",
+    "Builds",
     "Goodbye",
     "Leftover",
     "LocalHosts",

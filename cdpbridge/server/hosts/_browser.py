@@ -18,13 +18,14 @@ from uuid import UUID
 from cdpbridge._shield import to_the_end
 from cdpbridge._switches import downloads_switch
 from cdpbridge.cdp import Connection, connect_pipe
-from cdpbridge.chromium import SCRATCH_PATH_BYTES, Build, Chromium, remove_tree
+from cdpbridge.chromium import SCRATCH_PATH_BYTES, Chromium, remove_tree
 from cdpbridge.errors import CDPBridgeError, CDPError
 from cdpbridge.server.gateway import Registry, Upstream
 from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
 from cdpbridge.server.proxy import ForwardingProxy, Rules
 
 from ._base import BrowserSpec, Goodbye, SavedState, StopReport
+from ._builds import Builds
 from ._cookies import CookieExport, cookies_to_keep
 
 __all__ = ["BrowserOptions", "LocalBrowser", "remove_folder", "save_profile", "scratch_folder"]
@@ -49,7 +50,7 @@ class BrowserOptions:
             browser adds its own while it runs.
     """
 
-    build: Build
+    builds: Builds
     args: tuple[str, ...]
     start_timeout: timedelta
     stop_timeout: timedelta
@@ -116,11 +117,19 @@ class LocalBrowser:
             undo.push_async_callback(remove_folder, self._folder)
             self._scratch.mkdir(mode=0o700)
             undo.push_async_callback(remove_folder, self._scratch)
+            if self.profile_id is not None and (losses := self._options.builds.profile_losses):
+                logger.warning(
+                    "browser %s: its profile keeps no %s: it runs on the headless shell; install the full build of Chromium",
+                    self.id,
+                    " and no ".join(losses),
+                )
             cookies = await self._restore(undo)
             if self._needs_forwarder:
                 self._proxy = await self._start_forwarder(undo)
             self._chromium = await Chromium.start(
-                build=self._options.build,
+                build=self._options.builds.for_profile
+                if self.profile_id is not None
+                else self._options.builds.usual,
                 user_data_dir=self._user_data_dir,
                 scratch_dir=self._scratch,
                 proxy_server=self._proxy.address if self._proxy else None,

@@ -49,6 +49,7 @@ def browser_view(request: Request, services: Services, browser: store.Browser) -
         started_at=browser.started_at or browser.created_at,
         finished_at=browser.finished_at,
         profile_writable=browser.profile_writable,
+        profile_not_kept=None if browser.profile_id is None else list(services.profile_losses),
         browser_cost=browser.cost,
         proxy_used_mb=Decimal(traffic) / _MEGABYTE,
         proxyCost="0",  # traffic is not charged here

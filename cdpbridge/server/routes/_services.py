@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final
@@ -44,6 +44,7 @@ class Services:
     """The open parts of a running server.
 
     Attributes:
+        profile_losses: What a profile does not keep on the build it runs on here.
         plans: Of each project.
     """
 
@@ -59,6 +60,7 @@ class Services:
     recordings: Recordings
     files: FileStore
     signer: UrlSigner
+    profile_losses: Sequence[str]
     plans: Mapping[UUID, Plan]
     wall: Callable[[], datetime]
     registry: Registry

@@ -7,9 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from cdpbridge.chromium import find
 from cdpbridge.server.gateway import Registry
-from cdpbridge.server.hosts import BrowserSpec
+from cdpbridge.server.hosts import BrowserSpec, Builds
 from cdpbridge.server.hosts._browser import BrowserOptions, LocalBrowser
 from cdpbridge.server.profiles import ProfileStore
 
@@ -49,7 +48,7 @@ async def test_a_start_given_up_while_its_profile_is_copied_leaves_no_folder_and
     browser = LocalBrowser(
         BrowserSpec(uuid4(), profile_id),
         tmp_path / "browsers" / "it",
-        options=BrowserOptions(find(), (), 30 * SECOND, SECOND, SECOND, SECOND, SECOND),
+        options=BrowserOptions(Builds.found(None, None), (), 30 * SECOND, SECOND, SECOND, SECOND, SECOND),
         profiles=profiles,
         registry=Registry(),
         on_exit=lambda _id: None,

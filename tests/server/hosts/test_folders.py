@@ -6,9 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from cdpbridge.chromium import find
 from cdpbridge.server.gateway import Registry
-from cdpbridge.server.hosts import Leftover, LocalHosts
+from cdpbridge.server.hosts import Builds, Leftover, LocalHosts
 from cdpbridge.server.hosts._browser import BrowserOptions, remove_folder, scratch_folder
 from cdpbridge.server.profiles import ProfileStore
 
@@ -27,7 +26,7 @@ async def test_fault_b18_folders_that_a_killed_server_had_renamed_are_removed(tm
         root,
         ProfileStore(tmp_path / "profiles"),
         Registry(),
-        BrowserOptions(find(), (), SECOND, SECOND, SECOND, SECOND, SECOND),
+        BrowserOptions(Builds.found(None, None), (), SECOND, SECOND, SECOND, SECOND, SECOND),
         concurrent_starts=1,
         queue_timeout=SECOND,
     )
