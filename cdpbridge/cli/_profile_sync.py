@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -17,32 +18,85 @@ from ._profiles import profiles
 
 if TYPE_CHECKING:
     from cdpbridge._cookies import CookieReport
+    from cdpbridge.profile_sync import LocalProfile, LocalState, SyncReport
 
 __all__: list[str] = []
 
 _RENTAL = timedelta(minutes=10)
+_MANY = 20  # domains that are listed
 ProfileArgument = Annotated[str, typer.Argument(metavar="PROFILE", help="Its name or id.")]
 
 
 @profiles.command("sync")
 def _sync(
     source: Annotated[
-        str, typer.Option("--from", help="`chrome`, `chromium`, `edge`, `firefox`, or a profile's folder.")
-    ] = "chrome",
+        str | None,
+        typer.Option(
+            "--from",
+            help="`chrome`, `chromium`, `edge`, `brave`, `firefox`, or a profile's folder. Default: you are asked; `chrome` "
+            "where nobody can be.",
+            show_default=False,
+        ),
+    ] = None,
     domains: Annotated[
         list[str] | None,
         typer.Option(
             "--domain", help="Only this domain and what is below it; may be given often.", show_default=False
         ),
     ] = None,
-    to: Annotated[str, typer.Option(help="Hosted profile: a name (made if missing) or an id.")] = "default",
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Hosted profile: a name (made if missing) or an id. Default: you are asked, else `default`.",
+            show_default=False,
+        ),
+    ] = None,
+    preferences: Annotated[
+        bool | None,
+        typer.Option(
+            "--preferences/--no-preferences",
+            help="Whether preferences are brought. Default: when no domain is named.",
+            show_default=False,
+        ),
+    ] = None,
     provider: ProviderOption = None,
 ) -> None:
-    """Bring the cookies of a browser on this machine into a hosted profile, those of the session too."""
-    from cdpbridge.profile_sync import sync
+    """Bring cookies, localStorage, IndexedDB and preferences of a browser on this machine into a hosted profile.
 
-    with progress(f"reading {source}"):
-        report = asyncio.run(sync(source, client=provider, to=to, domains=domains or ()))
+    Without `--from`, on a terminal, it asks for the browser, the domains and the profile.
+    """
+    from cdpbridge.profile_sync import read_local, sync_state
+
+    asking = source is None and sys.stdin.isatty()
+    chosen: str | LocalProfile = _choose_profile() if asking else source or "chrome"
+    wanted = domains or []
+    with progress(f"reading {chosen}"):
+        local = asyncio.run(read_local(chosen, domains=wanted))
+    if asking and domains is None:
+        wanted = _choose_domains(local)
+    name = to or (
+        typer.prompt("Into which hosted profile", default="default", err=True) if asking else "default"
+    )
+    with progress(f"writing into the profile {name}"):
+        report = asyncio.run(
+            sync_state(local, client=provider, to=name, domains=wanted, preferences=preferences)
+        )
+    _tell(report)
+    console.print(
+        f"{report.cookies.imported} cookies, {report.items} items of localStorage, {report.databases} databases and "
+        f"{report.preferences} preferences are in the profile {name}",
+        markup=False,
+        soft_wrap=True,
+    )
+    error_console.print(str(report.receipt), markup=False, soft_wrap=True)
+    if report.saved is False:
+        error_console.print(
+            "another browser holds the profile, so nothing was saved: stop it, and sync again"
+        )
+        raise typer.Exit(1)
+
+
+def _tell(report: SyncReport) -> None:
     error_console.print(
         f"{report.source}: {report.found} cookies, {report.chosen} chosen", markup=False, soft_wrap=True
     )
@@ -51,13 +105,43 @@ def _sync(
     if report.running:
         error_console.print("the browser is running: what it set in the last half minute may be missing")
     _show(report.cookies, report.dropped_domains)
-    console.print(f"{report.cookies.imported} cookies are in the profile {to}", markup=False, soft_wrap=True)
-    error_console.print(str(report.receipt), markup=False, soft_wrap=True)
-    if report.saved is False:
-        error_console.print(
-            "another browser holds the profile, so nothing was saved: stop it, and sync again"
+    for sentence in report.lost:
+        error_console.print(f"not brought: {sentence}", markup=False, soft_wrap=True)
+
+
+def _choose_profile() -> LocalProfile:
+    """Ask which of the profiles on this machine is meant."""
+    from cdpbridge.errors import ConfigurationError
+    from cdpbridge.profile_sync import installed_profiles
+
+    found = installed_profiles()
+    if not found:
+        raise ConfigurationError(
+            "no profile of Chrome, Chromium, Edge, Brave or Firefox was found here; name its folder with --from"
         )
-        raise typer.Exit(1)
+    for number, profile in enumerate(found, 1):
+        error_console.print(f"{number:>3}  {profile}", markup=False, soft_wrap=True)
+    while True:
+        chosen: int = typer.prompt("Which one", default=1, type=int, err=True)
+        if 1 <= chosen <= len(found):
+            return found[chosen - 1]
+        error_console.print(f"a number from 1 to {len(found)}, please")
+
+
+def _choose_domains(local: LocalState) -> list[str]:
+    """Ask for the domains; an empty answer means all."""
+    from collections import Counter
+
+    counts = Counter(str(cookie["domain"]).lstrip(".") for cookie in local.cookies)
+    shown = counts.most_common(_MANY)
+    for domain, count in shown:
+        error_console.print(f"{count:>6} cookies of {domain}", markup=False, soft_wrap=True)
+    if len(counts) > len(shown):
+        error_console.print(f"       and those of {len(counts) - len(shown)} more domains")
+    answer = typer.prompt(
+        "Which domains, separated by commas (empty: all)", default="", show_default=False, err=True
+    )
+    return [domain.strip() for domain in answer.split(",") if domain.strip()]
 
 
 def _show(report: CookieReport, dropped: dict[str, int]) -> None:

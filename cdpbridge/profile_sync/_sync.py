@@ -14,7 +14,7 @@ from cdpbridge.api import AsyncClient
 from cdpbridge.billing import Receipt
 from cdpbridge.browser import Browser, open_browser
 
-from ._domains import select
+from ._domains import in_domains, select
 from ._local import LocalState, read_local
 from ._places import LocalProfile
 from ._preferences import write_preferences
@@ -106,7 +106,8 @@ async def sync_state(
     settings = local.preferences if (not wanted if preferences is None else preferences) else []
     async with open_browser(client, profile=to, timeout=_TIMEOUT) as browser:
         report = await import_cookies(browser.connection.root.send, cookies)
-        stored = await write_storage(browser.connection, local.origins)
+        origins = [each for each in local.origins if in_domains(each["origin"], wanted)]
+        stored = await write_storage(browser.connection, origins)
         kept = await _set_preferences(browser, settings, stored)
     return SyncReport(
         source=local.source,

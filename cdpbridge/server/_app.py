@@ -45,6 +45,7 @@ from cdpbridge.server.routes import (
     external_base,
     health,
     install_problems,
+    profile_script,
     public_files,
     signed_path,
 )
@@ -185,6 +186,7 @@ def create_app(
     install_problems(app)
     app.include_router(api_router())
     app.include_router(health)
+    app.include_router(profile_script)
     app.include_router(console_router(cookie, lambda request: request.app.state.snapshots, external_base))
     app.include_router(public_files)
     app.include_router(gateway.router(registry, external_base))

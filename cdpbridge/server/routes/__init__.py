@@ -7,6 +7,7 @@ from ._auth import KEY_HEADER, Authentication
 from ._health import Timing
 from ._health import router as health
 from ._problems import install_problems
+from ._profile_script import profile_script
 from ._router import api_router, public_files
 from ._services import BASE_PATH, Services, external_base
 
@@ -20,6 +21,7 @@ __all__ = [
     "external_base",
     "health",
     "install_problems",
+    "profile_script",
     "public_files",
     "signed_path",
 ]
