@@ -31,7 +31,6 @@ from cdpbridge.errors import (
     StopFailed,
 )
 from cdpbridge.journal import LOCAL, Entry, Journal, Outcome
-from cdpbridge.providers import LocalClient
 
 __all__ = [
     "NewBrowser",
@@ -78,7 +77,7 @@ class NewBrowser:
 
 def place_of(client: AsyncClient) -> str:
     """The server of `client`, as the journal calls it."""
-    return LOCAL if isinstance(client, LocalClient) else client._base_url
+    return LOCAL if client.is_local else client._base_url
 
 
 def reap_command(client: AsyncClient) -> str:
@@ -301,7 +300,7 @@ def competes(other: Entry, entry: Entry) -> bool:
 
 async def _keeps_keys(client: AsyncClient) -> bool:
     """Whether the server honours `Idempotency-Key`: ours do, and are known by a field of their answers."""
-    if isinstance(client, LocalClient):
+    if client.is_local:
         return True
     async for each in client.browsers.list(page_size=1):
         return _OUR_SERVERS_FIELD in (each.model_extra or {})

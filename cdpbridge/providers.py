@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
-from uuid import UUID
+from typing import Any
 
-from cdpbridge._server_process import ServerProcess
-from cdpbridge.api import DEFAULT_BASE_URL, AsyncClient, Client
+from cdpbridge.api import AsyncClient, Client
+from cdpbridge.api._place import Place, find_place
 from cdpbridge.errors import ConfigurationError
 
 __all__ = ["LocalClient", "LocalSyncClient", "at", "cloud", "local", "local_sync", "provider"]
-
-T = TypeVar("T")
-
-_VARIABLE: Final = "CDPBRIDGE_PROVIDER"
 
 
 def cloud(api_key: str | None = None, **options: Any) -> AsyncClient:
     """Browsers of the Browser Use Cloud.
 
     Args:
-        api_key: Default: `BROWSER_USE_API_KEY`.
+        api_key: Default: `BROWSER_USE_API_KEY`, unless the environment names another server, whose key that is then.
         options: For `AsyncClient`.
 
     Raises:
-        ConfigurationError: There is no key.
+        ConfigurationError: There is no key for the cloud.
     """
-    return AsyncClient(api_key, os.environ.get("CDPBRIDGE_BASE_URL") or DEFAULT_BASE_URL, **options)
+    place = find_place(os.environ, "cloud", api_key)
+    return AsyncClient(place.api_key, place.base_url, **options)
 
 
 def at(base_url: str, api_key: str | None = None, **options: Any) -> AsyncClient:
@@ -40,11 +33,12 @@ def at(base_url: str, api_key: str | None = None, **options: Any) -> AsyncClient
 
     Args:
         base_url: E.g. `https://browsers.example.com/api/v2`.
-        api_key: Default: `BROWSER_USE_API_KEY`.
+        api_key: Of this server. Default: `BROWSER_USE_API_KEY`, unless the environment names another server, or the cloud,
+            whose key that is then.
         options: For `AsyncClient`.
 
     Raises:
-        ConfigurationError: There is no key, or the address is malformed.
+        ConfigurationError: There is no key for this server, or the address is malformed.
     """
     return AsyncClient(api_key, base_url, **options)
 
@@ -66,53 +60,23 @@ def local(
     return LocalClient({"data_dir": data_dir, "config": config} | settings)
 
 
-class _Embedding:
-    """What both clients of an embedded server have in common."""
-
-    _server: ServerProcess | None = None
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} local {'closed' if self._server is None else self._server.base_url}>"
-
-    @property
-    def server_pid(self) -> int | None:
-        """Process id of the server while it runs."""
-        return None if self._server is None else self._server.pid
-
-
-class LocalClient(_Embedding, AsyncClient):
+class LocalClient(AsyncClient):
     """The client of an embedded server; it starts the server when it is opened, and ends it when it is closed."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings = _given(settings)
-        super().__init__(idempotent_creates=True)
+        self._server_settings = _given(settings)
+        super().__init__()
 
-    def _set_address(self, api_key: str | None, base_url: str | None) -> None:
-        """Both come with the server."""
-        self._api_key = self._base_url = ""
+    def _place(self, api_key: str | None, base_url: str | None) -> Place:
+        """The embedded server, whatever the environment says."""
+        return find_place({}, "local", api_key)
 
-    @property
-    def server_ended(self) -> bool:
-        """Whether the server has ended: it stops its browsers on the way, and Chromium leaves with it in any case."""
-        return self._server is None or self._server.ended
-
-    def stop_advice(self, _browser_id: UUID) -> str:
-        """See `AsyncClient.stop_advice`."""
-        return "it ends with the embedded server, and the next one settles its bill"
+    def _settings(self) -> Mapping[str, Any]:
+        return self._server_settings
 
     def address(self) -> dict[str, str]:
         """`base_url` and `api_key` of the running server, for a process that shares it; a password."""
         return {"base_url": self._base_url, "api_key": self._api_key}
-
-    async def _prepare(self, stack: AsyncExitStack) -> None:
-        server = await ServerProcess.start(self._settings)
-        stack.push_async_callback(self._end, server)
-        self._server = server
-        self._base_url, self._api_key = server.base_url, server.api_key
-
-    async def _end(self, server: ServerProcess) -> None:
-        self._server = None
-        await server.stop()
 
 
 def local_sync(
@@ -122,58 +86,36 @@ def local_sync(
     return LocalSyncClient({"data_dir": data_dir, "config": config} | settings)
 
 
-class LocalSyncClient(_Embedding, Client):
+class LocalSyncClient(Client):
     """The client of an embedded server, without an event loop; its block starts the server and ends it."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings = _given(settings)
-        super().__init__(idempotent_creates=True)
+        self._server_settings = _given(settings)
+        super().__init__()
 
-    def _set_address(self, api_key: str | None, base_url: str | None) -> None:
-        """Both come with the server."""
-        self._api_key = self._base_url = ""
+    def _place(self, api_key: str | None, base_url: str | None) -> Place:
+        """The embedded server, whatever the environment says."""
+        return find_place({}, "local", api_key)
 
-    def _prepare(self, stack: ExitStack) -> None:
-        server = _in_a_loop(ServerProcess.start(self._settings))
-        stack.callback(self._end, server)
-        self._server = server
-        self._base_url, self._api_key = server.base_url, server.api_key
-
-    def _end(self, server: ServerProcess) -> None:
-        self._server = None
-        _in_a_loop(server.stop())
+    def _settings(self) -> Mapping[str, Any]:
+        return self._server_settings
 
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _in_a_loop(work: Coroutine[Any, Any, T]) -> T:
-    """What `work` brings, from a loop in a thread of its own: this one may have a loop that is running, e.g. a notebook's."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
-
-
 def provider(where: AsyncClient | str | None) -> AsyncClient:
-    """The client that a user's word, or the environment, stands for.
+    """The client that a user's word, or the environment, stands for: see `cdpbridge.api._place.find_place` for the rule.
 
     Raises:
-        ConfigurationError: The word means nothing, or a key is missing.
+        ConfigurationError: The word means nothing, a key is missing, or settings contradict each other.
     """
     if isinstance(where, AsyncClient):
         return where
-    source = f"{where!r}"
-    if where is None:
-        where = os.environ.get(_VARIABLE)
-        source = f"{_VARIABLE}={where!r}"
-        if not where:
-            return cloud() if os.environ.get("BROWSER_USE_API_KEY") else local()
-    if where == "cloud":
-        return cloud()
-    if where == "local":
-        return local()
-    if where.startswith(("http://", "https://")):
-        return at(where)
-    raise ConfigurationError(
-        f"{source} is no place for browsers; use `cloud`, `local`, or a base URL (http://...)"
-    )
+    if where is not None and not isinstance(where, str):
+        raise ConfigurationError(
+            f"browsers are rented through an AsyncClient, e.g. cloud(), local() or at(...), a word, or a base URL, not {where!r}"
+        )
+    place = find_place(os.environ, where, otherwise_local=True)
+    return local() if place.is_local else AsyncClient(place.api_key, place.base_url)

@@ -44,7 +44,8 @@ def test_an_argument_comes_first(environment):
     assert "local" in repr(provider("local"))
     client = cdpbridge.at("https://browsers.example.com/api/v2", "key")
     assert provider(client) is client
-    environment.setenv("BROWSER_USE_API_KEY", "key-of-cloud")
+    environment.setenv("CDPBRIDGE_PROVIDER", "local")
+    environment.setenv("BROWSER_USE_API_KEY", "key-of-example")
     assert "browsers.example.com" in repr(provider("https://browsers.example.com/api/v2"))
 
 

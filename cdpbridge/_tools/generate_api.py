@@ -41,6 +41,7 @@ NAMES: Final = {
     "aread": "read",
     "asynccontextmanager": "contextmanager",
     "enter_async_context": "enter_context",
+    "push_async_callback": "callback",
 }
 _OURS: Final = re.compile(r"Async(?=[A-Z])")
 # Sentences that are true on one side only.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Profile,
         RecordingStill,
     )
+    from ._place import DEFAULT_BASE_URL
     from ._results import TaskOptions, TaskResult
     from ._sync import Client, Downloads, Pages, TaskRun
     from ._task_models import (
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
         TaskStatusView,
         TaskStep,
     )
-    from ._wire import DEFAULT_BASE_URL, RawResponse
+    from ._wire import RawResponse
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -115,9 +116,10 @@ _HOMES: Final = {
         "Profile",
         "RecordingStill",
     ),
+    "_place": ("DEFAULT_BASE_URL",),
     "_results": ("TaskOptions", "TaskResult"),
     "_sync": ("Client", "Downloads", "Pages", "TaskRun"),
-    "_wire": ("DEFAULT_BASE_URL", "RawResponse"),
+    "_wire": ("RawResponse",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

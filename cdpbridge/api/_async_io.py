@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from cdpbridge import _shield
+from cdpbridge._server_process import ServerProcess
 
-__all__ = ["CANCELLED", "Turns", "in_thread", "monotonic", "sleep", "to_the_end"]
+__all__ = [
+    "CANCELLED",
+    "Turns",
+    "in_thread",
+    "monotonic",
+    "sleep",
+    "start_server",
+    "stop_server",
+    "to_the_end",
+]
 
 T = TypeVar("T")
 
@@ -32,6 +42,16 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
 async def to_the_end(work: Callable[..., Awaitable[T]], *arguments: Any) -> T:
     """What `work` brings; it runs to its end however often the caller is cancelled, then that goes on."""
     return await _shield.to_the_end(work(*arguments))
+
+
+async def start_server(settings: Mapping[str, Any]) -> ServerProcess:
+    """An embedded server that serves."""
+    return await ServerProcess.start(settings)
+
+
+async def stop_server(server: ServerProcess) -> None:
+    """End it; it stops its browsers on the way."""
+    await server.stop()
 
 
 class Turns:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-__all__ = ["CANCELLED", "Turns", "in_thread", "monotonic", "sleep", "to_the_end"]
+from cdpbridge._server_process import ServerProcess
+
+__all__ = [
+    "CANCELLED",
+    "Turns",
+    "in_thread",
+    "monotonic",
+    "sleep",
+    "start_server",
+    "stop_server",
+    "to_the_end",
+]
 
 T = TypeVar("T")
 
@@ -26,6 +39,22 @@ def in_thread(function: Callable[..., T], *arguments: Any) -> T:
 def to_the_end(work: Callable[..., T], *arguments: Any) -> T:
     """What `work` brings; only a signal can cut it short."""
     return work(*arguments)
+
+
+def start_server(settings: Mapping[str, Any]) -> ServerProcess:
+    """An embedded server that serves."""
+    return _in_a_loop(ServerProcess.start(settings))
+
+
+def stop_server(server: ServerProcess) -> None:
+    """End it; it stops its browsers on the way."""
+    _in_a_loop(server.stop())
+
+
+def _in_a_loop(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` brings, from a loop in a thread of its own: this one may have a loop that is running, e.g. a notebook's."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 class Turns:

@@ -40,11 +40,8 @@ from ._calls import Call
 from ._retry import retry_after_seconds
 
 __all__ = [
-    "DEFAULT_BASE_URL",
     "KEY_HEADER",
     "RawResponse",
-    "checked_base_url",
-    "checked_key",
     "failure",
     "http_options",
     "read_answer",
@@ -57,9 +54,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-DEFAULT_BASE_URL: Final = "https://api.browser-use.com/api/v2"
-"""The Browser Use Cloud (REST reference, servers)."""
-
 KEY_HEADER: Final = "X-Browser-Use-API-Key"
 _CONNECT_SECONDS: Final = 10.0
 # A hosted browser is answered when it runs, which can take a while on a busy service.
@@ -67,6 +61,8 @@ _SLOW_SECONDS: Final = 120.0
 _SHOWN_CHARACTERS: Final = 300
 _SHORTEST_SECRET: Final = 6  # a test's key `k` would be cut out of every word
 _INVISIBLE: Final = re.compile(r"<(script|style)\b.*?</\1>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+_VERSIONED: Final = re.compile(r"/v\d+$")
 
 # Amazon's form of a refusal, which stores of other makers follow.
 _STORE_REASON: Final = re.compile(r"<Code>([^<]*)</Code>")
@@ -118,41 +114,6 @@ class RawResponse(Generic[T]):
     def request_id(self) -> str | None:
         """The server's `X-Request-Id`, if it sent one."""
         return self.headers.get("X-Request-Id")
-
-
-def checked_key(api_key: str) -> str:
-    """An API key that can stand in a header.
-
-    Raises:
-        ConfigurationError: It cannot; the message does not repeat it.
-    """
-    if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
-        raise ConfigurationError(
-            "the API key must be printable ASCII without spaces; check for a line break or a quote"
-        )
-    return api_key
-
-
-def checked_base_url(base_url: str) -> str:
-    """A base URL without a slash at its end.
-
-    Raises:
-        ConfigurationError: It is not `http(s)://host[:port][/path]`.
-    """
-    try:
-        parts = urlsplit(base_url.strip())
-        usable = (
-            parts.scheme in {"http", "https"}
-            and bool(parts.hostname)
-            and (parts.port is None or parts.port > 0)
-        )
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or parts.username:
-        raise ConfigurationError(
-            "the base URL must be http(s)://host[:port][/path], e.g. https://api.browser-use.com/api/v2"
-        )
-    return base_url.strip().rstrip("/")
 
 
 def http_options(base_url: str) -> dict[str, Any]:
@@ -285,7 +246,26 @@ def _status_error(call: Call[Any], response: httpx.Response, secret: str) -> API
         detail = _visible(text) or None
     if isinstance(detail, list):
         detail = [_located(item) for item in detail]
+    if response.status_code == 404 and (hint := _base_url_hint(call, response, detail)):
+        detail = hint
     return _refusal(call, response, detail)
+
+
+def _base_url_hint(call: Call[Any], response: httpx.Response, detail: Any) -> str:
+    """What to correct when a server knows no such path at all, and the base URL does not end as the API's does."""
+    try:
+        url = response.request.url
+    except RuntimeError:  # an answer that was made by hand
+        return ""
+    base_url = str(url.copy_with(query=None)).removesuffix(call.path)
+    by_the_api = isinstance(detail, str) and detail != "Not Found" and "html" not in _media_type(response)
+    if by_the_api or _VERSIONED.search(base_url):
+        return ""
+    return f"Not Found; the base URL {base_url} has no version at its end: is it {base_url}/api/v2?"
+
+
+def _media_type(response: httpx.Response) -> str:
+    return response.headers.get("Content-Type", "").casefold()
 
 
 def _refusal(call: Call[Any], response: httpx.Response, detail: Any) -> APIStatusError:

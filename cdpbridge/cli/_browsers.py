@@ -45,10 +45,10 @@ async def _list(show_all: bool, limit: int, where: str | None) -> None:
 def _server(where: str | None) -> AsyncClient:
     """A server that other programs rent from; a new embedded one would have nothing to list or stop."""
     from cdpbridge.errors import ConfigurationError
-    from cdpbridge.providers import LocalClient, provider
+    from cdpbridge.providers import provider
 
     client = provider(where)
-    if isinstance(client, LocalClient):
+    if client.is_local:
         raise ConfigurationError(
             "browsers of local() end with the program that rented them, so there are none to list or stop; "
             "for those of a server, give --provider with its base URL, or `cloud`"

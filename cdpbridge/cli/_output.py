@@ -45,7 +45,7 @@ ProviderOption = Annotated[
     typer.Option(
         "--provider",
         help="Where: `cloud`, `local`, or the base URL of a server (its key in BROWSER_USE_API_KEY). Default: "
-        "CDPBRIDGE_PROVIDER, else the cloud when BROWSER_USE_API_KEY is set, else this machine.",
+        "CDPBRIDGE_PROVIDER or CDPBRIDGE_BASE_URL, else the cloud when BROWSER_USE_API_KEY is set, else this machine.",
         show_default=False,
     ),
 ]

@@ -7,7 +7,8 @@ import pytest
 
 from cdpbridge import errors
 from cdpbridge.api import _calls
-from cdpbridge.api._wire import checked_base_url, checked_key, failure, read_answer
+from cdpbridge.api._place import checked_base_url, checked_key
+from cdpbridge.api._wire import failure, read_answer
 
 from .conftest import ACCOUNT, BROWSER, BROWSER_ID, CDP_URL, KEY, PROFILE, page_of
 

@@ -6,24 +6,22 @@ import logging
 import os
 import random
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from uuid import UUID
 
 import httpx
 
 from cdpbridge.api import _async_io as io
 from cdpbridge.api._calls import IDEMPOTENCY_HEADER, Call
+from cdpbridge.api._place import DEFAULT_BASE_URL, Place, checked_base_url, find_place
 from cdpbridge.api._retry import delay_seconds, may_retry
 from cdpbridge.api._wire import (
-    DEFAULT_BASE_URL,
     RawResponse,
-    checked_base_url,
-    checked_key,
     failure,
     http_options,
     read_answer,
@@ -41,6 +39,9 @@ from ._raw import AsyncRawClient
 from ._runs import AsyncRuns
 from ._sessions import AsyncSessions
 from ._tasks import AsyncTasks
+
+if TYPE_CHECKING:
+    from cdpbridge._server_process import ServerProcess
 
 __all__ = ["AsyncClient"]
 
@@ -61,9 +62,14 @@ class AsyncClient(AsyncRuns):
     `async with` opens and closes it, and may be nested; without a block, the first request opens it and `aclose` closes it. It
     can be opened again. It belongs to the event loop that opened it.
 
+    Where it sends requests, and with which key: what is not given comes from `CDPBRIDGE_PROVIDER` or `CDPBRIDGE_BASE_URL`, and
+    `BROWSER_USE_API_KEY`, else it is the Browser Use Cloud. A key goes to the server that it was given for and nowhere else;
+    settings that contradict each other are refused. With `CDPBRIDGE_PROVIDER=local` the embedded server starts when the client
+    is opened, and ends when it is closed, as with `local()`.
+
     Args:
-        api_key: Default: `BROWSER_USE_API_KEY`.
-        base_url: Default: `CDPBRIDGE_BASE_URL`, else the Browser Use Cloud.
+        api_key: Of the server; default: the environment's.
+        base_url: E.g. `https://browsers.example.com/api/v2`; default: the environment's.
         timeout: For one try of a request; starting and stopping a browser may take 120 s.
         max_retries: How often a request is tried again; a create only when it certainly did nothing.
         http_client: Your own, for proxies, certificates, tests; it stays open. Stops at the end of the interpreter cannot
@@ -72,7 +78,7 @@ class AsyncClient(AsyncRuns):
             is tried again after a lost answer too.
 
     Raises:
-        ConfigurationError: No key, or one of them is malformed.
+        ConfigurationError: No key, one of them is malformed, or they contradict the environment.
     """
 
     def __init__(
@@ -91,14 +97,17 @@ class AsyncClient(AsyncRuns):
             raise ConfigurationError(f"timeout must be positive, not {timeout}")
         self._timeout = timeout.total_seconds()
         self._max_retries = max_retries
-        self._idempotent_creates = idempotent_creates
         self._given_http = http_client
         self._http: httpx.AsyncClient | None = None
         self._users = 0
         self._counting = threading.Lock()  # the client of threads counts here too; nobody waits long
         self._turns = io.Turns()
         self._resources = AsyncExitStack()
-        self._set_address(api_key, base_url)
+        place = self._place(api_key, base_url)
+        self._base_url, self._api_key = place.base_url or "", place.api_key
+        self._is_local = place.is_local
+        self._server: ServerProcess | None = None
+        self._idempotent_creates = idempotent_creates or place.is_local
         self.billing = AsyncBilling(self)
         self.browsers = AsyncBrowsers(self)
         self.files = AsyncFiles(self)
@@ -106,16 +115,24 @@ class AsyncClient(AsyncRuns):
         self.sessions = AsyncSessions(self)
         self.tasks = AsyncTasks(self)
 
-    def _set_address(self, api_key: str | None, base_url: str | None) -> None:
-        key = api_key if api_key is not None else os.environ.get("BROWSER_USE_API_KEY")
-        if not key:
-            raise ConfigurationError(
-                "no API key: set BROWSER_USE_API_KEY, or give it as an argument; for browsers on this machine use local()"
-            )
-        self._api_key = checked_key(key)
-        self._base_url = checked_base_url(
-            base_url or os.environ.get("CDPBRIDGE_BASE_URL") or DEFAULT_BASE_URL
-        )
+    def _place(self, api_key: str | None, base_url: str | None) -> Place:
+        """Where it sends requests; a subclass may know better."""
+        where = None if base_url is None else checked_base_url(base_url)
+        return find_place(os.environ, where, api_key)
+
+    def _settings(self) -> Mapping[str, Any]:
+        """Settings of the embedded server."""
+        return {}
+
+    @property
+    def is_local(self) -> bool:
+        """True if its server is an embedded one, which starts and ends with the client."""
+        return self._is_local
+
+    @property
+    def server_pid(self) -> int | None:
+        """Process id of the embedded server while it runs; None for any other server."""
+        return None if self._server is None else self._server.pid
 
     @property
     def with_raw_response(self) -> AsyncRawClient:
@@ -123,6 +140,9 @@ class AsyncClient(AsyncRuns):
         return AsyncRawClient(self)
 
     def __repr__(self) -> str:
+        if self._is_local:
+            state = "closed" if self._server is None else self._server.base_url
+            return f"<{type(self).__name__} local {state}>"
         return f"<{type(self).__name__} {redact_url(self._base_url)}>"
 
     # --- open and close -------------------------------------------------------------------------------------------
@@ -150,11 +170,16 @@ class AsyncClient(AsyncRuns):
     # asynchronous only: for rentals
     @property
     def server_ended(self) -> bool:
-        """Whether its server has ended, and with it every browser; never for a server that is not ours."""
-        return False
+        """True if its embedded server has ended: it stops its browsers on the way, and Chromium leaves with it in any case.
+
+        Always False for any other server.
+        """
+        return self._is_local and (self._server is None or self._server.ended)
 
     def stop_advice(self, browser_id: UUID) -> str:
         """What a person can do about a browser that could not be stopped."""
+        if self._is_local:
+            return "it ends with the embedded server, and the next one settles its bill"
         where = "" if self._base_url == DEFAULT_BASE_URL else f" --provider {self._base_url}"
         return f"run: cdpbridge stop {browser_id}{where}"
 
@@ -185,7 +210,17 @@ class AsyncClient(AsyncRuns):
             return self._http
 
     async def _prepare(self, stack: AsyncExitStack) -> None:
-        """What has to be there before the first request; a subclass may have a server to start."""
+        """Start the embedded server, if that is where requests go."""
+        if not self._is_local:
+            return
+        server = await io.start_server(self._settings())
+        stack.push_async_callback(self._end, server)
+        self._server = server
+        self._base_url, self._api_key = server.base_url, server.api_key
+
+    async def _end(self, server: ServerProcess) -> None:
+        self._server = None
+        await io.stop_server(server)
 
     async def aclose(self) -> None:
         """Close its connections; the next request would open it again."""

@@ -7,23 +7,21 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import httpx
 
 from cdpbridge.api import _sync_io as io
 from cdpbridge.api._calls import IDEMPOTENCY_HEADER, Call
+from cdpbridge.api._place import Place, checked_base_url, find_place
 from cdpbridge.api._retry import delay_seconds, may_retry
 from cdpbridge.api._wire import (
-    DEFAULT_BASE_URL,
     RawResponse,
-    checked_base_url,
-    checked_key,
     failure,
     http_options,
     read_answer,
@@ -42,6 +40,9 @@ from ._runs import Runs
 from ._sessions import Sessions
 from ._tasks import Tasks
 
+if TYPE_CHECKING:
+    from cdpbridge._server_process import ServerProcess
+
 __all__ = ["Client"]
 
 logger = logging.getLogger("cdpbridge")
@@ -58,9 +59,14 @@ class Client(Runs):
     `with` opens and closes it, and may be nested; without a block, the first request opens it and `close` closes it. It
     can be opened again, and threads may share it.
 
+    Where it sends requests, and with which key: what is not given comes from `CDPBRIDGE_PROVIDER` or `CDPBRIDGE_BASE_URL`, and
+    `BROWSER_USE_API_KEY`, else it is the Browser Use Cloud. A key goes to the server that it was given for and nowhere else;
+    settings that contradict each other are refused. With `CDPBRIDGE_PROVIDER=local` the embedded server starts when the client
+    is opened, and ends when it is closed, as with `local()`.
+
     Args:
-        api_key: Default: `BROWSER_USE_API_KEY`.
-        base_url: Default: `CDPBRIDGE_BASE_URL`, else the Browser Use Cloud.
+        api_key: Of the server; default: the environment's.
+        base_url: E.g. `https://browsers.example.com/api/v2`; default: the environment's.
         timeout: For one try of a request; starting and stopping a browser may take 120 s.
         max_retries: How often a request is tried again; a create only when it certainly did nothing.
         http_client: Your own, for proxies, certificates, tests; it stays open.
@@ -68,7 +74,7 @@ class Client(Runs):
             is tried again after a lost answer too.
 
     Raises:
-        ConfigurationError: No key, or one of them is malformed.
+        ConfigurationError: No key, one of them is malformed, or they contradict the environment.
     """
 
     def __init__(
@@ -87,14 +93,17 @@ class Client(Runs):
             raise ConfigurationError(f"timeout must be positive, not {timeout}")
         self._timeout = timeout.total_seconds()
         self._max_retries = max_retries
-        self._idempotent_creates = idempotent_creates
         self._given_http = http_client
         self._http: httpx.Client | None = None
         self._users = 0
         self._counting = threading.Lock()  # the client of threads counts here too; nobody waits long
         self._turns = io.Turns()
         self._resources = ExitStack()
-        self._set_address(api_key, base_url)
+        place = self._place(api_key, base_url)
+        self._base_url, self._api_key = place.base_url or "", place.api_key
+        self._is_local = place.is_local
+        self._server: ServerProcess | None = None
+        self._idempotent_creates = idempotent_creates or place.is_local
         self.billing = Billing(self)
         self.browsers = Browsers(self)
         self.files = Files(self)
@@ -102,16 +111,24 @@ class Client(Runs):
         self.sessions = Sessions(self)
         self.tasks = Tasks(self)
 
-    def _set_address(self, api_key: str | None, base_url: str | None) -> None:
-        key = api_key if api_key is not None else os.environ.get("BROWSER_USE_API_KEY")
-        if not key:
-            raise ConfigurationError(
-                "no API key: set BROWSER_USE_API_KEY, or give it as an argument; for browsers on this machine use local()"
-            )
-        self._api_key = checked_key(key)
-        self._base_url = checked_base_url(
-            base_url or os.environ.get("CDPBRIDGE_BASE_URL") or DEFAULT_BASE_URL
-        )
+    def _place(self, api_key: str | None, base_url: str | None) -> Place:
+        """Where it sends requests; a subclass may know better."""
+        where = None if base_url is None else checked_base_url(base_url)
+        return find_place(os.environ, where, api_key)
+
+    def _settings(self) -> Mapping[str, Any]:
+        """Settings of the embedded server."""
+        return {}
+
+    @property
+    def is_local(self) -> bool:
+        """True if its server is an embedded one, which starts and ends with the client."""
+        return self._is_local
+
+    @property
+    def server_pid(self) -> int | None:
+        """Process id of the embedded server while it runs; None for any other server."""
+        return None if self._server is None else self._server.pid
 
     @property
     def with_raw_response(self) -> RawClient:
@@ -119,6 +136,9 @@ class Client(Runs):
         return RawClient(self)
 
     def __repr__(self) -> str:
+        if self._is_local:
+            state = "closed" if self._server is None else self._server.base_url
+            return f"<{type(self).__name__} local {state}>"
         return f"<{type(self).__name__} {redact_url(self._base_url)}>"
 
     # --- open and close -------------------------------------------------------------------------------------------
@@ -168,7 +188,17 @@ class Client(Runs):
             return self._http
 
     def _prepare(self, stack: ExitStack) -> None:
-        """What has to be there before the first request; a subclass may have a server to start."""
+        """Start the embedded server, if that is where requests go."""
+        if not self._is_local:
+            return
+        server = io.start_server(self._settings())
+        stack.callback(self._end, server)
+        self._server = server
+        self._base_url, self._api_key = server.base_url, server.api_key
+
+    def _end(self, server: ServerProcess) -> None:
+        self._server = None
+        io.stop_server(server)
 
     def close(self) -> None:
         """Close its connections; the next request would open it again."""
