@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from cdpbridge._version import __version__
 
 if TYPE_CHECKING:
+    from cdpbridge import api as api
     from cdpbridge import cdp, errors, playwright, protocol
+    from cdpbridge import profile_sync as profile_sync
+    from cdpbridge import tunnel as tunnel
     from cdpbridge._reap import Reaped, reap
     from cdpbridge.api import (
         Account,
@@ -85,7 +88,30 @@ _HOMES: Final = {
     "reap": "_reap",
     "server_default": "api",
 }
-_MODULES: Final = ("cdp", "errors", "playwright", "protocol")
+# Every public module, so that `cdpbridge.tunnel` needs no import of its own.
+_MODULES: Final = (
+    "api",
+    "billing",
+    "browser",
+    "budget",
+    "cdp",
+    "chromium",
+    "cli",
+    "errors",
+    "integrations",
+    "journal",
+    "lifecycle",
+    "playwright",
+    "pool",
+    "profile_sync",
+    "protocol",
+    "providers",
+    "pytest_plugin",
+    "server",
+    "tab",
+    "testing",
+    "tunnel",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -57,6 +57,8 @@ class Download:
     async def save(self, folder: Path | str = ".", *, timeout: timedelta | None = None) -> Path:
         """Bring it into `folder` under its own name, made harmless; a number is added when the name is taken.
 
+        The folder is made when it is missing.
+
         Returns:
             Where it is.
 
@@ -71,7 +73,7 @@ class Download:
             return await asyncio.to_thread(_rename_free, temporary, directory, name)
 
     async def save_as(self, path: Path | str, *, timeout: timedelta | None = None) -> Path:
-        """Bring it to `path`, whole or not at all; a file that is there is replaced. Errors as of `save`."""
+        """Bring it to `path`, whole or not at all; a file that is there is replaced, a missing folder made. Errors as of `save`."""
         target = Path(path)
         async with self._arrived(target.parent, timeout) as temporary:
             await asyncio.to_thread(temporary.replace, target)
@@ -83,7 +85,7 @@ class Download:
 
     @asynccontextmanager
     async def _arrived(self, folder: Path, timeout: timedelta | None) -> AsyncIterator[Path]:
-        descriptor, name = await asyncio.to_thread(tempfile.mkstemp, ".part", ".download-", folder)
+        descriptor, name = await asyncio.to_thread(_temporary_in, folder)
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -285,6 +287,11 @@ def _safe_name(name: str) -> str:
     room = _NAME_BYTES - len(" (9999)") - len(f"{dot}{suffix}".encode())
     short = stem.encode()[: max(room, 1)].decode(errors="ignore")
     return f"{short}{dot}{suffix}" if room > 0 and short else "download"
+
+
+def _temporary_in(folder: Path) -> tuple[int, str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.mkstemp(".part", ".download-", folder)
 
 
 def _rename_free(temporary: Path, folder: Path, name: str) -> Path:

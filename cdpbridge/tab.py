@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cdpbridge._files import DownloadExpectation, upload
+from cdpbridge._folders import write_bytes
 from cdpbridge.cdp import pdf_stream
 from cdpbridge.errors import CommandTimeout, EvaluationError, NavigationError
 from cdpbridge.protocol import Network, Page, Runtime, Target
@@ -112,7 +113,7 @@ class Tab:
         """A picture of the page.
 
         Args:
-            path: Also written there, if given.
+            path: Also written there, if given; its folder is made when it is missing.
             image_format: Encoding.
             quality: 0 to 100, for jpeg and webp.
             full_page: The whole document instead of the visible part.
@@ -238,5 +239,5 @@ def _number(text: str) -> int | float:
 
 async def _saved(data: bytes, path: Path | str | None) -> bytes:
     if path is not None:
-        await asyncio.to_thread(Path(path).write_bytes, data)
+        await asyncio.to_thread(write_bytes, Path(path), data)
     return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,19 @@ def test_every_top_level_name_can_be_had() -> None:
     assert dir(cdpbridge) == sorted(cdpbridge.__all__)
     with pytest.raises(AttributeError, match="nonsense"):
         _ = cdpbridge.nonsense  # type: ignore[attr-defined]
+
+
+PUBLIC_MODULES = sorted(
+    module.name for module in pkgutil.iter_modules(cdpbridge.__path__) if not module.name.startswith("_")
+)
+
+
+@pytest.mark.parametrize("name", [*PUBLIC_MODULES, "api.webhooks"])
+def test_fault_e05_public_modules_can_be_had_by_attribute(name: str) -> None:
+    """In a fresh interpreter, where nothing else has imported them: README's `cdpbridge.tunnel.open_tunnel`."""
+    code = f"import cdpbridge; print(cdpbridge.{name}.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == f"cdpbridge.{name}", done.stderr
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

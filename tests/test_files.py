@@ -90,6 +90,18 @@ async def test_a_download_with_its_real_name(browser, tab, tmp_path, files, serv
     assert len(list(kept.rglob("*-*"))) >= 1  # goes when the browser goes; the fixture `server` looks
 
 
+async def test_fault_e04_a_missing_folder_is_made(tab, tmp_path):
+    """README's `download.save("reports")`, and whatever else a tab writes."""
+    async with tab.expect_download() as download:
+        await tab.evaluate("report.click()")
+    assert await download.save(tmp_path / "new" / "reports") == tmp_path / "new" / "reports" / "märz.csv"
+    assert (await download.save_as(tmp_path / "other" / "a.csv")).read_bytes() == b"a,b\n"
+    await tab.screenshot(tmp_path / "pictures" / "of" / "it.png")
+    await tab.pdf(str(tmp_path / "documents" / "it.pdf"))
+    assert (tmp_path / "pictures" / "of" / "it.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "documents" / "it.pdf").read_bytes().startswith(b"%PDF")
+
+
 async def test_big_and_odd_downloads(tab, tmp_path):
     async with tab.expect_download() as download:
         await tab.evaluate("big.click()")

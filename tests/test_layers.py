@@ -17,6 +17,7 @@ FLOORS = {
     "cdpbridge": 4,  # the public names; it loads them on first use
     "cdpbridge.errors": 0,
     "cdpbridge._clock": 0,
+    "cdpbridge._folders": 0,
     "cdpbridge._switches": 0,
     "cdpbridge._version": 0,
     "cdpbridge.protocol": 0,
@@ -35,6 +36,7 @@ FLOORS = {
     "cdpbridge.api._waiting": 1,
     "cdpbridge.cdp._backoff": 1,
     "cdpbridge.cdp._keepalive": 1,
+    "cdpbridge.cdp._domains": 1,
     "cdpbridge.cdp._intake": 1,
     "cdpbridge.cdp._multiplexer": 1,
     "cdpbridge.cdp._payload": 1,

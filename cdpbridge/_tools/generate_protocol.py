@@ -361,6 +361,37 @@ def __dir__() -> list[str]:
 '''
 
 
+def _events_text(protocol: Definition) -> str:
+    """Names alone: to check a name, or to enable its domain, no domain needs to be loaded."""
+    events = "\n".join(
+        f'    "{domain["domain"]}": "{" ".join(event["name"] for event in domain["events"])}",'
+        for domain in protocol["domains"]
+        if domain.get("events")
+    )
+    enabling = sorted(
+        domain["domain"]
+        for domain in protocol["domains"]
+        for command in domain["commands"]
+        if command["name"] == "enable" and all(each.get("optional") for each in command.get("parameters", ()))
+    )
+    return f'''{HEADER}"""The names of all events, and which domains `enable` switches on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["ENABLED_ALONE", "EVENTS"]
+
+EVENTS: Final = {{
+{events}
+}}
+"""Domain to the names of its events, separated by spaces."""
+
+ENABLED_ALONE: Final = frozenset({enabling!r})
+"""Domains with an `enable` that needs no parameters."""
+'''
+
+
 def modules(protocol: Definition) -> dict[str, str]:
     """File names and their texts, before formatting. `protocol` is as Chrome serves it; it is changed by the fix-ups."""
     fixups.apply(protocol)
@@ -368,7 +399,7 @@ def modules(protocol: Definition) -> dict[str, str]:
     for domain in protocol["domains"]:
         types[domain["domain"], ""] = domain
         types.update({(domain["domain"], kind["id"]): kind for kind in domain.get("types", ())})
-    files = {"__init__.py": _package_text(protocol)}
+    files = {"__init__.py": _package_text(protocol), "_events.py": _events_text(protocol)}
     for domain in protocol["domains"]:
         file = f"{snake_case(domain['domain'])}.py"
         if file in files:

@@ -265,7 +265,7 @@ def _base_url_hint(call: Call[Any], response: httpx.Response, detail: Any) -> st
 
 
 def _media_type(response: httpx.Response) -> str:
-    return response.headers.get("Content-Type", "").casefold()
+    return str(response.headers.get("Content-Type", "")).casefold()
 
 
 def _refusal(call: Call[Any], response: httpx.Response, detail: Any) -> APIStatusError:

@@ -62,8 +62,9 @@ def open_browser(
 
     Args:
         client: Where: `cloud()`, `local()`, `at(...)`, one of these words, or a base URL, with its key in
-            `BROWSER_USE_API_KEY`. Default: `CDPBRIDGE_PROVIDER` or `CDPBRIDGE_BASE_URL`, else the cloud when `BROWSER_USE_API_KEY` is set, else this machine. A client that is not open is opened for this rental
-            and closed after it.
+            `BROWSER_USE_API_KEY`. Default: `CDPBRIDGE_PROVIDER` or `CDPBRIDGE_BASE_URL`, else the cloud when
+            `BROWSER_USE_API_KEY` is set, else this machine. A client that is not open is opened for this rental and closed
+            after it.
         profile: State to start from and to save: an id, a `Profile`, or a name, which is made when it does not exist.
         proxy_country: Two letters, e.g. `"de"`; None for no proxy; default: the server's choice.
         timeout: Whole minutes, 1 to 240; the server stops the browser then. Default: the server's (60 minutes).

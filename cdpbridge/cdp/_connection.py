@@ -21,7 +21,7 @@ from cdpbridge.cdp._payload import Payload, as_dict
 from cdpbridge.cdp._reconnect import RECONNECT_LIMIT, Reconnected, Reconnecting, Reopen
 from cdpbridge.cdp._recorder import Recorder
 from cdpbridge.cdp._routing import Stats, Subscription
-from cdpbridge.cdp._session import CDPSession
+from cdpbridge.cdp._session import CDPSession, log_handler_error
 from cdpbridge.cdp._targets import Node
 from cdpbridge.cdp._transport import Closed, Transport
 from cdpbridge.errors import (
@@ -51,13 +51,6 @@ _EVENTS: Final = ("disconnected", "reconnected")
 COMMAND_TIMEOUT: Final = timedelta(seconds=30)
 
 HandlerErrorHook = Callable[[BaseException, CDPSession | None, str], object]
-
-
-def _log_handler_error(error: BaseException, session: CDPSession | None, method: str) -> None:
-    if session is None:
-        logger.error("a message from the browser could not be read: %s", error)
-        return
-    logger.error("handling %s of %s failed", method or "a message", session.describe(), exc_info=error)
 
 
 class Connection:
@@ -103,8 +96,9 @@ class Connection:
         self._timer: TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
-        # some calls must wait: the other side does not read, or the wire is being made anew
+        # some calls must wait: the other side does not read, the connection is re-established, a listener's domain is enabled
         self.held = False
+        self._enabling = 0
         self._paused: asyncio.Future[None] | None = None
         self._reconnecting = Reconnecting(self, reopen, reconnect_limit) if reopen is not None else None
         self._lost: asyncio.Future[None] = self._loop.create_future()
@@ -114,7 +108,7 @@ class Connection:
         self.recorder = recorder
         self.close_code: int | None = None
         self.close_reason: str = ""
-        self.on_handler_error: HandlerErrorHook = _log_handler_error
+        self.on_handler_error: HandlerErrorHook = log_handler_error
         self.received = self._mux.feed  # no call in between
         self._transport = transport
         transport.start(self)
@@ -339,6 +333,7 @@ class Connection:
     def revived(self, node: Node) -> None:
         if self._reconnecting is not None:
             self._reconnecting.revived(node)
+        node.owner.revived()
 
     def gone(self, node: Node) -> None:
         """What hangs on the node has been told by its subscriptions; what waits for its return is told here."""
@@ -381,7 +376,15 @@ class Connection:
         paused, self._paused = self._paused, None
         if paused is not None and not paused.done():
             paused.set_result(None)
-        self.held = self.reconnecting
+        self._hold()
+
+    def enabling(self, change: int) -> None:
+        """So many domains more are being enabled for listeners."""
+        self._enabling += change
+        self._hold()
+
+    def _hold(self) -> None:
+        self.held = self._paused is not None or self.reconnecting or self._enabling > 0
 
     def lost(self, closed: Closed, /) -> None:
         reconnecting = self._reconnecting
@@ -401,7 +404,7 @@ class Connection:
 
     def resumed(self, report: Reconnected) -> None:
         """All is as it was, but for what the report says."""
-        self.held = self._paused is not None
+        self._hold()
         self._emit("reconnected", report)
 
     def given_up(self, closed: Closed) -> None:
@@ -448,8 +451,7 @@ class Connection:
     def _expire(self) -> None:
         self._timer, self._timer_at = None, float("inf")
         self._mux.expire(self._now())
-        when = self._mux.next_deadline()
-        if when is not None:
+        if (when := self._mux.next_deadline()) is not None:
             self._arm(max(when, self._now() + _COARSE))
 
     # --- the end --------------------------------------------------------------------------------------------------

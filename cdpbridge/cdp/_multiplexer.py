@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from cdpbridge.cdp._domains import SWITCHES, switch
 from cdpbridge.cdp._intake import Intake
 from cdpbridge.cdp._payload import (
     ABSENT,
@@ -76,7 +77,8 @@ class Multiplexer:
         self.explain: Callable[[ConnectionClosed], CDPError] = lambda error: error
         """Puts the end in clearer words; see `Connection.explain_end`."""
         self._shell = shell
-        self._stateful: frozenset[str] = STATEFUL if remember else frozenset()
+        self._remember = remember
+        self._noted: frozenset[str] = STATEFUL | SWITCHES.keys() if remember else frozenset(SWITCHES)
         self._nodes = self.targets.nodes
         self._last_id = last_id
         self._given_up: dict[int, None] = {}
@@ -127,12 +129,13 @@ class Multiplexer:
             )
         if (node.gone is not None or node.crash is not None) and not node.allows(method):
             raise node.error(method)
-        if method in self._stateful:
-            waiter = Remembering(node, method, params, waiter, self._note)
-            if node.state is not None:
-                params = node.state.translate(method, params)
-        pending = self.pending
-        command_id = self._last_id + 1
+        if method in self._noted:
+            switch(node.enabled, method)
+            if self._remember:
+                waiter = Remembering(node, method, params, waiter, self._note)
+                if node.state is not None:
+                    params = node.state.translate(method, params)
+        pending, command_id = self.pending, self._last_id + 1
         if command_id in pending or command_id > MAX_ID:
             command_id = self._free_id(command_id)
         data = encode(command_id, method, params, node.session_id)
@@ -164,11 +167,11 @@ class Multiplexer:
         deadline: float,
     ) -> tuple[int, bytes]:
         """As `register`, for a command that is remembered already."""
-        stateful, self._stateful = self._stateful, frozenset()
+        noted, self._noted = self._noted, frozenset()
         try:
             return self.register(node, method, params, waiter, now, deadline)
         finally:
-            self._stateful = stateful
+            self._noted = noted
 
     def _note(self, node: Node, method: str, params: dict[str, Any], result: Payload) -> Payload:
         """A command that leaves something behind has been carried out."""
@@ -214,9 +217,8 @@ class Multiplexer:
 
     def subscribe(self, node: Node, subscription: Subscription) -> None:
         """Deliver a node's events of one method from the next message on."""
-        method = subscription.method
-        node.listeners[method] = (*node.listeners.get(method, ()), subscription)
-        self._intake.want(method)
+        node.listeners[subscription.method] = (*node.listeners.get(subscription.method, ()), subscription)
+        self._intake.want(subscription.method)
 
     def unsubscribe(self, node: Node, subscription: Subscription) -> None:
         """Stop delivering, also within the dispatch that is running."""
@@ -372,11 +374,10 @@ class Multiplexer:
 
     def _attached(self, node: Node, payload: Payload) -> None:
         params = as_dict(payload)
-        info = params.get("targetInfo")
-        info = info if isinstance(info, dict) else {}
-        session_id = params.get("sessionId")
+        info, session_id = params.get("targetInfo"), params.get("sessionId")
         if not isinstance(session_id, str) or not session_id:
             raise DecodeError("Target.attachedToTarget without a sessionId")
+        info = info if isinstance(info, dict) else {}
         self.attach(node, session_id, info, waiting=bool(params.get("waitingForDebugger")))
 
     def attach(

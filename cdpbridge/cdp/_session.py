@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
+from cdpbridge.cdp._domains import check_name
+from cdpbridge.cdp._enabling import Enabling
 from cdpbridge.cdp._payload import as_dict, as_type
 from cdpbridge.cdp._routing import Subscription
 from cdpbridge.cdp._stream import EventStream, Expectation, Worker
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from cdpbridge.cdp._connection import Connection
     from cdpbridge.cdp._targets import Node
 
-__all__ = ["CDPSession", "Setup"]
+__all__ = ["CDPSession", "Setup", "log_handler_error"]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -51,6 +53,7 @@ class CDPSession:
         self._setup: Setup | None = None
         self._auto_attach: dict[str, Any] | None = None
         self._preparing: set[asyncio.Task[None]] = set()
+        self._enabling = Enabling(connection, node)
 
     def __repr__(self) -> str:
         state = f", {self.closed}" if self.closed else ""
@@ -93,9 +96,10 @@ class CDPSession:
         """The target in a few words, for messages."""
         return self._node.describe()
 
-    def hint(self) -> str | None:
-        """What is known to hold up the target, e.g. an open dialog."""
-        return self._node.hint()
+    def hint(self, event: str | None = None) -> str | None:
+        """What is known to hold up the target, e.g. an open dialog; or an event of it, e.g. that its domain is not enabled."""
+        silent = None if event is None else self._enabling.silence(event)
+        return "; ".join(each for each in (silent, self._node.hint()) if each) or None
 
     # --- commands -------------------------------------------------------------------------------------------------
 
@@ -140,6 +144,7 @@ class CDPSession:
             raise TypeError("params go with a method name; a Command has its own")
         if connection.held:
             await connection.room(node, method, timeout)
+            await self._enabling.before(method, timeout)
         command_id, waiter = connection.begin(node, method, params, timeout)
         try:
             result = await waiter
@@ -157,7 +162,12 @@ class CDPSession:
 
     @overload
     def on(
-        self, event: type[E], handler: Callable[[E], object] | Callable[[E], Awaitable[object]], /
+        self,
+        event: type[E],
+        handler: Callable[[E], object] | Callable[[E], Awaitable[object]],
+        /,
+        *,
+        raw: bool = False,
     ) -> Callable[[], None]: ...
 
     @overload
@@ -166,10 +176,18 @@ class CDPSession:
         event: str,
         handler: Callable[[dict[str, Any]], object] | Callable[[dict[str, Any]], Awaitable[object]],
         /,
+        *,
+        raw: bool = False,
     ) -> Callable[[], None]: ...
 
-    def on(self, event: type[Event] | str, handler: Callable[[Any], Any], /) -> Callable[[], None]:
+    def on(
+        self, event: type[Event] | str, handler: Callable[[Any], Any], /, *, raw: bool = False
+    ) -> Callable[[], None]:
         """Call `handler` with each event; call the returned function to stop.
+
+        The first listener of a session for a domain enables it, as `events` and `expect` do: `enable` is sent before any later
+        command of the session, is answered before a navigation, and is not taken back. Not for `Fetch`, `Debugger`, `WebAuthn`, `FedCm`, `DeviceAccess` and
+        `SmartCardEmulation`, which change what pages do: send their `enable` yourself.
 
         A plain function is called in place, in wire order, so it must be quick. A coroutine function has a bounded queue of
         its own, is called with one event after another, and may send commands and wait.
@@ -177,6 +195,10 @@ class CDPSession:
         Args:
             event: An event class, and the handler gets its instances, or a method name, and it gets dicts of the wire's
                 names, shared with other handlers.
+            raw: Take a name as it is, e.g. of a newer browser's event, and enable nothing.
+
+        Raises:
+            ConfigurationError: There is no event of that name.
         """
         if _is_coroutine_function(handler):
             method = _method(event)
@@ -185,35 +207,45 @@ class CDPSession:
                 report=lambda error, event: self.connection.failed(error, self._node, method, event),
                 spawn=self.connection.spawn,
             )
-            remove = self._listen(event, worker.deliver)
+            remove = self._listen(event, worker.deliver, raw=raw)
 
             def stop() -> None:
                 remove()
                 worker.stop()
 
             return stop
-        return self._listen(event, handler)
+        return self._listen(event, handler, raw=raw)
 
     @overload
-    def events(self, event: type[E], /, *, limit: int = 1000) -> EventStream[E]: ...
+    def events(self, event: type[E], /, *, limit: int = 1000, raw: bool = False) -> EventStream[E]: ...
 
     @overload
-    def events(self, event: str, /, *, limit: int = 1000) -> EventStream[dict[str, Any]]: ...
+    def events(
+        self, event: str, /, *, limit: int = 1000, raw: bool = False
+    ) -> EventStream[dict[str, Any]]: ...
 
     @overload
-    def events(self, *events: type[Event] | str, limit: int = 1000) -> EventStream[Any]: ...
+    def events(
+        self, *events: type[Event] | str, limit: int = 1000, raw: bool = False
+    ) -> EventStream[Any]: ...
 
-    def events(self, *events: type[Event] | str, limit: int = 1000) -> EventStream[Any]:
+    def events(self, *events: type[Event] | str, limit: int = 1000, raw: bool = False) -> EventStream[Any]:
         """The events of one or more kinds as an async iterator, in wire order.
 
         Args:
             limit: Events kept for a slow reader; beyond it, it gets `EventsLost`.
+            raw: As of `on`.
+
+        Raises:
+            ConfigurationError: As of `on`.
         """
         if not events:
             raise TypeError("which events? give at least one class or method name")
+        for event in events:
+            _check(event, raw=raw)
 
         def subscribe(queue: Any) -> Callable[[], None]:
-            removes = [self._listen(event, queue.put, ended=queue.end) for event in events]
+            removes = [self._listen(event, queue.put, raw=raw, ended=queue.end) for event in events]
 
             def remove_all() -> None:
                 for remove in removes:
@@ -230,6 +262,7 @@ class CDPSession:
         predicate: Callable[[E], bool] | None = None,
         *,
         timeout: timedelta = _DEFAULT_EXPECT,
+        raw: bool = False,
     ) -> Expectation[E]: ...
 
     @overload
@@ -239,6 +272,7 @@ class CDPSession:
         predicate: Callable[[dict[str, Any]], bool] | None = None,
         *,
         timeout: timedelta = _DEFAULT_EXPECT,
+        raw: bool = False,
     ) -> Expectation[dict[str, Any]]: ...
 
     def expect(
@@ -247,22 +281,27 @@ class CDPSession:
         predicate: Callable[[Any], bool] | None = None,
         *,
         timeout: timedelta = _DEFAULT_EXPECT,
+        raw: bool = False,
     ) -> Expectation[Any]:
-        """Listen, then act in the block; at its end, wait for the event.
+        """Listen, then act in the block; at its end, wait for the event, which is `event` of the block's object then.
 
         Args:
             predicate: Which event of the kind; all of them by default.
             timeout: Counted from the start of the block.
+            raw: As of `on`.
 
         Raises:
+            ConfigurationError: As of `on`.
             CommandTimeout: It did not come.
             TargetClosed: The target is gone or crashed meanwhile.
             ConnectionClosed: The connection ended meanwhile.
         """
-        method = _method(event)
+        method = _check(event, raw=raw)
 
         def subscribe(expectation: Expectation[Any]) -> Callable[[], None]:
-            return self._listen(event, expectation.offer, ended=expectation.fail, crashed=expectation.fail)
+            return self._listen(
+                event, expectation.offer, raw=raw, ended=expectation.fail, crashed=expectation.fail
+            )
 
         return Expectation(self, method, subscribe, predicate, timeout)
 
@@ -271,13 +310,16 @@ class CDPSession:
         event: type[Event] | str,
         deliver: Callable[[Any], object],
         *,
+        raw: bool = False,
         ended: Callable[[CDPError], None] | None = None,
         crashed: Callable[[CDPError], None] | None = None,
     ) -> Callable[[], None]:
+        method = _check(event, raw=raw)
         decoder = None if isinstance(event, str) else decoder_for(event)
-        return self.connection.listen(
-            self._node, Subscription(_method(event), deliver, decoder, ended, crashed)
-        )
+        remove = self.connection.listen(self._node, Subscription(method, deliver, decoder, ended, crashed))
+        if not raw:
+            self._enabling.want(method)
+        return remove
 
     # --- children -------------------------------------------------------------------------------------------------
 
@@ -314,6 +356,10 @@ class CDPSession:
         preparing = self._preparing - {asyncio.current_task()}
         if preparing:
             await asyncio.wait(preparing)
+
+    def revived(self) -> None:
+        """Tell a page that was loaded again after a crash what listeners need. Called by the connection."""
+        self._enabling.go_on()
 
     def child_attached(self, child: CDPSession, *, waiting: bool) -> None:
         """Prepare a new child, if this session attaches automatically. Called by the connection."""
@@ -395,12 +441,28 @@ async def _run_if_waiting(child: CDPSession) -> None:
     await child.send("Runtime.runIfWaitingForDebugger")
 
 
+def log_handler_error(error: BaseException, session: CDPSession | None, method: str) -> None:
+    """Default of `Connection.on_handler_error`."""
+    if session is None:
+        logger.error("a message from the browser could not be read: %s", error)
+        return
+    logger.error("handling %s of %s failed", method or "a message", session.describe(), exc_info=error)
+
+
 def _method(event: type[Event] | str) -> str:
     if isinstance(event, str):
         return event
     if not event.METHOD:
         raise TypeError(f"{event.__name__} is no event class: it has no METHOD")
     return event.METHOD
+
+
+def _check(event: type[Event] | str, *, raw: bool) -> str:
+    """The name of an event, which exists; a class of the program's own vouches for itself."""
+    method = _method(event)
+    if isinstance(event, str) and not raw:
+        check_name(event)
+    return method
 
 
 def _is_coroutine_function(handler: Callable[..., Any]) -> bool:

@@ -246,7 +246,7 @@ class Expectation(Generic[T]):
                     self._name,
                     target=self._session.describe(),
                     waited=self._timeout,
-                    hint=self._session.hint(),
+                    hint=self._session.hint(self._name),
                 ) from None
 
     def offer(self, event: T) -> None:

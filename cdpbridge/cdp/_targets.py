@@ -61,6 +61,7 @@ class Node:
         dialog: Kind of the JavaScript dialog that is open, or None.
         paused: Ids of the requests held by `Fetch` and not answered.
         owner: The object that the shell keeps for it.
+        enabled: Domains that the session has enabled.
         state: What the session has been told to be; None: nothing, or nobody will want to know.
         attached_by: Command and parameters that made it, or None: its parent attaches automatically.
         awaited: That command is on its way again.
@@ -79,6 +80,7 @@ class Node:
     dialog: str | None = None
     paused: dict[str, None] = field(default_factory=dict)
     owner: Any = None
+    enabled: set[str] = field(default_factory=set)
     state: SessionState | None = None
     attached_by: tuple[str, dict[str, Any]] | None = None
     awaited: bool = False

@@ -73,13 +73,22 @@ _serve.register(app)
 
 
 def run() -> None:
-    """Run the command line; errors of ours are one line on stderr and status 1."""
+    """Run the command line; errors of ours, and of files that were named, are one line on stderr and status 1."""
     try:
         app()
     except CDPBridgeError as error:
         error_console.print(f"[bold red]cdpbridge:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
         for note in getattr(error, "__notes__", ()):
             error_console.print(_escape(note), soft_wrap=True, highlight=False)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:  # no file that a command was given: a fault of ours
+            raise
+        error_console.print(
+            f"[bold red]cdpbridge:[/] {_escape(f'{error.filename}: {error.strerror}')}",
+            soft_wrap=True,
+            highlight=False,
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         error_console.print("cdpbridge: interrupted", highlight=False)

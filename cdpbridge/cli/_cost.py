@@ -142,6 +142,7 @@ def _print_table(rows: Sequence[Spending], words: Sequence[str]) -> None:
 
 def _draw(rows: Sequence[Spending], words: Sequence[str], path: Path) -> None:
     """A bar a day, stacked by what else was summed by."""
+    from cdpbridge._folders import in_its_folder
     from cdpbridge.errors import ConfigurationError
 
     try:
@@ -175,7 +176,7 @@ def _draw(rows: Sequence[Spending], words: Sequence[str], path: Path) -> None:
     if words and rows:
         axes.legend(title=", ".join(words), frameon=False)
     try:
-        figure.savefig(path, format="png", dpi=120)
+        figure.savefig(in_its_folder(path), format="png", dpi=120)
     except OSError as error:
         raise ConfigurationError(f"the chart cannot be saved as {path}: {error.strerror}") from error
 

@@ -54,7 +54,7 @@ def _download(
         UUID, typer.Argument(metavar="TASK", help="The task that wrote it.", show_default=False)
     ],
     file_id: Annotated[UUID, typer.Argument(metavar="FILE", help="Its id.", show_default=False)],
-    path: Annotated[Path, typer.Argument(help="File or folder to save to.")] = Path(),
+    path: Annotated[str, typer.Argument(help="File or folder (with a slash at its end) to save to.")] = ".",
     provider: ProviderOption = None,
 ) -> None:
     """Save a file that a task has written; `cdpbridge tasks download` saves them all."""

@@ -58,35 +58,44 @@ async def _open_page(
     provider: str | None,
 ) -> None:
     import cdpbridge
+    from cdpbridge._folders import check_writable
 
+    for file in (screenshot, pdf):
+        if file is not None:
+            check_writable(file)  # before it costs anything
     if "://" not in url and not url.startswith(("about:", "data:")):
         url = f"https://{url}"
     country: str | cdpbridge.ServerChoice | None = cdpbridge.server_default
     if proxy_country is not None:
         country = None if proxy_country.lower() == "none" else proxy_country
-    with progress("starting") as tell:
-        async with cdpbridge.open_browser(
-            provider,
-            profile=profile,
-            proxy_country=country,
-            timeout=timedelta(minutes=timeout),
-            on_progress=tell,
-        ) as browser:
-            tell(f"loading {url}")
-            tab = await browser.new_tab(url)
-            if evaluate is not None:
-                console.print(
-                    json.dumps(await tab.evaluate(evaluate), ensure_ascii=False), markup=False, soft_wrap=True
-                )
-            else:
-                error_console.print(f"{await tab.title() or '(no title)'}  {await tab.url()}", markup=False)
-            if screenshot is not None:
-                tell(f"saving {screenshot}")
-                await tab.screenshot(screenshot, full_page=True)
-                error_console.print(f"saved {screenshot}", markup=False)
-            if pdf is not None:
-                tell(f"saving {pdf}")
-                await tab.pdf(pdf)
-                error_console.print(f"saved {pdf}", markup=False)
-            tell("stopping")
-    error_console.print(str(browser.receipt), markup=False)
+    browser = None
+    try:
+        with progress("starting") as tell:
+            async with cdpbridge.open_browser(
+                provider,
+                profile=profile,
+                proxy_country=country,
+                timeout=timedelta(minutes=timeout),
+                on_progress=tell,
+            ) as browser:
+                tell(f"loading {url}")
+                tab = await browser.new_tab(url)
+                if evaluate is not None:
+                    value = json.dumps(await tab.evaluate(evaluate), ensure_ascii=False)
+                    console.print(value, markup=False, soft_wrap=True)
+                else:
+                    error_console.print(
+                        f"{await tab.title() or '(no title)'}  {await tab.url()}", markup=False
+                    )
+                if screenshot is not None:
+                    tell(f"saving {screenshot}")
+                    await tab.screenshot(screenshot, full_page=True)
+                    error_console.print(f"saved {screenshot}", markup=False)
+                if pdf is not None:
+                    tell(f"saving {pdf}")
+                    await tab.pdf(pdf)
+                    error_console.print(f"saved {pdf}", markup=False)
+                tell("stopping")
+    finally:
+        if browser is not None and browser.receipt is not None:
+            error_console.print(str(browser.receipt), markup=False)

@@ -168,6 +168,9 @@ def _export(
     provider: ProviderOption = None,
 ) -> None:
     """Write cookies and localStorage of a hosted profile into a file that only you can read."""
+    from cdpbridge._folders import check_writable
+
+    check_writable(file)  # before it costs anything
     state = asyncio.run(_read(profile, origins or [], provider))
     _write_private(file, json.dumps(state, indent=2))
     items = sum(len(each["localStorage"]) for each in state["origins"])

@@ -96,7 +96,7 @@ def _resume(task_id: TaskId, provider: ProviderOption = None) -> None:
 @tasks.command("logs")
 def _logs(
     task_id: TaskId,
-    path: Annotated[Path, typer.Argument(help="File or folder to save to.")] = Path(),
+    path: Annotated[str, typer.Argument(help="File or folder (with a slash at its end) to save to.")] = ".",
     provider: ProviderOption = None,
 ) -> None:
     """Save the log of a task."""

@@ -204,6 +204,18 @@ async def test_into_a_folder_under_a_name_that_leads_nowhere_else(store, client,
     assert len(safe_name("n" * 300)) == 255
 
 
+@pytest.mark.parametrize(
+    ("given", "saved"),
+    [("new/mine.csv", "new/mine.csv"), ("new/", "new/report.csv"), ("new/of/it/", "new/of/it/report.csv")],
+)
+async def test_fault_e04_a_missing_folder_is_made(store, client, tmp_path, given, saved):
+    """A name that ends with a slash is a folder's, as in README: `download(..., "downloads/")`."""
+    store.file_name = "report.csv"
+    for _ in range(2):
+        assert await client.files.download(ID, ID, f"{tmp_path}/{given}") == tmp_path / saved
+    assert (tmp_path / saved).read_bytes() == CONTENT
+
+
 async def test_a_broken_download_goes_on_where_it_broke(store, client, tmp_path):
     store.breaks = [300_000, 100_000]
     await client.files.download(ID, ID, tmp_path / "a")

@@ -808,7 +808,7 @@ async def test_reconnect_is_off_unless_asked_for(scripted):
         await connection.wait_closed()
         assert connection.closed
         assert not connection.reconnecting
-        assert connection._mux._stateful == frozenset()
+        assert not connection._mux._remember
 
 
 async def test_the_limit_is_settable(scripted):

@@ -62,6 +62,36 @@ def test_open(server, site, tmp_path):
     assert document.read_bytes().startswith(b"%PDF")
 
 
+def test_fault_e04_open_makes_the_folder(server, site, tmp_path):
+    picture = tmp_path / "new" / "page.png"
+    done = cdpbridge(server, "open", site, "--screenshot", str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert RECEIPT in done.stderr
+
+
+@pytest.mark.parametrize("place", ["{}/file/page.png", "{}", "/proc/page.png"])
+def test_fault_e04_what_cannot_be_written_is_told_before_it_costs(server, site, tmp_path, place):
+    (tmp_path / "file").write_text("in the way")
+    path = place.format(tmp_path)
+    for option in (["open", site, "--screenshot", path], ["open", site, "--pdf", path]):
+        done = cdpbridge(server, *option, status=1, CDPBRIDGE_JOURNAL=str(tmp_path / "journal"))
+        assert f"{path} cannot be written" in " ".join(done.stderr.split())
+        assert "charged" not in done.stderr
+    done = cdpbridge(server, "profiles", "export", "work", path, status=1)
+    assert "cannot be written" in done.stderr
+    assert not (tmp_path / "journal").exists()  # nothing was rented
+
+
+def test_fault_e04_the_receipt_comes_in_any_case(server, site, nobody):
+    done = cdpbridge(server, "open", nobody, status=1)
+    assert "ERR_CONNECTION_REFUSED" in done.stderr
+    assert RECEIPT in done.stderr
+    done = cdpbridge(server, "open", site, "--pdf", "/dev/full", status=1)
+    assert "/dev/full" in done.stderr
+    assert "No space left on device" in done.stderr
+    assert RECEIPT in done.stderr
+
+
 def test_open_shows_any_title(server):
     done = cdpbridge(server, "open", "data:text/html,<title>a [/b] [red]c</title>")
     assert "a [/b] [red]c" in done.stderr

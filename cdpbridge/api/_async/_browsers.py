@@ -118,7 +118,8 @@ class AsyncBrowsers(AsyncGroup):
 
         Args:
             browser_id: The browser, created with `enable_recording`.
-            path: The file, replaced if it is there; or a folder, then the file is called after the browser.
+            path: The file, replaced if it is there; or a folder, then the file is called after the browser. What is
+                missing is made; a name that ends with a slash is a folder's.
 
         Returns:
             Where it is.
@@ -130,7 +131,7 @@ class AsyncBrowsers(AsyncGroup):
         async def address() -> tuple[str, str]:
             return _calls.recording_address(await self.get(browser_id))
 
-        return await download(self._client, address, Path(path))
+        return await download(self._client, address, path)
 
     # asynchronous only: end of the interpreter
     def stop_blocking(self, browser_id: UUID | str) -> BrowserSession:

@@ -71,7 +71,8 @@ class AsyncFiles(AsyncGroup):
         Args:
             task_id: The task.
             file_id: One of its `output_files`.
-            path: The file, replaced if it is there; or a folder, then the file has its name from the task.
+            path: The file, replaced if it is there; or a folder, then the file has its name from the task. What is
+                missing is made; a name that ends with a slash is a folder's.
 
         Returns:
             Where it is.
@@ -81,7 +82,7 @@ class AsyncFiles(AsyncGroup):
             found = await self.get_output_file(task_id, file_id)
             return found.download_url, found.file_name
 
-        return await download(self._client, address, Path(path))
+        return await download(self._client, address, path)
 
     async def create_session_upload(
         self, session_id: UUID | str, *, file_name: str, content_type: str, size_bytes: int

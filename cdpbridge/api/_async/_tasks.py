@@ -171,7 +171,7 @@ class AsyncTasks(AsyncGroup):
         async def address() -> tuple[str, str]:
             return (await self.logs(task_id)).download_url, f"{task_id}.log"
 
-        return await download(self._client, address, Path(path))
+        return await download(self._client, address, path)
 
     async def wait(
         self, task_id: UUID | str, *, timeout: timedelta | None = None, stop_on_cancel: bool = False

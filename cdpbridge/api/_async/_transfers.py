@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import httpx
 
+from cdpbridge._folders import in_its_folder, names_a_folder
 from cdpbridge.api import _async_io as io
 from cdpbridge.api._calls import Call
 from cdpbridge.api._file_rules import Partial, UploadPlan, local_target
@@ -46,20 +47,21 @@ async def upload(client: AsyncClient, where: PresignedUpload, plan: UploadPlan, 
 
 
 async def download(
-    client: AsyncClient, address: Callable[[], Awaitable[tuple[str, str]]], path: Path
+    client: AsyncClient, address: Callable[[], Awaitable[tuple[str, str]]], path: Path | str
 ) -> Path:
     """Bring a file to this machine; until it is whole, it has another name.
 
     Args:
         client: Whose connections are used.
         address: Gives a signed address and the file's name; asked before each try, as addresses end.
-        path: The file, replaced if it is there; in a folder, the file has the server's name.
+        path: The file, replaced if it is there; or a folder, also one that is yet to be made if the name ends with a slash, and
+            the file has the server's name.
 
     Returns:
         Where it is.
     """
     url, name = await address()
-    target = local_target(path, name, is_folder=await io.in_thread(path.is_dir))
+    target = local_target(Path(path), name, is_folder=await io.in_thread(names_a_folder, path))
     unfinished = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
     call: Call[None] = Call("GET", redact_url(url), None)
     state = Partial()
@@ -107,7 +109,7 @@ async def _receive(client: AsyncClient, call: Call[None], url: str, file: Binary
 
 
 def _create(path: Path) -> BinaryIO:
-    return path.open("xb")
+    return in_its_folder(path).open("xb")
 
 
 def _empty(file: BinaryIO) -> None:

@@ -119,7 +119,8 @@ class Browsers(Group):
 
         Args:
             browser_id: The browser, created with `enable_recording`.
-            path: The file, replaced if it is there; or a folder, then the file is called after the browser.
+            path: The file, replaced if it is there; or a folder, then the file is called after the browser. What is
+                missing is made; a name that ends with a slash is a folder's.
 
         Returns:
             Where it is.
@@ -131,7 +132,7 @@ class Browsers(Group):
         def address() -> tuple[str, str]:
             return _calls.recording_address(self.get(browser_id))
 
-        return download(self._client, address, Path(path))
+        return download(self._client, address, path)
 
 
 def _page(

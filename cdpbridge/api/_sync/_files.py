@@ -72,7 +72,8 @@ class Files(Group):
         Args:
             task_id: The task.
             file_id: One of its `output_files`.
-            path: The file, replaced if it is there; or a folder, then the file has its name from the task.
+            path: The file, replaced if it is there; or a folder, then the file has its name from the task. What is
+                missing is made; a name that ends with a slash is a folder's.
 
         Returns:
             Where it is.
@@ -82,7 +83,7 @@ class Files(Group):
             found = self.get_output_file(task_id, file_id)
             return found.download_url, found.file_name
 
-        return download(self._client, address, Path(path))
+        return download(self._client, address, path)
 
     def create_session_upload(
         self, session_id: UUID | str, *, file_name: str, content_type: str, size_bytes: int

@@ -172,7 +172,7 @@ class Tasks(Group):
         def address() -> tuple[str, str]:
             return (self.logs(task_id)).download_url, f"{task_id}.log"
 
-        return download(self._client, address, Path(path))
+        return download(self._client, address, path)
 
     def wait(
         self, task_id: UUID | str, *, timeout: timedelta | None = None, stop_on_cancel: bool = False

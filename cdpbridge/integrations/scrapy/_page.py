@@ -290,8 +290,6 @@ class RenderedPage:
         rendered.script = script
         if options.screenshot is not None:
             self.stage, picture = "taking a screenshot", options.screenshot
-            if picture.path is not None:
-                await asyncio.to_thread(picture.path.parent.mkdir, parents=True, exist_ok=True)
             rendered.screenshot = await self._tab.screenshot(
                 picture.path,
                 image_format=picture.format,

@@ -278,18 +278,22 @@ class Cast:
         self._cancel_timers()
 
     def _listen(self, session: CDPSession) -> None:
-        session.on("Page.screencastFrame", lambda event: self._picture(session, event))
-        session.on("Page.screencastVisibilityChanged", self._visibility)
-        session.on("Inspector.targetCrashed", self._crashed)
-        session.on("Page.javascriptDialogOpening", self._dialog)
-        session.on("Page.javascriptDialogClosed", lambda _event: self._dialog(None))
-        session.on("Page.fileChooserOpened", self._choose)
-        session.on("Page.downloadWillBegin", self._owner.download)
-        session.on("Page.downloadProgress", self._owner.download)
-        session.on("Page.frameStartedLoading", lambda event: self._loading(event, busy=True))
-        session.on("Page.frameStoppedLoading", lambda event: self._loading(event, busy=False))
-        session.on("Page.frameNavigated", self._navigated)
-        session.on("Page.navigatedWithinDocument", self._navigated)
+        """Hear what the page tells. `Page` is enabled elsewhere, only for as long as a viewer needs it."""
+        for event, handler in {
+            "Page.screencastFrame": lambda event: self._picture(session, event),
+            "Page.screencastVisibilityChanged": self._visibility,
+            "Inspector.targetCrashed": self._crashed,
+            "Page.javascriptDialogOpening": self._dialog,
+            "Page.javascriptDialogClosed": lambda _event: self._dialog(None),
+            "Page.fileChooserOpened": self._choose,
+            "Page.downloadWillBegin": self._owner.download,
+            "Page.downloadProgress": self._owner.download,
+            "Page.frameStartedLoading": lambda event: self._loading(event, busy=True),
+            "Page.frameStoppedLoading": lambda event: self._loading(event, busy=False),
+            "Page.frameNavigated": self._navigated,
+            "Page.navigatedWithinDocument": self._navigated,
+        }.items():
+            session.on(event, handler, raw=True)
 
     # --- pictures -------------------------------------------------------------------------------------------------
 
