@@ -1,0 +1,509 @@
+"""Every code block of the documentation runs as it is printed: a new interpreter, an empty folder, a real browser.
+
+A block is known by its first line. `BLOCKS` says how each is run, or why it is not; a block that is missing there fails the
+test, and so does an entry without a block. There is no internet: an HTTP proxy of the test, the server's default proxy country,
+leads every site to one on this machine, so the blocks keep their `https://example.com`. Nothing else is replaced but what
+`REPLACED` lists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+import cdpbridge
+
+from .conftest import KEY, RunningServer, clean_environment
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+REPLACED = {
+    "--port 8700": "--port 0",  # another program may have that port
+    "--session SESSION": "--session $SESSION_ID",  # placeholders in a list of commands
+    "share SESSION": "share $SESSION_ID",
+    "LIVE_URL": "$LIVE_URL",
+}
+
+pytestmark = pytest.mark.chromium
+
+
+# --- the blocks -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a Markdown file."""
+
+    file: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def first(self) -> str:
+        return next((line for line in self.text.splitlines() if line.strip()), "")
+
+    def __str__(self) -> str:
+        return f"{self.file.name}:{self.line}"
+
+
+def blocks_of(file: Path) -> list[Block]:
+    """The fenced blocks of a file, in order."""
+    found = []
+    begin, language, lines = 0, "", []
+    for number, line in enumerate(file.read_text().splitlines(keepends=True), 1):
+        fence = re.fullmatch(r"```(\S*)\s*", line)
+        if fence and not begin:
+            begin, language, lines = number, fence[1], []
+        elif fence:
+            found.append(Block(file, begin, language, "".join(lines)))
+            begin = 0
+        elif begin:
+            lines.append(line)
+    assert not begin, f"{file}:{begin}: a block that does not end"
+    return found
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """Why a block is not run."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a block is run.
+
+    Attributes:
+        how: The kind of program; see `PROGRAMS`.
+        before: Python that comes before: what the page says the reader has by then.
+        after: Python that comes after.
+        says: What the output has in it.
+        makes: Files that are there afterwards.
+        files: Files that the reader has.
+        server: Whether the shared server is named in the environment; else there is nothing.
+    """
+
+    how: str
+    before: str = ""
+    after: str = ""
+    says: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    server: bool = True
+
+
+README = blocks_of(ROOT / "README.md")
+FIRST = next(block for block in README if block.first == "import asyncio")
+# "The snippets of this page go on from here: with these imports, this `browser` and this `tab`."
+IMPORTS = "".join(re.findall(r"^(?:import|from) .*\n", FIRST.text, re.MULTILINE))
+TAB = (
+    IMPORTS + 'browser = await cdpbridge.open_browser()\ntab = await browser.new_tab("https://example.com")\n'
+)
+STOP = "await browser.stop()\n"
+RECEIPT = "charged 0.05, used 1 min, refunded 0.049167, paid 0.000833"
+
+BLOCKS: dict[str, Run | NotRun] = {
+    "make demo": NotRun("installs from PyPI and apt; tests/cli runs `cdpbridge demo`"),
+    "import asyncio": Run("program", says=("https://example.com/", "Example Domain", RECEIPT)),
+    "pip install 'cdpbridge[local,playwright]'": NotRun("needs PyPI and apt"),
+    "cdpbridge reap --dry-run      # what killed programs have left on this server": Run(
+        "shell", says=("saved cost.png",), makes=("cost.png",)
+    ),
+    "budget = cdpbridge.Budget(": Run("notebook", IMPORTS, "print(browser.receipt)", says=(RECEIPT,)),
+    "from cdpbridge.protocol import Network, Page, Runtime": Run(
+        "notebook",
+        IMPORTS + "browser = await cdpbridge.open_browser()\ntab = await browser.new_tab()\n",
+        "assert (result.result.value, reply['result']['value']) == (2, 2)\n" + STOP,
+        says=("url='https://example.com/'", "https://example.com/\n"),
+    ),
+    "async with tab.expect_download() as download:": Run(
+        "notebook",
+        TAB,
+        "print(await tab.evaluate('document.querySelector(\"input[type=file]\").files[0].name'))\n" + STOP,
+        says=("report.csv",),
+        makes=("reports/report.csv",),
+    ),
+    "from cdpbridge import playwright": Run(
+        "notebook", IMPORTS, "print(page, browser.receipt)", says=("about:blank", RECEIPT)
+    ),
+    "pytest --cdpbridge=local -n 4 --cdpbridge-profile=work --cdpbridge-timeout=15": Run(
+        "shell",
+        says=("2 passed", "paid 0.00"),
+        files={
+            "pytest.ini": "[pytest]\nasyncio_mode = auto\naddopts = -p no:cacheprovider -p no:playwright-asyncio\n",
+            "test_ours.py": next(block.text for block in README if block.first == "import pytest"),
+            "test_theirs.py": "def test_page(page):\n    page.goto('https://example.com')\n    assert page.title() == 'Example Domain'\n",
+        },
+        server=False,
+    ),
+    "import pytest": NotRun("a file of its own: the block of the pytest command runs it"),
+    "cdpbridge.local(": Run("notebook", IMPORTS),
+    "python3 -m venv agents && agents/bin/pip install browser-use jsonschema onepassword-sdk": NotRun(
+        "needs PyPI and a model; tests/server/agent runs agents"
+    ),
+    'urls = ["https://example.com", "https://example.com/next"]': Run(
+        "notebook", IMPORTS, says=("Example Domain\n", "Next\n", "charged")
+    ),
+    'curl -X POST $BASE/tasks -H "X-Browser-Use-API-Key: $KEY" -H "Content-Type: application/json" -d \'{"task": "Find the top post"}\'': Run(
+        "shell", says=('"sessionId"', '"liveUrl"', '"status":"stopped"')
+    ),
+    "import pydantic": Run(
+        "program",
+        "import cdpbridge\nfrom datetime import timedelta\n",
+        says=("12.5 ",),
+        makes=("downloads/prices.csv",),
+    ),
+    '<iframe src="LIVE_URL?theme=dark&ui=false" allow="clipboard-read; clipboard-write"></iframe>': Run(
+        "page"
+    ),
+    "async with cdpbridge.local() as client:": Run("notebook", IMPORTS, makes=("run.webm",), server=False),
+    "import scrapy": Run("spider", says=("The Python Standard Library", "finished")),
+    "cdpbridge open https://example.com --profile work --proxy-country de --screenshot page.png --eval document.title": Run(
+        "commands",
+        says=('"Example Domain"', RECEIPT, "12.5", "billing.account"),
+        makes=("page.png",),
+        files={"prices.csv": "a,b\n", "price.json": '{"type": "object"}'},
+    ),
+}
+
+CASES = [block for file in DOCUMENTS for block in blocks_of(file)]
+
+
+def test_fault_e02_every_block_is_run_or_has_a_reason():
+    missing = [f"{block} {block.first!r}" for block in CASES if block.first not in BLOCKS]
+    assert not missing, "blocks that BLOCKS does not know: say how they are run, or why they are not"
+    firsts = [block.first for block in CASES]
+    assert sorted(firsts) == sorted(set(firsts)), "two blocks begin alike"
+    assert set(BLOCKS) == set(firsts), "BLOCKS has entries without a block"
+    assert sum(isinstance(each, Run) for each in BLOCKS.values()) >= 14
+
+
+# --- the world of the blocks ------------------------------------------------------------------------------------------
+
+HOME = b"""<!doctype html><title>Example Domain</title><h1>The Python Standard Library</h1>
+<a class=report href=/report.csv download>report</a><input type=file>"""
+
+
+class Site(BaseHTTPRequestHandler):
+    """example.com, docs.python.org, and whatever else."""
+
+    def do_GET(self):  # http.server's name
+        body, kind = {
+            "/report.csv": (b"a,b\n", "text/csv"),
+            "/next": (b"<!doctype html><title>Next</title>", "text/html"),
+        }.get(self.path, (HOME, "text/html"))
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def secure_site(folder: Path) -> Iterator[int]:
+    """A site over TLS; its port."""
+    trustme.CA().issue_cert("example.com").private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    server.daemon_threads = True
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def leading_to(port: int) -> Iterator[int]:
+    """An HTTP proxy that leads every `CONNECT` to `port`, whatever host was asked for; its own port."""
+
+    async def pipe(reader, writer):
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader, writer):
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            there, back = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(pipe(reader, back), pipe(there, writer))
+
+    async def run():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        told.append((asyncio.get_running_loop(), done := asyncio.Event(), server.sockets[0].getsockname()[1]))
+        ready.set()
+        await done.wait()
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    told, ready = [], threading.Event()
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    ready.wait()
+    loop, done, own = told[0]
+    try:
+        yield own
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join()
+
+
+SERVER = """
+import sys
+import cdpbridge.server._app as app
+from cdpbridge.server.__main__ import main
+from tests.server.scripted_agents import ScriptedAgents
+
+async def work(run):
+    await run.step()
+    if run.spec.task != "Find the top post":
+        run.finish('{"amount": 12.5, "currency": "EUR"}', files={"prices.csv": b"12.5"})
+
+app.AgentProcesses = lambda _settings: ScriptedAgents(work)
+sys.exit(main(["--port", "0", "--data-dir", sys.argv[1]]))
+"""
+
+
+@dataclass
+class World:
+    """What all blocks share: a server, and the settings that lead browsers to the site."""
+
+    server: RunningServer
+    settings: dict[str, str]
+
+    def environment(self, folder: Path, *, server: bool) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        homes = {name: str(folder / name) for name in ("HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")}
+        ours = {"PATH": path, "COLUMNS": "200", **homes}
+        if not server:
+            return clean_environment(**ours, **self.settings)
+        return self.server.environment(**ours, BASE=self.server.base_url, KEY=KEY)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("snippets")
+    with secure_site(folder) as site, leading_to(site) as proxy:
+        settings = {
+            "CDPBRIDGE_BROWSER_BUILD": "shell",
+            "CDPBRIDGE_BROWSER_ARGS": '["--ignore-certificate-errors"]',
+            "CDPBRIDGE_PROXIES": json.dumps({"de": f"http://127.0.0.1:{proxy}"}),
+            "CDPBRIDGE_DEFAULT_PROXY_COUNTRY": "de",
+        }
+        environment = clean_environment(CDPBRIDGE_API_KEYS=KEY, PYTHONPATH=str(ROOT), **settings)
+        command = [sys.executable, "-c", SERVER, str(folder / "data")]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("cdpbridge: serving "), line
+            yield World(RunningServer(process, line.split()[-1], folder / "data"), settings)
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+
+
+# --- how they are run -------------------------------------------------------------------------------------------------
+
+NOTEBOOK = """
+import ast, asyncio, inspect, sys
+
+async def main():
+    names = {"__name__": "__main__"}
+    for file in sys.argv[1:]:
+        code = compile(open(file).read(), file, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        found = eval(code, names)
+        if inspect.iscoroutine(found):
+            await found
+
+asyncio.run(main())
+"""
+"""Cells with `await` in them, as IPython and `python -m asyncio` run them."""
+
+
+def call(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def as_program(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:
+    """A file that is run by `python`."""
+    (folder / "program.py").write_text(run.before + text + run.after)
+    return call([sys.executable, "program.py"], folder, environment)
+
+
+def as_notebook(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:
+    """Cells, one after the other."""
+    for name, part in (("before.py", run.before), ("block.py", text), ("after.py", run.after)):
+        (folder / name).write_text(part)
+    return call([sys.executable, "-c", NOTEBOOK, "before.py", "block.py", "after.py"], folder, environment)
+
+
+def as_shell(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:
+    """Lines of a shell that ends at the first failure. Sessions and tasks that they name are there."""
+    variables = {}
+    if "$SESSION_ID" in text or "$TASK_ID" in text:
+        with cdpbridge.Client(KEY, world.server.base_url) as client:
+            task = client.tasks.create("Find the top post")
+            variables = {"SESSION_ID": str(task.session_id), "TASK_ID": str(task.id)}
+    try:
+        return call(["sh", "-ec", text], folder, environment | variables)
+    finally:
+        if variables:
+            with cdpbridge.Client(
+                KEY, world.server.base_url
+            ) as client:  # sessions are for further tasks: they stay
+                for browser in list(client.browsers.list(status="active")):
+                    client.browsers.stop(browser.id)
+
+
+def as_commands(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:
+    """Commands, each for itself; a server among them is started, and ended when it serves."""
+    lines = text.splitlines(keepends=True)
+    [serving] = [line for line in lines if line.startswith("cdpbridge serve")]
+    said = ""
+    for line in lines:  # they are a list, not a sequence: each finds what it names
+        if line != serving:
+            said += as_shell(world, run, line, folder, environment)
+    alone = world.environment(folder, server=False)
+    process = subprocess.Popen(
+        serving.split(), cwd=folder, env=alone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        for line in process.stdout:
+            said += line
+            if line.startswith("cdpbridge: serving "):
+                break
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, said
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+    return said
+
+
+def as_spider(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:
+    """A file for `scrapy runspider`."""
+    (folder / "spider.py").write_text(text)
+    command = [sys.executable, "-m", "scrapy", "runspider", "spider.py", "-o", "items.json"]
+    return call(command, folder, environment) + (folder / "items.json").read_text()
+
+
+def as_page(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:
+    """A frame whose page is there, and may be put into a frame."""
+    with cdpbridge.Client(KEY, world.server.base_url) as client:
+        browser = client.browsers.create()
+        try:
+            page = text.replace("$LIVE_URL", browser.live_url)
+            answer = httpx.get(re.search(r'src="([^"]+)"', page)[1], trust_env=False)
+            assert answer.status_code == 200
+            assert "x-frame-options" not in answer.headers
+            return answer.text
+        finally:
+            client.browsers.stop(browser.id)
+
+
+PROGRAMS = {
+    "program": as_program,
+    "notebook": as_notebook,
+    "shell": as_shell,
+    "commands": as_commands,
+    "spider": as_spider,
+    "page": as_page,
+}
+RUN_HERE = [block for block in CASES if isinstance(BLOCKS.get(block.first), Run)]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("block", RUN_HERE, ids=str)
+def test_fault_e02_a_block_runs_as_printed(world, block, tmp_path):
+    run = BLOCKS[block.first]
+    assert isinstance(run, Run)
+    for name, content in run.files.items():
+        (tmp_path / name).write_text(content)
+    text = block.text
+    for printed, ours in REPLACED.items():
+        text = text.replace(printed, ours)
+    said = PROGRAMS[run.how](world, run, text, tmp_path, world.environment(tmp_path, server=run.server))
+    for words in run.says:
+        assert words in said, said
+    for name in run.makes:
+        assert (tmp_path / name).stat().st_size, name
+    with cdpbridge.Client(KEY, world.server.base_url) as client:
+        assert list(client.browsers.list(status="active")) == []
+
+
+def test_the_agents_block_names_settings_that_exist():
+    """It is not run, so at least its variables are looked at."""
+    from cdpbridge.server import settings_table
+
+    [block] = [block for block in README if block.first.startswith("python3 -m venv agents")]
+    names = re.findall(r"\bCDPBRIDGE_\w+", block.text)
+    assert len(names) == 4
+    for name in names:
+        assert f"`{name}`" in settings_table()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a\n```\nx\n```\nb\n", [("", "x\n")]),
+        ("```python\nx\n\ny\n```\n```sh\nz\n```\n", [("python", "x\n\ny\n"), ("sh", "z\n")]),
+        ("no `code` block\n", []),
+    ],
+)
+def test_the_extractor(tmp_path, text, found):
+    (tmp_path / "page.md").write_text(text)
+    assert [(block.language, block.text) for block in blocks_of(tmp_path / "page.md")] == found
+
+
+def test_tools_of_the_blocks_are_here():
+    assert shutil.which("curl")
