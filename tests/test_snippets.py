@@ -37,6 +37,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 REPLACED = {
     "--port 8700": "--port 0",  # another program may have that port
+    "pytest --cdpbridge=local -n 4": "pytest --cdpbridge=local -n 2",  # the machine has two processors
     "--session SESSION": "--session $SESSION_ID",  # placeholders in a list of commands
     "share SESSION": "share $SESSION_ID",
     "LIVE_URL": "$LIVE_URL",
