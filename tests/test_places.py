@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -315,6 +316,32 @@ def test_commands_keep_a_key_at_home(server, other, arguments):
     assert (done.returncode, log) == (1, []), words
     assert "BROWSER_USE_API_KEY was given for" in words
     assert server.key not in words
+
+
+@pytest.mark.parametrize("name", ["CDPBRIDGE_PROVIDER", "CDPBRIDGE_BASE_URL"])
+def test_the_script_for_logins_takes_no_other_servers_key(server, tmp_path, name):
+    """`curl HOST/profile.sh | sh` where the environment's key was given for another server: it asks, here in vain."""
+    used = tmp_path / "used"
+    (tmp_path / "cdpbridge").write_text(f"#!/bin/sh\necho $BROWSER_USE_API_KEY > {used}\n")
+    (tmp_path / "cdpbridge").chmod(0o755)
+    root = server.base_url.removesuffix("/api/v2")
+    environment = server.environment(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    del environment["CDPBRIDGE_PROVIDER"]
+    command = ["sh", "-c", f"curl -fsSL {root}/profile.sh | sh"]
+    for value, status in ((B, 1), (server.base_url, 0)):
+        done = subprocess.run(
+            command,
+            env=environment | {name: value},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            start_new_session=True,  # without a terminal
+        )
+        assert done.returncode == status, done.stderr
+        assert used.exists() == (status == 0)
+    assert used.read_text().strip() == server.key
 
 
 def test_a_redirect_does_not_take_the_key_along(other):

@@ -7,6 +7,10 @@
 # All of it is a function, so that the shell has read the script to its end before the keyboard takes its place.
 main() {
     set -eu
+    case ${CDPBRIDGE_PROVIDER:-${CDPBRIDGE_BASE_URL:-local}} in
+        local | '@SERVER@') ;;
+        *) unset BROWSER_USE_API_KEY ;; # it was given for that server, and is not sent to this one
+    esac
     export CDPBRIDGE_PROVIDER='@SERVER@'
     unset CDPBRIDGE_BASE_URL
     package=${CDPBRIDGE_PACKAGE:-cdpbridge}
