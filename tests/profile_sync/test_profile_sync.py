@@ -196,7 +196,10 @@ def test_the_command(server, local_profile):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "3 cookies are in the profile commanded" in done.stdout
+    assert (
+        "3 cookies, 0 items of localStorage, 1 databases and 0 preferences are in the profile commanded"
+        in done.stdout
+    )
     assert "5 cookies, 3 chosen" in done.stderr.replace("\n", " ")
     assert SECRET not in done.stdout + done.stderr
 
