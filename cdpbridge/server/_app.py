@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import sys
 import time
@@ -89,6 +88,7 @@ def create_app(
             stack.push_async_callback(store.close)
             await _prepare_keys(store, settings, wall, show_key or _print_key)
             profiles = ProfileStore(settings.data_dir / "profiles")
+            stack.callback(profiles.close)
             losses: tuple[str, ...] = ()
             if hosts is None:
                 builds = Builds.found(settings.browser_build, settings.browser_path)
@@ -196,7 +196,7 @@ def create_app(
 
 
 async def _forget(profiles: ProfileStore, profile_id: UUID) -> None:
-    await asyncio.to_thread(profiles.delete, profile_id)
+    await profiles.run(profiles.delete, profile_id)
 
 
 async def _cut_share(live: Live, token: str, _browser_id: UUID) -> None:

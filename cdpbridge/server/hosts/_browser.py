@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -21,7 +22,7 @@ from cdpbridge.cdp import Connection, connect_pipe
 from cdpbridge.chromium import SCRATCH_PATH_BYTES, Chromium, remove_tree
 from cdpbridge.errors import CDPBridgeError, CDPError
 from cdpbridge.server.gateway import Registry, Upstream
-from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
+from cdpbridge.server.profiles import ProfileRefused, ProfileStore, export_cookies, import_cookies
 from cdpbridge.server.proxy import ForwardingProxy, Rules
 
 from ._base import BrowserSpec, Goodbye, SavedState, StopReport
@@ -249,13 +250,12 @@ class LocalBrowser:
         if self.profile_id is None:
             return None
         owner = str(self.id)
-        undo.push_async_callback(asyncio.to_thread, self._profiles.release, self.profile_id, owner)
+        undo.callback(self._profiles.release, self.profile_id, owner)
         # To their ends: threads go on when we are cancelled, and what they did must be there to be undone.
-        self.profile_writable = await to_the_end(
-            asyncio.to_thread(self._profiles.try_lease, self.profile_id, owner)
-        )
-        await to_the_end(asyncio.to_thread(self._profiles.restore, self.profile_id, self._user_data_dir))
-        return await asyncio.to_thread(self._profiles.load_cookies, self.profile_id)
+        self.profile_writable = self._profiles.try_lease(self.profile_id, owner)
+        run = self._profiles.run
+        await to_the_end(run(self._profiles.restore, self.profile_id, self._user_data_dir))
+        return await run(self._profiles.load_cookies, self.profile_id)
 
     # --- while it runs --------------------------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class LocalBrowser:
             freeing.push_async_callback(self._remove_empty_downloads)
             freeing.push_async_callback(remove_folder, self._folder)
             freeing.push_async_callback(remove_folder, self._scratch)
-            freeing.push_async_callback(self._release)
+            freeing.callback(self._release)
             freeing.callback(self._options.own_ports.difference_update, self._ports)
             if self._proxy is not None:
                 freeing.push_async_callback(self._proxy.close)
@@ -337,9 +337,9 @@ class LocalBrowser:
         except Exception:
             logger.exception("browser %s: its clients could not be told; it is stopped all the same", self.id)
 
-    async def _release(self) -> None:
+    def _release(self) -> None:
         if self.profile_writable and self.profile_id is not None:
-            await asyncio.to_thread(self._profiles.release, self.profile_id, str(self.id))
+            self._profiles.release(self.profile_id, str(self.id))
 
     async def _final_export(self) -> CookieExport | None:
         if self._chromium.returncode is not None:
@@ -359,7 +359,8 @@ class LocalBrowser:
 
     async def _cookies_left(self) -> list[dict[str, Any]] | None:
         orderly = self._chromium.returncode == 0
-        return await asyncio.to_thread(cookies_to_keep, self._export, self._user_data_dir, orderly=orderly)
+        work = partial(cookies_to_keep, self._export, self._user_data_dir, orderly=orderly)
+        return await self._profiles.run(work, saving=True)
 
     async def _end_supervision(self) -> None:
         current = asyncio.current_task()
@@ -397,7 +398,10 @@ async def save_profile(
 ) -> SavedState | None:
     """Save a profile after its browser has ended; a failure is logged, the former version stays."""
     try:
-        saved = await asyncio.to_thread(profiles.save, profile_id, user_data_dir, cookies)
+        saved = await profiles.run(profiles.save, profile_id, user_data_dir, cookies, saving=True)
+    except ProfileRefused as error:
+        logger.warning("%s", error)
+        return None
     except (OSError, CDPBridgeError):
         logger.exception("profile %s could not be saved; its former version stays", profile_id)
         return None

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -14,7 +15,7 @@ from uuid import UUID
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import BrowserStartFailed, CDPBridgeError
 from cdpbridge.server.gateway import Registry
-from cdpbridge.server.profiles import ProfileStore
+from cdpbridge.server.profiles import Hostile, ProfileStore
 
 from ._base import BrowserSpec, Goodbye, Leftover, Placement, SavedState, StopReport
 from ._browser import BrowserOptions, LocalBrowser, remove_folder, save_profile, scratch_folder
@@ -145,7 +146,7 @@ class LocalHosts:
             await remove_folder(folder)
         for leftover in left:
             if leftover.profile_id is not None and leftover.profile_writable:
-                await asyncio.to_thread(self._profiles.release, leftover.profile_id, str(leftover.id))
+                self._profiles.release(leftover.profile_id, str(leftover.id))
         return saved
 
     async def _save_leftover(self, profile_id: UUID, folder: Path, *, orderly: bool) -> SavedState | None:
@@ -154,10 +155,11 @@ class LocalHosts:
             return None
         try:
             export = CookieExport.read(folder)
-        except (ValueError, OSError) as error:  # half-written, or not ours
+        except (ValueError, OSError, Hostile) as error:  # half-written, or not ours
             logger.warning("the cookie export in %s is unreadable: %s", folder, error)
             export = None
-        cookies = await asyncio.to_thread(cookies_to_keep, export, user_data_dir, orderly=orderly)
+        work = partial(cookies_to_keep, export, user_data_dir, orderly=orderly)
+        cookies = await self._profiles.run(work, saving=True)
         return await save_profile(self._profiles, profile_id, user_data_dir, cookies)
 
     async def close(self) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from cdpbridge._cookies import CookieId, CookieReport, export_cookies, import_cookies
 
-from ._store import COOKIE_DATABASES, ProfileStore, ProfileTooBig, SavedProfile
+from ._store import COOKIE_DATABASES, ProfileRefused, ProfileStore, ProfileTooBig, SavedProfile
+from ._untrusted import Hostile, open_plain, read_plain, read_table
 
 __all__ = [
     "COOKIE_DATABASES",
     "CookieId",
     "CookieReport",
+    "Hostile",
+    "ProfileRefused",
     "ProfileStore",
     "ProfileTooBig",
     "SavedProfile",
     "export_cookies",
     "import_cookies",
+    "open_plain",
+    "read_plain",
+    "read_table",
 ]

@@ -1,15 +1,20 @@
-"""Copies of a user data folder: what makes the profile, nothing that can be made again, nothing but plain files."""
+"""Copies of a user data folder: what makes the profile, nothing that can be made again, nothing but plain files.
+
+Nothing in the folder is trusted: a client that drives a browser can write into it.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-__all__ = ["TooBig", "copy_plain_files", "sync", "sync_tree"]
+__all__ = ["Budget", "TooBig", "copy_plain_files", "sync", "sync_tree"]
 
 _CHUNK_BYTES: Final = 1024 * 1024
 # At the top of the folder and of each profile in it; deeper down the same names may be a site's or an extension's own.
@@ -58,67 +63,96 @@ _LOCK: Final = "LOCK"  # LevelDB's, empty
 
 
 class TooBig(Exception):
-    """More bytes or files than allowed. Leaves this room as `ProfileTooBig`."""
+    """More than the budget allows. Leaves this package as `ProfileTooBig`."""
 
 
-def copy_plain_files(source: Path, target: Path, *, max_bytes: int, max_files: int) -> None:
+@dataclass(slots=True)
+class Budget:
+    """What a copy may still use.
+
+    Attributes:
+        bytes_left: Of files.
+        files_left: Names of any kind, also of what is left out.
+        depth: Folders inside each other.
+        deadline: On `time.monotonic`, seconds.
+    """
+
+    bytes_left: int
+    files_left: int
+    depth: int
+    deadline: float
+
+    def take_name(self) -> None:
+        self.files_left -= 1
+        if self.files_left < 0:
+            raise TooBig("too many files")
+        self.check_time()
+
+    def check_time(self) -> None:
+        if time.monotonic() > self.deadline:
+            raise TooBig("so much in it that saving takes too long")
+
+
+def copy_plain_files(source: Path, target: Path, budget: Budget) -> None:
     """Copy `source` into the new folder `target`, without caches, locks, links, devices, pipes and sockets.
 
-    Nothing in it is trusted: whoever drives a browser can write into its folder.
-
     Raises:
-        TooBig: It is more than allowed.
+        TooBig: It is more than the budget allows.
         OSError: From the disk.
     """
     target.mkdir(mode=0o700)
     waiting = [(source, target, 1)]
-    bytes_left, files_left = max_bytes, max_files
     while waiting:
         folder, copy, depth = waiting.pop()
-        for entry in _entries(folder, depth):
-            files_left -= 1
-            if files_left < 0:
-                raise TooBig(f"more than {max_files} files")
+        if depth > budget.depth:
+            raise TooBig(f"more than {budget.depth} folders inside each other")
+        for entry in _entries(folder, depth, budget):
             if entry.is_dir(follow_symlinks=False):
                 (copy / entry.name).mkdir(mode=0o700)
                 waiting.append((Path(entry.path), copy / entry.name, depth + 1))
             elif entry.is_file(follow_symlinks=False):
-                bytes_left -= _copy_file(entry.path, copy / entry.name, bytes_left)
-                if bytes_left < 0:
-                    raise TooBig(f"more than {max_bytes} bytes")
+                _copy_file(entry.path, copy / entry.name, budget)
 
 
-def _entries(folder: Path, depth: int) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: Path, depth: int, budget: Budget) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         for entry in entries:
+            budget.take_name()
             cache = depth <= _CACHE_DEPTH and any(fnmatchcase(entry.name, pattern) for pattern in _CACHES)
             if not cache and entry.name != _LOCK:
                 yield entry
 
 
-def _copy_file(source: str, target: Path, bytes_left: int) -> int:
-    """How many bytes it had; it is left incomplete when they are more than `bytes_left`."""
+def _copy_file(source: str, target: Path, budget: Budget) -> None:
     try:  # NONBLOCK: what was a file a moment ago may be a pipe now
         source_fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        return 0
-    copied = 0
+        return
     with open(source_fd, "rb", buffering=0) as reader:  # noqa: PTH123  # a descriptor
-        if not stat.S_ISREG(os.fstat(source_fd).st_mode):
-            return 0
+        status = os.fstat(source_fd)
+        if not stat.S_ISREG(status.st_mode):
+            return
+        if status.st_size > budget.bytes_left:  # a sparse file of terabytes costs its writer nothing
+            raise TooBig("too many bytes")
         target_fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(target_fd, "wb", buffering=0) as writer:  # noqa: PTH123  # as above
-            while copied <= bytes_left and (
-                sent := os.sendfile(writer.fileno(), reader.fileno(), None, _CHUNK_BYTES)
-            ):
-                copied += sent
-    return copied
+            while sent := os.sendfile(writer.fileno(), reader.fileno(), None, _CHUNK_BYTES):
+                budget.bytes_left -= sent
+                if budget.bytes_left < 0:  # it grew
+                    raise TooBig("too many bytes")
+                budget.check_time()
 
 
-def sync_tree(folder: Path) -> None:
-    """Have every file and folder below `folder` on the disk. Once all is written: the first sync then pays for most."""
+def sync_tree(folder: Path, budget: Budget) -> None:
+    """Have every file and folder below `folder` on the disk. Once all is written: the first sync then pays for most.
+
+    Raises:
+        TooBig: It took too long.
+        OSError: From the disk.
+    """
     for path, _, files in os.walk(folder, topdown=False):
         for name in files:
+            budget.check_time()
             sync(Path(path, name))
         sync(Path(path))
 

@@ -10,6 +10,7 @@ A version gets its name by one rename, when all of it is on the disk, so what be
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -18,24 +19,33 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from cdpbridge.errors import CDPBridgeError
 
-from ._copy import TooBig, copy_plain_files, sync, sync_tree
+from ._copy import Budget, TooBig, copy_plain_files, sync, sync_tree
+from ._untrusted import Hostile, open_plain, read_table
 
-__all__ = ["COOKIE_DATABASES", "ProfileStore", "ProfileTooBig", "SavedProfile"]
+__all__ = ["COOKIE_DATABASES", "ProfileRefused", "ProfileStore", "ProfileTooBig", "SavedProfile"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger("cdpbridge.server")
 
 _MAX_BYTES: Final = 2 * 1024**3
 _MAX_FILES: Final = 200_000
+_MAX_DEPTH: Final = 64  # Chromium's own have some 12, its extensions a few more
+_MAX_SECONDS: Final = 60.0
+# Threads for saving, and as many for everything else: a profile that takes its full time delays no start of another.
+_THREADS: Final = 4
 _VERSION: Final = re.compile(r"v(\d{8,})")
 _NEW, _OLD = "new-", "old-"
 _USER_DATA, _COOKIES = "user-data", "cookies.json"
@@ -43,8 +53,12 @@ _USER_DATA, _COOKIES = "user-data", "cookies.json"
 COOKIE_DATABASES: Final = ("Default/Network/Cookies", "Default/Cookies")
 
 
-class ProfileTooBig(CDPBridgeError):
-    """A profile has more bytes or files than the store takes."""
+class ProfileRefused(CDPBridgeError):
+    """A profile is not saved because of what its browser has left; the former version stays."""
+
+
+class ProfileTooBig(ProfileRefused):
+    """A profile has more bytes, files or folders than the store takes, or takes too long to copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +75,51 @@ class SavedProfile:
 
 
 class ProfileStore:
-    """Profiles below a folder that one server uses. Every method blocks, and may be called from any thread.
+    """Profiles below a folder that one server uses. Every method blocks, and may be called from any thread; `run` does not.
 
     Args:
         root: Made when missing.
         max_bytes: More than this is not saved.
         max_files: As above; folders count.
+        max_seconds: What takes longer to copy is not saved.
     """
 
-    def __init__(self, root: Path, *, max_bytes: int = _MAX_BYTES, max_files: int = _MAX_FILES) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        max_bytes: int = _MAX_BYTES,
+        max_files: int = _MAX_FILES,
+        max_seconds: float = _MAX_SECONDS,
+    ) -> None:
         self._root = root
         self._max_bytes = max_bytes
         self._max_files = max_files
+        self._max_seconds = max_seconds
+        self._savers = ThreadPoolExecutor(_THREADS, thread_name_prefix="profiles-save")
+        self._others = ThreadPoolExecutor(_THREADS, thread_name_prefix="profiles")
         self._leases: dict[UUID, str] = {}  # they end with the server, and so do the browsers that hold them
         self._guard = threading.Lock()
         self._locks: defaultdict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._writing: set[Path] = set()
         for gone in root.glob(f"{_OLD}*"):  # a kill during `delete`
             shutil.rmtree(gone, ignore_errors=True)
+
+    async def run(self, work: Callable[..., T], *arguments: Any, saving: bool = False) -> T:
+        """The result of blocking work on profiles, in the store's own few threads: it never holds up other work on files.
+
+        Args:
+            work: A method of the store, or what belongs to it.
+            arguments: For `work`.
+            saving: It reads what a browser has left, and may take long.
+        """
+        threads = self._savers if saving else self._others
+        return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
+
+    def close(self) -> None:
+        """End the threads of `run`, each after the work it is at."""
+        for threads in (self._savers, self._others):
+            threads.shutdown(wait=False)
 
     # --- who may save -----------------------------------------------------------------------------------------------
 
@@ -132,16 +173,19 @@ class ProfileStore:
 
         Raises:
             ProfileTooBig: It is over a limit. The former version stays.
+            ProfileRefused: Its cookies are not what a browser writes. The former version stays.
             OSError: From the disk. The former version stays.
         """
         home = self._home(profile_id)
+        budget = Budget(self._max_bytes, self._max_files, _MAX_DEPTH, time.monotonic() + self._max_seconds)
         with self._lock(profile_id):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             home.mkdir(mode=0o700, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=_NEW, dir=home))
             self._writing.add(draft)
         try:
-            self._write(draft, user_data_dir, cookies)
+            _check_cookie_files(user_data_dir)
+            self._write(draft, user_data_dir, cookies, budget)
             domains = {str(cookie.get("domain", "")) for cookie in cookies or ()}
             domains |= _domains_in(draft / _USER_DATA)
             with self._lock(profile_id):
@@ -153,22 +197,26 @@ class ProfileStore:
                 self._tidy(home)
         except TooBig as error:
             raise ProfileTooBig(
-                f"profile {profile_id} has {error} and is not saved; clear site data in it, or use a new profile"
+                f"profile {profile_id} has {error} (at most {self._max_bytes} bytes, {self._max_files} files, "
+                f"{self._max_seconds:g} s) and is not saved; clear site data in it, or use a new profile"
             ) from error
+        except Hostile as error:
+            raise ProfileRefused(f"profile {profile_id} is not saved: {error}") from error
         finally:
             self._writing.discard(draft)
             shutil.rmtree(draft, ignore_errors=True)  # not there when all went well
         return SavedProfile(version, sorted({domain.lstrip(".") for domain in domains} - {""}))
 
-    def _write(self, draft: Path, user_data_dir: Path, cookies: Iterable[Mapping[str, Any]] | None) -> None:
-        copy_plain_files(
-            user_data_dir, draft / _USER_DATA, max_bytes=self._max_bytes, max_files=self._max_files
-        )
+    @staticmethod
+    def _write(
+        draft: Path, user_data_dir: Path, cookies: Iterable[Mapping[str, Any]] | None, budget: Budget
+    ) -> None:
+        copy_plain_files(user_data_dir, draft / _USER_DATA, budget)
         if cookies is not None:
             file = draft / _COOKIES
             file.touch(mode=0o600)
             file.write_text(json.dumps(cookies))
-        sync_tree(draft)
+        sync_tree(draft, budget)
 
     def delete(self, profile_id: UUID) -> None:
         """Remove all of it. Whoever is saving it meanwhile fails, or is overtaken and must delete it again."""
@@ -215,18 +263,21 @@ def _versions(home: Path) -> list[int]:
     return [int(match[1]) for name in names if (match := _VERSION.fullmatch(name))]
 
 
-def _domains_in(user_data: Path) -> set[str]:
-    """Hosts in the browser's own cookie database."""
+def _check_cookie_files(user_data: Path) -> None:
+    """Raise `Hostile` for a cookie database that is a link, a device, or below a link: a copy would do without it."""
     for name in COOKIE_DATABASES:
-        database = user_data / name
-        if database.is_file():
-            try:  # immutable: nothing is written beside it, also when the browser was killed in a transaction
-                with closing(
-                    sqlite3.connect(f"{database.as_uri()}?mode=ro&immutable=1", uri=True)
-                ) as connection:
-                    return {
-                        str(row[0]) for row in connection.execute("SELECT DISTINCT host_key FROM cookies")
-                    }
-            except sqlite3.Error as error:
-                logger.warning("the domains of %s cannot be read: %s", database.name, error)
+        with suppress(FileNotFoundError):
+            os.close(open_plain(user_data / name, user_data))
+
+
+def _domains_in(user_data: Path) -> set[str]:
+    """Hosts in the browser's own cookie database; raises `Hostile`."""
+    for name in COOKIE_DATABASES:
+        try:
+            rows = read_table(user_data / name, user_data, "cookies", "SELECT DISTINCT host_key FROM cookies")
+        except sqlite3.Error as error:
+            logger.warning("the domains of %s cannot be read: %s", Path(name).name, error)
+        else:
+            if rows is not None:
+                return {str(row[0]) for row in rows}
     return set()

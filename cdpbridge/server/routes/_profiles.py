@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 from uuid import UUID
 
@@ -84,5 +83,5 @@ async def delete_profile(services: ServicesOf, project_id: ProjectId, profile_id
     A browser that uses it goes on with its own copy, and is not saved any more.
     """
     if await services.store.delete_profile(project_id, profile_id):
-        await asyncio.to_thread(services.profiles.delete, profile_id)
+        await services.profiles.run(services.profiles.delete, profile_id)
     return Response(status_code=204)
