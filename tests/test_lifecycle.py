@@ -30,6 +30,7 @@ ROWS = [
     ("active", "stop", "stopping", "stopped_by_caller"),
     ("active", "expire", "stopping", "expired"),
     ("active", "exit", "stopping", "browser_exited"),
+    ("active", "limit", "stopping", "disk_limit"),
     ("active", "lost", "stopping", "server_lost"),
     ("stopping", "ended", "stopped", None),
 ]

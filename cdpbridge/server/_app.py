@@ -135,7 +135,6 @@ def create_app(
             tasks = Tasks(store, rentals, (agents or AgentProcesses)(settings), files, wall=wall)
             stack.push_async_callback(tasks.close)
             await tasks.open()
-            names = await store.project_names()
             app.state.services = Services(
                 settings=settings,
                 store=store,
@@ -150,7 +149,7 @@ def create_app(
                 files=files,
                 signer=signer,
                 profile_losses=losses,
-                plans={project_id: settings.plan_of(name) for project_id, name in names.items()},
+                projects=await store.project_names(),
                 wall=wall,
                 registry=registry,
                 pressure=pressure,
@@ -231,6 +230,7 @@ def _local_hosts(
         downloads=FileStore(settings.data_dir / "files").downloads,
         rules=settings.network_rules,
         own_ports=set(own_ports),
+        max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
     )
     return LocalHosts(
         settings.data_dir / "browsers",

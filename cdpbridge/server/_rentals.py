@@ -39,6 +39,8 @@ _GOODBYES: Final = {
     EndReason.EXPIRED: Goodbye(1001, "session expired"),
     EndReason.SERVER_LOST: Goodbye(1001, "server stopping"),
     EndReason.BROWSER_EXITED: Goodbye(1011, "browser exited"),
+    # RFC 6455 section 7.4.1: 1008 is a violated policy.
+    EndReason.DISK_LIMIT: Goodbye(1008, "disk limit reached"),
 }
 # The next hour starts with the first instant after the full one; a timer may be early by the clock's resolution.
 _AFTER_THE_HOUR_SECONDS: Final = 0.001
@@ -125,6 +127,7 @@ class Rentals:
         self.on_end: Callable[[UUID, EndReason], object] = lambda _id, _reason: None
         """Called once when a running browser is on its way out, and why."""
         hosts.on_exit = self._exited
+        hosts.on_limit = self._over_limit
 
     # --- the server's own start and end ---------------------------------------------------------------------------
 
@@ -411,6 +414,11 @@ class Rentals:
             rental.exited.set()
             if rental.life.state is State.ACTIVE:
                 self._end(rental, Signal.EXIT)
+
+    def _over_limit(self, browser_id: UUID) -> None:
+        rental = self._rentals.get(browser_id)
+        if rental is not None and rental.life.state is State.ACTIVE:
+            self._end(rental, Signal.LIMIT)
 
     def _end(self, rental: _Rental, signal: Signal) -> asyncio.Task[None] | None:
         """Put a browser away, once; the task that does it, None if there is nothing to do any more."""

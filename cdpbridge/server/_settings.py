@@ -126,6 +126,24 @@ class Settings(BaseSettings):
         description="Credits in USD granted to a project when it is made.",
     )
     max_browsers: int = Field(10, ge=1, le=10_000, description="Concurrent browsers of a project; 429 above.")
+    max_profiles: int = Field(
+        1000, ge=1, le=1_000_000, description="Profiles of a project; 402 above. The plan `free` has one."
+    )
+    max_uploads_per_browser: int = Field(
+        1000, ge=1, le=1_000_000, description="Files uploaded for one browser or session; refused above."
+    )
+    max_upload_mb_per_browser: int = Field(
+        1024,
+        ge=1,
+        le=1_000_000,
+        description="MiB of files uploaded for one browser or session; refused above.",
+    )
+    disk_mb_per_browser: int = Field(
+        10_240,
+        ge=0,
+        description="MiB of disk for one browser: its folder, downloads, uploads and recording. Looked at with each health check; "
+        "a browser above is stopped, with `endReason` `disk_limit`. 0 for no limit.",
+    )
     concurrent_starts: int = Field(
         2,
         ge=1,
@@ -231,6 +249,12 @@ class Settings(BaseSettings):
     op_service_account_token: SecretStr | None = Field(
         None,
         description="1Password service account for tasks with `opVaultId`. Without it, those are refused.",
+    )
+
+    op_vaults: dict[str, list[str]] | None = Field(
+        None,
+        description="1Password vaults that tasks of a project may name: project -> vault ids. Needed with several projects; "
+        "without it, the one project may name every vault of the service account.",
     )
 
     @classmethod
@@ -357,6 +381,23 @@ class Settings(BaseSettings):
                 f"plans names projects that are not in `api_keys`: {', '.join(unknown)}; add them there"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_vaults(self) -> Self:
+        unknown = sorted(set(self.op_vaults or ()) - {"default", *self.api_keys})
+        if unknown:
+            raise ValueError(
+                f"op_vaults names projects that are not in `api_keys`: {', '.join(unknown)}; add them there"
+            )
+        return self
+
+    def vault_refusal(self, project: str, vault: str) -> str | None:
+        """Why tasks of a project may not name a 1Password vault; None when they may."""
+        if self.op_vaults is None:
+            if len(self.api_keys) > 1:
+                return "this server has several projects and no vaults for them; set `op_vaults`"
+            return None
+        return None if vault in self.op_vaults.get(project, ()) else "there is no such vault"
 
     @property
     def tariff(self) -> Tariff:

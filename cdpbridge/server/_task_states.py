@@ -41,6 +41,7 @@ class TaskSignal(StrEnum):
     STOP_SESSION = "stop_session"
     EXPIRE = "expire"
     BROWSER_EXIT = "browser_exit"
+    DISK_LIMIT = "disk_limit"
     SERVER_STOP = "server_stop"
     SERVER_LOST = "server_lost"
     FINISH = "finish"
@@ -56,6 +57,7 @@ class TaskEnd(StrEnum):
     SESSION_STOPPED = "session_stopped"
     SESSION_EXPIRED = "session_expired"
     BROWSER_EXITED = "browser_exited"
+    DISK_LIMIT = "disk_limit"
     SERVER_STOPPED = "server_stopped"
     SERVER_LOST = "server_lost"
     AGENT_DIED = "agent_died"
@@ -70,6 +72,7 @@ _REASONS: Final[Mapping[TaskSignal, TaskEnd]] = MappingProxyType(
         TaskSignal.STOP_SESSION: TaskEnd.SESSION_STOPPED,
         TaskSignal.EXPIRE: TaskEnd.SESSION_EXPIRED,
         TaskSignal.BROWSER_EXIT: TaskEnd.BROWSER_EXITED,
+        TaskSignal.DISK_LIMIT: TaskEnd.DISK_LIMIT,
         TaskSignal.SERVER_STOP: TaskEnd.SERVER_STOPPED,
         TaskSignal.SERVER_LOST: TaskEnd.SERVER_LOST,
         TaskSignal.FINISH: TaskEnd.FINISHED,
@@ -82,6 +85,7 @@ _STOPS: Final = (
     TaskSignal.STOP_SESSION,
     TaskSignal.EXPIRE,
     TaskSignal.BROWSER_EXIT,
+    TaskSignal.DISK_LIMIT,
     TaskSignal.SERVER_STOP,
 )
 
@@ -113,6 +117,7 @@ END_TEXTS: Final[Mapping[TaskEnd, str]] = MappingProxyType(
         TaskEnd.STOPPED_BY_CALLER: "The task was stopped before it was done.",
         TaskEnd.SESSION_STOPPED: "The session was stopped before the task was done.",
         TaskEnd.SESSION_EXPIRED: "The session's time was over before the task was done.",
+        TaskEnd.DISK_LIMIT: "The session's browser used more disk than it may and was stopped before the task was done.",
         TaskEnd.BROWSER_EXITED: "The session's browser ended unexpectedly before the task was done.",
         TaskEnd.SERVER_STOPPED: "The server was stopped before the task was done.",
         TaskEnd.SERVER_LOST: "The server ended unexpectedly before the task was done.",

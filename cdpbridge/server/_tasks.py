@@ -38,6 +38,7 @@ _SIGNALS: Final = {
     EndReason.STOPPED_BY_CALLER: TaskSignal.STOP_SESSION,
     EndReason.EXPIRED: TaskSignal.EXPIRE,
     EndReason.BROWSER_EXITED: TaskSignal.BROWSER_EXIT,
+    EndReason.DISK_LIMIT: TaskSignal.DISK_LIMIT,
     EndReason.SERVER_LOST: TaskSignal.SERVER_STOP,
 }
 # Of the outputs that a later task is told, so that a long session does not fill the model's context.

@@ -26,6 +26,7 @@ WAYS = [
     ("stop_session expire ended", "stopped", "session_stopped"),  # the first reason counts
     ("expire ended", "stopped", "session_expired"),
     ("browser_exit ended", "stopped", "browser_exited"),
+    ("disk_limit ended", "stopped", "disk_limit"),
     ("server_stop ended", "stopped", "server_stopped"),
     ("server_lost", "stopped", "server_lost"),
     ("stop server_lost", "stopped", "stopped_by_caller"),

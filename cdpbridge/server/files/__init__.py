@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from ._signing import BadSignature, Grant, UrlSigner, signing_key
 from ._storage import FileStore, StoredFile, safe_name
-from ._upload import UploadRefused, receive_upload
+from ._upload import UploadLimits, UploadRefused, receive_upload, stored_uploads
 
 __all__ = [
     "BadSignature",
     "FileStore",
     "Grant",
     "StoredFile",
+    "UploadLimits",
     "UploadRefused",
     "UrlSigner",
     "receive_upload",
     "safe_name",
     "signing_key",
+    "stored_uploads",
 ]

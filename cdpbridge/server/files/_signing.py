@@ -32,12 +32,14 @@ class Grant:
         content_type: As the form's `Content-Type` field must say.
         size: Bytes, exactly.
         expires: Unix seconds.
+        nonce: Letters and digits that tell this address from all others: it allows one upload.
     """
 
     path: str
     content_type: str
     size: int
     expires: int
+    nonce: str = ""
 
 
 class UrlSigner:

@@ -100,6 +100,14 @@ class FileStore:
             return None
         return found.relative_to(self._root).as_posix()
 
+    def browser_of(self, path: str) -> UUID | None:
+        """The browser whose folder a path of this store leads into; None for other paths."""
+        parts = PurePosixPath(path).parts
+        try:
+            return UUID(parts[1]) if len(parts) > 2 and parts[0] == "browsers" else None
+        except ValueError:
+            return None
+
     def relative(self, file: Path) -> str:
         """The path in the store of a file below its root, which need not be there."""
         return file.relative_to(self._root).as_posix()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -16,13 +18,16 @@ from cdpbridge.errors import CDPBridgeError
 
 from ._signing import Grant
 
-__all__ = ["UploadRefused", "receive_upload"]
+__all__ = ["UploadLimits", "UploadRefused", "receive_upload", "stored_uploads"]
 
 _FIELD_BYTES: Final = 16 * 1024
 _MAX_FIELDS: Final = 20
 _HEADER_BYTES: Final = 8 * 1024
 # Boundaries and headers of parts, beside the file and the fields.
 _OVERHEAD_BYTES: Final = 64 * 1024
+_MARKS: Final = "uploaded"
+# Longer than a clock may be set back.
+_MARK_AGE_SECONDS: Final = 3600
 
 
 class UploadRefused(CDPBridgeError):
@@ -35,6 +40,26 @@ class UploadRefused(CDPBridgeError):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """What the folder of a browser's uploads may hold, with the settings' names for the answer."""
+
+    files: int
+    megabytes: int
+
+    def refusal(self, files: int, size: int) -> str | None:
+        """Why there may not be so many files, or bytes in them."""
+        if files > self.files:
+            return (
+                f"the browser has {self.files} uploaded files, which is the setting `max_uploads_per_browser`"
+            )
+        if size > self.megabytes * 1024**2:
+            return (
+                f"the uploads exceed {self.megabytes} MiB, which is the setting `max_upload_mb_per_browser`"
+            )
+        return None
 
 
 class _Form:
@@ -139,14 +164,20 @@ async def receive_upload(
     chunks: AsyncIterator[bytes],
     *,
     check: Callable[[dict[str, str]], Grant],
-    target: Callable[[Grant], Path | None],
+    target: Callable[[Grant], Awaitable[Path | None]],
+    limits: UploadLimits,
+    now: Callable[[], float],
 ) -> Path:
-    """The file, in its place; it appears there whole or not at all.
+    """The file, in its place; it appears there whole or not at all, and once for each address, over restarts of the server.
+
+    An upload that fails or breaks off may be repeated. Of two at the same time, the first to be complete counts.
 
     Args:
         content_type: Of the request.
         check: Called with the fields when the file begins.
-        target: Where the file goes; None when that place is gone.
+        target: Where the file goes; None when that place has been removed, or its browser stopped. Asked again at the end.
+        limits: For the folder it goes to.
+        now: Unix time, seconds.
 
     Raises:
         UploadRefused: Not a form, or not the promised file.
@@ -167,9 +198,9 @@ async def receive_upload(
             if beside > form.size + _MAX_FIELDS * _FIELD_BYTES + _OVERHEAD_BYTES:
                 raise UploadRefused(413, "the form is too long")
             if form.grant is not None and sink is None:
-                final = target(form.grant)
-                if final is None:
-                    raise UploadRefused(404, "Session not found")
+                final = await _place(target, form.grant)
+                if await asyncio.to_thread(_mark(final, form.grant).exists):
+                    raise _used()
                 draft = final.with_name(f".{secrets.token_hex(8)}.upload")
                 sink = await asyncio.to_thread(_create, draft)
             if form.file and sink is not None:
@@ -181,7 +212,9 @@ async def receive_upload(
             raise UploadRefused(
                 400, f"the file has {form.size} bytes, not the {form.grant.size} that were announced"
             )
-        await asyncio.to_thread(_keep, sink, draft, final)
+        await asyncio.to_thread(_flush, sink)
+        await _place(target, form.grant)
+        await asyncio.to_thread(_keep, draft, final, form.grant, limits, now())
         return final
     finally:
         if sink is not None and draft is not None:
@@ -193,7 +226,64 @@ def _create(draft: Path) -> BinaryIO:
     return os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
-def _keep(sink: BinaryIO, draft: Path, final: Path) -> None:
+def _flush(sink: BinaryIO) -> None:
     sink.flush()
     os.fsync(sink.fileno())
-    draft.replace(final)
+
+
+async def _place(target: Callable[[Grant], Awaitable[Path | None]], grant: Grant) -> Path:
+    place = await target(grant)
+    if place is None:
+        raise UploadRefused(404, "Session not found: it has been stopped or deleted, and takes no more files")
+    return place
+
+
+def _used() -> UploadRefused:
+    return UploadRefused(409, "this address has been used for an upload; ask the API for a new one")
+
+
+def _mark(final: Path, grant: Grant) -> Path:
+    """The empty file that says that an address has been used. It is removed with the browser's other files."""
+    return final.parent.with_name(_MARKS) / f"{grant.expires}-{grant.nonce}"
+
+
+# Counting and renaming of one upload at a time; it takes some microseconds.
+_turn = threading.Lock()
+
+
+def _keep(draft: Path, final: Path, grant: Grant, limits: UploadLimits, now: float) -> None:
+    with _turn:
+        files, size = stored_uploads(final.parent, without=final.name)
+        if (why := limits.refusal(files + 1, size + grant.size)) is not None:
+            raise UploadRefused(413, why)
+        mark = _mark(final, grant)
+        mark.parent.mkdir(mode=0o700, exist_ok=True)
+        _remove_expired(mark.parent, now)
+        try:
+            mark.touch(mode=0o600, exist_ok=False)
+        except FileExistsError:
+            raise _used() from None
+        try:
+            draft.replace(final)
+        except OSError:
+            mark.unlink(missing_ok=True)
+            raise
+
+
+def stored_uploads(folder: Path, *, without: str) -> tuple[int, int]:
+    """How many files were uploaded to a folder, and their bytes, `without` the one that is replaced."""
+    files = size = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name != without and not entry.name.startswith("."):
+                files += 1
+                size += entry.stat(follow_symlinks=False).st_size
+    return files, size
+
+
+def _remove_expired(marks: Path, now: float) -> None:
+    """Forget addresses that are refused for their age."""
+    for mark in marks.iterdir():
+        expires = mark.name.partition("-")[0]
+        if expires.isdigit() and int(expires) < now - _MARK_AGE_SECONDS:
+            mark.unlink(missing_ok=True)

@@ -108,6 +108,8 @@ class BrowserHosts(Protocol):
 
     on_exit: Callable[[UUID], object]
     """Called once when a browser ends that nobody asked to end."""
+    on_limit: Callable[[UUID], object]
+    """Called once when a browser uses more disk than it may; it runs on until it is stopped."""
 
     async def start(self, spec: BrowserSpec) -> Placement:
         """Run a browser. Cancelled or failed, it leaves nothing behind.

@@ -28,6 +28,7 @@ from cdpbridge.server.proxy import ForwardingProxy, Rules
 from ._base import BrowserSpec, Goodbye, SavedState, StopReport
 from ._builds import Builds
 from ._cookies import CookieExport, cookies_to_keep
+from ._disk import disk_usage
 
 __all__ = ["BrowserOptions", "LocalBrowser", "remove_folder", "save_profile", "scratch_folder"]
 
@@ -49,6 +50,7 @@ class BrowserOptions:
         rules: What browsers may reach.
         own_ports: Ports of this server and of its browsers, which browsers with a forwarding proxy may not reach. Each
             browser adds its own while it runs.
+        max_disk_bytes: Of a browser's folders and downloads; None for no limit.
     """
 
     builds: Builds
@@ -61,10 +63,12 @@ class BrowserOptions:
     downloads: Callable[[UUID], Path] | None = None
     rules: Rules = field(default_factory=Rules)
     own_ports: set[int] = field(default_factory=set)
+    max_disk_bytes: int | None = None
 
 
 class LocalBrowser:
-    """A running browser. Made by `start`, ended by `stop`; `on_exit` is called when it ends unasked."""
+    """A running browser. Made by `start`, ended by `stop`; `on_exit` is called when it ends unasked, `on_limit` when it uses too
+    much disk."""
 
     def __init__(
         self,
@@ -75,6 +79,7 @@ class LocalBrowser:
         profiles: ProfileStore,
         registry: Registry,
         on_exit: Callable[[UUID], object],
+        on_limit: Callable[[UUID], object] = lambda _id: None,
     ) -> None:
         self.id = spec.id
         self.profile_id = spec.profile_id
@@ -90,6 +95,7 @@ class LocalBrowser:
         self._profiles = profiles
         self._registry = registry
         self._on_exit = on_exit
+        self._on_limit = on_limit
         self._export: CookieExport | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._ports: list[int] = []
@@ -285,6 +291,21 @@ class LocalBrowser:
                     logger.warning("browser %s does not answer any more and is killed: %s", self.id, error)
                     await self._chromium.kill()
                 return
+            if await self._over_disk_limit():
+                self._on_limit(self.id)
+                return
+
+    async def _over_disk_limit(self) -> bool:
+        limit = self._options.max_disk_bytes
+        if limit is None:
+            return False
+        downloads = () if self._downloads is None else (self._downloads.parent,)  # uploads and recording, too
+        used = await asyncio.to_thread(disk_usage, (self._folder, self._scratch, *downloads), limit)
+        if used > limit:
+            logger.warning(
+                "browser %s uses more than %d MB of disk and is stopped", self.id, limit // 1024**2
+            )
+        return used > limit
 
     async def _keep_exporting(self) -> None:
         """Cookies on the disk every few seconds: what is left of the session when everything is killed at once."""

@@ -53,6 +53,7 @@ class LocalHosts:
         queue_timeout: timedelta,
     ) -> None:
         self.on_exit: Callable[[UUID], object] = lambda _id: None
+        self.on_limit: Callable[[UUID], object] = lambda _id: None
         self._root = root
         self._profiles = profiles
         self._registry = registry
@@ -77,6 +78,7 @@ class LocalHosts:
             profiles=self._profiles,
             registry=self._registry,
             on_exit=lambda browser_id: self.on_exit(browser_id),  # noqa: PLW0108  # set later, by who owns the host
+            on_limit=lambda browser_id: self.on_limit(browser_id),  # noqa: PLW0108  # as above
         )
         seconds = self._options.start_timeout.total_seconds()
         try:

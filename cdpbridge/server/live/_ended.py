@@ -15,6 +15,7 @@ _TITLES: Final = {
     EndReason.STOPPED_BY_CALLER: "Session stopped",
     EndReason.EXPIRED: "Session timed out",
     EndReason.BROWSER_EXITED: "The browser exited",
+    EndReason.DISK_LIMIT: "Disk limit reached",
     EndReason.START_FAILED: "The browser did not start",
     EndReason.SERVER_LOST: "The server stopped",
 }

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import secrets
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -19,7 +22,15 @@ from cdpbridge.api._task_models import (
     UploadFileRequest,
 )
 from cdpbridge.server import store
-from cdpbridge.server.files import BadSignature, Grant, UploadRefused, receive_upload, safe_name
+from cdpbridge.server.files import (
+    BadSignature,
+    Grant,
+    UploadLimits,
+    UploadRefused,
+    receive_upload,
+    safe_name,
+    stored_uploads,
+)
 
 from ._addresses import FILES_PATH, signed_url
 from ._problems import STOPPED_TEXT, not_found
@@ -31,6 +42,7 @@ router = APIRouter(prefix="/files", tags=["Files"])
 public_router = APIRouter(prefix=FILES_PATH, include_in_schema=False)
 
 _UPLOAD_AGE: Final = timedelta(minutes=10)
+_NONCE_BYTES: Final = 12
 # What agents and pages have written must not run as a page of ours.
 _HEADERS: Final = {
     "Cache-Control": "private, no-store",
@@ -72,11 +84,16 @@ async def _presign(
     folder = await asyncio.to_thread(services.files.make, services.files.uploads(browser.id))
     name = safe_name(body.file_name)
     expires = services.wall() + _UPLOAD_AGE
+    files, size = await asyncio.to_thread(stored_uploads, folder, without=name)
+    # Looked at again when the file has come: others may come before it.
+    if (why := _limits(services).refusal(files + 1, size + body.size_bytes)) is not None:
+        raise HTTPException(400, why)
     grant = Grant(
         path=services.files.relative(folder / name),
         content_type=body.content_type,
         size=body.size_bytes,
         expires=int(expires.timestamp()),
+        nonce=secrets.token_hex(_NONCE_BYTES),
     )
     return PresignedUpload(
         url=f"{external_base(request)}{FILES_PATH}",
@@ -86,6 +103,18 @@ async def _presign(
         expires_in=int(_UPLOAD_AGE.total_seconds()),
         path=str(folder / name),
     )
+
+
+def _limits(services: Services) -> UploadLimits:
+    settings = services.settings
+    return UploadLimits(settings.max_uploads_per_browser, settings.max_upload_mb_per_browser)
+
+
+async def _place(services: Services, grant: Grant) -> Path | None:
+    """Where an upload goes; None when its browser has been stopped, or its files removed."""
+    browser_id = services.files.browser_of(grant.path)
+    browser = None if browser_id is None else await services.store.rental(browser_id)
+    return None if browser is None or browser.over else services.files.place(grant.path)
 
 
 @router.get("/tasks/{task_id}/output-files/{file_id}")
@@ -108,13 +137,19 @@ async def get_output_file(
 
 @public_router.post("")
 async def upload(request: Request, services: ServicesOf) -> Response:
-    """One file, as the signed fields of the form allow it."""
+    """One file, as the signed fields of the form allow it, once."""
+
+    def now() -> float:
+        return services.wall().timestamp()
+
     try:
         await receive_upload(
             request.headers.get("content-type", ""),
             request.stream(),
-            check=lambda fields: services.signer.check_upload(fields, now=services.wall().timestamp()),
-            target=lambda grant: services.files.place(grant.path),
+            check=lambda fields: services.signer.check_upload(fields, now=now()),
+            target=partial(_place, services),
+            limits=_limits(services),
+            now=now,
         )
     except BadSignature as error:
         raise HTTPException(401, f"{error}; ask the API for a new one") from None

@@ -21,6 +21,7 @@ from cdpbridge.server.store import (
     SessionBusy,
     SessionOver,
     TooManyBrowsers,
+    TooManyProfiles,
 )
 
 __all__ = ["STOPPED_TEXT", "install_problems", "not_found", "unprocessable"]
@@ -67,13 +68,19 @@ async def _http(request: Request, error: Exception) -> Response:
     return await http_exception_handler(request, error)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, TooManyBrowsers):
         text = (
             "Too many concurrent active sessions. "
             "Please wait for one to finish, kill one, or upgrade your plan."
         )
         return _answer(429, f"{text} (limit: {error.limit})")
+    free = request.app.state.services.plan(request.state.project_id) == "free"
+    if isinstance(error, TooManyProfiles) and not free:
+        return _answer(
+            402,
+            f"Too many profiles: the project has {error.limit}, which is the setting `max_profiles`. Delete one and try again.",
+        )
     if isinstance(error, InsufficientCredits):
         return _answer(402, "Insufficient credits")
     return _answer(402, "Subscription required for additional profiles")

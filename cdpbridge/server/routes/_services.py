@@ -45,7 +45,7 @@ class Services:
 
     Attributes:
         profile_losses: What a profile does not keep on the build it runs on here.
-        plans: Of each project.
+        projects: Name of each project in the configuration.
     """
 
     settings: Settings
@@ -61,14 +61,14 @@ class Services:
     files: FileStore
     signer: UrlSigner
     profile_losses: Sequence[str]
-    plans: Mapping[UUID, Plan]
+    projects: Mapping[UUID, str]
     wall: Callable[[], datetime]
     registry: Registry
     pressure: Pressure
     metrics: Metrics
 
     def plan(self, project_id: UUID) -> Plan:
-        return self.plans.get(project_id, self.settings.plan)
+        return self.settings.plan_of(self.projects.get(project_id, "default"))
 
     async def close(self) -> None:
         """End what runs: agents, then browsers. May be repeated."""

@@ -125,7 +125,7 @@ async def create_task(
     400 when this server runs no agents, and when the session is stopped or has a running task. Nothing is charged then.
     Two requests with the same `Idempotency-Key` and body get the same task; with another body the second gets 409.
     """
-    _check(services, body)
+    _check(services, project_id, body)
     if idempotency_key is None:
         task = await _create(request, services, project_id, body, None)
     else:
@@ -139,13 +139,15 @@ async def create_task(
     return TaskCreated(id=task.id, session_id=task.session_id)
 
 
-def _check(services: Services, body: CreateTaskRequest) -> None:
+def _check(services: Services, project_id: UUID, body: CreateTaskRequest) -> None:
     """What can be said before anything is started."""
     refusal = services.tasks.agents.refusal()
     if refusal is not None:
         raise HTTPException(400, refusal)
     if body.op_vault_id is not None:
-        refusal = services.tasks.agents.refusal(op_vault_id=body.op_vault_id)
+        refusal = services.tasks.agents.refusal(
+            op_vault_id=body.op_vault_id
+        ) or services.settings.vault_refusal(services.projects.get(project_id, ""), body.op_vault_id)
         if refusal is not None:
             raise unprocessable("opVaultId", refusal)
     if not services.tasks.agents.knows(body.llm):

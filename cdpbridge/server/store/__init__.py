@@ -6,7 +6,7 @@ from ._browsers import NewAgentSession, Settlement
 from ._models import AgentSession, Browser, LedgerEntry, Profile, Project, Share, Task, TaskFile, TaskStep
 from ._money import LedgerKind, from_micro_usd, to_micro_usd
 from ._projects import Account, key_hash_of
-from ._refusals import AdmissionRefused, InsufficientCredits, TooManyBrowsers
+from ._refusals import AdmissionRefused, InsufficientCredits, TooManyBrowsers, TooManyProfiles
 from ._store import Store
 from ._tasks import SessionBusy, SessionOver, TaskOutcome
 
@@ -31,6 +31,7 @@ __all__ = [
     "TaskOutcome",
     "TaskStep",
     "TooManyBrowsers",
+    "TooManyProfiles",
     "from_micro_usd",
     "key_hash_of",
     "to_micro_usd",

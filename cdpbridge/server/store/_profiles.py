@@ -11,7 +11,7 @@ from sqlalchemy import Select, func, select, update
 
 from ._database import Database, changed
 from ._models import Profile
-from ._refusals import AdmissionRefused
+from ._refusals import TooManyProfiles
 
 __all__ = ["Profiles"]
 
@@ -25,14 +25,14 @@ class Profiles(Database):
         """A new profile.
 
         Raises:
-            AdmissionRefused: The project has `limit` profiles already.
+            TooManyProfiles: The project has `limit` profiles already.
         """
         async with self._write() as session:
             await self._lock(session, project_id)
             if limit is not None:
                 rows = select(func.count()).select_from(Profile).where(Profile.project_id == project_id)
                 if (await session.scalar(rows) or 0) >= limit:
-                    raise AdmissionRefused(f"the plan includes {limit} profile")
+                    raise TooManyProfiles(limit)
             profile = Profile(id=uuid4(), project_id=project_id, name=name, created_at=now, updated_at=now)
             session.add(profile)
         return profile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cdpbridge.errors import CDPBridgeError
 
-__all__ = ["AdmissionRefused", "InsufficientCredits", "TooManyBrowsers"]
+__all__ = ["AdmissionRefused", "InsufficientCredits", "TooManyBrowsers", "TooManyProfiles"]
 
 
 class AdmissionRefused(CDPBridgeError):
@@ -20,6 +20,18 @@ class TooManyBrowsers(AdmissionRefused):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit} browsers are active, the limit")
+        self.limit = limit
+
+
+class TooManyProfiles(AdmissionRefused):
+    """The project has as many profiles as it may.
+
+    Attributes:
+        limit: That number.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the project has {limit} profiles, the limit")
         self.limit = limit
 
 

@@ -1,9 +1,11 @@
 """Presigned uploads and downloads: what is allowed works without a key, and nothing else does."""
 
+import asyncio
 import os
 import uuid
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import httpx
 import pytest
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -46,7 +48,8 @@ async def test_uploads_of_sessions_and_browsers(api, presign, send):
         assert [path.name for path in folder.iterdir()] == ["list.csv"]
         assert (folder / "list.csv").read_bytes() == b"a,b"
         assert given["path"] == str(folder / "list.csv")
-        assert (await send(given, b"c,d")).status_code == 204  # replaced, in one step
+        again = (await presign(path)).json()
+        assert (await send(again, b"c,d")).status_code == 204  # replaced, in one step
         assert (folder / "list.csv").read_bytes() == b"c,d"
         assert (folder / "list.csv").stat().st_mode & 0o777 == 0o600
 
@@ -163,6 +166,169 @@ async def test_an_upload_after_everything_was_deleted(api, presign, send):
     given = (await presign(f"sessions/{session['id']}")).json()
     await api.request("DELETE", f"/sessions/{session['id']}")
     assert (await send(given)).status_code == 404
+
+
+async def test_fault_d15_an_address_is_good_for_one_upload(api, presign, send):
+    browser = await api.rent()
+    given = (await presign(f"browsers/{browser['id']}")).json()
+    same = (await presign(f"browsers/{browser['id']}")).json()  # another address for the same name
+    assert (await send(given, b"a,b")).status_code == 204
+    for content in (b"a,b", b"c,d"):
+        again = await send(given, content)
+        assert (again.status_code, "has been used" in again.json()["detail"]) == (409, True)
+    folder = api.services.files.uploads(uuid.UUID(browser["id"]))
+    assert (folder / "list.csv").read_bytes() == b"a,b"
+    assert (await send(same, b"c,d")).status_code == 204
+    assert [path.name for path in folder.iterdir()] == ["list.csv"]
+
+
+async def test_fault_d15_two_uploads_at_the_same_time(api, presign, send):
+    browser = await api.rent()
+    given = (await presign(f"browsers/{browser['id']}", size=100_000)).json()
+    contents = [bytes([number]) * 100_000 for number in range(8)]
+    answers = await asyncio.gather(*(send(given, content) for content in contents))
+    assert sorted(answer.status_code for answer in answers) == [204] + [409] * 7
+    folder = api.services.files.uploads(uuid.UUID(browser["id"]))
+    [won] = [content for content, answer in zip(contents, answers, strict=True) if answer.status_code == 204]
+    assert [path.read_bytes() for path in folder.iterdir()] == [won]
+
+
+async def test_fault_d15_an_upload_that_failed_may_be_repeated(api, presign, send):
+    browser = await api.rent()
+    given = (await presign(f"browsers/{browser['id']}")).json()
+    assert (await send(given, b"a")).status_code == 400
+    assert (await send(given, b"a,bc")).status_code == 413
+    assert (await send(given, b"a,b")).status_code == 204
+    assert (await send(given, b"a,b")).status_code == 409
+
+
+async def test_fault_d15_not_after_the_stop(api, presign, send):
+    session, browser = await api.open_session(), await api.rent()
+    for path, stop in (
+        (f"sessions/{session['id']}", {"id": session["browserSessionId"]}),
+        (f"browsers/{browser['id']}", browser),
+    ):
+        given = (await presign(path)).json()
+        await api.stop(stop)
+        late = await send(given)
+        assert (late.status_code, "stopped" in late.json()["detail"]) == (404, True)
+        folder = api.services.files.uploads(uuid.UUID(stop["id"]))
+        assert not folder.exists() or list(folder.iterdir()) == []
+
+
+async def test_fault_d15_not_when_the_browser_is_stopped_while_the_file_comes(api, presign):
+    browser = await api.rent()
+    given = (await presign(f"browsers/{browser['id']}")).json()
+    head = "".join(
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in given["fields"].items()
+    )
+    head += '--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\na,'
+
+    async def form():
+        yield head.encode()
+        await api.stop(browser)
+        yield b"b\r\n--b--\r\n"
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = await api.client.post(given["url"], content=form(), headers=headers)
+    assert answer.status_code == 404
+    assert list(api.services.files.uploads(uuid.UUID(browser["id"])).iterdir()) == []
+
+
+async def test_fault_d15_once_over_a_restart(spawn_server):
+    """A real server; a cut upload does not count, a whole one does, also for the server after it."""
+    async with spawn_server() as server, httpx.AsyncClient() as anybody:
+        browser = await server.rent()
+        body = {"fileName": "a.txt", "contentType": "text/plain", "sizeBytes": 5}
+        given = (await server.http.post(f"/files/browsers/{browser['id']}/presigned-url", json=body)).json()
+
+        async def cut():
+            for name, value in given["fields"].items():
+                yield f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+            yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\nhe'
+            raise ConnectionAbortedError
+
+        with pytest.raises(ConnectionAbortedError):
+            await anybody.post(
+                given["url"], content=cut(), headers={"Content-Type": "multipart/form-data; boundary=b"}
+            )
+        sent = await anybody.post(given["url"], data=given["fields"], files={"file": ("x", b"hello")})
+        assert sent.status_code == 204, sent.text
+    async with spawn_server() as server, httpx.AsyncClient() as anybody:
+        url = f"{str(server.http.base_url).removesuffix('/api/v2/')}{urlsplit(given['url']).path}"
+        again = await anybody.post(url, data=given["fields"], files={"file": ("x", b"other")})
+        assert again.status_code in {404, 409}
+        folder = server.data_dir / "files" / "browsers" / browser["id"]
+        assert [path.name for path in (folder / "uploaded").iterdir()] != []
+        assert (folder / "uploads" / "a.txt").read_bytes() == b"hello"
+
+
+async def test_fault_d15_the_mark_of_a_use_outlives_the_server(make_api, tmp_path):
+    """The same database and folder, the browser still running in the books: only the mark refuses it."""
+    from cdpbridge.server.files import Grant, UploadLimits, UploadRefused, receive_upload
+
+    grant = Grant("browsers/x/uploads/a", "text/plain", 3, 2_000_000_000, "n")
+    final = tmp_path / "uploads" / "a"
+    final.parent.mkdir()
+
+    async def place(_grant):
+        return final
+
+    async def send(content, now=1_999_999_999):
+        async def chunks():
+            yield b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + content + b"\r\n--b--\r\n"
+
+        await receive_upload(
+            "multipart/form-data; boundary=b",
+            chunks(),
+            check=lambda _fields: grant,
+            target=place,
+            limits=UploadLimits(9, 9),
+            now=lambda: now,
+        )
+
+    await send(b"abc")
+    for _ in range(2):
+        with pytest.raises(UploadRefused, match="has been used"):
+            await send(b"def")
+    assert final.read_bytes() == b"abc"
+    grant = Grant("browsers/x/uploads/a", "text/plain", 3, 2_000_009_999, "m")
+    await send(b"ghi", now=2_000_009_000)
+    assert [path.name for path in (tmp_path / "uploaded").iterdir()] == [
+        "2000009999-m"
+    ]  # the old one is forgotten
+
+
+async def test_numbers_and_sizes_of_uploads(make_api, contract):
+    async with make_api(max_uploads_per_browser=2, max_upload_mb_per_browser=1) as api:
+        browser = await api.rent()
+
+        async def presign(name, size):
+            body = {"fileName": name, "contentType": "text/csv", "sizeBytes": size}
+            answer = await api.post(f"/files/browsers/{browser['id']}/presigned-url", body)
+            contract.check("POST", "/files/browsers/{session_id}/presigned-url", answer)
+            return answer
+
+        async def send(given, size):
+            given = given.json()
+            files = [("file", ("x", b"x" * size))]
+            return await api.client.post(given["url"], data=given["fields"], files=files)
+
+        # Promised while there was place for each alone, sent at once.
+        given = [await presign(f"{number}.csv", 3) for number in range(6)]
+        answers = await asyncio.gather(*(send(each, 3) for each in given))
+        assert sorted(answer.status_code for answer in answers) == [204, 204, 413, 413, 413, 413]
+        [why] = {answer.json()["detail"] for answer in answers if answer.status_code == 413}
+        assert "max_uploads_per_browser" in why
+        folder = api.services.files.uploads(uuid.UUID(browser["id"]))
+        kept = sorted(path.name for path in folder.iterdir())
+        assert len(kept) == 2
+        refused = await presign("more.csv", 3)
+        assert (refused.status_code, "max_uploads_per_browser" in refused.json()["detail"]) == (400, True)
+        refused = await presign(kept[0], 1024**2)
+        assert (refused.status_code, "max_upload_mb_per_browser" in refused.json()["detail"]) == (400, True)
+        assert (await send(await presign(kept[0], 1000), 1000)).status_code == 204  # it replaces one
 
 
 async def test_output_files_with_ranges(api, checked):

@@ -49,6 +49,7 @@ const REASONS = {
   stopped_by_caller: "stopped by its client",
   expired: "its time was over",
   browser_exited: "the browser exited",
+  disk_limit: "disk limit reached",
   start_failed: "it did not start",
   server_lost: "the server ended",
 };
