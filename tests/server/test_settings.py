@@ -191,3 +191,11 @@ def test_private_services_that_are_opened_have_a_port():
     )
     with pytest.raises(ConfigurationError, match=r"private_allowed .*is not host:port"):
         Settings.load(private_allowed=["localhost"])
+
+
+def test_vaults_of_projects_that_there_are():
+    loaded = Settings.load(api_keys={"one": "key-of-one"}, op_vaults={"one": ["a"], "default": []})
+    assert loaded.vault_refusal("one", "a") is None
+    assert loaded.vault_refusal("default", "a") is not None
+    with pytest.raises(ConfigurationError, match="op_vaults names projects that are not in `api_keys`: two"):
+        Settings.load(api_keys={"one": "key-of-one"}, op_vaults={"two": ["a"]})

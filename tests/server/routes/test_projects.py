@@ -1,8 +1,12 @@
 """Two projects never see each other's objects, on any route there is or will be."""
 
+import asyncio
 import re
 
+import pytest
 from fastapi.routing import APIRoute
+
+from tests.server.conftest import OTHER_KEY
 
 KEY_FREE = re.compile(r"^/(openapi\.json$|cdp/|files(/|$)|live|share)")
 # Bodies that are right, so that nothing is refused before the project is looked at.
@@ -133,3 +137,18 @@ async def test_every_route_wants_a_key(api):
     for route in api.app.routes:  # whatever is outside of the API is known here
         if isinstance(route, APIRoute) and not route.path.startswith("/api/v2/"):
             assert KEY_FREE.match(route.path), route.path
+
+
+@pytest.mark.parametrize(("plan", "text"), [("paid", "max_profiles"), ("free", "Subscription required")])
+async def test_the_number_of_profiles_has_a_limit(make_api, contract, plan, text):
+    limit = 3 if plan == "paid" else 1
+    async with make_api(max_profiles=3, plan=plan) as api:
+        answers = await asyncio.gather(*(api.post("/profiles", {"name": str(n)}) for n in range(8)))
+        for answer in answers:
+            contract.check("POST", "/profiles", answer)
+        assert sorted(answer.status_code for answer in answers) == [201] * limit + [402] * (8 - limit)
+        assert all(text in answer.json()["detail"] for answer in answers if answer.status_code == 402)
+        assert (await api.post("/profiles", {}, key=OTHER_KEY)).status_code == 201
+        [profile, *_] = (await api.get("/profiles")).json()["items"]
+        await api.request("DELETE", f"/profiles/{profile['id']}")
+        assert (await api.post("/profiles", {})).status_code == 201

@@ -6,6 +6,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from tests.server.conftest import KEY
+from tests.server.scripted_agents import ScriptedAgents
+
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 TASK = "/tasks/{task_id}"
 BUSY = "Agent session already has a running task. Please wait for it to finish or stop it manually."
@@ -527,3 +530,39 @@ async def test_nothing_begins_while_the_server_stops(api):
     answer = await api.post("/tasks", {"task": "x"})
     assert answer.status_code == 503
     assert (await api.account())["activeSessionCount"] == 1  # the session's; none is left of the other
+
+
+class WithVaults(ScriptedAgents):
+    def refusal(self, *, op_vault_id=None):
+        return None
+
+
+VAULTS = [
+    # several projects, op_vaults, vault -> accepted or why not
+    (False, None, "any", None),
+    (False, {"default": ["ours"]}, "ours", None),
+    (False, {"default": ["ours"]}, "theirs", "no such vault"),
+    (False, {}, "ours", "no such vault"),
+    (True, None, "any", "set `op_vaults`"),
+    (True, {"tests": ["ours"], "others": ["theirs"]}, "ours", None),
+    (True, {"tests": ["ours"], "others": ["theirs"]}, "theirs", "no such vault"),
+    (True, {"tests": ["ours"], "others": ["theirs"]}, "unknown", "no such vault"),
+    (True, {"others": ["theirs"]}, "theirs", "no such vault"),
+]
+
+
+@pytest.mark.parametrize("row", VAULTS)
+async def test_vaults_belong_to_projects(make_api, checked, row):
+    several, vaults, vault, why = row
+    settings = {"op_vaults": vaults} | ({} if several else {"api_keys": KEY})
+    async with make_api(agents=WithVaults(), **settings) as api:
+        answer = await checked(api, "POST", "/tasks", json={"task": "x", "opVaultId": vault})
+        if why is None:
+            assert answer.status_code == 202, answer.text
+            assert (await api.agents.started()).spec.op_vault_id == vault
+        else:
+            assert answer.status_code == 422
+            [problem] = answer.json()["detail"]
+            assert problem["loc"] == ["body", "opVaultId"]
+            assert why in problem["msg"]
+            assert api.hosts.starts == 0
