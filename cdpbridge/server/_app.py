@@ -27,7 +27,7 @@ from cdpbridge.server._settings import Settings
 from cdpbridge.server._tasks import Tasks
 from cdpbridge.server.agent import AgentProcesses, Agents
 from cdpbridge.server.console import ConsoleCookie, SignIns, Snapshots, console_router
-from cdpbridge.server.files import FileStore, UrlSigner, signing_key
+from cdpbridge.server.files import FileQuota, FileStore, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts, Builds, LocalHosts
 from cdpbridge.server.hosts._browser import BrowserOptions
@@ -87,7 +87,9 @@ def create_app(
             store = await Store.open(settings.database())
             stack.push_async_callback(store.close)
             await _prepare_keys(store, settings, wall, show_key or _print_key)
-            profiles = ProfileStore(settings.data_dir / "profiles")
+            profiles = ProfileStore(
+                settings.data_dir / "profiles", max_bytes=settings.max_profile_mb * 1024**2
+            )
             stack.callback(profiles.close)
             losses: tuple[str, ...] = ()
             if hosts is None:
@@ -147,6 +149,7 @@ def create_app(
                 shares=shares,
                 recordings=recordings,
                 files=files,
+                quota=FileQuota(files, store.browsers_of, settings.max_files_mb_per_project),
                 signer=signer,
                 profile_losses=losses,
                 projects=await store.project_names(),

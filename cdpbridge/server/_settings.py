@@ -138,6 +138,18 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="MiB of files uploaded for one browser or session; refused above.",
     )
+    max_files_mb_per_project: int = Field(
+        51_200,
+        ge=0,
+        description="MiB of files kept of a project's browsers, running or not: uploads, downloads, recordings. Above, new browsers "
+        "and uploads are refused. 0 for no limit.",
+    )
+    max_profile_mb: int = Field(
+        2048,
+        ge=1,
+        le=1_000_000,
+        description="MiB of a profile; a larger one is not saved, its former version stays.",
+    )
     disk_mb_per_browser: int = Field(
         10_240,
         ge=0,

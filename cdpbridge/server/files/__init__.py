@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ._quota import FileQuota
 from ._signing import BadSignature, Grant, UrlSigner, signing_key
 from ._storage import FileStore, StoredFile, safe_name
 from ._upload import UploadLimits, UploadRefused, receive_upload, stored_uploads
 
 __all__ = [
     "BadSignature",
+    "FileQuota",
     "FileStore",
     "Grant",
     "StoredFile",

@@ -59,6 +59,10 @@ class FileStore:
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
 
+    def browser_folder(self, browser_id: UUID) -> Path:
+        """Everything of a browser."""
+        return self._root / "browsers" / str(browser_id)
+
     def uploads(self, browser_id: UUID) -> Path:
         """Files that were uploaded for a browser, and for the agents that drive it."""
         return self._root / "browsers" / str(browser_id) / "uploads"

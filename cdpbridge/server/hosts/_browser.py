@@ -21,6 +21,7 @@ from cdpbridge._switches import downloads_switch
 from cdpbridge.cdp import Connection, connect_pipe
 from cdpbridge.chromium import SCRATCH_PATH_BYTES, Chromium, remove_tree
 from cdpbridge.errors import CDPBridgeError, CDPError
+from cdpbridge.server._disk import disk_usage
 from cdpbridge.server.gateway import Registry, Upstream
 from cdpbridge.server.profiles import ProfileRefused, ProfileStore, export_cookies, import_cookies
 from cdpbridge.server.proxy import ForwardingProxy, Rules
@@ -28,7 +29,6 @@ from cdpbridge.server.proxy import ForwardingProxy, Rules
 from ._base import BrowserSpec, Goodbye, SavedState, StopReport
 from ._builds import Builds
 from ._cookies import CookieExport, cookies_to_keep
-from ._disk import disk_usage
 
 __all__ = ["BrowserOptions", "LocalBrowser", "remove_folder", "save_profile", "scratch_folder"]
 

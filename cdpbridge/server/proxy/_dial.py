@@ -13,7 +13,7 @@ from typing import Final
 
 import h11
 
-from ._address import LOOPBACK_ADDRESSES, is_local_name, is_own
+from ._address import LOOPBACK_ADDRESSES, is_local_name, is_own, literal_address
 from ._messages import Target
 from ._rules import Refusal, Rules
 from ._upstream import SOCKS5_REPLIES, ProxyFailure, Upstream
@@ -58,10 +58,12 @@ class Route:
     last_failure: str | None = None
 
     def refuse(self, target: Target, address: str | None) -> Refusal | None:
-        """Why `target` may not be reached, at `address` if it is connected to directly."""
-        return self.rules.refuse_host(target.host, target.port) or (
-            None if address is None else self.refuse_address(target.host, target.port, address)
-        )
+        """Why `target` may not be reached: at `address` if it is connected to directly, else at what its host spells."""
+        refusal = self.rules.refuse_host(target.host, target.port)
+        where = address or literal_address(target.host)
+        if refusal is not None or where is None:
+            return refusal
+        return self.refuse_address(target.host, target.port, where)
 
     def refuse_address(self, host: str, port: int, address: str) -> Refusal | None:
         """Why no connection for `host` may be opened to `address`."""

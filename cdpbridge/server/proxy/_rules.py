@@ -120,7 +120,9 @@ class Rules:
         if self.private or not (own or is_forbidden(address)) or self.opens(host, port, address):
             return None
         return Refusal(
-            f"{host} is a private address, which this browser may not reach", "destination_ip_prohibited"
+            f"{host} is a private address, which this browser may not reach; "
+            "the server's setting `private_allowed` opens single services",
+            "destination_ip_prohibited",
         )
 
     def opens(self, host: str, port: int, address: str) -> bool:

@@ -8,9 +8,10 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, HTTPException, Query
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
+from starlette.responses import Response
 
 from cdpbridge.api._models import (
     MAX_METADATA_PAIRS,
@@ -22,6 +23,7 @@ from cdpbridge.api._models import (
     RecordingStill,
     UpdateBrowserSessionRequest,
 )
+from cdpbridge.lifecycle import State
 from cdpbridge.server import store
 from cdpbridge.server._recording_states import RecordingState
 
@@ -182,6 +184,19 @@ async def get_recording(
             for still in stills
         ],
     )
+
+
+@router.delete("/{session_id}/files", status_code=204)
+async def delete_files(services: ServicesOf, project_id: ProjectId, session_id: UUID) -> Response:
+    """Remove what is kept of a stopped browser: uploads, downloads, recording. 400 while it runs; may be repeated."""
+    browser = await services.store.browser(project_id, session_id)
+    if browser is None:
+        raise not_found("Session")
+    if browser.state != State.STOPPED:
+        raise HTTPException(400, "The browser still runs; stop it first")
+    await asyncio.to_thread(services.files.remove, browser_id=browser.id)
+    services.quota.forget(project_id)
+    return Response(status_code=204)
 
 
 @router.get("/{session_id}/downloads")

@@ -85,6 +85,8 @@ async def _presign(
     name = safe_name(body.file_name)
     expires = services.wall() + _UPLOAD_AGE
     files, size = await asyncio.to_thread(stored_uploads, folder, without=name)
+    if (why := await services.quota.refusal(browser.project_id, body.size_bytes)) is not None:
+        raise HTTPException(400, why)
     # Looked at again when the file has come: others may come before it.
     if (why := _limits(services).refusal(files + 1, size + body.size_bytes)) is not None:
         raise HTTPException(400, why)

@@ -54,7 +54,7 @@ async def browser_order(services: Services, project_id: UUID, body: CreateBrowse
     """The order for a browser by itself.
 
     Raises:
-        HTTPException: 403 above the plan's time, 404 without such a profile, 400 when it cannot be recorded here.
+        HTTPException: 403 above the plan's time or the project's files, 404 without such a profile, 400 when it cannot be recorded here.
         RequestValidationError: What only the server can judge.
     """
     timeout = _timeout(services.plan(project_id), body)
@@ -79,6 +79,8 @@ async def _order(
     country, proxy = _proxy(settings, body)
     if body.profile_id is not None and await services.store.profile(project_id, body.profile_id) is None:
         raise not_found("Profile")
+    if (why := await services.quota.refusal(project_id)) is not None:
+        raise HTTPException(403, why)
     if body.enable_recording and (refusal := await services.recordings.refusal()) is not None:
         raise HTTPException(400, refusal)
     screen = None

@@ -17,7 +17,7 @@ from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._rentals import Rentals
 from cdpbridge.server._settings import Plan, Settings
 from cdpbridge.server._tasks import Tasks
-from cdpbridge.server.files import FileStore, UrlSigner
+from cdpbridge.server.files import FileQuota, FileStore, UrlSigner
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.live import Live
@@ -59,6 +59,7 @@ class Services:
     shares: Shares
     recordings: Recordings
     files: FileStore
+    quota: FileQuota
     signer: UrlSigner
     profile_losses: Sequence[str]
     projects: Mapping[UUID, str]

@@ -145,6 +145,7 @@ async def delete_session(services: ServicesOf, project_id: ProjectId, session_id
     """Delete a session with all its tasks and files; one that runs is stopped first."""
     session, _ = await _find(services, project_id, session_id)
     await services.agent_sessions.delete(project_id, session)
+    services.quota.forget(project_id)
     return Response(status_code=204)
 
 
@@ -153,6 +154,7 @@ async def purge_session(services: ServicesOf, project_id: ProjectId, session_id:
     """Remove all content: what tasks were told, saw and wrote, and every file. That they were is kept; a running session is stopped."""
     session, _ = await _find(services, project_id, session_id)
     await services.agent_sessions.purge(project_id, session)
+    services.quota.forget(project_id)
     return Response(status_code=204)
 
 

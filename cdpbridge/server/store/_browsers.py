@@ -244,6 +244,11 @@ class Browsers(Projects):
         async with self._read() as session:
             return await session.get(Browser, browser_id)
 
+    async def browsers_of(self, project_id: UUID) -> Sequence[UUID]:
+        """Ids of all browsers of a project."""
+        async with self._read() as session:
+            return (await session.scalars(select(Browser.id).where(Browser.project_id == project_id))).all()
+
     async def unfinished_recordings(self) -> Sequence[UUID]:
         """Browsers whose recordings have not ended: at start-up, those of a server that was killed."""
         async with self._read() as session:

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from cdpbridge.cdp import connect
-from cdpbridge.server.hosts._disk import disk_usage
+from cdpbridge.server._disk import disk_usage
 
 BUILDS = ["shell", "full"]
 DOWNLOAD = (

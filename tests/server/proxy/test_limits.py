@@ -102,6 +102,15 @@ async def test_fault_d05_own_ports_are_closed_even_where_private_addresses_are_o
             assert (await client.get(origin))[0] == 200
 
 
+async def test_fault_d05_own_ports_are_closed_through_an_upstream_on_this_machine(http_upstream, origin):
+    url = upstream_url("http", http_upstream.port)
+    async with await ForwardingProxy.start(url, own_ports={origin.port}) as proxy:
+        for host in ("127.0.0.1", "2130706433", "localhost"):
+            async with Client.to(proxy) as client:
+                assert (await client.get(type(origin)(host=host, port=origin.port)))[0] == 403
+    assert not origin.connections
+
+
 async def test_an_operator_may_open_an_own_port(origin):
     rules = Rules(private=False, private_allowed=[origin.authority])
     async with (

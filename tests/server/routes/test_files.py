@@ -331,6 +331,35 @@ async def test_numbers_and_sizes_of_uploads(make_api, contract):
         assert (await send(await presign(kept[0], 1000), 1000)).status_code == 204  # it replaces one
 
 
+async def test_a_project_keeps_files_up_to_a_limit_and_can_remove_them(make_api):
+    async with make_api(max_files_mb_per_project=1) as api:
+        browser, other = await api.rent(), await api.rent()
+        path = f"/browsers/{browser['id']}/files"
+        folder = api.services.files.make(api.services.files.downloads(uuid.UUID(browser["id"])))
+        (folder / "big").write_bytes(os.urandom(1_100_000))
+        api.services.quota.forget(await api.project())  # as after some seconds
+        body = {"fileName": "a", "contentType": "text/csv", "sizeBytes": 1}
+        for answer, status in (
+            (await api.post(f"/files/browsers/{other['id']}/presigned-url", body), 400),
+            (await api.post("/browsers", {}), 403),
+            (await api.post("/sessions", {}), 403),
+        ):
+            assert (answer.status_code, "max_files_mb_per_project" in answer.json()["detail"]) == (
+                status,
+                True,
+            )
+        assert (await api.post("/browsers", {}, key="key-of-others")).status_code == 201
+        running = await api.request("DELETE", path)
+        assert (running.status_code, "still runs" in running.json()["detail"]) == (400, True)
+        assert (await api.request("DELETE", path, key="key-of-others")).status_code == 404
+        await api.stop(browser)
+        for _ in range(2):
+            assert (await api.request("DELETE", path)).status_code == 204
+        assert not folder.exists()
+        assert (await api.get(f"/browsers/{browser['id']}/downloads")).json()["files"] == []
+        await api.rent()
+
+
 async def test_output_files_with_ranges(api, checked):
     created, run = await api.give()
     run.finish(files={"out ü.txt": b"0123456789", "page.html": b"<script>"})

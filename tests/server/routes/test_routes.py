@@ -26,6 +26,7 @@ async def test_the_server_has_every_operation_of_the_reference(api, contract):
         ("POST", "/sessions/{session_id}/purge"),
         ("GET", "/browsers/{session_id}/downloads"),
         ("GET", "/browsers/{session_id}/recording"),
+        ("DELETE", "/browsers/{session_id}/files"),
     }
     assert ours - set(contract.operations) == newer
 

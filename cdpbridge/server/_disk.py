@@ -1,4 +1,4 @@
-"""How much disk a browser uses."""
+"""How much disk browsers use."""
 
 from __future__ import annotations
 
