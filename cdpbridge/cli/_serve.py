@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -47,18 +46,13 @@ def _serve(
     Prints `cdpbridge: serving http://HOST:PORT/api/v2` when it is ready. SIGTERM or Ctrl-C stops every browser, saves its
     profile, refunds it, and ends.
     """
-    import logging
-
     from cdpbridge._server_process import check_installed
 
     check_installed()
-    from cdpbridge.server import Settings, serve, settings_table
+    from cdpbridge.server import Settings, log_to_stderr, serve, settings_table
 
     if show_settings:
         print(settings_table())
         return
-    logging.basicConfig(
-        level=os.environ.get("CDPBRIDGE_LOG", "WARNING"),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr()
     serve(Settings.load(config, host=host, port=port, data_dir=data_dir, api_keys=api_key))

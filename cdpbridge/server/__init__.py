@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ._app import create_app
+    from ._log import log_to_stderr
     from ._serve import serve, serving
     from ._settings import Settings, settings_table
 
-__all__ = ["Settings", "create_app", "serve", "serving", "settings_table"]
+__all__ = ["Settings", "create_app", "log_to_stderr", "serve", "serving", "settings_table"]
 
 # Loaded on first use: a part of the server, e.g. its proxy, does not need the web framework and the database.
 _HOMES: Final = {
     "Settings": "_settings",
     "create_app": "_app",
+    "log_to_stderr": "_log",
     "serve": "_serve",
     "serving": "_serve",
     "settings_table": "_settings",

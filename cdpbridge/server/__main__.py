@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from cdpbridge.errors import CDPBridgeError, ConfigurationError
-from cdpbridge.server import Settings, serve, settings_table
+from cdpbridge.server import Settings, log_to_stderr, serve, settings_table
 
 
 def _owners_settings() -> dict[str, Any]:
@@ -55,7 +54,6 @@ def main(argv: list[str] | None = None) -> int:
     if given.show_settings:
         print(settings_table())  # noqa: T201  # asked for
         return 0
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     arguments = {
         "host": given.host,
         "port": given.port,
@@ -63,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         "api_keys": given.api_key,
     }
     try:
+        log_to_stderr(quiet=given.owned)
         if given.owned:
             arguments |= _owners_settings()
         config = arguments.pop("config", given.config)

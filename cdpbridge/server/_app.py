@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import sys
 import time
@@ -9,16 +10,17 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from cdpbridge._clock import Clock
 from cdpbridge._version import __version__
 from cdpbridge.server import gateway
 from cdpbridge.server._agent_sessions import AgentSessions, Shares
-from cdpbridge.server._lock import locked
+from cdpbridge.server._lock import locked, tightened
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._rentals import Rentals, utc_now
@@ -26,18 +28,22 @@ from cdpbridge.server._session_record import SessionRecord
 from cdpbridge.server._settings import Settings
 from cdpbridge.server._tasks import Tasks
 from cdpbridge.server.agent import AgentProcesses, Agents
-from cdpbridge.server.console import ConsoleCookie, SignIns, Snapshots, console_router
+from cdpbridge.server.console import SIGN_IN_PATH, ConsoleCookie, SignIns, Snapshots, console_router
 from cdpbridge.server.files import FileQuota, FileStore, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts, Builds, LocalHosts
 from cdpbridge.server.hosts._browser import BrowserOptions
+from cdpbridge.server.limits import BodyLimit, Border, ForwardedPeers
 from cdpbridge.server.live import Live, LiveTokens, Outcome, SavedFiles
 from cdpbridge.server.live import router as live_router
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.recording import Recordings
 from cdpbridge.server.routes import (
     BASE_PATH,
+    FILES_PATH,
     Authentication,
+    KnownHost,
+    SafeHeaders,
     Services,
     Timing,
     api_router,
@@ -55,10 +61,31 @@ __all__ = ["create_app"]
 _KEY_BYTES: Final = 24
 
 
+class _App(FastAPI):
+    """FastAPI with what has to stand in front of its own answers to errors, too."""
+
+    def __init__(self, border: Border, registry: Registry, **options: Any) -> None:
+        self._border = border
+        self._registry = registry
+        super().__init__(**options)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        limits = self._border.limits
+        app: ASGIApp = BodyLimit(
+            super().build_middleware_stack(),
+            most=limits.body_bytes,
+            paths={SIGN_IN_PATH: limits.sign_in_bytes, FILES_PATH: None},
+        )
+        app = KnownHost(app, self._registry)
+        app = ForwardedPeers(app, self._border.peers)
+        return SafeHeaders(app)
+
+
 def create_app(
     settings: Settings,
     *,
     registry: Registry | None = None,
+    border: Border | None = None,
     clock: Clock | None = None,
     wall: Callable[[], datetime] = utc_now,
     hosts: Callable[[ProfileStore, Registry], BrowserHosts] | None = None,
@@ -71,6 +98,7 @@ def create_app(
     Args:
         settings: From `Settings.load`.
         registry: The gateway's table of addresses; default: a new one.
+        border: Limits of what peers may do; default: new ones.
         clock: Where deadlines come from; default: the event loop.
         wall: Where the dates in answers come from.
         hosts: Makes the machines that browsers run on; default: this one.
@@ -79,11 +107,14 @@ def create_app(
         show_key: Called once with the API key that is made when there is none; default: printed on stderr.
     """
     registry = registry or Registry()
+    registry.allow_hosts(settings.served_names)
+    border = border or Border.of(trusted_proxies=settings.trusted_proxies)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.enter_context(locked(settings.data_dir))
+            await asyncio.to_thread(tightened, settings.data_dir)
             store = await Store.open(settings.database())
             stack.push_async_callback(store.close)
             await _prepare_keys(store, settings, wall, show_key or _print_key)
@@ -98,7 +129,7 @@ def create_app(
                 losses = builds.profile_losses
             else:
                 machines = hosts(profiles, registry)
-            pressure, metrics = Pressure(settings), Metrics()
+            pressure, metrics = Pressure(settings, border.descriptors), Metrics()
             shares = Shares(store, wall=wall)
             tokens = LiveTokens.load(settings.data_dir / "live-key")
             files = FileStore(settings.data_dir / "files")
@@ -111,6 +142,7 @@ def create_app(
                 shares=shares,
                 saved=SavedFiles(files, sign),
                 record=lambda browser_id: SessionRecord(store, recordings, sign).messages(browser_id),
+                border=border,
             )
             shares.on_delete = partial(_cut_share, live)
             recordings = Recordings(
@@ -157,6 +189,7 @@ def create_app(
                 registry=registry,
                 pressure=pressure,
                 metrics=metrics,
+                border=border,
             )
             app.state.snapshots = Snapshots(
                 settings,
@@ -172,7 +205,9 @@ def create_app(
             )
             yield
 
-    app = FastAPI(
+    app = _App(
+        border,
+        registry,
         title="cdpbridge",
         version=__version__,
         description="Browser Use Cloud API v2 over Chromium on this machine.",
@@ -182,16 +217,18 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    cookie = ConsoleCookie(SignIns(time.monotonic))
+    cookie = ConsoleCookie(SignIns(time.monotonic), external_base)
     app.add_middleware(Authentication, prefix=BASE_PATH, cookie=cookie)
     app.add_middleware(Timing, prefix=BASE_PATH)
     install_problems(app)
     app.include_router(api_router())
     app.include_router(health)
     app.include_router(profile_script)
-    app.include_router(console_router(cookie, lambda request: request.app.state.snapshots, external_base))
+    app.include_router(
+        console_router(cookie, lambda request: request.app.state.snapshots, external_base, border)
+    )
     app.include_router(public_files)
-    app.include_router(gateway.router(registry, external_base))
+    app.include_router(gateway.router(registry, external_base, border=border))
     app.include_router(live_router(lambda: app.state.services.live))
     app.state.registry = registry
     return app

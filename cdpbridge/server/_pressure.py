@@ -7,6 +7,7 @@ from typing import Final
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server._machine import Machine, read_machine, strain
 from cdpbridge.server._settings import Settings
+from cdpbridge.server.limits import Descriptors
 
 __all__ = ["Pressure"]
 
@@ -16,16 +17,20 @@ _MIB: Final = 1 << 20
 class Pressure:
     """The machine, against the settings' limits."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, descriptors: Descriptors) -> None:
         self._settings = settings
+        self._descriptors = descriptors
 
     def machine(self) -> Machine:
         """As it is now."""
         return read_machine(self._settings.data_dir)
 
     def problem(self, machine: Machine) -> tuple[str, str] | None:
-        """See `strain`."""
+        """See `strain`; `descriptors` when too few are left."""
         settings = self._settings
+        descriptors = self._descriptors.problem()
+        if descriptors is not None:
+            return "descriptors", descriptors
         return strain(
             machine,
             max_load=settings.max_load_per_cpu,

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,6 +20,7 @@ from cdpbridge.errors import ConfigurationError
 from cdpbridge.server._app import create_app
 from cdpbridge.server._settings import Settings
 from cdpbridge.server.gateway import Registry, gateway_protocol
+from cdpbridge.server.limits import Border, Limits, http_protocol, raise_descriptor_limit
 from cdpbridge.server.live import SOCKET_PATHS
 from cdpbridge.server.routes import BASE_PATH
 
@@ -29,6 +29,8 @@ __all__ = ["serve", "serving"]
 logger = logging.getLogger("cdpbridge.server")
 
 _BACKLOG: Final = 2048
+# What is below `data_dir` is for the server's user alone: keys, cookies, downloads.
+_UMASK: Final = 0o077
 # After the browsers are gone, what is left are answers on their way.
 _GRACE_SECONDS: Final = 5
 
@@ -47,6 +49,7 @@ def serve(
     ready: Callable[[str], object] | None = None,
     show_key: Callable[[str], object] | None = None,
     dead_man_fd: int | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then stop every browser, refund it, and return.
 
@@ -54,12 +57,15 @@ def serve(
         ready: Called with the base URL, e.g. `http://127.0.0.1:8700/api/v2`; default: one line on stdout.
         show_key: Called once with the API key that is made when there is none; default: printed on stderr.
         dead_man_fd: A pipe or socket; the server stops when its other end closes, e.g. because the parent died.
+        limits: Of peers; default: those in `Limits`.
 
     Raises:
         ConfigurationError: The address is taken, another server uses the data folder, there is no Chromium, ...
     """
+    os.umask(_UMASK)
+    raise_descriptor_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings, ready or _print_ready, show_key, dead_man_fd))
+        runner.run(_serve(settings, ready or _print_ready, show_key, dead_man_fd, limits))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -80,8 +86,12 @@ async def _serve(
     ready: Callable[[str], object],
     show_key: Callable[[str], object] | None,
     dead_man_fd: int | None,
+    limits: Limits | None,
 ) -> None:
-    async with _stop_signal(dead_man_fd) as stop, serving(settings, show_key=show_key) as (app, base_url):
+    async with (
+        _stop_signal(dead_man_fd) as stop,
+        serving(settings, limits=limits, show_key=show_key) as (app, base_url),
+    ):
         ready(base_url)
         stopping = asyncio.create_task(stop.wait())
         broken = asyncio.create_task(app.state.ended.wait())
@@ -93,11 +103,14 @@ async def _serve(
 
 
 @asynccontextmanager
-async def serving(settings: Settings, **options: Any) -> AsyncIterator[tuple[FastAPI, str]]:
+async def serving(
+    settings: Settings, *, limits: Limits | None = None, **options: Any
+) -> AsyncIterator[tuple[FastAPI, str]]:
     """A running server in this event loop, and its base URL; leaving the block stops its browsers, then the server.
 
     Args:
         settings: From `Settings.load`.
+        limits: Of peers; default: those in `Limits`.
         options: For `create_app`.
 
     Raises:
@@ -106,18 +119,29 @@ async def serving(settings: Settings, **options: Any) -> AsyncIterator[tuple[Fas
     with _bound(settings) as listening:
         registry = Registry()
         own_ports = [listening.getsockname()[1]]
-        app = create_app(settings, registry=registry, own_ports=own_ports, **options)
+        border = Border.of(limits, trusted_proxies=settings.trusted_proxies)
+        app = create_app(settings, registry=registry, border=border, own_ports=own_ports, **options)
         app.state.ended = asyncio.Event()
         app.state.local_address = _local_address(listening)
         config = uvicorn.Config(
             app,
-            ws=gateway_protocol(registry, _allowed_hosts(settings), passed_on=SOCKET_PATHS),
+            http=http_protocol(border.limits, border.connections),
+            ws=gateway_protocol(
+                registry,
+                passed_on=SOCKET_PATHS,
+                border=border,
+                max_clients=settings.max_clients_per_browser,
+            ),
+            ws_max_size=border.limits.driver_bytes,
             ws_per_message_deflate=False,  # pictures are compressed already
             lifespan="off",  # run below, so that its errors reach the caller and browsers end first
             access_log=False,  # addresses of browsers are secrets
             log_config=None,
             log_level="warning",
             server_header=False,
+            proxy_headers=False,  # believed from anybody on this machine; see `ForwardedPeers`
+            timeout_keep_alive=border.limits.keep_alive_seconds,
+            backlog=min(border.descriptors.backlog, _BACKLOG),
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         server = _Server(config)
@@ -171,13 +195,6 @@ def _local_address(listening: socket.socket) -> str:
     """How programs of this machine reach us, whatever is in front for the others."""
     address = _address(listening)
     return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-
-
-def _allowed_hosts(settings: Settings) -> list[str]:
-    hosts = list(settings.allowed_hosts)
-    if settings.public_url is not None and (name := urlsplit(settings.public_url).hostname):
-        hosts.append(name)
-    return hosts
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ from sqlalchemy.exc import ArgumentError
 from cdpbridge.api._models import PROXY_COUNTRY_CODES
 from cdpbridge.billing import Tariff
 from cdpbridge.errors import ConfigurationError
+from cdpbridge.server.limits import Peers
 from cdpbridge.server.proxy import Rules, Upstream
 
 __all__ = ["DIRECT", "Plan", "Settings", "country_code", "max_timeout_minutes", "settings_table"]
@@ -96,6 +97,11 @@ class Settings(BaseSettings):
         [],
         description="Names accepted in `Host` besides IP addresses, `localhost` and the name in `public_url`.",
     )
+    trusted_proxies: list[str] = Field(
+        [],
+        description="Addresses or networks of proxies in front, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. "
+        "Wrong keys are counted by the client's address, which is the proxy's own for all clients without this.",
+    )
     data_dir: Path = Field(
         Path(platformdirs.user_data_dir("cdpbridge")),
         description="Folder of the database, the profiles and the running browsers. One server at a time uses it.",
@@ -155,6 +161,9 @@ class Settings(BaseSettings):
         ge=0,
         description="MiB of disk for one browser: its folder, downloads, uploads and recording. Looked at with each health check; "
         "a browser above is stopped, with `endReason` `disk_limit`. 0 for no limit.",
+    )
+    max_clients_per_browser: int = Field(
+        100, ge=1, le=100_000, description="WebSockets that clients may have open to one browser; 429 above."
     )
     concurrent_starts: int = Field(
         2,
@@ -319,6 +328,15 @@ class Settings(BaseSettings):
             raise ValueError("write http(s)://host[:port][/prefix]")
         return value.rstrip("/")
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_trusted_proxies(cls, value: list[str]) -> list[str]:
+        try:
+            Peers(value)
+        except ValueError as error:
+            raise ValueError(f"{error}; write addresses or networks, e.g. 10.0.0.0/8") from error
+        return value
+
     @field_validator("api_keys")
     @classmethod
     def _check_api_keys(cls, value: dict[str, list[SecretStr]]) -> dict[str, list[SecretStr]]:
@@ -410,6 +428,12 @@ class Settings(BaseSettings):
                 return "this server has several projects and no vaults for them; set `op_vaults`"
             return None
         return None if vault in self.op_vaults.get(project, ()) else "there is no such vault"
+
+    @property
+    def served_names(self) -> list[str]:
+        """Names that `Host` may have, besides IP addresses and `localhost`."""
+        name = urlsplit(self.public_url).hostname if self.public_url is not None else None
+        return [*self.allowed_hosts, *([name] if name else [])]
 
     @property
     def tariff(self) -> Tariff:

@@ -237,6 +237,7 @@ def make_api(tmp_path):
             "data_dir": tmp_path / "data",
             "api_keys": {"tests": KEY, "others": OTHER_KEY},
             "browser_build": "shell",
+            "allowed_hosts": ["test"],
         } | settings
         loaded = Settings.load(**given)
         app = create_app(

@@ -5,8 +5,8 @@ server-sent events and acts through the REST API, as every client does.
 """
 
 from ._cookie import ConsoleCookie
-from ._routes import console_router
+from ._routes import SIGN_IN_PATH, console_router
 from ._sign_ins import SignIns
 from ._snapshot import Snapshots
 
-__all__ = ["ConsoleCookie", "SignIns", "Snapshots", "console_router"]
+__all__ = ["SIGN_IN_PATH", "ConsoleCookie", "SignIns", "Snapshots", "console_router"]

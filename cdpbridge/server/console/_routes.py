@@ -15,13 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 
+from cdpbridge.server.limits import TOO_MANY_TEXT, Border, peer_name
 from cdpbridge.server.store import key_hash_of
 
 from ._cookie import ConsoleCookie
 from ._files import BrowserFolder
 from ._snapshot import Snapshots
 
-__all__ = ["console_router"]
+__all__ = ["SIGN_IN_PATH", "console_router"]
+
+SIGN_IN_PATH: Final = "/console/sign-in"
 
 _STATIC: Final = files(__package__) / "static"
 _TYPES: Final = {
@@ -50,7 +53,10 @@ _SILENT_TICKS: Final = 15  # balancers cut what is silent for a minute
 
 
 def console_router(
-    cookie: ConsoleCookie, snapshots: Callable[[Request], Snapshots], external_base: Callable[[Request], str]
+    cookie: ConsoleCookie,
+    snapshots: Callable[[Request], Snapshots],
+    external_base: Callable[[Request], str],
+    border: Border,
 ) -> APIRouter:
     """The console.
 
@@ -58,6 +64,7 @@ def console_router(
         cookie: Reads and writes sign-ins.
         snapshots: Where the states of projects come from.
         external_base: The address clients use.
+        border: Counts wrong keys.
     """
     router = APIRouter(include_in_schema=False)
 
@@ -84,21 +91,33 @@ def console_router(
         body, kind = found
         return Response(body, media_type=kind, headers=_HEADERS)
 
-    @router.post("/console/sign-in")
+    @router.post(SIGN_IN_PATH)
     async def sign_in(
         request: Request, key: Annotated[str, Body(embed=True, max_length=1000)]
     ) -> JSONResponse:
-        key_hash = key_hash_of(key.strip())
+        key = key.strip()
+        key_hash, keys = key_hash_of(key), border.guessing.keys
+        peer = peer_name(request.client.host if request.client else "")
+        wait = keys.refused(peer, key, border.now())
+        if wait is not None:
+            return JSONResponse(
+                {"detail": TOO_MANY_TEXT}, status_code=429, headers={"Retry-After": str(wait)}
+            )
         if await snapshots(request).project_of(key_hash) is None:
+            keys.failed(peer, key, border.now())
             return JSONResponse({"detail": "This server does not know that key."}, status_code=401)
-        response = JSONResponse({"signedIn": True}, headers=_HEADERS)
-        cookie.sign_in(response, key_hash, external_base(request))
+        keys.right(peer, key)
+        made = Response()
+        proof = cookie.sign_in(request, made, key_hash)
+        response = JSONResponse({"signedIn": True, "proof": proof}, headers=_FILE_HEADERS)
+        response.headers["Set-Cookie"] = made.headers["Set-Cookie"]
         return response
 
     @router.post("/console/sign-out")
     async def sign_out(request: Request) -> JSONResponse:
-        response = JSONResponse({"signedIn": False}, headers=_HEADERS)
-        cookie.sign_out(request, response, external_base(request))
+        response = JSONResponse({"signedIn": False}, headers=_FILE_HEADERS)
+        if not cookie.sign_out(request, response):
+            raise HTTPException(403, "Sign out from the console's own page")
         return response
 
     @router.get("/console/events")

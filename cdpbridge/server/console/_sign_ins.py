@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-__all__ = ["SIGN_IN_LASTS", "SignIns"]
+__all__ = ["SIGN_IN_LASTS", "SignIn", "SignIns"]
 
 SIGN_IN_LASTS: Final = timedelta(hours=12)
 """A working day; then the key is asked for again."""
@@ -17,8 +19,20 @@ _TOKEN_BYTES: Final = 32
 _MOST: Final = 10_000  # the oldest goes when somebody signs in without end
 
 
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """What a page gets: `token` as a cookie, `proof` to keep in its own storage.
+
+    Cookies are sent to every port of a host, and so to other servers there. A page's storage belongs to its origin, port
+    included. Only both together count.
+    """
+
+    token: str
+    proof: str
+
+
 class SignIns:
-    """Tokens of cookies, and the hash of the key each was given for.
+    """Digests of tokens and proofs, and the hash of the key each was given for.
 
     The key itself is not kept, and the hash is looked up at each use: a key that is taken away signs out.
 
@@ -28,30 +42,34 @@ class SignIns:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._keys: dict[str, tuple[str, float]] = {}
+        self._keys: dict[str, tuple[str, str, float]] = {}
 
-    def add(self, key_hash: str) -> str:
-        """A new cookie's value for a key that was found good."""
+    def add(self, key_hash: str) -> SignIn:
+        """A new sign-in for a key that was found good."""
         while len(self._keys) >= _MOST:
             del self._keys[next(iter(self._keys))]
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
-        self._keys[_digest(token)] = key_hash, self._now() + SIGN_IN_LASTS.total_seconds()
-        return token
+        made = SignIn(secrets.token_urlsafe(_TOKEN_BYTES), secrets.token_urlsafe(_TOKEN_BYTES))
+        until = self._now() + SIGN_IN_LASTS.total_seconds()
+        self._keys[_digest(made.token)] = key_hash, _digest(made.proof), until
+        return made
 
-    def key_hash(self, token: str) -> str | None:
-        """The hash of the key behind a cookie, None when it is unknown or too old."""
+    def key_hash(self, token: str, proof: str) -> str | None:
+        """The hash of the key behind a cookie; None when it is unknown or too old, or without its proof."""
         found = self._keys.get(_digest(token))
         if found is None:
             return None
-        key_hash, until = found
+        key_hash, proof_digest, until = found
         if self._now() >= until:
-            self.remove(token)
+            del self._keys[_digest(token)]
             return None
-        return key_hash
+        return key_hash if hmac.compare_digest(proof_digest, _digest(proof)) else None
 
-    def remove(self, token: str) -> None:
-        """Sign out."""
+    def remove(self, token: str, proof: str) -> bool:
+        """Sign out; False when the proof is another sign-in's."""
+        if _digest(token) in self._keys and self.key_hash(token, proof) is None:
+            return False
         self._keys.pop(_digest(token), None)
+        return True
 
 
 def _digest(token: str) -> str:

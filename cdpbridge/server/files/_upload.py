@@ -20,7 +20,7 @@ from ._signing import Grant
 
 __all__ = ["UploadLimits", "UploadRefused", "receive_upload", "stored_uploads"]
 
-_FIELD_BYTES: Final = 16 * 1024
+_FIELD_BYTES: Final = 16 * 1024  # all fields together: they are held before their signature is known
 _MAX_FIELDS: Final = 20
 _HEADER_BYTES: Final = 8 * 1024
 # Boundaries and headers of parts, beside the file and the fields.
@@ -73,6 +73,7 @@ class _Form:
         self.whole = False
         self._check = check
         self._fields: dict[str, str] = {}
+        self._field_bytes = 0
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._disposition = b""
@@ -138,8 +139,9 @@ class _Form:
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._value is not None:
             self._value += data[start:end]
-            if len(self._value) > _FIELD_BYTES:
-                raise UploadRefused(400, f"the field {self._name[:100]!r} is too long")
+            self._field_bytes += end - start
+            if self._field_bytes > _FIELD_BYTES:
+                raise UploadRefused(400, f"the fields are too long, at {self._name[:100]!r}")
             return
         assert self.grant is not None  # the headers of the file came before
         self.size += end - start
@@ -195,7 +197,7 @@ async def receive_upload(
         async for chunk in chunks:
             form.feed(chunk)
             beside += len(chunk)
-            if beside > form.size + _MAX_FIELDS * _FIELD_BYTES + _OVERHEAD_BYTES:
+            if beside > form.size + _FIELD_BYTES + _OVERHEAD_BYTES:
                 raise UploadRefused(413, "the form is too long")
             if form.grant is not None and sink is None:
                 final = await _place(target, form.grant)

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from ._hosts import HOST_TEXT, host_allowed
 from ._http import router
 from ._protocol import gateway_protocol
 from ._registry import Registry, Upstream, Usage
 
-__all__ = ["Registry", "Upstream", "Usage", "gateway_protocol", "router"]
+__all__ = [
+    "HOST_TEXT",
+    "Registry",
+    "Upstream",
+    "Usage",
+    "gateway_protocol",
+    "host_allowed",
+    "router",
+]

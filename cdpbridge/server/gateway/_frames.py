@@ -44,6 +44,11 @@ class FrameScanner:
         """Whether a frame of ours may follow."""
         return not self._left and not self._head
 
+    @property
+    def missing(self) -> int:
+        """Bytes of the running frame that have not come yet, by its announced length."""
+        return self._left
+
     def feed(self, data: bytes) -> None:
         """Follow a whole chunk."""
         self._walk(data, one=False)

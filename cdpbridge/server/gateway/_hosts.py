@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["host_allowed", "origin_allowed"]
+__all__ = ["HOST_TEXT", "host_allowed", "origin_allowed"]
+
+HOST_TEXT: Final = "this Host is not served; name it in the setting `allowed_hosts`"
 
 
 def host_allowed(host: str | None, allowed: Collection[str]) -> bool:

@@ -13,7 +13,9 @@ from typing import Any, Final
 import h11
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from ._hosts import host_allowed, origin_allowed
+from cdpbridge.server.limits import Border
+
+from ._hosts import HOST_TEXT, host_allowed, origin_allowed
 from ._registry import Entry, Registry, Upstream
 
 __all__ = ["router"]
@@ -28,15 +30,18 @@ _INNER: Final = re.compile(r"\Aws://[^/]+(?=/devtools/)")
 _FRONTEND: Final = re.compile(r"(?<=[?&])ws=[^/&]+(?=/devtools/)")
 
 
-def router(registry: Registry, external_base: Callable[[Request], str]) -> APIRouter:
+def router(
+    registry: Registry, external_base: Callable[[Request], str], *, border: Border | None = None
+) -> APIRouter:
     """The routes below `/cdp/{token}`.
 
     Args:
         registry: The table of addresses.
         external_base: The address under which the request's client sees the server, `http(s)://host[:port][/prefix]`.
+        border: Counts wrong tokens; default: a new one.
     """
 
-    endpoints = _Endpoints(registry, external_base)
+    endpoints = _Endpoints(registry, external_base, border or Border.of())
     routes = APIRouter(prefix="/cdp/{token}", include_in_schema=False)
     for path in ("", "/", "/json/version", "/json/version/"):  # Playwright asks with a slash at the end
         routes.add_api_route(path, endpoints.version)
@@ -51,7 +56,8 @@ def router(registry: Registry, external_base: Callable[[Request], str]) -> APIRo
 
 
 class _Endpoints:
-    def __init__(self, registry: Registry, external_base: Callable[[Request], str]) -> None:
+    def __init__(self, registry: Registry, external_base: Callable[[Request], str], border: Border) -> None:
+        self._border = border
         self._registry = registry
         self._external_base = external_base
 
@@ -93,10 +99,13 @@ class _Endpoints:
         """The browser behind the request's token, for those who may ask."""
         entry = self._registry.find(request.path_params["token"])
         if entry is None:
+            self._border.check_token(
+                request.client.host if request.client else None, request.path_params["token"]
+            )
             raise HTTPException(404, "no browser has this address, or it has been stopped")
         host, origin = _once(request, "host"), _once(request, "origin")
         if not host_allowed(host, self._registry.allowed_hosts):
-            raise HTTPException(403, "this Host is not served; see the setting `allowed_hosts`")
+            raise HTTPException(403, HOST_TEXT)
         if not origin_allowed(origin, host, self._registry.allowed_hosts):
             raise HTTPException(403, "pages of this Origin may not read this; CDP clients send none")
         return entry

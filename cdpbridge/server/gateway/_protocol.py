@@ -17,16 +17,18 @@ from typing import Any, ClassVar, Final, cast
 from urllib.parse import unquote, urlsplit
 
 from uvicorn.config import Config
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.datastructures import MultipleValuesError
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
+from cdpbridge.server.limits import SAFE_HEADERS, TOO_MANY_TEXT, Border
+
 from ._dial import BrowserUnreachable, TargetNotFound, dial
-from ._hosts import host_allowed, origin_allowed
+from ._hosts import HOST_TEXT, host_allowed, origin_allowed
 from ._registry import Entry, Registry, Upstream
 from ._splice import Splice
+from ._viewer import viewer_protocol
 
 __all__ = ["gateway_protocol"]
 
@@ -38,7 +40,12 @@ _PAGE: Final = re.compile(r"/devtools/page/[A-Za-z0-9-]+")
 
 
 def gateway_protocol(
-    registry: Registry, allowed_hosts: Iterable[str] = (), *, passed_on: Iterable[str] = ()
+    registry: Registry,
+    allowed_hosts: Iterable[str] = (),
+    *,
+    passed_on: Iterable[str] = (),
+    border: Border | None = None,
+    max_clients: int | None = None,
 ) -> type[asyncio.Protocol]:
     """The class to give to uvicorn as `ws`. The ASGI application sees no WebSocket but those of `passed_on`.
 
@@ -46,25 +53,39 @@ def gateway_protocol(
         registry: The table of addresses; it learns `allowed_hosts`, so that the HTTP side goes by them too.
         allowed_hosts: Names accepted in `Host` and `Origin` besides IP addresses and `localhost`.
         passed_on: Paths that belong to the application.
+        border: Limits of peers without a token; default: new ones.
+        max_clients: WebSockets of one browser, 429 above; default: no limit.
     """
     registry.allow_hosts(allowed_hosts)
-    relay = type("GatewayProtocol", (_GatewayProtocol,), {"_registry": registry})
-    return type("UpgradeProtocol", (_UpgradeProtocol,), {"_relay": relay, "_passed_on": frozenset(passed_on)})
+    border = border or Border.of()
+    relay = type(
+        "GatewayProtocol",
+        (_GatewayProtocol,),
+        {"_registry": registry, "_border": border, "_max_clients": max_clients},
+    )
+    application = viewer_protocol(border)
+    return type(
+        "UpgradeProtocol",
+        (_UpgradeProtocol,),
+        {"_relay": relay, "_application": application, "_passed_on": frozenset(passed_on)},
+    )
 
 
 class _Refusal(Exception):
     """The answer to an upgrade that is not one."""
 
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
+    def __init__(self, status: HTTPStatus, detail: str, *, retry_after: int | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.retry_after = retry_after
 
 
 class _UpgradeProtocol(asyncio.Protocol):
     """Reads the path of the upgrade request, which uvicorn hands over whole, and hands the socket to whom it concerns."""
 
     _relay: ClassVar[type[_GatewayProtocol]]
+    _application: ClassVar[type[asyncio.Protocol]]
     _passed_on: ClassVar[frozenset[str]]
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
@@ -83,7 +104,7 @@ class _UpgradeProtocol(asyncio.Protocol):
         if self._taker is None:
             match = _TARGET.match(data)
             passed_on = match is not None and match[1].decode("latin-1") in self._passed_on
-            self._taker = (WebSocketsSansIOProtocol if passed_on else self._relay)(**self._arguments)
+            self._taker = (self._application if passed_on else self._relay)(**self._arguments)
             self._taker.connection_made(self._transport)
             # uvicorn makes us the socket's protocol as soon as we return.
             asyncio.get_running_loop().call_soon(self._step_aside)
@@ -112,6 +133,8 @@ class _GatewayProtocol(asyncio.Protocol):
     """One client from its upgrade request to the end of its socket."""
 
     _registry: ClassVar[Registry]
+    _border: ClassVar[Border]
+    _max_clients: ClassVar[int | None]
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -184,13 +207,14 @@ class _GatewayProtocol(asyncio.Protocol):
         match = _PATH.fullmatch(urlsplit(request.path).path)
         entry = self._registry.find(unquote(match[1])) if match else None
         if match is None or entry is None:
+            self._count_guess(request, match[1] if match else request.path)
             raise _Refusal(HTTPStatus.NOT_FOUND, "no browser has this address, or it has been stopped")
         try:
             host, origin = request.headers.get("Host"), request.headers.get("Origin")
         except MultipleValuesError:
             raise _Refusal(HTTPStatus.BAD_REQUEST, "Host and Origin may be given once") from None
         if not host_allowed(host, self._registry.allowed_hosts):
-            raise _Refusal(HTTPStatus.FORBIDDEN, "this Host is not served; see the setting `allowed_hosts`")
+            raise _Refusal(HTTPStatus.FORBIDDEN, HOST_TEXT)
         if not origin_allowed(origin, host, self._registry.allowed_hosts):
             raise _Refusal(
                 HTTPStatus.FORBIDDEN, "pages of this Origin may not connect; CDP clients send none"
@@ -198,7 +222,20 @@ class _GatewayProtocol(asyncio.Protocol):
         path = _browser_path(entry.upstream, match[2] or "")
         if path is None:
             raise _Refusal(HTTPStatus.NOT_FOUND, "the browser has no WebSocket here")
+        if self._max_clients is not None and len(entry.clients) >= self._max_clients:
+            raise _Refusal(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                f"the browser has {self._max_clients} clients already; see the setting `max_clients_per_browser`",
+            )
         return entry, path
+
+    def _count_guess(self, request: Request, token: str) -> None:
+        peername = self._transport.get_extra_info("peername")
+        socket_address = str(peername[0]) if isinstance(peername, tuple) else ""
+        address = self._border.peers.client(socket_address, request.headers.get_all("X-Forwarded-For"))
+        wait = self._border.wrong_token(address, token)
+        if wait is not None:
+            raise _Refusal(HTTPStatus.TOO_MANY_REQUESTS, TOO_MANY_TEXT, retry_after=wait)
 
     async def _open(self, entry: Entry, path: str, response: Response) -> None:
         try:
@@ -223,6 +260,10 @@ class _GatewayProtocol(asyncio.Protocol):
         response = self._core.reject(refusal.status, json.dumps({"detail": refusal.detail}))
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = "application/json"
+        for name, value in SAFE_HEADERS.items():
+            response.headers[name] = value
+        if refusal.retry_after is not None:
+            response.headers["Retry-After"] = str(refusal.retry_after)
         self._core.send_response(response)
         self._write_core()
 

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CDPError, TargetClosed
+from cdpbridge.server.limits import TOO_MANY_TEXT, Border
 
 from ._cast import Picture
 from ._ended import Outcome
@@ -26,7 +27,6 @@ __all__ = ["Live", "ShareDirectory"]
 
 logger = logging.getLogger("cdpbridge.server")
 
-_HELLO_SECONDS: Final = 10.0
 _MAX_HELLO: Final = 1000  # characters
 _SETTLED_SECONDS: Final = 5.0
 """How long an ended browser's account may take to be closed."""
@@ -66,6 +66,7 @@ class Live:
         saved: What browsers have downloaded.
         record: The messages that show what an ended browser's session did; told before its end.
         max_per_second: Pictures of one page.
+        border: Limits until a viewer's credential was accepted; default: new ones.
 
     Attributes:
         ignored: Messages of viewers who had no right to them, since the start.
@@ -81,7 +82,9 @@ class Live:
         saved: SavedFiles | None = None,
         record: Callable[[UUID], AsyncGenerator[dict[str, Any]]] | None = None,
         max_per_second: float = _PER_SECOND,
+        border: Border | None = None,
     ) -> None:
+        self._border = border or Border.of()
         self.shares: ShareDirectory = shares or NoShares()
         self.ignored = 0
         self._connect = connect
@@ -167,7 +170,7 @@ class Live:
         """A viewer's WebSocket, from its first message to its end."""
         await socket.accept()
         try:
-            async with asyncio.timeout(_HELLO_SECONDS):
+            async with asyncio.timeout(self._border.limits.hello_seconds):
                 text = await socket.receive_text()
         except (TimeoutError, WebSocketDisconnect, KeyError):  # KeyError: it began with a binary frame
             await _close(socket, _UNKNOWN)
@@ -206,6 +209,10 @@ class Live:
     async def _show(self, socket: WebSocket, hello: Hello) -> None:
         browser_id = await self.shares.view(hello.token) if hello.share else self._tokens.read(hello.token)
         if browser_id is None:
+            wait = self._border.wrong_token(socket.client.host if socket.client else None, hello.token)
+            if wait is not None:
+                await _end(socket, _BUSY, "Too many attempts", f"{TOO_MANY_TEXT} ({wait} s).")
+                return
             text = (
                 "The share may have been taken back."
                 if hello.share
@@ -213,6 +220,10 @@ class Live:
             )
             await _end(socket, _UNKNOWN, "Nothing to see here", text)
             return
+        limits = self._border.limits
+        # Absent when another server than ours runs the application.
+        admit: Callable[[int], object] = socket.scope.get("state", {}).get("admit", int)
+        admit(limits.viewer_bytes if hello.share else limits.driver_bytes)
         if self.viewers(browser_id) >= _MAX_VIEWERS:
             await _end(
                 socket, _BUSY, "Too many viewers", f"{_MAX_VIEWERS} people watch this browser already."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ._addresses import signed_path
+from ._addresses import FILES_PATH, signed_path
 from ._auth import KEY_HEADER, Authentication
+from ._front import KnownHost, SafeHeaders
 from ._health import Timing
 from ._health import router as health
 from ._problems import install_problems
@@ -13,8 +14,11 @@ from ._services import BASE_PATH, Services, external_base
 
 __all__ = [
     "BASE_PATH",
+    "FILES_PATH",
     "KEY_HEADER",
     "Authentication",
+    "KnownHost",
+    "SafeHeaders",
     "Services",
     "Timing",
     "api_router",

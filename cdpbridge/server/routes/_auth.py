@@ -10,9 +10,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cdpbridge.server.console import ConsoleCookie
+from cdpbridge.server.limits import TOO_MANY_TEXT, peer_name
 from cdpbridge.server.store import key_hash_of
 
-from ._services import Services
+from ._services import Services, client_address
 
 __all__ = ["KEY_HEADER", "Authentication"]
 
@@ -33,12 +34,23 @@ class Authentication:
             return
         key = Headers(scope=scope).get(KEY_HEADER)
         services: Services = scope["app"].state.services
+        border = services.border
+        peer = peer_name(client_address(scope))
+        wait = border.guessing.keys.refused(peer, key, border.now()) if key else None
+        if wait is not None:
+            answer = JSONResponse({"detail": TOO_MANY_TEXT}, 429, headers={"Retry-After": str(wait)})
+            await answer(scope, receive, send)
+            return
         # Keys are looked up by their SHA-256, so the time it takes says nothing about them.
         key_hash = key_hash_of(key) if key else self._cookie.key_hash_for_api(HTTPConnection(scope))
         project_id = await services.store.project_of_hash(key_hash) if key_hash else None
         if project_id is None:
+            if key:
+                border.guessing.keys.failed(peer, key, border.now())
             detail = "Invalid API key" if key else f"API key required: send it in the header {KEY_HEADER}"
             await JSONResponse({"detail": detail}, status_code=401)(scope, receive, send)
             return
+        if key:
+            border.guessing.keys.right(peer, key)
         scope.setdefault("state", {})["project_id"] = project_id
         await self._app(scope, receive, send)

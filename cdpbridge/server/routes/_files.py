@@ -34,7 +34,7 @@ from cdpbridge.server.files import (
 
 from ._addresses import FILES_PATH, signed_url
 from ._problems import STOPPED_TEXT, not_found
-from ._services import ProjectId, Services, ServicesOf, external_base
+from ._services import ProjectId, Services, ServicesOf, client_address, external_base
 
 __all__ = ["public_router", "router"]
 
@@ -140,33 +140,41 @@ async def get_output_file(
 @public_router.post("")
 async def upload(request: Request, services: ServicesOf) -> Response:
     """One file, as the signed fields of the form allow it, once."""
+    presented = ""
 
     def now() -> float:
         return services.wall().timestamp()
+
+    def check(fields: dict[str, str]) -> Grant:
+        nonlocal presented
+        presented = f"{fields.get('policy')}\n{fields.get('signature')}"
+        return services.signer.check_upload(fields, now=now())
 
     try:
         await receive_upload(
             request.headers.get("content-type", ""),
             request.stream(),
-            check=lambda fields: services.signer.check_upload(fields, now=now()),
+            check=check,
             target=partial(_place, services),
             limits=_limits(services),
             now=now,
         )
     except BadSignature as error:
-        raise HTTPException(401, f"{error}; ask the API for a new one") from None
+        raise _wrong(request, services, error, presented) from None
     except UploadRefused as error:
         raise HTTPException(error.status, str(error)) from None
     return Response(status_code=204)
 
 
 @public_router.api_route("/{path:path}", methods=["GET", "HEAD"])
-async def download(services: ServicesOf, path: str, expires: str = "", signature: str = "") -> FileResponse:
+async def download(
+    request: Request, services: ServicesOf, path: str, expires: str = "", signature: str = ""
+) -> FileResponse:
     """A file, or the range of it that is asked for."""
     try:
         services.signer.check_download(path, expires, signature, now=services.wall().timestamp())
     except BadSignature as error:
-        raise HTTPException(401, f"{error}; ask the API for a new one") from None
+        raise _wrong(request, services, error, f"{path}\n{expires}\n{signature}") from None
     file = await asyncio.to_thread(services.files.file, path)
     if file is None:
         raise HTTPException(404, "the file has been removed")
@@ -179,3 +187,12 @@ async def download(services: ServicesOf, path: str, expires: str = "", signature
         content_disposition_type="inline" if inline else "attachment",
         headers=_HEADERS,
     )
+
+
+def _wrong(request: Request, services: Services, error: BadSignature, address: str) -> HTTPException:
+    """401, or 429 for a peer that has sent too many wrong addresses."""
+    try:
+        services.border.check_token(client_address(request.scope), address)
+    except HTTPException as too_many:
+        return too_many
+    return HTTPException(401, f"{error}; ask the API for a new one")

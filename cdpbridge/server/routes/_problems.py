@@ -10,7 +10,7 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from cdpbridge.errors import BrowserStartFailed
@@ -129,6 +129,7 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(StartWithdrawn, _withdrawn)
     app.add_exception_handler(KeyReused, _reused)
     app.add_exception_handler(ClientGone, _gone)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(SessionBusy, _busy)
     app.add_exception_handler(SessionOver, _over)
     app.add_exception_handler(SQLAlchemyError, _database)

@@ -9,7 +9,8 @@ from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Depends, Header, Query
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
+from starlette.types import Scope
 
 from cdpbridge.server._agent_sessions import AgentSessions, Shares
 from cdpbridge.server._metrics import Metrics
@@ -20,6 +21,7 @@ from cdpbridge.server._tasks import Tasks
 from cdpbridge.server.files import FileQuota, FileStore, UrlSigner
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
+from cdpbridge.server.limits import Border
 from cdpbridge.server.live import Live
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.recording import Recordings
@@ -32,6 +34,7 @@ __all__ = [
     "ProjectId",
     "Services",
     "ServicesOf",
+    "client_address",
     "client_gone",
     "external_base",
 ]
@@ -67,6 +70,7 @@ class Services:
     registry: Registry
     pressure: Pressure
     metrics: Metrics
+    border: Border
 
     def plan(self, project_id: UUID) -> Plan:
         return self.settings.plan_of(self.projects.get(project_id, "default"))
@@ -110,10 +114,16 @@ Paging = Annotated[_Paging, Depends(_paging)]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 
-def external_base(request: Request) -> str:
+def external_base(request: HTTPConnection) -> str:
     """The address clients use, without a slash at its end: `public_url`, else as the request was addressed."""
     services: Services = request.app.state.services
     return services.settings.public_url or str(request.base_url).rstrip("/")
+
+
+def client_address(scope: Scope) -> str:
+    """The address of a request's client; empty when the server does not know it."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 async def client_gone(request: Request) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 from alembic import command
@@ -17,6 +18,8 @@ from cdpbridge.errors import ConfigurationError
 __all__ = ["open_engine"]
 
 _BUSY_TIMEOUT_MS: Final = 10_000
+# At DEBUG, they write parameters and rows, which are keys' hashes, tokens and tasks; `hide_parameters` is for INFO alone.
+_TALKATIVE: Final = ("aiosqlite", "sqlalchemy.engine.Engine")
 
 
 async def open_engine(url: str) -> AsyncEngine:
@@ -25,7 +28,9 @@ async def open_engine(url: str) -> AsyncEngine:
     Raises:
         ConfigurationError: The database cannot be reached or read, or belongs to a newer version.
     """
-    engine = create_async_engine(url)
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(_no_values)
+    engine = create_async_engine(url, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
     try:
@@ -77,3 +82,7 @@ def _migrate(connection: Connection) -> None:
     config.set_main_option("script_location", "cdpbridge.server.store:migrations")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _no_values(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG

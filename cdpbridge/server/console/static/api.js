@@ -1,6 +1,8 @@
 // How the console talks with the server: the REST API, with the cookie, and the stream of changes.
 
-const HEADERS = { "X-Cdpbridge-Console": "1" };
+// The browser sends the cookie to every port of this host; this half of the sign-in never leaves this origin.
+const KEPT_AS = `cdpbridge-console ${new URL(document.baseURI).pathname}`;
+const proof = () => localStorage.getItem(KEPT_AS) ?? "";
 
 export class Refused extends Error {
   constructor(status, detail) {
@@ -10,7 +12,7 @@ export class Refused extends Error {
 }
 
 async function send(method, path, body) {
-  const options = { method, headers: { ...HEADERS }, credentials: "same-origin", cache: "no-store" };
+  const options = { method, headers: { "X-Cdpbridge-Console": proof() }, credentials: "same-origin", cache: "no-store" };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
@@ -36,8 +38,21 @@ async function answered(path, options) {
   return found;
 }
 
-export const signIn = (key) => send("POST", "console/sign-in", { key });
-export const signOut = () => send("POST", "console/sign-out", {});
+export async function signIn(key) {
+  const found = await send("POST", "console/sign-in", { key });
+  localStorage.setItem(KEPT_AS, found.proof);
+  return found;
+}
+
+export async function signOut() {
+  const found = await send("POST", "console/sign-out", {});
+  localStorage.removeItem(KEPT_AS);
+  return found;
+}
+
+/** An address of the console for what sends no headers: pictures, links and streams. */
+export const linked = (path) => `${path}${path.includes("?") ? "&" : "?"}proof=${encodeURIComponent(proof())}`;
+
 export const get = (path) => send("GET", `api/v2${path}`);
 export const post = (path, body) => send("POST", `api/v2${path}`, body);
 export const change = (path, body) => send("PATCH", `api/v2${path}`, body);
@@ -59,7 +74,7 @@ export function listen(on) {
   let timer = 0;
   let ended = false;
   function open() {
-    source = new EventSource("console/events");
+    source = new EventSource(linked("console/events"));
     source.onopen = () => on.state("live");
     source.addEventListener("snapshot", (event) => on.snapshot(JSON.parse(event.data)));
     source.addEventListener("signed-out", () => {

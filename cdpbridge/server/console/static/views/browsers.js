@@ -86,7 +86,7 @@ function card(browser, state, actions) {
       "a.thumbnail",
       { href: `${location.pathname}#/browsers/${browser.id}` },
       h("span", {}, `Browser ${short(browser.id)}${active ? "" : `: ${browser.state}`}`),
-      active ? h("img", { src: `console/thumbnails/${browser.id}?${actions.beat()}`, alt: "", loading: "lazy", onload: shown, onerror: shown }) : null,
+      active ? h("img", { src: api.linked(`console/thumbnails/${browser.id}?${actions.beat()}`), alt: "", loading: "lazy", onload: shown, onerror: shown }) : null,
     ),
     h("div.line", {}, h("strong", {}, browser.profileName ?? (browser.profileId ? short(browser.profileId) : `Browser ${short(browser.id)}`)), badge(stopping ? "stopping" : browser.state)),
     h(

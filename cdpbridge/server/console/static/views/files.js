@@ -29,7 +29,7 @@ function row(file, actions) {
   return h(
     "tr",
     { key: file.path },
-    h("th.told", { scope: "row" }, h("a", { href: file.path, download: file.name, title: file.name }, file.name)),
+    h("th.told", { scope: "row" }, h("a", { href: api.linked(file.path), download: file.name, title: file.name }, file.name)),
     h("td", {}, badge(file.kind)),
     h("td.number", {}, size(file.size)),
     h("td", { title: moment(file.modifiedAt) }, ago(file.modifiedAt, actions.now())),

@@ -1,0 +1,30 @@
+"""Limits on what one peer may send, hold, wait for and guess, so that it cannot stop the server for the others."""
+
+from __future__ import annotations
+
+from ._bodies import BodyLimit
+from ._border import SAFE_HEADERS, TOO_MANY_TEXT, Border
+from ._connections import Connections, Descriptors, Waiting, raise_descriptor_limit
+from ._guesses import Guesses, Guessing, KeyGuesses
+from ._http import http_protocol
+from ._limits import Limits
+from ._peers import ForwardedPeers, Peers, peer_name
+
+__all__ = [
+    "SAFE_HEADERS",
+    "TOO_MANY_TEXT",
+    "BodyLimit",
+    "Border",
+    "Connections",
+    "Descriptors",
+    "ForwardedPeers",
+    "Guesses",
+    "Guessing",
+    "KeyGuesses",
+    "Limits",
+    "Peers",
+    "Waiting",
+    "http_protocol",
+    "peer_name",
+    "raise_descriptor_limit",
+]

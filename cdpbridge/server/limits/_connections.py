@@ -1,0 +1,138 @@
+"""How many connections there may be: descriptors are kept for browsers, and who says nothing makes way.
+
+The kernel gives the lowest free number to a new descriptor. So the number of an accepted socket tells, at no cost, how many
+descriptors are in use at least.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+__all__ = ["Connections", "Descriptors", "Waiting", "raise_descriptor_limit"]
+
+_WANTED: Final = 65_536
+# A new browser takes about 12: pipes, the listening socket of its proxy, our own connection. Then its clients come.
+_BROWSER: Final = 32
+# What a connection holds besides what was received: protocol, transport, parser, tables (3 to 8 KiB were measured).
+_CONNECTION: Final = 8 * 1024
+_SHOWN_IN: Final = (Path("/proc/self/fd"), Path("/dev/fd"))
+
+
+def raise_descriptor_limit() -> None:
+    """Take as many descriptors as the hard limit allows; the soft one is often 1024, for programs that use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED if hard == resource.RLIM_INFINITY else min(hard, _WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS has a lower limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """The descriptors of this process.
+
+    Attributes:
+        limit: How many it may have.
+        kept: The last of them, which connections of peers may not take.
+    """
+
+    limit: int
+    kept: int
+
+    @classmethod
+    def of_process(cls) -> Descriptors:
+        """By RLIMIT_NOFILE as it is now."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limit = _WANTED if soft == resource.RLIM_INFINITY else soft
+        return cls(limit, min(max(limit // 8, 64), limit // 2, 1024))
+
+    @property
+    def backlog(self) -> int:
+        """Connections that may wait to be accepted: they are accepted all at once, before any of them is looked at."""
+        return max(self.kept // 4, 8)
+
+    def left(self) -> int:
+        """How many are free now."""
+        for folder in _SHOWN_IN:
+            with suppress(OSError):
+                return self.limit - len(os.listdir(folder))  # noqa: PTH208  # entries are counted, paths are not needed
+        return self.limit
+
+    def problem(self) -> str | None:
+        """Why no browser should be started now; None when one may."""
+        left = self.left()
+        if left >= _BROWSER:
+            return None
+        return f"{left} of {self.limit} file descriptors are left, {_BROWSER} are kept; raise the limit (`ulimit -n`)"
+
+
+class Waiting(Protocol):
+    """A connection whose peer has not yet said all that is needed to serve it."""
+
+    def drop(self) -> None:
+        """Close it at once."""
+
+
+class Connections:
+    """The connections that wait for their peers, the longest wait first.
+
+    A connection waits while its request is incomplete, while it is idle, and while its answer is not read.
+
+    Args:
+        most: From this descriptor on, a new connection takes the place of one that waits.
+        held_bytes: What those that wait may hold together.
+    """
+
+    def __init__(self, most: int, held_bytes: int) -> None:
+        self._most = most
+        self._held_most = held_bytes
+        self._held = 0
+        self._waiting: dict[Waiting, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def arrived(self, connection: Waiting, descriptor: int) -> bool:
+        """A new connection waits from now on; False when there is no place for it."""
+        if descriptor >= self._most:
+            if not self._drop_oldest():
+                return False
+            self._drop_oldest()  # a second one, so that the descriptors that are kept become free again
+        self.waits(connection)
+        return True
+
+    def waits(self, connection: Waiting) -> None:
+        """It waits, and did something useful just now."""
+        before = self._waiting.pop(connection, 0)
+        self._waiting[connection] = before or _CONNECTION
+        self._held += 0 if before else _CONNECTION
+        self._bound()
+
+    def holds(self, connection: Waiting, count: int) -> None:
+        """It holds `count` bytes, if it waits."""
+        before = self._waiting.get(connection)
+        if before is not None:
+            self._waiting[connection] = count + _CONNECTION
+            self._held += count + _CONNECTION - before
+            self._bound()
+
+    def served(self, connection: Waiting) -> None:
+        """It does not wait any more, or is closed."""
+        self._held -= self._waiting.pop(connection, 0)
+
+    def _bound(self) -> None:
+        while self._held > self._held_most and self._drop_oldest():
+            pass
+
+    def _drop_oldest(self) -> bool:
+        oldest = next(iter(self._waiting), None)
+        if oldest is None:
+            return False
+        self.served(oldest)
+        oldest.drop()
+        return True
