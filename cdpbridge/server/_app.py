@@ -129,7 +129,7 @@ def create_app(
                 losses = builds.profile_losses
             else:
                 machines = hosts(profiles, registry)
-            pressure, metrics = Pressure(settings, border.descriptors), Metrics()
+            pressure, metrics = Pressure(settings, border.connections), Metrics()
             shares = Shares(store, wall=wall)
             tokens = LiveTokens.load(settings.data_dir / "live-key")
             files = FileStore(settings.data_dir / "files")

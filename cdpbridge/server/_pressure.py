@@ -7,7 +7,7 @@ from typing import Final
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server._machine import Machine, read_machine, strain
 from cdpbridge.server._settings import Settings
-from cdpbridge.server.limits import Descriptors
+from cdpbridge.server.limits import Connections
 
 __all__ = ["Pressure"]
 
@@ -17,9 +17,9 @@ _MIB: Final = 1 << 20
 class Pressure:
     """The machine, against the settings' limits."""
 
-    def __init__(self, settings: Settings, descriptors: Descriptors) -> None:
+    def __init__(self, settings: Settings, connections: Connections) -> None:
         self._settings = settings
-        self._descriptors = descriptors
+        self._connections = connections
 
     def machine(self) -> Machine:
         """As it is now."""
@@ -28,7 +28,7 @@ class Pressure:
     def problem(self, machine: Machine) -> tuple[str, str] | None:
         """See `strain`; `descriptors` when too few are left."""
         settings = self._settings
-        descriptors = self._descriptors.problem()
+        descriptors = self._connections.problem()
         if descriptors is not None:
             return "descriptors", descriptors
         return strain(

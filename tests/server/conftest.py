@@ -475,24 +475,32 @@ def spawn_server(tmp_path):
     """A server as a real process, as a block; asked to end there if it still runs."""
 
     @asynccontextmanager
-    async def spawn_server(*arguments, key=KEY, pass_fds=(), env=None, **settings):
+    async def spawn_server(
+        *arguments, key=KEY, pass_fds=(), env=None, limits=None, descriptors=None, **settings
+    ):
         data_dir = tmp_path / "data"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CDPBRIDGE_")}
         environment |= {"CDPBRIDGE_BROWSER_BUILD": "shell"} | (env or {})
         environment |= {f"CDPBRIDGE_{name.upper()}": str(value) for name, value in settings.items()}
         if key:
             environment["CDPBRIDGE_API_KEYS"] = key
+        command = [
+            sys.executable,
+            "-m",
+            "cdpbridge.server",
+            "--port",
+            "0",
+            "--data-dir",
+            str(data_dir),
+            *arguments,
+        ]
+        if limits is not None:
+            program = Path(__file__).parent / "limited_server.py"
+            command = [sys.executable, str(program), json.dumps(limits), str(data_dir)]
+        if descriptors is not None:
+            command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh", *command]
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "cdpbridge.server",
-                "--port",
-                "0",
-                "--data-dir",
-                str(data_dir),
-                *arguments,
-            ],
+            command,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -22,7 +22,7 @@ from websockets.datastructures import MultipleValuesError
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from cdpbridge.server.limits import SAFE_HEADERS, TOO_MANY_TEXT, Border
+from cdpbridge.server.limits import NO_PLACE_TEXT, SAFE_HEADERS, TOO_MANY_TEXT, Border
 
 from ._dial import BrowserUnreachable, TargetNotFound, dial
 from ._hosts import HOST_TEXT, host_allowed, origin_allowed
@@ -227,6 +227,8 @@ class _GatewayProtocol(asyncio.Protocol):
                 HTTPStatus.TOO_MANY_REQUESTS,
                 f"the browser has {self._max_clients} clients already; see the setting `max_clients_per_browser`",
             )
+        if not self._border.connections.may_stay():
+            raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, NO_PLACE_TEXT)
         return entry, path
 
     def _count_guess(self, request: Request, token: str) -> None:

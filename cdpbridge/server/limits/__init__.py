@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._bodies import BodyLimit
-from ._border import SAFE_HEADERS, TOO_MANY_TEXT, Border
+from ._border import NO_PLACE_TEXT, SAFE_HEADERS, TOO_MANY_TEXT, Border
 from ._connections import Connections, Descriptors, Waiting, raise_descriptor_limit
 from ._guesses import Guesses, Guessing, KeyGuesses
 from ._http import http_protocol
@@ -11,6 +11,7 @@ from ._limits import Limits
 from ._peers import ForwardedPeers, Peers, peer_name
 
 __all__ = [
+    "NO_PLACE_TEXT",
     "SAFE_HEADERS",
     "TOO_MANY_TEXT",
     "BodyLimit",

@@ -14,7 +14,11 @@ from ._guesses import Guessing
 from ._limits import Limits
 from ._peers import Peers, peer_name
 
-__all__ = ["SAFE_HEADERS", "TOO_MANY_TEXT", "Border"]
+__all__ = ["NO_PLACE_TEXT", "SAFE_HEADERS", "TOO_MANY_TEXT", "Border"]
+
+NO_PLACE_TEXT: Final = (
+    "the server has too many connections; try again later, or raise its limit of descriptors (`ulimit -n`)"
+)
 
 TOO_MANY_TEXT: Final = "Too many wrong keys or addresses from this network address; try again later"
 SAFE_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -49,7 +53,7 @@ class Border:
         return cls(
             limits,
             descriptors,
-            Connections(descriptors.limit - descriptors.kept, limits.held_bytes),
+            Connections(descriptors, limits.held_bytes),
             Peers(trusted_proxies),
             Guessing.of(limits),
             time.monotonic,

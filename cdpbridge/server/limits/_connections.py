@@ -1,8 +1,4 @@
-"""How many connections there may be: descriptors are kept for browsers, and who says nothing makes way.
-
-The kernel gives the lowest free number to a new descriptor. So the number of an accepted socket tells, at no cost, how many
-descriptors are in use at least.
-"""
+"""How many connections there may be: descriptors are kept for browsers, and who says nothing makes way."""
 
 from __future__ import annotations
 
@@ -38,7 +34,7 @@ class Descriptors:
 
     Attributes:
         limit: How many it may have.
-        kept: The last of them, which connections of peers may not take.
+        kept: How many of them connections of peers may not take.
     """
 
     limit: int
@@ -56,19 +52,12 @@ class Descriptors:
         """Connections that may wait to be accepted: they are accepted all at once, before any of them is looked at."""
         return max(self.kept // 4, 8)
 
-    def left(self) -> int:
-        """How many are free now."""
+    def used(self) -> int:
+        """How many are open now. Takes 0.2 us each."""
         for folder in _SHOWN_IN:
             with suppress(OSError):
-                return self.limit - len(os.listdir(folder))  # noqa: PTH208  # entries are counted, paths are not needed
-        return self.limit
-
-    def problem(self) -> str | None:
-        """Why no browser should be started now; None when one may."""
-        left = self.left()
-        if left >= _BROWSER:
-            return None
-        return f"{left} of {self.limit} file descriptors are left, {_BROWSER} are kept; raise the limit (`ulimit -n`)"
+                return len(os.listdir(folder))  # noqa: PTH208  # entries are counted, paths are not needed
+        return 0
 
 
 class Waiting(Protocol):
@@ -81,15 +70,24 @@ class Waiting(Protocol):
 class Connections:
     """The connections that wait for their peers, the longest wait first.
 
-    A connection waits while its request is incomplete, while it is idle, and while its answer is not read.
+    A connection waits while its request is incomplete, while it is idle, and while its answer is not read. Of the
+    descriptors that are kept from these, the last eighth is for us, and the eighth before for requests: clients of
+    browsers stay, and must not keep out what stops a browser.
 
     Args:
-        most: From this descriptor on, a new connection takes the place of one that waits.
+        descriptors: When only the kept ones are left, a new connection takes the place of one that waits.
         held_bytes: What those that wait may hold together.
     """
 
-    def __init__(self, most: int, held_bytes: int) -> None:
-        self._most = most
+    def __init__(self, descriptors: Descriptors, held_bytes: int) -> None:
+        self._descriptors = descriptors
+        limit, eighth = descriptors.limit, descriptors.kept // 8
+        self._waiting_most = limit - descriptors.kept
+        self._staying_most = limit - 2 * eighth
+        self._most = limit - eighth
+        self._batch = max(self._waiting_most // 64, 2)
+        # Descriptors in use at most: counted now and then, and one more for each that was opened since.
+        self._used = 0
         self._held_most = held_bytes
         self._held = 0
         self._waiting: dict[Waiting, int] = {}
@@ -97,14 +95,38 @@ class Connections:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def arrived(self, connection: Waiting, descriptor: int) -> bool:
+    def arrived(self, connection: Waiting) -> bool:
         """A new connection waits from now on; False when there is no place for it."""
-        if descriptor >= self._most:
-            if not self._drop_oldest():
-                return False
-            self._drop_oldest()  # a second one, so that the descriptors that are kept become free again
+        if not self._make_way(self._waiting_most) and self._used >= self._most:
+            return False
         self.waits(connection)
         return True
+
+    def may_stay(self) -> bool:
+        """True if a connection may become a client of a browser, which takes another descriptor and never waits."""
+        return self._make_way(self._staying_most)
+
+    def problem(self) -> str | None:
+        """Why no browser should be started now; None when one may, and will find place for its clients."""
+        self._used = self._descriptors.used()
+        left = self._waiting_most - (self._used - len(self._waiting))
+        if left >= _BROWSER:
+            return None
+        return (
+            f"{max(left, 0)} of {self._descriptors.limit} file descriptors are left for browsers, and one takes up to "
+            f"{_BROWSER}; raise the limit (`ulimit -n`)"
+        )
+
+    def _make_way(self, most: int) -> bool:
+        """Count one more; True unless this is one too many, and none that waits could be dropped for it."""
+        self._used += 1
+        if self._used >= most:
+            self._used = self._descriptors.used()
+        if self._used < most:
+            return True
+        dropped = sum(self._drop_oldest() for _ in range(self._batch))
+        self._used -= dropped
+        return dropped > 0
 
     def waits(self, connection: Waiting) -> None:
         """It waits, and did something useful just now."""

@@ -53,7 +53,7 @@ class Guesses:
         self._drain(found, now)
         over = found.level + 1 - self._burst
         # A millionth of a failure is rounding.
-        return math.ceil(over * self._seconds) if over > 1e-6 else None
+        return math.ceil(over * self._seconds - 1e-6) if over > 1e-6 else None
 
     def failed(self, peer: str, secret: str, now: float) -> int | None:
         """Count a wrong secret, as `retry_after` afterwards. Repeating one is no guess, and is not counted."""

@@ -26,6 +26,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from ._border import NO_PLACE_TEXT
 from ._connections import Connections
 from ._limits import Limits
 
@@ -100,14 +101,15 @@ class _LimitedHttp(HttpToolsProtocol):
         self._silent_bytes = 0
         self._told = False
         self._progress = 0
+        self._discarded = 0
 
     # --- the socket -----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = _Flow(transport, self._feed_soon)
-        if not self._table.arrived(self, transport.get_extra_info("socket").fileno()):
-            self._refuse(503, "the server has too many connections; try again later")
+        if not self._table.arrived(self):
+            self._refuse(503, NO_PLACE_TEXT)
             return
         self._set_timer(self._limits.head_seconds, self._head_is_late)
 
@@ -156,6 +158,9 @@ class _LimitedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._state is _State.REFUSED:
+            self._discarded += len(data)
+            if self._discarded > self._limits.discard_bytes and not self._answering:
+                self.transport.abort()
             return
         if self._unparsed:
             self._unparsed += data
@@ -200,7 +205,7 @@ class _LimitedHttp(HttpToolsProtocol):
     def _answering(self) -> bool:
         """True while a request is being answered."""
         cycle: Any = self.cycle  # None before the first request
-        return cycle is not None and not cycle.response_complete
+        return cycle is not None and not cycle.response_complete and not cycle.disconnected
 
     def _parse(self, piece: bytes) -> None:
         self._told = False
@@ -355,10 +360,8 @@ class _LimitedHttp(HttpToolsProtocol):
 
     def _refuse(self, status: int, detail: str) -> None:
         """Answer, unless an answer is on its way, and read nothing more."""
-        if self._answering and self.cycle.response_started:
-            self._refuse_after_answers()
-            return
-        if self.pipeline:
+        is_earlier = self._state is not _State.BODY or len(self.pipeline) > 0
+        if self._answering and (is_earlier or self.cycle.response_started):
             self._refuse_after_answers()
             return
         body = json.dumps({"detail": detail}).encode()

@@ -24,7 +24,8 @@ class Limits:
         keep_alive_seconds: An idle connection is closed after this time.
         unread_seconds: An answer of which the peer reads nothing is given up after this time.
         linger_seconds: How long the rest of a refused request is discarded, so that the refusal can be read.
-        linger_bytes: A longer rest ends the connection.
+        linger_bytes: A request with a longer rest is the last of its connection.
+        discard_bytes: More than this ends the connection at once.
         pipelined: Requests that wait behind another one on one connection; the next one ends the connection.
         held_bytes: What all waiting connections may hold in memory together; the oldest is dropped above.
         hello_bytes: What a viewer's WebSocket may receive before its credential was accepted.
@@ -49,6 +50,7 @@ class Limits:
     unread_seconds: float = 30
     linger_seconds: float = 3
     linger_bytes: int = 64 * _KIB
+    discard_bytes: int = 1024 * _KIB
     pipelined: int = 32
     held_bytes: int = 64 * 1024 * _KIB
     hello_bytes: int = 16 * _KIB

@@ -24,7 +24,9 @@ async def upload(http, browser_id, name, content=b"0123456789"):
 
 async def sign_in(api, key="key-of-tests"):
     api.client.cookies.clear()
-    assert (await api.client.post(f"{ROOT}/console/sign-in", json={"key": key})).status_code == 200
+    answer = await api.client.post(f"{ROOT}/console/sign-in", json={"key": key})
+    assert answer.status_code == 200
+    api.client.headers["X-Cdpbridge-Console"] = answer.json()["proof"]
 
 
 async def listing(api):

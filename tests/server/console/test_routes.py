@@ -6,12 +6,14 @@ import pytest
 
 ROOT = "http://test"
 KEY, OTHER_KEY = "key-of-tests", "key-of-others"
-PROOF = {"X-Cdpbridge-Console": "1"}
+PROOF = "X-Cdpbridge-Console"
 
 
 async def signed_in(api, key=KEY):
+    """Sign in as the page does: with a cookie, and a proof in a header from then on."""
     answer = await api.client.post(f"{ROOT}/console/sign-in", json={"key": key})
     assert answer.status_code == 200, answer.text
+    api.client.headers[PROOF] = answer.json()["proof"]
     return answer
 
 
@@ -45,7 +47,10 @@ async def test_behind_a_prefix_everything_stays_below_it(make_api):
     async with make_api(public_url="https://browsers.example.com/pool") as api:
         assert '<base href="https://browsers.example.com/pool/">' in (await api.client.get(f"{ROOT}/")).text
         cookie = (await signed_in(api)).headers["set-cookie"]
-        assert "Path=/pool/" in cookie
+        assert cookie.startswith(
+            "__Host-cdpbridge_console_"
+        )  # a browser takes it from https, and for "/", alone
+        assert "Path=/;" in cookie
         assert "Secure" in cookie
 
 
@@ -71,26 +76,63 @@ async def test_a_wrong_key(api, key):
 
 async def test_the_cookie_opens_the_api_to_the_page_and_to_no_other(api):
     account = "http://test/api/v2/billing/account"
-    assert (await api.client.get(account, headers=PROOF)).status_code == 401
+    assert (await api.client.get(account, headers={PROOF: "1"})).status_code == 401
     await signed_in(api)
-    assert (await api.client.get(account, headers=PROOF)).status_code == 200
+    assert (await api.client.get(account)).status_code == 200
+    proof = api.client.headers.pop(PROOF)
     # A form of another site sends the cookie of an old browser along, and no header of its own.
     assert (await api.client.get(account)).status_code == 401
+    assert (await api.client.get(account, params={"proof": proof})).status_code == 401
     assert (await api.client.post("http://test/api/v2/browsers", json={})).status_code == 401
+
+
+async def test_fault_d13_the_cookie_alone_opens_nothing(api):
+    """Cookies know no port: a server on another port of this host is sent it, and the proof is not."""
+    await signed_in(api)
+    browser = await api.rent()
+    proof = api.client.headers.pop(PROOF)
+    paths = [
+        "/console/events",
+        "/console/ledger",
+        "/console/files",
+        f"/console/thumbnails/{browser['id']}",
+        f"/console/files/browsers/{browser['id']}/uploads/x",
+        f"/console/files/tasks/{browser['id']}/{browser['id']}",
+        "/api/v2/browsers",
+    ]
+    for given in ({}, {PROOF: "1"}, {PROOF: proof[:-1]}):
+        for path in paths:
+            assert (await api.client.get(f"{ROOT}{path}", headers=given)).status_code == 401, (path, given)
+    assert (await api.client.get(f"{ROOT}/console/ledger", params={"proof": proof})).status_code == 200
+
+
+@pytest.mark.parametrize("proof", [None, "", "1", "of another sign-in"])
+async def test_fault_d13_signing_out_needs_its_proof(api, proof):
+    await signed_in(api, OTHER_KEY)
+    others = api.client.headers.pop(PROOF)
+    api.client.cookies.clear()
+    await signed_in(api)
+    mine = api.client.headers.pop(PROOF)
+    given = {} if proof is None else {PROOF: others if proof.startswith("of") else proof}
+    refused = await api.client.post(f"{ROOT}/console/sign-out", headers=given)
+    assert refused.status_code == 403
+    assert "set-cookie" not in refused.headers
+    assert (await api.client.get(f"{ROOT}/console/ledger", headers={PROOF: mine})).status_code == 200
 
 
 async def test_signing_out_ends_it_on_the_server_too(api):
     cookie = (await signed_in(api)).cookies["cdpbridge_console"]
+    assert (await api.client.get("http://test/api/v2/billing/account")).status_code == 200
     await api.client.post(f"{ROOT}/console/sign-out", json={})
     api.client.cookies.clear()
     api.client.cookies.set("cdpbridge_console", cookie)
-    assert (await api.client.get("http://test/api/v2/billing/account", headers=PROOF)).status_code == 401
+    assert (await api.client.get("http://test/api/v2/billing/account")).status_code == 401
     assert (await api.client.get(f"{ROOT}/console/events")).status_code == 401
 
 
 async def test_a_key_that_is_given_wins_over_the_cookie(api):
     await signed_in(api, OTHER_KEY)
-    mine = await api.get("/billing/account", headers=PROOF)
+    mine = await api.get("/billing/account")
     assert mine.json()["name"] == "tests"
 
 

@@ -16,8 +16,9 @@ async def test_a_thumbnail_is_for_its_project_alone(make_server):
         root = str(server.http.base_url).split("/api/")[0]
         address = f"{root}/console/thumbnails/{browser['id']}"
         async with httpx.AsyncClient() as mine, httpx.AsyncClient() as other, httpx.AsyncClient() as nobody:
-            await mine.post(f"{root}/console/sign-in", json={"key": "key-of-tests"})
-            await other.post(f"{root}/console/sign-in", json={"key": "key-of-others"})
+            for http, key in ((mine, "key-of-tests"), (other, "key-of-others")):
+                answer = await http.post(f"{root}/console/sign-in", json={"key": key})
+                http.headers["X-Cdpbridge-Console"] = answer.json()["proof"]
             picture = await mine.get(address, timeout=30)
             assert (picture.status_code, picture.headers["content-type"]) == (200, "image/jpeg")
             assert picture.content.startswith(b"\xff\xd8\xff")
