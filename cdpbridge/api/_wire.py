@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -78,6 +79,22 @@ _STATUS_ERRORS: Final[dict[int, type[APIStatusError]]] = {
     422: UnprocessableError,
     429: RateLimitError,
 }
+
+
+def _without_signatures(record: logging.LogRecord) -> bool:
+    """httpx writes the address of every request at INFO, and a presigned address is a password."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(_masked(arg) if isinstance(arg, httpx.URL) else arg for arg in record.args)
+    return True
+
+
+def _masked(url: httpx.URL) -> httpx.URL | str:
+    signed = any(name.lower().endswith("signature") for name in url.params)
+    return f"{url.copy_with(query=None)}?..." if signed else url
+
+
+logging.getLogger("httpx").addFilter(_without_signatures)
+
 # httpx's failures by what they prove: whether the request may have reached the server. The first that fits counts.
 _FAILURES: Final[tuple[tuple[type[httpx.TransportError], type[APIConnectionError], bool, str], ...]] = (
     (httpx.ConnectTimeout, APITimeoutError, False, "no connection in time"),

@@ -521,3 +521,19 @@ def spawn_server(tmp_path):
             process.communicate()
 
     return spawn_server
+
+
+@pytest.fixture
+async def attack():
+    """Turns a server into a target of hand-written peers, which are closed at the end."""
+    from tests.server.peers import Target
+
+    targets = []
+
+    def attack(server):
+        targets.append(Target(server))
+        return targets[-1]
+
+    yield attack
+    for target in targets:
+        target.close()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 
 MIB = 2**20
 KEY = "key-of-tests"
@@ -26,9 +26,8 @@ def statuses_of(answers):
 
 async def routes(server):
     """Method and path of everything that the server answers, with made-up ids."""
-    document = (
-        await server.http.get("http://" + server.http.base_url.netloc.decode() + "/openapi.json")
-    ).json()
+    base = server.http.base_url
+    document = (await server.http.get(f"http://{base.host}:{base.port}/openapi.json")).json()
     found = [(method.upper(), path) for path, methods in document["paths"].items() for method in methods]
     found += [
         ("POST", "/console/sign-in"),

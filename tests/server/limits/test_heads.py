@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 
 MIB = 2**20
 ENDLESS = {

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 
 SHORT = {
     "head_seconds": 1.0,

@@ -7,7 +7,7 @@ import struct
 import pytest
 import websockets
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 
 MIB = 2**20
 

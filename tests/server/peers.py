@@ -4,7 +4,6 @@ import asyncio
 from contextlib import suppress
 
 import psutil
-import pytest
 
 
 class Peer:
@@ -99,17 +98,3 @@ class Target:
     def close(self):
         for peer in self.peers:
             peer.close()
-
-
-@pytest.fixture
-async def attack():
-    """Turns a server into a target; its peers are closed at the end."""
-    targets = []
-
-    def attack(server):
-        targets.append(Target(server))
-        return targets[-1]
-
-    yield attack
-    for target in targets:
-        target.close()
