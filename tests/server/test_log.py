@@ -89,6 +89,7 @@ async def use(server, target):
 async def test_fault_d16_no_secret_in_the_log_at_debug(
     spawn_server, attack, agent_python, tmp_path, everything
 ):
+    log = tmp_path / "log"
     async with serve_model() as model:
         model.answer = lambda _request, _number: done("text-of-an-answer")
         settings = {
@@ -98,8 +99,7 @@ async def test_fault_d16_no_secret_in_the_log_at_debug(
             "agent_python": agent_python,
             "log": "DEBUG",
         }
-        started = {"limits": {}, "env": {"LOG_ALL": "1"}} if everything else {}
-        log = tmp_path / "log"
+        started = {"limits": {}, "env": {"LOG_ALL": str(log)}} if everything else {}
         async with spawn_server(**settings, **started) as server:
             reading = asyncio.create_task(asyncio.to_thread(server.process.stderr.read))
             target = attack(server)
@@ -121,8 +121,8 @@ async def test_fault_d16_no_secret_in_the_log_at_debug(
                 secrets += query.get("signature", []) or [urlsplit(url).path.rpartition("/")[2]]
             server.process.terminate()
             await asyncio.to_thread(server.process.wait, 30)
-            log.write_text(await reading)
-        written = log.read_text()
+            written = await reading
+        written += log.read_text() if everything else ""
     assert "DEBUG" in written
     key_hash = hashlib.sha256(KEY.encode()).hexdigest()
     secrets += [KEY, key_hash, PROXY_PASSWORD, MODEL_KEY, COOKIE]

@@ -15,6 +15,8 @@ __all__ = ["KnownHost", "SafeHeaders"]
 
 # Balancers probe these without a name. A page's requests always have one, so there is nothing to rebind.
 _PROBED: Final = frozenset({"/healthz", "/readyz"})
+_SEEN: Final = 64
+_SEEN_CHARACTERS: Final = 256
 
 
 class KnownHost:
@@ -27,6 +29,7 @@ class KnownHost:
     def __init__(self, app: ASGIApp, registry: Registry) -> None:
         self._app = app
         self._registry = registry
+        self._seen: set[str] = set()  # allowed ones; names are added to the registry, and never taken away
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
@@ -34,7 +37,7 @@ class KnownHost:
             return
         hosts = Headers(scope=scope).getlist("host")
         if len(hosts) == 1:
-            allowed = host_allowed(hosts[0], self._registry.allowed_hosts)
+            allowed = hosts[0] in self._seen or self._is_allowed(hosts[0])
         else:
             allowed = not hosts and scope["path"] in _PROBED
         if allowed:
@@ -48,6 +51,13 @@ class KnownHost:
             status = 400 if len(hosts) > 1 else 403
             text = "Host may be given once" if len(hosts) > 1 else HOST_TEXT
             await JSONResponse({"detail": text}, status_code=status)(scope, receive, send)
+
+    def _is_allowed(self, host: str) -> bool:
+        if not host_allowed(host, self._registry.allowed_hosts):
+            return False
+        if len(self._seen) < _SEEN and len(host) < _SEEN_CHARACTERS:
+            self._seen.add(host)
+        return True
 
 
 class SafeHeaders:
