@@ -124,12 +124,7 @@ class LocalBrowser:
             undo.push_async_callback(remove_folder, self._folder)
             self._scratch.mkdir(mode=0o700)
             undo.push_async_callback(remove_folder, self._scratch)
-            if self.profile_id is not None and (losses := self._options.builds.profile_losses):
-                logger.warning(
-                    "browser %s: its profile keeps no %s: it runs on the headless shell; install the full build of Chromium",
-                    self.id,
-                    " and no ".join(losses),
-                )
+            self._tell_profile_losses()
             cookies = await self._restore(undo)
             if self._needs_forwarder:
                 self._proxy = await self._start_forwarder(undo)
@@ -167,6 +162,16 @@ class LocalBrowser:
         self._spawn(self._check_health())
         if self.profile_writable:
             self._spawn(self._keep_exporting())
+
+    def _tell_profile_losses(self) -> None:
+        builds = self._options.builds
+        if self.profile_id is not None and builds.profile_losses:
+            logger.log(
+                logging.INFO if builds.ordered else logging.WARNING,
+                "browser %s: its profile keeps no %s: it runs on the headless shell; install the full build of Chromium",
+                self.id,
+                " and no ".join(builds.profile_losses),
+            )
 
     @property
     def _upstream(self) -> str | None:

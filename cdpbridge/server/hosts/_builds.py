@@ -19,10 +19,12 @@ class Builds:
     Attributes:
         usual: For browsers without a profile.
         for_profile: For those with one: the full build where there is a choice, since it alone keeps passwords and preferences.
+        ordered: The operator has named the build, so that what it cannot do is no surprise.
     """
 
     usual: Build
     for_profile: Build
+    ordered: bool = False
 
     @classmethod
     def found(cls, kind: Kind | None, path: Path | None) -> Self:
@@ -34,7 +36,7 @@ class Builds:
         """
         usual = find(kind, path)
         if kind is not None or path is not None:
-            return cls(usual, usual)
+            return cls(usual, usual, ordered=True)
         try:
             return cls(usual, find("full"))
         except (

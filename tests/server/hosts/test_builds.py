@@ -1,5 +1,7 @@
 """Which build a rental runs on, and what its profile keeps there."""
 
+import logging
+
 import pytest
 
 from cdpbridge.cdp import connect
@@ -16,7 +18,7 @@ GET = PREFERENCE.replace("{}(done)", "getPref('webkit.webprefs.default_font_size
 def test_a_profile_takes_the_full_build_where_there_is_a_choice(monkeypatch, tmp_path):
     shell, full = find("shell"), find("full")
     assert Builds.found(None, None) == Builds(shell, full)
-    assert Builds.found("shell", None) == Builds(shell, shell)
+    assert Builds.found("shell", None) == Builds(shell, shell, ordered=True)
     assert Builds.found(None, shell.path).for_profile == shell
     assert Builds(shell, full).profile_losses == ()
     assert Builds(shell, shell).profile_losses == ("passwords", "preferences")
@@ -51,6 +53,7 @@ async def test_a_preference_is_kept_in_a_profile(make_server):
 
 
 async def test_the_headless_shell_says_what_it_does_not_keep(make_server, caplog):
+    caplog.set_level(logging.INFO, "cdpbridge.server")
     async with make_server(browser_build="shell") as server:
         profile = (await server.http.post("/profiles", json={"name": "work"})).json()["id"]
         record = await server.rent(profileId=profile)
