@@ -86,7 +86,7 @@ STRANGERS = ("cdpbridge.api", "cdpbridge.cdp", "cdpbridge.chromium")
 # Who may import what; everybody else may not.
 ROOMS = {
     "asyncio": None,  # checked by floor below
-    "httpx": ("cdpbridge.api",),
+    "httpx": ("cdpbridge.api", "cdpbridge.server.agent._judge"),
     "pydantic": ("cdpbridge.api", "cdpbridge.server"),
     "msgspec": ("cdpbridge.protocol", "cdpbridge.cdp"),
     "websockets": (
@@ -97,7 +97,14 @@ ROOMS = {
     ),
     # `local()`'s child; the question to the environment of agents
     "subprocess": ("cdpbridge.chromium", "cdpbridge._server_process", "cdpbridge.server.agent._environment"),
-    "browser_use": ("cdpbridge.server.agent._child", "cdpbridge.integrations.browser_use"),
+    "browser_use": (
+        "cdpbridge.server.agent._child_agent",
+        "cdpbridge.server.agent._child_files",
+        "cdpbridge.server.agent._child_model",
+        "cdpbridge.integrations.browser_use",
+    ),
+    "PIL": ("cdpbridge.server.agent._child_files",),
+    "pypdf": ("cdpbridge.server.agent._child_documents",),
     "onepassword": ("cdpbridge.server.agent._child",),
     "jsonschema": ("cdpbridge.server.agent",),
     "playwright": ("cdpbridge.playwright", "cdpbridge.integrations.scrapy_playwright"),

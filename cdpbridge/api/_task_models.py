@@ -119,7 +119,12 @@ class TaskItem(Answer):
 
     Attributes:
         output: What the agent answered; with structured output, JSON text.
-        is_success: Whether the task was achieved, None while that is not known.
+        is_success: Whether the task was achieved: the judge's verdict, or the agent's own word when no judge was asked. None
+            while that is not known, and when the judge has no verdict.
+        judge_verdict: What the judge has said.
+        judge_llm: Which model judged.
+        judge_error: Why there is no verdict.
+        judgement: The judge's whole report, as JSON text. These four are newer than the reference.
         cost: USD, where the server says.
         created_at: Not in every server's answer.
     """
@@ -136,6 +141,10 @@ class TaskItem(Answer):
     output: str | None = None
     browser_use_version: str | None = None
     is_success: bool | None = None
+    judge_verdict: bool | None = None
+    judge_llm: str | None = None
+    judge_error: str | None = None
+    judgement: str | None = None
     cost: UsdText | None = None
 
     @property
@@ -289,7 +298,7 @@ class CreateSessionRequest(Request):
     Attributes:
         browser_screen_width: CSS pixels.
         browser_screen_height: CSS pixels.
-        keep_alive: Whether the session stays open after a task.
+        keep_alive: Whether the session stays open after a task; it costs money until its time is over or it is stopped.
     """
 
     profile_id: UUID | None = None
@@ -316,7 +325,7 @@ class CreateTaskRequest(Request):
         structured_output: A JSON schema, as text.
         secrets: Placeholder to value; keys may be `domain:placeholder`-like tables of the agent. Never shown.
         op_vault_id: A 1Password vault to take logins from.
-        judge: Whether a judge looks at the trajectory and decides `isSuccess`.
+        judge: Whether a judge looks at the trajectory and decides `isSuccess`; without one it is the agent's own word.
     """
 
     task: Annotated[str, Field(min_length=1, max_length=50_000)]
@@ -334,7 +343,7 @@ class CreateTaskRequest(Request):
     thinking: bool = False
     vision: bool | Literal["auto"] = True
     system_prompt_extension: Annotated[str, Field(max_length=10_000)] = ""
-    judge: bool = False
+    judge: bool = True
     session_settings: CreateSessionRequest | None = None
 
 

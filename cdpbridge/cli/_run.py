@@ -52,8 +52,8 @@ def _run(
 ) -> None:
     """Let an agent do TASK, show its steps, and print its output.
 
-    Steps and the live address go to stderr, the output to stdout. Ctrl-C stops the task. Ends with 0 when the task is
-    finished and nobody judged it a failure, else with 3.
+    Steps and the live address go to stderr, the output to stdout. Its own session is stopped with the task, unless --keep;
+    Ctrl-C stops both. Ends with 0 when the task is finished and not judged a failure, else with 3.
     """
     options: TaskOptions = {"llm": llm, "max_steps": max_steps, "start_url": start_url}
     if schema is not None:
@@ -67,6 +67,8 @@ def _run(
                 "sessionId": str(result.session_id),
                 "status": result.status,
                 "isSuccess": result.is_success,
+                "judgeLlm": result.task.judge_llm,
+                "judgeError": result.task.judge_error,
                 "output": _value(result.output, structured=schema is not None),
                 "cost": None if result.cost is None else str(result.cost),
                 "steps": [step.model_dump(mode="json", by_alias=True) for step in result.steps],
@@ -78,6 +80,8 @@ def _run(
     if result.status != "finished" or result.is_success is False:
         error_console.print(f"task {result.id} {result.status}, success: {_word(result.is_success)}")
         raise typer.Exit(3)
+    if result.task.judge_error is not None:
+        error_console.print(f"not judged: {result.task.judge_error}", markup=False, soft_wrap=True)
 
 
 async def _watch(
@@ -95,7 +99,9 @@ async def _watch(
             run = await client.start(task, session_id=session, keep_session=keep, **options)
             async with run:
                 error_console.print(f"task     {run.id}")
-                error_console.print(f"session  {run.session_id}{' (kept)' if keep else ''}")
+                error_console.print(
+                    f"session  {run.session_id} ({_fate(keep=keep, given=session is not None)})"
+                )
                 if run.live_url is not None:
                     error_console.print(f"live     {run.live_url}", markup=False, soft_wrap=True)
                 tell("working")
@@ -103,6 +109,13 @@ async def _watch(
                     _show(step)
                     tell(short(step.next_goal) or "working")
                 return await run.result(timeout=timeout)
+
+
+def _fate(*, keep: bool, given: bool) -> str:
+    """What becomes of the session."""
+    if keep:
+        return "stays open and costs money until it is stopped: cdpbridge sessions stop"
+    return "yours, stays open" if given else "stopped with the task"
 
 
 def _show(step: TaskStep) -> None:

@@ -263,6 +263,26 @@ class Settings(BaseSettings):
         description="Name in a task's `llm` -> the endpoint's own name for the model. Names of the reference that are "
         "missing here are passed on as they are; `default` stands for all of them.",
     )
+    judge_llm: str | None = Field(
+        None,
+        description="Model that judges whether a task was achieved, by its name in `llm_models` or the endpoint's own. Best "
+        "another one than the agents'. Without it, the agent's own model judges, and the task's record says so.",
+    )
+    judge_llm_base_url: str | None = Field(
+        None, description="OpenAI-compatible endpoint of `judge_llm`. Default: `llm_base_url`."
+    )
+    judge_llm_api_key: SecretStr | None = Field(
+        None,
+        description="Key for the judge's endpoint. Default: `llm_api_key` when the endpoint is `llm_base_url`, else none.",
+    )
+    judge_timeout_seconds: float = Field(
+        120, gt=0, le=3600, description="How long a judge may take; without a verdict, `isSuccess` is null."
+    )
+    sessions_after_task: Literal["keep", "stop"] = Field(
+        "keep",
+        description="What becomes of a session that was made for a task without `sessionSettings.keepAlive`: it stays open until "
+        "its time is over or it is stopped, and is charged as any session, or it is stopped with its task.",
+    )
     agent_python: Path | None = Field(
         None,
         description="Python of the environment that browser-use is installed in. Default: the server's own.",
@@ -401,6 +421,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"default_proxy_country is {country!r}, but `proxies` has no such entry; add it there"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_judge(self) -> Self:
+        if self.judge_llm_base_url is not None and self.judge_llm is None:
+            raise ValueError("judge_llm_base_url needs the name of the model there; set `judge_llm`")
         return self
 
     @model_validator(mode="after")

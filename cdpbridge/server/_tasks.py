@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -157,12 +158,14 @@ class Tasks:
         body: CreateTaskRequest,
         *,
         cdp_url: str,
+        own_session: bool = False,
         idempotency: tuple[str, str] | None = None,
     ) -> Task:
         """Put an agent to work in a session.
 
         Args:
             cdp_url: The session's browser, as an agent on this machine reaches it.
+            own_session: The session was made for this task: it does not outlive an agent that cannot be started.
 
         Raises:
             SessionBusy: It works on another task.
@@ -220,7 +223,7 @@ class Tasks:
             judge=body.judge,
             earlier=earlier,
         )
-        self._spawn(self._drive(work, spec))
+        self._spawn(self._drive(work, spec, own_session=own_session))
         return task
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -230,7 +233,7 @@ class Tasks:
 
     # --- while it runs --------------------------------------------------------------------------------------------
 
-    async def _drive(self, work: _Work, spec: AgentSpec) -> None:
+    async def _drive(self, work: _Work, spec: AgentSpec, *, own_session: bool) -> None:
         """From the agent's start to the stored result."""
 
         async def on_step(step: AgentStep) -> None:
@@ -259,7 +262,7 @@ class Tasks:
         finally:
             self._working.pop(work.task_id, None)
             work.ended.set()
-        if not work.session.keep_alive:
+        if not work.session.keep_alive or (work.run is None and own_session):
             await self._close_session(work)
 
     async def _close_session(self, work: _Work) -> None:
@@ -300,7 +303,9 @@ class Tasks:
             state=work.life.state,
             reason=reason,
             output=output,
-            is_success=result.success if reason is TaskEnd.FINISHED else False,
+            # A task that was stopped while it was judged was not judged; one that was stopped before is not achieved.
+            is_success=result.success if reason is TaskEnd.FINISHED or result.judgement else False,
+            judgement=None if result.judgement is None else asdict(result.judgement),
             browser_use_version=result.version,
             log=await asyncio.to_thread(self._keep_log, folder, result.log, output or ""),
             files=await asyncio.to_thread(self._output_files, folder, result.files),

@@ -160,7 +160,9 @@ async def test_run_in_one_call(service, client):
     result = await client.run("Find the price", llm="gpt-4o", on_step=lambda step: seen.append(step.number))
     assert (result.id, result.session_id, result.live_url) == (TASK_ID, SESSION_ID, LIVE_URL)
     assert (result.output, result.parsed, result.status, result.is_success) == ("42", None, "finished", True)
-    assert service.body == {"task": "Find the price", "llm": "gpt-4o"}
+    # A program that is killed leaves no session that costs money: the server ends it with the task.
+    settings = {"keepAlive": False}
+    assert service.body == {"task": "Find the price", "llm": "gpt-4o", "sessionSettings": settings}
     assert seen == [1, 2, 3] == [step.number for step in reversed(result.steps)]
     assert service.session == "stopped"
     assert LIVE_URL not in repr(result)
@@ -197,7 +199,7 @@ async def test_run_in_a_session_that_is_there(service, client):
 
 async def test_run_with_a_profile_makes_a_session_and_ends_it(service, client):
     await client.run("Log in", profile_id=TASK_ID, proxy_country="de")
-    assert service.session_body == {"profileId": str(TASK_ID), "proxyCountryCode": "de"}
+    assert service.session_body == {"profileId": str(TASK_ID), "proxyCountryCode": "de", "keepAlive": False}
     assert service.body["sessionId"] == str(SESSION_ID)
     assert service.session == "stopped"
 
@@ -207,6 +209,17 @@ async def test_run_may_keep_its_session(service, client):
     assert service.session_body == {"keepAlive": True}
     assert service.session == "active"
     assert result.session_id == SESSION_ID
+
+
+async def test_the_settings_of_a_session_that_run_asks_for_are_the_callers_first(service, client):
+    more = {"sessionSettings": {"browserScreenWidth": 800, "keepAlive": True}, "thinkingLevel": "low"}
+    await client.run("Look", extra_body=more)
+    assert service.body == {"task": "Look"} | more
+    await client.run("Look", extra_body={"sessionSettings": {"browserScreenWidth": 800}})
+    assert service.body["sessionSettings"] == {"browserScreenWidth": 800, "keepAlive": False}
+    assert service.session == "stopped"  # it is run's own, whatever it was made with
+    await client.run("Look", session_id=SESSION_ID)
+    assert "sessionSettings" not in service.body
 
 
 async def test_a_run_that_takes_too_long_leaves_nothing(service, client):

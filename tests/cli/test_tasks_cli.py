@@ -122,7 +122,9 @@ def test_run(cdpbridge, service):
     assert done.out == "42\n"
     for words in (str(TASK_ID), str(SESSION_ID), LIVE_URL, "   1  g", "   3  g"):
         assert words in done.err
-    assert service.body == {"task": "Find the price", "llm": "gpt-4o", "maxSteps": 5}
+    body = {"task": "Find the price", "llm": "gpt-4o", "maxSteps": 5}
+    assert service.body == body | {"sessionSettings": {"keepAlive": False}}
+    assert "stopped with the task" in done.err
     assert service.session == "stopped"
 
 

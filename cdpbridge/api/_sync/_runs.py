@@ -41,6 +41,10 @@ ParsedT = TypeVar("ParsedT")
 class TaskRun(Generic[ParsedT]):
     """A task that was started. Leaving its block before the result stops the task, and the session if it was made for it.
 
+    A server leaves sessions open when their task is done, and charges them until they are stopped. So the session of a run is
+    stopped with its result, or with its block; it is also asked for as one that ends with its task, for a program that is
+    killed meanwhile. `keep_session` leaves it open.
+
     Attributes:
         id: Of the task.
         session_id: Of the session it runs in.
@@ -212,14 +216,18 @@ class Runs:
             session["profile_id"] = profile_id
         if not isinstance(proxy_country, ServerChoice):
             session["proxy_country"] = proxy_country
-        if keep_session:
-            session["keep_alive"] = True
-        if session_id is not None and session:
+        if session_id is not None and (session or keep_session):
             raise ConfigurationError(
                 "a session that is there already has its profile and proxy, and stays: with session_id, leave out "
-                + ", ".join("keep_session" if name == "keep_alive" else name for name in session)
+                + ", ".join([*session, *(["keep_session"] if keep_session else [])])
             )
         given: dict[str, Any] = dict(options)
+        if keep_session or session:  # made before its task
+            session["keep_alive"] = keep_session
+        elif session_id is None:
+            more = dict(given.get("extra_body") or {})
+            settings = {"keepAlive": False} | dict(more.get("sessionSettings") or {})
+            given["extra_body"] = more | {"sessionSettings": settings}
         if output_model is not None:
             given["structured_output"] = output_model
         client = cast("Client", self)

@@ -77,21 +77,23 @@ class Tasks(Group):
 
         Args:
             task: What is to be done, in words.
-            session_id: Where; default: a session of its own.
+            session_id: Where; default: a session of its own. It stays open when the task is done, and costs money until its
+                time is over or `client.sessions.stop` ends it; `client.run` ends it by itself.
             llm: Model, e.g. `"browser-use-llm"`. Default: the server's.
             start_url: Where the browser goes first.
             max_steps: Steps after which the agent gives up. Default: the server's.
             structured_output: Schema of the output: a pydantic class, a JSON schema, or its text.
             metadata: Labels, 10 at most.
             secrets: Values that stand for placeholders in the task; the model does not see them.
-            allowed_domains: Where the agent may go.
+            allowed_domains: The only hosts that the browser reaches while the task runs, e.g. `["example.com", "*.shop.com"]`.
             op_vault_id: 1Password vault to take logins from.
             highlight_elements: Whether elements are marked in the page.
             flash_mode: Whether the agent skips evaluating its steps.
             thinking: Whether the model thinks before a step.
             vision: Whether the model sees screenshots.
             system_prompt_extension: Text behind the agent's own instructions.
-            judge: Whether a judge decides `is_success` (newer than the reference).
+            judge: Whether a judge decides `is_success`; False leaves it to the agent's own word (newer than the reference).
+                Default: the server's, and ours asks a judge.
             extra_body: Further fields of the request, by their names on the wire.
             idempotency_key: Two requests with one key start one task, on servers that know the header.
         """

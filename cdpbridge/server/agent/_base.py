@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 from uuid import UUID
 
-__all__ = ["AgentResult", "AgentRun", "AgentSpec", "AgentStep", "Agents"]
+__all__ = ["AgentResult", "AgentRun", "AgentSpec", "AgentStep", "Agents", "Judgement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,9 @@ class AgentSpec:
         op_vault_id: 1Password vault to take logins from.
         folder: The task's own; screenshots, output files and the log are written below it.
         uploads: Files the agent may use.
+        judge: Whether a judge looks at what was done, and decides.
         earlier: Outputs of the session's earlier tasks, oldest first, when it has a memory.
+        on_answer: Called when the agent has answered, and is done with the browser; a judge may still be at work.
     """
 
     task_id: UUID
@@ -47,6 +49,7 @@ class AgentSpec:
     system_prompt_extension: str = ""
     judge: bool = False
     earlier: tuple[str, ...] = ()
+    on_answer: Callable[[], object] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +73,40 @@ class AgentStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a judge has said of a task.
+
+    Attributes:
+        model: Which model judged, as its endpoint calls it.
+        independent: Whether it is another one than the agent's.
+        verdict: Whether the task was achieved; None when there is no verdict.
+        error: Why there is none.
+        screenshots: How many it was shown.
+    """
+
+    model: str
+    independent: bool
+    verdict: bool | None
+    reasoning: str = ""
+    failure_reason: str = ""
+    error: str | None = None
+    screenshots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AgentResult:
     """How an agent ended.
 
     Attributes:
         how: `"finished"` by itself (also when it gave up), `"stopped"` when asked, `"died"` when its process ended without a result.
         output: What it answered; else why there is no answer.
-        success: Its own verdict, or the judge's when one was asked for; False when it gave up or died, None when stopped.
+        success: The judge's verdict when there was one to judge, else the agent's own word; False when it gave up or died, None
+            when stopped.
         files: What it has written, in the task's folder.
         log: Its log file, secrets cut.
         version: Of browser-use.
+        answered: Whether `output` is an answer, and not the reason why there is none.
+        judgement: What the judge has said; None when none was asked.
     """
 
     how: Literal["finished", "stopped", "died"]
@@ -88,6 +115,8 @@ class AgentResult:
     files: tuple[Path, ...]
     log: Path
     version: str | None
+    answered: bool = True
+    judgement: Judgement | None = None
 
 
 class AgentRun(Protocol):

@@ -1,12 +1,12 @@
 """The agent's own process. Run by path, in an environment that may not have cdpbridge: so only the standard library at the
-top, and all of it in this one file, for a neighbour would have one name there and another in the package.
+top, and its neighbours are loaded by their paths, for they have one name there and another in the package.
 
 Standard input: one line with the task, its secrets among it, then one line a command; its end means that the owner is
 gone, and ends us. Standard output: one line of JSON an event. Standard error: the log. Whatever leaves is cut first.
 
     {"event": "started", "version": ..., "hide": {value: name}}     values that only we know: 1Password's
     {"event": "step", "number": ..., ...}                           after each step
-    {"event": "result", "how": "finished" | "stopped", "output": ..., "success": ...}
+    {"event": "result", "how": "finished" | "stopped", "output": ..., "success": ..., "answered": ...}
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 from urllib.parse import parse_qs, quote, quote_plus, urlsplit
@@ -38,18 +38,20 @@ _STATE_CHARACTERS: Final = 20_000
 _LOG_CHARACTERS: Final = 8_000
 _EARLIER_TASKS: Final = 20
 _EARLIER_CHARACTERS: Final = 4_000
-_LLM_SECONDS: Final = 120
 _CUT_FILE_BYTES: Final = 50 * 1024 * 1024
 _MAX_FILES: Final = 1000
-_SLOW_SECONDS: Final = 15.0
-_LLM_RETRIES: Final = (
-    3  # of the endpoint's client, within one step; browser-use allows six failed steps in a row
-)
 _STOP_STEP_SECONDS: Final = 3.0
 _SCREENSHOT_SECONDS: Final = 5.0
 _CONNECT_1PASSWORD_SECONDS: Final = 30.0
-# Actions that carry a secret to a page. Others would put it into files, addresses, scripts, or the answer.
-_TYPING: Final = frozenset({"input", "send_keys"})
+_SHORT: Final = 4
+"""Characters from which on a secret is cut within words, too."""
+
+_NO_WORD: Final = 8
+"""Characters from which on a secret is no name of a field, and no chance in a binary file."""
+
+# Not within a word; what is before it may be the end of an escape: %3D, \\n, \\u0020.
+_ALONE_BEFORE: Final = r"(?:(?<![^\W_])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
+_ALONE_AFTER: Final = r"(?![^\W_])"
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 logger = logging.getLogger("cdpbridge.agent")
@@ -58,7 +60,9 @@ logger = logging.getLogger("cdpbridge.agent")
 class Cutter:
     """Replaces secrets, in every spelling they take in texts and addresses, by their names.
 
-    Longest first, so that a secret within another leaves no rest of it.
+    Longest first, so that a secret within another leaves no rest of it. A short one is replaced only where it stands alone:
+    anywhere else it is a part of a word, and an answer without its letters could not be read. What it has put in is left as it
+    is when the text comes by a second time.
     """
 
     def __init__(self, names: Mapping[str, str]) -> None:
@@ -66,35 +70,81 @@ class Cutter:
         for value, name in names.items():
             for spelling in _spellings(value):
                 spelled.setdefault(spelling, f"<secret>{name}</secret>")
-        self._spelled = spelled
-        self._bytes = {spelling.encode(errors="replace"): name.encode() for spelling, name in spelled.items()}
-        ordered = sorted(spelled, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
-        self._bytes_pattern = re.compile(self._pattern.pattern.encode(errors="replace"))
+        self._spelled = {put_in: put_in for put_in in spelled.values()} | spelled
+        self._numbers = {value: self._spelled[value] for value in names if len(value) >= _SHORT}
+        self._pattern = re.compile(_alternatives(self._spelled, {*spelled.values()}) or r"(?!)")
+        self._bytes = {text.encode(errors="replace"): self._spelled[text].encode() for text in self._spelled}
+        kept = [spelling for spelling in self._bytes if len(spelling) >= _NO_WORD]
+        self._bytes_pattern = re.compile(
+            b"|".join(map(re.escape, sorted(kept, key=len, reverse=True))) or rb"(?!)"
+        )
 
     def text(self, text: str) -> str:
         return self._pattern.sub(lambda found: self._spelled[found[0]], text)
 
     def value(self, value: Any) -> Any:
-        """A JSON value, cut in its strings, its keys among them."""
+        """A JSON value, cut in its strings, and in numbers that are a secret.
+
+        Keys are names, and stay; except one that holds a secret which is too long to be a name by accident.
+        """
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {self.text(str(key)): self.value(inner) for key, inner in value.items()}
+            return {self._key(str(key)): self.value(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple):
             return [self.value(inner) for inner in value]
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return self._numbers.get(str(value), value)
         return value
 
+    def _key(self, key: str) -> str:
+        return self._pattern.sub(
+            lambda found: self._spelled[found[0]] if len(found[0]) >= _NO_WORD else found[0], key
+        )
+
+    def document(self, text: str) -> str:
+        """A text that may be JSON: then it stays JSON, with the same names in it."""
+        try:
+            parsed = json.loads(text) if text.lstrip()[:1] in {"{", "["} else None
+        except (ValueError, RecursionError):
+            parsed = None
+        if parsed is None:
+            return self.text(text)
+        cut = self.value(parsed)
+        if cut == parsed:
+            return text
+        return json.dumps(cut, ensure_ascii=False, indent=2 if "\n" in text.strip() else None)
+
     def file(self, path: Path) -> bool:
-        """Cut a file in place. Whether there was anything to cut."""
+        """Cut a file in place. Whether there was anything to cut.
+
+        In what is no text, short secrets are chance: replacing them would break the file.
+        """
         content = path.read_bytes()
-        cut = self._bytes_pattern.sub(lambda found: self._bytes[found[0]], content)
+        try:
+            text = content.decode() if b"\0" not in content else None
+        except UnicodeDecodeError:
+            text = None
+        if text is not None:
+            cut = (self.document(text) if path.suffix.lower() == ".json" else self.text(text)).encode()
+        else:
+            cut = self._bytes_pattern.sub(lambda found: self._bytes[found[0]], content)
         if cut == content:
             return False
         temporary = path.with_name(f".{path.name}.cut")
         temporary.write_bytes(cut)
         temporary.replace(path)
         return True
+
+
+def _alternatives(spellings: Iterable[str], first: set[str]) -> str:
+    """What a cutter looks for, as a regular expression: what it has put in itself, then the longest first."""
+    ordered = sorted(spellings, key=lambda spelling: (spelling not in first, -len(spelling)))
+    long = [re.escape(spelling) for spelling in ordered if len(spelling) >= _SHORT]
+    short = [re.escape(spelling) for spelling in ordered if len(spelling) < _SHORT]
+    if short:
+        long.append(f"{_ALONE_BEFORE}(?:{'|'.join(short)}){_ALONE_AFTER}")
+    return "|".join(long)
 
 
 def written_files(folder: Path, cutter: Cutter) -> list[Path]:
@@ -189,7 +239,8 @@ class _Owner:
         threading.Thread(target=self._listen, name="owner", daemon=True).start()
 
     def tell(self, event: str, **fields: Any) -> None:
-        line = json.dumps({"event": event, **self.cutter.value(fields)})
+        """Write an event. Texts among its fields are cut before: what else is there are words and numbers of our own."""
+        line = json.dumps({"event": event, **fields})
         self._events.write(line.encode() + b"\n")
         self._events.flush()
 
@@ -255,19 +306,26 @@ class _Steps:
         actions = (
             [action.model_dump(mode="json", exclude_unset=True) for action in said.action] if said else []
         )
-        cut = self._owner.cutter.value(actions)  # before they are JSON within JSON
+        cutter = self._owner.cutter
+
+        def text(given: str | None) -> str:
+            return str(shortened(cutter.text(given or ""), _STATE_CHARACTERS))
+
         self._owner.tell(
             "step",
             number=self._number,
-            memory=shortened((said and said.memory) or "", _STATE_CHARACTERS),
+            memory=text(said and said.memory),
             # What a failed step has to say for itself is its error.
-            evaluation_previous_goal=shortened(
-                (said and said.evaluation_previous_goal) or ("" if said else "; ".join(errors)),
-                _STATE_CHARACTERS,
+            evaluation_previous_goal=text(
+                (said and said.evaluation_previous_goal) or ("" if said else "; ".join(errors))
             ),
-            next_goal=shortened((said and said.next_goal) or "", _STATE_CHARACTERS),
-            url=shortened(item.state.url or "", _STATE_CHARACTERS),
-            actions=[json.dumps(shortened(action, OUTPUT_CHARACTERS // 10)) for action in cut],
+            next_goal=text(said and said.next_goal),
+            url=text(item.state.url),
+            # Cut before they are JSON within JSON; an action's name and its parameters' are browser-use's.
+            actions=[
+                json.dumps(shortened(_cut_action(cutter, action), OUTPUT_CHARACTERS // 10))
+                for action in actions
+            ],
             screenshot=await self._screenshot(agent, item.state.screenshot_path),
             seconds=item.metadata.duration_seconds,
         )
@@ -286,134 +344,28 @@ class _Steps:
         return target.name if target.is_file() else None
 
 
+def _cut_action(cutter: Cutter, action: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {parameter: cutter.value(value) for parameter, value in parameters.items()}
+        if isinstance(parameters, dict)
+        else cutter.value(parameters)
+        for name, parameters in action.items()
+    }
+
+
 def _is_step(item: Any) -> bool:
     """Whether a model was asked for it: not for the start page, and not for the note that the steps are used up."""
     return item.metadata is not None and item.metadata.step_number > 0
 
 
-def output_model(text: str) -> Any:
-    """A pydantic class that shows the model this schema and accepts what it allows, no less and no more."""
-    import jsonschema
-    from pydantic import RootModel, model_validator
-
-    schema = json.loads(text)
-    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)(
-        schema, format_checker=jsonschema.FormatChecker()
-    )
-
-    class Output(RootModel[Any]):
-        @model_validator(mode="after")
-        def _check(self) -> Any:
-            wrong = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(self.root)]
-            if wrong:
-                raise ValueError("the output does not fit the schema: " + "; ".join(wrong[:5]))
-            return self
-
-        @classmethod
-        def __get_pydantic_json_schema__(cls, *_: Any) -> Any:
-            return json.loads(text)
-
-    return Output
-
-
-def _model(spec: Mapping[str, Any]) -> Any:
-    from browser_use import ChatOpenAI
-
-    class Model(ChatOpenAI):  # type: ignore[misc]  # its class is unknown where types are checked
-        async def ainvoke(self, *args: Any, **options: Any) -> Any:
-            asked_at = time.monotonic()
-            waiting = asyncio.create_task(_count_the_wait(asked_at))
-            try:
-                return await super().ainvoke(*args, **options)
-            finally:
-                waiting.cancel()
-                logger.info("the model took %.1f s", time.monotonic() - asked_at)
-
-    return Model(
-        model=spec["model"],
-        base_url=spec["llm_base_url"],
-        api_key=spec["llm_api_key"] or "none",  # its client insists on one
-        max_retries=_LLM_RETRIES,
-        # Endpoints differ in what they allow here; each has a default of its own.
-        temperature=None,
-        frequency_penalty=None,
-        max_completion_tokens=None,
-    )
-
-
-async def _count_the_wait(asked_at: float) -> None:
-    while True:
-        await asyncio.sleep(_SLOW_SECONDS)
-        logger.info("the model has not answered for %.0f s", time.monotonic() - asked_at)
-
-
-def _extension(spec: Mapping[str, Any]) -> str | None:
-    """What is added to the system prompt: the caller's words, and what the session has done before."""
-    parts = [spec["system_prompt_extension"]] if spec["system_prompt_extension"] else []
-    earlier = spec["earlier"][-_EARLIER_TASKS:]
-    if earlier:
-        parts.append(
-            "This browser session has done tasks before. Their outputs, oldest first:\n"
-            + "\n".join(f"{i}. {shortened(text, _EARLIER_CHARACTERS)}" for i, text in enumerate(earlier, 1))
-        )
-    return "\n\n".join(parts) or None
-
-
-def _make_agent(spec: Mapping[str, Any], secrets: Mapping[str, Any]) -> Any:
-    from browser_use import Agent, BrowserProfile, BrowserSession
-
-    folder = Path(spec["folder"])
-    model = _model(spec)
-    profile = BrowserProfile(
-        cdp_url=spec["cdp_url"],
-        keep_alive=True,
-        is_local=False,
-        allowed_domains=spec["allowed_domains"] or None,
-        highlight_elements=spec["highlight_elements"],
-        enable_default_extensions=False,
-        captcha_solver=False,
-        downloads_path=folder / "downloads",
-    )
-    agent = Agent(
-        task=spec["task"],
-        llm=model,
-        browser_session=BrowserSession(browser_profile=profile),
-        task_id=spec["task_id"],
-        source="cdpbridge",
-        sensitive_data=dict(secrets) or None,
-        initial_actions=[{"navigate": {"url": spec["start_url"], "new_tab": False}}]
-        if spec["start_url"]
-        else None,
-        output_model_schema=output_model(spec["structured_output"]) if spec["structured_output"] else None,
-        use_vision=spec["vision"],
-        use_thinking=spec["thinking"],
-        flash_mode=spec["flash_mode"],
-        use_judge=spec["judge"],
-        judge_llm=model,
-        extend_system_message=_extension(spec),
-        available_file_paths=spec["uploads"],
-        file_system_path=str(folder / "output"),
-        display_files_in_done_text=False,
-        calculate_cost=False,
-        generate_gif=False,
-        enable_signal_handler=False,
-        llm_timeout=_LLM_SECONDS,
-    )
-    _keep_secrets_in_pages(agent)
-    return agent
-
-
-def _keep_secrets_in_pages(agent: Any) -> None:
-    """Let only typing turn a placeholder into its value; as it is, browser-use does so in any action."""
-    registry = agent.tools.registry
-    execute = registry.execute_action
-
-    async def execute_action(action_name: str, *args: Any, **options: Any) -> Any:
-        if action_name not in _TYPING:
-            options["sensitive_data"] = None
-        return await execute(action_name, *args, **options)
-
-    registry.execute_action = execute_action
+def _neighbour(name: str) -> Any:
+    """A file beside this one, as a module."""
+    found = spec_from_file_location(f"cdpbridge_agent{name}", Path(__file__).with_name(f"{name}.py"))
+    assert found is not None
+    assert found.loader is not None
+    module = sys.modules[found.name] = module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 async def _vault(spec: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -429,7 +381,7 @@ async def _vault(spec: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return logins(items)
 
 
-async def _work(spec: Mapping[str, Any], owner: _Owner) -> None:
+async def _work(spec: dict[str, Any], owner: _Owner) -> None:
     names: dict[str, str] = dict(spec["hide"])
     secrets: dict[str, Any] = dict(spec["secrets"])
     owner.cutter = Cutter(names)
@@ -442,10 +394,13 @@ async def _work(spec: Mapping[str, Any], owner: _Owner) -> None:
     owner.cutter = Cutter(hidden | names)
     _log_through(owner)
 
-    agent = _make_agent(spec, secrets)
+    spec |= {"earlier": [shortened(text, _EARLIER_CHARACTERS) for text in spec["earlier"][-_EARLIER_TASKS:]]}
+    agent, first = await _neighbour("_child_agent").make(spec, secrets, _neighbour)
     owner.attach(agent)
     steps = _Steps(owner, Path(spec["folder"]) / "screenshots")
-    run = asyncio.create_task(agent.run(max_steps=spec["max_steps"], on_step_end=steps.after_step))
+    run = asyncio.create_task(
+        agent.run(max_steps=spec["max_steps"], on_step_start=first.before_step, on_step_end=steps.after_step)
+    )
     stop = asyncio.create_task(owner.stopping.wait())
     await asyncio.wait({run, stop}, return_when=asyncio.FIRST_COMPLETED)
     if not run.done():
@@ -458,24 +413,31 @@ async def _work(spec: Mapping[str, Any], owner: _Owner) -> None:
     error = None if run.cancelled() else run.exception()
     if error is not None:
         logger.error("the agent failed", exc_info=error)
-    owner.tell("result", **_result(agent.history, steps, stopped=owner.stopping.is_set(), error=error))
+    result = _result(agent.history, steps, stopped=owner.stopping.is_set(), error=error)
+    cut = owner.cutter.document if spec["structured_output"] else owner.cutter.text
+    result["output"] = shortened(cut(result["output"]), OUTPUT_CHARACTERS)
+    owner.tell("result", **result)
 
 
 def _result(history: Any, steps: _Steps, *, stopped: bool, error: BaseException | None) -> dict[str, Any]:
     if history.is_done():
-        verdict = history.judgement()
-        success = history.is_successful() if verdict is None else verdict["verdict"]
-        output = shortened(history.final_result() or "", OUTPUT_CHARACTERS)
-        return {"how": "finished", "output": output, "success": success}
+        output = history.final_result() or ""
+        return {
+            "how": "finished",
+            "output": output,
+            "success": history.is_successful(),
+            "answered": True,
+        }
     if stopped:
-        return {"how": "stopped", "output": "stopped on request, before there was an answer", "success": None}
+        output = "stopped on request, before there was an answer"
+        return {"how": "stopped", "output": output, "success": None, "answered": False}
     if error is not None:
         reason = f"{type(error).__name__}: {error}"
     else:
         errors = [result.error for result in steps.last.result if result.error] if steps.last else []
         reason = "; ".join(errors) or "the browser was closed meanwhile"
-    output = shortened(f"no answer after {steps.count} steps: {reason}", OUTPUT_CHARACTERS)
-    return {"how": "finished", "output": output, "success": False}
+    output = f"no answer after {steps.count} steps: {reason}"
+    return {"how": "finished", "output": output, "success": False, "answered": False}
 
 
 def _log_through(owner: _Owner) -> None:

@@ -105,6 +105,11 @@ class AgentProcess:
         """Its process, and its process group."""
         return self._process.pid
 
+    @property
+    def cutter(self) -> Cutter:
+        """Takes every secret that the process was given, or has fetched, out of a text."""
+        return self._cutter
+
     # --- start ----------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -288,8 +293,16 @@ class AgentProcess:
             output = self._fault or (
                 "stopped on request, by force" if self._stopping else self._why_it_died()
             )
-            said = {"how": how, "output": output, "success": success}
-        return AgentResult(said["how"], said["output"], said["success"], files, self._log.path, self._version)
+            said = {"how": how, "output": output, "success": success, "answered": False}
+        return AgentResult(
+            said["how"],
+            said["output"],
+            said["success"],
+            files,
+            self._log.path,
+            self._version,
+            answered=said["answered"],
+        )
 
     def _why_it_died(self) -> str:
         status = self._process.returncode
@@ -415,7 +428,6 @@ def _task(
         "thinking": spec.thinking,
         "vision": spec.vision,
         "system_prompt_extension": spec.system_prompt_extension,
-        "judge": spec.judge,
         "earlier": list(spec.earlier),
     }
     return json.dumps(task).encode() + b"\n"

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import jsonschema
 
+from ._domains import secret_pages
+
 __all__ = ["check_schema", "split_secrets"]
 
 _SCHEMA_CHARACTERS: Final = 100_000
@@ -99,7 +101,8 @@ def split_secrets(
     - a placeholder, which the task may name. It counts on the allowed domains; on every page when there are none.
 
     Raises:
-        ValueError: A pattern that matches nothing, a value that is empty; without any value, as a text for the client.
+        ValueError: A pattern that matches nothing, a value that is empty, a domain that `allowed_domains` refuses; without
+            any value, as a text for the client.
     """
     split: dict[str, str | dict[str, str]] = {}
     for key, value in secrets.items():
@@ -109,8 +112,8 @@ def split_secrets(
         if pattern is None:
             if not allowed_domains:
                 split[key] = value
-            for domain in allowed_domains:
-                _under(split, domain)[key] = value
+            for pages in secret_pages(allowed_domains):
+                _under(split, pages)[key] = value
             continue
         host = pattern["host"]
         if host.endswith(".*") or host.count("*.") > 1 or ".*" in host:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,26 @@ def task_view(
     )
 
 
+def _judgement(judged: dict[str, Any] | None) -> dict[str, Any]:
+    if judged is None:
+        return {}
+    report = {
+        "model": judged["model"],
+        "independent": judged["independent"],
+        "verdict": judged["verdict"],
+        "reasoning": judged["reasoning"],
+        "failureReason": judged["failure_reason"],
+        "error": judged["error"],
+        "screenshots": judged["screenshots"],
+    }
+    return {
+        "judgement": json.dumps(report, ensure_ascii=False),
+        "judge_verdict": judged["verdict"],
+        "judge_llm": judged["model"],
+        "judge_error": judged["error"],
+    }
+
+
 def _fields(task: store.Task) -> dict[str, Any]:
     return {
         "id": task.id,
@@ -66,5 +87,6 @@ def _fields(task: store.Task) -> dict[str, Any]:
         "output": task.output,
         "browser_use_version": task.browser_use_version,
         "is_success": task.is_success,
+        **_judgement(task.judgement),
         "endReason": task.end_reason,
     }

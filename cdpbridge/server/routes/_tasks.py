@@ -25,7 +25,7 @@ from cdpbridge.api._task_models import (
 )
 from cdpbridge.server import store
 from cdpbridge.server._task_states import TaskSignal, TaskState
-from cdpbridge.server.agent import check_schema, split_secrets
+from cdpbridge.server.agent import allowed_domains, check_schema, split_secrets
 from cdpbridge.server.store import SessionOver
 
 from ._addresses import cdp_url, signed_url
@@ -120,7 +120,10 @@ async def create_task(
     body: CreateTaskRequest,
     idempotency_key: IdempotencyKey = None,
 ) -> TaskCreated:
-    """Put an agent to work, in a session or in a new one that ends with the task (unless `sessionSettings` keep it alive).
+    """Put an agent to work, in a session or in a new one.
+
+    A new session stays open when the task is done, until its time is over or it is stopped, and is charged meanwhile; with
+    `sessionSettings.keepAlive: false`, or the setting `sessions_after_task = "stop"`, it ends with the task.
 
     400 when this server runs no agents, and when the session is stopped or has a running task. Nothing is charged then.
     Two requests with the same `Idempotency-Key` and body get the same task; with another body the second gets 409.
@@ -153,6 +156,11 @@ def _check(services: Services, project_id: UUID, body: CreateTaskRequest) -> Non
     if not services.tasks.agents.knows(body.llm):
         raise unprocessable("llm", "this server knows no such model; see the setting `llm_models`")
     check_start_url(body.start_url)
+    if body.allowed_domains:
+        try:
+            allowed_domains(body.allowed_domains)
+        except ValueError as error:
+            raise unprocessable("allowedDomains", str(error)) from error
     if body.structured_output is not None:
         try:
             check_schema(body.structured_output)
@@ -179,8 +187,10 @@ async def _create(
             raise not_found("Session")
         session, browser = found
         return await start(session=session, browser=browser)
-    settings = body.session_settings or CreateSessionRequest(keep_alive=False)
-    kept = settings.keep_alive and "keep_alive" in settings.model_fields_set
+    settings = body.session_settings or CreateSessionRequest()
+    kept = settings.keep_alive
+    if "keep_alive" not in settings.model_fields_set:
+        kept = services.settings.sessions_after_task == "keep"
     session, browser = await services.agent_sessions.create(
         project_id,
         await session_order(services, project_id, settings),
@@ -190,7 +200,7 @@ async def _create(
         gone=(lambda: client_gone(request)) if idempotency is None else _never,
     )
     try:
-        return await start(session=session, browser=browser)
+        return await start(session=session, browser=browser, own_session=True)
     except BaseException:
         await to_the_end(services.agent_sessions.stop(project_id, session))
         raise
@@ -209,12 +219,15 @@ async def _start(
     browser: store.Browser,
     body: CreateTaskRequest,
     idempotency: tuple[str, str] | None,
+    own_session: bool = False,
 ) -> store.Task:
     local = getattr(request.app.state, "local_address", None) or external_base(request)
     address = cdp_url(local, services, browser)
     if address is None:
         raise SessionOver("the session has been stopped")
-    return await services.tasks.start(project_id, session, body, cdp_url=address, idempotency=idempotency)
+    return await services.tasks.start(
+        project_id, session, body, cdp_url=address, own_session=own_session, idempotency=idempotency
+    )
 
 
 @router.get("/{task_id}")

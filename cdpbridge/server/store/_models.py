@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -266,6 +266,8 @@ class Task(Base):
     finished_at: Mapped[datetime | None] = mapped_column(Instant())
     output: Mapped[str | None] = mapped_column(Text())
     is_success: Mapped[bool | None] = mapped_column()
+    # The fields of the agents' `Judgement`; None when no judge was asked.
+    judgement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     browser_use_version: Mapped[str | None] = mapped_column(String(40))
     log: Mapped[str | None] = mapped_column(Text())
     idempotency_key: Mapped[str | None] = mapped_column(String(255))

@@ -35,6 +35,7 @@ class TaskOutcome:
     Attributes:
         files: Name and path in the file store of each output file.
         log: Path in the file store.
+        judgement: What the judge has said, as a JSON object.
     """
 
     state: TaskState
@@ -44,6 +45,7 @@ class TaskOutcome:
     browser_use_version: str | None = None
     log: str | None = None
     files: Sequence[tuple[str, str]] = ()
+    judgement: Mapping[str, Any] | None = None
 
 
 class Tasks(Database):
@@ -189,6 +191,7 @@ class Tasks(Database):
             "end_reason": outcome.reason,
             "output": outcome.output,
             "is_success": outcome.is_success,
+            "judgement": None if outcome.judgement is None else dict(outcome.judgement),
             "browser_use_version": outcome.browser_use_version,
             "log": outcome.log,
             "finished_at": now,
@@ -210,7 +213,9 @@ class Tasks(Database):
             await session.execute(delete(TaskStep).where(TaskStep.task_id.in_(ids)))
             await session.execute(delete(TaskFile).where(TaskFile.task_id.in_(ids)))
             rows = update(Task).where(Task.session_id == session_id)
-            await session.execute(rows.values(task="", output=None, labels=None, secret_names=None, log=None))
+            await session.execute(
+                rows.values(task="", output=None, labels=None, secret_names=None, log=None, judgement=None)
+            )
 
     async def lose_tasks(self, *, now: datetime) -> int:
         """End every task that worked when the server was killed; how many."""

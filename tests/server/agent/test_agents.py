@@ -129,7 +129,7 @@ async def test_every_option_of_a_task_has_its_effect(make_desk, model, site, tmp
     shown = "\n".join(request.text for request in model.requests)
     assert "lovelace" not in shown
     assert "what the user has uploaded" in shown
-    assert f"upload.txt:{upload.stat().st_size}" in shown
+    assert f"upload.txt:{upload.stat().st_size}" in shown, log
     assert "Mind the gap." in shown
     assert "the output of an earlier task" in shown
     assert not any("localhost" in step.url for step in desk.steps)

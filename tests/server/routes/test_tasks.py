@@ -14,7 +14,7 @@ TASK = "/tasks/{task_id}"
 BUSY = "Agent session already has a running task. Please wait for it to finish or stop it manually."
 
 
-async def test_a_task_without_a_session_makes_one_and_ends_it(api, checked, contract):
+async def test_a_task_without_a_session_makes_one_that_stays_open(api, checked, contract):
     answer = await api.post(
         "/tasks", {"task": "look", "metadata": {"who": "me"}, "startUrl": "https://a.test/"}
     )
@@ -26,7 +26,7 @@ async def test_a_task_without_a_session_makes_one_and_ends_it(api, checked, cont
     session = (
         await checked(api, "GET", f"/sessions/{created['sessionId']}", "/sessions/{session_id}")
     ).json()
-    assert (session["status"], session["keepAlive"]) == ("active", False)
+    assert (session["status"], session["keepAlive"]) == ("active", True)
     assert [task["id"] for task in session["tasks"]] == [created["id"]]
     task = (await checked(api, "GET", f"/tasks/{created['id']}", TASK)).json()
     assert (task["status"], task["metadata"], task["output"], task["isSuccess"]) == (
@@ -42,8 +42,88 @@ async def test_a_task_without_a_session_makes_one_and_ends_it(api, checked, cont
     assert (task["status"], task["output"], task["isSuccess"]) == ("finished", "42", True)
     assert task["browserUseVersion"] == "0.9.9"
     assert [file["fileName"] for file in task["outputFiles"]] == ["out.txt"]
-    assert (await api.get(f"/sessions/{created['sessionId']}")).json()["status"] == "stopped"
+    session = (await api.get(f"/sessions/{created['sessionId']}")).json()
+    assert (session["status"], session["liveUrl"] is not None) == ("active", True)
+    assert (await api.account())["activeSessionCount"] == 1
+    stopped = await checked(
+        api, "PATCH", f"/sessions/{session['id']}", "/sessions/{session_id}", json={"action": "stop"}
+    )
+    assert stopped.json()["status"] == "stopped"
     assert (await api.account())["activeSessionCount"] == 0
+
+
+async def test_a_session_left_open_by_its_task_is_charged_and_refunded_as_any(api):
+    created, run = await api.give()
+    session = {"id": created["sessionId"]}
+    run.finish("42")
+    await api.over(created)
+    api.clock.advance(30 * 60)
+    assert (await api.session(session))["status"] == "active"
+    await api.patch(f"/sessions/{session['id']}", {"action": "stop"})
+    charge, refund = [amount for kind, _, amount in await api.entries() if kind in {"charge", "refund"}]
+    assert (charge, refund) == (-50_000, 25_000)  # half an hour of one
+    # It goes on for more than an hour, and the hours are charged as they begin.
+    created, run = await api.give()
+    run.finish("42")
+    await api.over(created)
+    before = len(await api.entries())
+    for hours in (1, 2, 3):
+        api.clock.advance(3600)
+        async with asyncio.timeout(5):
+            while len(await api.entries()) < before + hours:
+                await asyncio.sleep(0.005)
+    more = (await api.entries())[before:]
+    assert [(kind, amount) for kind, _, amount in more] == [("charge", -50_000)] * 3
+
+
+async def test_a_session_left_open_ends_at_its_time_and_keeps_no_slot(make_api):
+    async with make_api(plan="free", max_browsers=1) as api:
+        created, run = await api.give()
+        session = {"id": created["sessionId"]}
+        run.finish("42")
+        await api.over(created)
+        assert (await api.post("/tasks", {"task": "more"})).status_code == 429
+        # The next task goes into the session that is open.
+        again, run = await api.give(sessionId=session["id"])
+        run.finish("43")
+        await api.over(again)
+        api.clock.advance(15 * 60 + 1)
+        async with asyncio.timeout(5):
+            while (await api.session(session))["status"] != "stopped":
+                await asyncio.sleep(0.005)
+        assert (await api.session(session))["endReason"] == "expired"
+        assert (await api.task(created))["status"] == "finished"
+        assert (await api.account())["activeSessionCount"] == 0
+        _, run = await api.give()  # the slot is free
+        run.finish()
+
+
+@pytest.mark.parametrize(
+    ("setting", "keep_alive", "status"),
+    [
+        ("keep", None, "active"),
+        ("keep", True, "active"),
+        ("keep", False, "stopped"),
+        ("stop", None, "stopped"),
+        ("stop", True, "active"),
+        ("stop", False, "stopped"),
+    ],
+)
+async def test_what_becomes_of_a_session_after_its_task(make_api, setting, keep_alive, status):
+    async with make_api(sessions_after_task=setting) as api:
+        settings = {} if keep_alive is None else {"sessionSettings": {"keepAlive": keep_alive}}
+        created, run = await api.give(**settings)
+        session = {"id": created["sessionId"]}
+        assert (await api.session(session))["keepAlive"] is (status == "active")
+        run.finish("42")
+        await api.over(created)
+        assert (await api.session(session))["status"] == status
+        # A session that was made by itself stays, whatever becomes of those of tasks.
+        own = await api.open_session()
+        created, run = await api.give(sessionId=own["id"])
+        run.finish("42")
+        await api.over(created)
+        assert (await api.session(own))["status"] == "active"
 
 
 async def test_steps_are_there_as_they_happen(api, contract):
@@ -125,7 +205,7 @@ async def test_a_session_without_memory(api):
     assert run.spec.earlier == ()
 
 
-@pytest.mark.parametrize(("settings", "status"), [({"keepAlive": True}, "active"), ({}, "stopped")])
+@pytest.mark.parametrize(("settings", "status"), [({"keepAlive": False}, "stopped"), ({}, "active")])
 async def test_settings_of_the_session_that_a_task_makes(api, settings, status):
     size = {"browserScreenWidth": 800, "browserScreenHeight": 600}
     created, run = await api.give(sessionSettings=settings | size)
@@ -220,7 +300,12 @@ async def test_an_agent_that_cannot_be_started(api):
     task = await api.over(created)
     assert (task["status"], task["isSuccess"]) == ("stopped", False)
     assert "no memory" in task["output"]
+    # There was no agent, so there is nothing to look at in the session that was made for it.
     assert (await api.get(f"/sessions/{created['sessionId']}")).json()["status"] == "stopped"
+    session = await api.open_session()
+    created = (await api.post("/tasks", {"task": "x", "sessionId": session["id"]})).json()
+    await api.over(created)
+    assert (await api.session(session))["status"] == "active"
 
 
 async def test_an_agent_that_gives_up(api):
@@ -366,7 +451,7 @@ async def test_what_cannot_be_found(api, checked):
 
 async def test_fault_b09_tasks_count_against_the_limit(make_api, checked):
     async with make_api(max_browsers=1) as api:
-        created, run = await api.give()
+        created, run = await api.give(sessionSettings={"keepAlive": False})
         answer = await checked(api, "POST", "/tasks", json={"task": "x"})
         assert answer.status_code == 429
         assert answer.json()["detail"].endswith("(limit: 1)")
