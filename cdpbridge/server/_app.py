@@ -23,6 +23,7 @@ from cdpbridge.server._agent_sessions import AgentSessions, Shares
 from cdpbridge.server._lock import locked, tightened
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._pressure import Pressure
+from cdpbridge.server._reach import Reach
 from cdpbridge.server._rentals import Rentals, utc_now
 from cdpbridge.server._session_record import SessionRecord
 from cdpbridge.server._settings import Settings
@@ -166,7 +167,8 @@ def create_app(
             )
             stack.push_async_callback(rentals.close)
             await rentals.open()
-            tasks = Tasks(store, rentals, (agents or AgentProcesses)(settings), files, wall=wall)
+            at_work = (agents or AgentProcesses)(settings)
+            tasks = Tasks(store, rentals, at_work, files, Reach(machines), wall=wall)
             stack.push_async_callback(tasks.close)
             await tasks.open()
             app.state.services = Services(

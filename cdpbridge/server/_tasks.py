@@ -21,6 +21,7 @@ from cdpbridge._shield import to_the_end
 from cdpbridge.api._task_models import CreateTaskRequest
 from cdpbridge.errors import CDPBridgeError
 from cdpbridge.lifecycle import EndReason
+from cdpbridge.server._reach import Reach
 from cdpbridge.server._rentals import KeyReused, Rentals, StartWithdrawn
 from cdpbridge.server._task_states import END_TEXTS, TaskEnd, TaskLife, TaskSignal, TaskState
 from cdpbridge.server.agent import AgentResult, AgentRun, Agents, AgentSpec, AgentStep
@@ -55,6 +56,9 @@ class _Work:
         self.session = session
         self.life = TaskLife()
         self.run: AgentRun | None = None
+        self.answered = False
+        self.closing = False
+        self.lifted: asyncio.Task[None] | None = None
         self.ended = asyncio.Event()
         self.moves = asyncio.Lock()  # the row follows the life in its order
 
@@ -83,6 +87,7 @@ class Tasks:
         rentals: Rentals,
         agents: Agents,
         files: FileStore,
+        reach: Reach,
         *,
         wall: Callable[[], datetime],
     ) -> None:
@@ -90,6 +95,7 @@ class Tasks:
         self._store = store
         self._rentals = rentals
         self._files = files
+        self._reach = reach
         self._wall = wall
         self._working: dict[UUID, _Work] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -222,6 +228,7 @@ class Tasks:
             system_prompt_extension=body.system_prompt_extension,
             judge=body.judge,
             earlier=earlier,
+            on_answer=lambda: self._answered(work, spec),
         )
         self._spawn(self._drive(work, spec, own_session=own_session))
         return task
@@ -241,6 +248,8 @@ class Tasks:
 
         log = spec.folder / "agent.log"
         try:
+            if spec.allowed_domains:
+                await self._reach.limit(work.session.browser_id, spec.allowed_domains)
             work.run = await self.agents.start(spec, on_step)
             if work.life.state is not TaskState.STARTED:
                 work.steer()
@@ -257,6 +266,7 @@ class Tasks:
         except Exception:
             logger.exception("task %s: its agent could not be run", work.task_id)
             result = AgentResult("died", None, success=False, files=(), log=log, version=None)
+        await self._lift(work, spec)
         try:
             await self._finish(work, spec.folder, result)
         finally:
@@ -264,6 +274,24 @@ class Tasks:
             work.ended.set()
         if not work.session.keep_alive or (work.run is None and own_session):
             await self._close_session(work)
+
+    def _answered(self, work: _Work, spec: AgentSpec) -> None:
+        """The agent is done with the browser; what comes is a judge, who needs none, so nothing is paid for it."""
+        work.answered = True
+        work.lifted = asyncio.create_task(self._lift(work, spec))
+        if not work.session.keep_alive and work.life.reason is None:
+            work.closing = True
+            self._spawn(self._close_session(work))
+
+    async def _lift(self, work: _Work, spec: AgentSpec) -> None:
+        """Before the task's end is stored, since the session takes the next one then."""
+        if work.lifted is not None and work.lifted is not asyncio.current_task():
+            await work.lifted
+        elif spec.allowed_domains:
+            try:
+                await self._reach.lift(work.session.browser_id)
+            except CDPBridgeError:
+                logger.exception("session %s stays kept to the domains of its task", work.session.id)
 
     async def _close_session(self, work: _Work) -> None:
         try:
@@ -381,7 +409,13 @@ class Tasks:
 
     def _browser_ended(self, browser_id: UUID, reason: EndReason) -> None:
         for work in self._working.values():
-            if work.session.browser_id == browser_id and self._signal(work, _SIGNALS[reason]):
+            # A judge needs no browser; only a request to stop the session ends its task.
+            needless = work.answered and (work.closing or reason is not EndReason.STOPPED_BY_CALLER)
+            if (
+                work.session.browser_id == browser_id
+                and not needless
+                and self._signal(work, _SIGNALS[reason])
+            ):
                 self._spawn(self._noted(work))
 
     async def _noted(self, work: _Work) -> None:

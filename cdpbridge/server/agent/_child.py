@@ -52,6 +52,7 @@ _NO_WORD: Final = 8
 # Not within a word; what is before it may be the end of an escape: %3D, \\n, \\u0020.
 _ALONE_BEFORE: Final = r"(?:(?<![^\W_])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
 _ALONE_AFTER: Final = r"(?![^\W_])"
+_NAME: Final = re.compile(r"[A-Za-z_]+")
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 logger = logging.getLogger("cdpbridge.agent")
@@ -68,10 +69,13 @@ class Cutter:
     def __init__(self, names: Mapping[str, str]) -> None:
         spelled: dict[str, str] = {}
         for value, name in names.items():
-            for spelling in _spellings(value):
+            # Without a letter or a digit in it, a short one is punctuation.
+            for spelling in _spellings(value) if len(value) >= _SHORT or any(map(str.isalnum, value)) else ():
                 spelled.setdefault(spelling, f"<secret>{name}</secret>")
         self._spelled = {put_in: put_in for put_in in spelled.values()} | spelled
-        self._numbers = {value: self._spelled[value] for value in names if len(value) >= _SHORT}
+        self._numbers = {
+            value: f"<secret>{name}</secret>" for value, name in names.items() if len(value) >= _SHORT
+        }
         self._pattern = re.compile(_alternatives(self._spelled, {*spelled.values()}) or r"(?!)")
         self._bytes = {text.encode(errors="replace"): self._spelled[text].encode() for text in self._spelled}
         kept = [spelling for spelling in self._bytes if len(spelling) >= _NO_WORD]
@@ -85,7 +89,7 @@ class Cutter:
     def value(self, value: Any) -> Any:
         """A JSON value, cut in its strings, and in numbers that are a secret.
 
-        Keys are names, and stay; except one that holds a secret which is too long to be a name by accident.
+        Keys are names, and stay; except one that holds a secret which is no name: long, and not of letters alone.
         """
         if isinstance(value, str):
             return self.text(value)
@@ -98,9 +102,11 @@ class Cutter:
         return value
 
     def _key(self, key: str) -> str:
-        return self._pattern.sub(
-            lambda found: self._spelled[found[0]] if len(found[0]) >= _NO_WORD else found[0], key
-        )
+        def cut(found: re.Match[str]) -> str:
+            is_name = len(found[0]) < _NO_WORD or _NAME.fullmatch(found[0])
+            return found[0] if is_name else self._spelled[found[0]]
+
+        return self._pattern.sub(cut, key)
 
     def document(self, text: str) -> str:
         """A text that may be JSON: then it stays JSON, with the same names in it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ __all__ = ["FileStore", "StoredFile", "safe_name"]
 
 # Common to ext4, APFS and NTFS.
 _NAME_BYTES: Final = 255
+_MAX_SAME_NAMES: Final = 1000
 _DRAFT: Final = ".crdownload"  # Chromium's, while it downloads
 _FORBIDDEN: Final = frozenset('/\\:*?"<>|')
 
@@ -33,6 +35,11 @@ def safe_name(name: str) -> str:
         stem, dot, suffix = kept, "", ""
     room = _NAME_BYTES - len((dot + suffix).encode())
     return stem.encode()[:room].decode(errors="ignore") + dot + suffix
+
+
+def _numbered(stem: str, number: int, suffix: str) -> str:
+    room = _NAME_BYTES - len(f" ({number}){suffix}".encode())
+    return f"{stem.encode()[:room].decode(errors='ignore')} ({number}){suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,8 @@ class FileStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
+        self._promised: dict[Path, float] = {}
+        self._promising = threading.Lock()
 
     def browser_folder(self, browser_id: UUID) -> Path:
         """Everything of a browser."""
@@ -83,6 +92,26 @@ class FileStore:
         """`folder`, made if it is not there, for this user alone."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
+
+    def reserve(self, folder: Path, name: str, *, now: float, age: float) -> str:
+        """`name`, or the first of `name (2)`, `name (3)` ... that is neither there nor promised to another upload.
+
+        Args:
+            now: Unix seconds.
+            age: Seconds after which a promise that was not kept is forgotten.
+        """
+        stem, dot, suffix = name.rpartition(".")
+        if not dot:
+            stem, suffix = name, ""
+        with self._promising:
+            self._promised = {path: until for path, until in self._promised.items() if until > now}
+            for number in range(1, _MAX_SAME_NAMES):
+                tried = name if number == 1 else safe_name(_numbered(stem, number, dot + suffix))
+                path = folder / tried
+                if path not in self._promised and not path.exists():
+                    self._promised[path] = now + age
+                    return tried
+        raise FileExistsError(f"there are too many files called {name!r}")
 
     def listing(self, folder: Path) -> list[StoredFile]:
         """Finished files of a folder by name; links, hidden files and drafts are none."""

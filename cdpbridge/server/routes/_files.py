@@ -33,7 +33,7 @@ from cdpbridge.server.files import (
 )
 
 from ._addresses import FILES_PATH, signed_url
-from ._problems import STOPPED_TEXT, not_found
+from ._problems import STOPPED_TEXT, not_found, unprocessable
 from ._services import ProjectId, Services, ServicesOf, client_address, external_base
 
 __all__ = ["public_router", "router"]
@@ -56,9 +56,13 @@ _HEADERS: Final = {
 async def presign_session_upload(
     request: Request, services: ServicesOf, project_id: ProjectId, session_id: UUID, body: UploadFileRequest
 ) -> PresignedUpload:
-    """Generate a secure presigned URL for uploading files that AI agents can use during tasks."""
+    """Generate a secure presigned URL for uploading files that AI agents can use during tasks.
+
+    `fileName` in the answer is the name under which agents find the file. It is another one than asked for when the session has
+    a file of that name, or an address for one: `note (2).txt`.
+    """
     found = await services.store.agent_session(project_id, session_id)
-    return await _presign(request, services, found and found[1], body)
+    return await _presign(request, services, found and found[1], body, unique=True)
 
 
 @router.post("/browsers/{session_id}/presigned-url")
@@ -73,7 +77,12 @@ async def presign_browser_upload(
 
 
 async def _presign(
-    request: Request, services: Services, browser: store.Browser | None, body: UploadFileRequest
+    request: Request,
+    services: Services,
+    browser: store.Browser | None,
+    body: UploadFileRequest,
+    *,
+    unique: bool = False,
 ) -> PresignedUpload:
     if browser is None:
         raise not_found("Session")
@@ -83,13 +92,21 @@ async def _presign(
         raise HTTPException(400, STOPPED_TEXT)
     folder = await asyncio.to_thread(services.files.make, services.files.uploads(browser.id))
     name = safe_name(body.file_name)
-    expires = services.wall() + _UPLOAD_AGE
-    files, size = await asyncio.to_thread(stored_uploads, folder, without=name)
+    now = services.wall()
+    expires = now + _UPLOAD_AGE
+    # A browser's file replaces the one of its name; a session's gets a name of its own.
+    files, size = await asyncio.to_thread(stored_uploads, folder, without="" if unique else name)
     if (why := await services.quota.refusal(browser.project_id, body.size_bytes)) is not None:
         raise HTTPException(400, why)
     # Looked at again when the file has come: others may come before it.
     if (why := _limits(services).refusal(files + 1, size + body.size_bytes)) is not None:
         raise HTTPException(400, why)
+    if unique:
+        reserve = partial(services.files.reserve, now=now.timestamp(), age=_UPLOAD_AGE.total_seconds())
+        try:
+            name = await asyncio.to_thread(reserve, folder, name)
+        except FileExistsError as error:
+            raise unprocessable("fileName", str(error)) from None
     grant = Grant(
         path=services.files.relative(folder / name),
         content_type=body.content_type,

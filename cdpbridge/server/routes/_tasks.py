@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Final, Literal
@@ -191,9 +192,15 @@ async def _create(
     kept = settings.keep_alive
     if "keep_alive" not in settings.model_fields_set:
         kept = services.settings.sessions_after_task == "keep"
+    order = await session_order(services, project_id, settings)
+    if body.allowed_domains and order.start_url is not None:
+        # The session's page is opened under the task's limits, so by the task.
+        body = body.model_copy(update={"start_url": body.start_url or order.start_url})
+        order = replace(order, start_url=None)
+        start = partial(_start, request, services, project_id, body=body, idempotency=idempotency)
     session, browser = await services.agent_sessions.create(
         project_id,
-        await session_order(services, project_id, settings),
+        order,
         keep_alive=kept,
         persist_memory=settings.persist_memory,
         # With a key, a client that was cut off comes back for its task.

@@ -87,10 +87,16 @@ class Model:
     requests: list[Request] = field(default_factory=list)
     verdict: bool | None = None
     judged: list[Request] = field(default_factory=list)
+    judge: object = None  # as `answer`, for the judge's questions
+    judge_all: bool = False  # there is no agent here
+    finish_reason: str = "stop"
 
     async def reply(self, request):
-        if request.judge:
+        if request.judge or self.judge_all:
             self.judged.append(request)
+            if self.judge is not None:
+                answer = self.judge(request, len(self.judged))
+                return await answer if asyncio.iscoroutine(answer) else answer
             return json.dumps({"verdict": self.verdict, "reasoning": "seen", "failure_reason": ""})
         self.requests.append(request)
         answer = self.answer(request, len(self.requests))
@@ -115,7 +121,7 @@ async def serve_model(answer=None):
                 answer = await model.reply(Request(body, headers["authorization"], time.monotonic()))
                 status, content = (answer, "") if isinstance(answer, int) else (200, answer)
                 message = {"role": "assistant", "content": content}
-                choice = {"index": 0, "finish_reason": "stop", "message": message}
+                choice = {"index": 0, "finish_reason": model.finish_reason, "message": message}
                 full = {
                     "id": "x",
                     "object": "chat.completion",

@@ -96,3 +96,60 @@ def test_the_program_needs_nothing_of_ours():
     assert "import cdpbridge" not in text
     assert "from cdpbridge" not in text
     assert "from ." not in text
+
+
+@pytest.mark.parametrize("secret", ["x", "1", "step", "output", "how", "finished", "screenshot", "llm"])
+def test_a_short_secret_is_cut_where_it_stands_alone_and_nowhere_else(secret):
+    cutter = Cutter({secret: "llm key"})
+    cut = "<secret>llm key</secret>"
+    assert cutter.text(f"Bearer {secret}") == f"Bearer {cut}"
+    assert cutter.text(f"?a={secret}&b=%3D{secret}") == f"?a={cut}&b=%3D{cut}"
+    assert cutter.text(json.dumps(f"\n{secret}")) == f'"\\n{cut}"'
+    # A name of a field is a name, whatever the secret is.
+    assert cutter.value({secret: [secret], "memory": {secret: 1.5}}) == {
+        secret: [cut],
+        "memory": {secret: 1.5},
+    }
+    # What was cut is not cut once more.
+    assert cutter.text(cutter.text(f"Bearer {secret}")) == f"Bearer {cut}"
+
+
+def test_a_short_secret_leaves_words_alone():
+    text = "an example of exact text: 11 steps, x1, 0x10"
+    assert Cutter({"x": "key", "1": "pin"}).text(text) == text
+    assert Cutter({"x": "key"}).text("x, (x) and x.") == (
+        "<secret>key</secret>, (<secret>key</secret>) and <secret>key</secret>."
+    )
+    assert Cutter({"-": "key", " ": "gap"}).text("a - b") == "a - b"
+
+
+def test_a_secret_of_digits_is_cut_as_a_number_too():
+    cutter = Cutter({"4711": "pin", "7": "short"})
+    assert cutter.value({"pin": 4711, "count": 7, "yes": True, "more": [4711.5]}) == {
+        "pin": "<secret>pin</secret>",
+        "count": 7,
+        "yes": True,
+        "more": [4711.5],
+    }
+
+
+def test_json_stays_json_when_it_is_cut():
+    cutter = Cutter({"step": "llm key", "long enough": "word"})
+    assert json.loads(cutter.document('{"step": "a step", "n": 1}')) == {
+        "step": "a <secret>llm key</secret>",
+        "n": 1,
+    }
+    assert json.loads(cutter.document('{"long enough": 1}')) == {"<secret>word</secret>": 1}
+    assert cutter.document('{"a":   "b"}') == '{"a":   "b"}'  # as it was written
+    assert cutter.document("[no JSON, a step]") == "[no JSON, a <secret>llm key</secret>]"
+
+
+def test_a_short_secret_breaks_no_binary_file(tmp_path):
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG\x00 step x step \xff long enough")
+    assert Cutter({"step": "a", "x": "b", "long enough": "c"}).file(picture)
+    assert picture.read_bytes() == b"\x89PNG\x00 step x step \xff <secret>c</secret>"
+    table = tmp_path / "table.json"
+    table.write_text('{"step": "step"}')
+    assert Cutter({"step": "a"}).file(table)
+    assert json.loads(table.read_text()) == {"step": "<secret>a</secret>"}

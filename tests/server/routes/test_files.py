@@ -459,3 +459,29 @@ async def test_a_signing_key_that_is_unreadable_is_said(make_api, tmp_path):
     with pytest.raises(ConfigurationError, match="remove the file"):
         async with make_api():
             pass
+
+
+async def test_files_of_the_same_name_are_told_apart(api, presign, send):
+    session = await api.open_session()
+    folder = api.services.files.uploads(uuid.UUID(session["browserSessionId"]))
+    path = f"sessions/{session['id']}"
+    first, second = (await presign(path)).json(), (await presign(path)).json()  # before either is there
+    assert (first["fileName"], second["fileName"]) == ("list.csv", "list (2).csv")
+    assert (await send(second, b"222")).status_code == 204
+    assert (await send(first, b"111")).status_code == 204
+    third = (await presign(path)).json()
+    assert third["fileName"] == "list (3).csv"
+    assert {file.name: file.file.read_bytes() for file in api.services.files.listing(folder)} == {
+        "list.csv": b"111",
+        "list (2).csv": b"222",
+    }
+    # A promise that is not kept is forgotten with its address; names without an ending and very long ones have a number too.
+    api.clock.advance(601)
+    assert (await presign(path)).json()["fileName"] == "list (3).csv"
+    assert [(await presign(path, name="notes")).json()["fileName"] for _ in range(2)] == [
+        "notes",
+        "notes (2)",
+    ]
+    long = "x" * 251 + ".csv"
+    names = [(await presign(path, name=long)).json()["fileName"] for _ in range(2)]
+    assert names == [long, "x" * 247 + " (2).csv"]

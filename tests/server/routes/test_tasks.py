@@ -68,7 +68,7 @@ async def test_a_session_left_open_by_its_task_is_charged_and_refunded_as_any(ap
     await api.over(created)
     before = len(await api.entries())
     for hours in (1, 2, 3):
-        api.clock.advance(3600)
+        api.clock.advance(3601)
         async with asyncio.timeout(5):
             while len(await api.entries()) < before + hours:
                 await asyncio.sleep(0.005)
