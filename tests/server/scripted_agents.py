@@ -40,7 +40,9 @@ class ScriptedRun:
         }
         await self._on_step(AgentStep(number=self.steps, **(given | more)))
 
-    def finish(self, output="done", *, success=True, files=(), how="finished", log="all went well\n"):
+    def finish(
+        self, output="done", *, success=True, files=(), how="finished", log="all went well\n", judgement=None
+    ):
         if self._result.done():
             return
         path = self.spec.folder / "agent.log"
@@ -50,7 +52,9 @@ class ScriptedRun:
         for name, content in dict(files).items():
             written.append(self.spec.folder / name)
             written[-1].write_bytes(content)
-        self._result.set_result(AgentResult(how, output, success, tuple(written), path, "0.9.9"))
+        self._result.set_result(
+            AgentResult(how, output, success, tuple(written), path, "0.9.9", judgement=judgement)
+        )
 
     def die(self, why="the agent's process was killed by signal 9"):
         self.finish(why, success=False, how="died", log=None)

@@ -24,6 +24,7 @@ class Title(BaseModel):
 @pytest.fixture
 async def model():
     async with serve_model() as model:
+        model.verdict = True
         yield model
 
 
@@ -64,6 +65,10 @@ async def test_a_task_of_thirty_steps_is_stored_step_by_step(client, model, site
     )
     task = result.task
     assert (task.status, task.is_success) == ("finished", True)
+    # Nothing else is configured, so the agent's own model has judged, and the record says so.
+    assert (task.judge_verdict, task.judge_llm) == (True, "browser-use-llm")
+    assert json.loads(task.judgement)["independent"] is False
+    assert model.judged[0].pictures == 8  # of thirty
     assert result.parsed == Title(title="Sign in", steps=30)
     assert [step.number for step in task.steps] == list(range(1, 31)) == seen
     assert task.steps[4].url == f"{site}/"
@@ -138,3 +143,48 @@ async def test_pause_stop_and_what_is_left_of_a_task(client, model, site, tmp_pa
         assert log.stat().st_size
         assert (await client.sessions.get(run.session_id)).status == "stopped"
     assert not agents()
+
+
+async def test_the_judge_has_the_last_word_and_short_secrets_harm_nothing(
+    make_server, model, agent_python, tmp_path, wait_until
+):
+    """The keys of agent and judge are a letter and the name of a field."""
+    model.answer = lambda _request, number: (
+        act({"evaluate": {"code": "'a step of x'"}}, memory="step x") if number % 2 else done("next: step x")
+    )
+    hangs = asyncio.Event()
+    model.judge = lambda _request, _number: hangs.wait()
+    settings = {
+        "llm_base_url": model.base_url,
+        "llm_api_key": "x",
+        "judge_llm": "strict",
+        "judge_llm_api_key": "output",
+        "agent_python": agent_python,
+    }
+    async with make_server(**settings) as server, AsyncClient(KEY, str(server.http.base_url)) as client:
+        created = await client.tasks.create("look", secrets={"pin": "step"})
+        await wait_until(lambda: model.judged, 120)
+        assert (await client.tasks.get(created.id)).status == "started"
+        stopped = await client.tasks.stop(created.id)
+        # What the agent has answered stays; what nobody has judged is not judged.
+        assert (stopped.status, stopped.is_success) == ("stopped", None)
+        assert stopped.output == "next: <secret>pin</secret> <secret>llm key</secret>"
+        assert stopped.judge_error == "the task was stopped before the judge had a verdict"
+        assert [step.number for step in stopped.steps] == [1, 2]
+        assert stopped.steps[0].memory == "<secret>pin</secret> <secret>llm key</secret>"
+        assert json.loads(stopped.steps[0].actions[0]) == {
+            "evaluate": {"code": "'a <secret>pin</secret> of <secret>llm key</secret>'"}
+        }
+        assert all(step.screenshot_url for step in stopped.steps)
+        assert (await client.sessions.get(created.session_id)).status == "active"
+
+        model.judge, model.verdict = None, False
+        result = await client.run("once more", session_id=created.session_id)
+        assert (result.status, result.is_success) == ("finished", False)
+        assert (result.task.judge_verdict, result.task.judge_llm) == (False, "strict")
+        assert json.loads(result.task.judgement)["independent"] is True
+        asked = model.judged[-1]
+        assert (asked.body["model"], asked.key) == ("strict", "bearer output")
+        log = await client.tasks.download_logs(result.id, tmp_path / "log.txt")
+        assert "judge strict: verdict false: seen" in log.read_text()
+        await client.sessions.stop(created.session_id)

@@ -1,11 +1,14 @@
 """Tasks: every documented status, the life of an agent's work, and every way it can end."""
 
 import asyncio
+import dataclasses
+import json
 from datetime import timedelta
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from cdpbridge.server.agent import Judgement
 from tests.server.conftest import KEY
 from tests.server.scripted_agents import ScriptedAgents
 
@@ -124,6 +127,136 @@ async def test_what_becomes_of_a_session_after_its_task(make_api, setting, keep_
         run.finish("42")
         await api.over(created)
         assert (await api.session(own))["status"] == "active"
+
+
+async def test_a_judge_is_asked_unless_the_request_says_no(api):
+    for body, judged in (({}, True), ({"judge": True}, True), ({"judge": False}, False)):
+        _, run = await api.give(**body)
+        assert run.spec.judge is judged
+        run.finish()
+
+
+async def test_what_the_judge_has_said_is_in_the_record(api, checked):
+    said = Judgement(
+        "strict", independent=True, verdict=False, reasoning="r", failure_reason="f", screenshots=2
+    )
+    created, run = await api.give()
+    run.finish("42", success=False, judgement=said)
+    task = await api.over(created)
+    assert (task["isSuccess"], task["judgeVerdict"], task["judgeLlm"], task["judgeError"]) == (
+        False,
+        False,
+        "strict",
+        None,
+    )
+    report = {
+        "model": "strict",
+        "independent": True,
+        "verdict": False,
+        "reasoning": "r",
+        "failureReason": "f",
+        "error": None,
+        "screenshots": 2,
+    }
+    assert json.loads(task["judgement"]) == report
+    listed = (await checked(api, "GET", "/tasks")).json()["items"][0]
+    assert listed["judgement"] == task["judgement"]
+    # Without a verdict there is none, and the reason is told.
+    created, run = await api.give()
+    run.finish(
+        "42",
+        success=None,
+        judgement=Judgement("strict", independent=True, verdict=None, error="it took too long"),
+    )
+    task = await api.over(created)
+    assert (task["status"], task["output"], task["isSuccess"], task["judgeError"]) == (
+        "finished",
+        "42",
+        None,
+        "it took too long",
+    )
+    # It goes with the rest of what was seen.
+    await api.post(f"/sessions/{created['sessionId']}/purge")
+    assert (await api.task(created))["judgement"] is None
+
+
+@pytest.mark.parametrize("way", ["expire", "crash"])
+async def test_a_session_that_ends_under_a_judge_does_not_end_its_task(make_api, way):
+    async with make_api(plan="free") as api:
+        session = await api.open_session()
+        created, run = await api.give(sessionId=session["id"])
+        run.spec.on_answer()
+        if way == "expire":
+            api.clock.advance(15 * 60 + 1)
+        else:
+            api.hosts.crash(next(iter(api.hosts.running)))
+        async with asyncio.timeout(5):
+            while (await api.session(session))["status"] != "stopped":
+                await asyncio.sleep(0.005)
+        assert run.calls == []
+        run.finish("42", judgement=Judgement("strict", independent=True, verdict=True))
+        task = await api.over(created)
+        assert (task["status"], task["output"], task["isSuccess"]) == ("finished", "42", True)
+
+
+async def test_a_session_that_ends_with_its_task_is_not_paid_for_while_it_is_judged(api):
+    created, run = await api.give(sessionSettings={"keepAlive": False})
+    session = {"id": created["sessionId"]}
+    run.spec.on_answer()
+    async with asyncio.timeout(5):
+        while (await api.session(session))["status"] != "stopped":
+            await asyncio.sleep(0.005)
+    assert (await api.task(created))["status"] == "started"
+    assert run.calls == []
+    run.finish("42")
+    assert (await api.over(created))["status"] == "finished"
+
+
+async def test_domains_limit_the_browser_for_the_time_of_the_task(api):
+    created, run = await api.give(allowedDomains=["Example.com", "*.shop.test:8443"])
+    [browser_id] = api.hosts.running
+    limited = browser_id, ["example.com", "www.example.com", "*.shop.test:8443"], ()
+    assert api.hosts.limits == [limited]
+    run.spec.on_answer()
+    async with asyncio.timeout(5):
+        while len(api.hosts.limits) < 2:
+            await asyncio.sleep(0.005)
+    assert api.hosts.limits[1] == (browser_id, None, ())
+    run.finish()
+    await api.over(created)
+    assert len(api.hosts.limits) == 2  # once, although the task has ended, too
+    # An agent that dies or is stopped leaves no limits either.
+    created, run = await api.give(sessionId=created["sessionId"], allowedDomains=["a.test"])
+    run.die()
+    await api.over(created)
+    assert [allowed for _, allowed, _ in api.hosts.limits[2:]] == [["a.test", "www.a.test"], None]
+    created, run = await api.give(sessionId=created["sessionId"])
+    assert len(api.hosts.limits) == 4
+    run.finish()
+
+
+async def test_domains_that_cannot_be_kept_are_no_task(api, checked):
+    for domain, words in (
+        ("https://a.test/shop", "names a path"),
+        ("a*.test", "at the start"),
+        ("", "empty"),
+    ):
+        refused = await checked(api, "POST", "/tasks", json={"task": "look", "allowedDomains": [domain]})
+        assert refused.status_code == 422
+        assert words in refused.text
+    assert not api.hosts.running
+    # Nor is a session whose browser has no proxy of its own.
+    session = await api.open_session()
+    [browser_id] = api.hosts.running
+    placement, spec = api.hosts.running[browser_id]
+    api.hosts.running[browser_id] = placement, dataclasses.replace(spec, agent=False)
+    answer = await api.post(
+        "/tasks", {"task": "look", "sessionId": session["id"], "allowedDomains": ["a.test"]}
+    )
+    task = await api.over(answer.json())
+    assert task["status"] == "stopped"
+    assert "allowedDomains cannot be kept" in task["output"]
+    assert not api.agents.runs
 
 
 async def test_steps_are_there_as_they_happen(api, contract):
