@@ -387,6 +387,14 @@ async def _vault(spec: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return logins(items)
 
 
+def _tables(secrets: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Placeholder to value, for each pattern of addresses and for those without one."""
+    return [
+        values if isinstance(values, dict) else {placeholder: values}
+        for placeholder, values in secrets.items()
+    ]
+
+
 async def _work(spec: dict[str, Any], owner: _Owner) -> None:
     names: dict[str, str] = dict(spec["hide"])
     secrets: dict[str, Any] = dict(spec["secrets"])
@@ -401,7 +409,8 @@ async def _work(spec: dict[str, Any], owner: _Owner) -> None:
     _log_through(owner)
 
     spec |= {"earlier": [shortened(text, _EARLIER_CHARACTERS) for text in spec["earlier"][-_EARLIER_TASKS:]]}
-    agent, first = await _neighbour("_child_agent").make(spec, secrets, _neighbour)
+    typed = Cutter({value: name for values in _tables(secrets) for name, value in values.items()})
+    agent, first = await _neighbour("_child_agent").make(spec, secrets, _neighbour, typed)
     owner.attach(agent)
     steps = _Steps(owner, Path(spec["folder"]) / "screenshots")
     run = asyncio.create_task(

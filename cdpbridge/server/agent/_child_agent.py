@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,9 @@ __all__ = ["make"]
 _LLM_SECONDS: Final = 120
 # Actions that carry a secret to a page. Others would put it into files, addresses, scripts, or the answer.
 _TYPING: Final = frozenset({"input", "send_keys"})
+
+_ELEMENT: Final = re.compile(r"(\[\d+\](?=<))")
+"""The number of an element on a page, as the model is shown it."""
 
 logger = logging.getLogger("cdpbridge.agent")
 
@@ -31,12 +35,13 @@ def _extension(spec: Mapping[str, Any], *words: str) -> str | None:
 
 
 async def make(
-    spec: Mapping[str, Any], secrets: Mapping[str, Any], load: Callable[[str], Any]
+    spec: Mapping[str, Any], secrets: Mapping[str, Any], load: Callable[[str], Any], cutter: Any
 ) -> tuple[Any, _FirstStep]:
     """The agent of a task, and what is to be done before each of its steps.
 
     Args:
         load: Gives a file beside this one as a module.
+        cutter: Takes the task's secrets out of a text.
     """
     models = load("_child_model")
     files = load("_child_files").Files([Path(path) for path in spec["uploads"]], load("_child_documents"))
@@ -81,7 +86,31 @@ async def make(
     # Known while it is made, or it warns; from here on it is `reach` that tells, and the browser's proxy that keeps.
     profile.allowed_domains = agent.browser_session.browser_profile.allowed_domains = None
     _stand_between(agent, files, reach)
+    if secrets:
+        _hide_in_questions(agent, cutter)
     return agent, _FirstStep(images)
+
+
+def _hide_in_questions(agent: Any, cutter: Any) -> None:
+    """Replace secrets in what the model is shown, in words only.
+
+    browser-use's own way replaces a short secret in every word, and in the numbers by which the model names elements.
+    """
+
+    def cut(text: str) -> str:
+        parts = _ELEMENT.split(text)  # what is matched is at the odd places
+        return "".join(part if at % 2 else cutter.text(part) for at, part in enumerate(parts))
+
+    def hide(message: Any) -> Any:
+        if isinstance(message.content, str):
+            message.content = cut(message.content)
+        else:
+            for part in message.content:
+                if hasattr(part, "text"):
+                    part.text = cut(part.text)
+        return message
+
+    agent._message_manager._filter_sensitive_data = hide
 
 
 class _FirstStep:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from cdpbridge.api import AsyncClient
-from tests.server.agent.llm import act, done, go, serve_model
+from tests.server.agent.llm import act, done, go, serve_model, typed
 
 pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 KEY = "key-of-tests"
@@ -146,12 +146,15 @@ async def test_pause_stop_and_what_is_left_of_a_task(client, model, site, tmp_pa
 
 
 async def test_the_judge_has_the_last_word_and_short_secrets_harm_nothing(
-    make_server, model, agent_python, tmp_path, wait_until
+    make_server, model, agent_python, wait_until, site
 ):
     """The keys of agent and judge are a letter and the name of a field."""
-    model.answer = lambda _request, number: (
-        act({"evaluate": {"code": "'a step of x'"}}, memory="step x") if number % 2 else done("next: step x")
-    )
+    script = [
+        go(f"{site}/"),
+        act({"evaluate": {"code": "'a step of x'"}}, memory="step x"),
+        done("next: step x"),
+    ]
+    model.answer = lambda _request, number: script[(number - 1) % 3]
     hangs = asyncio.Event()
     model.judge = lambda _request, _number: hangs.wait()
     settings = {
@@ -162,7 +165,7 @@ async def test_the_judge_has_the_last_word_and_short_secrets_harm_nothing(
         "agent_python": agent_python,
     }
     async with make_server(**settings) as server, AsyncClient(KEY, str(server.http.base_url)) as client:
-        created = await client.tasks.create("look", secrets={"pin": "step"})
+        created = await client.tasks.create("look", secrets={"pin": "step", "digit": "1"})
         await wait_until(lambda: model.judged, 120)
         assert (await client.tasks.get(created.id)).status == "started"
         stopped = await client.tasks.stop(created.id)
@@ -170,12 +173,15 @@ async def test_the_judge_has_the_last_word_and_short_secrets_harm_nothing(
         assert (stopped.status, stopped.is_success) == ("stopped", None)
         assert stopped.output == "next: <secret>pin</secret> <secret>llm key</secret>"
         assert stopped.judge_error == "the task was stopped before the judge had a verdict"
-        assert [step.number for step in stopped.steps] == [1, 2]
-        assert stopped.steps[0].memory == "<secret>pin</secret> <secret>llm key</secret>"
-        assert json.loads(stopped.steps[0].actions[0]) == {
+        assert [step.number for step in stopped.steps] == [1, 2, 3]
+        assert stopped.steps[1].memory == "<secret>pin</secret> <secret>llm key</secret>"
+        assert json.loads(stopped.steps[1].actions[0]) == {
             "evaluate": {"code": "'a <secret>pin</secret> of <secret>llm key</secret>'"}
         }
         assert all(step.screenshot_url for step in stopped.steps)
+        # The numbers by which a model names elements are no secrets, and neither are parts of words.
+        assert typed(model.requests[1], "user") > 0
+        assert "<secret>pin</secret> <secret>" not in model.requests[0].text
         assert (await client.sessions.get(created.session_id)).status == "active"
 
         model.judge, model.verdict = None, False
@@ -185,6 +191,6 @@ async def test_the_judge_has_the_last_word_and_short_secrets_harm_nothing(
         assert json.loads(result.task.judgement)["independent"] is True
         asked = model.judged[-1]
         assert (asked.body["model"], asked.key) == ("strict", "bearer output")
-        log = await client.tasks.download_logs(result.id, tmp_path / "log.txt")
+        log = await client.tasks.download_logs(result.id, server.data_dir / "log.txt")
         assert "judge strict: verdict false: seen" in log.read_text()
         await client.sessions.stop(created.session_id)
