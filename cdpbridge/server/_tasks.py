@@ -228,7 +228,7 @@ class Tasks:
             system_prompt_extension=body.system_prompt_extension,
             judge=body.judge,
             earlier=earlier,
-            on_answer=lambda: self._answered(work, spec),
+            on_answer=lambda result: self._answered(work, spec, result),
         )
         self._spawn(self._drive(work, spec, own_session=own_session))
         return task
@@ -275,13 +275,23 @@ class Tasks:
         if not work.session.keep_alive or (work.run is None and own_session):
             await self._close_session(work)
 
-    def _answered(self, work: _Work, spec: AgentSpec) -> None:
+    def _answered(self, work: _Work, spec: AgentSpec, result: AgentResult) -> None:
         """The agent is done with the browser; what comes is a judge, who needs none, so nothing is paid for it."""
         work.answered = True
+        self._spawn(self._keep_answer(work.task_id, result))
         work.lifted = asyncio.create_task(self._lift(work, spec))
         if not work.session.keep_alive and work.life.reason is None:
             work.closing = True
             self._spawn(self._close_session(work))
+
+    async def _keep_answer(self, task_id: UUID, result: AgentResult) -> None:
+        """So that it is not lost when the server is while a judge is at work."""
+        if result.output is None:
+            return
+        try:
+            await self._store.answer_task(task_id, result.output)
+        except SQLAlchemyError:
+            logger.exception("task %s: its answer could not be stored yet", task_id)
 
     async def _lift(self, work: _Work, spec: AgentSpec) -> None:
         """Before the task's end is stored, since the session takes the next one then."""

@@ -190,7 +190,7 @@ class _Run:
         if result.how != "finished" or not result.answered:
             return result
         if self._spec.on_answer is not None:
-            self._spec.on_answer()
+            self._spec.on_answer(result)
         if self._judge is None:
             return result
         cutter = self._process.cutter

@@ -27,7 +27,7 @@ class AgentSpec:
         uploads: Files the agent may use.
         judge: Whether a judge looks at what was done, and decides.
         earlier: Outputs of the session's earlier tasks, oldest first, when it has a memory.
-        on_answer: Called when the agent has answered, and is done with the browser; a judge may still be at work.
+        on_answer: Called with the result when the agent has answered, and is done with the browser; then a judge may go to work.
     """
 
     task_id: UUID
@@ -49,7 +49,7 @@ class AgentSpec:
     system_prompt_extension: str = ""
     judge: bool = False
     earlier: tuple[str, ...] = ()
-    on_answer: Callable[[], object] | None = field(default=None, repr=False, compare=False)
+    on_answer: Callable[[AgentResult], object] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def _fields(task: store.Task) -> dict[str, Any]:
         "started_at": task.created_at,
         "finished_at": task.finished_at,
         "metadata": task.labels or {},
-        "output": task.output,
+        "output": None if task.working else task.output,  # it may be there, and be judged
         "browser_use_version": task.browser_use_version,
         "is_success": task.is_success,
         **_judgement(task.judgement),

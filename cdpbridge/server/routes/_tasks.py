@@ -267,7 +267,7 @@ async def get_task_status(services: ServicesOf, project_id: ProjectId, task_id: 
     return TaskStatusView(
         id=task.id,
         status=shown_status(task),
-        output=task.output,
+        output=None if task.working else task.output,
         finished_at=task.finished_at,
         is_success=task.is_success,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import Select, delete, func, select, update
@@ -18,6 +18,17 @@ from ._database import Database, changed
 from ._models import HOLDS_SLOT, AgentSession, Browser, Task, TaskFile, TaskStep
 
 __all__ = ["SessionBusy", "SessionOver", "TaskOutcome", "Tasks"]
+
+
+_UNJUDGED: Final[Mapping[str, Any]] = {
+    "model": None,
+    "independent": None,
+    "verdict": None,
+    "reasoning": "",
+    "failure_reason": "",
+    "error": "the server ended unexpectedly before the judge had a verdict",
+    "screenshots": 0,
+}
 
 
 class SessionBusy(CDPBridgeError):
@@ -178,6 +189,12 @@ class Tasks(Database):
             rows = update(Task).where(Task.id == task_id, Task.state.in_(WORKING))
             await session.execute(rows.values(state=state, end_reason=reason))
 
+    async def answer_task(self, task_id: UUID, output: str) -> None:
+        """Note the answer of a task whose judge is at work; it counts when the server is lost meanwhile."""
+        async with self._write() as session:
+            rows = update(Task).where(Task.id == task_id, Task.state.in_(WORKING))
+            await session.execute(rows.values(output=output))
+
     async def add_step(self, step: TaskStep) -> None:
         """Keep a step; the same number again replaces it."""
         async with self._write() as session:
@@ -222,7 +239,13 @@ class Tasks(Database):
         async with self._write() as session:
             lost = (await session.scalars(select(Task).where(Task.state.in_(WORKING)))).all()
             for task in lost:
-                task.state, task.finished_at, task.is_success = TaskState.STOPPED, now, False
+                task.finished_at = now
+                if task.output is not None:  # its agent was done
+                    task.state = TaskState.STOPPED if task.end_reason else TaskState.FINISHED
+                    task.end_reason = task.end_reason or TaskEnd.FINISHED
+                    task.is_success, task.judgement = None, dict(_UNJUDGED)
+                    continue
+                task.state, task.is_success = TaskState.STOPPED, False
                 task.end_reason = task.end_reason or TaskEnd.SERVER_LOST
                 task.output = END_TEXTS[TaskEnd(task.end_reason)]
         return len(lost)

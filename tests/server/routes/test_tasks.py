@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -185,7 +186,7 @@ async def test_a_session_that_ends_under_a_judge_does_not_end_its_task(make_api,
     async with make_api(plan="free") as api:
         session = await api.open_session()
         created, run = await api.give(sessionId=session["id"])
-        run.spec.on_answer()
+        run.answer("42")
         if way == "expire":
             api.clock.advance(15 * 60 + 1)
         else:
@@ -202,7 +203,7 @@ async def test_a_session_that_ends_under_a_judge_does_not_end_its_task(make_api,
 async def test_a_session_that_ends_with_its_task_is_not_paid_for_while_it_is_judged(api):
     created, run = await api.give(sessionSettings={"keepAlive": False})
     session = {"id": created["sessionId"]}
-    run.spec.on_answer()
+    run.answer("42")
     async with asyncio.timeout(5):
         while (await api.session(session))["status"] != "stopped":
             await asyncio.sleep(0.005)
@@ -217,7 +218,7 @@ async def test_domains_limit_the_browser_for_the_time_of_the_task(api):
     [browser_id] = api.hosts.running
     limited = browser_id, ["example.com", "www.example.com", "*.shop.test:8443"], ()
     assert api.hosts.limits == [limited]
-    run.spec.on_answer()
+    run.answer("42")
     async with asyncio.timeout(5):
         while len(api.hosts.limits) < 2:
             await asyncio.sleep(0.005)
@@ -485,6 +486,25 @@ async def test_a_task_of_a_server_that_was_stopped(make_api):
         assert (task["status"], task["isSuccess"], task["endReason"]) == ("stopped", False, "server_stopped")
         assert task["output"] == "The server was stopped before the task was done."
         assert len(task["steps"]) == 1
+
+
+async def test_the_answer_of_a_task_is_not_lost_with_its_judge(api):
+    """What a server finds that was killed while a judge was at work."""
+    created, run = await api.give()
+    run.answer("42")
+    async with asyncio.timeout(5):
+        while (await api.services.store.tasks_of_session(uuid.UUID(created["sessionId"])))[0].output is None:
+            await asyncio.sleep(0.005)
+    task = await api.task(created)
+    assert (task["status"], task["output"], task["isSuccess"]) == ("started", None, None)
+    assert (await api.get(f"/tasks/{created['id']}/status")).json()["output"] is None
+    assert await api.services.store.lose_tasks(now=api.wall()) == 1
+    task = await api.task(created)
+    assert (task["status"], task["output"], task["isSuccess"]) == ("finished", "42", None)
+    assert "before the judge had a verdict" in task["judgeError"]
+    assert task["judgeLlm"] is None
+    run.finish("too late")
+    assert (await api.over(created))["output"] == "42"
 
 
 async def test_fault_b05_tasks_of_a_server_that_was_killed(make_api, monkeypatch):
