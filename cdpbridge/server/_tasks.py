@@ -25,7 +25,7 @@ from cdpbridge.server._reach import Reach
 from cdpbridge.server._rentals import KeyReused, Rentals, StartWithdrawn
 from cdpbridge.server._task_states import END_TEXTS, TaskEnd, TaskLife, TaskSignal, TaskState
 from cdpbridge.server.agent import AgentResult, AgentRun, Agents, AgentSpec, AgentStep
-from cdpbridge.server.files import FileStore, safe_name
+from cdpbridge.server.files import FileStore, distinct_names
 from cdpbridge.server.store import AgentSession, Store, Task, TaskOutcome, TaskStep
 
 __all__ = ["Tasks"]
@@ -380,8 +380,10 @@ class Tasks:
             if path is None:
                 logger.warning("an output file of a task is not in its folder, and left out")
             else:
-                found.append((safe_name(file.name), path))
-        return found
+                found.append((file.name, path))
+        # What the agent has written and what it has downloaded may have one name.
+        names = distinct_names(name for name, _ in found)
+        return [(name, path) for name, (_, path) in zip(names, found, strict=True)]
 
     # --- steering -------------------------------------------------------------------------------------------------
 

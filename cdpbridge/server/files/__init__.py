@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._quota import FileQuota
 from ._signing import BadSignature, Grant, UrlSigner, signing_key
-from ._storage import FileStore, StoredFile, safe_name
+from ._storage import FileStore, StoredFile, distinct_names, safe_name
 from ._upload import UploadLimits, UploadRefused, receive_upload, stored_uploads
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "UploadLimits",
     "UploadRefused",
     "UrlSigner",
+    "distinct_names",
     "receive_upload",
     "safe_name",
     "signing_key",

@@ -7,12 +7,13 @@ import shutil
 import stat
 import threading
 import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 from uuid import UUID
 
-__all__ = ["FileStore", "StoredFile", "safe_name"]
+__all__ = ["FileStore", "StoredFile", "distinct_names", "safe_name"]
 
 # Common to ext4, APFS and NTFS.
 _NAME_BYTES: Final = 255
@@ -37,9 +38,23 @@ def safe_name(name: str) -> str:
     return stem.encode()[:room].decode(errors="ignore") + dot + suffix
 
 
-def _numbered(stem: str, number: int, suffix: str) -> str:
-    room = _NAME_BYTES - len(f" ({number}){suffix}".encode())
-    return f"{stem.encode()[:room].decode(errors='ignore')} ({number}){suffix}"
+def distinct_names(names: Iterable[str]) -> list[str]:
+    """These names, safe, with a number where one comes again: `note.txt`, `note (2).txt`."""
+    found: list[str] = []
+    for name in names:
+        free = (tried for tried in _variants(safe_name(name)) if tried not in found)
+        found.append(next(free, safe_name(name)))
+    return found
+
+
+def _variants(name: str) -> Iterator[str]:
+    """A safe name, then the same with numbers."""
+    yield name
+    stem, dot, suffix = name.rpartition(".")
+    stem, ending = (stem, dot + suffix) if dot else (name, "")
+    for number in range(2, _MAX_SAME_NAMES):
+        more = f" ({number}){ending}"
+        yield stem.encode()[: _NAME_BYTES - len(more.encode())].decode(errors="ignore") + more
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +115,9 @@ class FileStore:
             now: Unix seconds.
             age: Seconds after which a promise that was not kept is forgotten.
         """
-        stem, dot, suffix = name.rpartition(".")
-        if not dot:
-            stem, suffix = name, ""
         with self._promising:
             self._promised = {path: until for path, until in self._promised.items() if until > now}
-            for number in range(1, _MAX_SAME_NAMES):
-                tried = name if number == 1 else safe_name(_numbered(stem, number, dot + suffix))
+            for tried in _variants(name):
                 path = folder / tried
                 if path not in self._promised and not path.exists():
                     self._promised[path] = now + age

@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from cdpbridge.server.files import FileStore
+from cdpbridge.server.files import FileStore, distinct_names
 
 
 def test_what_a_killed_server_has_left_goes_at_the_next_start(tmp_path):
@@ -33,3 +33,18 @@ def test_a_name_that_chromium_has_only_taken_is_not_listed(tmp_path):
         ("empty.txt", 0),
         ("report.txt", 7),
     ]
+
+
+def test_names_that_come_again_have_a_number():
+    given = ["note.txt", "note.txt", "note (2).txt", "notes", "notes", "a/../b.txt", "b.txt", "x" * 300]
+    assert distinct_names(given) == [
+        "note.txt",
+        "note (2).txt",
+        "note (2) (2).txt",
+        "notes",
+        "notes (2)",
+        "b.txt",
+        "b (2).txt",
+        "x" * 255,
+    ]
+    assert all(len(name.encode()) <= 255 for name in distinct_names(["ü" * 200 + ".txt"] * 3))
