@@ -34,6 +34,9 @@ async def test_tasks_and_sessions_are_the_projects_own_and_hold_no_address(api):
     await api.over(created)
     found = await snapshot(api)
     assert (found["tasks"][0]["state"], found["tasks"][0]["isSuccess"]) == ("finished", True)
+    assert found["sessions"][0]["state"] == "active"
+    await api.patch(f"/sessions/{created['sessionId']}", {"action": "stop"})
+    found = await snapshot(api)
     assert found["sessions"][0]["state"] == "stopped"
     nothing = await snapshot(api, OTHER_KEY)
     assert (nothing["sessions"], nothing["tasks"]) == ([], [])
