@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ._block_list import BlockList
 from ._forwarder import ForwardingProxy
 from ._rules import Rules
 from ._upstream import Upstream
 
-__all__ = ["ForwardingProxy", "Rules", "Upstream"]
+__all__ = ["BlockList", "ForwardingProxy", "Rules", "Upstream"]

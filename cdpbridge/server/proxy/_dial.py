@@ -14,6 +14,7 @@ from typing import Final
 import h11
 
 from ._address import LOOPBACK_ADDRESSES, is_local_name, is_own, literal_address
+from ._block_list import BlockList
 from ._messages import Target
 from ._rules import Refusal, Rules
 from ._upstream import SOCKS5_REPLIES, ProxyFailure, Upstream
@@ -46,6 +47,8 @@ class Route:
         trusted_upstream: False for an upstream that a client has named: it is dialled under the rules, too.
         own_ports: Ports of this server and of its browsers, which no browser may reach at any address of this machine.
         connect_seconds: Limit for name resolution, connecting and the handshake together.
+        block_list: Hosts of advertisements and the like, which are refused and counted.
+        blocked: How many requests `block_list` has refused.
     """
 
     upstream: Upstream | None
@@ -53,6 +56,8 @@ class Route:
     trusted_upstream: bool = True
     own_ports: Container[int] = ()
     connect_seconds: float = 30
+    block_list: BlockList = field(default_factory=BlockList)
+    blocked: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
     last_failure: str | None = None
@@ -171,6 +176,11 @@ async def dial(route: Route, target: Target, *, tunnel: bool) -> Link:
     upstream, rules = route.upstream, route.rules
     if (refusal := route.refuse(target, None)) is not None:
         raise refused(refusal)
+    if route.block_list.blocks(target.host):
+        route.blocked += 1
+        raise ProxyFailure(
+            403, f"{target.host} is on a block list of this server", error="http_request_denied"
+        )
     peer = f"the upstream proxy {upstream}" if upstream else f"the server {target.tunnel_authority.decode()}"
     link = None
     try:

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 from cdpbridge.errors import ConfigurationError
 
+from ._block_list import BlockList
 from ._connection import ClientConnection
 from ._dial import CHUNK_BYTES, Route
 from ._rules import Rules
@@ -51,6 +52,7 @@ class ForwardingProxy:
         rules: Rules | None = None,
         trusted_upstream: bool = True,
         own_ports: Container[int] = (),
+        block_list: BlockList | None = None,
         connect_timeout: timedelta = timedelta(seconds=30),
     ) -> Self:
         """A listening proxy.
@@ -68,6 +70,7 @@ class ForwardingProxy:
                 refused for it too.
             own_ports: Ports of this server and of its browsers: refused at every address of this machine, whatever
                 the rules say. May change.
+            block_list: Hosts of advertisements and the like: answered with 403, and counted.
             connect_timeout: Limit for one connection with its handshake.
 
         Raises:
@@ -87,7 +90,12 @@ class ForwardingProxy:
                 f"the proxy of a browser listens on a loopback address only, not {host!r}"
             )
         route = Route(
-            upstream, rules or Rules(), trusted_upstream, own_ports, connect_timeout.total_seconds()
+            upstream,
+            rules or Rules(),
+            trusted_upstream,
+            own_ports,
+            connect_timeout.total_seconds(),
+            block_list or BlockList(),
         )
         proxy = cls(route)
         where: dict[str, Any] = {"host": host, "port": port} if sock is None else {"sock": sock}
@@ -123,6 +131,11 @@ class ForwardingProxy:
         for task in breaking:
             task.cancel()
         return len(breaking)
+
+    @property
+    def blocked(self) -> int:
+        """How many requests the block list has refused."""
+        return self._route.blocked
 
     @property
     def bytes_sent(self) -> int:
