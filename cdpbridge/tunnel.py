@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from cdpbridge.cdp import resolve
 from cdpbridge.cdp._endpoint import Progress, Response, dial, parse_response
-from cdpbridge.errors import CDPError, ConfigurationError
+from cdpbridge.errors import CDPBridgeError, CDPError, ConfigurationError
 
 if TYPE_CHECKING:
     from cdpbridge.api import BrowserSession
@@ -92,7 +92,7 @@ class _Request:
         return next((value for key, value in self.headers if key.lower() == name), None)
 
 
-class _Refusal(Exception):
+class _Refusal(CDPBridgeError):
     def __init__(self, status: HTTPStatus, text: str) -> None:
         super().__init__(text)
         self.status = status

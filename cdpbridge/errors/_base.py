@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 __all__ = ["CDPBridgeError", "ConfigurationError", "redact_url"]
@@ -28,7 +29,28 @@ def redact_url(url: str) -> str:
 
 
 class CDPBridgeError(Exception):
-    """Any failure that cdpbridge reports."""
+    """Any failure that cdpbridge reports.
+
+    Every class of the tree can be copied and pickled, so it can leave a worker process: the result has the same text, `args`,
+    attributes and notes. `__cause__`, `__context__` and the traceback stay behind, as with every exception.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The inherited form calls the class with `args`, which are the finished text and not what `__init__` takes.
+        reduced: Any = super().__reduce__()
+        kind, args, *state = reduced
+        attributes: dict[str, Any] = dict(state[0]) if state and state[0] else {}
+        if notes := attributes.get("__notes__"):
+            attributes["__notes__"] = list(notes)  # a note added to a copy is none of the original's
+        return _restored, (kind, args), attributes
+
+
+def _restored(kind: type[CDPBridgeError], args: tuple[Any, ...]) -> CDPBridgeError:
+    """An error of that class without a call of its own `__init__`: what that has set comes with the state."""
+    builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")  # e.g. TimeoutError
+    error: CDPBridgeError = builtin.__new__(kind, *args)
+    builtin.__init__(error, *args)
+    return error
 
 
 class ConfigurationError(CDPBridgeError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import math
 from collections.abc import Coroutine, Mapping
@@ -172,7 +173,7 @@ class Fleet:
                     waiter.set_result(place)
             case Refuse(ticket, error):
                 if not self._waiters[ticket].done():
-                    self._waiters[ticket].set_exception(_copy(error))
+                    self._waiters[ticket].set_exception(_for_one_waiter(error))
             case Open(place):
                 self._spawn(self._openings, self._open(place))
             case Stop(place):
@@ -242,12 +243,10 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, (APIError, CDPError, RentalError))
 
 
-def _copy(error: Exception) -> Exception:
-    """The error for one of those who wait: a traceback grows with each who raises the same one."""
+def _for_one_waiter(error: Exception) -> Exception:
+    """The error for one of those who wait: a traceback grows with each task that raises the same object."""
     if not isinstance(error, CDPBridgeError):
         return error
-    copied = error.__class__.__new__(error.__class__, *error.args)
-    copied.args = error.args
-    copied.__dict__.update(error.__dict__)
+    copied = copy.copy(error)
     copied.__cause__ = error
     return copied

@@ -22,6 +22,7 @@ from websockets.datastructures import MultipleValuesError
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
+from cdpbridge.errors import CDPBridgeError
 from cdpbridge.server.limits import NO_PLACE_TEXT, SAFE_HEADERS, TOO_MANY_TEXT, Border
 
 from ._dial import BrowserUnreachable, TargetNotFound, dial
@@ -71,7 +72,7 @@ def gateway_protocol(
     )
 
 
-class _Refusal(Exception):
+class _Refusal(CDPBridgeError):
     """The answer to an upgrade that is not one."""
 
     def __init__(self, status: HTTPStatus, detail: str, *, retry_after: int | None = None) -> None:
