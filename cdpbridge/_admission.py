@@ -64,7 +64,10 @@ class Queue:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._ticket is not None:
-            await in_thread(self._journal.leave, self._ticket)
+            try:
+                await in_thread(self._journal.leave, self._ticket)
+            except Exception:  # a ticket without a sign of life is passed after a while
+                logger.exception("ticket %d of the queue could not be given back", self._ticket)
 
     async def enter(self, entry: Entry) -> Entry:
         """Write `entry` into the journal as soon as it is its turn; as it was written.

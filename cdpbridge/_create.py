@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from cdpbridge._shield import in_thread, to_the_end
+from cdpbridge._shield import in_thread, to_the_end, unhindered
 from cdpbridge._stop import confirmed_stop, receipt_of
 from cdpbridge.api import DEFAULT_BASE_URL, AsyncClient, BrowserSession, BrowserSessionStatus, ServerChoice
 from cdpbridge.billing import DEFAULT_TIMEOUT, Receipt
@@ -40,6 +40,7 @@ __all__ = [
     "newcomers",
     "place_of",
     "reap_command",
+    "undo",
 ]
 
 logger = logging.getLogger("cdpbridge")
@@ -125,6 +126,8 @@ class _Create:
         except ConfigurationError:  # it was never sent
             await self._end(Outcome.REFUSED)
             raise
+        except Exception as error:  # noqa: BLE001  # nothing says that it was not sent
+            return await self._settle(error, answered=True)
         await self._write(record)
         return record
 
@@ -138,20 +141,25 @@ class _Create:
         )
 
     async def _write(self, record: BrowserSession) -> bool:
-        return await in_thread(
-            self.journal.rented,
-            self.entry.rental,
-            record.id,
-            started_at=record.started_at,
-            timeout_at=record.timeout_at,
-        )
+        """Write which browser it became; one that cannot be written down is stopped."""
+        try:
+            return await in_thread(
+                self.journal.rented,
+                self.entry.rental,
+                record.id,
+                started_at=record.started_at,
+                timeout_at=record.timeout_at,
+            )
+        except BaseException as error:
+            await to_the_end(self.undo(record.id, error))
+            raise
 
     async def _end(self, outcome: Outcome, receipt: Receipt | None = None) -> None:
         await in_thread(self.journal.end, self.entry.rental, outcome, receipt, now=datetime.now(UTC))
 
     # --- lost answers ---------------------------------------------------------------------------------------------
 
-    async def _settle(self, lost: APIError, *, answered: bool = False) -> BrowserSession:
+    async def _settle(self, lost: Exception, *, answered: bool = False) -> BrowserSession:
         """What the create has brought.
 
         Args:
@@ -223,7 +231,14 @@ class _Create:
         """Stop a browser whose record cannot be read."""
         now = datetime.now(UTC)
         end = now + (self.order.timeout or DEFAULT_TIMEOUT)
-        await in_thread(self.journal.rented, self.entry.rental, browser_id, started_at=now, timeout_at=end)
+        with unhindered(f"writing browser {browser_id} into the journal"):
+            await in_thread(
+                self.journal.rented, self.entry.rental, browser_id, started_at=now, timeout_at=end
+            )
+        await self.undo(browser_id, error)
+
+    async def undo(self, browser_id: UUID, error: BaseException) -> None:
+        """Stop the browser that the create has brought and that `error` makes useless; a note of it says so."""
         try:
             await self._stop(browser_id)
         except StopFailed as failed:
@@ -235,9 +250,13 @@ class _Create:
         try:
             record = await confirmed_stop(self.client, browser_id, self.order.stop_timeout)
         except StopFailed:
-            await in_thread(self.journal.give_up, self.entry.rental)
+            with unhindered(f"leaving browser {browser_id} to `cdpbridge reap`"):
+                await in_thread(self.journal.give_up, self.entry.rental)
             raise
-        await self._end(Outcome.STOPPED, None if record is None else receipt_of(record, self.entry.tariff))
+        with unhindered(f"writing the end of browser {browser_id} into the journal"):
+            await self._end(
+                Outcome.STOPPED, None if record is None else receipt_of(record, self.entry.tariff)
+            )
 
 
 async def create(client: AsyncClient, order: NewBrowser, entry: Entry, journal: Journal) -> BrowserSession:
@@ -255,6 +274,19 @@ async def create(client: AsyncClient, order: NewBrowser, entry: Entry, journal: 
     except asyncio.CancelledError:
         await to_the_end(work.give_back(creating))
         raise
+
+
+async def undo(
+    client: AsyncClient,
+    order: NewBrowser,
+    entry: Entry,
+    journal: Journal,
+    *,
+    browser_id: UUID,
+    because: BaseException,
+) -> None:
+    """Stop what `create` has brought, because of an error, which gets a note about it."""
+    await _Create(client, order, entry, journal).undo(browser_id, because)
 
 
 def _advice(command: str, candidates: Iterable[BrowserSession]) -> str:

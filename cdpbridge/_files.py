@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from cdpbridge._durations import waiting_seconds, waiting_time
 from cdpbridge._switches import downloads_folder
 from cdpbridge.cdp import CDPSession, Connection, read_stream
 from cdpbridge.errors import CDPError, CommandTimeout, DownloadFailed, UploadFailed
@@ -54,7 +55,7 @@ class Download:
     def __repr__(self) -> str:
         return f"<Download {self.suggested_filename!r}>"
 
-    async def save(self, folder: Path | str = ".", *, timeout: timedelta | None = None) -> Path:
+    async def save(self, folder: Path | str = ".", *, timeout: float | timedelta | None = None) -> Path:
         """Bring it into `folder` under its own name, made harmless; a number is added when the name is taken.
 
         The folder is made when it is missing.
@@ -72,19 +73,19 @@ class Download:
         async with self._arrived(directory, timeout) as temporary:
             return await asyncio.to_thread(_rename_free, temporary, directory, name)
 
-    async def save_as(self, path: Path | str, *, timeout: timedelta | None = None) -> Path:
+    async def save_as(self, path: Path | str, *, timeout: float | timedelta | None = None) -> Path:
         """Bring it to `path`, whole or not at all; a file that is there is replaced, a missing folder made. Errors as of `save`."""
         target = Path(path)
         async with self._arrived(target.parent, timeout) as temporary:
             await asyncio.to_thread(temporary.replace, target)
         return target
 
-    async def read(self, *, timeout: timedelta | None = None) -> bytes:
+    async def read(self, *, timeout: float | timedelta | None = None) -> bytes:
         """Its content. Errors as of `save`."""
         return b"".join([chunk async for chunk in self._chunks(timeout)])
 
     @asynccontextmanager
-    async def _arrived(self, folder: Path, timeout: timedelta | None) -> AsyncIterator[Path]:
+    async def _arrived(self, folder: Path, timeout: float | timedelta | None) -> AsyncIterator[Path]:
         descriptor, name = await asyncio.to_thread(_temporary_in, folder)
         temporary = Path(name)
         try:
@@ -96,10 +97,10 @@ class Download:
         finally:
             await asyncio.to_thread(temporary.unlink, missing_ok=True)
 
-    async def _chunks(self, timeout: timedelta | None) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, timeout: float | timedelta | None) -> AsyncGenerator[bytes, None]:
         if not self._path:
             raise RuntimeError("no download has begun yet; use it after the block of expect_download")
-        async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
+        async with asyncio.timeout(None if timeout is None else waiting_seconds("timeout", timeout)):
             progress = await asyncio.shield(self._done)
             if progress.state != Browser.DownloadProgressState.COMPLETED:
                 raise DownloadFailed(self.suggested_filename, f"the browser says {progress.state}")
@@ -120,9 +121,9 @@ class Download:
 class DownloadExpectation:
     """Listens from the start of a block; at its end, waits until a download of the tab has begun. See `Tab.expect_download`."""
 
-    def __init__(self, session: CDPSession, timeout: timedelta) -> None:
+    def __init__(self, session: CDPSession, timeout: float | timedelta) -> None:
         self._session = session
-        self._timeout = timeout
+        self._timeout = waiting_time("timeout", timeout)
         self._download = Download()
         self._begun: list[Browser.DownloadWillBegin] = []
         self._progress: dict[str, Browser.DownloadProgress] = {}

@@ -28,6 +28,8 @@ __all__ = ["Guard", "Guarded", "exit_on_signals", "guard"]
 logger = logging.getLogger("cdpbridge")
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+_LEAVING_SECONDS: Final = 5.0
+"""For blocks to close their connections after a signal, once their browsers are stopped; that takes milliseconds."""
 
 
 def _status(number: int) -> int:
@@ -69,6 +71,7 @@ class Guard:
         self._signals: list[signal.Signals] = []
         self._ending: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
+        self._waiting: set[asyncio.Task[object]] = set()
         atexit.register(self._at_exit)
         os.register_at_fork(after_in_child=self._forked)
 
@@ -145,24 +148,32 @@ class Guard:
             return
         self.terminating = True
         self._news = asyncio.Event()
-        self._ending = asyncio.get_running_loop().create_task(self._stop_all())
-        self._ending.add_done_callback(partial(_exit, number))  # the first to be called: nobody else goes on
         holders = {browser.holder for browser in self._rented if browser.holder is not None} | self._opening
+        self._ending = asyncio.get_running_loop().create_task(self._stop_all(holders))
+        self._ending.add_done_callback(partial(_exit, number))  # the first to be called: nobody else goes on
         for holder in holders:
             holder.get_loop().call_soon_threadsafe(holder.cancel)
 
-    async def _stop_all(self) -> None:
-        here = asyncio.get_running_loop()
-        for browser, loop in list(self._rented.items()):
-            try:
-                if loop is here:
-                    await browser.stop()
-                else:
-                    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_stop(browser), loop))
-            except Exception as error:  # noqa: BLE001  # the others are stopped all the same
-                if browser.holder is None:  # else its block says so
-                    logger.error("%s", error)  # noqa: TRY400  # the message is meant for the user
+    async def _stop_all(self, holders: set[asyncio.Task[object]]) -> None:
+        await asyncio.gather(
+            *(_stopped(browser, loop) for browser, loop in list(self._rented.items())), return_exceptions=True
+        )
         while self._opening:
+            self._news.clear()
+            await self._news.wait()
+        try:
+            async with asyncio.timeout(_LEAVING_SECONDS):
+                await self._left(holders)
+        except TimeoutError:
+            logger.debug("a block that was left because of a signal has not come to its end")
+
+    async def _left(self, holders: set[asyncio.Task[object]]) -> None:
+        """Wait until those tasks have closed what they opened: they end, or wait in `ended`."""
+        here = asyncio.get_running_loop()
+        inside = {holder for holder in holders if holder.get_loop() is here}
+        for holder in inside:
+            holder.add_done_callback(lambda _holder: self._news.set())
+        while any(not holder.done() and holder not in self._waiting for holder in inside):
             self._news.clear()
             await self._news.wait()
 
@@ -173,6 +184,10 @@ class Guard:
             and self._ending is not None
             and self._ending.get_loop() is asyncio.get_running_loop()
         ):
+            task = asyncio.current_task()
+            assert task is not None  # it has left a block
+            self._waiting.add(task)
+            self._news.set()
             await asyncio.wait({self._ending})
 
     # --- the end of the interpreter -------------------------------------------------------------------------------
@@ -180,23 +195,54 @@ class Guard:
     def _at_exit(self) -> None:
         if self._pid != os.getpid():
             return
+        interrupted: BaseException | None = None
         for browser in list(self._rented):
-            if browser.over:
-                continue
-            warnings.warn(
-                f"{browser!r} was still rented at the end of the program and is stopped now; "
-                "use `async with cdpbridge.open_browser()`",
-                ResourceWarning,
-                stacklevel=1,
-            )
             try:
-                browser.stop_blocking()
+                _stop_at_exit(browser)
             except CDPBridgeError as error:
                 logger.error("at the end of the program: %s", error)  # noqa: TRY400  # says how to stop it by hand
+            except Warning as warning:  # made an exception by `-W error`
+                logger.error("%s", warning)  # noqa: TRY400
+            except Exception:
+                logger.exception("at the end of the program, a browser could not be stopped")
+            except BaseException as error:  # noqa: BLE001  # Ctrl-C ends the stop of this one; the others are stopped
+                logger.error("%r may still be rented: its stop was interrupted", browser)  # noqa: TRY400
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
+
+
+async def _stopped(browser: Guarded, loop: asyncio.AbstractEventLoop) -> None:
+    """Stop a browser of a running loop. What was rented in a loop that runs no more is stopped at the end of the interpreter."""
+    try:
+        if loop is asyncio.get_running_loop():
+            await browser.stop()
+        elif loop.is_running():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_stop(browser), loop))
+    except Exception as error:  # noqa: BLE001  # its block says so, if it has one
+        if browser.holder is None:
+            logger.error("%s", error)  # noqa: TRY400  # the message is meant for the user
 
 
 async def _stop(browser: Guarded) -> None:
     await browser.stop()
+
+
+def _stop_at_exit(browser: Guarded) -> None:
+    try:
+        if browser.over:
+            return
+    except Exception:
+        logger.exception("whether the server of %r has ended is not known", browser)
+    try:
+        warnings.warn(
+            f"{browser!r} was still rented at the end of the program and is stopped now; "
+            "use `async with cdpbridge.open_browser()`",
+            ResourceWarning,
+            stacklevel=2,
+        )
+    finally:  # with `-W error` the warning is an exception
+        browser.stop_blocking()
 
 
 def _exit(number: int, _ending: asyncio.Task[None]) -> None:

@@ -13,12 +13,13 @@ from typing import Final
 from uuid import UUID
 
 from cdpbridge._create import active_browsers, newcomers, place_of, reap_command
+from cdpbridge._durations import waiting_time
 from cdpbridge._owner import Fate
 from cdpbridge._shield import in_thread
-from cdpbridge._stop import confirmed_stop, receipt_of
+from cdpbridge._stop import confirmed_stop, receipt_of, said_by
 from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus
 from cdpbridge.billing import Receipt, Tariff, cost
-from cdpbridge.errors import APIError, NotFoundError, StopFailed
+from cdpbridge.errors import NotFoundError
 from cdpbridge.journal import LOCAL, Entry, Journal, Outcome, journal_at
 from cdpbridge.providers import provider
 
@@ -83,7 +84,7 @@ async def reap(
     journal: Journal | Path | str | None = None,
     all_of_this_key: bool = False,
     dry_run: bool = False,
-    stop_timeout: timedelta = _STOP_TIMEOUT,
+    stop_timeout: float | timedelta = _STOP_TIMEOUT,
 ) -> list[Reaped]:
     """Stop the browsers that programs have left rented which were killed, or gave up.
 
@@ -106,9 +107,10 @@ async def reap(
         ConfigurationError: There is no key.
         APIError: The active browsers could not be listed, which only `all_of_this_key` and creates without an answer need.
     """
+    limit = waiting_time("stop_timeout", stop_timeout)
     book = journal_at(journal)
     client = provider(client)
-    work = _Reap(client, book, stop_timeout, dry_run=dry_run)
+    work = _Reap(client, book, limit, dry_run=dry_run)
     open_entries = await in_thread(book.open_entries)
     done = [await work.close_local(entry) for entry in open_entries if entry.place == LOCAL and _left(entry)]
     here: list[Entry] = []
@@ -213,10 +215,14 @@ class _Reap:
         except NotFoundError:
             await self._end(entry, Outcome.STOPPED, None)
             return Reaped(ReapedHow.WAS_OVER, entry.browser_id, entry, reason="the server has forgotten it")
-        except (APIError, StopFailed) as error:
-            return Reaped(ReapedHow.FAILED, entry.browser_id, entry, reason=str(error))
-        receipt = receipt_of(record, entry.tariff)
-        await self._end(entry, Outcome.STOPPED, receipt)
+        except Exception as error:  # noqa: BLE001  # the others are stopped all the same
+            return Reaped(ReapedHow.FAILED, entry.browser_id, entry, reason=said_by(error))
+        try:
+            receipt = receipt_of(record, entry.tariff)
+            await self._end(entry, Outcome.STOPPED, receipt)
+        except Exception as error:  # noqa: BLE001  # as above
+            reason = f"it is stopped, but the journal cannot be told: {said_by(error)}"
+            return Reaped(ReapedHow.FAILED, entry.browser_id, entry, reason=reason)
         saved = Decimal(0) if was_over else _saved(record, receipt, entry.tariff)
         how = ReapedHow.WAS_OVER if was_over else ReapedHow.STOPPED
         return Reaped(how, entry.browser_id, entry, receipt, saved)
@@ -283,8 +289,8 @@ class _Reap:
         try:
             async with self._slots:
                 record = await confirmed_stop(self._client, browser.id, self._stop_timeout)
-        except StopFailed as error:
-            return Reaped(ReapedHow.FAILED, browser.id, None, reason=str(error))
+        except Exception as error:  # noqa: BLE001  # as above
+            return Reaped(ReapedHow.FAILED, browser.id, None, reason=said_by(error))
         if record is None:
             return Reaped(ReapedHow.WAS_OVER, browser.id, None, reason="the server has forgotten it")
         receipt = receipt_of(record, tariff)

@@ -15,10 +15,10 @@ from uuid import UUID, uuid4
 from weakref import WeakKeyDictionary
 
 from cdpbridge._admission import Queue
-from cdpbridge._create import NewBrowser, active_browsers, create, place_of
+from cdpbridge._create import NewBrowser, active_browsers, create, place_of, undo
 from cdpbridge._owner import Owner
-from cdpbridge._shield import in_thread
-from cdpbridge._stop import confirmed_stop, receipt_of
+from cdpbridge._shield import in_thread, to_the_end, unhindered
+from cdpbridge._stop import confirmed_stop, receipt_of, stop_failed
 from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus, Profile, ServerChoice
 from cdpbridge.billing import Receipt, Tariff, cost, refund
 from cdpbridge.budget import Budget
@@ -37,12 +37,14 @@ from cdpbridge.errors import (
 from cdpbridge.journal import Entry, Journal, Outcome
 from cdpbridge.lifecycle import Deadline
 
-__all__ = ["Order", "Rental"]
+__all__ = ["Order", "Rental", "stop_noting"]
 
 logger = logging.getLogger("cdpbridge")
 
 _POLL_SECONDS: Final = 0.25  # a hosted browser needs some seconds until it can be reached
 _SHORTEST: Final = timedelta(seconds=1)
+_CANCELLATIONS: Final = 3
+"""Of a stop, until it is left to `reap`: `asyncio.run` cancels each task once at its end, and waits for it."""
 _EXPIRED_REASON: Final = "session expired"  # in the close frame of our server
 _naming: WeakKeyDictionary[AsyncClient, asyncio.Lock] = WeakKeyDictionary()
 
@@ -73,6 +75,7 @@ class Rental:
         record: What the server last said of it.
         profile_id: State it started from.
         receipt: What it cost; None until it is stopped.
+        ended: The server has confirmed the stop.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Rental:
         self.record = record
         self.profile_id = profile_id
         self.receipt: Receipt | None = None
+        self.ended = False
         self.order = order
         self.client = client
         self._entry = entry
@@ -125,16 +129,30 @@ class Rental:
                 scopes=tuple(budget.scope for budget in order.budgets),
                 active_before=active,
             )
-            entry, record = await _admitted(client, order, entry, profile)
-            return cls(
-                client,
-                record,
-                order,
-                entry=entry,
-                uses=uses.pop_all(),
+            wanted = NewBrowser(
                 profile_id=profile,
-                balance=before,
+                proxy_country=order.proxy_country,
+                timeout=order.timeout,
+                recording=order.recording,
+                settle_timeout=order.connect_timeout,
+                stop_timeout=order.stop_timeout,
             )
+            entry, record = await _admitted(client, order, wanted, entry)
+            try:
+                return cls(
+                    client,
+                    record,
+                    order,
+                    entry=entry,
+                    uses=uses.pop_all(),
+                    profile_id=profile,
+                    balance=before,
+                )
+            except BaseException as error:
+                await to_the_end(
+                    undo(client, wanted, entry, order.journal, browser_id=record.id, because=error)
+                )
+                raise
 
     @property
     def id(self) -> UUID:
@@ -160,7 +178,7 @@ class Rental:
                 try:
                     connection = await connect(
                         self.record.cdp_url,
-                        timeout=timedelta(seconds=left),
+                        timeout=left,
                         reconnect=True,
                         browser_ended=lambda: self.client.server_ended,
                     )
@@ -235,35 +253,71 @@ class Rental:
     async def stop(self) -> Receipt:
         """Stop it; the server confirms, and the journal knows.
 
+        Nothing that fails before or after keeps the stop from being tried. It runs in a task of its own, see `unhindered`.
+
         Raises:
             StopFailed: The server did not confirm; `cdpbridge reap` tries again.
+            Exception: It is stopped, but its tariff could not say what it cost.
         """
         if self.receipt is not None:
             return self.receipt
-        async with self.client.share(), self._uses:
+        shared = AsyncExitStack()
+        with unhindered(f"opening the client of browser {self.id}"):  # a request opens it, too
+            await shared.enter_async_context(self.client.share())
+        try:
+            if not self.ended:
+                await self._confirm()
             try:
-                stopped = await confirmed_stop(self.client, self.id, self.order.stop_timeout)
-            except StopFailed:
-                await in_thread(self.order.journal.give_up, self._entry.rental)
-                raise
-            self.record = stopped or self.record.model_copy(
-                update={"status": BrowserSessionStatus.STOPPED, "cdp_url": None}
-            )
-            self.receipt = await self._settle()
-            await in_thread(
-                self.order.journal.end,
-                self._entry.rental,
-                Outcome.STOPPED,
-                self.receipt,
-                now=datetime.now(UTC),
-            )
+                self.receipt = await self._settle()
+            finally:
+                with unhindered(f"writing the end of browser {self.id} into the journal"):
+                    await in_thread(
+                        self.order.journal.end,
+                        self._entry.rental,
+                        Outcome.STOPPED,
+                        self.receipt,
+                        now=datetime.now(UTC),
+                    )
+        finally:
+            for uses in (self._uses, shared):
+                with unhindered(f"closing the client of browser {self.id}"):
+                    await uses.aclose()
         return self.receipt
+
+    async def _confirm(self) -> None:
+        """Stop it, also when that is cancelled: then its loop ends, and it is the last moment to do so."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.order.stop_timeout.total_seconds()
+        cancelled = 0
+        while not self.ended:
+            left = timedelta(seconds=max(deadline - loop.time(), 0))
+            try:
+                stopped = await confirmed_stop(self.client, self.id, left)
+            except asyncio.CancelledError as error:
+                cancelled += 1
+                if cancelled == _CANCELLATIONS:
+                    await self._leave_to_reap()
+                    raise stop_failed(self.client, self.id, error) from error
+            except StopFailed:
+                await self._leave_to_reap()
+                raise
+            else:
+                self.ended = True
+                self.record = stopped or self._as_stopped()
+
+    def _as_stopped(self) -> BrowserSession:
+        return self.record.model_copy(update={"status": BrowserSessionStatus.STOPPED, "cdp_url": None})
+
+    async def _leave_to_reap(self) -> None:
+        with unhindered(f"leaving browser {self.id} to `cdpbridge reap`"):
+            await in_thread(self.order.journal.give_up, self._entry.rental)
 
     async def _settle(self) -> Receipt:
         change = None
         if self.record.browser_cost is None and self._balance is not None:
-            now = await _balance(self.client)
-            change = None if now is None else now - self._balance
+            with unhindered("reading the account's balance"):
+                now = await _balance(self.client)
+                change = None if now is None else now - self._balance
         used = self.deadline.used(time.monotonic())
         return receipt_of(self.record, self.order.tariff, used=used, account_change=change)
 
@@ -273,51 +327,65 @@ class Rental:
         Raises:
             StopFailed: The server did not confirm.
         """
-        if self.receipt is not None:
+        if self.ended:
             return
         journal, rental = self.order.journal, self._entry.rental
-        receipt = None
+        record: BrowserSession | None = None
         try:
             record = self.client.browsers.stop_blocking(self.id)
-            receipt = receipt_of(record, self.order.tariff, used=self.deadline.used(time.monotonic()))
         except NotFoundError:
             logger.debug("the server has forgotten browser %s", self.id)
-        except APIError as error:
-            journal.give_up(rental)
-            raise StopFailed(self.id, error, advice=self.client.stop_advice(self.id)) from error
-        journal.end(rental, Outcome.STOPPED, receipt, now=datetime.now(UTC))
+        except Exception as error:
+            with unhindered(f"leaving browser {self.id} to `cdpbridge reap`"):
+                journal.give_up(rental)
+            raise stop_failed(self.client, self.id, error) from error
+        self.ended = True
+        receipt = None
+        if record is not None:
+            with unhindered(f"computing what browser {self.id} cost"):
+                receipt = receipt_of(record, self.order.tariff, used=self.deadline.used(time.monotonic()))
+        with unhindered(f"writing the end of browser {self.id} into the journal"):
+            journal.end(rental, Outcome.STOPPED, receipt, now=datetime.now(UTC))
+
+
+async def stop_noting(rental: Rental, error: BaseException) -> None:
+    """Stop a rental whose use ends with `error`; a stop that fails becomes a note of it."""
+    try:
+        await rental.stop()
+    except Exception as failed:  # noqa: BLE001  # `error` is the one to be raised
+        error.add_note(str(failed))
 
 
 async def _admitted(
-    client: AsyncClient, order: Order, entry: Entry, profile: UUID | None
+    client: AsyncClient, order: Order, wanted: NewBrowser, entry: Entry
 ) -> tuple[Entry, BrowserSession]:
     """The new browser, once budgets and the server let it in."""
-    wanted = NewBrowser(
-        profile_id=profile,
-        proxy_country=order.proxy_country,
-        timeout=order.timeout,
-        recording=order.recording,
-        settle_timeout=order.connect_timeout,
-        stop_timeout=order.stop_timeout,
-    )
-    async with Queue(order.journal, order.budgets, order.slot_timeout) as queue:
-        while True:
-            asked_at = entry.intended_at
-            try:
-                entry = await queue.enter(entry)
-                if entry.intended_at - asked_at > _SHORTEST:  # others may have come and gone meanwhile
-                    entry = replace(entry, active_before=await _active(client))
-                    await in_thread(order.journal.looked, entry.rental, entry.active_before)
-                order.on_progress("renting a browser")
-            except BaseException:
-                await in_thread(order.journal.withdraw, entry.rental)
-                raise
-            try:
-                return entry, await create(client, wanted, entry, order.journal)
-            except RateLimitError as error:
-                order.on_progress("waiting for a slot")
-                await queue.full(entry, error)
-                entry = replace(entry, rental=uuid4())
+    rented: tuple[Entry, BrowserSession] | None = None
+    try:
+        async with Queue(order.journal, order.budgets, order.slot_timeout) as queue:
+            while rented is None:
+                asked_at = entry.intended_at
+                try:
+                    entry = await queue.enter(entry)
+                    if entry.intended_at - asked_at > _SHORTEST:  # others may have come and gone meanwhile
+                        entry = replace(entry, active_before=await _active(client))
+                        await in_thread(order.journal.looked, entry.rental, entry.active_before)
+                    order.on_progress("renting a browser")
+                except BaseException:
+                    await in_thread(order.journal.withdraw, entry.rental)
+                    raise
+                try:
+                    rented = entry, await create(client, wanted, entry, order.journal)
+                except RateLimitError as error:
+                    order.on_progress("waiting for a slot")
+                    await queue.full(entry, error)
+                    entry = replace(entry, rental=uuid4())
+    except BaseException as error:
+        if rented is not None:  # cancelled while it left the queue
+            entry, record = rented
+            await to_the_end(undo(client, wanted, entry, order.journal, browser_id=record.id, because=error))
+        raise
+    return rented
 
 
 def _may_be_early(error: ConnectFailed) -> bool:

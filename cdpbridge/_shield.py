@@ -1,15 +1,16 @@
-"""Work that must run to its end, whoever is cancelled meanwhile."""
+"""Work that must run to its end, whatever is cancelled or fails meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["in_thread", "to_the_end"]
+__all__ = ["in_thread", "to_the_end", "unhindered"]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -35,6 +36,23 @@ async def to_the_end(work: Awaitable[T]) -> T:
     if not task.cancelled() and (failed := task.exception()) is not None:
         logger.error("%s", failed, exc_info=None if str(failed) else failed)
     raise cancelled
+
+
+@contextmanager
+def unhindered(doing: str) -> Iterator[None]:
+    """A block whose failure is logged and ends there, because what follows it has to be done: the stop of a paid browser.
+
+    A cancellation ends there too, so this is for tasks of our own, which are cancelled only by the end of their loop.
+
+    Args:
+        doing: What the block does, for the log.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        logger.debug("%s was cancelled", doing)
+    except Exception:
+        logger.exception("%s failed", doing)
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any, **options: Any) -> T:

@@ -9,34 +9,38 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
+from cdpbridge._shield import unhindered
 from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus
 from cdpbridge.billing import Receipt, Tariff
 from cdpbridge.errors import (
     APIConnectionError,
     APIError,
     BadRequestError,
+    CDPBridgeError,
     NotFoundError,
     RateLimitError,
     ServerError,
     StopFailed,
 )
 
-__all__ = ["confirmed_stop", "receipt_of"]
+__all__ = ["confirmed_stop", "receipt_of", "said_by", "stop_failed"]
 
 logger = logging.getLogger("cdpbridge")
 
 _STOP_RETRY_SECONDS: Final = 0.5
+_UNEXPECTED_TRIES: Final = 3
+"""A failure that is none of the REST API's may pass (a closed connection pool, a full descriptor table), or be a defect."""
 
 
 async def confirmed_stop(client: AsyncClient, browser_id: UUID, timeout: timedelta) -> BrowserSession | None:
     """The stopped browser's record, None if the server has forgotten it. Repeated until the server confirms.
 
     Raises:
-        StopFailed: It did not within `timeout`, or refused.
+        StopFailed: It did not within `timeout`, or refused, or what was tried failed in a way that repeating does not mend.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout.total_seconds()
-    advice = client.stop_advice(browser_id)
+    unexpected = 0
     while True:
         cause: Exception
         try:
@@ -48,11 +52,33 @@ async def confirmed_stop(client: AsyncClient, browser_id: UUID, timeout: timedel
         except (APIConnectionError, RateLimitError, ServerError, TimeoutError) as error:
             cause = error
         except APIError as error:
-            raise StopFailed(browser_id, error, advice=advice) from error
+            raise stop_failed(client, browser_id, error) from error
+        except Exception as error:  # whatever it is, the browser costs money until it is stopped
+            cause = error
+            unexpected += 1
+            if unexpected == _UNEXPECTED_TRIES:
+                raise stop_failed(client, browser_id, error) from error
         if loop.time() + _STOP_RETRY_SECONDS >= deadline:
-            raise StopFailed(browser_id, str(cause) or "no answer in time", advice=advice) from cause
-        logger.warning("browser %s is not stopped yet (%s); trying again", browser_id, cause)
+            raise stop_failed(client, browser_id, cause) from cause
+        logger.warning("browser %s is not stopped yet (%s); trying again", browser_id, said_by(cause))
         await asyncio.sleep(_STOP_RETRY_SECONDS)
+
+
+def stop_failed(client: AsyncClient, browser_id: UUID, cause: BaseException) -> StopFailed:
+    """The error for a stop that was not confirmed, with what a person can do. Raise it `from cause`."""
+    advice = None
+    with unhindered(f"looking for advice about browser {browser_id}"):
+        advice = client.stop_advice(browser_id)
+    return StopFailed(browser_id, said_by(cause), advice=advice)
+
+
+def said_by(error: BaseException) -> str:
+    """What an error says, with its class where that is needed to understand it."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
+    if isinstance(error, CDPBridgeError | RuntimeError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 async def _stop_once(client: AsyncClient, browser_id: UUID) -> BrowserSession | None:

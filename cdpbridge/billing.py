@@ -13,6 +13,8 @@ from datetime import timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
+from cdpbridge._durations import paid_time
+
 __all__ = [
     "DEFAULT_TIMEOUT",
     "Forecast",
@@ -135,8 +137,9 @@ def forecast(tariff: Tariff, timeout: timedelta = DEFAULT_TIMEOUT) -> Forecast:
     """What a browser that may run for `timeout` will cost.
 
     Raises:
-        ValueError: `timeout` is negative.
+        ConfigurationError: `timeout` is no timedelta, or negative.
     """
+    paid_time("timeout", timeout)
     nothing = timedelta(0)
     return Forecast(
         charge(tariff, nothing), cost(tariff, nothing), cost(tariff, timeout), billed_minutes(tariff, timeout)

@@ -62,6 +62,10 @@ class Budget:
                 raise ConfigurationError(
                     f"a budget's {word} must be a whole number, zero or more, not {value!r}"
                 )
+        if not isinstance(self.per, timedelta):
+            raise ConfigurationError(
+                f"a budget's per must be a timedelta, not {self.per!r}: use timedelta(hours=24)"
+            )
         if self.per <= timedelta(0):
             raise ConfigurationError(f"a budget's per must be positive, not {self.per}")
         if self.name is not None and self.whole_machine:

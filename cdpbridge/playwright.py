@@ -12,12 +12,13 @@ Programs without an event loop use `open_browser_sync`, which rents and connects
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
+from cdpbridge._durations import waiting_seconds
 from cdpbridge._guard import exit_on_signals
 from cdpbridge._sync_rental import rented
 from cdpbridge.browser import Browser
@@ -36,7 +37,7 @@ _CONNECT_TIMEOUT: Final = timedelta(seconds=30)
 
 @asynccontextmanager
 async def connect(
-    browser: Browser | BrowserSession | str, *, timeout: timedelta = _CONNECT_TIMEOUT, **options: Any
+    browser: Browser | BrowserSession | str, *, timeout: float | timedelta = _CONNECT_TIMEOUT, **options: Any
 ) -> AsyncIterator[AsyncPlaywrightBrowser]:
     """Playwright's asynchronous `Browser`, connected; leaving the block disconnects it and ends Playwright.
 
@@ -49,12 +50,13 @@ async def connect(
         ConfigurationError: Playwright is not installed, or the browser has no address.
         playwright.async_api.Error: It could not connect.
     """
+    limit_ms = waiting_seconds("timeout", timeout) * 1000
     _check_installed()
     from playwright.async_api import async_playwright  # noqa: PLC0415  # an extra, and slow to import
 
     address = _address(browser)
     async with async_playwright() as playwright:
-        connected = await playwright.chromium.connect_over_cdp(address, timeout=_ms(timeout), **options)
+        connected = await playwright.chromium.connect_over_cdp(address, timeout=limit_ms, **options)
         try:
             yield connected
         finally:
@@ -63,18 +65,19 @@ async def connect(
 
 @contextmanager
 def connect_sync(
-    browser: Browser | BrowserSession | str, *, timeout: timedelta = _CONNECT_TIMEOUT, **options: Any
+    browser: Browser | BrowserSession | str, *, timeout: float | timedelta = _CONNECT_TIMEOUT, **options: Any
 ) -> Iterator[SyncPlaywrightBrowser]:
     """Playwright's synchronous `Browser`, connected; arguments and errors as of `connect`.
 
     Not inside a running event loop: there Playwright refuses its synchronous form.
     """
+    limit_ms = waiting_seconds("timeout", timeout) * 1000
     _check_installed()
     from playwright.sync_api import sync_playwright  # noqa: PLC0415  # an extra, and slow to import
 
     address = _address(browser)
     with sync_playwright() as playwright:
-        connected = playwright.chromium.connect_over_cdp(address, timeout=_ms(timeout), **options)
+        connected = playwright.chromium.connect_over_cdp(address, timeout=limit_ms, **options)
         try:
             yield connected
         finally:
@@ -94,13 +97,17 @@ class RentedBrowser:
     playwright: SyncPlaywrightBrowser
 
 
-@contextmanager
-def open_browser_sync(*arguments: Any, **options: Any) -> Iterator[RentedBrowser]:
+def open_browser_sync(*arguments: Any, **options: Any) -> AbstractContextManager[RentedBrowser]:
     """Rent a browser and connect Playwright's synchronous API to it; leaving the block stops the rental.
 
     Arguments and errors as of `cdpbridge.open_browser`.
     """
-    with exit_on_signals(), rented(*arguments, **options) as rental, connect_sync(rental) as connected:
+    return _opened_sync(rented(*arguments, **options))
+
+
+@contextmanager
+def _opened_sync(renting: AbstractContextManager[Browser]) -> Iterator[RentedBrowser]:
+    with exit_on_signals(), renting as rental, connect_sync(rental) as connected:
         yield RentedBrowser(rental, connected)
 
 
@@ -115,7 +122,3 @@ def _address(browser: Browser | BrowserSession | str) -> str:
     if not browser.cdp_url:
         raise ConfigurationError(f"browser {browser.id} has no cdpUrl: it is not running")
     return browser.cdp_url
-
-
-def _ms(timeout: timedelta) -> float:
-    return timeout / timedelta(milliseconds=1)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from cdpbridge._durations import waiting_time
 from cdpbridge._files import DownloadExpectation, upload
 from cdpbridge._folders import write_bytes
 from cdpbridge.cdp import pdf_stream
@@ -51,7 +52,7 @@ class Tab:
         return self.session.target_id
 
     async def goto(
-        self, url: str, *, wait_until: WaitUntil = "load", timeout: timedelta = _NAVIGATION_TIMEOUT
+        self, url: str, *, wait_until: WaitUntil = "load", timeout: float | timedelta = _NAVIGATION_TIMEOUT
     ) -> None:
         """Navigate to `url` and wait for it.
 
@@ -67,7 +68,7 @@ class Tab:
         """
         await self._navigate(Page.navigate(url), url, wait_until, timeout)
 
-    async def evaluate(self, expression: str, *, timeout: timedelta | None = None) -> Any:
+    async def evaluate(self, expression: str, *, timeout: float | timedelta | None = None) -> Any:
         """The value of a JavaScript expression in the page; a promise is awaited.
 
         Values travel as JSON. `NaN`, infinities, `-0` and bigints arrive as Python numbers, `undefined` as None.
@@ -142,7 +143,7 @@ class Tab:
         """The cookies that the page's own address would send."""
         return (await self.session.send(Network.get_cookies())).cookies
 
-    def expect_download(self, *, timeout: timedelta = _DOWNLOAD_TIMEOUT) -> DownloadExpectation:
+    def expect_download(self, *, timeout: float | timedelta = _DOWNLOAD_TIMEOUT) -> DownloadExpectation:
         """Bring a file here that the page downloads, wherever the browser runs.
 
             async with tab.expect_download() as download:
@@ -190,16 +191,19 @@ class Tab:
         ):
             await root.send(Target.close_target(self.target_id))
 
-    async def _navigate(self, command: Any, url: str, wait_until: WaitUntil, timeout: timedelta) -> None:
+    async def _navigate(
+        self, command: Any, url: str, wait_until: WaitUntil, timeout: float | timedelta
+    ) -> None:
+        limit = waiting_time("timeout", timeout)
         if not self._page_enabled:
             await self.session.send(Page.enable())
             await self.session.send(Page.set_lifecycle_events_enabled(enabled=True))
             self._page_enabled = True
         try:
-            async with asyncio.timeout(timeout.total_seconds()):
+            async with asyncio.timeout(limit.total_seconds()):
                 # Listen first: the events may come before the reply.
                 async with self.session.events(Page.LifecycleEvent) as stream:
-                    reply = await self.session.send(command, timeout=timeout)
+                    reply = await self.session.send(command, timeout=limit)
                     if reply.error_text:
                         raise NavigationError(url, reply.error_text)
                     # Without a loader it was a move within the document: nothing loads.
@@ -213,7 +217,7 @@ class Tab:
             raise CommandTimeout(
                 f"goto ({wait_until})",
                 target=self.session.describe(),
-                waited=timeout,
+                waited=limit,
                 hint=self.session.hint(),
             ) from None
 

@@ -18,6 +18,7 @@ FLOORS = {
     "cdpbridge.errors": 0,
     "cdpbridge._clock": 0,
     "cdpbridge._folders": 0,
+    "cdpbridge._durations": 0,
     "cdpbridge._switches": 0,
     "cdpbridge._version": 0,
     "cdpbridge.protocol": 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
@@ -18,9 +19,10 @@ from cdpbridge._stop import confirmed_stop
 from cdpbridge.api import AsyncClient, ServerChoice
 from cdpbridge.billing import Receipt, Tariff
 from cdpbridge.browser import Browser, open_browser
-from cdpbridge.errors import CDPBridgeError
 
 __all__ = ["Ending", "Ledger", "Rentals", "Wish"]
+
+logger = logging.getLogger("cdpbridge")
 
 _STOP_TIMEOUT: Final = timedelta(seconds=30)
 
@@ -151,7 +153,11 @@ class Rentals:
             timeout=self._timeout,
             stop_timeout=_STOP_TIMEOUT,
         )
-        self._ledger.begun(self._owner, browser.id)
+        try:
+            self._ledger.begun(self._owner, browser.id)
+        except BaseException as error:
+            await browser.leave(error)
+            raise
         return browser
 
     def stop_left(self, owner: str) -> None:
@@ -165,7 +171,7 @@ class Rentals:
     async def _stop_other(self, owner: str, browser_id: UUID) -> None:
         try:
             record = await confirmed_stop(self._client, browser_id, _STOP_TIMEOUT)
-        except CDPBridgeError as error:
+        except Exception as error:  # noqa: BLE001  # the others are stopped all the same
             self._ledger.ended(owner, _failure(browser_id, error))
             return
         text, paid = "stopped", None
@@ -183,9 +189,11 @@ class Rentals:
                 return
             rented = list(self._rented.values())
             self._rented.clear()
-            self._stop(self._loop, rented)
             try:
-                self._loop.run(self._resources.aclose())
+                try:
+                    self._stop(self._loop, rented)
+                finally:
+                    self._loop.run(self._resources.aclose())
             finally:
                 self._loop.__exit__()
                 self._loop = None
@@ -196,7 +204,7 @@ class Rentals:
     async def _end(self, browser: Browser) -> None:
         try:
             receipt = await browser.stop()
-        except CDPBridgeError as error:
+        except Exception as error:  # noqa: BLE001  # as above
             ending = _failure(browser.id, error)
         else:
             paid = str(receipt.paid)
@@ -205,7 +213,12 @@ class Rentals:
 
 
 async def _gather(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    await asyncio.gather(*work)
+    """Do all of it; then raise what the first one that failed has raised."""
+    failures = [each for each in await asyncio.gather(*work, return_exceptions=True) if each is not None]
+    for failed in failures[1:]:
+        logger.error("%s", failed)
+    if failures:
+        raise failures[0]
 
 
 def _failure(browser_id: UUID, error: Exception) -> Ending:

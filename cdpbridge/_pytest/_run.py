@@ -183,14 +183,16 @@ class Run:
 
     def _finish(self) -> None:
         try:
-            if self._given is None:
-                for owner in self._ledger.owners():
-                    if owner != self._owner:
-                        self.rentals.stop_left(owner)
-            self.rentals.close()
-            if self._given is None:
-                for owner in self._ledger.owners():
-                    self._receipts += [(owner, ending) for ending in self._ledger.endings(owner)]
+            try:
+                if self._given is None:
+                    for owner in self._ledger.owners():
+                        if owner != self._owner:
+                            self.rentals.stop_left(owner)
+            finally:
+                self.rentals.close()
+                if self._given is None:
+                    for owner in self._ledger.owners():
+                        self._receipts += [(owner, ending) for ending in self._ledger.endings(owner)]
         finally:
             self._signals.remove()
             while self._temporary:

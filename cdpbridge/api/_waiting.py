@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from cdpbridge.errors import ConfigurationError
+from cdpbridge._durations import waiting_seconds
 
 from ._task_models import Task, TaskStatus, TaskStatusView
 
@@ -43,7 +43,7 @@ class Watch:
     failing_since: float | None = None
 
     @classmethod
-    def begin(cls, now: float, timeout: timedelta | None) -> Watch:
+    def begin(cls, now: float, timeout: float | timedelta | None) -> Watch:
         """A wait that begins now.
 
         Raises:
@@ -51,11 +51,7 @@ class Watch:
         """
         if timeout is None:
             return cls(now, None, now)
-        if timeout <= timedelta(0):
-            raise ConfigurationError(
-                f"timeout must be a positive timedelta, e.g. timedelta(minutes=5), not {timeout!r}"
-            )
-        return cls(now, now + timeout.total_seconds(), now)
+        return cls(now, now + waiting_seconds("timeout", timeout), now)
 
     def left(self, now: float) -> float | None:
         """Seconds to the deadline, never negative; None without one."""

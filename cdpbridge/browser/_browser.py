@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cdpbridge._guard import guard
 from cdpbridge._rental import Rental
-from cdpbridge._shield import to_the_end
+from cdpbridge._shield import to_the_end, unhindered
 from cdpbridge.api import AsyncClient, BrowserSession
 from cdpbridge.billing import Receipt
 from cdpbridge.cdp import Connection
@@ -250,7 +250,7 @@ class Browser:
             What it cost.
 
         Raises:
-            StopFailed: The server did not confirm within `stop_timeout`.
+            StopFailed: The server did not confirm within `stop_timeout`. Nothing else that fails keeps it from being asked.
         """
         if self._stopping is None or _failed(self._stopping):
             renewing = None if self._renewing is asyncio.current_task() else self._renewing
@@ -258,25 +258,34 @@ class Browser:
         return await to_the_end(self._stopping)
 
     async def _stop(self, renewing: asyncio.Task[None] | None) -> Receipt:
-        if self._warning is not None:
-            self._warning.cancel()
-        if renewing is not None and not renewing.done():
-            renewing.cancel()
-            await asyncio.wait({renewing}, timeout=self._rental.order.stop_timeout.total_seconds())
+        with unhindered(f"ending the renewal of {self!r}"):
+            if self._warning is not None:
+                self._warning.cancel()
+            if renewing is not None and not renewing.done():
+                renewing.cancel()
+                await asyncio.wait({renewing}, timeout=self._rental.order.stop_timeout.total_seconds())
         await close_connection(self._connection, self._rental)
-        failed: StopFailed | None = None
+        unstopped: list[StopFailed] = []
+        uncounted: list[Exception] = []
         for rental in self._rentals:
             try:
                 await rental.stop()
             except StopFailed as error:
-                if failed is not None:
-                    logger.error("%s", failed)  # noqa: TRY400  # the later one is raised
-                failed = error
-        if failed is not None:
-            raise failed
-        self._unguard()
-        self.receipt = Receipt.total(self.receipts)
-        self._events.emit("stopped")
+                unstopped.append(error)
+            except Exception as error:  # noqa: BLE001  # the others are stopped all the same
+                uncounted.append(error)
+        for failed in unstopped[:-1]:
+            logger.error("%s", failed)
+        if unstopped:
+            raise unstopped[-1]
+        with unhindered(f"forgetting {self!r}, which is stopped"):
+            self._unguard()
+        if not uncounted:
+            self.receipt = Receipt.total(self.receipts)
+        with unhindered(f"telling that {self!r} is stopped"):
+            self._events.emit("stopped")
+        if self.receipt is None:
+            raise uncounted[0]
         return self.receipt
 
     @property
@@ -290,8 +299,16 @@ class Browser:
         Raises:
             StopFailed: The server did not confirm.
         """
+        failed: StopFailed | None = None
         for rental in self._rentals:
-            rental.stop_blocking()
+            try:
+                rental.stop_blocking()
+            except StopFailed as error:
+                if failed is not None:
+                    logger.error("%s", failed)  # noqa: TRY400  # the later one is raised
+                failed = error
+        if failed is not None:
+            raise failed
 
     async def __aenter__(self) -> Self:
         self.holder = asyncio.current_task()
@@ -300,7 +317,9 @@ class Browser:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        lost = isinstance(error, CDPError) and not isinstance(error, BrowserExpired) and self._lost
+        lost = False
+        with unhindered(f"looking why the block of {self!r} failed"):
+            lost = isinstance(error, CDPError) and not isinstance(error, BrowserExpired) and self._lost
         await self.leave(error)
         await guard.ended()
         if lost and self.receipt is not None and isinstance(why := self._rental.end_error(), BrowserExpired):
@@ -310,7 +329,7 @@ class Browser:
         """Stop it on the way out of a block; a stop that fails never hides the block's own `error`."""
         try:
             await self.stop()
-        except StopFailed as failed:
+        except Exception as failed:
             if error is None:
                 raise
             logger.error("%s", failed)  # noqa: TRY400  # the block's own error is on its way

@@ -12,14 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from cdpbridge._durations import paid_minutes, waiting_time
 from cdpbridge._guard import guard
 from cdpbridge._reap import ReapedHow
 from cdpbridge._reap import reap as reap_now
-from cdpbridge._rental import Order, Rental
+from cdpbridge._rental import Order, Rental, stop_noting
+from cdpbridge._shield import to_the_end
 from cdpbridge.api import AsyncClient, Profile, ServerChoice, server_default
 from cdpbridge.billing import Tariff
 from cdpbridge.budget import Budget
-from cdpbridge.errors import APIError, ConfigurationError
+from cdpbridge.errors import APIError
 from cdpbridge.journal import Journal, journal_at
 from cdpbridge.providers import provider
 
@@ -43,14 +45,14 @@ def open_browser(
     proxy_country: str | ServerChoice | None = server_default,
     timeout: timedelta | None = None,
     tariff: Tariff | None = None,
-    connect_timeout: timedelta = _CONNECT_TIMEOUT,
-    stop_timeout: timedelta = _STOP_TIMEOUT,
+    connect_timeout: float | timedelta = _CONNECT_TIMEOUT,
+    stop_timeout: float | timedelta = _STOP_TIMEOUT,
     on_progress: Callable[[str], object] | None = None,
     recording: bool = False,
     label: str | None = None,
     budget: Budget | Sequence[Budget] = (),
-    slot_timeout: timedelta = timedelta(0),
-    expiring_before: timedelta = _EXPIRING_BEFORE,
+    slot_timeout: float | timedelta = timedelta(0),
+    expiring_before: float | timedelta = _EXPIRING_BEFORE,
     renew: Renew = False,
     reap: bool | None = None,
     journal: Journal | Path | str | None = None,
@@ -59,6 +61,9 @@ def open_browser(
 
     Leaving the block stops the rental, also by an exception, a cancellation, Ctrl-C or SIGTERM. `await open_browser()` gives
     the `Browser` without a block; then `await browser.stop()` is the caller's.
+
+    Waiting times (`connect_timeout`, `stop_timeout`, `slot_timeout`, `expiring_before`) are seconds or a `timedelta`. Paid time
+    (`timeout`) is a `timedelta` only. All are checked at the call.
 
     Args:
         client: Where: `cloud()`, `local()`, `at(...)`, one of these words, or a base URL, with its key in
@@ -94,10 +99,8 @@ def open_browser(
         ConnectFailed: No connection in time; the browser was stopped again.
         StopFailed: At the end, when the stop could not be confirmed and the block itself did not fail.
     """
-    if timeout is not None and timeout <= timedelta(0):
-        raise ConfigurationError(f"timeout must be at least a minute, not {timeout}")
-    if expiring_before < timedelta(0):
-        raise ConfigurationError(f"expiring_before must not be negative, not {expiring_before}")
+    if timeout is not None:
+        paid_minutes("timeout", timeout)
     own = [budget] if isinstance(budget, Budget) else list(budget)
     machine = Budget.of_environment(os.environ)
     order = Order(
@@ -106,18 +109,19 @@ def open_browser(
         proxy_country=proxy_country,
         timeout=timeout,
         tariff=tariff or Tariff(),
-        connect_timeout=connect_timeout,
-        stop_timeout=stop_timeout,
+        connect_timeout=waiting_time("connect_timeout", connect_timeout),
+        stop_timeout=waiting_time("stop_timeout", stop_timeout),
         on_progress=on_progress or (lambda _text: None),
         recording=recording,
         label=label,
         journal=journal_at(journal),
         budgets=(*own, *([machine] if machine is not None else [])),
-        slot_timeout=slot_timeout,
+        slot_timeout=waiting_time("slot_timeout", slot_timeout, zero=True),
     )
     if reap is None:
         reap = os.environ.get(_REAP, "").lower() not in {"", "0", "no", "false", "off"}
-    return Opening(order, Options(expiring_before, renew, reap))
+    warn_before = waiting_time("expiring_before", expiring_before, zero=True)
+    return Opening(order, Options(warn_before, renew, reap))
 
 
 class Opening:
@@ -148,7 +152,12 @@ async def _open(order: Order, options: Options, *, holder: asyncio.Task[Any] | N
     async with guard.opening():
         if options.reap:
             await _reap_first(order)
-        browser = Browser(await Rental.begin(order), options, holder=holder)
+        rental = await Rental.begin(order)
+        try:
+            browser = Browser(rental, options, holder=holder)
+        except BaseException as error:
+            await to_the_end(stop_noting(rental, error))
+            raise
         try:
             order.on_progress("connecting")
             await browser.connect()

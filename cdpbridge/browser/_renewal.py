@@ -10,8 +10,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cdpbridge._rental import Order, Rental
-from cdpbridge._shield import to_the_end
+from cdpbridge._rental import Order, Rental, stop_noting
+from cdpbridge._shield import to_the_end, unhindered
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CDPBridgeError, NoFreeSlot, RateLimitError, StopFailed
 
@@ -47,6 +47,8 @@ class Renewal:
                 await self._after(old)
         except (CDPBridgeError, OSError) as error:
             logger.error("%r could not be renewed: %s", browser, error)  # noqa: TRY400  # the message is meant for the user
+        except Exception:
+            logger.exception("%r could not be renewed", browser)
         else:
             logger.debug("browser %s follows %s", browser.id, old.id)
 
@@ -92,7 +94,7 @@ class Renewal:
         try:
             connection = await new.connect()
         except BaseException as error:
-            await to_the_end(_stop_noting(new, error))
+            await to_the_end(stop_noting(new, error))
             raise
         self._browser.continue_with(new, connection)
 
@@ -115,19 +117,12 @@ async def _end(old: Rental, connection: Connection | None) -> None:
         await old.stop()
     except StopFailed as error:
         logger.error("%s", error)  # noqa: TRY400  # says how to stop it by hand
-
-
-async def _stop_noting(rental: Rental, error: BaseException) -> None:
-    try:
-        await rental.stop()
-    except StopFailed as failed:
-        error.add_note(str(failed))
+    except Exception:
+        logger.exception("what browser %s cost is not known", old.id)
 
 
 async def close_connection(connection: Connection | None, rental: Rental) -> None:
     """Close it; a failure to do so is logged, as the rental is stopped all the same."""
     if connection is not None:
-        try:
+        with unhindered(f"closing the connection of browser {rental.id}"):
             await connection.close()
-        except Exception:
-            logger.exception("the connection of browser %s could not be closed", rental.id)

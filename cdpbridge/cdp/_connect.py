@@ -10,6 +10,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final
 
+from cdpbridge._durations import waiting_time
 from cdpbridge.cdp._connection import COMMAND_TIMEOUT, Connection
 from cdpbridge.cdp._endpoint import Progress, check_headers, dial, resolve
 from cdpbridge.cdp._pipe import open_pipe
@@ -55,15 +56,15 @@ def connect(
     address: str,
     *,
     headers: Mapping[str, str] | None = None,
-    timeout: timedelta = _CONNECT_TIMEOUT,
-    command_timeout: timedelta = COMMAND_TIMEOUT,
+    timeout: float | timedelta = _CONNECT_TIMEOUT,
+    command_timeout: float | timedelta = COMMAND_TIMEOUT,
     max_message_bytes: int = _MAX_MESSAGE_BYTES,
     compression: bool = False,
     ssl_context: tls.SSLContext | None = None,
-    reconnect: bool | timedelta = False,
+    reconnect: bool | float | timedelta = False,
     browser_ended: Callable[[], bool] | None = None,
-    ping_interval: timedelta | None = _PING_INTERVAL,
-    ping_timeout: timedelta | None = _PING_TIMEOUT,
+    ping_interval: float | timedelta | None = _PING_INTERVAL,
+    ping_timeout: float | timedelta | None = _PING_TIMEOUT,
     record: int = 0,
 ) -> Connecting:
     """Connect to a browser: `await connect(...)`, or `async with connect(...) as connection`.
@@ -105,13 +106,15 @@ def connect(
     dialling = _Dialling(
         address,
         headers,
-        timeout,
+        waiting_time("timeout", timeout),
         max_message_bytes,
         compression,
         ssl_context,
-        ping_interval,
-        ping_timeout,
+        None if ping_interval is None else waiting_time("ping_interval", ping_interval),
+        None if ping_timeout is None else waiting_time("ping_timeout", ping_timeout),
     )
+    command_timeout = waiting_time("command_timeout", command_timeout)
+    limit = RECONNECT_LIMIT if isinstance(reconnect, bool) else waiting_time("reconnect", reconnect)
 
     async def opening() -> Connection:
         recording = Recording(record)
@@ -125,7 +128,6 @@ def connect(
             return await open_recorded()
 
         transport = await open_recorded()
-        limit = reconnect if isinstance(reconnect, timedelta) else RECONNECT_LIMIT
         return Connection(
             transport,
             command_timeout=command_timeout,
@@ -189,7 +191,7 @@ def connect_pipe(
     read_fd: int,
     write_fd: int,
     *,
-    command_timeout: timedelta = COMMAND_TIMEOUT,
+    command_timeout: float | timedelta = COMMAND_TIMEOUT,
     max_message_bytes: int = _MAX_MESSAGE_BYTES,
     record: int = 0,
 ) -> Connecting:
@@ -200,6 +202,8 @@ def connect_pipe(
         write_fd: Where commands go in; closed with the connection.
         record: As for `connect`.
     """
+
+    command_timeout = waiting_time("command_timeout", command_timeout)
 
     async def opening() -> Connection:
         recording = Recording(record)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from msgspec import Raw
 
 from cdpbridge._clock import Clock, TimerHandle
+from cdpbridge._durations import waiting_seconds
 from cdpbridge.cdp._backoff import resumable
 from cdpbridge.cdp._multiplexer import Multiplexer
 from cdpbridge.cdp._payload import Payload, as_dict
@@ -79,7 +80,7 @@ class Connection:
         self,
         transport: Transport,
         *,
-        command_timeout: timedelta = COMMAND_TIMEOUT,
+        command_timeout: float | timedelta = COMMAND_TIMEOUT,
         clock: Clock | None = None,
         reopen: Reopen | None = None,
         reconnect_limit: timedelta = RECONNECT_LIMIT,
@@ -92,7 +93,7 @@ class Connection:
         # asyncio's own is this one, behind a call of 0.1 us
         plain = getattr(type(self._clock), "time", None) is asyncio.BaseEventLoop.time
         self._now = time.monotonic if plain else self._clock.time
-        self._timeout = command_timeout.total_seconds()
+        self._timeout = waiting_seconds("command_timeout", command_timeout)
         self._timer: TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -183,7 +184,7 @@ class Connection:
         """
         self._mux.explain = explain
 
-    async def is_alive(self, timeout: timedelta = _ALIVE_TIMEOUT) -> bool:
+    async def is_alive(self, timeout: float | timedelta = _ALIVE_TIMEOUT) -> bool:
         """Whether the browser answers, however busy or hung its pages are.
 
         Asked is the browser process, which answers in milliseconds while a page computes. False means that the browser, or
@@ -233,13 +234,13 @@ class Connection:
     # --- for sessions ---------------------------------------------------------------------------------------------
 
     def begin(
-        self, node: Node, method: str, params: Mapping[str, Any] | None, timeout: timedelta | None
+        self, node: Node, method: str, params: Mapping[str, Any] | None, timeout: float | timedelta | None
     ) -> tuple[int, asyncio.Future[Payload]]:
         """Send one command; its id, and what its undecoded result comes to. Who stops waiting calls `give_up`."""
         loop = self._loop
         if _running_loop() is not loop:
             self._check_owner()
-        seconds = self._timeout if timeout is None else timeout.total_seconds()
+        seconds = self._timeout if timeout is None else waiting_seconds("timeout", timeout)
         now = self._now()
         deadline = now + seconds
         waiter: asyncio.Future[Payload] = loop.create_future()
@@ -257,9 +258,9 @@ class Connection:
         """Nobody waits for this command any more."""
         self._mux.forget(command_id)
 
-    async def room(self, node: Node, method: str, timeout: timedelta | None = None) -> None:
+    async def room(self, node: Node, method: str, timeout: float | timedelta | None = None) -> None:
         """Hold a command back until it can go out."""
-        seconds = self._timeout if timeout is None else timeout.total_seconds()
+        seconds = self._timeout if timeout is None else waiting_seconds("timeout", timeout)
         try:
             async with asyncio.timeout(seconds):
                 while (gate := self._gate(node)) is not None:

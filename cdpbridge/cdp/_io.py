@@ -67,7 +67,7 @@ async def pdf_stream(
     session: CDPSession,
     command: Command[Page.PrintToPDFResult] | None = None,
     *,
-    timeout: timedelta | None = None,
+    timeout: float | timedelta | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """A page as PDF, piece by piece, so that it may have any size.
 
@@ -89,7 +89,7 @@ async def pdf_stream(
 
 
 async def trace_stream(
-    session: CDPSession, *, timeout: timedelta = _TRACE_TIMEOUT
+    session: CDPSession, *, timeout: float | timedelta = _TRACE_TIMEOUT
 ) -> AsyncGenerator[bytes, None]:
     """End the tracing of a session and get its trace, piece by piece.
 

@@ -104,11 +104,16 @@ class CDPSession:
     # --- commands -------------------------------------------------------------------------------------------------
 
     @overload
-    async def send(self, command: Command[T], /, *, timeout: timedelta | None = None) -> T: ...
+    async def send(self, command: Command[T], /, *, timeout: float | timedelta | None = None) -> T: ...
 
     @overload
     async def send(
-        self, command: str, params: Mapping[str, Any] | None = None, /, *, timeout: timedelta | None = None
+        self,
+        command: str,
+        params: Mapping[str, Any] | None = None,
+        /,
+        *,
+        timeout: float | timedelta | None = None,
     ) -> dict[str, Any]: ...
 
     async def send(
@@ -117,7 +122,7 @@ class CDPSession:
         params: Mapping[str, Any] | None = None,
         /,
         *,
-        timeout: timedelta | None = None,
+        timeout: float | timedelta | None = None,
     ) -> Any:
         """What the browser answers to a command.
 
@@ -261,7 +266,7 @@ class CDPSession:
         event: type[E],
         predicate: Callable[[E], bool] | None = None,
         *,
-        timeout: timedelta = _DEFAULT_EXPECT,
+        timeout: float | timedelta = _DEFAULT_EXPECT,
         raw: bool = False,
     ) -> Expectation[E]: ...
 
@@ -271,7 +276,7 @@ class CDPSession:
         event: str,
         predicate: Callable[[dict[str, Any]], bool] | None = None,
         *,
-        timeout: timedelta = _DEFAULT_EXPECT,
+        timeout: float | timedelta = _DEFAULT_EXPECT,
         raw: bool = False,
     ) -> Expectation[dict[str, Any]]: ...
 
@@ -280,7 +285,7 @@ class CDPSession:
         event: type[Event] | str,
         predicate: Callable[[Any], bool] | None = None,
         *,
-        timeout: timedelta = _DEFAULT_EXPECT,
+        timeout: float | timedelta = _DEFAULT_EXPECT,
         raw: bool = False,
     ) -> Expectation[Any]:
         """Listen, then act in the block; at its end, wait for the event, which is `event` of the block's object then.

@@ -12,6 +12,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
+from cdpbridge._durations import waiting_time
 from cdpbridge.errors import CDPError, CommandTimeout, EventsLost
 
 if TYPE_CHECKING:
@@ -194,13 +195,13 @@ class Expectation(Generic[T]):
         name: str,
         subscribe: Callable[[Expectation[T]], Callable[[], None]],
         predicate: Callable[[T], bool] | None,
-        timeout: timedelta,
+        timeout: float | timedelta,
     ) -> None:
         self._session = session
         self._name = name
         self._subscribe = subscribe
         self._predicate = predicate
-        self._timeout = timeout
+        self._timeout = waiting_time("timeout", timeout)
         self._future: asyncio.Future[T] | None = None
         self._remove: Callable[[], None] | None = None
         self._deadline = 0.0

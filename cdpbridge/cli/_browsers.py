@@ -100,11 +100,9 @@ async def _stop_each(ids: list[UUID], where: str | None) -> int:
 
 
 async def _stop_one(client: AsyncClient, browser_id: UUID) -> int:
-    from cdpbridge.errors import APIError
-
     try:
         browser = await client.browsers.stop(browser_id)
-    except APIError as error:
+    except Exception as error:  # noqa: BLE001  # the others are stopped all the same
         error_console.print(f"{browser_id} not stopped: {error}", markup=False, soft_wrap=True)
         return 1
     cost = "" if browser.browser_cost is None else f", cost {browser.browser_cost} USD"

@@ -10,6 +10,7 @@ each page has a context of its own then, which starts with the profile's cookies
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Mapping
@@ -83,6 +84,9 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
             "proxy_country": proxy_country,
             "timeout": timeout,
         }
+        open_browser(
+            self._client, **self._order
+        )  # checks each argument now, and rents nothing until it is awaited
         self._resources = AsyncExitStack()
         self._rented: set[Browser] = set()
 
@@ -98,10 +102,18 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
     ) -> None:
         async with self._resources:
             try:
-                for rental in list(self._rented):  # of controllers that the pool could not close
-                    await self.stop(rental)
+                await to_the_end(self._stop_rest())
             finally:
                 await super().__aexit__(kind, error, trace)
+
+    async def _stop_rest(self) -> None:
+        """Stop the rentals of controllers that the pool could not close."""
+        stops = (self.stop(rental) for rental in list(self._rented))
+        failures = [each for each in await asyncio.gather(*stops, return_exceptions=True) if each is not None]
+        for failed in failures[1:]:
+            logger.error("%s", failed)
+        if failures:
+            raise failures[0]
 
     async def new_browser(self) -> RentedBrowserController:
         """Rent a browser and connect Playwright to it. Cancelled or failed, nothing stays rented.

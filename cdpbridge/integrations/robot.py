@@ -95,11 +95,13 @@ class RentedBrowser:
 
     def end_suite(self, _data: Any, result: Any) -> None:
         """Called by Robot Framework at the end of a suite: stops its browsers, and puts their costs into the report."""
-        self._rentals.close()
-        receipts = [str(browser.receipt) for browser in self._browsers if browser.receipt is not None]
-        if receipts:
-            result.metadata["Rented browsers"] = "\n".join(receipts)
-        self._browsers.clear()
+        try:
+            self._rentals.close()
+        finally:
+            receipts = [str(browser.receipt) for browser in self._browsers if browser.receipt is not None]
+            if receipts:
+                result.metadata["Rented browsers"] = "\n".join(receipts)
+            self._browsers.clear()
 
 
 def _connect(driver: Any, address: str | None) -> str:

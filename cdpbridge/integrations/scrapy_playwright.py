@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from playwright.async_api import async_playwright
 from scrapy.exceptions import NotSupported
 
+from cdpbridge._shield import to_the_end
 from cdpbridge.browser import Browser, open_browser
 from cdpbridge.errors import ConfigurationError, StopFailed
 
@@ -91,12 +92,14 @@ class RentedBrowserProvider:
 
     async def close(self) -> None:
         """End Playwright, and with the last handler the rental."""
-        if self._playwright is not None:
-            await self._playwright.stop()
-            self._playwright = None
-        if self._rental is not None:
-            await self._rental.release()
-            self._rental = None
+        playwright, self._playwright = self._playwright, None
+        rental, self._rental = self._rental, None
+        try:
+            if playwright is not None:
+                await playwright.stop()
+        finally:
+            if rental is not None:
+                await to_the_end(rental.release())
 
 
 class _Launched:
@@ -180,8 +183,17 @@ def _order(options: Mapping[str, Any]) -> dict[str, Any]:
             f"PLAYWRIGHT_LAUNCH_OPTIONS: a rented browser has no option {min(unknown)!r}; it has {', '.join(sorted(known))}"
         )
     order = dict(options)
-    if isinstance(order.get("timeout"), (int, float)):
-        order["timeout"] = timedelta(minutes=order["timeout"])
+    minutes = order.get("timeout")
+    if isinstance(minutes, int | float) and not isinstance(minutes, bool):
+        try:
+            order["timeout"] = timedelta(minutes=minutes)
+        except (ValueError, OverflowError) as error:
+            raise ConfigurationError(
+                f"PLAYWRIGHT_LAUNCH_OPTIONS: timeout must be minutes or a timedelta, not {minutes!r}"
+            ) from error
+    open_browser(
+        order.get("provider"), **_rest(order)
+    )  # checks each now, and rents nothing until it is awaited
     return order
 
 

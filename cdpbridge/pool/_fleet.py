@@ -92,13 +92,16 @@ class Fleet:
             self._stop(place)
         if self._stops:
             await asyncio.wait(self._stops)
-        return [failed for failed in [await self._stop_again(each) for each in self.unstopped] if failed]
+        failures = await asyncio.gather(*(self._stop_again(each) for each in self.unstopped))
+        return [failed for failed in failures if failed]
 
     async def _stop_again(self, browser: Browser) -> StopFailed | None:
         try:
             self.receipts.append(await browser.stop())
         except StopFailed as failed:
             return failed
+        except Exception:
+            logger.exception("what %r cost is not known", browser)
         return None
 
     # --- places ---------------------------------------------------------------------------------------------------
@@ -199,6 +202,9 @@ class Fleet:
                 full=isinstance(error, RateLimitError),
             )
         else:
+            if self.closed:  # its cancellation came too late
+                await self._stopped(place, browser)
+                return
             browser.holder = self._holder
             self.opened += 1
             self.browsers[place] = browser
@@ -231,6 +237,11 @@ class Fleet:
         except StopFailed as failed:
             logger.error("%s", failed)  # noqa: TRY400  # the message is meant for the user
             self.unstopped.append(browser)
+        except asyncio.CancelledError:  # its loop ends
+            self.unstopped.append(browser)
+            raise
+        except Exception:
+            logger.exception("what %r cost is not known", browser)
         finally:
             self.schedule.stopped(place)
             self.pump()

@@ -21,12 +21,13 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
 
+from cdpbridge._durations import waiting_seconds, waiting_time
 from cdpbridge._guard import guard
-from cdpbridge._shield import to_the_end
+from cdpbridge._shield import to_the_end, unhindered
 from cdpbridge.api import AsyncClient, Profile, ServerChoice, server_default
 from cdpbridge.billing import Receipt
 from cdpbridge.browser import open_browser
-from cdpbridge.errors import CDPError, ConfigurationError, LeaseTimeout, PoolClosed
+from cdpbridge.errors import CDPError, ConfigurationError, LeaseTimeout, PoolClosed, StopFailed
 from cdpbridge.providers import provider
 from cdpbridge.tab import Tab
 
@@ -55,7 +56,7 @@ class _MapOptions(TypedDict, total=False):
     ordered: bool
     concurrency: int | None
     retries: int
-    timeout: timedelta | None
+    timeout: float | timedelta | None
     progress: bool | ProgressHook
 
 
@@ -104,21 +105,13 @@ class BrowserPool:
         proxy_country: str | ServerChoice | None = server_default,
         timeout: timedelta | None = None,
         isolated: bool | None = None,
-        lease_timeout: timedelta | None = None,
-        wait_timeout: timedelta | None = None,
-        idle_timeout: timedelta = _IDLE_TIMEOUT,
-        retire_before: timedelta | None = None,
+        lease_timeout: float | timedelta | None = None,
+        wait_timeout: float | timedelta | None = None,
+        idle_timeout: float | timedelta = _IDLE_TIMEOUT,
+        retire_before: float | timedelta | None = None,
         **rental: Any,
     ) -> None:
-        _check(
-            size=size,
-            tabs_per_browser=tabs_per_browser,
-            timeout=timeout,
-            lease_timeout=lease_timeout,
-            wait_timeout=wait_timeout,
-            idle_timeout=idle_timeout,
-            retire_before=retire_before,
-        )
+        _check_counts(size=size, tabs_per_browser=tabs_per_browser)
         unknown = rental.keys() - inspect.signature(open_browser).parameters.keys()
         if unknown:
             raise ConfigurationError(f"neither a pool nor open_browser has an argument {min(unknown)!r}")
@@ -127,17 +120,22 @@ class BrowserPool:
                 "isolated leases see nothing of a profile: leave one of `isolated` and `profile` out"
             )
         self._client = provider(client)
+        wish = {"profile": profile, "proxy_country": proxy_country, "timeout": timeout, **rental}
+        open_browser(self._client, **wish)  # checks each argument now, and rents nothing until it is awaited
         self._isolated = profile is None if isolated is None else isolated
-        self._lease_timeout = lease_timeout
-        self._wait_timeout = wait_timeout
+        self._lease_timeout = _limit("lease_timeout", lease_timeout)
+        self._wait_timeout = _limit("wait_timeout", wait_timeout)
+        if timeout is not None and self._lease_timeout is not None and self._lease_timeout > timeout:
+            raise ConfigurationError(
+                f"lease_timeout ({self._lease_timeout}) must not be longer than timeout ({timeout})"
+            )
         self._capacity = size * tabs_per_browser
         rules = Rules(
             size,
             tabs_per_browser,
-            idle_timeout.total_seconds(),
-            None if retire_before is None else retire_before.total_seconds(),
+            waiting_seconds("idle_timeout", idle_timeout, zero=True),
+            None if retire_before is None else waiting_seconds("retire_before", retire_before, zero=True),
         )
-        wish = {"profile": profile, "proxy_country": proxy_country, "timeout": timeout, **rental}
         self._fleet = Fleet(self._client, rules, wish)
         self.receipts = self._fleet.receipts
         self._uses = AsyncExitStack()
@@ -165,24 +163,30 @@ class BrowserPool:
             await guard.ended()
 
     async def _close(self, error: BaseException | None) -> None:
-        tasks = self._maps | self._fleet.turn_away()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        async with self._uses:
+        with unhindered(f"ending the work of {self!r}"):
+            tasks = self._maps | self._fleet.turn_away()
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+        failures: list[StopFailed] = []
+        try:
             failures = await self._fleet.stop()
-        for failed in failures:
-            if error is None:
-                raise failed
+        finally:
+            with unhindered(f"closing the client of {self!r}"):
+                await self._uses.aclose()
+        for failed in failures[1:] if error is None else failures:
             logger.error("%s", failed)
-            error.add_note(str(failed))
+            if error is not None:
+                error.add_note(str(failed))
+        if failures and error is None:
+            raise failures[0]
 
     # --- leases ---------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def tab(
-        self, *, timeout: timedelta | None = None, wait_timeout: timedelta | None = None
+        self, *, timeout: float | timedelta | None = None, wait_timeout: float | timedelta | None = None
     ) -> AsyncIterator[Tab]:
         """A block with a tab of its own; see `lease`."""
         async with self.lease(timeout=timeout, wait_timeout=wait_timeout) as lease:
@@ -190,7 +194,7 @@ class BrowserPool:
 
     @asynccontextmanager
     async def lease(
-        self, *, timeout: timedelta | None = None, wait_timeout: timedelta | None = None
+        self, *, timeout: float | timedelta | None = None, wait_timeout: float | timedelta | None = None
     ) -> AsyncIterator[Lease]:
         """A block with a tab of its own, in a browser that may have other leases; both go with the block.
 
@@ -203,9 +207,8 @@ class BrowserPool:
             PoolClosed: The pool's block was left, or not entered; also when that ends what the block was doing.
             APIError: No browser can be rented, and there is none to wait for.
         """
-        limit = self._lease_timeout if timeout is None else timeout
-        wait = self._wait_timeout if wait_timeout is None else wait_timeout
-        _check(timeout=limit, wait_timeout=wait)
+        limit = self._lease_timeout if timeout is None else waiting_time("timeout", timeout)
+        wait = self._wait_timeout if wait_timeout is None else waiting_time("wait_timeout", wait_timeout)
         place, lease = await self._furnished(limit, wait)
         deadline = asyncio.timeout(None if limit is None else limit.total_seconds())
         try:
@@ -290,7 +293,7 @@ class BrowserPool:
         return await self._run(lambda tab: work(tab, *arguments, **options), retries=_RETRIES, timeout=None)
 
     async def _run(
-        self, work: Callable[[Tab], Awaitable[R]], *, retries: int, timeout: timedelta | None
+        self, work: Callable[[Tab], Awaitable[R]], *, retries: int, timeout: float | timedelta | None
     ) -> R:
         left = retries
         while True:
@@ -333,7 +336,7 @@ class BrowserPool:
         ordered: bool = True,
         concurrency: int | None = None,
         retries: int = _RETRIES,
-        timeout: timedelta | None = None,
+        timeout: float | timedelta | None = None,
         return_exceptions: bool = False,
         progress: bool | ProgressHook = False,
     ) -> AsyncGenerator[Any, None]:
@@ -355,6 +358,7 @@ class BrowserPool:
         Raises:
             Exception: What `work` or `items` raises, and what `lease` does. A note says which item it was.
         """
+        limit = _limit("timeout", timeout)
         workers = self._capacity if concurrency is None else concurrency
         if workers < 1 or retries < 0:
             raise ConfigurationError(
@@ -366,7 +370,7 @@ class BrowserPool:
             task.add_done_callback(self._maps.discard)
 
         async def one(item: T) -> R:
-            return await self._run(lambda tab: work(tab, item), retries=retries, timeout=timeout)
+            return await self._run(lambda tab: work(tab, item), retries=retries, timeout=limit)
 
         total = len(items) if isinstance(items, Sized) else None
         with progress_of(progress, total, lambda: self.stats.browsers) as finished:
@@ -418,16 +422,16 @@ class BrowserPool:
         )
 
 
-def _check(**given: int | timedelta | None) -> None:
+def _check_counts(**given: object) -> None:
     for name, value in given.items():
-        if isinstance(value, timedelta):
-            if value < timedelta(0) or (not value and name not in {"idle_timeout", "retire_before"}):
-                raise ConfigurationError(f"{name} must be positive, not {value}")
-        elif value is not None and value < 1:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ConfigurationError(f"{name} must be a whole number, not {value!r}")
+        if value < 1:
             raise ConfigurationError(f"{name} must be at least 1, not {value}")
-    timeout, lease = given.get("timeout"), given.get("lease_timeout")
-    if isinstance(timeout, timedelta) and isinstance(lease, timedelta) and lease > timeout:
-        raise ConfigurationError(f"lease_timeout ({lease}) must not be longer than timeout ({timeout})")
+
+
+def _limit(name: str, value: float | timedelta | None) -> timedelta | None:
+    return None if value is None else waiting_time(name, value)
 
 
 def _seconds(duration: timedelta) -> str:

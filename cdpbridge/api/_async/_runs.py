@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from cdpbridge._durations import waiting_time
 from cdpbridge.api import _async_io as io
 from cdpbridge.api._calls import ServerChoice, server_default
 from cdpbridge.api._results import TaskOptions, TaskResult, read_output
@@ -75,12 +76,14 @@ class AsyncTaskRun(Generic[ParsedT]):
         if not self._over:
             await io.to_the_end(self._undo, error)
 
-    async def steps(self, *, after: int = 0, timeout: timedelta | None = None) -> AsyncIterator[TaskStep]:
+    async def steps(
+        self, *, after: int = 0, timeout: float | timedelta | None = None
+    ) -> AsyncIterator[TaskStep]:
         """Each step as it comes; see `client.tasks.steps`."""
         async for step in self._client.tasks._steps(self.id, after, timeout):
             yield step
 
-    async def result(self, *, timeout: timedelta | None = None) -> TaskResult[ParsedT]:
+    async def result(self, *, timeout: float | timedelta | None = None) -> TaskResult[ParsedT]:
         """What came of it, when it has ended; a session that was made for it is stopped.
 
         Args:
@@ -252,7 +255,7 @@ class AsyncRuns:
         self,
         task: str,
         *,
-        timeout: timedelta | None = ...,
+        timeout: float | timedelta | None = ...,
         on_step: Callable[[TaskStep], Any] | None = ...,
         session_id: UUID | str | None = ...,
         profile_id: UUID | str | None = ...,
@@ -267,7 +270,7 @@ class AsyncRuns:
         task: str,
         *,
         output_model: type[ModelT],
-        timeout: timedelta | None = ...,
+        timeout: float | timedelta | None = ...,
         on_step: Callable[[TaskStep], Any] | None = ...,
         session_id: UUID | str | None = ...,
         profile_id: UUID | str | None = ...,
@@ -281,7 +284,7 @@ class AsyncRuns:
         task: str,
         *,
         output_model: type[BaseModel] | None = None,
-        timeout: timedelta | None = None,
+        timeout: float | timedelta | None = None,
         on_step: Callable[[TaskStep], Any] | None = None,
         session_id: UUID | str | None = None,
         profile_id: UUID | str | None = None,
@@ -310,6 +313,7 @@ class AsyncRuns:
             TaskOutputError: There is no output of the class that was asked for.
             APIError: It could not be started, or the server went away.
         """
+        limit = None if timeout is None else waiting_time("timeout", timeout)
         # Both overloads of `start` are one function; which class the result has is known here only.
         run: AsyncTaskRun[Any] = await self.start(
             task,
@@ -323,11 +327,11 @@ class AsyncRuns:
         async with run:
             began = io.monotonic()
             if on_step is not None:
-                async for step in run.steps(timeout=timeout):
+                async for step in run.steps(timeout=limit):
                     on_step(step)
-            if timeout is not None:
-                timeout = max(timeout - timedelta(seconds=io.monotonic() - began), _A_LOOK)
-            return await run.result(timeout=timeout)
+            if limit is not None:
+                limit = max(limit - timedelta(seconds=io.monotonic() - began), _A_LOOK)
+            return await run.result(timeout=limit)
 
 
 _A_LOOK = timedelta(seconds=1)  # a task that has shown its last step is over, and only has to be read

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from cdpbridge._durations import waiting_time
 from cdpbridge.api import _async_io as io
 from cdpbridge.api import _calls
 from cdpbridge.api._calls import MAX_PAGE_SIZE, Call
@@ -176,7 +177,7 @@ class AsyncTasks(AsyncGroup):
         return await download(self._client, address, path)
 
     async def wait(
-        self, task_id: UUID | str, *, timeout: timedelta | None = None, stop_on_cancel: bool = False
+        self, task_id: UUID | str, *, timeout: float | timedelta | None = None, stop_on_cancel: bool = False
     ) -> Task:
         """The task, when it has ended: finished, stopped or failed.
 
@@ -190,13 +191,14 @@ class AsyncTasks(AsyncGroup):
             TaskTimeout: It has not ended in time.
             APIError: The server cannot be asked, for a minute on end if that may pass.
         """
+        limit = None if timeout is None else waiting_time("timeout", timeout)
         try:
-            return await self._wait(task_id, timeout)
+            return await self._wait(task_id, limit)
         except BaseException as error:
             await self._abandon(task_id, error, stop=stop_on_cancel)
             raise
 
-    async def _wait(self, task_id: UUID | str, timeout: timedelta | None) -> Task:
+    async def _wait(self, task_id: UUID | str, timeout: float | timedelta | None) -> Task:
         watch = Watch.begin(io.monotonic(), timeout)
         while True:
             seen = await self._look(watch, partial(self._brief, task_id))
@@ -209,7 +211,7 @@ class AsyncTasks(AsyncGroup):
         task_id: UUID | str,
         *,
         after: int = 0,
-        timeout: timedelta | None = None,
+        timeout: float | timedelta | None = None,
         stop_on_cancel: bool = False,
     ) -> AsyncIterator[TaskStep]:
         """Each step of a task as it comes, to its end.
@@ -224,15 +226,16 @@ class AsyncTasks(AsyncGroup):
             TaskTimeout: It has not ended in time.
             APIError: The server cannot be asked, for a minute on end if that may pass.
         """
+        limit = None if timeout is None else waiting_time("timeout", timeout)
         try:
-            async for step in self._steps(task_id, after, timeout):
+            async for step in self._steps(task_id, after, limit):
                 yield step
         except BaseException as error:
             await self._abandon(task_id, error, stop=stop_on_cancel)
             raise
 
     async def _steps(
-        self, task_id: UUID | str, after: int, timeout: timedelta | None
+        self, task_id: UUID | str, after: int, timeout: float | timedelta | None
     ) -> AsyncIterator[TaskStep]:
         watch = Watch.begin(io.monotonic(), timeout)
         while True:

@@ -13,6 +13,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
+from cdpbridge._durations import paid_minutes
 from cdpbridge.api._task_models import MAX_METADATA_PAIRS
 from cdpbridge.errors import ConfigurationError
 
@@ -36,9 +37,6 @@ __all__ = [
 T = TypeVar("T")
 
 MAX_PAGE_SIZE: Final = 100  # REST reference, "List Browser Sessions"
-_MIN_MINUTES: Final = 1
-_MAX_MINUTES: Final = 240  # REST reference, "Create Browser Session", section Session Limits
-_MINUTE: Final = timedelta(minutes=1)
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 # What a header carries unchanged, and as much of it as the embedded server takes.
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
@@ -89,18 +87,9 @@ def timeout_minutes(timeout: timedelta) -> int:
     """A browser's timeout in the API's unit.
 
     Raises:
-        ConfigurationError: It is not whole minutes, or not 1 to 240 of them.
+        ConfigurationError: It is no timedelta, not whole minutes, or not 1 to 240 of them.
     """
-    if not isinstance(timeout, timedelta):
-        raise ConfigurationError(f"timeout must be a timedelta, e.g. timedelta(minutes=5), not {timeout!r}")
-    minutes, rest = divmod(timeout, _MINUTE)
-    if rest:
-        raise ConfigurationError(
-            f"timeout must be whole minutes, as the API counts; {timeout} is not: use timedelta(minutes={minutes + 1})"
-        )
-    if not _MIN_MINUTES <= minutes <= _MAX_MINUTES:
-        raise ConfigurationError(f"timeout must be {_MIN_MINUTES} to {_MAX_MINUTES} minutes, not {minutes}")
-    return minutes
+    return paid_minutes("timeout", timeout)
 
 
 def country_code(country: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import httpx
 
+from cdpbridge._durations import waiting_seconds
 from cdpbridge.api import _sync_io as io
 from cdpbridge.api._calls import IDEMPOTENCY_HEADER, Call
 from cdpbridge.api._place import Place, checked_base_url, find_place
@@ -82,16 +83,14 @@ class Client(Runs):
         api_key: str | None = None,
         base_url: str | None = None,
         *,
-        timeout: timedelta = _TIMEOUT,
+        timeout: float | timedelta = _TIMEOUT,
         max_retries: int = 2,
         http_client: httpx.Client | None = None,
         idempotent_creates: bool = False,
     ) -> None:
         if max_retries < 0:
             raise ConfigurationError(f"max_retries must be zero or more, not {max_retries}")
-        if timeout <= timedelta(0):
-            raise ConfigurationError(f"timeout must be positive, not {timeout}")
-        self._timeout = timeout.total_seconds()
+        self._timeout = waiting_seconds("timeout", timeout)
         self._max_retries = max_retries
         self._given_http = http_client
         self._http: httpx.Client | None = None

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from cdpbridge._durations import waiting_time
 from cdpbridge.api import _sync_io as io
 from cdpbridge.api._calls import ServerChoice, server_default
 from cdpbridge.api._results import TaskOptions, TaskResult, read_output
@@ -74,11 +75,11 @@ class TaskRun(Generic[ParsedT]):
         if not self._over:
             io.to_the_end(self._undo, error)
 
-    def steps(self, *, after: int = 0, timeout: timedelta | None = None) -> Iterator[TaskStep]:
+    def steps(self, *, after: int = 0, timeout: float | timedelta | None = None) -> Iterator[TaskStep]:
         """Each step as it comes; see `client.tasks.steps`."""
         yield from self._client.tasks._steps(self.id, after, timeout)
 
-    def result(self, *, timeout: timedelta | None = None) -> TaskResult[ParsedT]:
+    def result(self, *, timeout: float | timedelta | None = None) -> TaskResult[ParsedT]:
         """What came of it, when it has ended; a session that was made for it is stopped.
 
         Args:
@@ -250,7 +251,7 @@ class Runs:
         self,
         task: str,
         *,
-        timeout: timedelta | None = ...,
+        timeout: float | timedelta | None = ...,
         on_step: Callable[[TaskStep], Any] | None = ...,
         session_id: UUID | str | None = ...,
         profile_id: UUID | str | None = ...,
@@ -265,7 +266,7 @@ class Runs:
         task: str,
         *,
         output_model: type[ModelT],
-        timeout: timedelta | None = ...,
+        timeout: float | timedelta | None = ...,
         on_step: Callable[[TaskStep], Any] | None = ...,
         session_id: UUID | str | None = ...,
         profile_id: UUID | str | None = ...,
@@ -279,7 +280,7 @@ class Runs:
         task: str,
         *,
         output_model: type[BaseModel] | None = None,
-        timeout: timedelta | None = None,
+        timeout: float | timedelta | None = None,
         on_step: Callable[[TaskStep], Any] | None = None,
         session_id: UUID | str | None = None,
         profile_id: UUID | str | None = None,
@@ -308,6 +309,7 @@ class Runs:
             TaskOutputError: There is no output of the class that was asked for.
             APIError: It could not be started, or the server went away.
         """
+        limit = None if timeout is None else waiting_time("timeout", timeout)
         # Both overloads of `start` are one function; which class the result has is known here only.
         run: TaskRun[Any] = self.start(
             task,
@@ -321,11 +323,11 @@ class Runs:
         with run:
             began = io.monotonic()
             if on_step is not None:
-                for step in run.steps(timeout=timeout):
+                for step in run.steps(timeout=limit):
                     on_step(step)
-            if timeout is not None:
-                timeout = max(timeout - timedelta(seconds=io.monotonic() - began), _A_LOOK)
-            return run.result(timeout=timeout)
+            if limit is not None:
+                limit = max(limit - timedelta(seconds=io.monotonic() - began), _A_LOOK)
+            return run.result(timeout=limit)
 
 
 _A_LOOK = timedelta(seconds=1)  # a task that has shown its last step is over, and only has to be read

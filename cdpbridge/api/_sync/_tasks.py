@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from cdpbridge._durations import waiting_time
 from cdpbridge.api import _calls
 from cdpbridge.api import _sync_io as io
 from cdpbridge.api._calls import MAX_PAGE_SIZE, Call
@@ -177,7 +178,7 @@ class Tasks(Group):
         return download(self._client, address, path)
 
     def wait(
-        self, task_id: UUID | str, *, timeout: timedelta | None = None, stop_on_cancel: bool = False
+        self, task_id: UUID | str, *, timeout: float | timedelta | None = None, stop_on_cancel: bool = False
     ) -> Task:
         """The task, when it has ended: finished, stopped or failed.
 
@@ -191,13 +192,14 @@ class Tasks(Group):
             TaskTimeout: It has not ended in time.
             APIError: The server cannot be asked, for a minute on end if that may pass.
         """
+        limit = None if timeout is None else waiting_time("timeout", timeout)
         try:
-            return self._wait(task_id, timeout)
+            return self._wait(task_id, limit)
         except BaseException as error:
             self._abandon(task_id, error, stop=stop_on_cancel)
             raise
 
-    def _wait(self, task_id: UUID | str, timeout: timedelta | None) -> Task:
+    def _wait(self, task_id: UUID | str, timeout: float | timedelta | None) -> Task:
         watch = Watch.begin(io.monotonic(), timeout)
         while True:
             seen = self._look(watch, partial(self._brief, task_id))
@@ -210,7 +212,7 @@ class Tasks(Group):
         task_id: UUID | str,
         *,
         after: int = 0,
-        timeout: timedelta | None = None,
+        timeout: float | timedelta | None = None,
         stop_on_cancel: bool = False,
     ) -> Iterator[TaskStep]:
         """Each step of a task as it comes, to its end.
@@ -225,13 +227,16 @@ class Tasks(Group):
             TaskTimeout: It has not ended in time.
             APIError: The server cannot be asked, for a minute on end if that may pass.
         """
+        limit = None if timeout is None else waiting_time("timeout", timeout)
         try:
-            yield from self._steps(task_id, after, timeout)
+            yield from self._steps(task_id, after, limit)
         except BaseException as error:
             self._abandon(task_id, error, stop=stop_on_cancel)
             raise
 
-    def _steps(self, task_id: UUID | str, after: int, timeout: timedelta | None) -> Iterator[TaskStep]:
+    def _steps(
+        self, task_id: UUID | str, after: int, timeout: float | timedelta | None
+    ) -> Iterator[TaskStep]:
         watch = Watch.begin(io.monotonic(), timeout)
         while True:
             task = self._look(watch, partial(self._whole, task_id))

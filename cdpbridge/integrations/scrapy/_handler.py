@@ -99,10 +99,12 @@ class DownloadHandler(BaseDownloadHandler):
 
     async def close(self) -> None:
         """Stop the browsers, unless the end of the spider has done so."""
-        for handler in self._stock.values():
-            await handler.close()
-        await self._crawl.close()
-        _crawls.pop(self.crawler, None)
+        try:
+            await self._crawl.close()
+        finally:
+            _crawls.pop(self.crawler, None)
+            for handler in self._stock.values():
+                await handler.close()
 
 
 class _Crawl:
