@@ -1,11 +1,21 @@
-"""Before a browser is rented: budgets, and a fair wait for a slot, across tasks, threads and processes.
+"""Admission: before a browser is rented, budgets and a fair wait for a slot, across tasks, threads and processes.
 
-Who cannot be let in takes a ticket in the journal. Tickets are numbered, and nobody passes an earlier one that waits for the same
-budget or account, so the first of all can always go on: no deadlock, no starvation. Being let in and writing the intention
-are one transaction, so a ceiling is never passed, however many ask at once.
+Each rental that may wait draws a number in the journal when it first asks. While it waits, a ticket with that number says for
+what, and no rental passes an earlier ticket for the same budget or account, so the first of all can always go on: no deadlock, no
+starvation. Admission and the written intention are one transaction, so a ceiling is never passed, however many ask at once.
 
 The server has a ceiling of its own, which only its 429 tells. Then the first in the account's queue asks again, when a rental
 of this account ends or after a pause that grows; the others wait behind it instead of asking, too.
+
+The number is kept until the server has answered the create, not until admission, because the answer may be a 429:
+
+    state                                     ticket, and what it blocks
+    waits for a budget                        that budget
+    waits for the account                     that account
+    at the server, has waited for it          that account: the slot it asks for is the one the others wait for
+    at the server, has not waited for it      none: creates of programs that met no limit run side by side
+
+After a 429 it waits at its number, before all that came later, also those that queued while it was at the server.
 """
 
 from __future__ import annotations
@@ -36,7 +46,7 @@ _LONGEST_PAUSE_SECONDS: Final = 15.0
 
 
 class Queue:
-    """One rental's way in. A block: leaving it gives up the place.
+    """Queue position of one rental; a context manager that releases it.
 
     Args:
         journal: Where the others are seen.
@@ -51,9 +61,10 @@ class Queue:
         self._began = loop.time()
         self._deadline = self._began + patience.total_seconds()
         self._patient = patience > timedelta(0)
-        self._ticket: int | None = None
-        self._waits_for: frozenset[str] = frozenset()
+        self._number: int | None = None
+        self._waits_for: frozenset[str] = frozenset()  # what its ticket says; without any there is no ticket
         self._beat = datetime.min.replace(tzinfo=UTC)
+        self._queued = False  # it has waited for the account
         self._full: RateLimitError | None = None
         self._pause = _FIRST_PAUSE_SECONDS
 
@@ -63,11 +74,11 @@ class Queue:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._ticket is not None:
+        if self._number is not None and self._waits_for:
             try:
-                await in_thread(self._journal.leave, self._ticket)
+                await in_thread(self._journal.leave, self._number)
             except Exception:  # a ticket without a sign of life is passed after a while
-                logger.exception("ticket %d of the queue could not be given back", self._ticket)
+                logger.exception("ticket %d of the queue could not be released", self._number)
 
     async def enter(self, entry: Entry) -> Entry:
         """Write `entry` into the journal as soon as it is its turn; as it was written.
@@ -100,9 +111,11 @@ class Queue:
     def _try(
         self, admission: Admission, entry: Entry, now: datetime
     ) -> tuple[Verdict, str, list[Entry]] | None:
-        """Let it in, or say why not and queue."""
+        """Admit the rental, or enqueue it and return the reason."""
         account = _account_scope(entry)
         waits_for = set()
+        if self._patient and self._number is None:
+            self._number = admission.number(entry.owner, now=now)
         refusal: tuple[Verdict, str, list[Entry]] | None = None
         for budget in self._budgets:
             usage, running = admission.usage(budget.scope, since=now - budget.per)
@@ -112,27 +125,31 @@ class Queue:
                 if refusal is None or verdict is Verdict.NEVER:
                     refusal = verdict, why, running
         for scope in (*(budget.scope for budget in self._budgets), account):
-            ahead = admission.ahead(scope, self._ticket, alive_since=now - _FORGOTTEN)
+            ahead = admission.ahead(scope, self._number, alive_since=now - _FORGOTTEN)
             if ahead:
                 waits_for.add(scope)
                 holders = admission.holders(entry.place, entry.account)
                 refusal = refusal or (Verdict.FULL, f"{ahead} came before and wait, too", holders)
         if refusal is None:
             admission.intend(entry)
-            if self._full is None and self._ticket is not None:
-                admission.leave(self._ticket)
-                self._ticket = None
+            self._hold(admission, entry, {account} if self._queued else set(), now)
             return None
         if self._patient and refusal[0] is not Verdict.NEVER:
             if self._full is not None:
                 waits_for.add(account)
-            self._wait(admission, entry, waits_for, now)
+            self._queued = self._queued or account in waits_for
+            self._hold(admission, entry, waits_for, now)
         return refusal
 
-    def _wait(self, admission: Admission, entry: Entry, scopes: set[str], now: datetime) -> None:
-        if self._ticket is None or self._waits_for != scopes or now - self._beat > _HEARTBEAT:
-            self._ticket = admission.wait(scopes, self._ticket, entry.owner, now=now)
-            self._waits_for, self._beat = frozenset(scopes), now
+    def _hold(self, admission: Admission, entry: Entry, scopes: set[str], now: datetime) -> None:
+        """Have a ticket for what it waits for now, or none."""
+        if self._number is None or (self._waits_for == scopes and now - self._beat <= _HEARTBEAT):
+            return
+        if scopes:
+            admission.wait(scopes, self._number, entry.owner, now=now)
+        elif self._waits_for:
+            admission.leave(self._number)
+        self._waits_for, self._beat = frozenset(scopes), now
 
     async def full(self, entry: Entry, error: RateLimitError) -> None:
         """The server has no slot for `entry`, which it was let in with: return when it is worth another try.
@@ -141,7 +158,7 @@ class Queue:
             RateLimitError: There is no patience; a note says who holds the slots.
             NoFreeSlot: Not in time.
         """
-        holders = await in_thread(self._journal.admit, lambda admission: self._back(admission, entry))
+        holders = await in_thread(self._journal.admit, lambda admission: self._at_account(admission, entry))
         if not self._patient:
             error.add_note(_held(holders) + "; to wait for one, give a `slot_timeout`")
             raise error
@@ -155,18 +172,15 @@ class Queue:
             if loop.time() >= self._deadline:
                 raise self._too_late(str(error), holders) from error
             await asyncio.sleep(_POLL_SECONDS)
-            left = await in_thread(self._journal.admit, lambda admission: self._still(admission, entry))
+            left = await in_thread(self._journal.admit, lambda admission: self._at_account(admission, entry))
             if len(left) < len(holders):  # one has ended
                 return
 
-    def _back(self, admission: Admission, entry: Entry) -> list[Entry]:
-        """Queue at the place it had."""
+    def _at_account(self, admission: Admission, entry: Entry) -> list[Entry]:
+        """Wait for the account, at the place it had; who holds its slots."""
         if self._patient:
-            self._wait(admission, entry, {_account_scope(entry)}, datetime.now(UTC))
-        return admission.holders(entry.place, entry.account)
-
-    def _still(self, admission: Admission, entry: Entry) -> list[Entry]:
-        self._wait(admission, entry, {_account_scope(entry)}, datetime.now(UTC))
+            self._queued = True
+            self._hold(admission, entry, {_account_scope(entry)}, datetime.now(UTC))
         return admission.holders(entry.place, entry.account)
 
 

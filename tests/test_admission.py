@@ -13,7 +13,7 @@ import pytest
 
 import cdpbridge
 from cdpbridge import Budget, Journal
-from cdpbridge.errors import BudgetExceeded, NoFreeSlot, RateLimitError
+from cdpbridge.errors import APIError, BudgetExceeded, NoFreeSlot, RateLimitError
 
 from .test_browser import rest, scripted  # noqa: F401  # fixtures
 from .test_journal import DEAD, an_entry
@@ -116,6 +116,174 @@ async def test_first_come_first_served_and_a_waiter_that_leaves_is_no_obstacle(r
         await asyncio.wait(waiting)
     assert served == [0, 2, 3]
     assert (tickets(journal), journal.open_entries()) == (0, [])
+
+
+def scripted_creates(rest, refused):  # noqa: F811
+    """A server that refuses the creates with those numbers, from 1; from the third on it waits for the returned event."""
+    made, numbers, go_on = rest.create, iter(range(1, 100)), asyncio.Event()
+
+    async def create(body):
+        number = next(numbers)
+        if number > 2:
+            await go_on.wait()
+        if number in refused:
+            return httpx.Response(429, json={"detail": "Too many concurrent active sessions"})
+        return await made(body)
+
+    rest.create = create
+    return go_on
+
+
+async def in_a_row(rest, journal, count, served, **options):  # noqa: F811
+    """So many rentals that wait, each before the next; `served` gets their numbers as they are let in."""
+
+    async def use(number):
+        async with cdpbridge.open_browser(rest.client, journal=journal, slot_timeout=LONG, **options):
+            served.append(number)
+
+    waiting = []
+    for number in range(count):
+        waiting.append(asyncio.create_task(use(number)))
+        await queued(journal, number + 1)
+    return waiting
+
+
+@pytest.mark.parametrize("refused", [{4}, {4, 5}, {4, 6}, {5}, {6}, {4, 6, 8}], ids=str)
+async def test_who_is_let_in_and_meets_a_429_keeps_its_place(rest, journal, refused):  # noqa: F811
+    """Each time, the server has a slot again for the next create: whoever sends it gets it."""
+    go_on = scripted_creates(rest, {2} | refused)
+    first, served = await cdpbridge.open_browser(rest.client, journal=journal), []
+    waiting = await in_a_row(rest, journal, 4, served)
+    go_on.set()
+    async with asyncio.timeout(60):
+        await asyncio.gather(*waiting)
+    assert served == [0, 1, 2, 3]
+    await first.stop()
+    assert (tickets(journal), journal.open_entries()) == (0, [])
+
+
+async def test_a_place_is_the_one_of_the_first_request_and_not_of_the_429(rest, journal):  # noqa: F811
+    """One that is at the server when others begin to wait is before them when it is refused later."""
+    made, answers = rest.create, {}
+    budget = Budget(browsers=1, name="early")
+
+    async def create(body):
+        number = len(answers)
+        answers[number] = asyncio.Event()
+        await answers[number].wait()
+        if number < 2:
+            return httpx.Response(429, json={"detail": "Too many concurrent active sessions"})
+        return await made(body)
+
+    rest.create = create
+    served = []
+
+    async def use(name, **options):
+        async with cdpbridge.open_browser(rest.client, journal=journal, slot_timeout=LONG, **options):
+            served.append(name)
+
+    async def asked(count):
+        async with asyncio.timeout(20):
+            while len(answers) < count:
+                await asyncio.sleep(0.01)
+
+    early = asyncio.create_task(use("early", budget=budget))
+    await asked(1)
+    late = asyncio.create_task(use("late"))
+    await asked(2)  # nothing was refused yet, so it need not wait
+    answers[1].set()
+    await queued(journal, 1)
+    answers[0].set()
+    await queued(journal, 2)
+    for number in (2, 3):
+        await asked(number + 1)
+        answers[number].set()
+    async with asyncio.timeout(60):
+        await asyncio.gather(early, late)
+    assert served == ["early", "late"]
+    assert tickets(journal) == 0
+
+
+async def test_who_waited_for_a_budget_alone_is_no_obstacle_at_the_server(rest, journal):  # noqa: F811
+    budget = Budget(browsers=1)
+    first = await cdpbridge.open_browser(rest.client, journal=journal, budget=budget)
+    served = []
+    [waiting] = await in_a_row(rest, journal, 1, served, budget=budget)
+    rest.may_create.clear()
+    rest.created.clear()
+    await first.stop()
+    async with asyncio.timeout(20):
+        await rest.created.wait()  # it is at the server, and not answered
+    assert tickets(journal) == 0
+    rented = asyncio.ensure_future(_opened(rest, journal))
+    async with asyncio.timeout(20):
+        while rest.count("POST", "/browsers") < 3:
+            await asyncio.sleep(0.01)
+    rest.may_create.set()
+    await (await rented).stop()
+    await waiting
+    assert served == [0]
+
+
+async def _opened(rest, journal):  # noqa: F811
+    return await cdpbridge.open_browser(rest.client, journal=journal)
+
+
+@pytest.mark.parametrize("failure", [400, 403, 503, httpx.ConnectError("refused")], ids=str)
+async def test_a_waiter_whose_create_fails_lets_the_next_one_in(rest, journal, failure):  # noqa: F811
+    made, numbers, go_on = rest.create, iter(range(1, 100)), asyncio.Event()
+
+    async def create(body):
+        number = next(numbers)
+        if number == 2:
+            return httpx.Response(429, json={"detail": "Too many concurrent active sessions"})
+        if number > 2:
+            await go_on.wait()
+        if number == 3:
+            if isinstance(failure, Exception):
+                raise failure
+            return httpx.Response(failure, json={"detail": "as told"})
+        return await made(body)
+
+    rest.create = create
+    first, served = await cdpbridge.open_browser(rest.client, journal=journal), []
+    waiting = await in_a_row(rest, journal, 3, served)
+    go_on.set()
+    async with asyncio.timeout(60):
+        failed, *_ = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(failed, APIError)
+    assert served == [1, 2]
+    await first.stop()
+    assert (tickets(journal), journal.open_entries()) == (0, [])
+
+
+async def test_a_waiter_that_was_killed_at_the_server_is_passed(rest, journal):  # noqa: F811
+    """Its ticket blocks the account until it is seen that its process is dead."""
+    entry = an_entry(place=rest.client._base_url, account=journal.fingerprint("key-of-tests"))
+    scope, now = f"account {entry.place} {entry.account}", datetime.now(UTC)
+    journal.admit(lambda door: door.wait({scope}, None, DEAD, now=now))
+    async with cdpbridge.open_browser(rest.client, journal=journal, slot_timeout=LONG):
+        assert tickets(journal) == 0
+
+
+async def test_cancelled_while_it_leaves_the_queue_it_stops_what_it_has_rented(rest, journal):  # noqa: F811
+    """The ticket is released after the create: a cancellation there met a browser that was in no variable yet."""
+    go_on = scripted_creates(rest, {2})
+    first, served = await cdpbridge.open_browser(rest.client, journal=journal), []
+    [waiting] = await in_a_row(rest, journal, 1, served)
+    leave = journal.leave
+
+    def cancelled_meanwhile(ticket):
+        waiting.get_loop().call_soon_threadsafe(waiting.cancel)
+        leave(ticket)
+
+    journal.leave = cancelled_meanwhile
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (served, rest.stops) == ([], 1)
+    await first.stop()
+    assert (rest.stops, journal.open_entries(), tickets(journal)) == (2, [], 0)
 
 
 async def test_fault_a85_a_429_names_who_holds_the_slots(rest, journal):  # noqa: F811

@@ -58,6 +58,12 @@ class Admission:
             if row["seen_at"] < text_of(alive_since) or owner_of(row).fate is Fate.DEAD:
                 self._database.execute("DELETE FROM queue WHERE ticket = ?", (row["ticket"],))
 
+    def number(self, owner: Owner, *, now: datetime) -> int:
+        """A number later than all that were drawn before. It blocks no ticket until `wait` is called with it."""
+        number = self.wait((), None, owner, now=now)
+        self.leave(number)
+        return number
+
     def wait(self, scopes: Collection[str], ticket: int | None, owner: Owner, *, now: datetime) -> int:
         """Queue for `scopes`, at the end, or at the place that `ticket` has; its number."""
         cursor = self._database.execute(
