@@ -67,7 +67,7 @@ async def in_thread(work: Callable[..., T], *arguments: Any, **options: Any) -> 
         tell: Callable[[], None]
         try:
             result = work(*arguments, **options)
-        except Exception as error:  # noqa: BLE001  # it is the caller's
+        except BaseException as error:  # noqa: BLE001  # it is the caller's, who would wait for ever without it
             tell = partial(done.set_exception, error)
         else:
             tell = partial(done.set_result, result)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from cdpbridge._guard import guard
 from cdpbridge._rental import Rental
 from cdpbridge._shield import to_the_end, unhindered
+from cdpbridge._stop import stop_failed
 from cdpbridge.api import AsyncClient, BrowserSession
 from cdpbridge.billing import Receipt
 from cdpbridge.cdp import Connection
@@ -264,16 +265,16 @@ class Browser:
             if renewing is not None and not renewing.done():
                 renewing.cancel()
                 await asyncio.wait({renewing}, timeout=self._rental.order.stop_timeout.total_seconds())
-        await close_connection(self._connection, self._rental)
+        with unhindered("closing the connection of a browser"):
+            await close_connection(self._connection, self._rental)
         unstopped: list[StopFailed] = []
-        uncounted: list[Exception] = []
+        uncounted: list[BaseException] = []
         for rental in self._rentals:
-            try:
-                await rental.stop()
-            except StopFailed as error:
-                unstopped.append(error)
-            except Exception as error:  # noqa: BLE001  # the others are stopped all the same
-                uncounted.append(error)
+            failure = await _end(rental)
+            if isinstance(failure, StopFailed):
+                unstopped.append(failure)
+            elif failure is not None:
+                uncounted.append(failure)
         for failed in unstopped[:-1]:
             logger.error("%s", failed)
         if unstopped:
@@ -290,8 +291,8 @@ class Browser:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended with its server, so that nothing is left to stop."""
-        return self._client.server_ended
+        """Whether nothing is left to stop: each rental was stopped, or has ended with its server."""
+        return self._client.server_ended or all(rental.ended for rental in self._rentals)
 
     def stop_blocking(self) -> None:
         """Stop it without an event loop, at the end of the interpreter.
@@ -334,6 +335,26 @@ class Browser:
                 raise
             logger.error("%s", failed)  # noqa: TRY400  # the block's own error is on its way
             error.add_note(str(failed))
+
+
+async def _end(rental: Rental) -> BaseException | None:
+    """Stop a rental; `StopFailed` if that was not confirmed, another error if it was and only its receipt is missing."""
+    for last in (False, True):
+        try:
+            await rental.stop()
+        except StopFailed as error:
+            return error
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the others are stopped all the same
+            if rental.ended:
+                return error
+            if last:
+                failed = stop_failed(rental.client, rental.id, error)
+                failed.__cause__ = error
+                return failed
+            logger.warning("the stop of browser %s failed (%r); trying again", rental.id, error)
+        else:
+            return None
+    raise AssertionError("the last try returns")
 
 
 def _failed(task: asyncio.Task[Any]) -> bool:

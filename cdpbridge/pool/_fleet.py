@@ -92,8 +92,9 @@ class Fleet:
             self._stop(place)
         if self._stops:
             await asyncio.wait(self._stops)
-        failures = await asyncio.gather(*(self._stop_again(each) for each in self.unstopped))
-        return [failed for failed in failures if failed]
+        stops = (self._stop_again(each) for each in self.unstopped)
+        ends = await asyncio.gather(*stops, return_exceptions=True)
+        return [failed for failed in ends if isinstance(failed, StopFailed)]
 
     async def _stop_again(self, browser: Browser) -> StopFailed | None:
         try:
