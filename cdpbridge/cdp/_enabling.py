@@ -8,6 +8,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from cdpbridge._durations import waiting_seconds
 from cdpbridge.cdp._domains import NAVIGATING, domains_of, silence
 from cdpbridge.errors import CDPError, TargetCrashed
 
@@ -79,11 +80,11 @@ class Enabling:
                 return
         self.go_on()
 
-    async def before(self, method: str, timeout: timedelta | None) -> None:
+    async def before(self, method: str, timeout: float | timedelta | None) -> None:
         """What has to happen before a command goes out, while the connection is held."""
         self.go_on()
         if method in NAVIGATING and self._asked:
-            seconds = self._connection._timeout if timeout is None else timeout.total_seconds()
+            seconds = self._connection._timeout if timeout is None else waiting_seconds("timeout", timeout)
             await asyncio.wait(self._asked, timeout=min(seconds / 2, _ANSWER))
 
     def _answered(self, domain: str, reply: asyncio.Future[Any]) -> None:
