@@ -415,10 +415,14 @@ async def test_a_full_server_is_waited_for(rest, caplog):
 
 
 async def test_who_waited_for_a_full_server_is_told_so(rest):
-    rest.creates = [429] * 10
-    async with pool_of(rest, wait_timeout=timedelta(seconds=0.1)) as pool:
+    rest.creates = [429] * 1000
+    async with pool_of(rest) as pool:
+        waiting = asyncio.create_task(pool.run(_nothing))
+        await _until(lambda: pool._fleet.schedule.failure is not None)
         with pytest.raises(LeaseTimeout, match="could not be opened: POST /browsers: 429 as told") as caught:
-            await pool.run(_nothing)
+            async with pool.tab(wait_timeout=0.1):
+                pytest.fail("there is a tab")
+        waiting.cancel()
     assert isinstance(caught.value.__cause__, RateLimitError)
 
 
