@@ -29,7 +29,14 @@ from cdpbridge.cdp import CDPSession, Connection, read_stream
 from cdpbridge.errors import CDPError, CommandTimeout, DownloadFailed, UploadFailed
 from cdpbridge.protocol import IO, Browser, Page, Runtime, Target
 
-__all__ = ["Download", "DownloadExpectation", "upload"]
+__all__ = [
+    "Download",
+    "DownloadExpectation",
+    "file_chunks",
+    "safe_file_name",
+    "temporary_folder",
+    "upload",
+]
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _NAME_BYTES: Final = 255  # of a file name, on every usual file system
@@ -69,9 +76,9 @@ class Download:
             OSError: It cannot be written.
         """
         directory = Path(folder)
-        name = _safe_name(self.suggested_filename)
+        name = safe_file_name(self.suggested_filename)
         async with self._arrived(directory, timeout) as temporary:
-            return await asyncio.to_thread(_rename_free, temporary, directory, name)
+            return await asyncio.to_thread(_rename_to_free_name, temporary, directory, name)
 
     async def save_as(self, path: Path | str, *, timeout: float | timedelta | None = None) -> Path:
         """Bring it to `path`, whole or not at all; a file that is there is replaced, a missing folder made. Errors as of `save`."""
@@ -109,7 +116,7 @@ class Download:
             path = progress.file_path or self._path
             async with (
                 _blank_page(self._connection, self._context_id) as page,
-                aclosing(_file_chunks(page, path)) as chunks,
+                aclosing(file_chunks(page, path)) as chunks,
             ):
                 async for chunk in chunks:
                     read += len(chunk)
@@ -141,7 +148,7 @@ class DownloadExpectation:
         self._download._connection = connection
         self._download._context_id = target.browser_context_id
         self._download._done = asyncio.get_running_loop().create_future()
-        self._folder = f"{await _downloads_folder(root)}/cdpbridge-{secrets.token_hex(8)}"
+        self._folder = f"{await temporary_folder(root)}/cdpbridge-{secrets.token_hex(8)}"
         self._remove = [
             root.on(Browser.DownloadWillBegin, self._on_begun),
             root.on(Browser.DownloadProgress, self._on_progress),
@@ -237,7 +244,7 @@ class DownloadExpectation:
             self._remove.pop()()
 
 
-async def _downloads_folder(root: CDPSession) -> str:
+async def temporary_folder(root: CDPSession) -> str:
     """A folder on the browser's machine, by preference one that is removed with the browser."""
     from cdpbridge.protocol import SystemInfo  # noqa: PLC0415  # domains load on first use
 
@@ -263,7 +270,13 @@ async def _close(page: CDPSession) -> None:
         await page.connection.root.send(Target.close_target(page.target_id))
 
 
-async def _file_chunks(page: CDPSession, path: str) -> AsyncGenerator[bytes, None]:
+async def file_chunks(page: CDPSession, path: str) -> AsyncGenerator[bytes, None]:
+    """The bytes of a file on the browser's disk, read through an element of a page that stands in no document.
+
+    Raises:
+        CDPError: The page cannot read it.
+        DownloadFailed: It is no file.
+    """
     script = "Object.assign(document.createElement('input'), {type: 'file'})"
     element = (await page.send(Runtime.evaluate(script))).result.object_id
     assert element is not None
@@ -278,7 +291,7 @@ async def _file_chunks(page: CDPSession, path: str) -> AsyncGenerator[bytes, Non
             yield chunk
 
 
-def _safe_name(name: str) -> str:
+def safe_file_name(name: str) -> str:
     """A file name without folders, control characters, or what hides it or makes it too long."""
     last = re.split(r"[/\\]", name)[-1]
     clean = re.sub(r'[\x00-\x1f\x7f<>:"|?*]', "_", last).strip().lstrip(".")
@@ -295,8 +308,8 @@ def _temporary_in(folder: Path) -> tuple[int, str]:
     return tempfile.mkstemp(".part", ".download-", folder)
 
 
-def _rename_free(temporary: Path, folder: Path, name: str) -> Path:
-    """Give the file the first free name; nobody else's file is touched, also not one that comes meanwhile."""
+def _rename_to_free_name(temporary: Path, folder: Path, name: str) -> Path:
+    """Give the file the first free name; no other file is touched, also not one that comes meanwhile."""
     whole = Path(name)
     number = 0
     while True:

@@ -6,6 +6,9 @@
 `contexts[0]` is the browser's own context, the one that carries the profile; contexts made with `new_context()` start empty.
 Playwright's `close()` only disconnects: the rental is stopped by `open_browser`.
 
+Downloads and uploads work as with a browser on this machine: where the browser does not see this process's files, Playwright is
+connected through a tunnel that carries them (`cdpbridge.tunnel`).
+
 Programs without an event loop use `open_browser_sync`, which rents and connects under one `with`.
 """
 
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cdpbridge._durations import waiting_seconds
 from cdpbridge._guard import exit_on_signals
+from cdpbridge._place import local_address, local_address_sync, playwright_options
 from cdpbridge._sync_rental import rented
 from cdpbridge.browser import Browser
 from cdpbridge.errors import ConfigurationError
@@ -37,13 +41,18 @@ _CONNECT_TIMEOUT: Final = timedelta(seconds=30)
 
 @asynccontextmanager
 async def connect(
-    browser: Browser | BrowserSession | str, *, timeout: float | timedelta = _CONNECT_TIMEOUT, **options: Any
+    browser: Browser | BrowserSession | str,
+    *,
+    timeout: float | timedelta = _CONNECT_TIMEOUT,
+    tunnel: bool | None = None,
+    **options: Any,
 ) -> AsyncIterator[AsyncPlaywrightBrowser]:
     """Playwright's asynchronous `Browser`, connected; leaving the block disconnects it and ends Playwright.
 
     Args:
         browser: A `Browser` of ours, a record of the REST API, or a CDP address.
         timeout: For the connection.
+        tunnel: Carry files between the browser's disk and this machine's; None: if the browser does not see this process's files.
         options: For Playwright's `connect_over_cdp`, e.g. `slow_mo`, `no_defaults`.
 
     Raises:
@@ -54,9 +63,10 @@ async def connect(
     _check_installed()
     from playwright.async_api import async_playwright  # noqa: PLC0415  # an extra, and slow to import
 
-    address = _address(browser)
-    async with async_playwright() as playwright:
-        connected = await playwright.chromium.connect_over_cdp(address, timeout=limit_ms, **options)
+    async with local_address(_address(browser), tunnel) as place, async_playwright() as playwright:
+        chromium = playwright.chromium
+        options = playwright_options(chromium.connect_over_cdp, place) | options
+        connected = await chromium.connect_over_cdp(place.cdp_url, timeout=limit_ms, **options)
         try:
             yield connected
         finally:
@@ -65,7 +75,11 @@ async def connect(
 
 @contextmanager
 def connect_sync(
-    browser: Browser | BrowserSession | str, *, timeout: float | timedelta = _CONNECT_TIMEOUT, **options: Any
+    browser: Browser | BrowserSession | str,
+    *,
+    timeout: float | timedelta = _CONNECT_TIMEOUT,
+    tunnel: bool | None = None,
+    **options: Any,
 ) -> Iterator[SyncPlaywrightBrowser]:
     """Playwright's synchronous `Browser`, connected; arguments and errors as of `connect`.
 
@@ -75,9 +89,10 @@ def connect_sync(
     _check_installed()
     from playwright.sync_api import sync_playwright  # noqa: PLC0415  # an extra, and slow to import
 
-    address = _address(browser)
-    with sync_playwright() as playwright:
-        connected = playwright.chromium.connect_over_cdp(address, timeout=limit_ms, **options)
+    with local_address_sync(_address(browser), tunnel) as place, sync_playwright() as playwright:
+        chromium = playwright.chromium
+        options = playwright_options(chromium.connect_over_cdp, place) | options
+        connected = chromium.connect_over_cdp(place.cdp_url, timeout=limit_ms, **options)
         try:
             yield connected
         finally:

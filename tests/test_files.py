@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 import pytest
 
 import cdpbridge
-from cdpbridge._files import _safe_name
+from cdpbridge._files import safe_file_name
 from cdpbridge._switches import downloads_folder, downloads_switch
 from cdpbridge.errors import CommandTimeout, DownloadFailed, UploadFailed
 
@@ -181,7 +181,7 @@ def test_the_switch_for_downloads(folder):
     ],
 )
 def test_fault_b45_names_are_made_harmless(given, safe):
-    assert _safe_name(given) == safe
+    assert safe_file_name(given) == safe
 
 
 CONTENT = """

@@ -19,6 +19,8 @@ FLOORS = {
     "cdpbridge._clock": 0,
     "cdpbridge._folders": 0,
     "cdpbridge._durations": 0,
+    "cdpbridge._disk": 2,
+    "cdpbridge._frames": 1,
     "cdpbridge._switches": 0,
     "cdpbridge._version": 0,
     "cdpbridge.protocol": 0,
@@ -61,6 +63,7 @@ FLOORS = {
     "cdpbridge._sync_rental": 3,
     "cdpbridge._cookies": 3,
     "cdpbridge._files": 3,
+    "cdpbridge._place": 3,
     "cdpbridge._rental": 3,
     "cdpbridge._spending": 3,
     "cdpbridge._stop": 3,
@@ -95,6 +98,7 @@ ROOMS = {
         "cdpbridge.cdp._upgrade",
         "cdpbridge.server.gateway",
         "cdpbridge.testing",
+        "cdpbridge._frames",  # the C helper that masks
     ),
     # `local()`'s child; the question to the environment of agents
     "subprocess": ("cdpbridge.chromium", "cdpbridge._server_process", "cdpbridge.server.agent._environment"),

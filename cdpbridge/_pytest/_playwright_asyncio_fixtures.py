@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cdpbridge._place import playwright_options
+
 from ._connecting import check_engine, connect_options, with_state
 from ._run import run_of
 
@@ -28,7 +30,9 @@ def launch_browser(
         run = run_of(pytestconfig)
         kept, ignored = connect_options({**browser_type_launch_args, **options})
         run.ignore(ignored)
-        browser = await browser_type.connect_over_cdp(await asyncio.to_thread(run.cdp_url), **kept)
+        place = await asyncio.to_thread(run.place)
+        kept = playwright_options(browser_type.connect_over_cdp, place) | kept
+        browser = await browser_type.connect_over_cdp(place.cdp_url, **kept)
         if run.wish.profile is not None:
             state: Any = await browser.contexts[0].storage_state()
             vars(browser)["new_context"] = with_state(browser.new_context, state)

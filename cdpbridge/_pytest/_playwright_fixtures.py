@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cdpbridge._place import playwright_options
+
 from ._connecting import check_engine, connect_options, with_state
 from ._run import run_of
 
@@ -27,7 +29,9 @@ def launch_browser(
         run = run_of(pytestconfig)
         kept, ignored = connect_options({**browser_type_launch_args, **options})
         run.ignore(ignored)
-        browser = browser_type.connect_over_cdp(run.cdp_url(), **kept)
+        place = run.place()
+        kept = playwright_options(browser_type.connect_over_cdp, place) | kept
+        browser = browser_type.connect_over_cdp(place.cdp_url, **kept)
         if run.wish.profile is not None:
             state: Any = browser.contexts[0].storage_state()
             vars(browser)["new_context"] = with_state(browser.new_context, state)

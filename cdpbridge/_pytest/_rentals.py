@@ -15,6 +15,7 @@ from typing import Any, Final, TypedDict
 from uuid import UUID
 
 from cdpbridge._loop_thread import LoopThread
+from cdpbridge._place import Place, local_address
 from cdpbridge._stop import confirmed_stop
 from cdpbridge.api import AsyncClient, ServerChoice
 from cdpbridge.billing import Receipt, Tariff
@@ -108,6 +109,7 @@ class Rentals:
         self._ledger = ledger
         self._timeout = timeout
         self._rented: dict[Wish, Browser] = {}
+        self._places: dict[UUID, tuple[Place, AsyncExitStack]] = {}
         self._lock = threading.Lock()
         self._loop: LoopThread | None = None
         self._resources = AsyncExitStack()
@@ -144,6 +146,18 @@ class Rentals:
             if browser is None:
                 browser = self._rented[wish] = loop.run(self._rent(wish))
             return browser
+
+    def place(self, wish: Wish) -> Place:
+        """Where Playwright finds the browser for `wish`: at a tunnel's address, if it does not see this process's files.
+
+        Raises:
+            CDPBridgeError: As of `open_browser`.
+        """
+        browser = self.rent(wish)
+        with self._lock:
+            if browser.id not in self._places:
+                self._places[browser.id] = self._opened().run(_placed(browser))
+            return self._places[browser.id][0]
 
     async def _rent(self, wish: Wish) -> Browser:
         browser = await open_browser(
@@ -202,7 +216,10 @@ class Rentals:
         loop.run(_gather(self._end(browser) for browser in browsers))
 
     async def _end(self, browser: Browser) -> None:
+        _, tunnel = self._places.pop(browser.id, (None, AsyncExitStack()))
         try:
+            async with tunnel:
+                pass
             receipt = await browser.stop()
         except Exception as error:  # noqa: BLE001  # as above
             ending = _failure(browser.id, error)
@@ -210,6 +227,12 @@ class Rentals:
             paid = str(receipt.paid)
             ending = Ending(browser=str(browser.id), paid=paid, text=str(receipt), failed=False)
         self._ledger.ended(self._owner, ending)
+
+
+async def _placed(browser: Browser) -> tuple[Place, AsyncExitStack]:
+    async with AsyncExitStack() as opened:
+        place = await opened.enter_async_context(local_address(browser))
+        return place, opened.pop_all()
 
 
 async def _gather(work: Iterable[Coroutine[Any, Any, None]]) -> None:

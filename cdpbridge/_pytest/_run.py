@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import pytest
 
+from cdpbridge._place import Place
 from cdpbridge.api import AsyncClient, ServerChoice, server_default
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.providers import LocalClient, at, local, provider
@@ -130,6 +131,12 @@ class Run:
             return self._given["cdp_url"]
         return self.rentals.rent(wish or self.wish).cdp_url
 
+    def place(self) -> Place:
+        """Where Playwright finds the browser for a test."""
+        if self._given is not None and "place_url" in self._given:
+            return Place(self._given["place_url"], local=self._given["place_local"] == "yes")
+        return self.rentals.place(self.wish)
+
     def ignore(self, options: dict[str, Any]) -> None:
         """Launch options that have no meaning for a browser that runs already; the summary names them."""
         self._ignored |= options.keys()
@@ -160,7 +167,9 @@ class Run:
         if isinstance(client, LocalClient):
             given |= client.address()
         if self._shared:
-            given["cdp_url"] = self.cdp_url()
+            place = self.place()
+            given |= {"cdp_url": self.cdp_url(), "place_url": place.cdp_url}
+            given["place_local"] = "yes" if place.local else "no"
         node.workerinput[_KEY] = given
 
     @pytest.hookimpl(optionalhook=True)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from crawlee.browsers import PlaywrightBrowserController, PlaywrightBrowserPlugin
 
+from cdpbridge._place import local_address, playwright_options
 from cdpbridge._shield import to_the_end
 from cdpbridge.api import AsyncClient, Profile, ServerChoice, server_default
 from cdpbridge.billing import Receipt
@@ -88,7 +89,7 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
             self._client, **self._order
         )  # checks each argument now, and rents nothing until it is awaited
         self._resources = AsyncExitStack()
-        self._rented: set[Browser] = set()
+        self._rented: dict[Browser, AsyncExitStack] = {}
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
@@ -125,9 +126,12 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
         if not self.active or self._playwright is None:
             raise RuntimeError("the plugin is not active: use it through BrowserPool, or enter it as a block")
         rental = await open_browser(self._client, **self._order)
-        self._rented.add(rental)
+        tunnel = self._rented[rental] = AsyncExitStack()
         try:
-            browser = await self._playwright.chromium.connect_over_cdp(rental.cdp_url, timeout=_CONNECT_MS)
+            place = await tunnel.enter_async_context(local_address(rental))
+            connect = self._playwright.chromium.connect_over_cdp
+            options = playwright_options(connect, place)
+            browser = await connect(place.cdp_url, timeout=_CONNECT_MS, **options)
             state: Any = None
             if self._use_incognito_pages and rental.profile_id is not None:
                 state = await browser.contexts[0].storage_state()
@@ -142,8 +146,9 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
         Raises:
             StopFailed: As of `Browser.stop`.
         """
-        self.receipts.append(await rental.stop())
-        self._rented.discard(rental)
+        async with self._rented.get(rental, AsyncExitStack()):
+            self.receipts.append(await rental.stop())
+        self._rented.pop(rental, None)
 
 
 class RentedBrowserController(PlaywrightBrowserController):

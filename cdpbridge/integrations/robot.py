@@ -27,6 +27,7 @@ from typing import Any
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 
+from cdpbridge._place import local_address_sync
 from cdpbridge._sync_rental import rented
 from cdpbridge.api import server_default
 from cdpbridge.browser import Browser
@@ -81,7 +82,8 @@ class RentedBrowser:
             browser = opened.enter_context(
                 rented(self._provider, profile=profile, proxy_country=country, timeout=timeout)
             )
-            identifier = _connect(driver, browser.cdp_url)
+            place = opened.enter_context(local_address_sync(browser))
+            identifier = _connect(driver, place.cdp_url)
             opened.callback(_disconnect, driver, identifier)
             self._rentals.push(opened.pop_all())
         self._browsers.append(browser)

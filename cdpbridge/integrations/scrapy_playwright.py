@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -17,6 +18,7 @@ from weakref import WeakKeyDictionary
 from playwright.async_api import async_playwright
 from scrapy.exceptions import NotSupported
 
+from cdpbridge._place import Place, local_address, playwright_options
 from cdpbridge._shield import to_the_end
 from cdpbridge.browser import Browser, open_browser
 from cdpbridge.errors import ConfigurationError, StopFailed
@@ -75,8 +77,10 @@ class RentedBrowserProvider:
             raise RuntimeError("start() must be awaited before launch_browser()")
         if self._playwright is None:
             self._playwright = await async_playwright().start()
-        browser = await self._rental.browser()
-        connected = await self._playwright.chromium.connect_over_cdp(browser.cdp_url, **self._connect_options)
+        browser, place = await self._rental.browser()
+        connect = self._playwright.chromium.connect_over_cdp
+        options = playwright_options(connect, place) | self._connect_options
+        connected = await connect(place.cdp_url, **options)
         return _Launched(connected, profiled=browser.profile_id is not None)
 
     async def launch_persistent_context(self, context_kwargs: dict[str, Any]) -> BrowserContext:
@@ -134,6 +138,8 @@ class _Rental:
         self._order = order
         self._users = 0
         self._browser: Browser | None = None
+        self._place: Place
+        self._tunnel = AsyncExitStack()
         self._renting = asyncio.Lock()
 
     @classmethod
@@ -147,15 +153,16 @@ class _Rental:
         rental._users += 1
         return rental
 
-    async def browser(self) -> Browser:
-        """A browser that lives."""
+    async def browser(self) -> tuple[Browser, Place]:
+        """A browser that lives, and where Playwright finds it."""
         async with self._renting:
             if self._browser is not None and not await self._browser.connection.is_alive(_ALIVE_TIMEOUT):
                 logger.info("browser %s is lost or expired; another one is rented", self._browser.id)
                 await self._stop()
             if self._browser is None:
                 self._browser = await open_browser(self._order.get("provider"), **_rest(self._order))
-            return self._browser
+                self._place = await self._tunnel.enter_async_context(local_address(self._browser))
+            return self._browser, self._place
 
     async def release(self) -> None:
         """One user less; the last one's going stops the browser."""
@@ -170,7 +177,8 @@ class _Rental:
         if browser is None:
             return
         try:
-            logger.info("browser %s: %s", browser.id, await browser.stop())
+            async with self._tunnel:
+                logger.info("browser %s: %s", browser.id, await browser.stop())
         except StopFailed as failed:
             logger.error("%s", failed)  # noqa: TRY400  # the message is meant for the user
 

@@ -76,6 +76,7 @@ class _App(FastAPI):
             super().build_middleware_stack(),
             most=limits.body_bytes,
             paths={SIGN_IN_PATH: limits.sign_in_bytes, FILES_PATH: None},
+            own=gateway.FILE_CONTENT_PATH,
         )
         app = KnownHost(app, self._registry)
         app = ForwardedPeers(app, self._border.peers)

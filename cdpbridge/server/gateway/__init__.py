@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from ._files import FILE_CONTENT_PATH
 from ._hosts import HOST_TEXT, host_allowed
 from ._http import router
 from ._protocol import gateway_protocol
-from ._registry import Registry, Upstream, Usage
+from ._registry import BrowserFiles, Registry, Upstream, Usage
 
 __all__ = [
+    "FILE_CONTENT_PATH",
     "HOST_TEXT",
+    "BrowserFiles",
     "Registry",
     "Upstream",
     "Usage",

@@ -15,8 +15,9 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from cdpbridge.server.limits import Border
 
+from ._files import file_routes
 from ._hosts import HOST_TEXT, host_allowed, origin_allowed
-from ._registry import Entry, Registry, Upstream
+from ._registry import BrowserFiles, Entry, Registry, Upstream
 
 __all__ = ["router"]
 
@@ -52,6 +53,7 @@ def router(
     # By GET too: Chromium refuses it for `new` in its own words.
     routes.add_api_route("/json/new", endpoints.new, methods=["GET", "PUT"])
     routes.add_api_route("/json/{command}/{target_id}", endpoints.act, methods=["GET", "PUT"])
+    routes.include_router(file_routes(endpoints.files))
     return routes
 
 
@@ -94,6 +96,10 @@ class _Endpoints:
             base = f"{self._external_base(request)}/cdp/{request.path_params['token']}"
             answer = replace(answer, body=_with_external(answer.body, base))
         return answer.response()
+
+    def files(self, request: Request) -> BrowserFiles | None:
+        """The files of the browser behind the request's token, for those who may ask."""
+        return self._browser(request).files
 
     def _browser(self, request: Request) -> Entry:
         """The browser behind the request's token, for those who may ask."""

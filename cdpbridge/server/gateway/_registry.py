@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Client", "Entry", "Registry", "Upstream", "Usage"]
+__all__ = ["BrowserFiles", "Client", "Entry", "Registry", "Upstream", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,23 @@ class Upstream:
         """What Chromium accepts as `Host`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserFiles:
+    """Where a browser's files are, on this machine and by the same names for the browser.
+
+    Attributes:
+        downloads: For clients that carry what is downloaded elsewhere; removed with the browser.
+        uploads: For files that clients give to pages; removed with the browser.
+        kept: Where downloads go that no client has sent elsewhere.
+        disk: `disk_identity` of the browser; None when it is confined, or not known.
+    """
+
+    downloads: Path
+    uploads: Path
+    kept: Path | None = None
+    disk: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +83,8 @@ class Entry:
     """A token's browser; the mutable form of `Usage`, which the relays count in."""
 
     upstream: Upstream
+    files: BrowserFiles | None = None
+    downloads_reset: Callable[[], object] | None = None
     clients: set[Client] = field(default_factory=set, repr=False)
     open_clients: int = 0
     messages_sent: int = 0
@@ -90,13 +110,24 @@ class Registry:
         """Accept these names in `Host` and `Origin`."""
         self._hosts |= {name.lower().rstrip(".") for name in names}
 
-    def add(self, token: str, upstream: Upstream) -> None:
-        """From now on `token` leads to `upstream`.
+    def add(
+        self,
+        token: str,
+        upstream: Upstream,
+        files: BrowserFiles | None = None,
+        *,
+        downloads_reset: Callable[[], object] | None = None,
+    ) -> None:
+        """From now on `token` leads to `upstream`, whose `files` are reached below its address.
+
+        Args:
+            downloads_reset: Called when the browser has forgotten what becomes of downloads, as a client that had set it has left.
 
         Raises:
             ValueError: The token leads somewhere already.
         """
-        if self._entries.setdefault(_digest(token), entry := Entry(upstream)) is not entry:
+        entry = Entry(upstream, files, downloads_reset)
+        if self._entries.setdefault(_digest(token), entry) is not entry:
             raise ValueError("this token is in use")
 
     def find(self, token: str) -> Entry | None:

@@ -23,6 +23,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
+from cdpbridge._frames import Message, Sieve
+
 from ._frames import PING, FrameScanner, close_frame, masked_close_frame
 from ._registry import Entry
 
@@ -43,11 +45,24 @@ _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 9}
 # tcpi_last_ack_recv, milliseconds: struct tcp_info of linux/tcp.h has 8 bytes and 12 words before it.
 _LAST_ACK: Final = struct.Struct("=56xI")
 _ANSWER: Final = close_frame(1000, "")  # to a client's close frame, if the browser owes it
+# A command that says what becomes of downloads is short; see `Splice`.
+_LONGEST_COMMAND: Final = 8 * 1024
 _BROWSER_ENDED: Final = (1001, "the browser closed the connection")
+
+
+def _asks_for_downloads(payload: bytes, _whole: bool) -> bool:  # see `Verdict`
+    return b"setDownloadBehavior" in payload
+
+
+def _let_pass(_data: bytes) -> None:
+    """The watch only looks."""
 
 
 class Splice:
     """One client and one browser socket, both open and not reading.
+
+    Chromium forgets what holds for downloads when a client leaves that has set it, also what others have set. So these commands are
+    looked for until there was one, and `entry.downloads_reset` is called when the browser has put such a client's sessions away.
 
     Args:
         entry: Where traffic is counted.
@@ -80,6 +95,16 @@ class Splice:
         self._heard = False
         self._gone = False
         self._on_end = on_end
+        self.watch: Sieve | None = None
+        if entry.downloads_reset is not None:
+            self.watch = Sieve(
+                masked=True,
+                verdict=_asks_for_downloads,
+                passed=_let_pass,
+                read=self._look,
+                largest=_LONGEST_COMMAND,
+            )
+        self._asked_for_downloads = False
         self._patience: asyncio.TimerHandle | None = None
         self._browser_patience: asyncio.TimerHandle | None = None
         entry.open_clients += 1
@@ -136,8 +161,17 @@ class Splice:
         self._wait()
         self._end_if_agreed()
 
+    def _look(self, message: Message) -> None:
+        """Note when the client has sent a command that says what becomes of downloads."""
+        if _asks_for_downloads(message.payload, True):
+            self.watch = None
+            self._asked_for_downloads = True
+
     def browser_lost(self) -> None:
         """Its socket has ended, with or without a word."""
+        if self._asked_for_downloads and self.entry.downloads_reset is not None:
+            self._asked_for_downloads = False
+            self.entry.downloads_reset()
         self._leave_browser()
         if self._browser_patience is not None:
             self._browser_patience.cancel()
@@ -206,7 +240,15 @@ class Splice:
         self.left = True
         if not self.client.is_closing():
             self.client.resume_reading()  # its goodbye may stand behind what the browser was slow to take
-        if self.up.at_boundary:
+        if self._asked_for_downloads and not self.browser.is_closing():
+            # Its end of the socket is waited for: what is set before that, it would still forget.
+            if not self.up.at_boundary:
+                self.browser.write_eof()
+            elif not self.up.closed:
+                self.browser.write(masked_close_frame(1001))
+            self.browser.resume_reading()
+            self._browser_patience = self._loop.call_later(_GOODBYE_SECONDS, self.browser.abort)
+        elif self.up.at_boundary:
             if not self.up.closed and not self.browser.is_closing():
                 self.browser.write(masked_close_frame(1001))
             self.browser.close()
@@ -245,6 +287,8 @@ class _ClientEnd(asyncio.Protocol):
         before = up.messages
         up.feed(data)
         if not splice.left:
+            if splice.watch is not None:
+                splice.watch.feed(data)
             self._write(data)
             if up.messages != before:
                 self._entry.messages_sent += up.messages - before

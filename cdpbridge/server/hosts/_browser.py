@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID
 
+from cdpbridge._disk import disk_identity
 from cdpbridge._shield import to_the_end
 from cdpbridge._switches import downloads_switch
 from cdpbridge.cdp import Connection, connect_pipe
 from cdpbridge.chromium import SCRATCH_PATH_BYTES, Chromium, remove_tree
 from cdpbridge.errors import CDPBridgeError, CDPError
 from cdpbridge.server._disk import disk_usage
-from cdpbridge.server.gateway import Registry, Upstream
+from cdpbridge.server.gateway import BrowserFiles, Registry, Upstream
 from cdpbridge.server.profiles import ProfileRefused, ProfileStore, export_cookies, import_cookies
 from cdpbridge.server.proxy import ForwardingProxy, Rules
 
@@ -157,7 +158,12 @@ class LocalBrowser:
             undo.pop_all()
         self.token = secrets.token_urlsafe(_TOKEN_BYTES)
         upstream_address = Upstream("127.0.0.1", self._chromium.port, self._chromium.browser_path)
-        self._registry.add(self.token, upstream_address)
+        self._registry.add(
+            self.token,
+            upstream_address,
+            self._files(),
+            downloads_reset=lambda: self._spawn(self._renew_downloads()),
+        )
         self._spawn(self._watch())
         self._spawn(self._check_health())
         if self.profile_writable:
@@ -213,6 +219,15 @@ class LocalBrowser:
             logger.info("browser %s: %d connections were closed by new limits of hosts", self.id, closed)
         return True
 
+    def _files(self) -> BrowserFiles:
+        """What the tunnel may reach of the browser's disk."""
+        return BrowserFiles(
+            downloads=self._folder / "downloads",
+            uploads=self._folder / "uploads",
+            kept=self._downloads,
+            disk=disk_identity(self._chromium.pid),
+        )
+
     def _own_args(self) -> list[str]:
         # The first is for our clients, which read it from the command line: what they download goes when the browser goes.
         args = [downloads_switch(self._folder / "downloads")]
@@ -229,6 +244,15 @@ class LocalBrowser:
             await to_the_end(asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True))
             behaviour = {"behavior": "allow", "downloadPath": str(folder)}
             await self._connection.root.send("Browser.setDownloadBehavior", behaviour)
+
+    async def _renew_downloads(self) -> None:
+        """Send downloads to the browser's own folder again: Chromium has forgotten it with a client that had sent them elsewhere."""
+        if self.stopping:
+            return
+        try:
+            await self._allow_downloads()
+        except CDPError as error:
+            logger.debug("browser %s: its folder of downloads could not be set again: %s", self.id, error)
 
     async def _remove_empty_downloads(self) -> None:
         """Leave nothing behind for a browser that has downloaded nothing."""
@@ -278,7 +302,9 @@ class LocalBrowser:
                 logger.exception("browser %s: its supervision failed; it is killed", self.id)
                 await self._chromium.kill()
 
-        self._tasks.append(asyncio.get_running_loop().create_task(run()))
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
 
     async def _watch(self) -> None:
         await self._chromium.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -21,15 +22,26 @@ class BodyLimit:
     Args:
         most: Bytes.
         paths: Other limits for some paths; None for a path that has limits of its own.
+        own: Matches whole paths that have limits of their own.
     """
 
-    def __init__(self, app: ASGIApp, *, most: int, paths: Mapping[str, int | None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        most: int,
+        paths: Mapping[str, int | None],
+        own: re.Pattern[str] | None = None,
+    ) -> None:
+        self._own = own
         self._app = app
         self._most = most
         self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         most = self._paths.get(scope["path"], self._most) if scope["type"] == "http" else None
+        if most is not None and self._own is not None and self._own.fullmatch(scope["path"]):
+            most = None
         if most is None:
             await self._app(scope, receive, send)
             return

@@ -1,0 +1,283 @@
+"""One direction of a WebSocket, cut into what passes untouched and the few messages that are read. Pure.
+
+Of a frame that passes, only the header and the first bytes of the payload are looked at. A message that is read is handed
+over whole, as it came and unmasked; its fragments are collected. Frames: RFC 6455 section 5.2.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a platform without its C extension
+    from websockets.utils import apply_mask
+
+__all__ = ["Message", "Sieve", "Verdict", "close_frame", "text_frame"]
+
+_FIN: Final = 0x80
+_MASKED: Final = 0x80
+_OPCODE: Final = 0x0F
+_CONTROL: Final = 0x08
+_CLOSE: Final = 0x08
+_TEXT: Final = 0x01
+_WHOLE_TEXT: Final = _FIN | _TEXT
+_LOOK: Final = 256  # bytes of a browser's message that are judged
+_SURE: Final = 32  # bytes; no longer beginning is looked for
+# A larger message is no command or event that concerns files: it passes while it comes.
+_LARGEST: Final = 16 * 1024 * 1024
+# RFC 6455 section 5.5: a control frame carries 125 bytes, and a close frame's code takes two of them.
+_MAX_REASON_BYTES: Final = 123
+
+
+class Message(NamedTuple):
+    """A message that is read.
+
+    Attributes:
+        raw: Its frames as they came.
+        payload: Its text, unmasked.
+    """
+
+    raw: bytes
+    payload: bytes
+
+
+Verdict = Callable[[bytes, bool], bool | None]
+"""Whether a message is read, by its first bytes and whether these are all; None: more of it has to come to tell."""
+
+
+class Sieve:
+    """Follows one direction through chunks that are cut anywhere.
+
+    Args:
+        masked: The direction is the client's. Its messages are judged as a whole, as the order of a command's keys is free.
+        verdict: Which messages are read.
+        passed: Takes bytes that pass.
+        read: Takes messages that are read, in their places between the bytes. What it changes here holds from the next message on.
+        usual: What a message of the other direction may begin with that passes without being judged, and what it must not.
+        largest: Larger messages pass while they come, bytes.
+
+    Attributes:
+        everything: Every text message is read from now on.
+        closed: A close frame has passed.
+    """
+
+    __slots__ = (
+        "_collected",
+        "_largest",
+        "_masked",
+        "_need",
+        "_pass",
+        "_passing",
+        "_payloads",
+        "_read",
+        "_rest",
+        "_size",
+        "_skip",
+        "_unusual",
+        "_usual",
+        "_verdict",
+        "closed",
+        "everything",
+    )
+
+    def __init__(
+        self,
+        *,
+        masked: bool,
+        verdict: Verdict,
+        passed: Callable[[bytes], object],
+        read: Callable[[Message], object],
+        usual: tuple[tuple[bytes, ...], tuple[bytes, ...]] | None = None,
+        largest: int = _LARGEST,
+    ) -> None:
+        self.everything = False
+        self.closed = False
+        self._masked = masked
+        self._verdict = verdict
+        self._pass = passed
+        self._read = read
+        self._usual, self._unusual = usual or ((), ())
+        self._largest = largest
+        self._skip = 0  # bytes of a passing frame that have not come yet
+        self._passing = False  # within a fragmented message that passes
+        self._rest = bytearray()  # of a frame that cannot be judged yet
+        self._need = 0  # bytes of `_rest` before that is tried again
+        self._collected: list[bytes] = []  # frames of a fragmented message
+        self._payloads: list[bytes] = []
+        self._size = 0
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether a data message of ours may follow what has been let through."""
+        return not self._skip and not self._passing
+
+    @property
+    def left(self) -> int:
+        """Bytes of the passing frame that have not come yet."""
+        return self._skip
+
+    def feed(self, data: bytes) -> None:
+        """Take a chunk, and hand on what it completes."""
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._need:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        size = len(data)
+        at = self._skip
+        if at > size:
+            self._skip = at - size
+            self._pass(data)
+            return
+        self._skip = 0
+        start = 0
+        plain = not self.everything and not self._collected
+        while size - at >= 2:
+            second = data[at + 1]
+            length = second & 0x7F
+            body = at + 2
+            if length == 126:
+                body += 2
+            elif length == 127:
+                body += 8
+            if second & _MASKED:
+                body += 4
+            if body > size:
+                self._need = body - at
+                break
+            if length == 126:
+                length = data[at + 2] << 8 | data[at + 3]
+            elif length == 127:
+                length = int.from_bytes(data[at + 2 : at + 10], "big")
+            end = body + length
+            # Nearly all that passes is decided here.
+            whole_text = plain and data[at] == _WHOLE_TEXT
+            if whole_text and self._masked:
+                if end <= size and length <= self._largest:
+                    mask = data[body - 4 : body]
+                    if not self._verdict(apply_mask(data[body:end], mask), True):
+                        at = end
+                        continue
+            elif (
+                whole_text
+                and size - body >= _SURE <= length
+                and data.startswith(self._usual, body)
+                and not data.startswith(self._unusual, body)
+            ):
+                at = end
+                if end > size:
+                    self._skip = end - size
+                    at = size
+                continue
+            read = self._is_read(data, at, body, min(end, size), whole=end <= size, length=length)
+            if read is None or (read and end > size):
+                self._need = (end if read or self._masked or length < _LOOK else body + _LOOK) - at
+                break
+            if not read:
+                if end > size:
+                    self._skip = end - size
+                    at = size
+                else:
+                    at = end
+                continue
+            # it is read, or it stands between the fragments of one that is
+            if at > start:
+                self._pass(data[start:at])
+            mask = data[body - 4 : body] if second & _MASKED else b""
+            self._take(data[at:end], mask, data[body:end])
+            plain = not self.everything and not self._collected
+            at = start = end
+        else:
+            self._need = 2
+        if at > start:
+            self._pass(data if not start and at == size else data[start:at])
+        if at < size:
+            self._rest += data[at:]
+
+    def _is_read(
+        self, data: bytes, at: int, body: int, known: int, *, whole: bool, length: int
+    ) -> bool | None:
+        first = data[at]
+        if first & _CONTROL:
+            if first & _OPCODE == _CLOSE:
+                self.closed = self.closed or whole
+            return bool(self._collected)
+        if not first & _OPCODE:  # a continuation
+            if self._collected:
+                return True
+            self._passing = not first & _FIN
+            return False
+        read: bool | None
+        if length > self._largest or first & _OPCODE != _TEXT:
+            read = False
+        elif self._masked:
+            if not whole:
+                return None
+            read = (
+                self.everything
+                or not first & _FIN
+                or self._verdict(apply_mask(data[body:known], data[body - 4 : body]), True) is True
+            )
+        else:
+            all_of_it = whole and length <= _LOOK and bool(first & _FIN)
+            read = self.everything or self._verdict(data[body : min(known, body + _LOOK)], all_of_it)
+            if not first & _FIN:
+                read = read is not False
+            elif read is None and whole:
+                read = True
+        if read is False and not first & _FIN:
+            self._passing = True
+        return read
+
+    def _take(self, raw: bytes, mask: bytes, payload: bytes) -> None:
+        first = raw[0]
+        if first & _CONTROL:
+            self._pass(raw)
+            return
+        if mask:
+            payload = apply_mask(payload, mask)
+        if first & _FIN and not self._collected:
+            self._read(Message(raw, payload))
+            return
+        self._collected.append(raw)
+        self._payloads.append(payload)
+        self._size += len(payload)
+        if first & _FIN or self._size > self._largest:
+            whole = Message(b"".join(self._collected), b"".join(self._payloads))
+            self._passing = not first & _FIN
+            self._collected, self._payloads, self._size = [], [], 0
+            if first & _FIN:
+                self._read(whole)
+            else:
+                self._pass(whole.raw)
+
+
+def text_frame(payload: bytes, *, masked: bool) -> bytes:
+    """A whole text message in one frame."""
+    bit = _MASKED if masked else 0
+    length = len(payload)
+    if length < 126:
+        head = struct.pack("!BB", _FIN | _TEXT, bit | length)
+    elif length < 65536:
+        head = struct.pack("!BBH", _FIN | _TEXT, bit | 126, length)
+    else:
+        head = struct.pack("!BBQ", _FIN | _TEXT, bit | 127, length)
+    if not masked:
+        return head + payload
+    mask = os.urandom(4)
+    return head + mask + apply_mask(payload, mask)
+
+
+def close_frame(code: int, reason: str, *, masked: bool) -> bytes:
+    """A close frame; a reason that is too long is cut between two characters."""
+    text = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
+    payload = struct.pack("!H", code) + text
+    if not masked:
+        return struct.pack("!BB", _FIN | _CLOSE, len(payload)) + payload
+    mask = os.urandom(4)
+    return struct.pack("!BB", _FIN | _CLOSE, _MASKED | len(payload)) + mask + apply_mask(payload, mask)

@@ -1,0 +1,205 @@
+"""The files of a browser below its address, for the tunnel: `/cdp/{token}/files`.
+
+Paths are those that the browser itself uses. Who has the address controls the browser, which reads and writes these files
+anyway; nothing but the browser's own folders is reached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from starlette.responses import StreamingResponse
+
+from cdpbridge._disk import mounts_identity, open_below, parent_below
+
+from ._registry import BrowserFiles
+
+__all__ = ["FILE_CONTENT_PATH", "file_routes"]
+
+FILE_CONTENT_PATH: Final = re.compile(r"/cdp/[^/]+/files/content")
+"""Paths whose bodies are files of clients: the token is checked before any of it is read, and the browser's disk limit holds."""
+
+_CHUNK_BYTES: Final = 1024 * 1024
+_DRAFT: Final = ".part"
+# A file that one client has fetched may be wanted by another, who hears of it at the same time.
+_MOST_DELAY_SECONDS: Final = 600.0
+
+
+def file_routes(find: Callable[[Request], BrowserFiles | None]) -> APIRouter:
+    """The routes; `find` gives the files of the request's browser, or refuses."""
+    endpoints = _Files(find)
+    routes = APIRouter(prefix="/files", include_in_schema=False)
+    routes.add_api_route("", endpoints.folders, methods=["GET"])
+    routes.add_api_route("/content", endpoints.read, methods=["GET"])
+    routes.add_api_route("/content", endpoints.write, methods=["PUT"])
+    routes.add_api_route("/content", endpoints.remove, methods=["DELETE"])
+    return routes
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    file: BinaryIO
+    size: int
+
+
+class _Files:
+    def __init__(self, find: Callable[[Request], BrowserFiles | None]) -> None:
+        self._find = find
+
+    async def folders(self, request: Request) -> dict[str, Any]:
+        files = self._files(request)
+        return {
+            "downloads": str(files.downloads),
+            "uploads": str(files.uploads),
+            "kept": None if files.kept is None else str(files.kept),
+            "disk": files.disk,
+            "mounts": mounts_identity(),
+        }
+
+    async def read(self, request: Request, path: str) -> Response:
+        """The bytes of a finished file."""
+        files = self._files(request)
+        folders = [each for each in (files.downloads, files.uploads, files.kept) if each is not None]
+        place = _inside(path, folders)
+        try:
+            opened = await asyncio.to_thread(_open, place)
+        except OSError as error:
+            raise HTTPException(404, f"the file cannot be read: {error.strerror}") from None
+        return StreamingResponse(
+            _chunks(opened),
+            media_type="application/octet-stream",
+            headers={"Content-Length": str(opened.size), "X-Content-Type-Options": "nosniff"},
+        )
+
+    async def write(self, request: Request, path: str, modified: float | None = None) -> Response:
+        """A new file in the folder of uploads, there whole or not at all."""
+        place = _inside(path, [self._files(request).uploads])
+        expected = request.headers.get("content-length", "")
+        if not expected.isdecimal():
+            raise HTTPException(411, "say how long the file is, in Content-Length")
+        try:
+            await _receive(request.stream(), place.path, int(expected), modified)
+        except OSError as error:
+            raise HTTPException(507, f"the file cannot be written: {error.strerror}") from None
+        return Response(status_code=204)
+
+    async def remove(self, request: Request, path: str, delay: float = 0.0) -> Response:
+        """A file or folder is removed, after `delay` seconds; what is not there is no error."""
+        files = self._files(request)
+        place = _inside(path, [files.downloads, files.uploads])
+        if not 0 <= delay <= _MOST_DELAY_SECONDS:
+            raise HTTPException(422, f"delay is 0 to {_MOST_DELAY_SECONDS:g} seconds")
+        if delay:
+            loop = asyncio.get_running_loop()
+            loop.call_later(delay, lambda: loop.run_in_executor(None, _remove, place))
+        else:
+            await asyncio.to_thread(_remove, place)
+        return Response(status_code=204)
+
+    def _files(self, request: Request) -> BrowserFiles:
+        files = self._find(request)
+        if files is None:
+            raise HTTPException(404, "the files of this browser cannot be reached")
+        return files
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A path below one of the browser's folders."""
+
+    folder: Path
+    parts: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.folder.joinpath(*self.parts)
+
+
+def _inside(path: str, folders: list[Path]) -> _Place:
+    """The place of `path` below one of `folders`.
+
+    Raises:
+        HTTPException: It is elsewhere.
+    """
+    place = Path(path)
+    folder = next((each for each in folders if each in place.parents), None)
+    if folder is None or "\0" in path or ".." in place.parts:
+        raise HTTPException(403, "only the browser's own folders of downloads and uploads are reached")
+    return _Place(folder, place.relative_to(folder).parts)
+
+
+def _open(place: _Place) -> _Opened:
+    file = open_below(place.folder, place.parts)
+    return _Opened(file, os.fstat(file.fileno()).st_size)
+
+
+async def _chunks(opened: _Opened) -> AsyncIterator[bytes]:
+    left = opened.size
+    try:
+        while left > 0:
+            chunk = await asyncio.to_thread(opened.file.read, min(left, _CHUNK_BYTES))
+            if not chunk:
+                return  # it has been cut meanwhile; the client misses bytes, and says so
+            left -= len(chunk)
+            yield chunk
+    finally:
+        opened.file.close()
+
+
+async def _receive(chunks: AsyncIterator[bytes], place: Path, size: int, modified: float | None) -> None:
+    draft = place.with_name(f".{secrets.token_hex(8)}{_DRAFT}")
+    sink = await asyncio.to_thread(_create, draft)
+    waiting = bytearray()
+    received = 0
+    try:
+        async for chunk in chunks:
+            waiting += chunk
+            received += len(chunk)
+            if received > size:
+                raise HTTPException(400, "the file is longer than was said")
+            if len(waiting) >= _CHUNK_BYTES:
+                await asyncio.to_thread(sink.write, bytes(waiting))
+                waiting.clear()
+        await asyncio.to_thread(sink.write, bytes(waiting))
+        if received != size:
+            raise HTTPException(400, f"{received} bytes of the file have come, not {size}")
+        sink.close()
+        await asyncio.to_thread(_keep, draft, place, modified)
+    finally:
+        sink.close()
+        draft.unlink(missing_ok=True)
+
+
+def _create(draft: Path) -> BinaryIO:
+    draft.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    # Readable: the browser may run as another user, and the folder above is closed to all others.
+    return os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb", buffering=0)
+
+
+def _keep(draft: Path, place: Path, modified: float | None) -> None:
+    if modified is not None:
+        os.utime(draft, (modified, modified))
+    draft.replace(place)
+
+
+def _remove(place: _Place) -> None:
+    with (
+        suppress(FileNotFoundError, NotADirectoryError),
+        parent_below(place.folder, place.parts) as parent,
+    ):
+        name = place.parts[-1]
+        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
+        else:
+            os.unlink(name, dir_fd=parent)

@@ -1,0 +1,146 @@
+"""The disk of any browser, reached over CDP alone, through a page of the tunnel's own.
+
+A file is read as the content of an input element that stands in no document; it is put there as a download of that page. The page is in a
+browser context of its own, by whose id the tunnel keeps it from its clients. Nothing can be removed this way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from cdpbridge._files import file_chunks, temporary_folder
+from cdpbridge.cdp import CDPSession, Connection
+from cdpbridge.errors import CDPError, UploadFailed
+from cdpbridge.protocol import Runtime
+
+from ._control import Control
+from ._disk import Folders, write_all
+
+__all__ = ["CDPDisk"]
+
+_CHUNK_BYTES: Final = 1024 * 1024
+_BEGIN: Final = "globalThis.parts = []"
+_PART: Final = """function(text) {
+    const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), c => c.charCodeAt(0));
+    globalThis.parts.push(new Blob([bytes]));
+}"""
+_SAVE: Final = """function(name) {
+    const file = new File(globalThis.parts, name);
+    delete globalThis.parts;
+    const link = Object.assign(document.createElement('a'), {href: URL.createObjectURL(file), download: name});
+    link.click();
+    return file.size;
+}"""
+
+
+class CDPDisk:
+    """See `Disk`. Made by `find`."""
+
+    def __init__(self, control: Control, folders: Folders) -> None:
+        self.folders = folders
+        self.identity = None
+        self._control = control
+        self._opening = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._connection: Connection | None = None
+        self._context_id = ""
+        self._page: CDPSession | None = None
+
+    @classmethod
+    async def find(cls, control: Control) -> CDPDisk:
+        """The disk of the browser behind `control`; nothing is opened there yet.
+
+        Raises:
+            CDPError: The browser cannot be reached.
+        """
+        connection = await control.connection()
+        folder = f"{await temporary_folder(connection.root)}/cdpbridge-{control.name()}"
+        return cls(control, Folders(f"{folder}/downloads", f"{folder}/uploads"))
+
+    async def fetch(self, path: str, sink: BinaryIO) -> int:
+        """See `Disk`."""
+        page = await self._opened()
+        size = 0
+        async with aclosing(file_chunks(page, path)) as chunks:
+            async for chunk in chunks:
+                size += len(chunk)
+                await asyncio.to_thread(write_all, sink, chunk)
+        return size
+
+    async def write(self, folder: str, source: Path) -> str:
+        """See `Disk`. The browser makes some names harmless: a leading dot, for one, does not stay."""
+        page = await self._opened()
+        async with self._writing:  # one list of parts, and one folder at a time
+            await page.send(Runtime.evaluate(_BEGIN))
+            with await asyncio.to_thread(source.open, "rb") as file:
+                while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+                    await _call(page, _PART, base64.b64encode(chunk).decode("ascii"))
+            return await self._save(page, folder, source.name)
+
+    async def _save(self, page: CDPSession, folder: str, name: str) -> str:
+        root = page.connection.root
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        begun: set[str] = set()
+
+        def on_begun(event: dict[str, Any]) -> None:
+            if event["frameId"] == page.target_id:
+                self._control.hidden_downloads.add(event["guid"])
+                begun.add(event["guid"])
+
+        def on_progress(event: dict[str, Any]) -> None:
+            if event["guid"] in begun and event["state"] != "inProgress" and not done.done():
+                if event["state"] == "completed":
+                    done.set_result(event.get("filePath") or f"{folder}/{name}")
+                else:
+                    done.set_exception(UploadFailed(f"the browser's machine did not take {name}"))
+
+        remove = [
+            root.on("Browser.downloadWillBegin", on_begun),
+            root.on("Browser.downloadProgress", on_progress),
+        ]
+        try:
+            behaviour = {"behavior": "allow", "downloadPath": folder, "eventsEnabled": True}
+            await root.send("Browser.setDownloadBehavior", behaviour | {"browserContextId": self._context_id})
+            await _call(page, _SAVE, name)
+            return await done
+        finally:
+            for each in remove:
+                each()
+
+    async def remove(self, path: str, *, delay: float = 0.0) -> None:
+        """CDP has no way to remove a file."""
+
+    async def close(self) -> None:
+        """The page ends with the connection of `Control`."""
+
+    async def _opened(self) -> CDPSession:
+        async with self._opening:
+            connection = await self._control.connection()
+            if self._page is None or self._page.closed is not None or self._connection is not connection:
+                root = connection.root
+                reply = await root.send("Target.createBrowserContext", {"disposeOnDetach": True})
+                self._context_id = str(reply["browserContextId"])
+                self._control.hide(self._context_id)
+                page = await connection.new_tab(browser_context_id=self._context_id)
+                self._control.hide(page.target_id)
+                self._connection, self._page = connection, page
+            return self._page
+
+
+async def _call(page: CDPSession, function: str, argument: str) -> None:
+    scope = (await page.send(Runtime.evaluate("globalThis"))).result.object_id
+    answer = await page.send(
+        Runtime.call_function_on(
+            function,
+            object_id=scope,
+            arguments=[Runtime.CallArgument(value=argument)],
+            return_by_value=True,
+            user_gesture=True,
+        )
+    )
+    if answer.exception_details is not None:
+        raise CDPError(f"a page of the tunnel's own failed: {answer.exception_details.text}")

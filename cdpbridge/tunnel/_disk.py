@@ -1,0 +1,65 @@
+"""The browser's disk, as far as the tunnel reaches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+__all__ = ["Disk", "Folders", "write_all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where files are, by the names that the browser uses.
+
+    Attributes:
+        downloads: The browser saves there what is carried to clients, in a folder for each browser context.
+        uploads: Files of clients are put there.
+        kept: Where the server has the browser save what no client has asked for; None elsewhere.
+    """
+
+    downloads: str
+    uploads: str
+    kept: str | None = None
+
+
+class Disk(Protocol):
+    """Reads and writes files of the browser's machine."""
+
+    folders: Folders
+
+    async def fetch(self, path: str, sink: BinaryIO) -> int:
+        """Write the bytes of a file into `sink`, which has no buffer.
+
+        Returns:
+            How many.
+
+        Raises:
+            CDPBridgeError: It cannot be read, or not to its end.
+            OSError: The connection failed, or `sink` cannot be written.
+        """
+
+    async def write(self, folder: str, source: Path) -> str:
+        """Put a file of this machine into a folder below `folders.uploads`, under its own name.
+
+        Returns:
+            Its path there.
+
+        Raises:
+            CDPBridgeError: It cannot be put there.
+            OSError: It cannot be read, or the connection failed.
+        """
+
+    async def remove(self, path: str, *, delay: float = 0.0) -> None:
+        """Remove a file or folder after `delay` seconds, where the browser's machine allows it; failures are logged."""
+
+    async def close(self) -> None:
+        """End its connections."""
+
+
+def write_all(sink: BinaryIO, chunk: bytes | memoryview) -> None:
+    """Write a chunk into a file without a buffer, which may take less at a time."""
+    view = memoryview(chunk)
+    while view:
+        view = view[sink.write(view) :]

@@ -1,0 +1,249 @@
+"""Downloads of one client: what it has asked for, and the way of each file into its folder.
+
+The browser saves each file under the download's id in a folder of the browser context, whatever clients ask for. So clients with
+wishes that differ do not disturb each other, and the path of a file tells the context. `completed` is kept back until the file is whole in
+the client's folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from cdpbridge._files import safe_file_name
+from cdpbridge.errors import CDPBridgeError, DownloadFailed
+
+from ._control import Control
+from ._disk import Disk
+
+__all__ = ["Downloads", "SendEvent"]
+
+logger = logging.getLogger("cdpbridge")
+
+SendEvent = Callable[[str, str, dict[str, Any]], None]
+"""Takes session id, method and parameters of an event for the client."""
+
+DEFAULT: Final = "default"  # the folder of the browser's own context
+_CONTEXT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SETTLED: Final = 10_000  # ids of downloads that are remembered
+_AT_ONCE: Final = 6
+# Other clients of the browser may fetch the same file; the server removes it after this time, seconds.
+_REMOVE_DELAY: Final = 60.0
+_FINAL: Final = frozenset({"completed", "canceled"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """Where a client wants the files of a context."""
+
+    folder: Path
+    by_id: bool
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """A download that the browser has completed."""
+
+    held: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+
+
+class Downloads:
+    """The downloads of one client.
+
+    Args:
+        send: Sends an event to the client.
+
+    Attributes:
+        asked: The client has said what becomes of downloads.
+    """
+
+    def __init__(self, disk: Disk, control: Control, send: SendEvent) -> None:
+        self.asked = False
+        self._disk = disk
+        self._control = control
+        self._send = send
+        self._wishes: dict[str, _Wish] = {}
+        self._hears: dict[str, bool] = {}
+        self._names: dict[str, str] = {}
+        self._arrivals: dict[str, _Arrival] = {}
+        self._settled: dict[str, None] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._closed = False
+
+    # --- what the client asks for ---------------------------------------------------------------------------------
+
+    def rewritten(self, session: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
+        """Parameters for the browser instead of a client's of `Browser.setDownloadBehavior`; None: they pass as they are.
+
+        A behaviour that saves no file, and one that Chromium will refuse, is passed on.
+        """
+        self.asked = True
+        behaviour, folder = parameters.get("behavior"), parameters.get("downloadPath")
+        context_id = parameters.get("browserContextId")
+        key = DEFAULT if context_id is None else context_id
+        if not isinstance(key, str) or not _CONTEXT_ID.fullmatch(key):
+            return None
+        hears = parameters.get("eventsEnabled") is True
+        if behaviour not in {"allow", "allowAndName"}:
+            if behaviour in {"deny", "default"}:
+                self._wishes.pop(key, None)
+                self._hears[session] = hears
+            return None
+        if not isinstance(folder, str) or not folder:
+            return None
+        self._wishes[key] = _Wish(Path(folder), behaviour == "allowAndName")
+        self._hears[session] = hears
+        return parameters | {
+            "behavior": "allowAndName",
+            "downloadPath": self.folder(context_id),
+            "eventsEnabled": True,
+        }
+
+    def folder(self, context_id: str | None) -> str:
+        """Where the browser saves the files of a context."""
+        return f"{self._disk.folders.downloads}/{context_id or DEFAULT}"
+
+    @property
+    def contexts(self) -> list[str | None]:
+        """The contexts whose files the client wants; None for the browser's own."""
+        return [None if key == DEFAULT else key for key in self._wishes]
+
+    # --- what the browser says ------------------------------------------------------------------------------------
+
+    def event(self, session: str | None, method: str, parameters: dict[str, Any]) -> bool:
+        """Take an event; True: it goes on to the client.
+
+        Args:
+            session: Of the client's connection; None: it comes from the tunnel's own.
+        """
+        guid = parameters.get("guid")
+        if not isinstance(guid, str):
+            return True
+        hidden = self._control.hidden_downloads
+        if guid in hidden or parameters.get("frameId") in self._control.hidden:
+            hidden.add(guid)
+            return False
+        ours = method.startswith("Browser.")
+        passes = session is not None and (not ours or self._hears.get(session, True))
+        if method.endswith(".downloadWillBegin"):
+            if self._wishes:
+                self._names.setdefault(guid, str(parameters.get("suggestedFilename") or ""))
+            return passes
+        state = parameters.get("state")
+        if state not in _FINAL or guid in self._settled:
+            return passes
+        if state == "canceled":
+            self._names.pop(guid, None)
+            return passes
+        if guid not in self._arrivals and not self._wishes:
+            return passes
+        arrival = self._arrivals.setdefault(guid, _Arrival())
+        if session is not None and passes:
+            arrival.held.append((session, method, parameters))
+        if ours and arrival.task is None:
+            arrival.task = asyncio.get_running_loop().create_task(self._arrive(guid, arrival, parameters))
+        return False
+
+    async def _arrive(self, guid: str, arrival: _Arrival, parameters: dict[str, Any]) -> None:
+        """Carry a file into the client's folder, and let the kept events go."""
+        path = str(parameters.get("filePath") or "")
+        local: str | None = None
+        failed = False
+        try:
+            wish = await self._wish(path)
+            if wish is not None:
+                async with self._turns:
+                    local = str(
+                        await self._carry(guid, path, wish, int(parameters.get("receivedBytes") or 0))
+                    )
+        except (CDPBridgeError, OSError) as error:
+            failed = True
+            logger.warning("a download could not be brought here: %s", error)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise
+            failed = True
+        finally:
+            self._arrivals.pop(guid, None)
+            self._names.pop(guid, None)
+            self._settled[guid] = None
+            while len(self._settled) > _SETTLED:
+                del self._settled[next(iter(self._settled))]
+        for session, method, held in arrival.held:
+            self._send(session, method, _as_local(held, local, failed=failed))
+
+    async def _wish(self, path: str) -> _Wish | None:
+        """What the client wants with a file of the browser; None: it did not ask for it."""
+        folders = self._disk.folders
+        above, _, parent = path.replace("\\", "/").rpartition("/")[0].rpartition("/")
+        if above == folders.downloads.replace("\\", "/"):
+            key = parent
+        elif folders.kept is not None and path.startswith(f"{folders.kept}/"):
+            key = DEFAULT  # the server has set its own folder again, as another client has left
+        else:
+            return None
+        wish = self._wishes.get(key)
+        if wish is None and (default := await self._control.default_context()) is not None:
+            same = {DEFAULT: default, default: DEFAULT}.get(key)
+            wish = self._wishes.get(same or "")
+        return wish
+
+    async def _carry(self, guid: str, path: str, wish: _Wish, size: int) -> Path:
+        name = guid if wish.by_id else safe_file_name(self._names.get(guid, ""))
+        draft = wish.folder / f".{secrets.token_hex(8)}.part"
+        sink = await asyncio.to_thread(_create, draft)
+        try:
+            arrived = await self._disk.fetch(path, sink)
+            if arrived != size:
+                raise DownloadFailed(name, f"it has {size} bytes, {arrived} arrived")
+            sink.close()
+            # Chromium replaces a file with that name, too, when a client has said where downloads go.
+            final = await asyncio.to_thread(draft.replace, wish.folder / name)
+        finally:
+            sink.close()
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+        await self._disk.remove(path, delay=_REMOVE_DELAY)
+        return final
+
+    def cancel(self, guid: str) -> bool:
+        """Give up a file on its way here; False: none with that id is."""
+        arrival = self._arrivals.get(guid)
+        if arrival is None or arrival.task is None:
+            return False
+        arrival.task.cancel()
+        return True
+
+    async def close(self) -> None:
+        """Give up what is on its way; nothing of it stays here."""
+        self._closed = True
+        tasks = [each.task for each in self._arrivals.values() if each.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _as_local(parameters: dict[str, Any], path: str | None, *, failed: bool) -> dict[str, Any]:
+    """An event as a browser on this machine would send it."""
+    if failed:
+        return {name: value for name, value in parameters.items() if name != "filePath"} | {
+            "state": "canceled"
+        }
+    if path is not None and "filePath" in parameters:
+        return parameters | {"filePath": path}
+    return parameters
+
+
+def _create(draft: Path) -> BinaryIO:
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    # As Chromium does: what others may do with a download is for the folder to say.
+    return os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb", buffering=0)

@@ -1,0 +1,548 @@
+"""One client's WebSocket, relayed to the browser's: bytes pass untouched except for the few messages that concern files.
+
+Commands of a session that is waiting for files are kept in order behind it; other sessions go on. Reading stops on one side while
+the other side does not take more, so the memory of a relay is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from cdpbridge._frames import Message, Sieve, close_frame, text_frame
+from cdpbridge.errors import CDPBridgeError
+
+from ._control import Control
+from ._disk import Disk
+from ._downloads import Downloads
+from ._hiding import Hiding
+from ._uploads import Uploads
+
+__all__ = ["Files", "Relay"]
+
+logger = logging.getLogger("cdpbridge")
+
+_HIGH_WATER: Final = 1024 * 1024
+_READ_BYTES: Final = 256 * 1024
+# Ids of commands of the tunnel's own on a client's connection. Clients count up from 1; Chromium takes 32 bits.
+_FIRST_ID: Final = 2_040_506_000
+_LAST_ID: Final = 2_040_506_999
+_OWN_REPLY: Final = b'{"id":2040506'
+_EVENTS: Final = (
+    b'{"method":"Browser.download',
+    b'{"method":"Page.download',
+    b'{"method":"Target.detached',  # a page may have been closed that was given files
+    _OWN_REPLY,
+)
+_DETACHED: Final = b'{"method":"Target.detached'
+_FILE_EVENTS: Final = (*_EVENTS[:2], _OWN_REPLY)
+_LONGEST_EVENT: Final = max(map(len, _EVENTS))
+_USUAL: Final = (b'{"method":"', b'{"id":')  # how Chromium begins each message
+_LOST: Final = (1011, "the connection to the browser was lost")
+_CLOSED: Final = (1001, "the tunnel was closed")
+_FLUSH_SECONDS: Final = 3.0
+
+
+class Files(NamedTuple):
+    """What all clients of a tunnel share."""
+
+    disk: Disk
+    control: Control
+
+
+def _is_event(start: bytes, whole: bool) -> bool | None:  # called for each message, by position
+    """Whether a message of the browser is read; see `Verdict`."""
+    if start.startswith(_EVENTS):
+        return True
+    if start.startswith(_USUAL):
+        if len(start) >= _LONGEST_EVENT or whole:
+            return False
+        return None if any(each.startswith(start) for each in _EVENTS) else False
+    if not whole and len(start) < _LONGEST_EVENT:
+        return None
+    return b"ownload" in start  # somebody between Chromium and us writes JSON in another way
+
+
+def _is_command(payload: bytes, _whole: bool) -> bool:  # as above
+    """Whether a message of the client is read: by a part of its method, which may stand in a page's script, too."""
+    return (
+        b"setDownloadBehavior" in payload
+        or b"setFileInputFiles" in payload
+        or b"dispatchDragEvent" in payload
+        or b"cancelDownload" in payload
+    )
+
+
+class Relay:
+    """A client and the browser, both sockets open and not reading.
+
+    Args:
+        client: The client's transport, after the 101 that was passed on.
+        browser: The browser's transport.
+        pending: What the browser has sent since.
+        page: The socket is a page's own (`/devtools/page/...`), not the browser's.
+    """
+
+    def __init__(
+        self,
+        client: asyncio.Transport,
+        browser: asyncio.Transport,
+        pending: bytes,
+        files: Files,
+        *,
+        page: bool,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self._client = client
+        self._browser = browser
+        self._page = page
+        self._control = files.control
+        self._downloads = Downloads(files.disk, files.control, self._send_event)
+        self._uploads = Uploads(files.disk)
+        self._hiding = Hiding(files.control.hidden, self._send_command)
+        self._up = Sieve(masked=True, verdict=_is_command, passed=browser.write, read=self._take_command)
+        self._down = Sieve(
+            masked=False,
+            verdict=_is_event,
+            passed=client.write,
+            read=self._take_event,
+            usual=(_USUAL, _EVENTS),
+        )
+        self._up_waiting: list[bytes] = []  # frames of ours that wait for a boundary
+        self._down_waiting: list[bytes] = []
+        self._lines: dict[str, deque[tuple[Message, dict[str, Any]]]] = {}
+        self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._next_id = _FIRST_ID + 1
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening = False
+        self._browser_gone = False
+        self._browser_ended: asyncio.Future[None] = self._loop.create_future()
+        for transport, end in ((client, _ClientEnd(self)), (browser, _BrowserEnd(self))):
+            transport.set_protocol(end)
+            transport.set_write_buffer_limits(_HIGH_WATER)
+        files.control.when_hiding(self._hide)
+        if pending:
+            self.from_browser(pending)
+        client.resume_reading()
+        browser.resume_reading()
+
+    @property
+    def had_asked(self) -> bool:
+        """Whether the client has said what becomes of downloads."""
+        return self._downloads.asked
+
+    # --- bytes ----------------------------------------------------------------------------------------------------
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes of the client."""
+        if self._browser_gone:
+            return
+        self._up.feed(data)
+        if self._up_waiting and self._up.at_boundary:
+            self._flush_up()
+
+    def from_browser(self, data: bytes) -> None:
+        """Bytes of the browser."""
+        if self._browser_gone:
+            return
+        if self._down_waiting and (left := self._down.left):  # the boundary may be within the chunk
+            self._down.feed(data[:left])
+            data = data[left:]
+            if self._down.at_boundary:
+                self._flush_down()
+        if data:
+            self._down.feed(data)
+        if self._down_waiting and self._down.at_boundary:
+            self._flush_down()
+
+    def _send_up(self, frame: bytes) -> None:
+        self._up_waiting.append(frame)
+        if self._up.at_boundary:
+            self._flush_up()
+
+    def _send_down(self, frame: bytes) -> None:
+        self._down_waiting.append(frame)
+        if self._down.at_boundary:
+            self._flush_down()
+
+    def _flush_up(self) -> None:
+        frames, self._up_waiting = self._up_waiting, []
+        if not self._browser.is_closing():
+            self._browser.write(b"".join(frames))
+
+    def _flush_down(self) -> None:
+        frames, self._down_waiting = self._down_waiting, []
+        if not self._client.is_closing():
+            self._client.write(b"".join(frames))
+
+    # --- commands -------------------------------------------------------------------------------------------------
+
+    def _take_command(self, message: Message) -> None:
+        """A message of the client, at its place in the stream."""
+        command = _decoded(message.payload)
+        session = command.get("sessionId", "")
+        line = self._lines.get(session) if isinstance(session, str) else None
+        if line is not None:
+            line.append((message, command))
+            return
+        now = message.raw
+        if isinstance(session, str):
+            if self._waits(command, session):
+                self._lines[session] = deque([(message, command)])
+                self._up.everything = True
+                self._spawn(self._work_off(session))
+                return
+            now = self._rewritten(command, session) or now
+        if now and not self._browser.is_closing():
+            self._browser.write(now)
+
+    def _waits(self, command: dict[str, Any], session: str) -> bool:
+        """Whether a command cannot be sent on at once."""
+        method, parameters = command.get("method"), command.get("params")
+        if not isinstance(parameters, dict):
+            return False
+        if method == "Page.setDownloadBehavior":
+            return parameters.get("behavior") == "allow"
+        if method == "Browser.setDownloadBehavior":
+            return (self._page or session != "") and parameters.get("behavior") in {"allow", "allowAndName"}
+        files = _files_of(method, parameters)
+        return any(self._uploads.concerns(path) for path in files or ())
+
+    def _rewritten(self, command: dict[str, Any], session: str) -> bytes | None:
+        """The frame to send instead of a command's own; None: its own; empty: none, it has been answered."""
+        method, parameters = command.get("method"), command.get("params")
+        if not isinstance(parameters, dict):
+            return None
+        if method == "Browser.setDownloadBehavior":
+            changed = self._downloads.rewritten(session, parameters)
+            return None if changed is None else _frame(command | {"params": changed})
+        if method == "Browser.cancelDownload" and self._downloads.cancel(str(parameters.get("guid"))):
+            self._answer(command, {"result": {}})
+            return b""
+        return None
+
+    async def _work_off(self, session: str) -> None:
+        """Send what waits in a session, one command after the other."""
+        line = self._lines[session]
+        try:
+            while line:
+                message, command = line[0]
+                frame: bytes | None = message.raw
+                if self._waits(command, session):
+                    try:
+                        frame = await self._prepared(command, session) or message.raw
+                    except (CDPBridgeError, OSError) as error:
+                        logger.warning("files could not be brought to the browser: %s", error)
+                        text = f"cdpbridge: the files could not be brought to the browser: {error}"
+                        self._answer(command, {"error": {"code": -32000, "message": text}})
+                        frame = b""
+                else:
+                    changed = self._rewritten(command, session)
+                    frame = message.raw if changed is None else changed
+                line.popleft()
+                if frame:
+                    self._send_up(frame)
+        finally:
+            del self._lines[session]
+            self._up.everything = bool(self._lines)
+
+    async def _prepared(self, command: dict[str, Any], session: str) -> bytes | None:
+        method, parameters = command["method"], command["params"]
+        if method == "Browser.setDownloadBehavior":
+            await self._listen(parameters.get("browserContextId"))
+            return self._rewritten(command, session)
+        if method == "Page.setDownloadBehavior":
+            context_id = await self._context_of(session)
+            await self._listen(context_id)
+            changed = self._downloads.rewritten(
+                session, parameters | {"browserContextId": context_id, "eventsEnabled": False}
+            )
+            if changed is None:
+                return None
+            return _frame(command | {"method": "Browser.setDownloadBehavior", "params": changed})
+        files = _files_of(method, parameters) or []
+        local = await self._uploads.put(session, files)
+        if method == "DOM.setFileInputFiles":
+            return _frame(command | {"params": parameters | {"files": local}})
+        return _frame(command | {"params": parameters | {"data": parameters["data"] | {"files": local}}})
+
+    async def _listen(self, context_id: str | None) -> None:
+        """Hear of every download of a context: a page's session is told of those of its own frames only."""
+        if not self._listening:
+            self._listening = True
+            self._control.listen(self._own_event)
+        await self._control.send_downloads_to(self._downloads.folder(context_id), context_id)
+
+    def _own_event(self, method: str, parameters: dict[str, Any]) -> None:
+        self._downloads.event(None, method, parameters)
+
+    async def _context_of(self, session: str) -> str | None:
+        """The browser context of a session's page."""
+        reply = await self._ask(session, "Target.getTargetInfo")
+        found: str | None = reply.get("result", {}).get("targetInfo", {}).get("browserContextId")
+        return found
+
+    def _send_command(self, session: str, method: str, parameters: dict[str, Any]) -> None:
+        """Send a command of the tunnel's own on the client's connection, in a session that the client does not see."""
+        command = {"id": _FIRST_ID, "method": method, "params": parameters, "sessionId": session}
+        self._send_up(_frame(command))
+
+    async def _ask(
+        self, session: str, method: str, parameters: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Send a command of the tunnel's own on the client's connection, and get its reply."""
+        number = self._next_id
+        self._next_id = number + 1 if number < _LAST_ID else _FIRST_ID + 1
+        command: dict[str, Any] = {"id": number, "method": method, "params": parameters or {}}
+        if session:
+            command["sessionId"] = session
+        reply: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._replies[number] = reply
+        self._send_up(_frame(command))
+        try:
+            return await reply
+        finally:
+            del self._replies[number]
+
+    def _answer(self, command: dict[str, Any], outcome: dict[str, Any]) -> None:
+        reply = {"id": command.get("id")} | outcome
+        if command.get("sessionId"):
+            reply["sessionId"] = command["sessionId"]
+        self._send_down(text_frame(_encoded(reply), masked=False))
+
+    # --- events ---------------------------------------------------------------------------------------------------
+
+    def _take_event(self, message: Message) -> None:
+        """A message of the browser, at its place in the stream."""
+        if self._control.hidden and not message.payload.startswith(_FILE_EVENTS):
+            self._show(message)
+            return
+        event = _decoded(message.payload)
+        number = event.get("id")
+        if isinstance(number, int) and _FIRST_ID <= number <= _LAST_ID:
+            reply = self._replies.get(number)
+            if reply is not None and not reply.done():
+                reply.set_result(event)
+            return
+        method, parameters, session = event.get("method"), event.get("params"), event.get("sessionId", "")
+        if (
+            isinstance(method, str)
+            and ".download" in method
+            and isinstance(parameters, dict)
+            and not self._downloads.event(session, method, parameters)
+        ):
+            return
+        if method == "Target.detachedFromTarget":
+            self._detached(event)
+        if not self._client.is_closing():
+            self._client.write(message.raw)
+
+    def _detached(self, event: dict[str, Any]) -> None:
+        parameters = event.get("params") or {}
+        session, target = parameters.get("sessionId"), parameters.get("targetId")
+        if isinstance(session, str) and self._uploads.has(session):
+            self._spawn(self._forget_if_closed(session, target))
+
+    async def _forget_if_closed(self, session: str, target: object) -> None:
+        reply = await self._ask("", "Target.getTargetInfo", {"targetId": target})
+        if "error" in reply:
+            await self._uploads.forget(session)
+
+    def _hide(self) -> None:
+        self._down.everything = True
+
+    def _show(self, message: Message) -> None:
+        """Pass a message on, without what is the tunnel's own in it."""
+        frame = message.raw
+        if message.payload.startswith(_DETACHED):
+            self._detached(_decoded(message.payload))
+        if self._hiding.touches(message.payload):
+            event = _decoded(message.payload)
+            shown = self._hiding.shown(event)
+            if shown is None:
+                return
+            if shown is not event:
+                frame = text_frame(_encoded(shown), masked=False)
+        if not self._client.is_closing():
+            self._client.write(frame)
+
+    def _send_event(self, session: str, method: str, parameters: dict[str, Any]) -> None:
+        event: dict[str, Any] = {"method": method, "params": parameters}
+        if session:
+            event["sessionId"] = session
+        self._send_down(text_frame(_encoded(event), masked=False))
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """The tunnel is being closed."""
+        self._say(self._client, _CLOSED, self._down, masked=False)
+        self._client.close()
+        self._leave_browser()
+        self._settle()
+
+    def browser_lost(self) -> None:
+        """Its socket has ended."""
+        self._browser.close()
+        if not self._browser_ended.done():
+            self._browser_ended.set_result(None)
+        if not self._browser_gone:
+            self._browser_gone = True
+            self._say(self._client, _LOST, self._down, masked=False)
+            self._client.close()
+            self._loop.call_later(_FLUSH_SECONDS, self._client.abort)
+            self._settle()
+
+    def client_lost(self) -> None:
+        """Its socket has ended."""
+        self._client.close()
+        self._leave_browser()
+        self._settle()
+
+    def _leave_browser(self) -> None:
+        """Send the browser a close frame; its end of the socket is waited for, as it has put the client's sessions away then."""
+        if not self._browser_gone:
+            self._browser_gone = True
+            if self._browser.is_closing():
+                return
+            self._say(self._browser, (1001, ""), self._up, masked=True)
+            if not self._up.at_boundary and self._browser.can_write_eof():
+                self._browser.write_eof()
+            self._browser.resume_reading()
+            self._loop.call_later(_FLUSH_SECONDS, self._browser.abort)
+
+    @staticmethod
+    def _say(transport: asyncio.Transport, reason: tuple[int, str], sieve: Sieve, *, masked: bool) -> None:
+        """Send a close frame, where one may stand and none has passed."""
+        if not transport.is_closing() and sieve.at_boundary and not sieve.closed:
+            transport.write(close_frame(*reason, masked=masked))
+
+    def _settle(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    async def finish(self) -> None:
+        """Give up what is under way, and clean up. To be awaited once, after `ended`; the browser has put its sessions away then."""
+        self._control.forget(self._own_event)
+        self._control.stop_telling(self._hide)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._downloads.close()
+        await self._browser_ended
+
+    def uploads_left(self) -> list[str]:
+        """What the client has put on the browser's disk and pages may still need."""
+        return self._uploads.left()
+
+    async def renew_downloads(self) -> None:
+        """Ask for downloads again: Chromium forgets what holds in a context when any client leaves that had asked, too."""
+        for context_id in self._downloads.contexts:
+            with suppress(CDPBridgeError):  # the context may have been closed, or the browser
+                await self._control.send_downloads_to(self._downloads.folder(context_id), context_id)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- flow -----------------------------------------------------------------------------------------------------
+
+    def pause(self, *, client: bool) -> None:
+        """The client, or the browser, does not take more: stop reading the other one."""
+        other = self._browser if client else self._client
+        if not other.is_closing():
+            other.pause_reading()
+
+    def resume(self, *, client: bool) -> None:
+        """It does again."""
+        other = self._browser if client else self._client
+        if not other.is_closing():
+            other.resume_reading()
+
+
+class _End(asyncio.BufferedProtocol):
+    """One of the two sockets."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(_READ_BYTES)
+        self._view = memoryview(self._buffer)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._view
+
+
+class _ClientEnd(_End):
+    def __init__(self, relay: Relay) -> None:
+        super().__init__()
+        self._relay = relay
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._relay.from_client(bytes(self._view[:nbytes]))
+
+    def pause_writing(self) -> None:
+        self._relay.pause(client=True)
+
+    def resume_writing(self) -> None:
+        self._relay.resume(client=True)
+
+    def eof_received(self) -> None:
+        self._relay.client_lost()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relay.client_lost()
+
+
+class _BrowserEnd(_End):
+    def __init__(self, relay: Relay) -> None:
+        super().__init__()
+        self._relay = relay
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._relay.from_browser(bytes(self._view[:nbytes]))
+
+    def pause_writing(self) -> None:
+        self._relay.pause(client=False)
+
+    def resume_writing(self) -> None:
+        self._relay.resume(client=False)
+
+    def eof_received(self) -> None:
+        self._relay.browser_lost()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relay.browser_lost()
+
+
+def _files_of(method: object, parameters: dict[str, Any]) -> list[object] | None:
+    """The paths of files in a command that gives files to a page; None: it gives none."""
+    if method == "DOM.setFileInputFiles":
+        files = parameters.get("files")
+    elif method == "Input.dispatchDragEvent" and isinstance(parameters.get("data"), dict):
+        files = parameters["data"].get("files")
+    else:
+        return None
+    return files if isinstance(files, list) else None
+
+
+def _decoded(payload: bytes) -> dict[str, Any]:
+    """A message; empty when it is no JSON object, which is for the peer to refuse."""
+    try:
+        message = json.loads(payload)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _encoded(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def _frame(command: dict[str, Any]) -> bytes:
+    return text_frame(_encoded(command), masked=True)
