@@ -160,6 +160,11 @@ class World:
     def _data(self) -> Path:
         return self.folder / "data"
 
+    @property
+    def _browsers(self) -> Path:
+        """One folder per running browser."""
+        return Settings.load(data_dir=self._data).runtime_folder / "browsers"
+
     async def __aenter__(self) -> Self:
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self._port = await self._stack.enter_async_context(self._relay.serving())
@@ -268,7 +273,7 @@ class World:
                 await asyncio.sleep(trial.outage)
                 await self._start_server()
             case "chromium":
-                pids = await asyncio.to_thread(processes_using, self._data / "browsers")
+                pids = await asyncio.to_thread(processes_using, self._browsers)
                 random.Random(trial.seed).shuffle(pids)
                 for pid in pids[: max(1, round(trial.how * len(pids)))]:
                     with suppress(ProcessLookupError):
@@ -285,7 +290,7 @@ class World:
         while True:
             browsers = {row["id"]: row for row in await asyncio.to_thread(self._rows, "browsers")}
             if all(row["state"] == "stopped" for row in browsers.values()) and not await asyncio.to_thread(
-                processes_using, self._data / "browsers"
+                processes_using, self._browsers
             ):
                 return browsers
             if time.monotonic() > deadline:
@@ -303,9 +308,9 @@ class World:
     async def _left(self, ids: set[str], browsers: dict[str, dict[str, Any]], journal: Path) -> list[str]:
         """What has leaked."""
         leaks = []
-        if alive := await asyncio.to_thread(processes_using, self._data / "browsers"):
+        if alive := await asyncio.to_thread(processes_using, self._browsers):
             leaks.append(f"{len(alive)} processes of Chromium are alive")
-        if folders := [each.name for each in (self._data / "browsers").iterdir()]:
+        if folders := [each.name for each in self._browsers.glob("*")]:
             leaks.append(f"folders of browsers are left: {', '.join(folders)}")
         scratch = {each: scratch_folder(each) for each in ids}
         leaks += [

@@ -32,6 +32,7 @@ import _harness as harness
 
 import cdpbridge
 from cdpbridge.billing import Tariff, billed_minutes
+from cdpbridge.server import Settings
 from cdpbridge.server.hosts._processes import processes_using
 
 TOLERANCE = Decimal("0.05")
@@ -103,7 +104,7 @@ class Run:
         victim = str(self.chance.choice([each.id for each in rented if str(each.id) not in self.deaths]))
         if number % 2:
             self.deaths[victim] = "SIGKILL", datetime.now(UTC)
-            for pid in await asyncio.to_thread(processes_using, self.data_dir / "browsers" / victim):
+            for pid in await asyncio.to_thread(processes_using, browsers_folder(self.data_dir) / victim):
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
@@ -111,6 +112,11 @@ class Run:
         else:
             self.deaths[victim] = "stopped", datetime.now(UTC)
             await self.client.browsers.stop(victim)
+
+
+def browsers_folder(data_dir: Path) -> Path:
+    """One folder per running browser."""
+    return Settings.load(data_dir=data_dir).runtime_folder / "browsers"
 
 
 async def run(visits: int, every: int, size: int, seed: int) -> dict[str, Any]:
@@ -131,7 +137,7 @@ async def run(visits: int, every: int, size: int, seed: int) -> dict[str, Any]:
             taken = before - (await client.billing.account()).total_credits_balance_usd
             rentals = [each async for each in client.browsers.list()]
             left = [each for each in rentals if each.status == "active"]
-            alive = await asyncio.to_thread(processes_using, Path(folder) / "browsers")
+            alive = await asyncio.to_thread(processes_using, browsers_folder(Path(folder)))
     ends = {str(each.id): this.deaths.get(str(each.id), ("", last))[1] for each in rentals}
     lives = [max(ends[str(each.id)] - each.started_at, timedelta(0)) for each in rentals]
     minutes = sum(billed_minutes(Tariff(), life) for life in lives)

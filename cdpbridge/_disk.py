@@ -80,7 +80,11 @@ def open_below(folder: Path, parts: Sequence[str]) -> BinaryIO:
     """
     with parent_below(folder, parts) as parent:
         descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        owner = os.fstat(parent).st_uid
+    status = os.fstat(descriptor)
+    # In a folder of another user, a second name of a file that only we may read is no file of that user.
+    foreign = owner != os.geteuid() and (status.st_uid != owner or status.st_nlink != 1)
+    if foreign or not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "this is no regular file")
     return os.fdopen(descriptor, "rb", buffering=0)

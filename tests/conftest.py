@@ -18,6 +18,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.folders import RUNTIME_DIR, browsers_folder
+from tests.own_user import open_way
+
 # How long an example takes says how busy the machine is, and nothing of the code.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -25,12 +28,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 KEY = "key-of-tests"
+OWN_BASETEMP = pytest.StashKey[Path]()
 SETTINGS = ("CDPBRIDGE_", "BROWSER_USE_")
 
 
 def clean_environment(**more: str) -> dict[str, str]:
     """The environment without settings of ours, and with `more`."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)} | more
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(SETTINGS) or name == RUNTIME_DIR
+    }
+    return kept | more
 
 
 def pytest_addoption(parser):
@@ -40,6 +49,28 @@ def pytest_addoption(parser):
         default="asyncio",
         help="event loop of the asynchronous tests",
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """As root, browsers have uids of their own, and every pytest that starts closes the folder that all share by default."""
+    if os.geteuid() == 0 and not config.option.basetemp and not hasattr(config, "workerinput"):
+        config.option.basetemp = tempfile.mkdtemp(prefix="pytest-cdpbridge-")
+        config.stash[OWN_BASETEMP] = Path(config.option.basetemp)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """What a failed run has left stays, for whoever looks for the reason."""
+    folder = session.config.stash.get(OWN_BASETEMP, None)
+    if folder is not None and exitstatus == pytest.ExitCode.OK:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def tmp_path(tmp_path):
+    """Reachable for every user who knows its name."""
+    open_way(tmp_path / "any")
+    return tmp_path
 
 
 def pytest_collection_finish():
@@ -85,10 +116,12 @@ def temporary_dir(tmp_path_factory):
     """
     tmp_path_factory.getbasetemp()  # made where it always is: pytest keeps the last runs for whoever looks for a failure
     folder = Path(tempfile.mkdtemp(prefix="t"))  # short, for the sockets in it
+    folder.chmod(0o711)  # browsers of a root process have uids of their own
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
         for name in ("TMPDIR", "TMP", "TEMP"):
             patch.setenv(name, str(folder))
+        patch.setenv(RUNTIME_DIR, str(folder / "run"))
         yield folder
     remove_to_the_last(folder)
 
@@ -111,6 +144,10 @@ class RunningServer:
     data_dir: Path
     key: str = KEY
 
+    def folder(self, browser_id: object) -> Path:
+        """Of one of its browsers, while that runs."""
+        return browsers_folder(self.data_dir) / str(browser_id)
+
     def environment(self, **more: str) -> dict[str, str]:
         """For a program that rents from it."""
         ours = {"CDPBRIDGE_PROVIDER": self.base_url, "BROWSER_USE_API_KEY": self.key}
@@ -132,7 +169,7 @@ def server(tmp_path_factory):
         yield RunningServer(process, line.split()[-1], data_dir)
         process.terminate()
         assert process.wait(30) == 0
-        folders = data_dir / "browsers"
+        folders = browsers_folder(data_dir)
         assert not folders.exists() or not list(folders.iterdir())
     finally:
         if process.poll() is None:
@@ -154,7 +191,7 @@ def agent_python():
 def environment(monkeypatch):
     """The environment of a user who has set nothing."""
     for name in list(os.environ):
-        if name.startswith(SETTINGS):
+        if name.startswith(SETTINGS) and name != RUNTIME_DIR:
             monkeypatch.delenv(name)
     return monkeypatch
 

@@ -1,12 +1,13 @@
 """Every example runs, on `local()`, against the demo's site, and says what it promises."""
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import clean_environment
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PROMISES = {
@@ -42,9 +43,7 @@ def test_each_example_is_run() -> None:
 @pytest.mark.chromium
 @pytest.mark.parametrize("name", PROMISES)
 def test_example(name: str, site: str, tmp_path: Path) -> None:
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(("CDPBRIDGE_", "BROWSER_USE_"))
-    }
+    environment = clean_environment()
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), site],
         cwd=tmp_path,

@@ -86,7 +86,7 @@ async def test_a_download_with_its_real_name(browser, tab, tmp_path, files, serv
     assert path.stat().st_mode & 0o777 == 0o666 & ~os.umask(os.umask(0o022) or 0o022)
     assert (await download.save_as(tmp_path / "märz.csv")).read_bytes() == b"a,b\n"
     assert len(list(tmp_path.iterdir())) == 2
-    kept = server.data_dir / "browsers" / str(browser.id) / "downloads"
+    kept = server.folder(browser.id) / "downloads"
     assert len(list(kept.rglob("*-*"))) >= 1  # goes when the browser goes; the fixture `server` looks
 
 

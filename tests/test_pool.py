@@ -44,7 +44,7 @@ async def client(server):
 
 def kill(server, browser):
     """SIGKILL to every process of a browser."""
-    pids = processes_using(server.data_dir / "browsers" / str(browser.id))
+    pids = processes_using(server.folder(browser.id))
     assert pids
     for pid in pids:
         try:

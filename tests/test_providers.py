@@ -14,6 +14,7 @@ import pytest
 import cdpbridge
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.providers import provider
+from tests.conftest import clean_environment
 
 
 @pytest.mark.parametrize(
@@ -226,11 +227,7 @@ asyncio.run(main())
 """
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)],
-        env={
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("CDPBRIDGE_", "BROWSER_USE_"))
-        },
+        env=clean_environment(),
         capture_output=True,
         text=True,
         timeout=240,  # a program, a server and a browser come up and go: a minute on a machine at work

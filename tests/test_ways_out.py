@@ -12,6 +12,7 @@ from decimal import Decimal
 import pytest
 
 import cdpbridge
+from tests.folders import browsers_folder
 
 pytestmark = pytest.mark.chromium
 
@@ -301,7 +302,7 @@ def processes(folder):
     """Processes whose command line names `folder`, and is not the server's or the program's own."""
     from cdpbridge.server.hosts._processes import processes_using
 
-    return processes_using(folder / "browsers")
+    return processes_using(browsers_folder(folder))
 
 
 async def test_kill_9_of_the_client_ends_its_browsers_within_a_second(tmp_path, environment):

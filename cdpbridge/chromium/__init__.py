@@ -3,7 +3,26 @@
 from __future__ import annotations
 
 from ._find import Build, Kind, find
-from ._folders import remove_tree
-from ._process import SCRATCH_PATH_BYTES, Chromium
+from ._folders import remove_tree, scratch_parent
+from ._ownership import check_executable_by, give, lend, make_reachable_folder
+from ._process import Chromium
+from ._uid_ranges import parse_uid_range, uses_browser_uids
+from ._uids import STATE_FOLDER, BrowserUid, UidPool
 
-__all__ = ["SCRATCH_PATH_BYTES", "Build", "Chromium", "Kind", "find", "remove_tree"]
+__all__ = [
+    "STATE_FOLDER",
+    "BrowserUid",
+    "Build",
+    "Chromium",
+    "Kind",
+    "UidPool",
+    "check_executable_by",
+    "find",
+    "give",
+    "lend",
+    "make_reachable_folder",
+    "parse_uid_range",
+    "remove_tree",
+    "scratch_parent",
+    "uses_browser_uids",
+]

@@ -95,6 +95,19 @@ _VARIABLES: Final = frozenset(
         "WAYLAND_DISPLAY",
     }
 )
+# Folders and sockets that only the user of this login may open.
+_OF_THE_LOGIN: Final = frozenset(
+    {
+        "DBUS_SESSION_BUS_ADDRESS",
+        "LOGNAME",
+        "USER",
+        "XDG_CACHE_HOME",
+        "XDG_CONFIG_HOME",
+        "XDG_DATA_HOME",
+        "XDG_RUNTIME_DIR",
+        "XDG_STATE_HOME",
+    }
+)
 _VARIABLE_PREFIXES: Final = ("LC_", "XDG_", "FONTCONFIG_", "CHROME_")
 
 
@@ -105,7 +118,7 @@ def command_line(
     proxy_server: str | None,
     udp: bool = False,
     args: Sequence[str],
-    root: bool,
+    sandbox: bool,
     small_shm: bool,
 ) -> list[str]:
     """Chromium's arguments, without the binary.
@@ -114,13 +127,13 @@ def command_line(
         proxy_server: `http://host:port`; everything goes through it, loopback too.
         udp: With a proxy: WebRTC may send UDP around it.
         args: The user's own; they win, and features in them are added to ours.
-        root: We are uid 0, which Chromium's sandbox refuses.
+        sandbox: Chromium's own, around its renderers.
         small_shm: /dev/shm is missing or too small for pages.
     """
     switches = list(_ALWAYS)
     if kind == "full":
         switches.append("--headless")  # the new mode: the whole browser without a window
-    if root:
+    if not sandbox:
         switches.append("--no-sandbox")
     if small_shm:
         switches.append("--disable-dev-shm-usage")  # else pages crash when it is full
@@ -155,12 +168,19 @@ def _named(switch: str, args: Iterable[str]) -> Iterator[str]:
             yield from filter(None, arg.removeprefix(switch).split(","))
 
 
-def child_environment(ours: Mapping[str, str], scratch_dir: Path) -> dict[str, str]:
-    """What Chromium gets to see of our environment, with its temporary files in `scratch_dir`."""
+def child_environment(ours: Mapping[str, str], scratch_dir: Path, *, own_uid: bool) -> dict[str, str]:
+    """What Chromium gets to see of our environment, with its temporary files in `scratch_dir`.
+
+    Args:
+        own_uid: It runs under another uid than we do: nothing that names our home or our login.
+    """
     kept = {
         name: value
         for name, value in ours.items()
-        if name.upper() in _VARIABLES or name.startswith(_VARIABLE_PREFIXES)
+        if (name.upper() in _VARIABLES or name.startswith(_VARIABLE_PREFIXES))
+        and not (own_uid and name in _OF_THE_LOGIN)
     }
+    if own_uid:
+        kept["HOME"] = os.fspath(scratch_dir)
     # The last is Crashpad's database, which else is in HOME and shared by all browsers.
     return kept | dict.fromkeys(("TMPDIR", "TMP", "TEMP", "BREAKPAD_DUMP_LOCATION"), os.fspath(scratch_dir))

@@ -1,4 +1,4 @@
-"""The end of a browser's folders."""
+"""A browser's folders: where temporary ones go, what a former browser left in a profile, and their end."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ import errno
 import logging
 import os
 import shutil
+import socket
+import tempfile
 from pathlib import Path
 from typing import Final
 
-__all__ = ["remove_tree"]
+from ._ownership import closed_to
+
+__all__ = ["SCRATCH_PATH_BYTES", "remove_stale_locks", "remove_tree", "scratch_parent", "temporary_folder"]
 
 logger = logging.getLogger("cdpbridge.chromium")
 
+SCRATCH_PATH_BYTES: Final = 107 - len("/org.chromium.Chromium.XXXXXX/SingletonSocket")
+"""Room for the path of a scratch folder. Chromium puts a socket below its TMPDIR, and ends at once with "Socket path too
+long" when that does not fit into sockaddr_un (107 bytes on Linux)."""
+
+_SINGLETONS: Final = ("SingletonLock", "SingletonSocket", "SingletonCookie")
 _ATTEMPTS: Final = 20
 _PAUSE_SECONDS: Final = 0.05
 
@@ -55,3 +64,36 @@ def _remove_deep(folder: Path) -> None:
                     os.unlink(entry.path)  # noqa: PTH108  # as a text: there may be millions
     for each in reversed(found):
         os.rmdir(each)  # noqa: PTH106  # as above
+
+
+def remove_stale_locks(user_data_dir: Path) -> None:
+    """Chromium takes over a dead process's lock by itself, but not that of another host, e.g. a former container."""
+    lock = user_data_dir / _SINGLETONS[0]
+    if not lock.is_symlink():
+        return
+    host, _, pid = str(lock.readlink()).rpartition("-")
+    if host == socket.gethostname() and pid.isdecimal() and Path("/proc", pid).exists():
+        return  # in use, perhaps: Chromium itself knows
+    for name in _SINGLETONS:
+        (user_data_dir / name).unlink(missing_ok=True)
+
+
+def scratch_parent(name: str, *, for_others: bool) -> Path:
+    """The folder of temporary files, or another one where the path of a folder `name` is short and open enough.
+
+    Args:
+        for_others: Other users must be able to reach it.
+    """
+    places = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108  # folders of our own are made there
+    for place in places:
+        path = place / name
+        if len(os.fsencode(path)) <= SCRATCH_PATH_BYTES and (not for_others or closed_to(path, None) is None):
+            return place
+    return Path("/tmp")  # noqa: S108  # as above; the start says what is wrong with it
+
+
+def temporary_folder(prefix: str, *, for_others: bool) -> Path:
+    """A new folder of this process's user, in `scratch_parent`."""
+    return Path(
+        tempfile.mkdtemp(prefix=prefix, dir=scratch_parent(f"{prefix}12345678", for_others=for_others))
+    )

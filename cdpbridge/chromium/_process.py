@@ -5,6 +5,9 @@
 The owner holds the writing end of the debugging pipe. When it closes, because we close it or because we die, Chromium
 leaves by itself and flushes its cookies; SIGTERM would lose the last 30 s of them. The main process stays unreaped until
 its group is dead, so that its id, which is the group's, cannot come to mean something else.
+
+Chromium never runs as root: a root process starts each browser under a uid of its own, which also says what must be dead
+before the browser is put away.
 """
 
 from __future__ import annotations
@@ -15,8 +18,6 @@ import logging
 import os
 import re
 import signal
-import socket
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,13 +27,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from cdpbridge._shield import in_thread
 from cdpbridge.errors import BrowserExited, BrowserNotFound, BrowserStartFailed
 
 from ._find import Build, find
 from ._flags import child_environment, command_line
-from ._folders import remove_tree
+from ._folders import remove_tree, temporary_folder
+from ._identity import Identity
+from ._processes import orphans
+from ._uids import BrowserUid
 
-__all__ = ["SCRATCH_PATH_BYTES", "Chromium"]
+__all__ = ["Chromium"]
 
 logger = logging.getLogger("cdpbridge.chromium")
 
@@ -43,11 +48,6 @@ _STDERR_LINES: Final = 20
 _READ_BYTES: Final = 65536
 # Pages share pictures and bitmaps there; containers often have 64 MB.
 _SHM_BYTES: Final = 512 * 1024 * 1024
-SCRATCH_PATH_BYTES: Final = 107 - len("/org.chromium.Chromium.XXXXXX/SingletonSocket")
-"""Room for the path of a scratch folder. Chromium puts a socket below its TMPDIR, and ends at once with "Socket path too
-long" when that does not fit into sockaddr_un (107 bytes on Linux)."""
-
-_SINGLETONS: Final = ("SingletonLock", "SingletonSocket", "SingletonCookie")
 _LISTENING: Final = re.compile(rb"^DevTools listening on ws://[^\s/]*:(\d+)(/\S+)\s*$", re.MULTILINE)
 # The id in it gives full control of the browser.
 _SECRET_PATH: Final = re.compile(r"/devtools/browser/\S+")
@@ -59,6 +59,16 @@ _REAP_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.01
 # Above the child's 0 to 4, so that putting one in place never overwrites another.
 _LOWEST_FD: Final = 10
+# Chromium's own words when the kernel refuses it every kind of sandbox (content/browser/zygote_host, 156).
+_NO_SANDBOX: Final = "No usable sandbox"
+_SANDBOX_ADVICE: Final = (
+    "the kernel gives Chromium no sandbox here: ordinary users may not make user namespaces, and there is no setuid helper. "
+    "Allow them (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns; "
+    "in a container a seccomp profile that permits clone and unshare), or do without the sandbox by writing "
+    "chromium_sandbox = false: then a page that breaks into its renderer has all that the browser has"
+)
+# setpriv(1), and our own launcher after the same manner.
+_NOT_EXECUTED: Final = "failed to execute "
 _UNKNOWN_STATUS: Final = 255  # somebody else has reaped it; asyncio says the same
 
 
@@ -70,6 +80,7 @@ class Chromium:
     Attributes:
         build: What runs.
         pid: Its main process, and its process group.
+        uid: The user that it runs as, if not this process's own.
         port: Of its DevTools server on 127.0.0.1.
         browser_path: Path of its browser socket there, `/devtools/browser/<id>`. A secret.
         user_data_dir: Its profile.
@@ -80,9 +91,16 @@ class Chromium:
     browser_path: str
 
     def __init__(
-        self, build: Build, user_data_dir: Path, scratch_dir: Path, own_folders: Sequence[Path]
+        self,
+        build: Build,
+        user_data_dir: Path,
+        scratch_dir: Path,
+        own_folders: Sequence[Path],
+        identity: Identity,
     ) -> None:
         self.build = build
+        self.uid = identity.number
+        self._identity = identity
         self.user_data_dir = user_data_dir
         self.returncode: int | None = None
         self.pid: int
@@ -117,8 +135,13 @@ class Chromium:
         udp: bool = False,
         args: Sequence[str] = (),
         start_timeout: timedelta = _START_TIMEOUT,
+        sandbox: bool = True,
+        uid: BrowserUid | None = None,
     ) -> Self:
         """Start Chromium and wait until it answers. Cancelled or failed, it leaves nothing behind.
+
+        In a root process it runs under a uid that nobody else has. Its folders belong to that uid as long as it runs, so all
+        users must be able to pass through the folders above them.
 
         Args:
             build: Default: what `find` finds.
@@ -130,22 +153,27 @@ class Chromium:
             udp: With a proxy: WebRTC may send UDP around it.
             args: Further command line arguments.
             start_timeout: How long it may take to answer.
+            sandbox: Chromium's own, around its renderers.
+            uid: The one to run it under, in a root process; it stays the caller's. Default: one is taken and given back.
 
         Raises:
             BrowserNotFound: There is no such binary.
             BrowserStartFailed: It ended, or did not answer in time; with its last words.
+            ConfigurationError: A root process, and the uid cannot reach the binary or a folder, or there is no such uid.
         """
         build = build or find()
         own: list[Path] = []
+        identity = Identity(uid)
         try:
-            profile = user_data_dir or _temporary(own, "profile")
-            scratch = scratch_dir or _temporary(own, "scratch")
-            profile.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _remove_stale_locks(profile)
-            self = cls(build, profile, scratch, own)
-            self._spawn(proxy_server, args, udp=udp)
+            await in_thread(identity.take)
+            profile = user_data_dir or _temporary(own, "profile", identity)
+            scratch = scratch_dir or _temporary(own, "scratch", identity)
+            await in_thread(identity.prepare, build, profile, scratch)
+            self = cls(build, profile, scratch, own, identity)
+            self._spawn(proxy_server, args, udp=udp, sandbox=sandbox)
         except BaseException as error:
             await _remove(own)
+            await in_thread(identity.give_back)
             if isinstance(error, FileNotFoundError) and not build.path.exists():
                 raise BrowserNotFound(f"{build.path} does not exist") from error
             if isinstance(error, OSError):
@@ -158,16 +186,17 @@ class Chromium:
             raise
         return self
 
-    def _spawn(self, proxy_server: str | None, args: Sequence[str], *, udp: bool) -> None:
+    def _spawn(self, proxy_server: str | None, args: Sequence[str], *, udp: bool, sandbox: bool) -> None:
         switches = command_line(
             self.build.kind,
             self.user_data_dir,
             proxy_server=proxy_server,
             udp=udp,
             args=args,
-            root=os.geteuid() == 0,
+            sandbox=sandbox,
             small_shm=_shm_is_small(),
         )
+        command = self._identity.command([os.fspath(self.build.path), *switches])
         opened: list[int] = []  # all of them close on exec: nobody else inherits our ends
         try:
             commands, to_chromium = _pipe(opened)
@@ -177,9 +206,9 @@ class Chromium:
             opened += theirs
             # Not subprocess: it cannot give the child the numbers 3 and 4 without running Python code after a fork.
             self.pid = os.posix_spawn(
-                self.build.path,
-                [os.fspath(self.build.path), *switches],
-                child_environment(os.environ, self._scratch_dir),
+                command[0],
+                command,
+                child_environment(os.environ, self._scratch_dir, own_uid=self.uid is not None),
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
@@ -222,14 +251,19 @@ class Chromium:
             ready.cancel()
         if done:
             self.port, self.browser_path = ready.result()
-            self._orphans |= _orphans(self._scratch_dir)
+            self._orphans |= orphans(self._scratch_dir)
             return
         await self.kill()
         if self._killed:
             message = f"{self.build.path} was not ready within {seconds:g} s"
         else:
             message = f"{self.build.path} ended with status {self.returncode} instead of starting"
-        raise BrowserStartFailed(message, stderr=self.stderr_tail())
+        words = self.stderr_tail()
+        if self.uid is not None and _NOT_EXECUTED in words:
+            message = f"{self.build.path} could not be started"
+        elif _NO_SANDBOX in words:
+            message += f": {_SANDBOX_ADVICE}"
+        raise BrowserStartFailed(message, stderr=words)
 
     async def _read_address(self, answered: asyncio.Future[None]) -> tuple[int, str]:
         # Not from the file DevToolsActivePort: a profile may come with an old one.
@@ -355,16 +389,18 @@ class Chromium:
         self._putting_away = self._loop.create_task(self._clean_up(self.returncode))
 
     async def _clean_up(self, returncode: int) -> None:
-        self._orphans |= _orphans(self._scratch_dir)
+        self._orphans |= orphans(self._scratch_dir)
         if returncode >= 0:
             await self._others_gone(_LAST_WRITES_SECONDS)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        await in_thread(self._identity.kill_processes)
         await self._others_gone(_KILL_SECONDS)
         await self._reap()
         self._loop.remove_reader(self._stderr_fd)
         os.close(self._stderr_fd)
         await _remove(self._own_folders)
+        await in_thread(self._identity.give_back)
 
     async def _others_gone(self, seconds: float) -> None:
         """Wait until nobody of the group holds stderr, or its folders, any more."""
@@ -399,19 +435,6 @@ def _inheritable() -> list[int]:
         with suppress(OSError):  # the listing's own
             if fd > 4 and os.get_inheritable(fd):
                 found.append(fd)
-    return found
-
-
-def _orphans(scratch_dir: Path) -> set[int]:
-    """Crashpad's handlers of this browser, if orphans become our children. They are in sessions of their own."""
-    found = set()
-    for children in Path("/proc/self/task").glob("*/children"):
-        with suppress(OSError):  # a thread has ended
-            for pid in map(int, children.read_text().split()):
-                with suppress(OSError):  # as above
-                    command = Path(f"/proc/{pid}/cmdline").read_bytes()
-                    if b"crashpad" in command and os.fsencode(scratch_dir) in command:
-                        found.add(pid)
     return found
 
 
@@ -458,24 +481,10 @@ def _shm_is_small() -> bool:
     return shm.f_bavail * shm.f_frsize < _SHM_BYTES
 
 
-def _remove_stale_locks(user_data_dir: Path) -> None:
-    """Chromium takes over a dead process's lock by itself, but not that of another host, e.g. a former container."""
-    lock = user_data_dir / _SINGLETONS[0]
-    if not lock.is_symlink():
-        return
-    host, _, pid = str(lock.readlink()).rpartition("-")
-    if host == socket.gethostname() and pid.isdecimal() and Path("/proc", pid).exists():
-        return  # in use, perhaps: Chromium itself knows
-    for name in _SINGLETONS:
-        (user_data_dir / name).unlink(missing_ok=True)
-
-
-def _temporary(made: list[Path], purpose: str) -> Path:
-    folder = tempfile.gettempdir()
-    if len(os.fsencode(folder)) + len("/cdpb-profile-12345678") > SCRATCH_PATH_BYTES:
-        folder = "/tmp"  # noqa: S108  # mkdtemp makes a folder of our own in it
-    path = Path(tempfile.mkdtemp(prefix=f"cdpb-{purpose}-", dir=folder))
+def _temporary(made: list[Path], purpose: str, identity: Identity) -> Path:
+    path = temporary_folder(f"cdpb-{purpose}-", for_others=identity.number is not None)
     made.append(path)
+    identity.note(path)
     return path
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,8 +20,10 @@ from starlette.types import ASGIApp
 
 from cdpbridge._clock import Clock
 from cdpbridge._version import __version__
+from cdpbridge.chromium import uses_browser_uids
 from cdpbridge.server import gateway
 from cdpbridge.server._agent_sessions import AgentSessions, Shares
+from cdpbridge.server._browser_uids import prepare_uids
 from cdpbridge.server._lock import locked, tightened
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._pressure import Pressure
@@ -30,7 +34,7 @@ from cdpbridge.server._settings import Settings
 from cdpbridge.server._tasks import Tasks
 from cdpbridge.server.agent import AgentProcesses, Agents
 from cdpbridge.server.console import SIGN_IN_PATH, ConsoleCookie, SignIns, Snapshots, console_router
-from cdpbridge.server.files import FileQuota, FileStore, UrlSigner, signing_key
+from cdpbridge.server.files import FileQuota, FileStore, SharedFolders, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts, Builds, LocalHosts
 from cdpbridge.server.hosts._browser import BrowserOptions
@@ -58,6 +62,8 @@ from cdpbridge.server.routes import (
 from cdpbridge.server.store import Store
 
 __all__ = ["create_app"]
+
+logger = logging.getLogger("cdpbridge.server")
 
 _KEY_BYTES: Final = 24
 
@@ -117,6 +123,7 @@ def create_app(
         async with AsyncExitStack() as stack:
             stack.enter_context(locked(settings.data_dir))
             await asyncio.to_thread(tightened, settings.data_dir)
+            stack.callback(_remove_empty, settings.runtime_folder)
             store = await Store.open(settings.database())
             stack.push_async_callback(store.close)
             await _prepare_keys(store, settings, wall, show_key or _print_key)
@@ -124,17 +131,19 @@ def create_app(
                 settings.data_dir / "profiles", max_bytes=settings.max_profile_mb * 1024**2
             )
             stack.callback(profiles.close)
+            files = _file_store(settings)
             losses: tuple[str, ...] = ()
             if hosts is None:
                 builds = Builds.found(settings.browser_build, settings.browser_path)
-                machines = _local_hosts(settings, own_ports, builds, profiles, registry)
+                machines = _local_hosts(
+                    settings, builds, files, profiles, registry=registry, own_ports=own_ports
+                )
                 losses = builds.profile_losses
             else:
                 machines = hosts(profiles, registry)
             pressure, metrics = Pressure(settings, border.connections), Metrics()
             shares = Shares(store, wall=wall)
             tokens = LiveTokens.load(settings.data_dir / "live-key")
-            files = FileStore(settings.data_dir / "files")
             signer = UrlSigner(signing_key(settings.data_dir / "signing.key"))
             sign = partial(signed_path, signer, wall)
             live = Live(
@@ -255,13 +264,33 @@ async def _outcome(store: Store, browser_id: UUID) -> Outcome | None:
     return Outcome(browser.reason, used, browser.refunded)
 
 
+def _file_store(settings: Settings) -> FileStore:
+    shared = SharedFolders(settings.runtime_folder) if uses_browser_uids() else None
+    return FileStore(settings.data_dir / "files", shared)
+
+
+def _remove_empty(runtime: Path) -> None:
+    """Leave no folder outside `data_dir` when no browser is left in it."""
+    for folder in (runtime / "tasks", runtime / "browsers", runtime):
+        with suppress(OSError):  # not there, not empty, or `data_dir`
+            folder.rmdir()
+
+
 def _local_hosts(
     settings: Settings,
-    own_ports: Collection[int],
     builds: Builds,
+    files: FileStore,
     profiles: ProfileStore,
+    *,
     registry: Registry,
+    own_ports: Collection[int],
 ) -> BrowserHosts:
+    uids = prepare_uids(settings, builds)
+    if not settings.chromium_sandbox:
+        logger.warning(
+            "chromium_sandbox = false: browsers run with --no-sandbox, so a page that breaks into its renderer has all that "
+            "the browser has"
+        )
     options = BrowserOptions(
         builds=builds,
         args=tuple(settings.browser_args),
@@ -270,18 +299,21 @@ def _local_hosts(
         export_every=timedelta(seconds=settings.cookie_export_seconds),
         health_every=timedelta(seconds=settings.health_check_seconds),
         health_timeout=timedelta(seconds=settings.health_timeout_seconds),
-        downloads=FileStore(settings.data_dir / "files").downloads,
+        files=files,
+        sandbox=settings.chromium_sandbox,
+        uids=uids,
         rules=settings.network_rules,
         own_ports=set(own_ports),
         max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
     )
     return LocalHosts(
-        settings.data_dir / "browsers",
+        settings.runtime_folder / "browsers",
         profiles,
         registry,
         options,
         concurrent_starts=settings.concurrent_starts,
         queue_timeout=timedelta(seconds=settings.queue_timeout_seconds),
+        former_roots=[settings.data_dir / "browsers"],
     )
 
 

@@ -64,11 +64,11 @@ def strain(machine: Machine, *, max_load: float, min_memory: int, min_disk: int)
     return None
 
 
-def read_machine(data_dir: Path, *, cgroup: Path = _CGROUP) -> Machine:
-    """The machine as it is now. Reads some files of the kernel's, and asks for the free space of `data_dir`.
+def read_machine(*folders: Path, cgroup: Path = _CGROUP) -> Machine:
+    """The machine as it is now. Reads some files of the kernel's, and asks for the free space of `folders`, the least counts.
 
     Args:
-        data_dir: Where browsers write.
+        folders: Where browsers and the server write. One that does not exist yet does not count.
         cgroup: Where the kernel tells of the container's limits.
     """
     total, available = _memory(cgroup)
@@ -77,7 +77,7 @@ def read_machine(data_dir: Path, *, cgroup: Path = _CGROUP) -> Machine:
         load=os.getloadavg()[0],
         memory_total=total,
         memory_available=available,
-        disk_free=shutil.disk_usage(data_dir).free,
+        disk_free=min(shutil.disk_usage(each).free for each in folders if each.exists()),
     )
 
 

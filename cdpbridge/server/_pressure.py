@@ -23,7 +23,7 @@ class Pressure:
 
     def machine(self) -> Machine:
         """As it is now."""
-        return read_machine(self._settings.data_dir)
+        return read_machine(self._settings.data_dir, self._settings.runtime_folder)
 
     def problem(self, machine: Machine) -> tuple[str, str] | None:
         """See `strain`; `descriptors` when too few are left."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from sqlalchemy.exc import ArgumentError
 
 from cdpbridge.api._models import PROXY_COUNTRY_CODES
 from cdpbridge.billing import Tariff
+from cdpbridge.chromium import STATE_FOLDER, parse_uid_range, uses_browser_uids
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.limits import Peers
 from cdpbridge.server.proxy import Rules, Upstream
@@ -105,6 +107,12 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path(platformdirs.user_data_dir("cdpbridge")),
         description="Folder of the database, the profiles and the running browsers. One server at a time uses it.",
+    )
+    runtime_dir: Path | None = Field(
+        None,
+        description="Folder in which the running browsers have theirs: profiles, downloads. Servers may share it. Default: "
+        "`data_dir`; for a server that runs as root, whose browsers have uids of their own and no way into `data_dir`, "
+        "`/var/lib/cdpbridge`.",
     )
     database_url: SecretStr | None = Field(
         None,
@@ -200,6 +208,17 @@ class Settings(BaseSettings):
     )
     browser_path: Path | None = Field(
         None, description="Chromium's binary. Default: looked for in the usual places."
+    )
+    browser_uids: str | None = Field(
+        None,
+        description="Uids for the browsers of a server that runs as root, `first-last`: each browser has one of its own, and a "
+        "gid of the same number. Servers of a machine may share a range. Default: `700000-700999`, in small containers "
+        "`60600-61099`.",
+    )
+    chromium_sandbox: bool = Field(
+        True,
+        description="Chromium's own sandbox around its renderers. `false` adds `--no-sandbox`: for containers in which the kernel "
+        "gives ordinary users no user namespaces.",
     )
     browser_args: list[str] = Field([], description="Further command line arguments for Chromium.")
     proxies: dict[str, SecretStr] = Field(
@@ -409,10 +428,24 @@ class Settings(BaseSettings):
             raise ValueError(str(error).removeprefix("private_allowed: ")) from error
         return value
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "runtime_dir")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().resolve()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().resolve()
+
+    @field_validator("browser_uids")
+    @classmethod
+    def _check_browser_uids(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_uid_range(value)
+        return value
+
+    @field_validator("browser_args")
+    @classmethod
+    def _check_browser_args(cls, value: list[str]) -> list[str]:
+        if "--no-sandbox" in value:
+            raise ValueError("`--no-sandbox` is not taken here; write chromium_sandbox = false")
+        return value
 
     @model_validator(mode="after")
     def _check_default_proxy(self) -> Self:
@@ -491,6 +524,15 @@ class Settings(BaseSettings):
     @property
     def stop_timeout(self) -> timedelta:
         return timedelta(seconds=self.stop_timeout_seconds)
+
+    @property
+    def runtime_folder(self) -> Path:
+        """Where running browsers of this server, and of no other, have their folders."""
+        if self.runtime_dir is None and not uses_browser_uids():
+            return self.data_dir
+        # One for each `data_dir`: what a killed server left there belongs to its next start.
+        name = f"run-{sha256(os.fsencode(self.data_dir)).hexdigest()[:12]}"
+        return (self.runtime_dir or STATE_FOLDER) / name
 
     @property
     def known_countries(self) -> list[str]:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -185,7 +186,7 @@ class Tasks:
         if session.persist_memory:
             before = await self._store.tasks_of_session(session.id)
             earlier = tuple(task.output for task in before[-_EARLIER_TASKS:] if task.output)
-        folder = await asyncio.to_thread(self._files.make, self._files.task_folder(work.task_id))
+        folder, shared = await asyncio.to_thread(self._files.open_task, work.task_id, session.browser_id)
         uploads = await asyncio.to_thread(self._files.listing, self._files.uploads(session.browser_id))
         self._working[work.task_id] = work
         try:
@@ -204,6 +205,7 @@ class Tasks:
             )
         except BaseException:
             del self._working[work.task_id]
+            await asyncio.to_thread(self._files.close_task, work.task_id, shared)
             await asyncio.to_thread(self._files.remove, task_id=work.task_id)
             raise
         if not self._rentals.running(session.browser_id):  # it ended before this work was known
@@ -214,6 +216,8 @@ class Tasks:
             cdp_url=cdp_url,
             model=body.llm,
             folder=folder,
+            shared=shared,
+            collect=partial(self._files.close_task, task.id, shared),
             uploads=tuple(each.file for each in uploads),
             start_url=body.start_url,
             max_steps=body.max_steps,

@@ -15,6 +15,7 @@ import pytest
 
 from cdpbridge.cdp import Connection, connect
 from cdpbridge.testing import ManualClock, MemoryTransport, ScriptedBrowser
+from tests.own_user import OwnUser
 
 
 @pytest.fixture(autouse=True)
@@ -107,8 +108,9 @@ async def connection(scripted):
 class Chrome:
     """A Chromium for all tests of the run; each takes tabs of its own."""
 
-    def __init__(self, process: subprocess.Popen[bytes], address: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], address: str, user: OwnUser) -> None:
         self.process = process
+        self.user = user
         self.ws_url = address
         self.http_url = re.sub(r"^ws(://[^/]+).*", r"http\1", address)
         self.authority = self.http_url.removeprefix("http://")
@@ -121,28 +123,34 @@ class Chrome:
             pytest.skip("no Chromium on this machine")
         profile.mkdir(parents=True, exist_ok=True)
         told = profile / "DevToolsActivePort"
+        user = OwnUser(profile)
         process = subprocess.Popen(
-            [
-                binary,
-                "--headless",
-                "--no-sandbox",
-                "--remote-debugging-port=0",
-                "--no-first-run",
-                "--disable-gpu",
-                "--site-per-process",
-                f"--user-data-dir={profile}",
-                "about:blank",
-            ],
+            user.command(
+                [
+                    binary,
+                    "--headless",
+                    "--remote-debugging-port=0",
+                    "--no-first-run",
+                    "--disable-gpu",
+                    "--site-per-process",
+                    f"--user-data-dir={profile}",
+                    "about:blank",
+                ]
+            ),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=user.environment(),
             start_new_session=True,  # the binary on the path may be a shell script: end its whole group
         )
         deadline = time.monotonic() + 30
         while not (told.exists() and len(lines := told.read_text().split()) == 2):
             if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                user.end()
                 raise RuntimeError("Chromium did not start")
             time.sleep(0.02)
-        return cls(process, f"ws://127.0.0.1:{lines[0]}{lines[1]}")
+        return cls(process, f"ws://127.0.0.1:{lines[0]}{lines[1]}", user)
 
     def signal(self, number: int) -> None:
         os.killpg(self.process.pid, number)
@@ -156,6 +164,7 @@ class Chrome:
         except ProcessLookupError:
             pass  # the test has ended it
         self.process.wait()
+        self.user.end()
 
 
 @pytest.fixture(scope="session")

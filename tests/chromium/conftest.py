@@ -3,6 +3,7 @@
 import asyncio
 import os
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ def temporary_folder(monkeypatch, tmp_path_factory):
     """One per test, so that what is left in it is the test's own; short, as Chromium needs it."""
     tmp_path_factory.getbasetemp()  # made on first use, and not in here
     with tempfile.TemporaryDirectory(prefix="t") as folder:
+        Path(folder).chmod(0o711)  # browsers of a root process have uids of their own
         monkeypatch.setattr(tempfile, "tempdir", folder)
         yield
 

@@ -7,9 +7,9 @@ import pytest
 from cdpbridge.chromium._flags import child_environment, command_line
 
 
-def line(kind="shell", *, proxy_server=None, args=(), root=False, small_shm=False):
+def line(kind="shell", *, proxy_server=None, args=(), sandbox=True, small_shm=False):
     return command_line(
-        kind, Path("/profile"), proxy_server=proxy_server, args=args, root=root, small_shm=small_shm
+        kind, Path("/profile"), proxy_server=proxy_server, args=args, sandbox=sandbox, small_shm=small_shm
     )
 
 
@@ -23,7 +23,9 @@ def test_pipe_and_port_together():
 
 
 def test_each_switch_once():
-    names = [argument.partition("=")[0] for argument in line("full", proxy_server="http://h:1", root=True)]
+    names = [
+        argument.partition("=")[0] for argument in line("full", proxy_server="http://h:1", sandbox=False)
+    ]
     assert len(names) == len(set(names))
 
 
@@ -31,7 +33,7 @@ def test_each_switch_once():
     ("given", "switch"),
     [
         ({"kind": "full"}, "--headless"),
-        ({"root": True}, "--no-sandbox"),
+        ({"sandbox": False}, "--no-sandbox"),
         ({"small_shm": True}, "--disable-dev-shm-usage"),
         ({"proxy_server": "http://127.0.0.1:1"}, "--proxy-server=http://127.0.0.1:1"),
         ({"proxy_server": "http://127.0.0.1:1"}, "--proxy-bypass-list=<-loopback>"),
@@ -70,7 +72,7 @@ def test_the_environment_holds_no_secrets():
         "GOOGLE_API_KEY": "key",
         "TMPDIR": "/elsewhere",
     }
-    assert child_environment(ours, Path("/scratch")) == {
+    assert child_environment(ours, Path("/scratch"), own_uid=False) == {
         "PATH": "/bin",
         "LC_ALL": "C",
         "http_proxy": "http://p",
@@ -79,3 +81,17 @@ def test_the_environment_holds_no_secrets():
         "TEMP": "/scratch",
         "BREAKPAD_DUMP_LOCATION": "/scratch",
     }
+
+
+def test_a_browser_with_a_uid_of_its_own_does_not_look_for_our_home():
+    ours = {
+        "HOME": "/root",
+        "USER": "root",
+        "XDG_RUNTIME_DIR": "/run/user/0",
+        "XDG_CONFIG_DIRS": "/etc/xdg",
+        "PATH": "/bin",
+    }
+    given = child_environment(ours, Path("/scratch"), own_uid=True)
+    assert given["HOME"] == given["TMPDIR"] == "/scratch"
+    assert not {"USER", "XDG_RUNTIME_DIR"} & set(given)
+    assert given["XDG_CONFIG_DIRS"] == "/etc/xdg"

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from cdpbridge._version import __version__
+from tests.conftest import clean_environment
 
 pytestmark = pytest.mark.chromium
 
@@ -174,7 +175,7 @@ def test_browsers_and_stop(server):
 
 
 def start_serve(tmp_path, *arguments, **variables):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CDPBRIDGE_")}
+    environment = clean_environment()
     return subprocess.Popen(
         [sys.executable, "-m", "cdpbridge", "serve", "--port", "0", "--data-dir", str(tmp_path), *arguments],
         stdout=subprocess.PIPE,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import clean_environment
+from tests.folders import browsers_folder
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.chromium, pytest.mark.timeout(240)]
@@ -169,7 +170,7 @@ def test_a_killed_agent_leaves_no_browser(python, model, tmp_path):
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.05)
-        folders = tmp_path / "data" / "browsers"
+        folders = browsers_folder(tmp_path / "data")
         pids = browsers(folders)
         assert pids
         os.kill(process.pid, signal.SIGKILL)

@@ -384,7 +384,7 @@ def kill_when(server, site, path):
     until(lambda: site.seen[path])
     (browser,) = active(server)
     # The browser's own process first: else pages see their connections end before it does.
-    for pid in sorted(processes_using(server.data_dir / "browsers" / browser["id"])):
+    for pid in sorted(processes_using(server.folder(browser["id"]))):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     until(lambda: active(server) != [browser])

@@ -74,7 +74,7 @@ async def test_a_browser_that_is_lost_is_followed_by_another(server, where):
     async with provided(PLAYWRIGHT_LAUNCH_OPTIONS=where) as provider:
         await provider.launch_browser()
         (first,) = active(server)
-        for pid in processes_using(server.data_dir / "browsers" / first["id"]):
+        for pid in processes_using(server.folder(first["id"])):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         until(lambda: not active(server))

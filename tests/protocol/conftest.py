@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.own_user import OwnUser
+
 PLACES = (
     "/usr/lib/chromium/chromium-headless-shell",
     "/usr/lib/chromium/chromium",
@@ -40,17 +42,20 @@ def browser_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [
         binary(),
         "--headless=new",
-        "--no-sandbox",
         "--disable-dev-shm-usage",
         "--disable-gpu",
         "--remote-debugging-port=0",
         f"--user-data-dir={folder}",
         "about:blank",
     ]
-    environment = {**os.environ, "TMPDIR": str(folder)}
+    user = OwnUser(folder)
     with (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=stderr, env=environment, start_new_session=True
+            user.command(command),
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            env=user.environment(),
+            start_new_session=True,
         )
     try:
         port, path = announced(folder, process)
@@ -58,6 +63,7 @@ def browser_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        user.end()
         shutil.rmtree(folder, ignore_errors=True)  # its last children may still be writing
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,8 @@ import yaml
 from cdpbridge.cdp import connect
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.testing import ManualClock
+from tests.conftest import clean_environment
+from tests.folders import browsers_folder
 
 # Parts of the server are imported where they are used: the tests of its proxy need no web framework.
 
@@ -389,17 +390,17 @@ class Server:
         return await self.browser(browser)
 
     def folder(self, browser):
-        return self.data_dir / "browsers" / browser["id"]
+        return browsers_folder(self.data_dir) / browser["id"]
 
     def folders(self):
-        root = self.data_dir / "browsers"
+        root = browsers_folder(self.data_dir)
         return sorted(root.iterdir()) if root.is_dir() else []
 
     def processes(self, browser=None):
         """Every process of a browser, or of all of them."""
         from cdpbridge.server.hosts._processes import processes_using
 
-        return processes_using(self.folder(browser) if browser else self.data_dir / "browsers")
+        return processes_using(self.folder(browser) if browser else browsers_folder(self.data_dir))
 
     def main_process(self, browser):
         """The browser process itself: the one whose parent is none of them."""
@@ -476,10 +477,17 @@ def spawn_server(tmp_path):
 
     @asynccontextmanager
     async def spawn_server(
-        *arguments, key=KEY, pass_fds=(), env=None, limits=None, descriptors=None, **settings
+        *arguments,
+        key=KEY,
+        pass_fds=(),
+        env=None,
+        limits=None,
+        descriptors=None,
+        folder="data",
+        **settings,
     ):
-        data_dir = tmp_path / "data"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CDPBRIDGE_")}
+        data_dir = tmp_path / folder
+        environment = clean_environment()
         environment |= {"CDPBRIDGE_BROWSER_BUILD": "shell"} | (env or {})
         environment |= {f"CDPBRIDGE_{name.upper()}": str(value) for name, value in settings.items()}
         if key:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from playwright.async_api import async_playwright, expect
 
-from cdpbridge.chromium import find
+from cdpbridge.chromium import Chromium, find
 from tests.server import tls
 
 expect.set_options(timeout=30_000)
@@ -26,10 +26,10 @@ async def test_fault_b35_console_and_live_page_behind_tls_a_domain_and_a_prefix(
         inside = server.app.state.local_address
         server.http.base_url = f"{inside}/api/v2"
         async with terminator(folder, port, inside), async_playwright() as playwright:
-            chromium = await playwright.chromium.launch(
-                executable_path=str(find("shell", None).path),
-                args=["--no-sandbox", f"--host-resolver-rules=MAP {tls.DOMAIN} 127.0.0.1"],
+            process = await Chromium.start(
+                build=find("shell"), args=[f"--host-resolver-rules=MAP {tls.DOMAIN} 127.0.0.1"]
             )
+            chromium = await playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{process.port}")
             context = await chromium.new_context(ignore_https_errors=True)
             await signed_in(context, outside)
             browser = await server.rent(timeout=3)
@@ -38,6 +38,7 @@ async def test_fault_b35_console_and_live_page_behind_tls_a_domain_and_a_prefix(
             await live_page(context, browser, outside)
             await server.stop(browser)
             await chromium.close()
+            await process.stop()
 
 
 async def signed_in(context, outside):

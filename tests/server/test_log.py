@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import websockets
 
+from tests.conftest import clean_environment
 from tests.server.agent.llm import done, serve_model
 
 pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
@@ -104,9 +105,7 @@ async def test_fault_d16_no_secret_in_the_log_at_debug(
             reading = asyncio.create_task(asyncio.to_thread(server.process.stderr.read))
             target = attack(server)
             secrets = await use(server, target)
-            environment = {
-                name: value for name, value in os.environ.items() if not name.startswith("CDPBRIDGE_")
-            }
+            environment = clean_environment()
             client = await asyncio.to_thread(
                 subprocess.run,
                 [sys.executable, "-c", CLIENT, str(server.http.base_url), KEY, str(tmp_path)],

@@ -16,13 +16,15 @@ import pytest
 from cdpbridge.cdp import connect
 from cdpbridge.errors import ConfigurationError, ConnectFailed
 from cdpbridge.server import Settings, serve
+from tests.conftest import clean_environment
+from tests.folders import browsers_folder
 
 pytestmark = pytest.mark.chromium
 
 
 def run_server(*arguments, **environment):
     """A server that ends by itself."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CDPBRIDGE_")}
+    clean = clean_environment()
     return subprocess.run(
         [sys.executable, "-m", "cdpbridge.server", *arguments],
         env=clean | environment,
@@ -97,7 +99,7 @@ async def test_fault_b12_leftovers_of_every_kind(spawn_server):
         await asyncio.to_thread(server.process.wait)
         (server.folder(browser) / "cookies.json").write_text('{"at": 1, "cook')
         (server.folder(browser) / "cookies.json.new").write_text("{")
-        unknown = server.data_dir / "browsers" / "nobody-knows.gone"
+        unknown = browsers_folder(server.data_dir) / "nobody-knows.gone"
         unknown.mkdir()
         (unknown / "file").write_text("x")
         (server.data_dir / "lock").write_text("nonsense")

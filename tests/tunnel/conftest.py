@@ -15,7 +15,7 @@ import pytest
 
 import cdpbridge
 from cdpbridge._switches import downloads_switch
-from cdpbridge.chromium import Chromium, find, remove_tree
+from cdpbridge.chromium import Chromium, find, give, remove_tree
 from tests.conftest import KEY, RunningServer, clean_environment
 from tests.tunnel.file_site import Site
 
@@ -105,6 +105,9 @@ async def bare_address(request, tmp_path, temporary_dir):
         args=(downloads_switch(tmp_path / "far"),),
         start_timeout=timedelta(seconds=60),
     )
+    if chromium.uid is not None:  # a root process: the browser has a uid of its own
+        (tmp_path / "far").mkdir()
+        give(tmp_path / "far", chromium.uid)
     yield f"http://127.0.0.1:{chromium.port}"
     await chromium.kill()
     await remove_tree(scratch)

@@ -24,6 +24,8 @@ class AgentSpec:
         secrets: As in the request; `split_secrets` says what the keys mean.
         op_vault_id: 1Password vault to take logins from.
         folder: The task's own; screenshots, output files and the log are written below it.
+        shared: Where its output and downloads are while it works, because the browser must reach them; None for `folder`.
+        collect: Called once it has ended, in a thread: brings what is in `shared` into `folder`.
         uploads: Files the agent may use.
         judge: Whether a judge looks at what was done, and decides.
         earlier: Outputs of the session's earlier tasks, oldest first, when it has a memory.
@@ -35,6 +37,8 @@ class AgentSpec:
     cdp_url: str = field(repr=False)
     model: str
     folder: Path
+    shared: Path | None = None
+    collect: Callable[[], None] = lambda: None
     uploads: tuple[Path, ...] = ()
     start_url: str | None = None
     max_steps: int = 100

@@ -153,11 +153,11 @@ def _alternatives(spellings: Iterable[str], first: set[str]) -> str:
     return "|".join(long)
 
 
-def written_files(folder: Path, cutter: Cutter) -> list[Path]:
+def written_files(folder: Path, cutter: Cutter, names: Iterable[str] = ("output", "downloads")) -> list[Path]:
     """What an agent has written into its task's folder, cut."""
     found = [
         path
-        for name in ("output", "downloads")
+        for name in names
         for path in sorted((folder / name).rglob("*"))
         if path.is_file()
         and not path.is_symlink()
@@ -262,7 +262,10 @@ class _Owner:
         for line in self._commands:
             self._loop.call_soon_threadsafe(self._do, json.loads(line)["do"])
         try:
-            written_files(self._folder, self.cutter)
+            # Not in a folder of another user, here the browser's: it could put links in our way.
+            folders = [self._folder / name for name in ("output", "downloads")]
+            names = [each.name for each in folders if each.is_dir() and each.stat().st_uid == os.geteuid()]
+            written_files(self._folder, self.cutter, names)
             shutil.rmtree(self._scratch, ignore_errors=True)
         finally:
             self._end()
@@ -479,7 +482,7 @@ async def _main() -> None:
     if not first:
         return
     spec = json.loads(first)
-    await _work(spec, _Owner(events, commands, Path(spec["folder"]), Path(spec["scratch"])))
+    await _work(spec, _Owner(events, commands, Path(spec["shared"]), Path(spec["scratch"])))
 
 
 if __name__ == "__main__":

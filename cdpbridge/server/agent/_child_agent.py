@@ -47,7 +47,7 @@ async def make(
     files = load("_child_files").Files([Path(path) for path in spec["uploads"]], load("_child_documents"))
     reach = load("_child_reach").Reach(spec["allowed_domains"], load("_domains"))
     images = await files.first_images() if spec["vision"] is not False else []
-    folder = Path(spec["folder"])
+    folder = Path(spec["shared"])
     profile = BrowserProfile(
         cdp_url=spec["cdp_url"],
         keep_alive=True,

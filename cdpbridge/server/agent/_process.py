@@ -132,7 +132,7 @@ class AgentProcess:
         hidden = _hidden(spec, secrets, llm, op_token)
         scratch = spec.folder / f".agent-{token_hex(8)}"
         try:
-            await to_the_end(asyncio.to_thread(_prepare, spec.folder, scratch))
+            await to_the_end(asyncio.to_thread(_prepare, spec, scratch))
             process = await asyncio.create_subprocess_exec(
                 python,
                 *("-P", _PROGRAM),
@@ -284,6 +284,7 @@ class AgentProcess:
         """Cut what it has written, remove the rest; the files of the task."""
         self._log.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
+        self._spec.collect()
         return tuple(written_files(self._spec.folder, self._cutter))
 
     def _result(self, files: tuple[Path, ...]) -> AgentResult:
@@ -355,10 +356,11 @@ async def _discard(stream: asyncio.StreamReader) -> None:
         pass
 
 
-def _prepare(folder: Path, scratch: Path) -> None:
+def _prepare(spec: AgentSpec, scratch: Path) -> None:
     """Make the task's folders, and the one for everything that goes when the agent does."""
-    for name in ("screenshots", "output", "downloads"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    shared = spec.shared or spec.folder
+    for folder in (spec.folder / "screenshots", shared / "output", shared / "downloads"):
+        folder.mkdir(parents=True, exist_ok=True)
     scratch.mkdir(mode=0o700)
 
 
@@ -413,6 +415,7 @@ def _task(
         "task": spec.task,
         "cdp_url": spec.cdp_url,
         "folder": str(spec.folder),
+        "shared": str(spec.shared or spec.folder),
         "scratch": str(scratch),
         "uploads": [str(path) for path in spec.uploads],
         "start_url": spec.start_url,

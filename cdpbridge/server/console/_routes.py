@@ -13,8 +13,9 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Query
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
+from cdpbridge.server.files import StoredFileResponse
 from cdpbridge.server.limits import TOO_MANY_TEXT, Border, peer_name
 from cdpbridge.server.store import key_hash_of
 
@@ -152,7 +153,7 @@ def console_router(
     @router.get("/console/files/browsers/{browser_id}/{folder}/{name}")
     async def browser_file(
         request: Request, browser_id: UUID, folder: BrowserFolder, name: str
-    ) -> FileResponse:
+    ) -> StoredFileResponse:
         project_id = await signed_in(request)
         found = await snapshots(request).files.of_browser(project_id, browser_id, folder, name)
         if found is None:
@@ -160,7 +161,7 @@ def console_router(
         return _attachment(found, found.name)
 
     @router.get("/console/files/tasks/{task_id}/{file_id}")
-    async def task_file(request: Request, task_id: UUID, file_id: UUID) -> FileResponse:
+    async def task_file(request: Request, task_id: UUID, file_id: UUID) -> StoredFileResponse:
         project_id = await signed_in(request)
         found = await snapshots(request).files.of_task(project_id, task_id, file_id)
         if found is None:
@@ -170,8 +171,10 @@ def console_router(
     return router
 
 
-def _attachment(file: Path, name: str) -> FileResponse:
-    return FileResponse(file, media_type="application/octet-stream", filename=name, headers=_FILE_HEADERS)
+def _attachment(file: Path, name: str) -> StoredFileResponse:
+    return StoredFileResponse(
+        file, media_type="application/octet-stream", filename=name, headers=_FILE_HEADERS
+    )
 
 
 async def _changes(

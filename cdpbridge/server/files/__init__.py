@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ._quota import FileQuota
+from ._response import StoredFileResponse
+from ._shared import SharedFolders
 from ._signing import BadSignature, Grant, UrlSigner, signing_key
 from ._storage import FileStore, StoredFile, distinct_names, safe_name
 from ._upload import UploadLimits, UploadRefused, receive_upload, stored_uploads
@@ -12,7 +14,9 @@ __all__ = [
     "FileQuota",
     "FileStore",
     "Grant",
+    "SharedFolders",
     "StoredFile",
+    "StoredFileResponse",
     "UploadLimits",
     "UploadRefused",
     "UrlSigner",

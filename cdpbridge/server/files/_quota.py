@@ -53,7 +53,8 @@ class FileQuota:
     async def _used(self, project_id: UUID, limit: int) -> int:
         at, used = self._found.get(project_id, (0.0, -1))
         if used < 0 or self._clock() - at > _VALID_SECONDS:
-            folders = [self._files.browser_folder(each) for each in await self._browsers(project_id)]
+            browsers = await self._browsers(project_id)
+            folders = [folder for each in browsers for folder in self._files.browser_folders(each)]
             used = await asyncio.to_thread(disk_usage, folders, limit)
             self._found[project_id] = self._clock(), used
         return used

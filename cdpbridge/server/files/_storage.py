@@ -8,10 +8,13 @@ import stat
 import threading
 import unicodedata
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 from uuid import UUID
+
+from ._shared import SharedFolders
 
 __all__ = ["FileStore", "StoredFile", "distinct_names", "safe_name"]
 
@@ -76,24 +79,66 @@ class StoredFile:
 
 
 class FileStore:
-    """Folders of browsers and tasks below `root`. Paths handed out are relative to it, with slashes."""
+    """Folders of browsers and tasks below `root`. Paths handed out are relative to it, with slashes.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        shared: Folders of running browsers that have uids of their own and cannot go into `root`; what is in them has the
+            same paths as afterwards in `root`.
+    """
+
+    def __init__(self, root: Path, shared: SharedFolders | None = None) -> None:
         self._root = root.resolve()
+        self._shared = shared
         self._promised: dict[Path, float] = {}
         self._promising = threading.Lock()
 
-    def browser_folder(self, browser_id: UUID) -> Path:
-        """Everything of a browser."""
-        return self._root / "browsers" / str(browser_id)
+    def browser_folders(self, browser_id: UUID) -> list[Path]:
+        """Everything of a browser, kept and, while it runs, beside it."""
+        kept = self._root / "browsers" / str(browser_id)
+        running = (
+            self._shared.of_browser(browser_id, "downloads").parent if self._shared is not None else kept
+        )
+        return list(dict.fromkeys((kept, running)))
 
     def uploads(self, browser_id: UUID) -> Path:
         """Files that were uploaded for a browser, and for the agents that drive it."""
-        return self._root / "browsers" / str(browser_id) / "uploads"
+        return self._of_browser(str(browser_id), "uploads")
 
     def downloads(self, browser_id: UUID) -> Path:
         """Files that a browser has downloaded."""
-        return self._root / "browsers" / str(browser_id) / "downloads"
+        return self._of_browser(str(browser_id), "downloads")
+
+    def _of_browser(self, browser_id: str, kind: str) -> Path:
+        if self._shared is not None and (folder := self._shared.of_browser(browser_id, kind)).is_dir():
+            return folder
+        return self._root / "browsers" / browser_id / kind
+
+    def open_browser(self, browser_id: UUID, uid: int | None) -> Path:
+        """Make the folders of a browser that starts, under `uid` if not our own; where its downloads go."""
+        if self._shared is not None and uid is not None:
+            self._shared.open_for(browser_id, uid)
+            return self.downloads(browser_id)
+        return self.make(self.downloads(browser_id))
+
+    def close_browser(self, browser_id: UUID | str) -> None:
+        """Take in what a browser has left, once its processes have ended; leave nothing for one that has no files."""
+        folder = self._root / "browsers" / str(browser_id)
+        if self._shared is not None:
+            self._shared.take_in(browser_id, folder)
+        for each in (folder / "downloads", folder):
+            with suppress(OSError):  # not empty, or not there
+                each.rmdir()
+
+    def open_task(self, task_id: UUID, browser_id: UUID) -> tuple[Path, Path]:
+        """Make a task's folder, and the one for what its agent shares with the browser, often the same."""
+        folder = self.make(self.task_folder(task_id))
+        shared = self._shared.open_for_task(browser_id, task_id) if self._shared is not None else None
+        return folder, shared or folder
+
+    def close_task(self, task_id: UUID, shared: Path) -> None:
+        """Take in what an agent has left in the folder that it shared with the browser."""
+        if self._shared is not None and shared != self.task_folder(task_id):
+            self._shared.take_in_task(shared, self.task_folder(task_id))
 
     def recording(self, browser_id: UUID) -> Path:
         """Video and stills of a browser."""
@@ -130,7 +175,7 @@ class FileStore:
         for file in folder.iterdir() if folder.is_dir() else ():
             status = _finished(file)
             if status is not None:
-                path = file.relative_to(self._root).as_posix()
+                path = self.relative(file)
                 found.append(StoredFile(file.name, path, file, status.st_size, status.st_mtime))
         return sorted(found, key=lambda each: each.name)
 
@@ -142,7 +187,7 @@ class FileStore:
             return None
         if not found.is_file() or not found.is_relative_to(folder.resolve()):
             return None
-        return found.relative_to(self._root).as_posix()
+        return self.relative(found)
 
     def browser_of(self, path: str) -> UUID | None:
         """The browser whose folder a path of this store leads into; None for other paths."""
@@ -153,21 +198,30 @@ class FileStore:
             return None
 
     def relative(self, file: Path) -> str:
-        """The path in the store of a file below its root, which need not be there."""
-        return file.relative_to(self._root).as_posix()
+        """The path in the store of a file below its root or of a running browser; it need not be there."""
+        if file.is_relative_to(self._root):
+            return file.relative_to(self._root).as_posix()
+        kind, browser_id = file.parts[-2], file.parts[-4]
+        return f"browsers/{browser_id}/{kind}/{file.name}"
+
+    def _located(self, path: str) -> Path:
+        match PurePosixPath(path).parts:
+            case ("browsers", browser_id, "uploads" | "downloads" as kind, name):
+                return self._of_browser(browser_id, kind) / name
+        return self._root / path
 
     def place(self, path: str) -> Path | None:
         """Where a new file at `path` goes; None when its folder has been removed."""
-        found = self._root / path
+        found = self._located(path)
         return found if found.parent.is_dir() else None
 
     def file(self, path: str) -> Path | None:
         """The regular file at a path of this store; None when there is none, or when it leads out of the store."""
         if "\0" in path or ".." in PurePosixPath(path).parts:
             return None
-        found = self._root / path
-        inside = self.path_of(found, self._root) == path
-        return found if inside else None
+        found = self._located(path)
+        folder = self._root if found.is_relative_to(self._root) else found.parent
+        return found if self.path_of(found, folder) == path else None
 
     def tidy(self) -> None:
         """Remove what a killed server has left: scratch folders of its agents, and halves of uploads. Before anything runs."""
@@ -175,6 +229,10 @@ class FileStore:
             shutil.rmtree(folder, ignore_errors=True)
         for draft in self._root.glob("browsers/*/uploads/.*.upload"):
             draft.unlink(missing_ok=True)
+        if self._shared is not None:
+            for folder in self._shared.tasks_left():
+                # Not the downloads, which nobody has cut secrets out of.
+                self._shared.take_in_task(folder, self._root / "tasks" / folder.name, downloads=False)
 
     def remove(self, *, browser_id: UUID | None = None, task_id: UUID | None = None) -> None:
         """Remove everything of a browser, of a task."""

@@ -225,7 +225,9 @@ async def receive_upload(
 
 
 def _create(draft: Path) -> BinaryIO:
-    return os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.fchmod(descriptor, 0o640)  # of a folder that its browser's group may enter, or none but us
+    return os.fdopen(descriptor, "wb")
 
 
 def _flush(sink: BinaryIO) -> None:

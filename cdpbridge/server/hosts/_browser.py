@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -17,12 +16,22 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from cdpbridge._disk import disk_identity
-from cdpbridge._shield import to_the_end
+from cdpbridge._shield import in_thread, to_the_end
 from cdpbridge._switches import downloads_switch
 from cdpbridge.cdp import Connection, connect_pipe
-from cdpbridge.chromium import SCRATCH_PATH_BYTES, Chromium, remove_tree
+from cdpbridge.chromium import (
+    BrowserUid,
+    Chromium,
+    UidPool,
+    give,
+    lend,
+    remove_tree,
+    scratch_parent,
+    uses_browser_uids,
+)
 from cdpbridge.errors import CDPBridgeError, CDPError
 from cdpbridge.server._disk import disk_usage
+from cdpbridge.server.files import FileStore
 from cdpbridge.server.gateway import BrowserFiles, Registry, Upstream
 from cdpbridge.server.profiles import ProfileRefused, ProfileStore, export_cookies, import_cookies
 from cdpbridge.server.proxy import ForwardingProxy, Rules
@@ -47,7 +56,9 @@ class BrowserOptions:
     """What all browsers of a host have in common.
 
     Attributes:
-        downloads: The folder of a browser's downloads, which outlives it.
+        files: Where their downloads go, and where they find uploads.
+        sandbox: Chromium's own, around its renderers.
+        uids: Where uids come from, in a root process. Default: the range of all root processes.
         rules: What browsers may reach.
         own_ports: Ports of this server and of its browsers, which browsers with a forwarding proxy may not reach. Each
             browser adds its own while it runs.
@@ -61,7 +72,9 @@ class BrowserOptions:
     export_every: timedelta
     health_every: timedelta
     health_timeout: timedelta
-    downloads: Callable[[UUID], Path] | None = None
+    files: FileStore | None = None
+    sandbox: bool = True
+    uids: UidPool | None = None
     rules: Rules = field(default_factory=Rules)
     own_ports: set[int] = field(default_factory=set)
     max_disk_bytes: int | None = None
@@ -91,8 +104,9 @@ class LocalBrowser:
         self._folder = folder
         self._user_data_dir = folder / "profile"
         self._scratch = scratch_folder(spec.id)
+        self._uid: BrowserUid | None = None
+        self._kept: Path | None = None
         self._options = options
-        self._downloads = options.downloads(spec.id) if options.downloads is not None else None
         self._profiles = profiles
         self._registry = registry
         self._on_exit = on_exit
@@ -121,8 +135,12 @@ class LocalBrowser:
     async def start(self) -> None:
         """Run it. Cancelled or failed, it leaves nothing behind."""
         async with AsyncExitStack() as undo:
-            self._folder.mkdir(mode=0o700, parents=True)
+            undo.push_async_callback(in_thread, self._release_uid)
+            await in_thread(self._take_uid)
             undo.push_async_callback(remove_folder, self._folder)
+            await in_thread(self._make_folder)
+            undo.push_async_callback(self._close_files)
+            await in_thread(self._open_files)
             self._scratch.mkdir(mode=0o700)
             undo.push_async_callback(remove_folder, self._scratch)
             self._tell_profile_losses()
@@ -139,6 +157,8 @@ class LocalBrowser:
                 udp=not self._udp_denied,
                 args=(*self._options.args, *self._own_args()),
                 start_timeout=self._options.start_timeout,
+                sandbox=self._options.sandbox,
+                uid=self._uid,
             )
             undo.push_async_callback(self._chromium.kill)
             self._close_port(self._chromium.port, undo)
@@ -152,7 +172,6 @@ class LocalBrowser:
                     logger.warning(
                         "browser %s: %d cookies of its profile were refused", self.id, len(report.failed)
                     )
-            undo.push_async_callback(self._remove_empty_downloads)
             await self._allow_downloads()
             await self._open_first_page()
             undo.pop_all()
@@ -224,9 +243,29 @@ class LocalBrowser:
         return BrowserFiles(
             downloads=self._folder / "downloads",
             uploads=self._folder / "uploads",
-            kept=self._downloads,
+            kept=self._kept,
             disk=disk_identity(self._chromium.pid),
         )
+
+    def _take_uid(self) -> None:
+        """A root process runs no browser as root; whose uid is noted before there are files of it."""
+        if uses_browser_uids():
+            self._uid = (self._options.uids or UidPool()).take()
+            self._uid.hold("place", self._folder)
+            self._uid.hold("temporary", self._scratch)
+
+    def _release_uid(self) -> None:
+        if self._uid is not None:
+            self._uid.release()
+
+    def _make_folder(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True)
+        if self._uid is not None:  # it may pass through, and change nothing but its own folders
+            self._folder.chmod(0o711)
+            for folder in (self._user_data_dir, self._folder / "downloads"):
+                folder.mkdir(mode=0o700)
+                give(folder, self._uid.number)
+            lend(self._folder / "uploads", self._uid.number)
 
     def _own_args(self) -> list[str]:
         # The first is for our clients, which read it from the command line: what they download goes when the browser goes.
@@ -239,10 +278,8 @@ class LocalBrowser:
 
     async def _allow_downloads(self) -> None:
         """Downloads go to the browser's own folder, where the API lists them; a client may send them elsewhere."""
-        folder = self._downloads
-        if folder is not None:
-            await to_the_end(asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True))
-            behaviour = {"behavior": "allow", "downloadPath": str(folder)}
+        if self._kept is not None:
+            behaviour = {"behavior": "allow", "downloadPath": str(self._kept)}
             await self._connection.root.send("Browser.setDownloadBehavior", behaviour)
 
     async def _renew_downloads(self) -> None:
@@ -254,12 +291,15 @@ class LocalBrowser:
         except CDPError as error:
             logger.debug("browser %s: its folder of downloads could not be set again: %s", self.id, error)
 
-    async def _remove_empty_downloads(self) -> None:
-        """Leave nothing behind for a browser that has downloaded nothing."""
-        folder = self._downloads
-        for each in (folder, folder.parent) if folder is not None else ():
-            with suppress(OSError):  # not empty, or not there
-                await asyncio.to_thread(each.rmdir)
+    def _open_files(self) -> None:
+        if self._options.files is not None:
+            self._kept = self._options.files.open_browser(
+                self.id, self._uid.number if self._uid is not None else None
+            )
+
+    async def _close_files(self) -> None:
+        if self._options.files is not None:
+            await asyncio.to_thread(self._options.files.close_browser, self.id)
 
     async def _open_first_page(self) -> None:
         """Bring the first tab to the start page. A page that is slow or broken is the client's to see, not a failed start."""
@@ -330,7 +370,7 @@ class LocalBrowser:
         limit = self._options.max_disk_bytes
         if limit is None:
             return False
-        downloads = () if self._downloads is None else (self._downloads.parent,)  # uploads and recording, too
+        downloads = () if self._kept is None else (self._kept.parent,)  # uploads and recording, too
         used = await asyncio.to_thread(disk_usage, (self._folder, self._scratch, *downloads), limit)
         if used > limit:
             logger.warning(
@@ -365,9 +405,10 @@ class LocalBrowser:
         self.stopping = True
         save = save and bool(self.profile_writable)
         async with AsyncExitStack() as freeing:  # each step, whatever becomes of the others
-            freeing.push_async_callback(self._remove_empty_downloads)
+            freeing.push_async_callback(in_thread, self._release_uid)
             freeing.push_async_callback(remove_folder, self._folder)
             freeing.push_async_callback(remove_folder, self._scratch)
+            freeing.push_async_callback(self._close_files)
             freeing.callback(self._release)
             freeing.callback(self._options.own_ports.difference_update, self._ports)
             if self._proxy is not None:
@@ -440,9 +481,7 @@ class LocalBrowser:
 def scratch_folder(browser_id: UUID | str) -> Path:
     """Where a browser keeps its temporary files; the same after a restart, so that it can be removed then."""
     name = f"cdpb-{UUID(str(browser_id)).hex[:12]}"
-    places = [Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108  # made with mode 0700, and not if it exists
-    short = [place / name for place in places if len(bytes(place / name)) <= SCRATCH_PATH_BYTES]
-    return short[0]
+    return scratch_parent(name, for_others=uses_browser_uids()) / name
 
 
 async def save_profile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from cdpbridge._shield import in_thread
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import BrowserStartFailed, CDPBridgeError
 from cdpbridge.server.gateway import Registry
@@ -40,6 +41,7 @@ class LocalHosts:
         options: What all browsers have in common.
         concurrent_starts: More wait for their turn; starting is what a machine runs out of first.
         queue_timeout: How long they may wait.
+        former_roots: Where a server of this data folder may have left browsers under other settings.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class LocalHosts:
         *,
         concurrent_starts: int,
         queue_timeout: timedelta,
+        former_roots: Iterable[Path] = (),
     ) -> None:
         self.on_exit: Callable[[UUID], object] = lambda _id: None
         self.on_limit: Callable[[UUID], object] = lambda _id: None
         self._root = root
+        self._roots = dict.fromkeys([root, *former_roots])
         self._profiles = profiles
         self._registry = registry
         self._options = options
@@ -135,17 +139,26 @@ class LocalHosts:
         """Put away what a killed server left; see `BrowserHosts.recover`."""
         known = {str(leftover.id): leftover for leftover in left}
         saved: dict[UUID, SavedState] = {}
-        folders = sorted(self._root.iterdir()) if self._root.is_dir() else []
+        folders = [folder for root in self._roots if root.is_dir() for folder in sorted(root.iterdir())]
         for folder in folders:
             orderly = await wait_gone(folder, timeout=_LEFTOVER_TIMEOUT)
+            if self._options.uids is not None:
+                await in_thread(
+                    self._options.uids.end_user_of, folder.with_name(folder.name.removesuffix(".gone"))
+                )
             leftover = known.get(folder.name)
             if leftover is not None and leftover.profile_id is not None and leftover.profile_writable:
                 state = await self._save_leftover(leftover.profile_id, folder, orderly=orderly)
                 if state is not None:
                     saved[leftover.id] = state
+            name = folder.name.removesuffix(".gone")
+            if self._options.files is not None:
+                await asyncio.to_thread(self._options.files.close_browser, name)
             with suppress(ValueError):  # not one of our names
-                await remove_folder(scratch_folder(folder.name.removesuffix(".gone")))
+                await remove_folder(scratch_folder(name))
             await remove_folder(folder)
+        if self._options.uids is not None:
+            await in_thread(self._options.uids.sweep)
         for leftover in left:
             if leftover.profile_id is not None and leftover.profile_writable:
                 self._profiles.release(leftover.profile_id, str(leftover.id))

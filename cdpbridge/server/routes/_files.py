@@ -13,7 +13,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from cdpbridge.api._task_models import (
     UPLOAD_CONTENT_TYPES,
@@ -25,6 +25,7 @@ from cdpbridge.server import store
 from cdpbridge.server.files import (
     BadSignature,
     Grant,
+    StoredFileResponse,
     UploadLimits,
     UploadRefused,
     receive_upload,
@@ -186,7 +187,7 @@ async def upload(request: Request, services: ServicesOf) -> Response:
 @public_router.api_route("/{path:path}", methods=["GET", "HEAD"])
 async def download(
     request: Request, services: ServicesOf, path: str, expires: str = "", signature: str = ""
-) -> FileResponse:
+) -> StoredFileResponse:
     """A file, or the range of it that is asked for."""
     try:
         services.signer.check_download(path, expires, signature, now=services.wall().timestamp())
@@ -197,7 +198,7 @@ async def download(
         raise HTTPException(404, "the file has been removed")
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     inline = kind in {"image/png", "image/jpeg", "text/plain"}
-    return FileResponse(
+    return StoredFileResponse(
         file,
         media_type=kind,
         filename=file.name,

@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import async_playwright, expect
 
-from cdpbridge.chromium import find
+from cdpbridge.chromium import Chromium, find
 
 expect.set_options(timeout=30_000)  # a busy machine is not a fault
 
@@ -14,10 +14,8 @@ KEYS = {"api_keys": {"tests": "key-of-tests", "others": "key-of-others"}}
 @asynccontextmanager
 async def opened(server, key="key-of-tests", **context_options):
     """A signed-in console; it must not have logged an error."""
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(
-            executable_path=str(find("shell", None).path), args=["--no-sandbox", "--disable-gpu"]
-        )
+    async with await Chromium.start(build=find("shell")) as process, async_playwright() as playwright:
+        chromium = await playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{process.port}")
         try:
             page = await (await chromium.new_context(**context_options)).new_page()
             problems = []

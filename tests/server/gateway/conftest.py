@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from cdpbridge.server.gateway import Registry, Upstream, gateway_protocol, router
+from tests.own_user import OwnUser
 
 TOKEN = "token-of-the-tests"
 
@@ -114,8 +115,9 @@ async def nothing_is_left(request):
 class Chrome:
     """A Chromium of the tests' own."""
 
-    def __init__(self, process, port, path):
+    def __init__(self, process, port, path, user):
         self.process = process
+        self.user = user
         self.upstream = Upstream("127.0.0.1", port, path)
         self.port = port
         self.http_url = f"http://127.0.0.1:{port}"
@@ -128,29 +130,33 @@ class Chrome:
             pytest.skip("no Chromium on this machine")
         profile.mkdir(parents=True)
         told = profile / "DevToolsActivePort"
+        user = OwnUser(profile)
         process = subprocess.Popen(
-            [
-                binary,
-                "--headless",
-                "--no-sandbox",
-                "--remote-debugging-port=0",
-                "--no-first-run",
-                "--disable-gpu",
-                f"--user-data-dir={profile}",
-                "about:blank",
-            ],
+            user.command(
+                [
+                    binary,
+                    "--headless",
+                    "--remote-debugging-port=0",
+                    "--no-first-run",
+                    "--disable-gpu",
+                    f"--user-data-dir={profile}",
+                    "about:blank",
+                ]
+            ),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"TMPDIR": str(profile)},
+            env=user.environment(),
             start_new_session=True,  # the binary on the path may be a shell script: end its whole group
         )
         deadline = time.monotonic() + 30
         while not (told.exists() and len(lines := told.read_text().split()) == 2):
             if process.poll() is not None or time.monotonic() > deadline:
                 os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                user.end()
                 raise RuntimeError("Chromium did not start")
             time.sleep(0.02)
-        return cls(process, int(lines[0]), lines[1])
+        return cls(process, int(lines[0]), lines[1], user)
 
     def kill(self):
         with suppress(ProcessLookupError):
@@ -159,6 +165,7 @@ class Chrome:
     def stop(self):
         self.kill()
         self.process.wait()
+        self.user.end()
 
 
 def _profile(tmp_path_factory):

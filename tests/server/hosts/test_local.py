@@ -13,6 +13,7 @@ import pytest
 
 from cdpbridge.cdp import connect
 from cdpbridge.errors import CDPError, CommandTimeout
+from tests.folders import browsers_folder
 
 pytestmark = pytest.mark.chromium
 
@@ -234,7 +235,7 @@ async def test_a_country_has_a_proxy(make_server, site):
 
 async def test_fault_b08_no_memory_no_disk_no_binary(make_server, tmp_path):
     async with make_server(start_timeout_seconds=5) as server:
-        browsers = server.data_dir / "browsers"
+        browsers = browsers_folder(server.data_dir)
         browsers.mkdir(exist_ok=True)
         browsers.rmdir()
         browsers.write_text("in the way")  # stands for every error of the disk

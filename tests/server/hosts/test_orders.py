@@ -1,6 +1,7 @@
 """What a request may ask of a browser, on real ones: its screen, start page, uploads and downloads, a proxy of the caller's own."""
 
 import asyncio
+from uuid import UUID
 
 import httpx
 import pytest
@@ -35,9 +36,11 @@ async def test_a_session_begins_on_its_start_page_in_a_window_of_its_size(make_s
 async def test_a_browser_that_downloads_nothing_leaves_nothing(make_server):
     async with make_server() as server:
         browser = await server.rent()
-        assert len(list((server.data_dir / "files" / "browsers").iterdir())) == 1
+        folder = server.app.state.services.files.downloads(UUID(browser["id"]))
+        assert folder.is_dir()
         await server.stop(browser)
-        assert list((server.data_dir / "files" / "browsers").iterdir()) == []
+        assert not folder.exists()
+        assert not list((server.data_dir / "files").glob("browsers/*"))
 
 
 async def test_a_start_page_that_nobody_serves_is_no_failed_start(make_server, nobody):

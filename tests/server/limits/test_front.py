@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.async_api import async_playwright
 
-from cdpbridge.chromium import find
+from cdpbridge.chromium import Chromium, find
 from tests.server.limits.test_bodies import routes
 
 pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
@@ -131,11 +131,13 @@ async def test_fault_d13_a_page_and_a_server_on_another_port(spawn_server, attac
     other = AnotherPort()
     listening = await asyncio.start_server(other, "127.0.0.1", 0)
     outside = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
-    async with spawn_server() as server, async_playwright() as playwright:
+    async with (
+        spawn_server() as server,
+        await Chromium.start(build=find(build)) as process,
+        async_playwright() as playwright,
+    ):
         root = attack(server).root
-        chromium = await playwright.chromium.launch(
-            executable_path=str(find(build, None).path), args=["--no-sandbox", "--disable-gpu"]
-        )
+        chromium = await playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{process.port}")
         page = await (await chromium.new_context()).new_page()
         await page.goto(root)
         await page.get_by_label("API key").fill("key-of-tests")

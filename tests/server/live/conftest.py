@@ -191,9 +191,9 @@ async def viewers_browser():
     """The browser in which a person looks at the live page."""
     from playwright.async_api import async_playwright
 
-    from cdpbridge.chromium import find
+    from cdpbridge.chromium import Chromium, find
 
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=find("shell").path, args=["--no-sandbox"])
+    async with await Chromium.start(build=find("shell")) as chromium, async_playwright() as playwright:
+        browser = await playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{chromium.port}")
         yield browser
         await browser.close()

@@ -11,6 +11,7 @@ from websockets.asyncio.server import serve
 from cdpbridge.cdp import connect
 from cdpbridge.protocol import Page, Runtime
 from cdpbridge.server.proxy import ForwardingProxy, Rules
+from tests.own_user import OwnUser
 from tests.server.proxy.peers import (
     UPSTREAM_ADDRESS,
     running_pproxy,
@@ -26,15 +27,21 @@ SHELL = os.environ.get("CDPBRIDGE_CHROMIUM", "/usr/lib/chromium/chromium-headles
 @asynccontextmanager
 async def running_chromium(proxy, folder):
     """A session of a blank page in a Chromium that knows no way but the proxy."""
-    process = await asyncio.create_subprocess_exec(
+    profile = folder / "profile"
+    profile.mkdir()
+    user = OwnUser(profile)
+    command = [
         SHELL,
-        "--no-sandbox",
         "--remote-debugging-port=0",
         "--ignore-certificate-errors",
-        f"--user-data-dir={folder}",
+        f"--user-data-dir={profile}",
         f"--proxy-server={proxy.address}",
         "--proxy-bypass-list=<-loopback>",
         "about:blank",
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *user.command(command),
+        env=user.environment(),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -50,6 +57,7 @@ async def running_chromium(proxy, folder):
         if process.returncode is None:
             process.kill()
         await process.communicate()
+        user.end()
 
 
 async def open_page(session, url):

@@ -1,0 +1,114 @@
+"""Who a browser runs as: this process's user, or, in a root process, a uid of its own."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from cdpbridge.errors import BrowserStartFailed, ConfigurationError
+
+from ._find import Build
+from ._folders import remove_stale_locks
+from ._ownership import check_executable_by, closed_to, give
+from ._uid_ranges import uses_browser_uids
+from ._uids import BrowserUid, UidPool, is_in_use
+
+__all__ = ["Identity"]
+
+_SETUID_HELPER = "chrome-sandbox"
+
+
+class Identity:
+    """The user of one browser, from `take` to `give_back`. Every method but `command` blocks.
+
+    Args:
+        uid: Of the caller, in a root process; it stays the caller's.
+    """
+
+    def __init__(self, uid: BrowserUid | None) -> None:
+        self._uid = uid if uses_browser_uids() else None
+        self._ours = False
+        self._no_new_privs = True
+        self._borrowed: tuple[Path, os.stat_result] | None = None
+
+    @property
+    def number(self) -> int | None:
+        """The uid; None for this process's own user."""
+        return self._uid.number if self._uid is not None else None
+
+    def take(self) -> None:
+        """In a root process without a uid of the caller, take one for this browser alone."""
+        if self._uid is None and uses_browser_uids():
+            self._uid = UidPool().take()
+            self._ours = True
+
+    def note(self, folder: Path) -> None:
+        """Remember a temporary folder of this browser, for the case that its owner is killed."""
+        if self._uid is not None:
+            self._uid.hold("temporary", folder)
+
+    def prepare(self, build: Build, profile: Path, scratch: Path) -> None:
+        """Make the folders, and have the browser's user own them.
+
+        Raises:
+            BrowserStartFailed: Another browser has the profile.
+            ConfigurationError: That user cannot reach the binary or a folder.
+            OSError: From the disk.
+        """
+        profile.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_stale_locks(profile)
+        if self._uid is None:
+            return
+        check_executable_by(build.path, self._uid.number)
+        self._no_new_privs = not _has_setuid_helper(build)
+        for folder in (profile, scratch):
+            if (closed := closed_to(folder, self._uid.number)) is not None:
+                raise ConfigurationError(
+                    f"{folder} cannot be used by Chromium, which runs as uid {self._uid.number} and not as root: {closed} is "
+                    f"closed to other users (mode {stat.S_IMODE(closed.stat().st_mode):04o}); choose another folder, or open "
+                    f"that one with chmod o+x"
+                )
+        if self._ours:
+            before = profile.stat()
+            if is_in_use(before.st_uid):
+                raise BrowserStartFailed(
+                    f"{profile} is in use by another browser; stop that one, or choose another folder"
+                )
+            self._uid.hold("owned", profile)
+            self._borrowed = profile, before
+        for folder in (profile, scratch):
+            give(folder, self._uid.number)
+
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        """`arguments`, with what runs them as this user in front."""
+        if self._uid is None:
+            return list(arguments)
+        return self._uid.command(arguments, no_new_privs=self._no_new_privs)
+
+    def kill_processes(self) -> None:
+        """End what has left the browser's process group. Of this process's own user, nothing."""
+        if self._uid is not None:
+            self._uid.kill_processes()
+
+    def give_back(self) -> None:
+        """Give a profile that stays back to its owner, then the uid, if they were taken for this browser."""
+        if self._uid is None or not self._ours:
+            return
+        try:
+            if self._borrowed is not None and self._borrowed[0].is_dir():
+                profile, before = self._borrowed
+                give(profile, before.st_uid, before.st_gid)
+        finally:
+            self._uid.release()
+
+
+def _has_setuid_helper(build: Build) -> bool:
+    """True if Chromium has the helper that makes its sandbox where ordinary users may make no user namespaces."""
+    named = os.environ.get("CHROME_DEVEL_SANDBOX")
+    try:
+        status = Path(named or build.path.resolve().parent / _SETUID_HELPER).stat()
+    except OSError:
+        return False
+    return bool(status.st_mode & stat.S_ISUID) and status.st_uid == 0

@@ -1,0 +1,249 @@
+"""Uids of browsers: each is taken once on the machine, and free again when nothing of it is left."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cdpbridge.chromium import UidPool, give, parse_uid_range, uses_browser_uids
+from cdpbridge.chromium._processes import launch_prefix
+from cdpbridge.errors import BrowserStartFailed, ConfigurationError
+
+pytestmark = pytest.mark.skipif(not uses_browser_uids(), reason="only root may take another uid")
+
+UIDS = range(700_000, 700_060)
+
+
+@pytest.fixture
+def pool(tmp_path):
+    return UidPool(UIDS, folder=tmp_path / "state" / "uids")
+
+
+def taken(tmp_path):
+    return sorted(os.listdir(tmp_path / "state" / "uids"))
+
+
+@contextmanager
+def owner(tmp_path, program):
+    """A process that takes a uid, prints what it says, and waits."""
+    source = f"""
+import sys
+from pathlib import Path
+from cdpbridge.chromium import UidPool, give
+pool = UidPool(range({UIDS.start}, {UIDS.stop}), folder=Path({str(tmp_path)!r}) / "state" / "uids")
+{program}
+sys.stdout.flush()
+sys.stdin.read()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(condition, timeout=20.0):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("700000-700999", range(700_000, 701_000)), ("5-5", range(5, 6)), (" 7 - 9 ", range(7, 10))],
+)
+def test_ranges(text, expected):
+    assert parse_uid_range(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "700000", "0-5", "9-7", "a-b", "1-4294967295", "-5", "1-2-3", "1,2"])
+def test_no_ranges(text):
+    with pytest.raises(ValueError, match=r"uid|lower"):
+        parse_uid_range(text)
+
+
+def test_two_servers_with_one_range_never_have_the_same_uid(tmp_path):
+    program = "held = [pool.take() for _ in range(20)]\nprint(*[each.number for each in held])"
+    with owner(tmp_path, program) as one, owner(tmp_path, program) as other:
+        numbers = [int(number) for each in (one, other) for number in each.stdout.readline().split()]
+        assert len(set(numbers)) == 40
+        assert set(numbers) <= set(UIDS)
+        assert len(taken(tmp_path)) == 40
+    UidPool(UIDS, folder=tmp_path / "state" / "uids").sweep()
+    assert taken(tmp_path) == []
+
+
+def test_all_taken_is_said_with_the_way_out(tmp_path):
+    pool = UidPool(range(700_000, 700_002), folder=tmp_path / "uids")
+    held = [pool.take(), pool.take()]
+    with pytest.raises(BrowserStartFailed, match="of 700000-700001, 2 are in use; widen browser_uids"):
+        pool.take()
+    for each in held:
+        each.release()
+    assert os.listdir(tmp_path / "uids") == []
+    pool.take().release()
+
+
+def test_a_uid_stays_taken_while_a_process_of_it_lives(pool, tmp_path):
+    uid = pool.take()
+    command = uid.command(["/bin/sleep", "60"], no_new_privs=True)
+    process = subprocess.Popen(command)
+    try:
+        wait_for(lambda: f"\nUid:\t{uid.number}\t" in Path(f"/proc/{process.pid}/status").read_text())
+        uid.release()
+        pool.sweep()
+        assert taken(tmp_path) == [str(uid.number)]
+    finally:
+        process.kill()
+        process.wait()
+    pool.sweep()
+    assert taken(tmp_path) == []
+
+
+def test_a_uid_that_a_foreign_process_has_is_not_taken(tmp_path):
+    process = subprocess.Popen([*launch_prefix(700_000, no_new_privs=True), "/bin/sleep", "60"])
+    try:
+        wait_for(lambda: "\nUid:\t700000\t" in Path(f"/proc/{process.pid}/status").read_text())
+        pool = UidPool(range(700_000, 700_002), folder=tmp_path / "uids")
+        assert pool.take().number == 700_001
+        with pytest.raises(BrowserStartFailed):
+            pool.take()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_a_killed_owner_had_for_a_while_is_removed(pool, tmp_path):
+    folder = tmp_path / "with space\nand line"
+    program = f"""
+uid = pool.take()
+folder = Path({str(folder)!r})
+uid.hold("temporary", folder)
+(folder / "deep").mkdir(parents=True)
+give(folder, uid.number)
+print(uid.number)
+"""
+    with owner(tmp_path, program) as process:
+        number = process.stdout.readline().strip()
+        pool.sweep()
+        assert taken(tmp_path) == [number]  # its owner lives
+        assert folder.exists()
+    pool.sweep()
+    assert taken(tmp_path) == []
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gone"])
+def test_the_place_of_a_killed_server_holds_its_uid_until_it_is_removed(pool, tmp_path, suffix):
+    place = tmp_path / "browser"
+    with owner(
+        tmp_path, f"uid = pool.take(); uid.hold('place', Path({str(place)!r})); print(uid.number)"
+    ) as process:
+        number = process.stdout.readline().strip()
+    left = place.with_name(place.name + suffix)
+    left.mkdir()
+    pool.sweep()
+    assert taken(tmp_path) == [number]
+    left.rmdir()
+    pool.sweep()
+    assert taken(tmp_path) == []
+
+
+def test_a_profile_that_a_killed_owner_left_holds_its_uid_until_another_has_it(pool, tmp_path):
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    program = f"""
+uid = pool.take()
+uid.hold("owned", Path({str(profile)!r}))
+give(Path({str(profile)!r}), uid.number)
+print(uid.number)
+"""
+    with owner(tmp_path, program) as process:
+        number = process.stdout.readline().strip()
+    pool.sweep()
+    assert taken(tmp_path) == [number]
+    assert profile.stat().st_uid == int(number)
+    give(profile, 0)
+    pool.sweep()
+    assert taken(tmp_path) == []
+
+
+def test_a_fork_does_not_keep_the_uid_of_its_parent(pool, tmp_path):
+    program = """
+import os
+uid = pool.take()
+if os.fork() == 0:
+    print(os.getpid())
+    sys.stdout.flush()
+    import time
+    time.sleep(60)
+"""
+    with owner(tmp_path, program) as process:
+        child = int(process.stdout.readline())
+    try:
+        pool.sweep()
+        assert taken(tmp_path) == []
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_uid_with_an_account_and_one_of_a_container_are_not_taken(tmp_path, monkeypatch):
+    from cdpbridge.chromium import _uid_ranges
+
+    accounts = {
+        "/etc/passwd": [["alice", "x", "700000", "700000"]],
+        "/etc/subuid": [["alice", "700002", "100"]],
+    }
+    monkeypatch.setattr(_uid_ranges, "_fields", lambda path: accounts.get(path, []))
+    pool = UidPool(range(700_000, 700_050), folder=tmp_path / "uids")
+    assert pool.take().number == 700_001
+    with pytest.raises(BrowserStartFailed):
+        pool.take()
+
+
+async def test_uids_are_killed_with_all_they_start(pool):
+    uid = pool.take()
+    script = "setsid sleep 60 & while :; do sleep 0.01 & done"
+    process = await asyncio.create_subprocess_exec(*uid.command(["/bin/sh", "-c", script], no_new_privs=True))
+    await asyncio.sleep(0)
+    assert await asyncio.to_thread(uid.kill_processes)
+    assert await process.wait() in {-signal.SIGKILL, 0}
+    await asyncio.to_thread(uid.release)
+
+
+def test_give_takes_no_file_with_several_names_and_follows_no_link(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("root's")
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "file").touch()
+    (folder / "link").symlink_to(secret)
+    os.link(secret, folder / "other name")
+    give(folder, 700_000)
+    assert {secret.stat().st_uid, (folder / "other name").stat().st_uid} == {0}
+    assert {
+        each.lstat().st_uid for each in (folder, folder / "deep", folder / "deep" / "file", folder / "link")
+    } == {700_000}
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_uids_that_do_not_exist_in_the_namespace(tmp_path, monkeypatch):
+    from cdpbridge.chromium import _uid_ranges
+
+    monkeypatch.setattr(_uid_ranges, "_maps", lambda: [[range(1000)], [range(1000)]])
+    with pytest.raises(
+        ConfigurationError, match="700000-700059 do not exist in this user namespace, where uids are 0-999"
+    ):
+        UidPool(UIDS, folder=tmp_path / "uids")
+    with pytest.raises(ConfigurationError, match="set browser_uids"):
+        UidPool(folder=tmp_path / "uids")

@@ -1,0 +1,17 @@
+"""Where the folders of running browsers are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+RUNTIME_DIR = "CDPBRIDGE_RUNTIME_DIR"
+"""Set for the whole run, in every environment: no test leaves anything below /var/lib."""
+
+
+def browsers_folder(data_dir: Path) -> Path:
+    """One folder per running browser of the server with `data_dir`."""
+    from cdpbridge.server import Settings
+
+    given = {"runtime_dir": os.environ[RUNTIME_DIR]}
+    return Settings.load(data_dir=data_dir, **given).runtime_folder / "browsers"

@@ -1,0 +1,303 @@
+"""What a uid of its own keeps a browser from, in both builds, and what is left of one when everything is killed."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from cdpbridge.cdp import connect
+from cdpbridge.chromium import uses_browser_uids
+from cdpbridge.chromium._processes import living_uids
+from cdpbridge.chromium._uid_ranges import parse_uid_range
+from cdpbridge.chromium._uids import STATE_FOLDER
+from cdpbridge.errors import CommandError
+from tests.folders import browsers_folder
+
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.skipif(not uses_browser_uids(), reason="only root may take another uid"),
+]
+
+BUILDS = pytest.mark.parametrize("build", ["shell", "full"])
+SECRET = "secret-of-the-other-browser"
+LOADED = """new Promise(done => {
+  const tell = () => done(document.documentElement.innerText);
+  document.readyState === 'complete' ? tell() : addEventListener('load', tell);
+})"""
+READ = """file => new Promise(done => {
+  const reader = new FileReader();
+  reader.onload = () => done(reader.result);
+  reader.onerror = () => done('refused: ' + reader.error.name);
+  reader.readAsText(file.slice(0, 100));
+})"""
+
+
+async def navigated(tab, url):
+    """What stands on the page, or Chromium's reason for having none."""
+    reply = await tab.send("Page.navigate", {"url": url})
+    if "errorText" in reply:
+        return f"refused: {reply['errorText']}"
+    text = await tab.send("Runtime.evaluate", {"expression": LOADED, "awaitPromise": True})
+    return text["result"]["value"]
+
+
+async def chosen(tab, path):
+    """What a page reads of a file that was put into its input."""
+    made = await tab.send(
+        "Runtime.evaluate", {"expression": "Object.assign(document.createElement('input'), {type: 'file'})"}
+    )
+    element = made["result"]["objectId"]
+    try:
+        await tab.send("DOM.setFileInputFiles", {"files": [str(path)], "objectId": element})
+    except CommandError as error:
+        return f"refused: {error}"
+    reply = await tab.send(
+        "Runtime.callFunctionOn",
+        {
+            "objectId": element,
+            "functionDeclaration": f"function() {{ return this.files.length ? ({READ})(this.files[0]) : 'refused: no file' }}",
+            "awaitPromise": True,
+        },
+    )
+    # A file that cannot be opened is one of no bytes.
+    return reply["result"]["value"] or "refused: no bytes"
+
+
+@BUILDS
+async def test_fault_d01_the_servers_files_and_other_browsers_cannot_be_read(make_server, build):
+    async with make_server(browser_build=build) as server:
+        hostile, other = await server.rent(), await server.rent(profileId=await server.profile())
+        secret = server.folder(other) / "profile" / "secret.txt"
+        secret.write_text(SECRET)
+        (server.data_dir / "server.log").write_text("a line of the log")
+        paths = [
+            *(
+                server.data_dir / name
+                for name in ("signing.key", "live-key", "cdpbridge.sqlite3", "server.log", "lock")
+            ),
+            *server.data_dir.glob("cdpbridge.sqlite3-*"),
+            secret,
+            Path("/etc/shadow"),
+            Path(f"/proc/{os.getpid()}/environ"),
+        ]
+        async with connect(hostile["cdpUrl"]) as connection:
+            tab = await connection.new_tab()
+            for path in paths:
+                assert path.exists(), path
+                for prefix in ("file://", "view-source:file://"):
+                    answer = await navigated(await connection.new_tab(), f"{prefix}{path}")
+                    assert answer.startswith("refused: ") or (SECRET not in answer and not answer.strip()), (
+                        path,
+                        answer,
+                    )
+                assert (await chosen(tab, path)).startswith("refused: "), path
+            for folder, inside in (
+                (server.data_dir, "signing.key"),
+                (browsers_folder(server.data_dir), other["id"]),
+                (server.folder(other), "cookies.json"),
+                (server.folder(other) / "profile", "secret.txt"),
+            ):
+                assert inside not in await navigated(await connection.new_tab(), f"file://{folder}/")
+            # The way of the attack is open: what all users may read can be read.
+            assert "root:" in await navigated(await connection.new_tab(), "file:///etc/passwd")
+            assert "root:" in await chosen(tab, "/etc/passwd")
+
+
+async def downloaded(connection, tab, folder, name="planted.txt"):
+    """How a download into `folder` ends: `completed`, `canceled`, or `refused`."""
+    progress = connection.root.events("Browser.downloadProgress")
+    async with progress:
+        try:
+            await connection.root.send(
+                "Browser.setDownloadBehavior",
+                {"behavior": "allow", "downloadPath": str(folder), "eventsEnabled": True},
+            )
+        except CommandError:
+            return "refused"
+        link = f"Object.assign(document.createElement('a'), {{href: 'data:text/plain,planted', download: {json.dumps(name)}}})"
+        await tab.send("Runtime.evaluate", {"expression": f"{link}.click()", "userGesture": True})
+        async with asyncio.timeout(20):
+            async for event in progress:
+                if event["state"] != "inProgress":
+                    return event["state"]
+
+
+@BUILDS
+async def test_fault_d02_nothing_is_written_outside_the_browsers_own_folders(make_server, build, tmp_path):
+    target = tmp_path / "of root"
+    target.mkdir(mode=0o755)
+    async with make_server(browser_build=build) as server:
+        hostile, other = await server.rent(), await server.rent()
+        folders = [
+            server.data_dir,
+            server.data_dir / "files",
+            server.data_dir / "made",
+            server.folder(other) / "profile",
+            server.folder(other),
+            server.folder(hostile),
+            browsers_folder(server.data_dir),
+            target,
+            Path("/etc"),
+        ]
+        async with connect(hostile["cdpUrl"]) as connection:
+            tab = await connection.new_tab()
+            for folder in folders:
+                assert await downloaded(connection, tab, folder) != "completed", folder
+                assert not (folder / "planted.txt").exists(), folder
+            assert not (server.data_dir / "made").exists()
+            # The way of the attack is open.
+            own = server.folder(hostile) / "downloads"
+            assert await downloaded(connection, tab, own) == "completed"
+            assert (own / "planted.txt").read_text() == "planted"
+
+
+@BUILDS
+async def test_downloads_and_uploads_pass_through_the_api_while_it_runs_and_afterwards(
+    make_server, build, tmp_path
+):
+    async with make_server(browser_build=build) as server:
+        browser = await server.rent()
+        async with connect(browser["cdpUrl"]) as connection:
+            tab = await connection.new_tab()
+            kept = server.app.state.services.files.downloads(_id(browser))
+            assert await downloaded(connection, tab, kept, "report.txt") == "completed"
+            uploaded = await put(server, browser, "note.txt", b"from the client")
+            assert await chosen(tab, uploaded["path"]) == "from the client"
+        listed = await server.http.get(f"/browsers/{browser['id']}/downloads?includeUrls=true")
+        [file] = listed.json()["files"]
+        assert (await server.http.get(file["url"])).content == b"planted"
+        await server.stop(browser)
+        await server.stopped(browser)
+        kept = server.data_dir / "files" / "browsers" / browser["id"]
+        assert {each.relative_to(kept).as_posix() for each in kept.rglob("*.txt")} == {
+            "downloads/report.txt",
+            "uploads/note.txt",
+        }
+        for each in (kept, *kept.rglob("*")):
+            assert (each.stat().st_uid, each.stat().st_mode & 0o077) == (0, 0), each
+        # Signed while it ran, still valid.
+        assert (await server.http.get(file["url"])).content == b"planted"
+
+
+def _id(browser):
+    return UUID(browser["id"])
+
+
+async def put(server, browser, name, content):
+    body = {"fileName": name, "contentType": "text/plain", "sizeBytes": len(content)}
+    answer = await server.http.post(f"/files/browsers/{browser['id']}/presigned-url", json=body)
+    assert answer.status_code == 200, answer.text
+    signed = answer.json()
+    sent = await server.http.post(
+        signed["url"], data=signed["fields"], files={"file": (name, content, "text/plain")}
+    )
+    assert sent.status_code == 204, sent.text
+    return signed
+
+
+async def test_links_that_a_browsers_user_puts_among_its_downloads_lead_nowhere(make_server, tmp_path):
+    """Whoever runs code as the browser's uid may make them; the server reads as root."""
+    secret = tmp_path / "secret.txt"
+    secret.write_text(SECRET)
+    async with make_server() as server:
+        browser = await server.rent(profileId=await server.profile())
+        downloads = server.app.state.services.files.downloads(_id(browser))
+        (downloads / "real.txt").write_text("real")
+        os.chown(downloads / "real.txt", *[downloads.stat().st_uid] * 2)
+        (downloads / "link.txt").symlink_to(secret)
+        os.link(secret, downloads / "second name.txt")
+        os.mkfifo(downloads / "pipe.txt")
+        (server.folder(browser) / "profile" / "Default" / "link").symlink_to(secret)
+        listed = (await server.http.get(f"/browsers/{browser['id']}/downloads?includeUrls=true")).json()[
+            "files"
+        ]
+        for file in listed:
+            answer = await server.http.get(file["url"])
+            assert SECRET not in answer.text
+        # Signed as a file, and a link when it is fetched.
+        real = next(file for file in listed if file["path"] == "real.txt")
+        (downloads / "real.txt").unlink()
+        (downloads / "real.txt").symlink_to(secret)
+        assert (await server.http.get(real["url"])).status_code == 404
+        await server.stop(browser)
+        await server.stopped(browser)
+        for each in server.data_dir.rglob("*"):
+            if each.is_file():
+                assert SECRET.encode() not in each.read_bytes(), each
+        assert secret.stat().st_uid == 0
+
+
+# --- what is left -----------------------------------------------------------------------------------------------------
+
+
+def left_of(uids):
+    """Processes and locks of `uids`."""
+    return living_uids() & uids, {each for each in uids if (STATE_FOLDER / "uids" / str(each)).exists()}
+
+
+def uids_of(server):
+    return {each.stat().st_uid for each in browsers_folder(server.data_dir).glob("*/profile")}
+
+
+@pytest.mark.parametrize(
+    "strikes",
+    [
+        pytest.param(4, marks=pytest.mark.timeout(600)),
+        pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
+    ],
+)
+async def test_random_kills_leave_no_process_no_folder_and_no_uid(spawn_server, strikes, wait_until):
+    """Of the server, of a browser, of one of its helpers; each time the next start finds and removes what is left."""
+    chance = random.Random(strikes)
+    uids = set()
+    for _ in range(strikes):
+        async with spawn_server() as server:
+            browsers = [await server.rent() for _ in range(2)]
+            uids |= uids_of(server)
+            victim = chance.choice(["server", "browser", "helper", "stopped"])
+            pid = server.main_process(browsers[0])
+            if victim == "server":
+                server.process.kill()
+            elif victim == "stopped":  # it will not leave by itself
+                os.kill(pid, signal.SIGSTOP)
+                server.process.kill()
+            elif victim == "browser":
+                os.kill(pid, signal.SIGKILL)
+            else:
+                with suppress(ProcessLookupError):
+                    os.kill(chance.choice(server.processes(browsers[0])), signal.SIGKILL)
+    async with spawn_server() as server:
+        assert not server.folders()
+        await wait_until(lambda: left_of(uids) == (set(), set()), 20)
+    assert not browsers_folder(server.data_dir).exists()
+    assert len(uids) >= strikes
+
+
+async def test_two_servers_with_one_range_have_other_uids(make_server, spawn_server):
+    uids = "700000-700009"
+    async with (
+        make_server(browser_uids=uids) as one,
+        spawn_server(folder="other", browser_uids=uids) as other,
+    ):
+        await asyncio.gather(*(server.rent() for server in (one, other) for _ in range(4)))
+        found = [uids_of(one), uids_of(other)]
+        assert [len(each) for each in found] == [4, 4]
+        assert not found[0] & found[1]
+        assert found[0] | found[1] <= set(parse_uid_range(uids))
+
+
+async def test_no_free_uid_is_a_503_that_names_the_setting(make_server):
+    async with make_server(browser_uids="700000-700000") as server:
+        browser = await server.rent()
+        answer = await server.http.post("/browsers", json={})
+        assert answer.status_code == 503
+        assert "widen browser_uids" in answer.json()["detail"]
+        assert (await server.account())["activeSessionCount"] == 1
+        await server.stop(browser)
+        await server.stop(await server.rent())
