@@ -106,5 +106,9 @@ def receipt_of(
     if record.finished_at is not None:
         used = record.finished_at - record.started_at
     return Receipt.of(
-        tariff, max(used, timedelta(0)), booked=record.browser_cost, account_change=account_change
+        tariff,
+        max(used, timedelta(0)),
+        booked=record.browser_cost,
+        account_change=account_change,
+        simulated_country=record.proxy_country_code if record.proxy_simulated else None,
     )

@@ -162,6 +162,7 @@ class Receipt:
         booked: USD that the server itself says this rental cost; None where it does not say.
         account_change: How far the account balance moved meanwhile, in USD; None where it was not read. Other rentals of
             the same account move it too.
+        simulated_country: The proxy country, when the server has no proxy there and connected directly.
     """
 
     used: timedelta
@@ -170,6 +171,7 @@ class Receipt:
     refunded: Decimal
     booked: Decimal | None = None
     account_change: Decimal | None = None
+    simulated_country: str | None = None
 
     @property
     def paid(self) -> Decimal:
@@ -193,6 +195,7 @@ class Receipt:
         *,
         booked: Decimal | None = None,
         account_change: Decimal | None = None,
+        simulated_country: str | None = None,
     ) -> Receipt:
         """The receipt that the written rule gives for `used`.
 
@@ -206,6 +209,7 @@ class Receipt:
             refund(tariff, used),
             booked,
             account_change,
+            simulated_country,
         )
 
     @classmethod
@@ -220,6 +224,7 @@ class Receipt:
             sum((receipt.refunded for receipt in receipts), Decimal(0)),
             sum(booked, Decimal(0)) if receipts and len(booked) == len(receipts) else None,
             sum(changes, Decimal(0)) if receipts and len(changes) == len(receipts) else None,
+            next((receipt.simulated_country for receipt in receipts if receipt.simulated_country), None),
         )
 
     def __str__(self) -> str:
@@ -230,6 +235,8 @@ class Receipt:
         if self.difference:
             source = "the server booked" if self.booked is not None else "the account balance fell by"
             text += f"; {source} {_usd(self.paid + self.difference)}"
+        if self.simulated_country is not None:
+            text += f"; proxy country {self.simulated_country!r} was simulated: traffic went out directly"
         return text
 
 

@@ -34,6 +34,7 @@ FLOORS = {
     "cdpbridge.api._models": 1,
     "cdpbridge.api._place": 1,
     "cdpbridge.api._results": 1,
+    "cdpbridge.api._start_page": 1,
     "cdpbridge.api._retry": 1,
     "cdpbridge.api._task_models": 1,
     "cdpbridge.api._waiting": 1,

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 import cdpbridge
-from cdpbridge.errors import ConfigurationError
+from cdpbridge.errors import ConfigurationError, ValidationError
 from cdpbridge.providers import provider
 from tests.conftest import clean_environment
 
@@ -131,6 +131,25 @@ async def test_bad_settings_are_named(tmp_path, environment, caplog, settings, w
             pass
     assert "Traceback" not in str(caught.value)
     assert caplog.records == []  # said once, by the exception
+
+
+async def test_countries_of_the_reference_work_out_of_the_box_and_say_that_they_are_simulated(
+    tmp_path, environment, site, caplog
+):
+    async with cdpbridge.local(data_dir=tmp_path, browser_build="shell", proxies={"se": "direct"}) as client:
+        async with cdpbridge.open_browser(client, proxy_country="de") as browser:
+            tab = await browser.new_tab(site)
+            assert await tab.evaluate("document.title") == "Sign in"
+            record = await client.browsers.get(browser.id)
+        assert (record.proxy_country_code, record.proxy_simulated) == ("de", True)
+        assert browser.receipt.simulated_country == "de"
+        assert str(browser.receipt).endswith("; proxy country 'de' was simulated: traffic went out directly")
+        assert f"browser {browser.id}: its proxy country 'de' is simulated" in caplog.text
+        async with cdpbridge.open_browser(client, proxy_country="se") as browser:
+            pass
+        assert "simulated" not in str(browser.receipt)
+        with pytest.raises(ValidationError, match="unknown country"):
+            await client.browsers.create(proxy_country="br")
 
 
 async def test_settings_reach_the_server(tmp_path, environment):

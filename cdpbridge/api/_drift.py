@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ._models import BrowserSession, BrowserSessionStatus
 from ._task_models import (
+    SDK_LLMS,
     SUPPORTED_LLMS,
     AgentSessionItem,
     AgentSessionStatus,
@@ -31,7 +32,7 @@ _WORDS: Final[Mapping[tuple[type[BaseModel], str], frozenset[str]]] = {
     (AgentSessionItem, "status"): frozenset({AgentSessionStatus.ACTIVE, AgentSessionStatus.STOPPED}),
     (TaskItem, "status"): _TASK_STATUSES,
     (TaskStatusView, "status"): _TASK_STATUSES,
-    (TaskItem, "llm"): frozenset(SUPPORTED_LLMS),
+    (TaskItem, "llm"): frozenset({*SUPPORTED_LLMS, *SDK_LLMS}),
 }
 Kind = Literal["unknown field", "missing field", "unknown value", "naive time", "invalid"]
 

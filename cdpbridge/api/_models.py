@@ -6,12 +6,23 @@ unknown enum values stay plain strings, a date-time without a zone is read as UT
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StrictBool,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 __all__ = [
@@ -55,12 +66,38 @@ Usd = Annotated[
 UsdText = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:f}", return_type=str, when_used="json")]
 """An amount in USD that the newer answers send as a string."""
 
-MAX_METADATA_PAIRS: Final = 10
-"""Pairs of `metadata` (the published API document of 2026-06)."""
+IGNORED_FIELDS_HEADER: Final = "X-Cdpbridge-Ignored-Fields"
+"""Names of the request's fields that the server did not act on: percent-encoded, with commas between."""
 
-Metadata = Annotated[dict[str, str], Field(max_length=MAX_METADATA_PAIRS)]
-ScreenWidth = Annotated[int, Field(ge=320, le=6144)]
-ScreenHeight = Annotated[int, Field(ge=320, le=3456)]
+MAX_METADATA_BYTES: Final = 16_384
+"""Size of `metadata` as JSON in UTF-8. The reference has no bound, and the newer cloud's ten pairs are not in it."""
+
+
+def metadata_bytes(metadata: dict[str, str]) -> int:
+    """Size of `metadata` as it is sent; a text that is no valid Unicode counts as escaped."""
+    return len(
+        json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    )
+
+
+def _bounded(metadata: dict[str, str]) -> dict[str, str]:
+    size = metadata_bytes(metadata)
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"metadata may have {MAX_METADATA_BYTES} bytes as JSON, not {size}")
+    return metadata
+
+
+def _whole(value: Any) -> Any:
+    """JSON Schema calls `5.0` an integer; everything else is left to the strict check."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Integer = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
+"""An integer as JSON Schema has it: `5` and `5.0`, and neither `"5"` nor `true`."""
+
+Metadata = Annotated[dict[str, str], AfterValidator(_bounded)]
+ScreenWidth = Annotated[Integer, Field(ge=320, le=6144)]
+ScreenHeight = Annotated[Integer, Field(ge=320, le=3456)]
 
 
 class Answer(BaseModel):
@@ -72,7 +109,7 @@ class Answer(BaseModel):
 
 
 class Request(BaseModel):
-    """A body the client sends. Unknown fields are ignored, as the cloud does."""
+    """A body the client sends. The server names the fields of it that are not here, see `server.routes._fields`."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
@@ -157,7 +194,12 @@ class BrowserSession(Answer):
         proxy_used_mb: Traffic through the country proxy in megabytes, where the server says.
         agent_session_id: The agent session whose browser it is, where the server says; that session stops it.
         recording_url: Signed address of its video, which ends after a while: treat it as a password. None while there is none.
-        recording_available: False when there will be no video, so that nobody waits for one.
+        recording_available: False when there will be no video, so that no client waits for one.
+        proxy_cost: USD charged for traffic, where the server says.
+        proxy_country_code: Country of its proxy, where the server says.
+        proxy_simulated: True when the country has no proxy on this server, so that traffic goes out directly.
+        end_reason: Why it ended, where the server says.
+        ignored_fields: Fields of the request that the server did not act on, where it says.
     """
 
     id: UUID
@@ -174,16 +216,33 @@ class BrowserSession(Answer):
     agent_session_id: UUID | None = None
     recording_url: str | None = Field(default=None, repr=False)
     recording_available: bool | None = None
+    proxy_cost: UsdText | None = None
+    profile_id: UUID | None = None
+    proxy_country_code: str | None = None
+    proxy_simulated: bool | None = None
+    metadata: dict[str, Any] | None = None
+    end_reason: str | None = None
+    ignored_fields: list[str] | None = None
 
 
 class CustomProxy(Request):
-    """A proxy of the caller's own instead of a country's (newer than the reference)."""
+    """A proxy of the caller's own instead of a country's (newer than the reference).
+
+    Fields that are not known here are sent as they are: the server says what it makes of them.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     host: Annotated[str, Field(min_length=1, max_length=253)]
-    port: Annotated[int, Field(ge=1, le=65535)]
+    port: Annotated[Integer, Field(ge=1, le=65535)]
     username: str | None = Field(default=None, repr=False)
     password: str | None = Field(default=None, repr=False)
-    ignore_cert_errors: bool = False
+    ignore_cert_errors: StrictBool = False
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Without unknown fields: they may be passwords."""
+        extra = self.model_extra or {}
+        return ((name, value) for name, value in super().__repr_args__() if name not in extra)
 
 
 class BrowserDownload(Answer):
@@ -249,7 +308,7 @@ class CreateBrowserSessionRequest(Request):
     """Body of `POST /browsers`. Everything below `timeout` is newer than the reference.
 
     Attributes:
-        timeout: Minutes. The reference gives no bounds; ours are 1 to 240, default 60.
+        timeout: Minutes. The reference gives no bounds; ours are 1 to what the plan allows, default 60.
         browser_screen_width: CSS pixels.
         browser_screen_height: CSS pixels.
         metadata: The caller's own words; lists can be filtered by them.
@@ -258,12 +317,12 @@ class CreateBrowserSessionRequest(Request):
 
     profile_id: UUID | None = None
     proxy_country_code: str | None = None
-    timeout: Annotated[int, Field(strict=True, ge=1, le=240)] = 60
+    timeout: Annotated[Integer, Field(ge=1)] = 60
     browser_screen_width: ScreenWidth | None = None
     browser_screen_height: ScreenHeight | None = None
     custom_proxy: CustomProxy | None = None
     metadata: Metadata | None = None
-    enable_recording: bool = False
+    enable_recording: StrictBool = False
 
 
 class UpdateBrowserSessionRequest(Request):

@@ -9,23 +9,24 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StrictBool
 
 from ._models import (
-    MAX_METADATA_PAIRS,
     Answer,
     CustomProxy,
     Instant,
+    Integer,
     Metadata,
     Request,
     ScreenHeight,
     ScreenWidth,
     UsdText,
 )
+from ._start_page import start_page
 
 __all__ = [
-    "MAX_METADATA_PAIRS",
     "MAX_UPLOAD_BYTES",
+    "SDK_LLMS",
     "SUPPORTED_LLMS",
     "UPLOAD_CONTENT_TYPES",
     "AgentSession",
@@ -67,6 +68,31 @@ SUPPORTED_LLMS: Final = (
     "claude-3-7-sonnet-20250219",
 )
 """Models of the REST reference (schema SupportedLLMs). A server may know more."""
+
+SDK_LLMS: Final = (
+    "browser-use-2.0",
+    "bu-2-0-mini-preview",
+    "gpt-5.5",
+    "gpt-5.6-sol",
+    "gpt-5.6-terra",
+    "gpt-5.6-luna",
+    "gemini-3-pro-preview",
+    "gemini-3.1-pro-preview",
+    "gemini-3-flash-preview",
+    "gemini-3.5-flash",
+    "claude-sonnet-4-5-20250929",
+    "claude-sonnet-5",
+    "claude-opus-4-5-20251101",
+    "claude-opus-4-7",
+    "claude-opus-4-8",
+    "claude-opus-5",
+    "glm-5.2",
+    "minimax-m3",
+    "grok-4.6",
+    "glm-5.3-flash",
+    "deepseek-v4-flash-vision",
+)
+"""Models that only the official SDK knows (SupportedLLMs of browser-use-sdk 2.0.15 and 3.12.1)."""
 
 UPLOAD_CONTENT_TYPES: Final = (
     "image/jpg",
@@ -127,6 +153,8 @@ class TaskItem(Answer):
         judgement: The judge's whole report, as JSON text. These four are newer than the reference.
         cost: USD, where the server says.
         created_at: Not in every server's answer.
+        end_reason: Why it ended, where the server says.
+        ignored_fields: Fields of the request that the server did not act on, where it says.
     """
 
     id: UUID
@@ -146,6 +174,8 @@ class TaskItem(Answer):
     judge_error: str | None = None
     judgement: str | None = None
     cost: UsdText | None = None
+    end_reason: str | None = None
+    ignored_fields: list[str] | None = None
 
     @property
     def over(self) -> bool:
@@ -235,6 +265,12 @@ class AgentSessionItem(Answer):
         persist_memory: Whether tasks remember the ones before; not in every server's answer.
         keep_alive: Whether it stays open after a task; not in every server's answer.
         recording_url: Signed address of its video, which ends after a while: a password. None while there is none.
+        browser_session_id: The browser that it runs on, where the server says.
+        timeout_at: The server stops it then, where it says.
+        proxy_country_code: Country of its proxy, where the server says.
+        proxy_simulated: True when the country has no proxy on this server, so that traffic goes out directly.
+        end_reason: Why it ended, where the server says.
+        ignored_fields: Fields of the request that the server did not act on, where it says.
     """
 
     id: UUID
@@ -247,6 +283,12 @@ class AgentSessionItem(Answer):
     proxy_used_mb: UsdText | None = None
     proxy_cost: UsdText | None = None
     recording_url: str | None = Field(default=None, repr=False)
+    browser_session_id: UUID | None = None
+    timeout_at: Instant | None = None
+    proxy_country_code: str | None = None
+    proxy_simulated: bool | None = None
+    end_reason: str | None = None
+    ignored_fields: list[str] | None = None
 
 
 class AgentSession(AgentSessionItem):
@@ -280,6 +322,7 @@ class PresignedUpload(Answer):
         fields: Signed form fields; the server checks them.
         file_name: Name under which the agent finds it.
         expires_in: Seconds.
+        path: Where the browser finds it, for `DOM.setFileInputFiles`, where the server says.
     """
 
     url: str = Field(repr=False)
@@ -287,9 +330,13 @@ class PresignedUpload(Answer):
     fields: dict[str, str] = Field(repr=False)
     file_name: str
     expires_in: int
+    path: str | None = Field(default=None, repr=False)
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
+
+
+StartUrl = Annotated[str, AfterValidator(start_page)]
 
 
 class CreateSessionRequest(Request):
@@ -303,19 +350,25 @@ class CreateSessionRequest(Request):
 
     profile_id: UUID | None = None
     proxy_country_code: str | None = None
-    start_url: str | None = None
+    start_url: StartUrl | None = None
     browser_screen_width: ScreenWidth | None = None
     browser_screen_height: ScreenHeight | None = None
-    persist_memory: bool = True
-    keep_alive: bool = True
+    persist_memory: StrictBool = True
+    keep_alive: StrictBool = True
     custom_proxy: CustomProxy | None = None
-    enable_recording: bool = False
+    enable_recording: StrictBool = False
 
 
 class UpdateSessionRequest(Request):
     """Body of `PATCH /sessions/{id}`; `stop` is the only action there is."""
 
     action: Literal["stop"]
+
+
+def _says_something(task: str) -> str:
+    if not task.strip():
+        raise ValueError("say what is to be done, e.g. 'find the price of ...'")
+    return task
 
 
 class CreateTaskRequest(Request):
@@ -328,22 +381,22 @@ class CreateTaskRequest(Request):
         judge: Whether a judge looks at the trajectory and decides `isSuccess`; without one it is the agent's own word.
     """
 
-    task: Annotated[str, Field(min_length=1, max_length=50_000)]
+    task: Annotated[str, Field(min_length=1, max_length=50_000), AfterValidator(_says_something)]
     llm: str = "browser-use-llm"
-    start_url: str | None = None
-    max_steps: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 100
+    start_url: StartUrl | None = None
+    max_steps: Annotated[Integer, Field(ge=1, le=10_000)] = 100
     structured_output: str | None = None
     session_id: UUID | None = None
     metadata: Metadata | None = None
     secrets: dict[str, str] | None = Field(default=None, repr=False)
     allowed_domains: list[str] | None = None
     op_vault_id: str | None = None
-    highlight_elements: bool = False
-    flash_mode: bool = False
-    thinking: bool = False
-    vision: bool | Literal["auto"] = True
+    highlight_elements: StrictBool = False
+    flash_mode: StrictBool = False
+    thinking: StrictBool = False
+    vision: StrictBool | Literal["auto"] = True
     system_prompt_extension: Annotated[str, Field(max_length=10_000)] = ""
-    judge: bool = True
+    judge: StrictBool = True
     session_settings: CreateSessionRequest | None = None
 
 
@@ -358,4 +411,4 @@ class UploadFileRequest(Request):
 
     file_name: Annotated[str, Field(min_length=1, max_length=255)]
     content_type: str
-    size_bytes: Annotated[int, Field(strict=True, ge=1, le=MAX_UPLOAD_BYTES)]
+    size_bytes: Annotated[Integer, Field(ge=1, le=MAX_UPLOAD_BYTES)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Final, Generic, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import httpx
@@ -38,10 +38,12 @@ from cdpbridge.errors import (
 from cdpbridge.errors import ValidationError as UnprocessableError
 
 from ._calls import Call
+from ._models import IGNORED_FIELDS_HEADER
 from ._retry import retry_after_seconds
 
 __all__ = [
     "KEY_HEADER",
+    "IgnoredFieldsLog",
     "RawResponse",
     "failure",
     "http_options",
@@ -52,6 +54,8 @@ __all__ = [
     "transfer_error",
     "transfer_timeout",
 ]
+
+logger = logging.getLogger("cdpbridge")
 
 T = TypeVar("T")
 
@@ -240,6 +244,28 @@ def read_answer(call: Call[T], response: httpx.Response, *, secret: str) -> T:
             path=call.path,
             answer_id=_id_in(response),
         ) from error
+
+
+class IgnoredFieldsLog:
+    """Says once for each field that the server did not act on it.
+
+    Our server names such fields in a header; others drop them without a word.
+    """
+
+    def __init__(self) -> None:
+        self._said: set[tuple[str, str]] = set()
+
+    def note(self, call: Call[Any], response: httpx.Response) -> None:
+        """Warn of the fields named in `response` that were not warned of before, for calls of this kind."""
+        text = response.headers.get(IGNORED_FIELDS_HEADER)
+        if text is None:
+            return
+        kind = f"{call.method} /{call.path.split('/')[1]}"
+        names = [unquote(name.strip()) for name in text.split(",")]
+        new = [name for name in names if name and (kind, name) not in self._said]
+        self._said.update((kind, name) for name in new)
+        if new:
+            logger.warning("%s: the server does not act on %s", kind, ", ".join(map(repr, new)))
 
 
 def _id_in(response: httpx.Response) -> str | None:

@@ -17,9 +17,11 @@ from . import (
     _demo,
     _doctor,
     _files,
+    _keys,
     _open,
     _profile_sync,  # noqa: F401  # adds to the group of _profiles
     _profiles,
+    _projects,
     _reap,
     _run,
     _serve,
@@ -68,6 +70,8 @@ _profiles.register(app)
 _files.register(app)
 _account.register(app)
 _tunnel.register(app)
+_keys.register(app)
+_projects.register(app)
 _doctor.register(app)
 _serve.register(app)
 

@@ -65,7 +65,9 @@ def main(argv: list[str] | None = None) -> int:
         if given.owned:
             arguments |= _owners_settings()
         config = arguments.pop("config", given.config)
-        settings = Settings.load(None if config is None else Path(config), **arguments)
+        settings = Settings.load(
+            None if config is None else Path(config), simulate_countries=given.owned, **arguments
+        )
         serve(settings, dead_man_fd=sys.stdin.fileno() if given.owned else given.dead_man_fd)
     except CDPBridgeError as error:
         print(f"cdpbridge: {error}", file=sys.stderr)  # noqa: T201  # for the person who starts it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection
@@ -12,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from fastapi import FastAPI
@@ -20,12 +19,15 @@ from starlette.types import ASGIApp
 
 from cdpbridge._clock import Clock
 from cdpbridge._version import __version__
+from cdpbridge.api.admin import ADMIN_PATH
 from cdpbridge.chromium import uses_browser_uids
 from cdpbridge.server import gateway
+from cdpbridge.server._accounts import Accounts
 from cdpbridge.server._agent_sessions import AgentSessions, Shares
 from cdpbridge.server._browser_uids import prepare_uids
 from cdpbridge.server._lock import locked, tightened
 from cdpbridge.server._metrics import Metrics
+from cdpbridge.server._operator_file import operator_file
 from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._reach import Reach
 from cdpbridge.server._rentals import Rentals, utc_now
@@ -51,6 +53,7 @@ from cdpbridge.server.routes import (
     SafeHeaders,
     Services,
     Timing,
+    admin_routes,
     api_router,
     external_base,
     health,
@@ -64,8 +67,6 @@ from cdpbridge.server.store import Store
 __all__ = ["create_app"]
 
 logger = logging.getLogger("cdpbridge.server")
-
-_KEY_BYTES: Final = 24
 
 
 class _App(FastAPI):
@@ -126,7 +127,10 @@ def create_app(
             stack.callback(_remove_empty, settings.runtime_folder)
             store = await Store.open(settings.database())
             stack.push_async_callback(store.close)
-            await _prepare_keys(store, settings, wall, show_key or _print_key)
+            accounts = Accounts(store, settings, wall=wall)
+            await accounts.prepare(show_key or _print_key)
+            stack.push_async_callback(accounts.close)
+            accounts.start()
             profiles = ProfileStore(
                 settings.data_dir / "profiles", max_bytes=settings.max_profile_mb * 1024**2
             )
@@ -136,7 +140,7 @@ def create_app(
             if hosts is None:
                 builds = Builds.found(settings.browser_build, settings.browser_path)
                 machines = _local_hosts(
-                    settings, builds, files, profiles, registry=registry, own_ports=own_ports
+                    settings, accounts, builds, files, profiles, registry=registry, own_ports=own_ports
                 )
                 losses = builds.profile_losses
             else:
@@ -175,6 +179,7 @@ def create_app(
                 clock=clock,
                 wall=wall,
             )
+            accounts.on_revoke = rentals.stop
             stack.push_async_callback(rentals.close)
             await rentals.open()
             at_work = (agents or AgentProcesses)(settings)
@@ -196,7 +201,7 @@ def create_app(
                 quota=FileQuota(files, store.browsers_of, settings.max_files_mb_per_project),
                 signer=signer,
                 profile_losses=losses,
-                projects=await store.project_names(),
+                accounts=accounts,
                 wall=wall,
                 registry=registry,
                 pressure=pressure,
@@ -206,6 +211,7 @@ def create_app(
             app.state.snapshots = Snapshots(
                 settings,
                 store,
+                accounts=accounts,
                 hosts=machines,
                 registry=registry,
                 rentals=rentals,
@@ -215,6 +221,9 @@ def create_app(
                 recordings=recordings,
                 wall=wall,
             )
+            address = getattr(app.state, "local_address", None)
+            if address is not None:  # an application inside another server has none
+                accounts.accept_local(stack.enter_context(operator_file(settings.data_dir, address)).key)
             yield
 
     app = _App(
@@ -231,9 +240,11 @@ def create_app(
     )
     cookie = ConsoleCookie(SignIns(time.monotonic), external_base)
     app.add_middleware(Authentication, prefix=BASE_PATH, cookie=cookie)
+    app.add_middleware(Authentication, prefix=ADMIN_PATH, cookie=cookie, admin=True)
     app.add_middleware(Timing, prefix=BASE_PATH)
     install_problems(app)
     app.include_router(api_router())
+    app.include_router(admin_routes)
     app.include_router(health)
     app.include_router(profile_script)
     app.include_router(
@@ -278,6 +289,7 @@ def _remove_empty(runtime: Path) -> None:
 
 def _local_hosts(
     settings: Settings,
+    accounts: Accounts,
     builds: Builds,
     files: FileStore,
     profiles: ProfileStore,
@@ -302,7 +314,6 @@ def _local_hosts(
         files=files,
         sandbox=settings.chromium_sandbox,
         uids=uids,
-        rules=settings.network_rules,
         own_ports=set(own_ports),
         max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
     )
@@ -314,21 +325,8 @@ def _local_hosts(
         concurrent_starts=settings.concurrent_starts,
         queue_timeout=timedelta(seconds=settings.queue_timeout_seconds),
         former_roots=[settings.data_dir / "browsers"],
+        rules=lambda: accounts.network_rules,
     )
-
-
-async def _prepare_keys(
-    store: Store, settings: Settings, wall: Callable[[], datetime], show_key: Callable[[str], object]
-) -> None:
-    keys = {
-        project: [key.get_secret_value() for key in secret_keys]
-        for project, secret_keys in settings.api_keys.items()
-    }
-    await store.prepare(keys, credits=settings.credits_usd, now=wall())
-    if not await store.has_keys():
-        key = f"cdpb_{secrets.token_urlsafe(_KEY_BYTES)}"
-        await store.add_key(key, now=wall())
-        show_key(key)
 
 
 def _print_key(key: str) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from cdpbridge.errors import ConfigurationError
 
-__all__ = ["locked", "tightened"]
+__all__ = ["ServerRuns", "locked", "tightened"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -22,9 +22,23 @@ _FOLDER_BITS: Final = 0o066
 _FILE_BITS: Final = 0o077
 # What a server makes in its data folder.
 _OURS: Final = frozenset(
-    {"agents", "browsers", "files", "live-key", "live-key.new", "lock", "profiles", "signing.key"}
+    {
+        "agents",
+        "browsers",
+        "files",
+        "live-key",
+        "live-key.new",
+        "lock",
+        "operator.json",
+        "profiles",
+        "signing.key",
+    }
 )
 _DATABASE: Final = "cdpbridge.sqlite3"
+
+
+class ServerRuns(ConfigurationError):
+    """Another server uses the data folder."""
 
 
 @contextmanager
@@ -32,7 +46,8 @@ def locked(data_dir: Path) -> Iterator[None]:
     """Hold `data_dir` for this process; it is made if missing. The kernel lets go when the process dies.
 
     Raises:
-        ConfigurationError: Another server holds it, or it cannot be written.
+        ServerRuns: Another server holds it.
+        ConfigurationError: It cannot be written.
     """
     path = data_dir / "lock"
     try:
@@ -47,7 +62,7 @@ def locked(data_dir: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise ConfigurationError(
+            raise ServerRuns(
                 f"data_dir {data_dir} is used by another server (process {owner}); choose another `data_dir`, or share one server: "
                 "`cdpbridge serve`, and its address as CDPBRIDGE_PROVIDER"
             ) from error

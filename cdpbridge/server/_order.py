@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -20,6 +20,9 @@ class Order:
     Attributes:
         proxy: Upstream of the country, `"direct"`, or None for no proxy.
         own_proxy: `proxy` is the client's own (`customProxy`), not one of the operator's.
+        proxy_simulated: The country has no upstream; its traffic goes out directly.
+        ignored_fields: Fields of the request that nothing here acts on.
+        key_id: Of the API key that it was ordered with.
         labels: The caller's `metadata`.
         agent_session: Made with the browser, which is its own.
         start_url: Page that is open when the browser is ready, or soon after.
@@ -35,6 +38,9 @@ class Order:
     proxy_country: str | None = None
     proxy: str | None = field(default=None, repr=False)
     own_proxy: bool = False
+    proxy_simulated: bool = False
+    ignored_fields: Sequence[str] | None = None
+    key_id: UUID | None = None
     labels: Mapping[str, str] | None = None
     agent_session: NewAgentSession | None = None
     start_url: str | None = None

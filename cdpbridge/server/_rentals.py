@@ -249,6 +249,9 @@ class Rentals:
                     labels=order.labels,
                     agent_session=order.agent_session,
                     recording=order.recording,
+                    key_id=order.key_id,
+                    proxy_simulated=order.proxy_simulated,
+                    ignored_fields=order.ignored_fields,
                 )
             )
             await self._hosts.start(
@@ -271,6 +274,13 @@ class Rentals:
             if isinstance(error, asyncio.CancelledError):
                 raise StartWithdrawn("the browser was stopped while it was starting") from None
             raise
+        if order.proxy_simulated:
+            logger.warning(
+                "browser %s: its proxy country %r is simulated: it connects directly, from where this server is; "
+                "give the country an upstream in the setting `proxies`",
+                rental.id,
+                order.proxy_country,
+            )
         self._metrics.started(timedelta(seconds=self._clock.time() - began))
         return browser
 

@@ -13,7 +13,15 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -28,13 +36,11 @@ from cdpbridge.api._models import PROXY_COUNTRY_CODES
 from cdpbridge.billing import Tariff
 from cdpbridge.chromium import STATE_FOLDER, parse_uid_range, uses_browser_uids
 from cdpbridge.errors import ConfigurationError
+from cdpbridge.server._countries import DIRECT, SIMULATE, checked_proxies, country_code, proxies_of
 from cdpbridge.server.limits import Peers
-from cdpbridge.server.proxy import Rules, Upstream
+from cdpbridge.server.proxy import Rules
 
-__all__ = ["DIRECT", "Plan", "Settings", "country_code", "max_timeout_minutes", "settings_table"]
-
-DIRECT: Final = "direct"
-"""In the table of proxies: this country needs no upstream, connect directly."""
+__all__ = ["DIRECT", "SIMULATE", "Plan", "Settings", "country_code", "max_timeout_minutes", "settings_table"]
 
 _ENV_PREFIX: Final = "CDPBRIDGE_"
 Plan = Literal["free", "paid"]
@@ -45,12 +51,6 @@ _PLAN_MINUTES: Final[Mapping[Plan, int]] = {"free": 15, "paid": 240}
 def max_timeout_minutes(plan: Plan) -> int:
     """How long a browser or agent session may run on a plan."""
     return _PLAN_MINUTES[plan]
-
-
-def country_code(text: str) -> str:
-    """A country as the REST reference spells it: lower case, and `uk` for the ISO code `gb`."""
-    code = text.strip().lower()
-    return "uk" if code == "gb" else code
 
 
 def _keys(value: object) -> object:
@@ -75,6 +75,7 @@ def _key_list(value: object) -> list[object]:
 
 
 ApiKeys = Annotated[dict[str, list[SecretStr]], NoDecode, BeforeValidator(_keys)]
+AdminKeys = Annotated[list[SecretStr], NoDecode, BeforeValidator(_key_list)]
 
 
 class Settings(BaseSettings):
@@ -87,6 +88,7 @@ class Settings(BaseSettings):
         env_prefix=_ENV_PREFIX, extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True
     )
     _toml: ClassVar[Path | None] = None
+    _simulating: ClassVar[bool] = False
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8700, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -123,6 +125,11 @@ class Settings(BaseSettings):
         {},
         description="API keys: one, several, or a table project -> keys; each project has its own browsers, profiles and "
         "credits. Without any, a key is made at the first start and shown once.",
+    )
+    admin_keys: AdminKeys = Field(
+        [],
+        description="Keys of the operator: one, or several. They manage keys, projects and credits (`/admin/v1`, the console's "
+        "Account page) and are keys of the project `default` too. More can be made by `cdpbridge keys create --admin`.",
     )
     plan: Plan = Field(
         "paid",
@@ -221,10 +228,17 @@ class Settings(BaseSettings):
         "gives ordinary users no user namespaces.",
     )
     browser_args: list[str] = Field([], description="Further command line arguments for Chromium.")
-    proxies: dict[str, SecretStr] = Field(
+    proxies: Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(proxies_of)] = Field(
         {},
-        description="Proxy of each country: `de = "
-        '"http://user:password@host:port"`, `socks5://...`, or `direct` for none. Percent-encode special characters.',
+        description="Proxy of each country (ISO 3166-1, two letters): `de = "
+        '"http://user:password@host:port"`, `socks5://...`, `direct` for none, or `simulate`: directly too, and every answer '
+        'says that it is not in that country. Percent-encode special characters. `proxies = "simulate"` simulates the ten '
+        "countries of the reference, as `local()` does by itself with those that have no entry.",
+    )
+    strict_fields: bool = Field(
+        False,
+        description="Whether a request with fields that the server does not act on is refused (422). Otherwise they are named "
+        "in the header `X-Cdpbridge-Ignored-Fields` and in `ignoredFields`. Misspelt fields are refused always.",
     )
     default_proxy_country: str | None = Field(
         None,
@@ -279,8 +293,8 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr | None = Field(None, description="Key for `llm_base_url`.")
     llm_models: dict[str, str] = Field(
         {},
-        description="Name in a task's `llm` -> the endpoint's own name for the model. Names of the reference that are "
-        "missing here are passed on as they are; `default` stands for all of them.",
+        description="Name in a task's `llm` -> the endpoint's own name for the model. Names of the reference and "
+        "of the official SDK that are missing here are passed on as they are; `default` stands for all of them.",
     )
     judge_llm: str | None = Field(
         None,
@@ -318,11 +332,14 @@ class Settings(BaseSettings):
     )
 
     @classmethod
-    def load(cls, config: Path | None = None, **arguments: Any) -> Settings:
+    def load(
+        cls, config: Path | None = None, *, simulate_countries: bool = False, **arguments: Any
+    ) -> Settings:
         """Settings from arguments, environment and file.
 
         Args:
             config: The TOML file; default: `CDPBRIDGE_CONFIG`, else none.
+            simulate_countries: Simulate each country of the reference that `proxies` does not have.
             arguments: Fields given by the caller. None counts as not given.
 
         Raises:
@@ -336,7 +353,11 @@ class Settings(BaseSettings):
                 + ("the path" if config else f"{_ENV_PREFIX}CONFIG")
             )
         arguments = {name: value for name, value in arguments.items() if value is not None}
-        made: type[Settings] = type("Settings", (cls,), {"_toml": path, "__module__": cls.__module__})
+        made: type[Settings] = type(
+            "Settings",
+            (cls,),
+            {"_toml": path, "_simulating": simulate_countries, "__module__": cls.__module__},
+        )
         try:
             return made(**arguments)
         except ValidationError as error:
@@ -379,11 +400,13 @@ class Settings(BaseSettings):
     @field_validator("api_keys")
     @classmethod
     def _check_api_keys(cls, value: dict[str, list[SecretStr]]) -> dict[str, list[SecretStr]]:
-        keys = [key.get_secret_value() for keys in value.values() for key in keys]
-        if any(len(key) < 8 or not key.isascii() or not key.isprintable() or " " in key for key in keys):
-            raise ValueError("a key has at least 8 characters, printable ASCII without spaces")
-        if len(set(keys)) != len(keys):
-            raise ValueError("a key is given twice; each belongs to one project")
+        _check_keys([key for keys in value.values() for key in keys])
+        return value
+
+    @field_validator("admin_keys")
+    @classmethod
+    def _check_admin_keys(cls, value: list[SecretStr], info: ValidationInfo) -> list[SecretStr]:
+        _check_keys([*value, *(key for keys in info.data.get("api_keys", {}).values() for key in keys)])
         return value
 
     @field_validator("database_url")
@@ -405,14 +428,7 @@ class Settings(BaseSettings):
     @field_validator("proxies")
     @classmethod
     def _check_proxies(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for country, upstream in value.items():
-            address = upstream.get_secret_value()
-            if address != DIRECT:
-                try:
-                    Upstream.parse(address)
-                except ConfigurationError as error:
-                    raise ValueError(f"{country}: {error}") from error
-        return {country_code(country): upstream for country, upstream in value.items()}
+        return checked_proxies(value, simulating=cls._simulating)
 
     @field_validator("default_proxy_country")
     @classmethod
@@ -480,10 +496,16 @@ class Settings(BaseSettings):
             )
         return self
 
-    def vault_refusal(self, project: str, vault: str) -> str | None:
-        """Why tasks of a project may not name a 1Password vault; None when they may."""
+    def vault_refusal(self, project: str, vault: str, *, projects: int | None = None) -> str | None:
+        """Why tasks of a project may not name a 1Password vault; None when they may.
+
+        Args:
+            project: Its name.
+            vault: Id of the vault.
+            projects: How many have keys; default: those of the configuration.
+        """
         if self.op_vaults is None:
-            if len(self.api_keys) > 1:
+            if (len(self.api_keys) if projects is None else projects) > 1:
                 return "this server has several projects and no vaults for them; set `op_vaults`"
             return None
         return None if vault in self.op_vaults.get(project, ()) else "there is no such vault"
@@ -505,17 +527,24 @@ class Settings(BaseSettings):
 
     @property
     def private_network_denied(self) -> bool:
-        """True if browsers may not reach private addresses."""
+        """True if browsers may not reach private addresses, going by the projects of the configuration."""
+        return self._denies_private(len(self.api_keys))
+
+    def _denies_private(self, projects: int) -> bool:
         if self.private_network is not None:
             return self.private_network == "deny"
         published = urlsplit(self.public_url).hostname if self.public_url else None
         hosts = [self.host, *([published] if published else [])]
-        return len(self.api_keys) > 1 or not all(_is_loopback(host) for host in hosts)
+        return projects > 1 or not all(_is_loopback(host) for host in hosts)
 
     @property
     def network_rules(self) -> Rules:
-        """What browsers may reach."""
-        return Rules(private=not self.private_network_denied, private_allowed=self.private_allowed)
+        """What browsers may reach, going by the projects of the configuration."""
+        return self.network_rules_of(len(self.api_keys))
+
+    def network_rules_of(self, projects: int) -> Rules:
+        """What browsers may reach when so many projects have keys."""
+        return Rules(private=not self._denies_private(projects), private_allowed=self.private_allowed)
 
     @property
     def start_timeout(self) -> timedelta:
@@ -553,6 +582,14 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _check_keys(keys: list[SecretStr]) -> None:
+    texts = [key.get_secret_value() for key in keys]
+    if any(len(key) < 8 or not key.isascii() or not key.isprintable() or " " in key for key in texts):
+        raise ValueError("a key has at least 8 characters, printable ASCII without spaces")
+    if len(set(texts)) != len(texts):
+        raise ValueError("a key is given twice; each belongs to one project, or is the operator's")
 
 
 def _explain(error: ValidationError, arguments: Mapping[str, Any], path: Path | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -167,10 +167,12 @@ class Tasks:
         cdp_url: str,
         own_session: bool = False,
         idempotency: tuple[str, str] | None = None,
+        ignored_fields: Sequence[str] | None = None,
     ) -> Task:
         """Put an agent to work in a session.
 
         Args:
+            ignored_fields: Of the request, for its record.
             cdp_url: The session's browser, as an agent on this machine reaches it.
             own_session: The session was made for this task: it does not outlive an agent that cannot be started.
 
@@ -201,6 +203,7 @@ class Tasks:
                     secret_names=list(body.secrets or ()),
                     now=self._wall(),
                     idempotency=idempotency,
+                    ignored_fields=ignored_fields,
                 )
             )
         except BaseException:

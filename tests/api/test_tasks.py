@@ -297,7 +297,7 @@ async def test_a_task_whose_answer_cannot_be_read_is_stopped(service, client):
         ({"structured_output": "[1]"}, "JSON object"),
         ({"structured_output": "{"}, "no JSON"),
         ({"allowed_domains": "example.com"}, "list"),
-        ({"metadata": {str(number): "" for number in range(11)}}, "10 pairs"),
+        ({"metadata": {"a": "x" * 16_384}}, "16384 bytes"),
         ({"metadata": {"a": 1}}, "must be text"),
     ],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cdpbridge.api import PROXY_COUNTRY_CODES
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server import Settings, settings_table
 from cdpbridge.server._settings import country_code, max_timeout_minutes
@@ -199,3 +200,46 @@ def test_vaults_of_projects_that_there_are():
     assert loaded.vault_refusal("default", "a") is not None
     with pytest.raises(ConfigurationError, match="op_vaults names projects that are not in `api_keys`: two"):
         Settings.load(api_keys={"one": "key-of-one"}, op_vaults={"two": ["a"]})
+
+
+@pytest.mark.parametrize(
+    ("given", "table"),
+    [
+        ("simulate", dict.fromkeys(PROXY_COUNTRY_CODES, "simulate")),
+        (" Simulate ", dict.fromkeys(PROXY_COUNTRY_CODES, "simulate")),
+        ({"gb": "simulate", "BR": "direct"}, {"uk": "simulate", "br": "direct"}),
+        ('{"de": "direct"}', {"de": "direct"}),
+    ],
+)
+def test_proxies_of_countries(monkeypatch, given, table):
+    def plain(settings):
+        return {country: value.get_secret_value() for country, value in settings.proxies.items()}
+
+    assert plain(Settings.load(proxies=given)) == table
+    if isinstance(given, str):
+        monkeypatch.setenv("CDPBRIDGE_PROXIES", given)
+        assert plain(Settings.load()) == table
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("http://user:hunter2@proxy.example.com", "write a table"),
+        ({"xx": "direct"}, "'xx' is no country"),
+        ({"germany": "direct"}, "'germany' is no country"),
+        ({"de": "simulated"}, "de: the upstream"),
+    ],
+)
+def test_proxies_that_are_none(given, words):
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        Settings.load(proxies=given)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_embedded_server_simulates_what_it_has_no_upstream_for():
+    loaded = Settings.load(proxies={"de": "direct"}, default_proxy_country="fr", simulate_countries=True)
+    assert loaded.proxies["de"].get_secret_value() == "direct"
+    assert {loaded.proxies[country].get_secret_value() for country in ("us", "uk", "fr")} == {"simulate"}
+    assert set(loaded.known_countries) == set(PROXY_COUNTRY_CODES)
+    with pytest.raises(ConfigurationError, match="default_proxy_country"):
+        Settings.load(default_proxy_country="fr")

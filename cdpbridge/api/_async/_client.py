@@ -22,6 +22,7 @@ from cdpbridge.api._calls import IDEMPOTENCY_HEADER, Call
 from cdpbridge.api._place import DEFAULT_BASE_URL, Place, checked_base_url, find_place
 from cdpbridge.api._retry import delay_seconds, may_retry
 from cdpbridge.api._wire import (
+    IgnoredFieldsLog,
     RawResponse,
     failure,
     http_options,
@@ -98,6 +99,7 @@ class AsyncClient(AsyncRuns):
         self._max_retries = max_retries
         self._given_http = http_client
         self._http: httpx.AsyncClient | None = None
+        self._ignored_fields = IgnoredFieldsLog()
         self._users = 0
         self._counting = threading.Lock()  # the client of threads counts here too; nobody waits long
         self._turns = io.Turns()
@@ -271,7 +273,9 @@ class AsyncClient(AsyncRuns):
         logger.debug(
             "%s %s: %d in %.3f s, try %d", call.method, call.path, response.status_code, seconds, tries
         )
-        return RawResponse.of(response, read_answer(call, response, secret=self._api_key))
+        answer = read_answer(call, response, secret=self._api_key)
+        self._ignored_fields.note(call, response)
+        return RawResponse.of(response, answer)
 
     async def _tried(self, call: Call[Any], once: Callable[[int], Awaitable[T]]) -> T:
         """What `once` brings, tried again as far as that is safe for `call`."""

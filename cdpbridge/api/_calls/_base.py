@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from cdpbridge._durations import paid_minutes
-from cdpbridge.api._task_models import MAX_METADATA_PAIRS
+from cdpbridge.api._models import MAX_METADATA_BYTES, metadata_bytes
 from cdpbridge.errors import ConfigurationError
 
 __all__ = [
@@ -146,13 +146,14 @@ def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | Non
     """
     if metadata is None:
         return None
-    if len(metadata) > MAX_METADATA_PAIRS:
-        raise ConfigurationError(
-            f"metadata may have {MAX_METADATA_PAIRS} pairs at most, not {len(metadata)}; keep the rest in a store of your own"
-        )
     for name, value in metadata.items():
         if type(value) is not str:
             raise ConfigurationError(f"metadata must be text, not {name!r}: {type(value).__name__}")
+    size = metadata_bytes(dict(metadata))
+    if size > MAX_METADATA_BYTES:
+        raise ConfigurationError(
+            f"metadata may have {MAX_METADATA_BYTES} bytes as JSON, not {size}; keep the rest in a store of your own"
+        )
     return dict(metadata)
 
 

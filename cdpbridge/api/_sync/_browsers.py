@@ -48,7 +48,7 @@ class Browsers(Group):
             browser_screen_width: CSS pixels. This and what follows is newer than the reference: older servers ignore it.
             browser_screen_height: CSS pixels.
             custom_proxy: Your own instead of a country's.
-            metadata: Labels, 10 at most.
+            metadata: Labels, 16 KiB at most.
             enable_recording: Whether a video is made; `download_recording` brings it.
             extra_body: Further fields of the request, by their names on the wire.
             idempotency_key: Two requests with one key rent one browser, on servers that know the header.

@@ -84,7 +84,7 @@ class Tasks(Group):
             start_url: Where the browser goes first.
             max_steps: Steps after which the agent gives up. Default: the server's.
             structured_output: Schema of the output: a pydantic class, a JSON schema, or its text.
-            metadata: Labels, 10 at most.
+            metadata: Labels, 16 KiB at most.
             secrets: Values that stand for placeholders in the task; the model does not see them.
             allowed_domains: The only hosts that the browser reaches while the task runs, e.g. `["example.com", "*.shop.com"]`.
             op_vault_id: 1Password vault to take logins from.

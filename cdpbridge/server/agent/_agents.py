@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from cdpbridge.api._task_models import SUPPORTED_LLMS
+from cdpbridge.api._task_models import SDK_LLMS, SUPPORTED_LLMS
 from cdpbridge.errors import AgentStartFailed
 from cdpbridge.server._settings import Settings
 
@@ -24,7 +24,7 @@ __all__ = ["AgentProcesses"]
 logger = logging.getLogger("cdpbridge.server.agent")
 
 _DEFAULT: Final = "default"
-"""In the table of models: stands for every name of the reference that is not there."""
+"""In the table of models: stands for every name of the reference and of the official SDK that is not there."""
 
 _STOPPED: Final = "the task was stopped before the judge had a verdict"
 
@@ -65,13 +65,15 @@ class AgentProcesses:
         return None
 
     def knows(self, model: str) -> bool:
-        """Whether a request may name this model: the reference's names, and the configuration's."""
-        return model in SUPPORTED_LLMS or (model in self._settings.llm_models and model != _DEFAULT)
+        """Whether a request may name this model: the reference's names, the official SDK's, and the configuration's."""
+        if model in SUPPORTED_LLMS or model in SDK_LLMS:
+            return True
+        return model in self._settings.llm_models and model != _DEFAULT
 
     def known(self) -> list[str]:
-        """Models to choose from: the request's default, the configuration's, then the reference's."""
+        """Models to choose from: the request's default, the configuration's, the reference's, the official SDK's."""
         ours = [model for model in self._settings.llm_models if model != _DEFAULT]
-        return list(dict.fromkeys([SUPPORTED_LLMS[0], *ours, *SUPPORTED_LLMS]))
+        return list(dict.fromkeys([SUPPORTED_LLMS[0], *ours, *SUPPORTED_LLMS, *SDK_LLMS]))
 
     async def start(self, spec: AgentSpec, on_step: Callable[[AgentStep], Awaitable[None]]) -> AgentRun:
         """Put an agent to work. See `Agents.start`."""

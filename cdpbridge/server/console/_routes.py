@@ -124,7 +124,10 @@ def console_router(
     @router.get("/console/events")
     async def events(request: Request) -> StreamingResponse:
         project_id = await signed_in(request)
-        stream = _changes(snapshots(request), project_id, signed_in=lambda: project(request))
+        operator = await snapshots(request).is_operator(cookie.key_hash(request) or "")
+        stream = _changes(
+            snapshots(request), project_id, operator=operator, signed_in=lambda: project(request)
+        )
         return StreamingResponse(
             stream, media_type="text/event-stream", headers=_HEADERS | {"X-Accel-Buffering": "no"}
         )
@@ -178,7 +181,7 @@ def _attachment(file: Path, name: str) -> StoredFileResponse:
 
 
 async def _changes(
-    snapshots: Snapshots, project_id: UUID, *, signed_in: Callable[[], Any]
+    snapshots: Snapshots, project_id: UUID, *, operator: bool, signed_in: Callable[[], Any]
 ) -> AsyncIterator[str]:
     """Server-sent events: each state of the project that differs from the one before."""
     last: dict[str, Any] = {}
@@ -190,7 +193,7 @@ async def _changes(
         found = await snapshots.of(project_id)
         if found != last:
             last, silent = found, 0
-            text = json.dumps({"now": snapshots.now(), **found}, separators=(",", ":"))
+            text = json.dumps({"now": snapshots.now(), "operator": operator, **found}, separators=(",", ":"))
             yield f"event: snapshot\ndata: {text}\n\n"
         elif (silent := silent + 1) >= _SILENT_TICKS:
             silent = 0

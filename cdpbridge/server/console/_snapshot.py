@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from cdpbridge.server._accounts import Accounts
 from cdpbridge.server._rentals import Rentals
 from cdpbridge.server._settings import Settings, max_timeout_minutes
 from cdpbridge.server.agent import Agents
@@ -61,6 +62,7 @@ class Snapshots:
         settings: Settings,
         store: Store,
         *,
+        accounts: Accounts,
         hosts: BrowserHosts,
         registry: Registry,
         rentals: Rentals,
@@ -73,6 +75,7 @@ class Snapshots:
         self.files = ProjectFiles(store, files)
         self._settings = settings
         self._store = store
+        self._accounts = accounts
         self._hosts = hosts
         self._registry = registry
         self._rentals = rentals
@@ -90,6 +93,11 @@ class Snapshots:
     async def project_of(self, key_hash: str) -> UUID | None:
         """The project that a key, by its hash, belongs to now."""
         return await self._store.project_of_hash(key_hash)
+
+    async def is_operator(self, key_hash: str) -> bool:
+        """True if the key with this hash may manage projects, keys and credits."""
+        identity = await self._accounts.identify(key_hash)
+        return identity is not None and identity.admin
 
     def now(self) -> str:
         """The present by the server's clock."""
@@ -109,20 +117,20 @@ class Snapshots:
         """Everything the console shows of a project that changes by itself."""
         profiles, _ = await self._store.profiles(project_id, offset=0, limit=_PROFILES)
         names = {profile.id: profile.name for profile in profiles}
-        active, _ = await self._store.browsers(
-            project_id, active=True, offset=0, limit=self._settings.max_browsers
-        )
+        limit = self._accounts.limit(project_id)
+        # A limit may have been lowered below what runs.
+        active, _ = await self._store.browsers(project_id, active=True, offset=0, limit=max(limit, _NEWEST))
         ended, ended_total = await self._store.browsers(project_id, active=False, offset=0, limit=_NEWEST)
         shares = await self._store.shares(project_id)
         sessions, tasks = await self._newest_work(project_id, {share.session_id for share in shares})
         account = await self._store.account(project_id)
-        plan = self._settings.plan_of(account.name if account else "")
+        plan = self._accounts.plan(project_id)
         return {
             "account": {
                 "name": account.name if account else None,
                 "balanceUsd": str(account.balance) if account else "0",
                 "active": len(active),
-                "limit": self._settings.max_browsers,
+                "limit": limit,
                 "plan": plan,
                 "maxMinutes": max_timeout_minutes(plan),
                 "usdPerHour": str(self._settings.usd_per_hour),
@@ -155,6 +163,7 @@ class Snapshots:
             "profileName": names.get(browser.profile_id) if browser.profile_id else None,
             "profileWritable": browser.profile_writable,
             "country": browser.proxy_country,
+            "countrySimulated": browser.proxy_simulated or False,
             "usdPerHour": browser.usd_per_hour,
             "minimumMinutes": browser.minimum_minutes,
             "chargedUsd": str(from_micro_usd(browser.charged_micro_usd)),

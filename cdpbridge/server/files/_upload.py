@@ -23,6 +23,8 @@ __all__ = ["UploadLimits", "UploadRefused", "receive_upload", "stored_uploads"]
 _FIELD_BYTES: Final = 16 * 1024  # all fields together: they are held before their signature is known
 _MAX_FIELDS: Final = 20
 _HEADER_BYTES: Final = 8 * 1024
+# What programs send for a file whose type they do not know.
+_UNTYPED: Final = "application/octet-stream"
 # Boundaries and headers of parts, beside the file and the fields.
 _OVERHEAD_BYTES: Final = 64 * 1024
 _MARKS: Final = "uploaded"
@@ -77,6 +79,7 @@ class _Form:
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._disposition = b""
+        self._type = b""
         self._name = ""
         self._value: bytearray | None = None
         self._parser = MultipartParser(
@@ -101,7 +104,7 @@ class _Form:
             raise UploadRefused(400, f"the form cannot be read: {error}") from error
 
     def _part_begin(self) -> None:
-        self._disposition = b""
+        self._disposition = self._type = b""
 
     def _header_begin(self) -> None:
         self._header_name.clear()
@@ -122,6 +125,8 @@ class _Form:
     def _header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
             self._disposition = bytes(self._header_value)
+        elif self._header_name.lower() == b"content-type":
+            self._type = bytes(self._header_value)
 
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
@@ -130,6 +135,7 @@ class _Form:
             raise UploadRefused(400, "nothing may follow the file; send the fields before it")
         if self._name == "file":
             self.grant = self._check(self._fields)
+            _check_type(self._type, self.grant.content_type)
             self._value = None
         elif len(self._fields) >= _MAX_FIELDS:
             raise UploadRefused(400, "the form has too many fields")
@@ -159,6 +165,20 @@ class _Form:
 
     def _end(self) -> None:
         self.complete = True
+
+
+def _check_type(header: bytes, granted: str) -> None:
+    """The part's own type must be the granted one. Without one, or as `application/octet-stream`, it says nothing."""
+    kind = parse_options_header(header)[0].decode("latin-1").strip().lower()
+    if kind in {"", _UNTYPED} or _same_type(kind) == _same_type(granted.lower()):
+        return
+    raise UploadRefused(
+        400, f"the part `file` has the type {kind[:100]!r}, not {granted!r} as it was presigned"
+    )
+
+
+def _same_type(kind: str) -> str:
+    return "image/jpeg" if kind == "image/jpg" else kind
 
 
 async def receive_upload(

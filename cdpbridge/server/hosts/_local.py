@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from cdpbridge.cdp import Connection
 from cdpbridge.errors import BrowserStartFailed, CDPBridgeError
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.profiles import Hostile, ProfileStore
+from cdpbridge.server.proxy import Rules
 
 from ._base import BrowserSpec, Goodbye, Leftover, Placement, SavedState, StopReport
 from ._browser import BrowserOptions, LocalBrowser, remove_folder, save_profile, scratch_folder
@@ -42,6 +44,7 @@ class LocalHosts:
         concurrent_starts: More wait for their turn; starting is what a machine runs out of first.
         queue_timeout: How long they may wait.
         former_roots: Where a server of this data folder may have left browsers under other settings.
+        rules: What browsers may reach that start from now on; default: what `options` says.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class LocalHosts:
         concurrent_starts: int,
         queue_timeout: timedelta,
         former_roots: Iterable[Path] = (),
+        rules: Callable[[], Rules] | None = None,
     ) -> None:
         self.on_exit: Callable[[UUID], object] = lambda _id: None
         self.on_limit: Callable[[UUID], object] = lambda _id: None
@@ -62,6 +66,7 @@ class LocalHosts:
         self._profiles = profiles
         self._registry = registry
         self._options = options
+        self._rules = rules or (lambda: options.rules)
         self._turns = asyncio.Semaphore(concurrent_starts)
         self._queue_timeout = queue_timeout.total_seconds()
         self._browsers: dict[UUID, LocalBrowser] = {}
@@ -78,7 +83,7 @@ class LocalHosts:
         browser = LocalBrowser(
             spec,
             self._root / str(spec.id),
-            options=self._options,
+            options=replace(self._options, rules=self._rules()),
             profiles=self._profiles,
             registry=self._registry,
             on_exit=lambda browser_id: self.on_exit(browser_id),  # noqa: PLW0108  # set later, by who owns the host

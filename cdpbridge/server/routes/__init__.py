@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._addresses import FILES_PATH, signed_path
+from ._admin import router as admin_routes
 from ._auth import KEY_HEADER, Authentication
 from ._front import KnownHost, SafeHeaders
 from ._health import Timing
@@ -21,6 +22,7 @@ __all__ = [
     "SafeHeaders",
     "Services",
     "Timing",
+    "admin_routes",
     "api_router",
     "external_base",
     "health",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -18,15 +19,25 @@ from ._services import Services, client_address
 __all__ = ["KEY_HEADER", "Authentication"]
 
 KEY_HEADER: Final = "X-Browser-Use-API-Key"
+# What proxies add (RFC 7239, and the older ones).
+_FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
 
 class Authentication:
-    """Answers 401 below `prefix` without a known key in `X-Browser-Use-API-Key`, or the console's cookie."""
+    """Answers 401 below `prefix` without a known key in `X-Browser-Use-API-Key`, or the console's cookie.
 
-    def __init__(self, app: ASGIApp, *, prefix: str, cookie: ConsoleCookie) -> None:
+    Args:
+        app: What is behind it.
+        prefix: The part of the server that it guards.
+        cookie: Reads sign-ins.
+        admin: Whether an admin key is needed: 403 with another one.
+    """
+
+    def __init__(self, app: ASGIApp, *, prefix: str, cookie: ConsoleCookie, admin: bool = False) -> None:
         self._app = app
         self._cookie = cookie
         self._prefix = f"{prefix}/"
+        self._admin = admin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(self._prefix):
@@ -43,8 +54,11 @@ class Authentication:
             return
         # Keys are looked up by their SHA-256, so the time it takes says nothing about them.
         key_hash = key_hash_of(key) if key else self._cookie.key_hash_for_api(HTTPConnection(scope))
-        project_id = await services.store.project_of_hash(key_hash) if key_hash else None
-        if project_id is None:
+        identify = services.accounts.operator if self._admin else services.accounts.identify
+        identity = await identify(key_hash) if key_hash else None
+        if identity is not None and identity.key_id is None and not _from_this_machine(scope):
+            identity = None  # the key of the data folder is for the commands beside it
+        if identity is None:
             if key:
                 border.guessing.keys.failed(peer, key, border.now())
             detail = "Invalid API key" if key else f"API key required: send it in the header {KEY_HEADER}"
@@ -52,5 +66,23 @@ class Authentication:
             return
         if key:
             border.guessing.keys.right(peer, key)
-        scope.setdefault("state", {})["project_id"] = project_id
+        if self._admin and not identity.admin:
+            await JSONResponse({"detail": "This needs an admin key"}, status_code=403)(scope, receive, send)
+            return
+        scope.setdefault("state", {}).update(project_id=identity.project_id, key_id=identity.key_id)
         await self._app(scope, receive, send)
+
+
+def _from_this_machine(scope: Scope) -> bool:
+    """True if the peer is on this machine, and no proxy has passed the request on."""
+    headers = Headers(scope=scope)
+    if any(name in headers for name in _FORWARDED):
+        return False
+    peer, own = scope.get("client"), scope.get("server")
+    if peer is None:
+        return False
+    try:
+        address = ip_address(peer[0])
+    except ValueError:
+        return False
+    return address.is_loopback or (own is not None and peer[0] == own[0])

@@ -8,12 +8,13 @@ from fastapi import APIRouter
 
 from cdpbridge.api._models import Account, PlanInfo
 
+from ._fields import FieldsRoute
 from ._problems import not_found
 from ._services import ProjectId, ServicesOf
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/billing", tags=["Billing"])
+router = APIRouter(prefix="/billing", tags=["Billing"], route_class=FieldsRoute)
 
 
 @router.get("/account")
@@ -22,13 +23,13 @@ async def get_account(services: ServicesOf, project_id: ProjectId) -> Account:
     account = await services.store.account(project_id)
     if account is None:
         raise not_found("Project for a given API key")
-    settings, plan = services.settings, services.plan(project_id)
+    limit, plan = services.accounts.limit(project_id), services.plan(project_id)
     return Account(
         name=account.name,
         monthly_credits_balance_usd=Decimal(0),  # nothing is granted by the month here
         additional_credits_balance_usd=account.balance,
         total_credits_balance_usd=account.balance,
-        rate_limit=settings.max_browsers,
+        rate_limit=limit,
         plan_info=PlanInfo(
             plan_name=plan,
             subscription_status="active" if plan == "paid" else None,
@@ -37,6 +38,6 @@ async def get_account(services: ServicesOf, project_id: ProjectId) -> Account:
             subscription_canceled_at=None,
         ),
         project_id=account.project_id,
-        concurrent_session_limit=settings.max_browsers,
+        concurrent_session_limit=limit,
         active_session_count=account.active,
     )

@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cdpbridge.api._models import (
-    MAX_METADATA_PAIRS,
     BrowserRecording,
     BrowserSession,
     BrowserSessionStatus,
@@ -28,14 +27,25 @@ from cdpbridge.server import store
 from cdpbridge.server._recording_states import RecordingState
 
 from ._addresses import cdp_url, live_url, recording_url, signed_url
+from ._fields import FieldsRoute, IgnoredFields
 from ._orders import body_hash, browser_order
 from ._problems import not_found
-from ._services import IdempotencyKey, Paging, ProjectId, Services, ServicesOf, client_gone, external_base
+from ._services import (
+    IdempotencyKey,
+    KeyId,
+    Paging,
+    ProjectId,
+    Services,
+    ServicesOf,
+    client_gone,
+    external_base,
+)
 
 __all__ = ["browser_view", "router"]
 
-router = APIRouter(prefix="/browsers", tags=["Browsers"])
+router = APIRouter(prefix="/browsers", tags=["Browsers"], route_class=FieldsRoute)
 
+_MOST_LABELS: Final = 100
 _MEGABYTE: Final = 1_000_000
 
 
@@ -54,14 +64,16 @@ def browser_view(request: Request, services: Services, browser: store.Browser) -
         profile_not_kept=None if browser.profile_id is None else list(services.profile_losses),
         browser_cost=browser.cost,
         proxy_used_mb=Decimal(traffic) / _MEGABYTE,
-        proxyCost="0",  # traffic is not charged here
-        profileId=None if browser.profile_id is None else str(browser.profile_id),
-        proxyCountryCode=browser.proxy_country,
+        proxy_cost=Decimal(0),  # traffic is not charged here
+        profile_id=browser.profile_id,
+        proxy_country_code=browser.proxy_country,
+        proxy_simulated=browser.proxy_simulated or False,
         agent_session_id=browser.agent_session_id,
         metadata=browser.labels or {},
         recording_url=video,
         recording_available=video is not None or browser.recording == RecordingState.RUNNING,
-        endReason=browser.end_reason,
+        end_reason=browser.end_reason,
+        ignored_fields=browser.ignored_fields or [],
     )
 
 
@@ -74,7 +86,7 @@ async def list_browsers(
     *,
     filter_by: Annotated[Literal["active", "stopped"] | None, Query(alias="filterBy")] = None,
     agent_session_id: Annotated[UUID | None, Query(alias="agentSessionId")] = None,
-    metadata: Annotated[list[str] | None, Query(max_length=MAX_METADATA_PAIRS)] = None,
+    metadata: Annotated[list[str] | None, Query(max_length=_MOST_LABELS)] = None,
 ) -> Page[BrowserSession]:
     """Get paginated list of browser sessions with optional filtering, newest first.
 
@@ -115,6 +127,9 @@ async def create_browser(
     project_id: ProjectId,
     body: Annotated[CreateBrowserSessionRequest | None, Body()] = None,
     idempotency_key: IdempotencyKey = None,
+    *,
+    key_id: KeyId,
+    unused: IgnoredFields,
 ) -> BrowserSession:
     """Rent a browser; answered when it runs. A client that leaves before gets none, and pays nothing.
 
@@ -124,7 +139,7 @@ async def create_browser(
     body = body or CreateBrowserSessionRequest()
     browser = await services.rentals.create(
         project_id,
-        await browser_order(services, project_id, body),
+        await browser_order(services, project_id, body, unused=unused, key_id=key_id),
         gone=lambda: client_gone(request),
         key=idempotency_key,
         body_hash=body_hash("/browsers", body),

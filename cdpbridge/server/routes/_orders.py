@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import replace
 from datetime import timedelta
-from typing import Final
-from urllib.parse import quote, urlsplit
+from typing import Any, Final
+from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import HTTPException
@@ -14,58 +16,92 @@ from pydantic import BaseModel
 from cdpbridge.api._models import CreateBrowserSessionRequest, CustomProxy
 from cdpbridge.api._task_models import CreateSessionRequest
 from cdpbridge.errors import ConfigurationError
+from cdpbridge.server._countries import DIRECT, SIMULATE, country_code
 from cdpbridge.server._order import Order
-from cdpbridge.server._settings import Plan, Settings, country_code, max_timeout_minutes
-from cdpbridge.server.proxy import Upstream
+from cdpbridge.server._settings import Plan, max_timeout_minutes
+from cdpbridge.server.proxy import Rules, Upstream
 
+from ._fields import Unused
 from ._problems import not_found, unprocessable
 from ._services import Services
 
-__all__ = ["body_hash", "browser_order", "check_start_url", "session_order"]
+__all__ = ["body_hash", "browser_order", "session_order"]
 
 _FREE_LIMIT_TEXT: Final = (
     "Session timeout limit exceeded for free users: at most {limit} minutes, not {asked}."
 )
+# As the cloud words it.
+_LIMIT_TEXT: Final = "Maximum session timeout is {hours} hours ({limit} minutes)."
 # When only one side of the screen is asked for.
 _SCREEN: Final = (1280, 800)
-_MAX_URL: Final = 10_000
 
 
 def body_hash(path: str, body: BaseModel) -> str:
     """What an `Idempotency-Key` stands for."""
-    given = body.model_dump_json(exclude_unset=True)
+    given = json.dumps(_given(body), sort_keys=True, default=str)
     return hashlib.sha256(f"{path}\n{given}".encode()).hexdigest()
 
 
-def check_start_url(value: str | None, field: str = "startUrl") -> None:
-    """422 unless it is a web page: `file:` and its like would show the server's own files."""
-    if value is None:
-        return
-    try:
-        parts = urlsplit(value)
-        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and len(value) <= _MAX_URL
-    except ValueError:
-        fine = False
-    if not fine:
-        raise unprocessable(field, "not the address of a web page; write http(s)://...")
+def _given(model: BaseModel) -> dict[str, Any]:
+    """The fields that the client has set, without those that are not the model's."""
+    values = {name: getattr(model, name) for name in model.model_fields_set & type(model).model_fields.keys()}
+    return {name: _given(value) if isinstance(value, BaseModel) else value for name, value in values.items()}
 
 
-async def browser_order(services: Services, project_id: UUID, body: CreateBrowserSessionRequest) -> Order:
+async def browser_order(
+    services: Services,
+    project_id: UUID,
+    body: CreateBrowserSessionRequest,
+    *,
+    unused: Unused,
+    key_id: UUID | None,
+) -> Order:
     """The order for a browser by itself.
+
+    Args:
+        services: The open parts of the server.
+        project_id: Who orders.
+        body: What is ordered.
+        unused: Gets the fields that have no effect beside others.
+        key_id: Of the key that it is ordered with.
 
     Raises:
         HTTPException: 403 above the plan's time or the project's files, 404 without such a profile, 400 when it cannot be recorded here.
         RequestValidationError: What only the server can judge.
     """
+    _note_overruled(body, unused)
     timeout = _timeout(services.plan(project_id), body)
-    return await _order(services, project_id, body, timeout)
+    order = await _order(services, project_id, body, timeout)
+    return replace(order, ignored_fields=unused.record, key_id=key_id)
 
 
-async def session_order(services: Services, project_id: UUID, body: CreateSessionRequest) -> Order:
-    """The order for an agent session: as long as the plan allows. Raises as `browser_order`."""
-    check_start_url(body.start_url)
+async def session_order(
+    services: Services,
+    project_id: UUID,
+    body: CreateSessionRequest,
+    *,
+    unused: Unused,
+    key_id: UUID | None,
+    within: str = "",
+) -> Order:
+    """The order for an agent session: as long as the plan allows. Arguments and errors as `browser_order`.
+
+    Args:
+        within: The field that `body` is in, if it is not the whole body.
+    """
+    _note_overruled(body, unused, within)
     timeout = timedelta(minutes=max_timeout_minutes(services.plan(project_id)))
-    return await _order(services, project_id, body, timeout, start_url=body.start_url)
+    order = await _order(services, project_id, body, timeout, start_url=body.start_url)
+    ignored = unused.below(within) if within else unused.record
+    return replace(order, ignored_fields=ignored, key_id=key_id)
+
+
+def _note_overruled(
+    body: CreateBrowserSessionRequest | CreateSessionRequest, unused: Unused, *within: str
+) -> None:
+    """A proxy of the caller's own goes before a country's."""
+    if body.custom_proxy is not None and body.proxy_country_code is not None:
+        unused.add(*filter(None, within), "proxyCountryCode")
 
 
 async def _order(
@@ -76,7 +112,8 @@ async def _order(
     start_url: str | None = None,
 ) -> Order:
     settings = services.settings
-    country, proxy = _proxy(settings, body)
+    country, proxy = _proxy(services, body)
+    simulated = proxy == SIMULATE
     if body.profile_id is not None and await services.store.profile(project_id, body.profile_id) is None:
         raise not_found("Profile")
     if (why := await services.quota.refusal(project_id)) is not None:
@@ -89,11 +126,12 @@ async def _order(
     return Order(
         timeout=timeout,
         tariff=settings.tariff,
-        limit=settings.max_browsers,
+        limit=services.accounts.limit(project_id),
         profile_id=body.profile_id,
         proxy_country=country,
-        proxy=proxy,
         own_proxy=body.custom_proxy is not None,
+        proxy=DIRECT if simulated else proxy,
+        proxy_simulated=simulated,
         labels=body.metadata if isinstance(body, CreateBrowserSessionRequest) else None,
         start_url=start_url,
         screen=screen,
@@ -107,16 +145,19 @@ def _timeout(plan: Plan, body: CreateBrowserSessionRequest) -> timedelta:
     if "timeout" not in body.model_fields_set:
         return timedelta(minutes=min(body.timeout, limit))
     if body.timeout > limit:
-        raise HTTPException(403, _FREE_LIMIT_TEXT.format(limit=limit, asked=body.timeout))
+        if plan == "free":
+            raise HTTPException(403, _FREE_LIMIT_TEXT.format(limit=limit, asked=body.timeout))
+        raise unprocessable("timeout", _LIMIT_TEXT.format(hours=limit // 60, limit=limit))
     return timedelta(minutes=body.timeout)
 
 
 def _proxy(
-    settings: Settings, body: CreateBrowserSessionRequest | CreateSessionRequest
+    services: Services, body: CreateBrowserSessionRequest | CreateSessionRequest
 ) -> tuple[str | None, str | None]:
     """The country, and the upstream that is used: the caller's own goes before the country's."""
     if body.custom_proxy is not None:
-        return None, _custom_proxy(settings, body.custom_proxy)
+        return None, _custom_proxy(services.accounts.network_rules, body.custom_proxy)
+    settings = services.settings
     asked = body.proxy_country_code
     if "proxy_country_code" not in body.model_fields_set:
         asked = settings.default_proxy_country
@@ -131,12 +172,12 @@ def _proxy(
         raise unprocessable(
             "proxyCountryCode",
             f"this server has no proxy for {country!r}; add it to the setting `proxies`, "
-            f'e.g. {country} = "http://user:password@host:port" or "direct"',
+            f'e.g. {country} = "http://user:password@host:port", "direct" or "simulate"',
         )
     return country, upstream.get_secret_value()
 
 
-def _custom_proxy(settings: Settings, proxy: CustomProxy) -> str:
+def _custom_proxy(rules: Rules, proxy: CustomProxy) -> str:
     """The address of the client's own proxy. A private one is refused here if it is written as an address, else when it is dialled."""
     scheme, separator, host = proxy.host.rpartition("://")
     userinfo = ""
@@ -153,7 +194,7 @@ def _custom_proxy(settings: Settings, proxy: CustomProxy) -> str:
             str(error) if isinstance(error, ConfigurationError) else "the credentials are not valid Unicode"
         )
         raise unprocessable("customProxy", text) from None
-    refusal = settings.network_rules.refuse_host(upstream.host, upstream.port)
+    refusal = rules.refuse_host(upstream.host, upstream.port)
     if refusal is not None:
         raise unprocessable(
             "customProxy",

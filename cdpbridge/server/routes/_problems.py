@@ -14,10 +14,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from cdpbridge.errors import BrowserStartFailed
+from cdpbridge.server._accounts import AccountRefused
 from cdpbridge.server._rentals import ClientGone, KeyReused, StartWithdrawn
 from cdpbridge.server.store import (
     AdmissionRefused,
     InsufficientCredits,
+    KeyRevoked,
     SessionBusy,
     SessionOver,
     TooManyBrowsers,
@@ -75,6 +77,8 @@ async def _refused(request: Request, error: Exception) -> Response:
             "Please wait for one to finish, kill one, or upgrade your plan."
         )
         return _answer(429, f"{text} (limit: {error.limit})")
+    if isinstance(error, KeyRevoked):
+        return _answer(401, "Invalid API key")
     free = request.app.state.services.plan(request.state.project_id) == "free"
     if isinstance(error, TooManyProfiles) and not free:
         return _answer(
@@ -84,6 +88,11 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, InsufficientCredits):
         return _answer(402, "Insufficient credits")
     return _answer(402, "Subscription required for additional profiles")
+
+
+async def _account_refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, AccountRefused)
+    return _answer(error.status, str(error))
 
 
 async def _not_started(_request: Request, error: Exception) -> Response:
@@ -125,6 +134,7 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(AdmissionRefused, _refused)
+    app.add_exception_handler(AccountRefused, _account_refused)
     app.add_exception_handler(BrowserStartFailed, _not_started)
     app.add_exception_handler(StartWithdrawn, _withdrawn)
     app.add_exception_handler(KeyReused, _reused)

@@ -10,12 +10,13 @@ from fastapi import APIRouter, Body, Query, Response
 from cdpbridge.api._models import Page, Profile, ProfileCreateRequest, ProfileUpdateRequest
 from cdpbridge.server import store
 
+from ._fields import FieldsRoute
 from ._problems import not_found
 from ._services import Paging, ProjectId, ServicesOf
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/profiles", tags=["Profiles"])
+router = APIRouter(prefix="/profiles", tags=["Profiles"], route_class=FieldsRoute)
 
 
 def _view(profile: store.Profile) -> Profile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final
@@ -12,6 +12,7 @@ from fastapi import Depends, Header, Query
 from starlette.requests import HTTPConnection, Request
 from starlette.types import Scope
 
+from cdpbridge.server._accounts import Accounts
 from cdpbridge.server._agent_sessions import AgentSessions, Shares
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._pressure import Pressure
@@ -30,6 +31,7 @@ from cdpbridge.server.store import Store
 __all__ = [
     "BASE_PATH",
     "IdempotencyKey",
+    "KeyId",
     "Paging",
     "ProjectId",
     "Services",
@@ -48,7 +50,6 @@ class Services:
 
     Attributes:
         profile_losses: What a profile does not keep on the build it runs on here.
-        projects: Name of each project in the configuration.
     """
 
     settings: Settings
@@ -65,7 +66,7 @@ class Services:
     quota: FileQuota
     signer: UrlSigner
     profile_losses: Sequence[str]
-    projects: Mapping[UUID, str]
+    accounts: Accounts
     wall: Callable[[], datetime]
     registry: Registry
     pressure: Pressure
@@ -73,7 +74,8 @@ class Services:
     border: Border
 
     def plan(self, project_id: UUID) -> Plan:
-        return self.settings.plan_of(self.projects.get(project_id, "default"))
+        """The plan of a project."""
+        return self.accounts.plan(project_id)
 
     async def close(self) -> None:
         """End what runs: agents, then browsers. May be repeated."""
@@ -89,6 +91,11 @@ def _services(request: Request) -> Services:
 def _project(request: Request) -> UUID:
     project_id: UUID = request.state.project_id  # from Authentication
     return project_id
+
+
+def _key(request: Request) -> UUID | None:
+    key_id: UUID | None = request.state.key_id  # from Authentication
+    return key_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,7 @@ def _paging(
 
 ServicesOf = Annotated[Services, Depends(_services)]
 ProjectId = Annotated[UUID, Depends(_project)]
+KeyId = Annotated[UUID | None, Depends(_key)]
 Paging = Annotated[_Paging, Depends(_paging)]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 

@@ -21,14 +21,15 @@ from cdpbridge.api._task_models import (
 from cdpbridge.server import store
 
 from ._addresses import live_url, recording_url, share_url
+from ._fields import FieldsRoute, IgnoredFields
 from ._orders import body_hash, session_order
 from ._problems import not_found
-from ._services import IdempotencyKey, Paging, ProjectId, Services, ServicesOf, client_gone
+from ._services import IdempotencyKey, KeyId, Paging, ProjectId, Services, ServicesOf, client_gone
 from ._task_views import task_item
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/sessions", tags=["Sessions"])
+router = APIRouter(prefix="/sessions", tags=["Sessions"], route_class=FieldsRoute)
 
 _MEGABYTE: Final = 1_000_000
 
@@ -48,9 +49,12 @@ def _item(
         proxy_used_mb=Decimal(traffic) / _MEGABYTE,
         proxy_cost=Decimal(0),  # traffic is not charged here
         recording_url=recording_url(request, services, browser),
-        browserSessionId=str(browser.id),
-        timeoutAt=browser.timeout_at.isoformat(),
-        endReason=browser.end_reason,
+        browser_session_id=browser.id,
+        timeout_at=browser.timeout_at,
+        proxy_country_code=browser.proxy_country,
+        proxy_simulated=browser.proxy_simulated or False,
+        end_reason=browser.end_reason,
+        ignored_fields=browser.ignored_fields or [],
     )
 
 
@@ -102,12 +106,15 @@ async def create_session(
     project_id: ProjectId,
     body: Annotated[CreateSessionRequest | None, Body()] = None,
     idempotency_key: IdempotencyKey = None,
+    *,
+    key_id: KeyId,
+    unused: IgnoredFields,
 ) -> AgentSessionItem:
     """A session over a browser of its own, charged as one; answered when it runs. It may run as long as the plan allows."""
     body = body or CreateSessionRequest()
     session, browser = await services.agent_sessions.create(
         project_id,
-        await session_order(services, project_id, body),
+        await session_order(services, project_id, body, unused=unused, key_id=key_id),
         keep_alive=body.keep_alive,
         persist_memory=body.persist_memory,
         gone=lambda: client_gone(request),

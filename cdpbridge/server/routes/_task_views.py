@@ -88,5 +88,6 @@ def _fields(task: store.Task) -> dict[str, Any]:
         "browser_use_version": task.browser_use_version,
         "is_success": task.is_success,
         **_judgement(task.judgement),
-        "endReason": task.end_reason,
+        "end_reason": task.end_reason,
+        "ignored_fields": task.ignored_fields or [],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Final, Literal
@@ -30,10 +30,12 @@ from cdpbridge.server.agent import allowed_domains, check_schema, split_secrets
 from cdpbridge.server.store import SessionOver
 
 from ._addresses import cdp_url, signed_url
-from ._orders import body_hash, check_start_url, session_order
+from ._fields import FieldsRoute, IgnoredFields, Unused
+from ._orders import body_hash, session_order
 from ._problems import not_found, unprocessable
 from ._services import (
     IdempotencyKey,
+    KeyId,
     Paging,
     ProjectId,
     Services,
@@ -45,7 +47,7 @@ from ._task_views import shown_status, task_item, task_view
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/tasks", tags=["Tasks"])
+router = APIRouter(prefix="/tasks", tags=["Tasks"], route_class=FieldsRoute)
 
 _SIGNALS: Final = {
     "stop": TaskSignal.STOP,
@@ -120,6 +122,9 @@ async def create_task(
     project_id: ProjectId,
     body: CreateTaskRequest,
     idempotency_key: IdempotencyKey = None,
+    *,
+    key_id: KeyId,
+    unused: IgnoredFields,
 ) -> TaskCreated:
     """Put an agent to work, in a session or in a new one.
 
@@ -130,15 +135,18 @@ async def create_task(
     Two requests with the same `Idempotency-Key` and body get the same task; with another body the second gets 409.
     """
     _check(services, project_id, body)
+    if body.session_id is not None and body.session_settings is not None:
+        unused.add("sessionSettings")  # the session has its own already
+    asked = _Asked(project_id, key_id, body, unused)
     if idempotency_key is None:
-        task = await _create(request, services, project_id, body, None)
+        task = await _create(request, services, asked, None)
     else:
         digest = body_hash("/tasks", body)
         task = await services.tasks.once(
             project_id,
             idempotency_key,
             digest,
-            lambda: _create(request, services, project_id, body, (idempotency_key, digest)),
+            lambda: _create(request, services, asked, (idempotency_key, digest)),
         )
     return TaskCreated(id=task.id, session_id=task.session_id)
 
@@ -151,12 +159,15 @@ def _check(services: Services, project_id: UUID, body: CreateTaskRequest) -> Non
     if body.op_vault_id is not None:
         refusal = services.tasks.agents.refusal(
             op_vault_id=body.op_vault_id
-        ) or services.settings.vault_refusal(services.projects.get(project_id, ""), body.op_vault_id)
+        ) or services.accounts.vault_refusal(project_id, body.op_vault_id)
         if refusal is not None:
             raise unprocessable("opVaultId", refusal)
     if not services.tasks.agents.knows(body.llm):
-        raise unprocessable("llm", "this server knows no such model; see the setting `llm_models`")
-    check_start_url(body.start_url)
+        known = ", ".join(services.tasks.agents.known())
+        text = (
+            f"this server knows no such model; one of: {known}; others are added by the setting `llm_models`"
+        )
+        raise unprocessable("llm", text)
     if body.allowed_domains:
         try:
             allowed_domains(body.allowed_domains)
@@ -174,14 +185,24 @@ def _check(services: Services, project_id: UUID, body: CreateTaskRequest) -> Non
             raise unprocessable("secrets", str(error)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who asks for which task."""
+
+    project_id: UUID
+    key_id: UUID | None
+    body: CreateTaskRequest
+    unused: Unused
+
+
 async def _create(
     request: Request,
     services: Services,
-    project_id: UUID,
-    body: CreateTaskRequest,
+    asked: _Asked,
     idempotency: tuple[str, str] | None,
 ) -> store.Task:
-    start = partial(_start, request, services, project_id, body=body, idempotency=idempotency)
+    project_id, body = asked.project_id, asked.body
+    start = partial(_start, request, services, asked, idempotency=idempotency)
     if body.session_id is not None:
         found = await services.store.agent_session(project_id, body.session_id)
         if found is None:
@@ -192,12 +213,19 @@ async def _create(
     kept = settings.keep_alive
     if "keep_alive" not in settings.model_fields_set:
         kept = services.settings.sessions_after_task == "keep"
-    order = await session_order(services, project_id, settings)
+    order = await session_order(
+        services,
+        project_id,
+        settings,
+        unused=asked.unused,
+        key_id=asked.key_id,
+        within="sessionSettings",
+    )
     if body.allowed_domains and order.start_url is not None:
         # The session's page is opened under the task's limits, so by the task.
         body = body.model_copy(update={"start_url": body.start_url or order.start_url})
         order = replace(order, start_url=None)
-        start = partial(_start, request, services, project_id, body=body, idempotency=idempotency)
+        start = partial(_start, request, services, replace(asked, body=body), idempotency=idempotency)
     session, browser = await services.agent_sessions.create(
         project_id,
         order,
@@ -220,11 +248,10 @@ async def _never() -> None:
 async def _start(
     request: Request,
     services: Services,
-    project_id: UUID,
+    asked: _Asked,
     *,
     session: store.AgentSession,
     browser: store.Browser,
-    body: CreateTaskRequest,
     idempotency: tuple[str, str] | None,
     own_session: bool = False,
 ) -> store.Task:
@@ -233,7 +260,13 @@ async def _start(
     if address is None:
         raise SessionOver("the session has been stopped")
     return await services.tasks.start(
-        project_id, session, body, cdp_url=address, own_session=own_session, idempotency=idempotency
+        asked.project_id,
+        session,
+        asked.body,
+        cdp_url=address,
+        own_session=own_session,
+        idempotency=idempotency,
+        ignored_fields=asked.unused.record,
     )
 
 

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from ._browsers import NewAgentSession, Settlement
-from ._models import AgentSession, Browser, LedgerEntry, Profile, Project, Share, Task, TaskFile, TaskStep
+from ._keys import key_hash_of
+from ._models import (
+    AgentSession,
+    ApiKey,
+    Browser,
+    LedgerEntry,
+    Profile,
+    Project,
+    Share,
+    Task,
+    TaskFile,
+    TaskStep,
+)
 from ._money import LedgerKind, from_micro_usd, to_micro_usd
-from ._projects import Account, key_hash_of
-from ._refusals import AdmissionRefused, InsufficientCredits, TooManyBrowsers, TooManyProfiles
+from ._projects import Account, ProjectOverview
+from ._refusals import AdmissionRefused, InsufficientCredits, KeyRevoked, TooManyBrowsers, TooManyProfiles
 from ._store import Store
 from ._tasks import SessionBusy, SessionOver, TaskOutcome
 
@@ -14,13 +26,16 @@ __all__ = [
     "Account",
     "AdmissionRefused",
     "AgentSession",
+    "ApiKey",
     "Browser",
     "InsufficientCredits",
+    "KeyRevoked",
     "LedgerEntry",
     "LedgerKind",
     "NewAgentSession",
     "Profile",
     "Project",
+    "ProjectOverview",
     "SessionBusy",
     "SessionOver",
     "Settlement",

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cdpbridge import billing
@@ -18,10 +18,10 @@ from cdpbridge.lifecycle import EndReason, State
 from cdpbridge.server._recording_states import RecordingState
 
 from ._database import changed
-from ._models import HOLDS_SLOT, OVER, AgentSession, Browser, IdempotencyKey, Profile
+from ._models import HOLDS_SLOT, OVER, AgentSession, ApiKey, Browser, IdempotencyKey, Profile
 from ._money import LedgerKind, from_micro_usd, to_micro_usd
 from ._projects import Projects
-from ._refusals import InsufficientCredits, TooManyBrowsers
+from ._refusals import InsufficientCredits, KeyRevoked, TooManyBrowsers
 
 __all__ = ["Browsers", "NewAgentSession", "Settlement"]
 
@@ -70,6 +70,9 @@ class Browsers(Projects):
         labels: Mapping[str, str] | None = None,
         agent_session: NewAgentSession | None = None,
         recording: bool = False,
+        key_id: UUID | None = None,
+        proxy_simulated: bool = False,
+        ignored_fields: Sequence[str] | None = None,
     ) -> Browser:
         """A browser that starts: it takes a slot, and nothing is charged yet.
 
@@ -80,13 +83,19 @@ class Browsers(Projects):
             labels: The caller's `metadata`.
             agent_session: Made with it, when it is to have one.
             recording: It is to be recorded.
+            key_id: The key that asks.
+            proxy_simulated: Its country has no upstream.
+            ignored_fields: Of the request; see `Unused`.
 
         Raises:
+            KeyRevoked: The key was revoked since the request came.
             TooManyBrowsers: No slot is free.
             InsufficientCredits: The first hour cannot be paid, counting the browsers that are starting as well.
         """
         async with self._write() as session:
             await self._lock(session, project_id)
+            if key_id is not None and await session.scalar(_revoked(key_id)) is not None:
+                raise KeyRevoked("the API key was revoked")
             if await self._slots(session, project_id) >= limit:
                 raise TooManyBrowsers(limit)
             price = to_micro_usd(billing.charge(tariff, timedelta(0)))
@@ -109,6 +118,9 @@ class Browsers(Projects):
                 labels=dict(labels) if labels else None,
                 agent_session_id=None if agent_session is None else agent_session.id,
                 recording=RecordingState.RUNNING if recording else None,
+                key_id=key_id,
+                proxy_simulated=proxy_simulated or None,
+                ignored_fields=list(ignored_fields) if ignored_fields else None,
             )
             session.add(browser)
             await session.flush()
@@ -315,3 +327,7 @@ class Browsers(Projects):
                 now=now,
             )
             browser.charged_micro_usd = total
+
+
+def _revoked(key_id: UUID) -> Select[UUID]:
+    return select(ApiKey.id).where(ApiKey.id == key_id, ApiKey.revoked_at.is_not(None))

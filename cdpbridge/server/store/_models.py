@@ -82,24 +82,35 @@ class Base(DeclarativeBase):
 
 
 class Project(Base):
-    """An account: its keys see its browsers and profiles and nobody else's."""
+    """An account: its keys see its browsers and profiles and no other project's. None in `plan` and `max_browsers`: the settings'."""
 
     __tablename__ = "projects"
 
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
     created_at: Mapped[datetime] = mapped_column(Instant())
+    plan: Mapped[str | None] = mapped_column(String(20))
+    max_browsers: Mapped[int | None] = mapped_column()
 
 
 class ApiKey(Base):
-    """A key, as its SHA-256: a key has enough entropy of its own to need no salt."""
+    """A key, as its SHA-256: a key has enough entropy of its own to need no salt. A revoked one stays, for the record."""
 
     __tablename__ = "api_keys"
+    __table_args__ = (UniqueConstraint("id"),)
 
+    id: Mapped[UUID] = mapped_column(Uuid())
     key_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"), index=True)
     configured: Mapped[bool] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(Instant())
+    name: Mapped[str | None] = mapped_column(String(100))
+    # The beginning of a generated key, by which a person knows it.
+    hint: Mapped[str | None] = mapped_column(String(20))
+    # May use the operator's routes.
+    admin: Mapped[bool] = mapped_column(default=False)
+    last_used_at: Mapped[datetime | None] = mapped_column(Instant())
+    revoked_at: Mapped[datetime | None] = mapped_column(Instant())
 
 
 class Profile(Base):
@@ -125,6 +136,7 @@ class Browser(Base):
         Index(None, "project_id", "created_at"),
         Index(None, "state"),
         Index(None, "agent_session_id"),
+        Index(None, "key_id"),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
@@ -151,6 +163,10 @@ class Browser(Base):
     agent_session_id: Mapped[UUID | None] = mapped_column(Uuid())
     # A `RecordingState`; None when it is not recorded.
     recording: Mapped[str | None] = mapped_column(String(20))
+    # The key that rented it. No foreign key: configured keys come and go with the configuration.
+    key_id: Mapped[UUID | None] = mapped_column(Uuid())
+    proxy_simulated: Mapped[bool | None] = mapped_column()
+    ignored_fields: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
 
     @property
     def tariff(self) -> Tariff:
@@ -272,6 +288,7 @@ class Task(Base):
     log: Mapped[str | None] = mapped_column(Text())
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     body_hash: Mapped[str | None] = mapped_column(String(64))
+    ignored_fields: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
 
     @property
     def working(self) -> bool:

@@ -1,12 +1,12 @@
-"""Projects, their keys, and the ledger that is only ever added to."""
+"""Projects, and the ledger that is only ever added to."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import delete, func, select
@@ -14,11 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cdpbridge.lifecycle import State
 
-from ._database import Database
+from ._keys import Keys, key_hash_of
 from ._models import HOLDS_SLOT, ApiKey, Browser, LedgerEntry, Project
 from ._money import LedgerKind, from_micro_usd, to_micro_usd
 
-__all__ = ["Account", "Projects", "key_hash_of"]
+__all__ = ["Account", "ProjectOverview", "Projects"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,22 @@ class Account:
     active: int
 
 
-class Projects(Database):
-    """The room of projects."""
+@dataclass(frozen=True, slots=True)
+class ProjectOverview:
+    """A project as the operator sees it.
+
+    Attributes:
+        balance: Sum of its ledger, USD.
+        active: Browsers that hold a slot.
+    """
+
+    project: Project
+    balance: Decimal
+    active: int
+
+
+class Projects(Keys):
+    """Projects and their money."""
 
     async def prepare(
         self,
@@ -45,46 +59,97 @@ class Projects(Database):
         *,
         credits: Decimal,  # noqa: A002  # the field's word
         now: datetime,
-    ) -> None:
-        """Make the projects of `keys` (and `default`), grant new ones their credits, and replace configured keys."""
+        admin_keys: Collection[str] = (),
+    ) -> Sequence[ApiKey]:
+        """Make the projects of `keys` (and `default`), grant new ones their credits, and bring configured keys up to date.
+
+        Args:
+            keys: The configured keys of each project.
+            credits: USD that a new project gets.
+            now: The present.
+            admin_keys: Configured keys of the operator; they belong to `default`.
+
+        Returns:
+            Configured keys that have been revoked, and stay so.
+        """
+        wanted = {(key_hash_of(key)): (name, False) for name, each in keys.items() for key in each}
+        wanted |= {key_hash_of(key): ("default", True) for key in admin_keys}
         async with self._write() as session:
-            await session.execute(delete(ApiKey).where(ApiKey.configured))
+            left = (ApiKey.configured, ApiKey.key_hash.not_in(wanted), ApiKey.revoked_at.is_(None))
+            await session.execute(delete(ApiKey).where(*left))
+            projects = {}
             for name in {"default": (), **keys}:
                 project = await session.scalar(select(Project).where(Project.name == name))
-                if project is None:
-                    project = Project(id=uuid4(), name=name, created_at=now)
-                    session.add(project)
-                    await session.flush()
-                    amount = to_micro_usd(credits)
-                    self._book(
-                        session, project.id, kind=LedgerKind.GRANT, entry="start", amount=amount, now=now
-                    )
-                for key in keys.get(name, ()):
-                    await session.merge(_key_row(key, project.id, configured=True, now=now))
-
-    async def has_keys(self) -> bool:
-        async with self._read() as session:
-            return await session.scalar(select(ApiKey.key_hash).limit(1)) is not None
-
-    async def add_key(self, key: str, *, project: str = "default", now: datetime) -> None:
-        """Keep a key that was made here; it outlives changes of the configured ones."""
-        async with self._write() as session:
-            row = (await session.scalars(select(Project).where(Project.name == project))).one()
-            session.add(_key_row(key, row.id, configured=False, now=now))
-
-    async def project_of(self, key: str) -> UUID | None:
-        """The project a key belongs to."""
-        return await self.project_of_hash(key_hash_of(key))
-
-    async def project_of_hash(self, key_hash: str) -> UUID | None:
-        """The project that the key with this hash belongs to."""
-        async with self._read() as session:
-            return await session.scalar(select(ApiKey.project_id).where(ApiKey.key_hash == key_hash))
+                projects[name] = project or await self._add_project(session, name, credits=credits, now=now)
+            revoked = []
+            for key_hash, (name, admin) in wanted.items():
+                row = await session.get(ApiKey, key_hash)
+                if row is None:
+                    row = ApiKey(id=uuid4(), key_hash=key_hash, created_at=now)
+                    session.add(row)
+                row.project_id, row.admin, row.configured = projects[name].id, admin, True
+                if row.revoked_at is not None:
+                    revoked.append(row)
+        return revoked
 
     async def project_names(self) -> dict[UUID, str]:
         """Every project and its name in the configuration."""
         async with self._read() as session:
             return {project.id: project.name for project in await session.scalars(select(Project))}
+
+    async def projects(self) -> Sequence[ProjectOverview]:
+        """Every project, by name, with what the operator wants to know of it."""
+        async with self._read() as session:
+            rows = (await session.scalars(select(Project).order_by(Project.name))).all()
+            return [
+                ProjectOverview(
+                    project,
+                    from_micro_usd(await self._balance(session, project.id)),
+                    await self._slots(session, project.id),
+                )
+                for project in rows
+            ]
+
+    async def create_project(
+        self,
+        name: str,
+        *,
+        plan: str | None,
+        max_browsers: int | None,
+        credits: Decimal,  # noqa: A002  # the field's word
+        now: datetime,
+    ) -> Project | None:
+        """A new project with its first credits; None when there is one of this name."""
+        async with self._write() as session:
+            if await session.scalar(select(Project.id).where(Project.name == name)) is not None:
+                return None
+            project = await self._add_project(session, name, credits=credits, now=now)
+            project.plan, project.max_browsers = plan, max_browsers
+        return project
+
+    async def change_project(self, project_id: UUID, values: Mapping[str, Any]) -> Project | None:
+        """Set `plan` or `max_browsers`; None when there is no such project."""
+        async with self._write() as session:
+            project = await session.get(Project, project_id)
+            if project is not None:
+                for name, value in values.items():
+                    setattr(project, name, value)
+        return project
+
+    async def _add_project(
+        self,
+        session: AsyncSession,
+        name: str,
+        *,
+        credits: Decimal,  # noqa: A002  # the field's word
+        now: datetime,
+    ) -> Project:
+        project = Project(id=uuid4(), name=name, created_at=now)
+        session.add(project)
+        await session.flush()
+        amount = to_micro_usd(credits)
+        self._book(session, project.id, kind=LedgerKind.GRANT, entry="start", amount=amount, now=now)
+        return project
 
     async def account(self, project_id: UUID) -> Account | None:
         async with self._read() as session:
@@ -96,12 +161,14 @@ class Projects(Database):
                 project_id, project.name, from_micro_usd(balance), await self._slots(session, project_id)
             )
 
-    async def grant(self, project_id: UUID, amount: Decimal, *, entry: str, now: datetime) -> None:
-        """Add credits."""
+    async def grant(self, project_id: UUID, amount: Decimal, *, entry: str, now: datetime) -> Decimal:
+        """Add credits; the balance after that, USD."""
         async with self._write() as session:
             self._book(
                 session, project_id, kind=LedgerKind.GRANT, entry=entry, amount=to_micro_usd(amount), now=now
             )
+            await session.flush()
+            return from_micro_usd(await self._balance(session, project_id))
 
     async def booked(self) -> dict[str, Decimal]:
         """USD by kind of entry, over all projects."""
@@ -171,12 +238,3 @@ class Projects(Database):
                 created_at=now,
             )
         )
-
-
-def key_hash_of(key: str) -> str:
-    """What is kept of a key."""
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-def _key_row(key: str, project_id: UUID, *, configured: bool, now: datetime) -> ApiKey:
-    return ApiKey(key_hash=key_hash_of(key), project_id=project_id, configured=configured, created_at=now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cdpbridge.errors import CDPBridgeError
 
-__all__ = ["AdmissionRefused", "InsufficientCredits", "TooManyBrowsers", "TooManyProfiles"]
+__all__ = ["AdmissionRefused", "InsufficientCredits", "KeyRevoked", "TooManyBrowsers", "TooManyProfiles"]
 
 
 class AdmissionRefused(CDPBridgeError):
@@ -37,3 +37,7 @@ class TooManyProfiles(AdmissionRefused):
 
 class InsufficientCredits(AdmissionRefused):
     """The project's credits do not pay for the first hour."""
+
+
+class KeyRevoked(AdmissionRefused):
+    """The key that asks was revoked meanwhile."""

@@ -74,10 +74,12 @@ class Tasks(Database):
         secret_names: Sequence[str],
         now: datetime,
         idempotency: tuple[str, str] | None = None,
+        ignored_fields: Sequence[str] | None = None,
     ) -> Task:
         """A task that works from now on.
 
         Args:
+            ignored_fields: Of the request; see `Unused`.
             secret_names: Placeholders; their values are not stored.
             idempotency: The request's key and the hash of its body.
 
@@ -98,6 +100,7 @@ class Tasks(Database):
             created_at=now,
             idempotency_key=key,
             body_hash=body_hash,
+            ignored_fields=list(ignored_fields) if ignored_fields else None,
         )
         try:
             async with self._write() as session:

@@ -301,6 +301,10 @@ async def test_models_of_the_reference_and_of_the_configuration(make_agents, mak
     assert await asked({"o3": "mine/o3", "default": "mine/all"}, "o3") == "mine/o3"
     assert await asked({"default": "mine/all"}, "browser-use-llm") == "mine/all"
     assert await asked({"qwen": "qwen3:8b"}, "qwen") == "qwen3:8b"
+    # Names of the official SDK, as those of the reference.
+    assert await asked({}, "claude-sonnet-5") == "claude-sonnet-5"
+    assert await asked({"default": "mine/all"}, "browser-use-2.0") == "mine/all"
+    assert await asked({"browser-use-2.0": "mine/bu"}, "browser-use-2.0") == "mine/bu"
     agents = make_agents(llm_models={"default": "x"})
     assert not agents.knows("default")
     assert not agents.knows("gpt-17")

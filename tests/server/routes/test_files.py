@@ -28,7 +28,8 @@ def presign(api, contract):
 def send(api):
     async def send(given, content=b"a,b", *, fields=None, name="x.csv", more=()):
         fields = given["fields"] if fields is None else fields
-        return await api.client.post(given["url"], data=fields, files=[("file", (name, content)), *more])
+        part = (name, content, given["fields"]["Content-Type"])
+        return await api.client.post(given["url"], data=fields, files=[("file", part), *more])
 
     return send
 
@@ -490,3 +491,37 @@ async def test_files_of_the_same_name_are_told_apart(api, presign, send):
     long = "x" * 251 + ".csv"
     names = [(await presign(path, name=long)).json()["fileName"] for _ in range(2)]
     assert names == [long, "x" * 247 + " (2).csv"]
+
+
+@pytest.mark.parametrize(
+    ("granted", "sent", "status"),
+    [
+        ("text/csv", "text/csv", 204),
+        ("text/csv", "Text/CSV; charset=utf-8", 204),
+        ("text/csv", None, 204),
+        ("text/csv", "application/octet-stream", 204),
+        ("image/jpg", "image/jpeg", 204),
+        ("text/csv", "image/png", 400),
+        ("text/csv", "text/plain", 400),
+        ("image/png", "image/svg+xml", 400),
+    ],
+)
+async def test_the_announced_type_is_the_parts_type(api, presign, granted, sent, status):
+    browser = await api.rent()
+    given = (await presign(f"browsers/{browser['id']}", content_type=granted)).json()
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n'
+    part += b"" if sent is None else f"Content-Type: {sent}\r\n".encode()
+    body = b"".join(
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in given["fields"].items()
+    )
+    answer = await api.client.post(
+        given["url"],
+        content=body + part + b"\r\na,b\r\n--b--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+    assert answer.status_code == status, answer.text
+    kept = list(api.services.files.uploads(uuid.UUID(browser["id"])).iterdir())
+    assert len(kept) == (status == 204)
+    if status == 400:
+        assert granted in answer.json()["detail"]

@@ -152,13 +152,31 @@ async def test_fault_b11_timeouts_out_of_range(api, checked, timeout):
 async def test_fault_b11_timeouts_over_the_plan(make_api, checked):
     async with make_api(plan="free") as api:
         answer = await checked(api, "POST", "/browsers", json={"timeout": 16})
-        assert answer.status_code == 403
-        assert "free users" in answer.json()["detail"]
+        for minutes in (16, 240, 241, 10**30, 16.0):
+            answer = await checked(api, "POST", "/browsers", json={"timeout": minutes})
+            assert answer.status_code == 403
+            assert "free users" in answer.json()["detail"]
         browser = (await checked(api, "POST", "/browsers", json={"timeout": 15})).json()
         minutes = datetime.fromisoformat(browser["timeoutAt"]) - datetime.fromisoformat(browser["startedAt"])
         assert minutes.total_seconds() == 900
         silent = (await checked(api, "POST", "/browsers")).json()  # no timeout asked: what the plan allows
         assert datetime.fromisoformat(silent["timeoutAt"]) == datetime.fromisoformat(browser["timeoutAt"])
+
+
+async def test_a_timeout_is_an_integer_as_json_schema_has_it(api, checked):
+    for minutes in (b"5", b"5.0", b"5e0"):
+        headers = {"Content-Type": "application/json"}
+        content = b'{"timeout": ' + minutes + b"}"
+        answer = await checked(api, "POST", "/browsers", content=content, headers=headers)
+        assert answer.status_code == 201
+        browser = answer.json()
+        lasts = datetime.fromisoformat(browser["timeoutAt"]) - datetime.fromisoformat(browser["startedAt"])
+        assert lasts.total_seconds() == 300
+
+
+async def test_above_four_hours_the_text_is_the_clouds(api):
+    answer = await api.post("/browsers", {"timeout": 241})
+    assert answer.json()["detail"][0]["msg"] == "Maximum session timeout is 4 hours (240 minutes)."
 
 
 async def test_the_free_plan_has_one_profile(make_api, checked):
@@ -246,6 +264,34 @@ async def test_countries(make_api, checked):
         assert "`proxies`" in refused["detail"][0]["msg"]
         assert refused["detail"][0]["loc"] == ["body", "proxyCountryCode"]
         assert "u:p" not in str(refused)
+
+
+async def test_countries_without_an_upstream_are_simulated_when_that_is_asked_for(make_api, checked, caplog):
+    async with make_api(proxies="simulate") as api:
+        for country in ("us", "gb", "fr", "it", "jp", "au", "de", "fi", "ca", "in"):
+            browser = (await checked(api, "POST", "/browsers", json={"proxyCountryCode": country})).json()
+            assert (browser["proxyCountryCode"], browser["proxySimulated"]) == (
+                country.replace("gb", "uk"),
+                True,
+            )
+            assert f"browser {browser['id']}: its proxy country" in caplog.text
+            await api.stop(browser)
+            assert (await api.browser(browser))["proxySimulated"] is True
+        assert {spec.proxy for spec in api.hosts.specs} == {"direct"}
+        session = (await checked(api, "POST", "/sessions", json={"proxyCountryCode": "de"})).json()
+        assert (session["proxyCountryCode"], session["proxySimulated"]) == ("de", True)
+        for unknown in ("br", "xx", "nonsense"):
+            refused = await checked(api, "POST", "/browsers", json={"proxyCountryCode": unknown})
+            assert refused.status_code == 422
+            assert "au, ca, de, fi, fr, in, it, jp, uk, us" in refused.json()["detail"][0]["msg"]
+
+
+async def test_any_country_of_iso_3166_can_be_configured(make_api, checked):
+    async with make_api(proxies={"br": "direct", "ZA": "simulate"}) as api:
+        brazil = (await checked(api, "POST", "/browsers", json={"proxyCountryCode": "BR"})).json()
+        assert (brazil["proxyCountryCode"], brazil["proxySimulated"]) == ("br", False)
+        africa = (await checked(api, "POST", "/browsers", json={"proxyCountryCode": "za"})).json()
+        assert africa["proxySimulated"] is True
 
 
 async def test_behind_a_proxy_with_a_prefix(make_api):

@@ -7,13 +7,16 @@ import asyncio
 import inspect
 import json
 import sys
+from typing import get_args
 
 import httpx
 from browser_use_sdk import AsyncBrowserUse, BrowserUse
 from browser_use_sdk.core.api_error import ApiError
+from browser_use_sdk.types.supported_ll_ms import SupportedLlMs
 
 KIND, BASE_URL, KEY = sys.argv[1:]
 RESOURCES = ("billing", "browsers", "files", "profiles", "sessions", "skills", "tasks")
+MODELS = get_args(get_args(SupportedLlMs)[0])
 called, seen = set(), {}
 
 
@@ -97,6 +100,19 @@ async def drive(client):
     seen["output file"] = [output.file_name, httpx.get(output.download_url).text]
     seen["log"] = httpx.get((await tasks.get_task_logs(task.id)).download_url).status_code
     assert (await tasks.list_tasks(session_id=session.id)).total_items == 1
+
+    seen["models"] = 0
+    for model in MODELS:
+        created = await tasks.create_task(
+            task="Look", session_id=session.id, llm=model, start_url="about:blank"
+        )
+        seen["models"] += (await over(tasks, created.id)).llm == model
+    created = await tasks.create_task(task="Look", session_id=session.id)
+    whole = created.complete()
+    whole = await whole if inspect.isawaitable(whole) else whole
+    seen["complete"] = whole.status
+    blank = await sessions.create_session(start_url="about:blank", proxy_country_code="us")
+    await sessions.update_session(blank.id, action="stop")
 
     waiting = await tasks.create_task(task="Wait", session_id=session.id)
     seen["steered"] = [

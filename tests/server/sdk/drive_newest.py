@@ -11,7 +11,7 @@ import sys
 import httpx
 from browser_use_sdk import AsyncBrowserUse, BrowserUse
 from browser_use_sdk._core.errors import BrowserUseError
-from browser_use_sdk.generated.v2.models import CustomProxy, SessionSettings
+from browser_use_sdk.generated.v2.models import CustomProxy, SessionSettings, SupportedLLMs
 
 KIND, BASE_URL, KEY = sys.argv[1:]
 RESOURCES = ("billing", "browsers", "files", "marketplace", "profiles", "sessions", "skills", "tasks")
@@ -133,6 +133,38 @@ async def drive(client):
     custom = CustomProxy(host="127.0.0.1", port=9, username="u", password="p")
     odd = await browsers.create(custom_proxy=custom)
     await browsers.stop(str(odd.id))
+    newer = await browsers.create(
+        proxy_country_code="us",
+        allow_resizing=True,
+        pdf_renderer_enabled=True,
+        solve_captchas=True,
+        extension_ids=[],
+    )
+    seen["newer fields"] = [newer.status.value, str(newer.proxy_cost)]
+    await browsers.stop(str(newer.id))
+
+    kept = await sessions.create(start_url="about:blank")
+    seen["models"] = 0
+    for model in SupportedLLMs:
+        task = await tasks.create("Look", session_id=str(kept.id), llm=model.value, start_url="about:blank")
+        ended = await tasks.wait(str(task.id), timeout=30, interval=0.02)
+        seen["models"] += (ended.llm, ended.status.value) == (model.value, "finished")
+    task = await tasks.create(
+        "Look",
+        session_id=str(kept.id),
+        thinking_level="high",
+        judge_ground_truth="42",
+        judge_llm="gpt-4.1",
+        skill_ids=[],
+    )
+    await tasks.wait(str(task.id), timeout=30, interval=0.02)
+    if KIND == "sync":
+        steps = [step.number for step in client.stream("Look", session_id=str(kept.id))]
+    else:
+        steps = [step.number async for step in client.run("Look", session_id=str(kept.id))]
+    seen["streamed"] = steps
+    await sessions.stop(str(kept.id))
+
     result = client.run("Run")
     result = await result if inspect.isawaitable(result) else result
     seen["run"] = result.output.split(" over ")[0]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.scripted_agents import agents_for_a_server
+from cdpbridge.api._task_models import SDK_LLMS, SUPPORTED_LLMS
+from tests.server.scripted_agents import ScriptedAgents, two_steps
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
@@ -26,6 +27,13 @@ def sdk():
         return ROOT / ".cache" / "sdk" / version
 
     return sdk
+
+
+def agents(_settings):
+    """Agents that know every model that real ones do."""
+    made = ScriptedAgents(two_steps)
+    made.models = {*SUPPORTED_LLMS, *SDK_LLMS}
+    return made
 
 
 async def drive(folder, script, *arguments):
@@ -51,7 +59,7 @@ async def drive(folder, script, *arguments):
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_the_newest_sdk(make_server, sdk, kind):
-    async with make_server(agents=agents_for_a_server) as server:
+    async with make_server(agents=agents, proxies="simulate") as server:
         base_url = str(server.http.base_url).rstrip("/")
         told = await drive(sdk("newest"), "drive_newest.py", kind, base_url, "key-of-tests")
     assert told["missing"] == []
@@ -76,6 +84,9 @@ async def test_the_newest_sdk(make_server, sdk, kind):
         "stopped session": ["stopped", "stopped"],
         "sessions": [True],
         "deleted": 404,
+        "newer fields": ["active", "0"],
+        "models": 33,
+        "streamed": [1, 2],
         "run": "did 'Run'",
         "missing": 404,
         "elsewhere": [501],
@@ -84,7 +95,7 @@ async def test_the_newest_sdk(make_server, sdk, kind):
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_sdk_2_0_15(make_server, sdk, kind):
-    async with make_server(agents=agents_for_a_server) as server:
+    async with make_server(agents=agents, proxies="simulate") as server:
         base_url = str(server.http.base_url).rstrip("/")
         told = await drive(sdk("2.0.15"), "drive_2_0_15.py", kind, base_url, "key-of-tests")
     assert told["missing"] == []
@@ -98,6 +109,8 @@ async def test_sdk_2_0_15(make_server, sdk, kind):
         "task": ["finished", True, 2, "gpt-4.1", "did 'Look around'"],
         "output file": ["answer.txt", "0123456789"],
         "log": 200,
+        "models": 19,
+        "complete": "finished",
         "steered": ["paused", "started", "stopped"],
         "stopped session": ["stopped", "stopped"],
         "deleted": 404,

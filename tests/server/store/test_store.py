@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateTable
 from cdpbridge.billing import Tariff
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.lifecycle import EndReason
-from cdpbridge.server.store import Store, from_micro_usd, to_micro_usd
+from cdpbridge.server.store import Store, from_micro_usd, key_hash_of, to_micro_usd
 from cdpbridge.server.store._models import Base
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -301,6 +301,9 @@ async def test_a_database_of_the_first_version_is_brought_up_to_date(url):
         await connection.run_sync(to("0001"))
         values = {"project": project.hex, "browser": browser.hex, "now": "2026-11-02 12:00:00"}
         await connection.execute(text("INSERT INTO projects VALUES (:project, 'old', :now)"), values)
+        for name in ("old-key", "other-old-key"):
+            row = {"hash": key_hash_of(name), "project": project.hex, "now": values["now"]}
+            await connection.execute(text("INSERT INTO api_keys VALUES (:hash, :project, 0, :now)"), row)
         await connection.execute(
             text(
                 "INSERT INTO browsers (id, project_id, state, timeout_minutes, usd_per_hour, minimum_minutes, created_at,"
@@ -314,8 +317,15 @@ async def test_a_database_of_the_first_version_is_brought_up_to_date(url):
     found = await store.browser(project, browser)
     assert (found.labels, found.agent_session_id, found.cost) == (None, None, Decimal("0.05"))
     assert await store.agent_sessions(project, active=None, offset=0, limit=10) == ([], 0)
+    assert await store.project_of("old-key") == project
+    keys = await store.keys()
+    assert {(key.admin, key.revoked_at, key.last_used_at, name) for key, name in keys} == {
+        (False, None, None, "old")
+    }
+    assert len({key.id for key, _ in keys}) == 2
     await store.close()
     async with engine.connect() as connection:  # and back
         await connection.run_sync(to("0001", command.downgrade))
         assert (await connection.execute(text("SELECT count(*) FROM browsers"))).scalar() == 1
+        assert (await connection.execute(text("SELECT count(*) FROM api_keys"))).scalar() == 2
     await engine.dispose()

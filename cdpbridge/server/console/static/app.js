@@ -9,6 +9,7 @@ import { agentsView, taskView } from "./views/agents.js";
 import { browserView, browsersView, createDialog } from "./views/browsers.js";
 import { filesView, uploadDialog } from "./views/files.js";
 import { sessionDialog, taskDialog } from "./views/new-work.js";
+import { grantDialog, keyDialog, operatorProjectDialog } from "./views/operator.js";
 import { profileDialog, profilesView } from "./views/profiles.js";
 import { shareDialog, sharesView } from "./views/shares.js";
 import { signInView } from "./views/sign-in.js";
@@ -21,7 +22,7 @@ const VIEWS = [
   ["profiles", "Profiles", profilesView],
   ["account", "Account", accountView],
 ];
-const DIALOGS = { create: createDialog, session: sessionDialog, task: taskDialog, share: shareDialog, upload: uploadDialog, profile: profileDialog, confirm: confirmDialog };
+const DIALOGS = { create: createDialog, session: sessionDialog, task: taskDialog, share: shareDialog, upload: uploadDialog, profile: profileDialog, key: keyDialog, project: operatorProjectDialog, grant: grantDialog, confirm: confirmDialog };
 const root = document.getElementById("app");
 const announcements = document.getElementById("announcements");
 

@@ -20,7 +20,7 @@ export function screenFields() {
 }
 
 export function startUrlField() {
-  return field("startUrl", "Start page", ["input", { type: "url", placeholder: "https://example.com", maxlength: 10_000 }]);
+  return field("startUrl", "Start page", ["input", { inputmode: "url", placeholder: "https://example.com", maxlength: 10_000 }]);
 }
 
 /** What was filled in, as the API has it; fields left empty are left out. */

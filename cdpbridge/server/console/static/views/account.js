@@ -3,6 +3,7 @@ import { costChart } from "../chart.js";
 import { h } from "../dom.js";
 import { moment, short, usd } from "../format.js";
 import { button, fact, table } from "../parts.js";
+import { operatorSection } from "./operator.js";
 
 const MORE = 50;
 const MOST = 2000;
@@ -34,6 +35,7 @@ export function accountView(state, actions) {
       : h("p.hint", {}, "Nothing was spent in these days."),
     h("h2", {}, "Ledger"),
     ledger(state, actions),
+    operatorSection(state, actions),
   ];
 }
 

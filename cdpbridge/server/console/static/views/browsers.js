@@ -56,7 +56,7 @@ export function browsersView(state, actions) {
                 h("td", {}, reason(browser.endReason)),
                 h("td", {}, browser.startedAt && browser.finishedAt ? clock(Date.parse(browser.finishedAt) - Date.parse(browser.startedAt)) : ""),
                 h("td.told", {}, browser.profileName ?? (browser.profileId ? short(browser.profileId) : "")),
-                h("td", {}, browser.country ?? ""),
+                h("td", {}, country(browser)),
                 h("td.number", {}, usd(Number(browser.chargedUsd) - Number(browser.refundedUsd), 6)),
               ),
             ),
@@ -96,7 +96,7 @@ function card(browser, state, actions) {
       fact("Cost now", figures ? usd(figures.cost) : ""),
       fact("Refund if stopped", figures ? usd(figures.back) : ""),
       fact("Clients", String(browser.clients)),
-      fact("Country", browser.country ?? "none"),
+      fact("Country", country(browser) || "none"),
       fact("Profile", browser.profileId ? (browser.profileWritable === false ? "read only" : "saved at the end") : "none"),
     ),
     h(
@@ -152,7 +152,7 @@ export function browserView(state, actions, id) {
           active ? fact("Time left", clock(Date.parse(browser.timeoutAt) - at)) : fact("Why", reason(browser.endReason)),
           figures ? [fact("Cost now", usd(figures.cost, 6)), fact("Charged so far", usd(figures.charged, 6)), fact("Refund if stopped now", usd(figures.back, 6))] : browser.paidUsd ? fact("Paid", usd(browser.paidUsd, 6)) : [fact("Charged", usd(browser.chargedUsd, 6)), fact("Refunded", usd(browser.refundedUsd, 6))],
           fact("Profile", browser.profileName ?? browser.profileId ?? "none", browser.profileWritable === false ? " (another browser saves it)" : ""),
-          fact("Country", browser.country ?? "none"),
+          fact("Country", country(browser) || "none"),
           active ? fact("Clients connected", String(browser.clients)) : null,
           fact("Recording", RECORDINGS[browser.recording] ?? "none"),
         ),
@@ -166,7 +166,7 @@ export function browserView(state, actions, id) {
 /** One that is not among those the page is told of, as the API has it. */
 function older(found) {
   const { id, startedAt, timeoutAt, finishedAt, profileId, profileWritable, endReason } = found;
-  return { id, startedAt, timeoutAt, finishedAt, profileId, profileWritable, endReason, state: found.status, country: found.proxyCountryCode, paidUsd: found.browserCost, usdPerHour: 0, minimumMinutes: 1, clients: 0 };
+  return { id, startedAt, timeoutAt, finishedAt, profileId, profileWritable, endReason, state: found.status, country: found.proxyCountryCode, countrySimulated: found.proxySimulated, paidUsd: found.browserCost, usdPerHour: 0, minimumMinutes: 1, clients: 0 };
 }
 
 function attach(addresses, actions) {
@@ -205,4 +205,9 @@ export function createDialog(state, actions) {
     account.canRecord ? h("label.check", {}, h("input", { name: "recording", type: "checkbox" }), "Record a video") : null,
     h("p.hint", {}, `${usd(account.usdPerHour, 2)} an hour, charged at the start; minutes that are not used come back at the stop.`),
   );
+}
+
+/** Its proxy country; one without an upstream is not what it says. */
+function country(browser) {
+  return browser.country ? `${browser.country}${browser.countrySimulated ? " (simulated: connects directly)" : ""}` : "";
 }

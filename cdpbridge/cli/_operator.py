@@ -1,0 +1,198 @@
+"""How `keys`, `projects` and `credits` reach a server: its admin API, or its data folder while it does not run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from uuid import UUID
+
+import typer
+
+if TYPE_CHECKING:
+    from cdpbridge.api import AsyncClient, admin
+
+__all__ = [
+    "ConfigOption",
+    "DataDirOption",
+    "Operator",
+    "Place",
+    "ServerOption",
+    "body_of",
+    "project_id",
+    "with_operator",
+]
+
+T = TypeVar("T")
+BodyT = TypeVar("BodyT")
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        envvar="CDPBRIDGE_ADMIN_SERVER",
+        help="Address of the server, e.g. https://browsers.example.com; its admin key in CDPBRIDGE_ADMIN_KEY. Default: the "
+        "server of the data folder on this machine, or the folder itself while none runs.",
+        show_default=False,
+    ),
+]
+DataDirOption = Annotated[
+    Path | None, typer.Option(help="Data folder of the server. Default: the setting's.", show_default=False)
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="The server's TOML file with settings.", show_default=False)
+]
+
+
+class Operator(Protocol):
+    """What can be done, wherever."""
+
+    async def list_keys(self) -> admin.Keys: ...
+    async def create_key(self, body: admin.CreateKeyRequest) -> admin.NewKey: ...
+    async def revoke_key(self, key_id: UUID, *, all_browsers: bool = False) -> admin.RevokedKey: ...
+    async def list_projects(self) -> admin.Projects: ...
+    async def create_project(self, body: admin.CreateProjectRequest) -> admin.Project: ...
+    async def change_project(self, project_id: UUID, body: admin.ChangeProjectRequest) -> admin.Project: ...
+    async def grant_credits(self, project_id: UUID, body: admin.GrantRequest) -> admin.Credits: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where: a server's address, or a data folder."""
+
+    server: str | None
+    data_dir: Path | None
+    config: Path | None
+
+
+class _Remote:
+    """Over the admin API."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def list_keys(self) -> admin.Keys:
+        from cdpbridge.api import admin
+
+        return await self._client.send(admin.list_keys())
+
+    async def create_key(self, body: admin.CreateKeyRequest) -> admin.NewKey:
+        from cdpbridge.api import admin
+
+        return await self._client.send(admin.create_key(body.project, name=body.name, admin=body.admin))
+
+    async def revoke_key(self, key_id: UUID, *, all_browsers: bool = False) -> admin.RevokedKey:
+        from cdpbridge.api import admin
+
+        return await self._client.send(admin.revoke_key(key_id, all_browsers=all_browsers))
+
+    async def list_projects(self) -> admin.Projects:
+        from cdpbridge.api import admin
+
+        return await self._client.send(admin.list_projects())
+
+    async def create_project(self, body: admin.CreateProjectRequest) -> admin.Project:
+        from cdpbridge.api import admin
+
+        return await self._client.send(admin.create_project(body))
+
+    async def change_project(self, project_id: UUID, body: admin.ChangeProjectRequest) -> admin.Project:
+        from cdpbridge.api import admin
+
+        return await self._client.send(admin.change_project(project_id, body))
+
+    async def grant_credits(self, project_id: UUID, body: admin.GrantRequest) -> admin.Credits:
+        from cdpbridge.api import admin
+
+        return await self._client.send(admin.grant_credits(project_id, body))
+
+
+def with_operator(place: Place, work: Callable[[Operator], Awaitable[T]]) -> T:
+    """What `work` brings.
+
+    Raises:
+        ConfigurationError: There is no admin key, or the server of the data folder cannot be reached.
+        APIError: The server refused.
+    """
+
+    async def run() -> T:
+        async with _operator(place) as operator:
+            return await work(operator)
+
+    return asyncio.run(run())
+
+
+@asynccontextmanager
+async def _operator(place: Place) -> AsyncIterator[Operator]:
+    from cdpbridge.errors import ConfigurationError
+
+    if place.server is not None:
+        key = os.environ.get("CDPBRIDGE_ADMIN_KEY")
+        if not key:
+            raise ConfigurationError("no admin key: set CDPBRIDGE_ADMIN_KEY to one of the server's")
+        async with _remote(place.server, key) as operator:
+            yield operator
+        return
+    from cdpbridge._server_process import check_installed
+
+    check_installed()
+    from cdpbridge.server import ServerRuns, Settings, offline_accounts, read_operator_file
+
+    settings = Settings.load(place.config, data_dir=place.data_dir)
+    try:
+        async with offline_accounts(settings) as accounts:
+            yield accounts
+        return
+    except ServerRuns as error:
+        found = read_operator_file(settings.data_dir)
+        if found is None:
+            raise ConfigurationError(
+                f"a server runs in {settings.data_dir}, and it has not said how it is reached; "
+                "give --server, and its admin key in CDPBRIDGE_ADMIN_KEY"
+            ) from error
+    async with _remote(found.address, found.key) as operator:
+        yield operator
+
+
+@asynccontextmanager
+async def _remote(address: str, key: str) -> AsyncIterator[Operator]:
+    from cdpbridge.api import AsyncClient
+    from cdpbridge.api.admin import ADMIN_PATH
+
+    base = address.rstrip("/").removesuffix("/api/v2")
+    async with AsyncClient(key, f"{base}{ADMIN_PATH}") as client:
+        yield _Remote(client)
+
+
+def body_of(kind: type[BodyT], **given: object) -> BodyT:
+    """A request's body with what was given; None is left out.
+
+    Raises:
+        typer.BadParameter: A value is out of its bounds.
+    """
+    try:
+        return kind(**{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:  # pydantic's
+        found: list[dict[str, Any]] = getattr(error, "errors", list)()
+        text = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in found) or str(error)
+        raise typer.BadParameter(text) from None
+
+
+async def project_id(operator: Operator, name: str) -> UUID:
+    """The id of a project, by its name or id.
+
+    Raises:
+        ConfigurationError: There is no such project.
+    """
+    from cdpbridge.errors import ConfigurationError
+
+    projects = (await operator.list_projects()).items
+    for project in projects:
+        if name in {project.name, str(project.id)}:
+            return project.id
+    known = ", ".join(project.name for project in projects)
+    raise ConfigurationError(f"there is no project {name!r}; there are: {known}")

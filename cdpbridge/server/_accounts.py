@@ -1,0 +1,351 @@
+"""`Accounts`: projects, keys and credits while the server runs. The operator's routes and commands all end here.
+
+A key is kept as its hash and shown once. Each request looks its key up, so a revoked one is refused from that moment; what was
+rented with it is stopped and refunded, which closes its gateway sockets and live views. Every change is a line in the log of
+`cdpbridge.server.audit`, with ids and names and without keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from cdpbridge.api import admin
+from cdpbridge.errors import CDPBridgeError
+from cdpbridge.server._settings import Plan, Settings
+from cdpbridge.server.proxy import Rules
+from cdpbridge.server.store import ApiKey, ProjectOverview, Store, key_hash_of
+
+__all__ = ["AccountRefused", "Accounts", "Identity", "new_key"]
+
+logger = logging.getLogger("cdpbridge.server")
+audit = logging.getLogger("cdpbridge.server.audit")
+audit.setLevel(logging.INFO)  # shown whatever the level of the rest
+
+_KEY_BYTES: Final = 24
+_FLUSH_SECONDS: Final = 30.0
+
+
+class AccountRefused(CDPBridgeError):
+    """What the operator asked for cannot be done.
+
+    Attributes:
+        status: HTTP status of the answer: 404 or 409.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks.
+
+    Attributes:
+        key_id: None for the key in the data folder, which is no key of a project.
+    """
+
+    project_id: UUID
+    key_id: UUID | None
+    admin: bool
+
+
+def new_key() -> str:
+    """A key from 192 random bits."""
+    return f"cdpb_{secrets.token_urlsafe(_KEY_BYTES)}"
+
+
+class Accounts:
+    """Projects, keys and credits of one server.
+
+    Args:
+        store: Open.
+        settings: Plans and limits of projects that have none of their own.
+        wall: Where dates come from.
+
+    Attributes:
+        on_revoke: Stops a project's browser that was rented with a revoked key.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        wall: Callable[[], datetime],
+    ) -> None:
+        self.on_revoke: Callable[[UUID, UUID], Awaitable[object]] = _no_browsers
+        self._store = store
+        self._settings = settings
+        self._wall = wall
+        self._projects_with_keys = 0
+        self._names: dict[UUID, str] = {}
+        self._terms: dict[UUID, tuple[Plan, int]] = {}
+        self._used: dict[UUID, datetime] = {}
+        self._local_key_hash: str | None = None
+        self._flushing: asyncio.Task[None] | None = None
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def prepare(self, show_key: Callable[[str], object]) -> None:
+        """Bring the configured projects and keys up to date; make a key when there never was one."""
+        settings = self._settings
+        keys = {
+            project: [key.get_secret_value() for key in secret_keys]
+            for project, secret_keys in settings.api_keys.items()
+        }
+        admin_keys = [key.get_secret_value() for key in settings.admin_keys]
+        now = self._wall()
+        revoked = await self._store.prepare(
+            keys, credits=settings.credits_usd, now=now, admin_keys=admin_keys
+        )
+        for key in revoked:
+            logger.warning("key %s of the configuration was revoked and stays so; remove it there", key.id)
+        if not await self._store.has_keys():
+            made = new_key()
+            await self._store.add_key(made, now=now)
+            show_key(made)
+        await self.load()
+
+    async def load(self) -> None:
+        """Read what projects there are; `default` is made if it is missing."""
+        if "default" not in (await self._store.project_names()).values():
+            await self._store.create_project(
+                "default",
+                plan=None,
+                max_browsers=None,
+                credits=self._settings.credits_usd,
+                now=self._wall(),
+            )
+        for overview in await self._store.projects():
+            self._learn(overview)
+        await self._count_projects()
+
+    async def _count_projects(self) -> None:
+        keys = await self._store.keys()
+        self._projects_with_keys = len({key.project_id for key, _ in keys if key.revoked_at is None})
+
+    def start(self) -> None:
+        """Note from time to time when keys were used."""
+        self._flushing = asyncio.get_running_loop().create_task(self._flush_often())
+
+    async def close(self) -> None:
+        """Note it once more."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.wait({self._flushing})
+            self._flushing = None
+        await self._flush()
+
+    async def _flush_often(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        used, self._used = self._used, {}
+        try:
+            if used:
+                await self._store.keys_used(used)
+        except SQLAlchemyError:
+            logger.exception("the last use of keys could not be stored; it will be retried")
+            self._used = used | self._used
+
+    # --- who asks, and what a project may -------------------------------------------------------------------------
+
+    def accept_local(self, key: str) -> None:
+        """Take this key for the operator's, as long as this server runs; only who may read the data folder knows it."""
+        self._local_key_hash = key_hash_of(key)
+
+    async def identify(self, key_hash: str) -> Identity | None:
+        """Who has the key with this hash; None when it is unknown or revoked."""
+        key = await self._store.key_of_hash(key_hash)
+        if key is None:
+            return None
+        self._used[key.id] = self._wall()
+        return Identity(key.project_id, key.id, key.admin)
+
+    async def operator(self, key_hash: str) -> Identity | None:
+        """The same for the operator's routes, where the key in the data folder is good too."""
+        if self._local_key_hash is not None and hmac.compare_digest(key_hash, self._local_key_hash):
+            return Identity(UUID(int=0), None, admin=True)
+        return await self.identify(key_hash)
+
+    def plan(self, project_id: UUID) -> Plan:
+        """The plan of a project."""
+        return self._terms[project_id][0]
+
+    def limit(self, project_id: UUID) -> int:
+        """Browsers that a project may have at once."""
+        return self._terms[project_id][1]
+
+    def vault_refusal(self, project_id: UUID, vault: str) -> str | None:
+        """Why tasks of a project may not name a 1Password vault; None when they may."""
+        return self._settings.vault_refusal(self._names[project_id], vault, projects=self._projects_with_keys)
+
+    @property
+    def network_rules(self) -> Rules:
+        """What browsers may reach that start from now on: projects are kept from each other, and from this machine."""
+        return self._settings.network_rules_of(self._projects_with_keys)
+
+    def _learn(self, overview: ProjectOverview) -> None:
+        project = overview.project
+        self._names[project.id] = project.name
+        plan: Plan = self._settings.plan_of(project.name)
+        if project.plan is not None:
+            plan = "free" if project.plan == "free" else "paid"
+        self._terms[project.id] = plan, project.max_browsers or self._settings.max_browsers
+
+    # --- keys -----------------------------------------------------------------------------------------------------
+
+    async def list_keys(self) -> admin.Keys:
+        """Every key, oldest first."""
+        await self._flush()
+        return admin.Keys(items=[_key(key, project) for key, project in await self._store.keys()])
+
+    async def create_key(self, body: admin.CreateKeyRequest) -> admin.NewKey:
+        """A new key.
+
+        Raises:
+            AccountRefused: There is no such project.
+        """
+        if body.project not in {each.project.name for each in await self._store.projects()}:
+            raise AccountRefused(404, "Project not found")
+        made = new_key()
+        row = await self._store.add_key(
+            made, project=body.project, now=self._wall(), name=body.name, admin=body.admin
+        )
+        await self._count_projects()
+        audit.info(
+            "key %s was made: project %r, name %r, admin %s", row.id, body.project, body.name, body.admin
+        )
+        return admin.NewKey(**_key(row, body.project).model_dump(), key=made)
+
+    async def revoke_key(self, key_id: UUID, *, all_browsers: bool = False) -> admin.RevokedKey:
+        """Revoke a key and stop what was rented with it; answered when that has ended. May be repeated.
+
+        Args:
+            key_id: Of the key.
+            all_browsers: Stop every browser of its project: who had the key may know their addresses.
+
+        Raises:
+            AccountRefused: There is no such key.
+        """
+        found = await self._store.revoke_key(key_id, all_browsers=all_browsers, now=self._wall())
+        if found is None:
+            raise AccountRefused(404, "Key not found")
+        key, browsers = found
+        audit.info(
+            "key %s was revoked; browsers to stop: %s", key.id, ", ".join(map(str, browsers)) or "none"
+        )
+        await asyncio.gather(*(self.on_revoke(key.project_id, browser) for browser in browsers))
+        await self._count_projects()
+        names = await self._store.project_names()
+        view = _key(key, names[key.project_id])
+        return admin.RevokedKey(**view.model_dump(), stopped_browsers=list(browsers))
+
+    # --- projects -------------------------------------------------------------------------------------------------
+
+    async def list_projects(self) -> admin.Projects:
+        """Every project, by name."""
+        await self._flush()
+        keys: dict[UUID, list[ApiKey]] = {}
+        for key, _ in await self._store.keys():
+            keys.setdefault(key.project_id, []).append(key)
+        found = await self._store.projects()
+        return admin.Projects(items=[self._project(each, keys.get(each.project.id, ())) for each in found])
+
+    async def create_project(self, body: admin.CreateProjectRequest) -> admin.Project:
+        """A new project with its first credits.
+
+        Raises:
+            AccountRefused: There is one of this name.
+        """
+        credits_usd = self._settings.credits_usd if body.credits_usd is None else body.credits_usd
+        project = await self._store.create_project(
+            body.name,
+            plan=body.plan,
+            max_browsers=body.max_browsers,
+            credits=credits_usd,
+            now=self._wall(),
+        )
+        if project is None:
+            raise AccountRefused(409, f"there is a project {body.name!r} already")
+        audit.info("project %s %r was made with %s USD", project.id, body.name, credits_usd)
+        return await self._found(project.id)
+
+    async def change_project(self, project_id: UUID, body: admin.ChangeProjectRequest) -> admin.Project:
+        """Another plan or limit, for what is created from now on.
+
+        Raises:
+            AccountRefused: There is no such project.
+        """
+        values: Mapping[str, Any] = body.model_dump(exclude_unset=True)
+        if await self._store.change_project(project_id, values) is None:
+            raise AccountRefused(404, "Project not found")
+        audit.info("project %s was changed: %s", project_id, ", ".join(f"{k}={v}" for k, v in values.items()))
+        return await self._found(project_id)
+
+    async def grant_credits(self, project_id: UUID, body: admin.GrantRequest) -> admin.Credits:
+        """Add credits: one more entry of the ledger.
+
+        Raises:
+            AccountRefused: There is no such project.
+        """
+        if project_id not in await self._store.project_names():
+            raise AccountRefused(404, "Project not found")
+        balance = await self._store.grant(project_id, body.amount_usd, entry=body.note, now=self._wall())
+        audit.info("project %s was granted %s USD: %r", project_id, body.amount_usd, body.note)
+        return admin.Credits(project_id=project_id, amount_usd=Decimal(body.amount_usd), balance_usd=balance)
+
+    async def _found(self, project_id: UUID) -> admin.Project:
+        [overview] = [each for each in await self._store.projects() if each.project.id == project_id]
+        self._learn(overview)
+        keys = [key for key, _ in await self._store.keys() if key.project_id == project_id]
+        return self._project(overview, keys)
+
+    def _project(self, overview: ProjectOverview, keys: Sequence[ApiKey]) -> admin.Project:
+        self._learn(overview)
+        project = overview.project
+        used = [key.last_used_at for key in keys if key.last_used_at is not None]
+        return admin.Project(
+            id=project.id,
+            name=project.name,
+            plan=self.plan(project.id),
+            max_browsers=self.limit(project.id),
+            balance_usd=overview.balance,
+            active_browsers=overview.active,
+            keys=sum(key.revoked_at is None for key in keys),
+            created_at=project.created_at,
+            last_used_at=max(used, default=None),
+        )
+
+
+async def _no_browsers(_project_id: UUID, _browser_id: UUID) -> None:
+    """No server runs, so nothing is rented."""
+
+
+def _key(key: ApiKey, project: str) -> admin.Key:
+    return admin.Key(
+        id=key.id,
+        project_id=key.project_id,
+        project=project,
+        name=key.name,
+        hint=key.hint,
+        admin=key.admin,
+        configured=key.configured,
+        created_at=key.created_at,
+        last_used_at=key.last_used_at,
+        revoked_at=key.revoked_at,
+    )

@@ -1,0 +1,32 @@
+"""The operator's commands without a running server: straight into the database of a data folder."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+from cdpbridge.server._accounts import Accounts
+from cdpbridge.server._lock import locked
+from cdpbridge.server._settings import Settings
+from cdpbridge.server.store import Store
+
+__all__ = ["offline_accounts"]
+
+
+@asynccontextmanager
+async def offline_accounts(settings: Settings) -> AsyncIterator[Accounts]:
+    """The accounts in `data_dir`, held for this block as a server would hold it.
+
+    Keys of the configuration are left as the last start of the server has made them: this program may have another one.
+
+    Raises:
+        ConfigurationError: A server runs there, or the database cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(locked(settings.data_dir))
+        store = await Store.open(settings.database())
+        stack.push_async_callback(store.close)
+        accounts = Accounts(store, settings, wall=lambda: datetime.now(UTC))
+        await accounts.load()
+        yield accounts

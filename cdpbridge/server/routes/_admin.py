@@ -1,0 +1,65 @@
+"""`/admin/v1`: keys, projects and credits, for the operator: `Authentication` asks for an admin key."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from cdpbridge.api import admin
+
+from ._fields import FieldsRoute
+from ._services import ServicesOf
+
+__all__ = ["router"]
+
+router = APIRouter(prefix=admin.ADMIN_PATH, route_class=FieldsRoute, include_in_schema=False)
+
+
+@router.get("/keys")
+async def list_keys(services: ServicesOf) -> admin.Keys:
+    """Every key, oldest first, without the keys themselves."""
+    return await services.accounts.list_keys()
+
+
+@router.post("/keys", status_code=201)
+async def create_key(services: ServicesOf, body: admin.CreateKeyRequest) -> admin.NewKey:
+    """A new key; the only answer that has it."""
+    return await services.accounts.create_key(body)
+
+
+@router.delete("/keys/{key_id}")
+async def revoke_key(
+    services: ServicesOf,
+    key_id: UUID,
+    all_browsers: Annotated[bool, Query(alias="allBrowsers")] = False,
+) -> admin.RevokedKey:
+    """Revoke a key, and stop what was rented with it; answered when that has ended."""
+    return await services.accounts.revoke_key(key_id, all_browsers=all_browsers)
+
+
+@router.get("/projects")
+async def list_projects(services: ServicesOf) -> admin.Projects:
+    """Every project, by name."""
+    return await services.accounts.list_projects()
+
+
+@router.post("/projects", status_code=201)
+async def create_project(services: ServicesOf, body: admin.CreateProjectRequest) -> admin.Project:
+    """A new project."""
+    return await services.accounts.create_project(body)
+
+
+@router.patch("/projects/{project_id}")
+async def change_project(
+    services: ServicesOf, project_id: UUID, body: admin.ChangeProjectRequest
+) -> admin.Project:
+    """Another plan or limit."""
+    return await services.accounts.change_project(project_id, body)
+
+
+@router.post("/projects/{project_id}/credits", status_code=201)
+async def grant_credits(services: ServicesOf, project_id: UUID, body: admin.GrantRequest) -> admin.Credits:
+    """Add credits."""
+    return await services.accounts.grant_credits(project_id, body)

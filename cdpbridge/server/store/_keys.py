@@ -1,0 +1,108 @@
+"""API keys: kept as hashes, looked up at each request, revoked for good."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid4
+
+from sqlalchemy import select, update
+
+from ._database import Database
+from ._models import HOLDS_SLOT, ApiKey, Browser, Project
+
+__all__ = ["Keys", "key_hash_of"]
+
+_HINT_CHARACTERS: Final = 9
+
+
+def key_hash_of(key: str) -> str:
+    """What is kept of a key."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Keys(Database):
+    """API keys."""
+
+    async def has_keys(self) -> bool:
+        """True if there is or was a key, revoked ones included."""
+        async with self._read() as session:
+            return await session.scalar(select(ApiKey.key_hash).limit(1)) is not None
+
+    async def add_key(
+        self,
+        key: str,
+        *,
+        project: str = "default",
+        now: datetime,
+        name: str | None = None,
+        admin: bool = False,
+    ) -> ApiKey:
+        """Keep a key that was made here; it outlives changes of the configured ones."""
+        async with self._write() as session:
+            project_id = (await session.scalars(select(Project.id).where(Project.name == project))).one()
+            row = ApiKey(
+                id=uuid4(),
+                key_hash=key_hash_of(key),
+                project_id=project_id,
+                configured=False,
+                created_at=now,
+                name=name,
+                hint=f"{key[:_HINT_CHARACTERS]}...",
+                admin=admin,
+            )
+            session.add(row)
+        return row
+
+    async def key_of_hash(self, key_hash: str) -> ApiKey | None:
+        """The key with this hash, unless it was revoked."""
+        where = (ApiKey.key_hash == key_hash, ApiKey.revoked_at.is_(None))
+        async with self._read() as session:
+            return await session.scalar(select(ApiKey).where(*where))
+
+    async def project_of(self, key: str) -> UUID | None:
+        """The project a key belongs to."""
+        return await self.project_of_hash(key_hash_of(key))
+
+    async def project_of_hash(self, key_hash: str) -> UUID | None:
+        """The project that the key with this hash belongs to."""
+        key = await self.key_of_hash(key_hash)
+        return None if key is None else key.project_id
+
+    async def keys(self) -> Sequence[tuple[ApiKey, str]]:
+        """Every key with the name of its project, oldest first; revoked ones too."""
+        rows = select(ApiKey, Project.name).join(Project, Project.id == ApiKey.project_id)
+        async with self._read() as session:
+            found = await session.execute(rows.order_by(ApiKey.created_at, ApiKey.id))
+            return [(row[0], row[1]) for row in found]
+
+    async def revoke_key(
+        self, key_id: UUID, *, all_browsers: bool = False, now: datetime
+    ) -> tuple[ApiKey, Sequence[UUID]] | None:
+        """Revoke a key; from then on no browser is reserved with it.
+
+        Args:
+            key_id: Of the key; None is returned when there is none.
+            all_browsers: Name every running browser of its project, not only those that were rented with it.
+            now: The present; a key that is revoked already keeps its instant.
+
+        Returns:
+            The key, and the browsers that are to be stopped.
+        """
+        async with self._write() as session:
+            row = await session.scalar(select(ApiKey).where(ApiKey.id == key_id))
+            if row is None:
+                return None
+            await self._lock(session, row.project_id)  # against a browser that is being reserved
+            row.revoked_at = row.revoked_at or now
+            whose = Browser.project_id == row.project_id if all_browsers else Browser.key_id == key_id
+            running = select(Browser.id).where(whose, Browser.state.in_(HOLDS_SLOT))
+            return row, (await session.scalars(running)).all()
+
+    async def keys_used(self, used: Mapping[UUID, datetime]) -> None:
+        """Note when keys were last used."""
+        async with self._write() as session:
+            for key_id, instant in used.items():
+                await session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=instant))
