@@ -14,7 +14,6 @@ import websockets
 pytestmark = pytest.mark.chromium
 
 HEADER = "X-Browser-Use-API-Key"
-PROOF = {"X-Cdpbridge-Console": "1"}
 
 
 async def command(server, *arguments, status=0, reach=("--data-dir",), **variables):
@@ -59,9 +58,11 @@ async def test_a_key_is_made_used_and_revoked_while_the_server_runs(spawn_server
             signed_in = await http.post(
                 f"{root}console/sign-in",
                 json={"key": made["key"]},
-                headers=PROOF | {"Origin": str(root)[:-1]},
+                headers={"Origin": str(root)[:-1]},
             )
             assert signed_in.status_code == 200
+            console = {HEADER: "", "X-Cdpbridge-Console": signed_in.json()["proof"]}
+            assert (await http.get("/billing/account", headers=console)).status_code == 200
             live = f"{str(root).replace('http', 'ws', 1)}live/socket"
             async with (
                 websockets.connect(mine["cdpUrl"].replace("http", "ws", 1), compression=None) as gateway,
@@ -79,7 +80,8 @@ async def test_a_key_is_made_used_and_revoked_while_the_server_runs(spawn_server
                 await other.send('{"id": 2, "method": "Browser.getVersion"}')
                 assert json.loads(await other.recv())["id"] == 2
             assert (await http.get("/browsers")).status_code == 401
-            assert (await http.get(f"{root}console/events", headers={HEADER: ""})).status_code == 401
+            assert (await http.get("/billing/account", headers=console)).status_code == 401
+            assert (await http.get(f"{root}console/events", headers=console)).status_code == 401
         assert (await server.browser(mine))["status"] == "stopped"
         assert (await server.browser(kept))["status"] == "active"
         listed = await command(server, "keys", "list", "--all")

@@ -42,6 +42,21 @@ def test_steps_and_result(api):
     assert task["isSuccess"] is True
 
 
+def test_a_judge_is_asked_by_default(api):
+    """Line 15: a judge gives its verdict after completion, unless the request says no."""
+    api.done()
+    assert api.background.agents.run.spec.judge is True
+    api.done(judge=False)
+    assert api.background.agents.run.spec.judge is False
+
+
+def test_the_session_stays_open_after_its_task(api):
+    """Line 43: by default the session is open when its task is done."""
+    task = api.done()
+    session = api.call("GET", "/sessions/{session_id}", status=200, session_id=task["sessionId"])
+    assert (session["status"], session["liveUrl"] is not None) == ("active", True)
+
+
 def test_credits_and_keys(api):
     """Line 22: keys are generated and credits added, while the server runs."""
     other = api.small_project("line 22", creditsUsd="0.05")

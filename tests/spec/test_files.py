@@ -25,7 +25,10 @@ def test_presigned_form(api, template):
     assert given["fields"]["Content-Type"] == "text/plain"
     sent = httpx.post(given["url"], data=given["fields"], files={"file": ("note.txt", b"abc")})
     assert sent.status_code == 204
+    sent = httpx.post(given["url"], data=given["fields"], files={"file": ("note.txt", b"abc")})
+    assert sent.status_code == 409  # an address is for one upload
     for content, status in ((b"abcd", 413), (b"ab", 400)):
+        given = api.call("POST", template, GOOD, status=200, session_id=owner(api, template))
         sent = httpx.post(given["url"], data=given["fields"], files={"file": ("note.txt", content)})
         assert sent.status_code == status
     sent = httpx.post(
