@@ -189,6 +189,7 @@ class BrowserSession(Answer):
         live_url: The page to watch it; a password too.
         timeout_at: The server stops it then.
         profile_writable: False when another rental holds the profile's write lease, so this one is not saved.
+        blocked_requests: How many requests the server's block lists have refused; None when they do not apply.
         profile_not_kept: What the profile does not keep here, e.g. `passwords`: the build of Chromium has no place for it.
         browser_cost: USD charged less refunded, where the server says.
         proxy_used_mb: Traffic through the country proxy in megabytes, where the server says.
@@ -211,6 +212,7 @@ class BrowserSession(Answer):
     finished_at: Instant | None = None
     profile_writable: bool | None = None
     profile_not_kept: list[str] | None = None
+    blocked_requests: int | None = None
     browser_cost: UsdText | None = None
     proxy_used_mb: UsdText | None = None
     agent_session_id: UUID | None = None
@@ -313,6 +315,7 @@ class CreateBrowserSessionRequest(Request):
         browser_screen_height: CSS pixels.
         metadata: The caller's own words; lists can be filtered by them.
         enable_recording: Whether a video is made.
+        block_ads: Whether the server's block lists apply; by default they do.
     """
 
     profile_id: UUID | None = None
@@ -323,6 +326,7 @@ class CreateBrowserSessionRequest(Request):
     custom_proxy: CustomProxy | None = None
     metadata: Metadata | None = None
     enable_recording: StrictBool = False
+    block_ads: StrictBool | None = None
 
 
 class UpdateBrowserSessionRequest(Request):

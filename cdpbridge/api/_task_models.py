@@ -357,6 +357,7 @@ class CreateSessionRequest(Request):
     keep_alive: StrictBool = True
     custom_proxy: CustomProxy | None = None
     enable_recording: StrictBool = False
+    block_ads: StrictBool | None = None
 
 
 class UpdateSessionRequest(Request):

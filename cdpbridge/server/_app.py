@@ -44,6 +44,7 @@ from cdpbridge.server.limits import BodyLimit, Border, ForwardedPeers
 from cdpbridge.server.live import Live, LiveTokens, Outcome, SavedFiles
 from cdpbridge.server.live import router as live_router
 from cdpbridge.server.profiles import ProfileStore
+from cdpbridge.server.proxy import BlockList
 from cdpbridge.server.recording import Recordings
 from cdpbridge.server.routes import (
     BASE_PATH,
@@ -287,6 +288,13 @@ def _remove_empty(runtime: Path) -> None:
             folder.rmdir()
 
 
+def _block_list(settings: Settings) -> BlockList:
+    found = BlockList.read(settings.block_lists)
+    if found:
+        logger.info("block lists: %d hosts; %d lines are about no whole host", len(found), found.unused)
+    return found
+
+
 def _local_hosts(
     settings: Settings,
     accounts: Accounts,
@@ -314,6 +322,7 @@ def _local_hosts(
         files=files,
         sandbox=settings.chromium_sandbox,
         uids=uids,
+        block_list=_block_list(settings),
         own_ports=set(own_ports),
         max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
     )

@@ -29,6 +29,7 @@ class Order:
         screen: Width and height of its window, CSS pixels.
         ignore_certificate_errors: For a proxy that looks into TLS.
         recording: Whether a video is made.
+        block_ads: Whether the server's block lists apply.
     """
 
     timeout: timedelta
@@ -47,3 +48,4 @@ class Order:
     screen: tuple[int, int] | None = None
     ignore_certificate_errors: bool = False
     recording: bool = False
+    block_ads: bool = True

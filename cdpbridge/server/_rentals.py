@@ -261,6 +261,7 @@ class Rentals:
                     order.proxy,
                     trusted_proxy=not order.own_proxy,
                     agent=order.agent_session is not None,
+                    block_ads=order.block_ads,
                     start_url=order.start_url,
                     screen=order.screen,
                     ignore_certificate_errors=order.ignore_certificate_errors,
@@ -459,7 +460,11 @@ class Rentals:
             self._rentals.pop(rental.id, None)
         try:
             if settled:
-                await self._store.finish(rental.id, proxy_bytes=report.proxy_bytes if report else 0)
+                await self._store.finish(
+                    rental.id,
+                    proxy_bytes=report.proxy_bytes if report else 0,
+                    blocked_requests=report.blocked_requests if report else None,
+                )
         except SQLAlchemyError:
             logger.exception("the end of browser %s could not be written; it will be retried", rental.id)
             self._unsettled[rental.id] = rental, used

@@ -256,6 +256,11 @@ class Settings(BaseSettings):
         description="`host:port` of private services that browsers may reach in spite of `private_network`, e.g. "
         "`localhost:3000`.",
     )
+    block_lists: list[Path] = Field(
+        [],
+        description="Files of hosts that browsers do not reach: advertisements and trackers, in the formats of hosts files and of "
+        "ad blockers' domain rules. A request turns them off with `blockAds: false`; `blockedRequests` counts.",
+    )
     cookie_export_seconds: float = Field(
         10,
         gt=0,

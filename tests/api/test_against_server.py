@@ -42,6 +42,9 @@ class PaperHosts:
     async def connection(self, browser_id):
         return None  # there is nothing to watch
 
+    def blocked_requests(self, browser_id):
+        return None
+
     def proxy_bytes(self, browser_id):
         return 0
 
@@ -64,7 +67,7 @@ def make_client(tmp_path):
         from cdpbridge.server import Settings, create_app
 
         given = {"data_dir": tmp_path / "data", "api_keys": KEY, "browser_build": "shell"} | settings
-        app = create_app(Settings.load(**given), hosts=lambda *_: PaperHosts())
+        app = create_app(Settings.load(allowed_hosts=["test"], **given), hosts=lambda *_: PaperHosts())
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app)) as http,

@@ -90,6 +90,9 @@ class ScriptedHosts:
         self.limits.append((browser_id, allowed, denied))
         return True
 
+    def blocked_requests(self, browser_id):
+        return None
+
     def proxy_bytes(self, browser_id):
         return self.bytes
 

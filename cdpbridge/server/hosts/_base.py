@@ -35,6 +35,7 @@ class BrowserSpec:
         trusted_proxy: False for an upstream that a client has named: it is dialled under the rules for browsers.
         agent: It belongs to an agent session: its traffic goes through a forwarding proxy in any case, so that `limit_hosts`
             can limit it.
+        block_ads: The host's block lists apply to it, if there are any.
         start_url: Page to open first.
         screen: Width and height of its window, CSS pixels.
         ignore_certificate_errors: Take any certificate: for a proxy that looks into TLS.
@@ -45,6 +46,7 @@ class BrowserSpec:
     proxy: str | None = field(default=None, repr=False)
     trusted_proxy: bool = True
     agent: bool = False
+    block_ads: bool = True
     start_url: str | None = None
     screen: tuple[int, int] | None = None
     ignore_certificate_errors: bool = False
@@ -87,11 +89,13 @@ class StopReport:
         how: `"closed"` when asked, `"exited"` by itself, `"killed"` because it did not answer in time.
         saved: Its profile's new version; None when there was none to save, or when saving failed.
         proxy_bytes: What went through its proxy, both ways.
+        blocked_requests: How many requests the block lists have refused; None when they did not apply.
     """
 
     how: Literal["closed", "exited", "killed"]
     saved: SavedState | None
     proxy_bytes: int
+    blocked_requests: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,9 @@ class BrowserHosts(Protocol):
 
     def proxy_bytes(self, browser_id: UUID) -> int:
         """What went through its proxy so far, both ways."""
+
+    def blocked_requests(self, browser_id: UUID) -> int | None:
+        """How many of its requests the block lists have refused so far; None when they do not apply to it."""
 
     async def limit_hosts(
         self, browser_id: UUID, *, allowed: Collection[str] | None, denied: Collection[str] = ()

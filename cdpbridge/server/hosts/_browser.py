@@ -34,7 +34,7 @@ from cdpbridge.server._disk import disk_usage
 from cdpbridge.server.files import FileStore
 from cdpbridge.server.gateway import BrowserFiles, Registry, Upstream
 from cdpbridge.server.profiles import ProfileRefused, ProfileStore, export_cookies, import_cookies
-from cdpbridge.server.proxy import ForwardingProxy, Rules
+from cdpbridge.server.proxy import BlockList, ForwardingProxy, Rules
 
 from ._base import BrowserSpec, Goodbye, SavedState, StopReport
 from ._builds import Builds
@@ -60,6 +60,7 @@ class BrowserOptions:
         sandbox: Chromium's own, around its renderers.
         uids: Where uids come from, in a root process. Default: the range of all root processes.
         rules: What browsers may reach.
+        block_list: Hosts of advertisements, for browsers that want none of them.
         own_ports: Ports of this server and of its browsers, which browsers with a forwarding proxy may not reach. Each
             browser adds its own while it runs.
         max_disk_bytes: Of a browser's folders and downloads; None for no limit.
@@ -76,6 +77,7 @@ class BrowserOptions:
     sandbox: bool = True
     uids: UidPool | None = None
     rules: Rules = field(default_factory=Rules)
+    block_list: BlockList = field(default_factory=BlockList)
     own_ports: set[int] = field(default_factory=set)
     max_disk_bytes: int | None = None
 
@@ -129,6 +131,11 @@ class LocalBrowser:
         if self._proxy is None or self._spec.proxy is None:
             return 0
         return self._proxy.bytes_sent + self._proxy.bytes_received
+
+    @property
+    def blocked_requests(self) -> int | None:
+        """How many requests the block lists have refused; None when they do not apply."""
+        return self._proxy.blocked if self._proxy is not None and self._blocks_ads else None
 
     # --- start ----------------------------------------------------------------------------------------------------
 
@@ -204,7 +211,16 @@ class LocalBrowser:
 
     @property
     def _needs_forwarder(self) -> bool:
-        return self._spec.proxy is not None or self._spec.agent or not self._options.rules.private
+        return (
+            self._spec.proxy is not None
+            or self._spec.agent
+            or not self._options.rules.private
+            or self._blocks_ads
+        )
+
+    @property
+    def _blocks_ads(self) -> bool:
+        return self._spec.block_ads and bool(self._options.block_list)
 
     @property
     def _udp_denied(self) -> bool:
@@ -218,6 +234,7 @@ class LocalBrowser:
             rules=self._options.rules,
             trusted_upstream=self._spec.trusted_proxy,
             own_ports=self._options.own_ports,
+            block_list=self._options.block_list if self._blocks_ads else None,
         )
         undo.push_async_callback(proxy.close)
         self._close_port(int(proxy.address.rpartition(":")[2]), undo)
@@ -421,7 +438,7 @@ class LocalBrowser:
             if save and self.profile_id is not None:
                 cookies = complete.cookies if complete else await self._cookies_left()
                 saved = await save_profile(self._profiles, self.profile_id, self._user_data_dir, cookies)
-        return StopReport(how, saved, self.proxy_bytes)
+        return StopReport(how, saved, self.proxy_bytes, self.blocked_requests)
 
     async def _close_clients(self, goodbye: Goodbye) -> None:
         """No new sockets, and a close frame for the open ones; before the export, so that nothing changes after it."""

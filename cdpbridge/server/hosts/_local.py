@@ -130,6 +130,11 @@ class LocalHosts:
         browser = self._browsers.get(browser_id)
         return browser.proxy_bytes if browser else 0
 
+    def blocked_requests(self, browser_id: UUID) -> int | None:
+        """How many of its requests the block lists have refused so far; None when they do not apply to it."""
+        browser = self._browsers.get(browser_id)
+        return browser.blocked_requests if browser else None
+
     async def stop(self, browser_id: UUID, goodbye: Goodbye, *, save: bool) -> StopReport | None:
         """End a browser; see `BrowserHosts.stop`."""
         browser = self._browsers.get(browser_id)

@@ -63,6 +63,9 @@ def browser_view(request: Request, services: Services, browser: store.Browser) -
         profile_writable=browser.profile_writable,
         profile_not_kept=None if browser.profile_id is None else list(services.profile_losses),
         browser_cost=browser.cost,
+        blocked_requests=browser.blocked_requests
+        if browser.over
+        else services.hosts.blocked_requests(browser.id),
         proxy_used_mb=Decimal(traffic) / _MEGABYTE,
         proxy_cost=Decimal(0),  # traffic is not charged here
         profile_id=browser.profile_id,

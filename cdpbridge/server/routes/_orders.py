@@ -96,6 +96,13 @@ async def session_order(
     return replace(order, ignored_fields=ignored, key_id=key_id)
 
 
+def _blocks_ads(services: Services, body: CreateBrowserSessionRequest | CreateSessionRequest) -> bool:
+    """Block lists apply unless the request says no; a request that says yes to lists that are not there is refused."""
+    if body.block_ads and not services.settings.block_lists:
+        raise unprocessable("blockAds", "this server has no block lists; its operator sets `block_lists`")
+    return body.block_ads is not False
+
+
 def _note_overruled(
     body: CreateBrowserSessionRequest | CreateSessionRequest, unused: Unused, *within: str
 ) -> None:
@@ -137,6 +144,7 @@ async def _order(
         screen=screen,
         ignore_certificate_errors=body.custom_proxy is not None and body.custom_proxy.ignore_cert_errors,
         recording=body.enable_recording,
+        block_ads=_blocks_ads(services, body),
     )
 
 

@@ -244,11 +244,17 @@ class Browsers(Projects):
                 browser.refunded_micro_usd = refunded
             return Settlement(from_micro_usd(browser.charged_micro_usd), from_micro_usd(refunded))
 
-    async def finish(self, browser_id: UUID, *, proxy_bytes: int) -> bool:
+    async def finish(
+        self, browser_id: UUID, *, proxy_bytes: int, blocked_requests: int | None = None
+    ) -> bool:
         """stopping -> stopped."""
         async with self._write() as session:
             where = (Browser.id == browser_id, Browser.state == State.STOPPING)
-            values = {"state": State.STOPPED, "proxy_bytes": proxy_bytes}
+            values = {
+                "state": State.STOPPED,
+                "proxy_bytes": proxy_bytes,
+                "blocked_requests": blocked_requests,
+            }
             return await changed(session, update(Browser).where(*where).values(values))
 
     async def rental(self, browser_id: UUID) -> Browser | None:

@@ -157,6 +157,7 @@ class Browser(Base):
     charged_micro_usd: Mapped[int] = mapped_column(BigInteger())
     refunded_micro_usd: Mapped[int] = mapped_column(BigInteger())
     proxy_bytes: Mapped[int] = mapped_column(BigInteger())
+    blocked_requests: Mapped[int | None] = mapped_column(BigInteger())
     # "metadata" in the API, a word that SQLAlchemy keeps for itself.
     labels: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     # No foreign key: a session may be deleted, and the record of its browser stays for the ledger.
