@@ -66,13 +66,18 @@ def paid_time(name: str, value: object) -> timedelta:
     Raises:
         ConfigurationError: It is no `timedelta`, or negative.
     """
-    if not isinstance(value, timedelta):
-        raise ConfigurationError(
-            f"{name} is paid time and must be a timedelta, not {value!r}: use timedelta(minutes=5)"
-        )
-    if value < _NOTHING:
-        raise ConfigurationError(f"{name} must not be negative, not {value}")
-    return value
+    duration = _as_paid(name, value)
+    if duration < _NOTHING:
+        raise ConfigurationError(f"{name} must not be negative, not {duration}")
+    return duration
+
+
+def _as_paid(name: str, value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    raise ConfigurationError(
+        f"{name} is paid time and must be a timedelta, not {value!r}: use timedelta(minutes=5)"
+    )
 
 
 def paid_minutes(name: str, value: object) -> int:
@@ -81,14 +86,15 @@ def paid_minutes(name: str, value: object) -> int:
     Raises:
         ConfigurationError: It is no `timedelta`, not whole minutes, or not 1 to 240 of them.
     """
-    minutes, rest = divmod(paid_time(name, value), _MINUTE)
-    if not minutes and not rest:
+    duration = _as_paid(name, value)
+    if duration <= _NOTHING:
         raise ConfigurationError(
-            f"{name} must be positive: {_MIN_MINUTES} to {_MAX_MINUTES} minutes, not {minutes}"
+            f"{name} must be positive: {_MIN_MINUTES} to {_MAX_MINUTES} minutes, not {duration}"
         )
+    minutes, rest = divmod(duration, _MINUTE)
     if rest:
         raise ConfigurationError(
-            f"{name} must be whole minutes, as the API counts; {value} is not: use timedelta(minutes={minutes + 1})"
+            f"{name} must be whole minutes, as the API counts; {duration} is not: use timedelta(minutes={minutes + 1})"
         )
     if not _MIN_MINUTES <= minutes <= _MAX_MINUTES:
         raise ConfigurationError(f"{name} must be {_MIN_MINUTES} to {_MAX_MINUTES} minutes, not {minutes}")
