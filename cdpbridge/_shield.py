@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["in_thread", "to_the_end", "unhindered"]
+__all__ = ["in_pool", "in_thread", "to_the_end", "unhindered"]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -53,6 +53,14 @@ def unhindered(doing: str) -> Iterator[None]:
         logger.debug("%s was cancelled", doing)
     except Exception:
         logger.exception("%s failed", doing)
+
+
+async def in_pool(work: Callable[..., T], *arguments: Any) -> T:
+    """The result of short blocking `work` in the loop's pool of threads; it runs to its end however often the caller is cancelled.
+
+    So what it uses, e.g. a file, may be closed right after.
+    """
+    return await to_the_end(asyncio.to_thread(work, *arguments))
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any, **options: Any) -> T:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from cdpbridge._files import file_chunks, temporary_folder
+from cdpbridge._shield import in_pool
 from cdpbridge.cdp import CDPSession, Connection
 from cdpbridge.errors import CDPError, UploadFailed
 from cdpbridge.protocol import Runtime
 
 from ._control import Control
-from ._disk import Folders, write_all
+from ._disk import Folders, opened, write_all
 
 __all__ = ["CDPDisk"]
 
@@ -68,7 +69,7 @@ class CDPDisk:
         async with aclosing(file_chunks(page, path)) as chunks:
             async for chunk in chunks:
                 size += len(chunk)
-                await asyncio.to_thread(write_all, sink, chunk)
+                await in_pool(write_all, sink, chunk)
         return size
 
     async def write(self, folder: str, source: Path) -> str:
@@ -76,8 +77,8 @@ class CDPDisk:
         page = await self._opened()
         async with self._writing:  # one list of parts, and one folder at a time
             await page.send(Runtime.evaluate(_BEGIN))
-            with await asyncio.to_thread(source.open, "rb") as file:
-                while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+            with opened(source) as file:
+                while chunk := await in_pool(file.read, _CHUNK_BYTES):
                     await _call(page, _PART, base64.b64encode(chunk).decode("ascii"))
             return await self._save(page, folder, source.name)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-__all__ = ["Disk", "Folders", "write_all"]
+__all__ = ["Disk", "Folders", "opened", "write_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +63,8 @@ def write_all(sink: BinaryIO, chunk: bytes | memoryview) -> None:
     view = memoryview(chunk)
     while view:
         view = view[sink.write(view) :]
+
+
+def opened(source: Path) -> BinaryIO:
+    """A file for reading without a buffer. Not in a thread: a caller that is cancelled meanwhile would not get it to close it."""
+    return source.open("rb", buffering=0)

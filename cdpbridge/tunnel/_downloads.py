@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from cdpbridge._files import safe_file_name
+from cdpbridge._shield import in_pool
 from cdpbridge.errors import CDPBridgeError, DownloadFailed
 
 from ._control import Control
@@ -200,14 +201,14 @@ class Downloads:
     async def _carry(self, guid: str, path: str, wish: _Wish, size: int) -> Path:
         name = guid if wish.by_id else safe_file_name(self._names.get(guid, ""))
         draft = wish.folder / f".{secrets.token_hex(8)}.part"
-        sink = await asyncio.to_thread(_create, draft)
+        sink = _create(draft)  # in a thread, it would be made behind a cancellation, too
         try:
             arrived = await self._disk.fetch(path, sink)
             if arrived != size:
                 raise DownloadFailed(name, f"it has {size} bytes, {arrived} arrived")
             sink.close()
             # Chromium replaces a file with that name, too, when a client has said where downloads go.
-            final = await asyncio.to_thread(draft.replace, wish.folder / name)
+            final = await in_pool(draft.replace, wish.folder / name)
         finally:
             sink.close()
             with suppress(OSError):

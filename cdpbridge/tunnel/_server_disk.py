@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,10 +16,11 @@ from typing import Any, BinaryIO, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from cdpbridge._disk import mounts_identity, open_below
+from cdpbridge._shield import in_pool
 from cdpbridge.cdp._endpoint import Progress, dial
 from cdpbridge.errors import CDPBridgeError
 
-from ._disk import Folders, write_all
+from ._disk import Folders, opened, write_all
 
 __all__ = ["FileRequestFailed", "ServerDisk"]
 
@@ -102,7 +104,7 @@ class ServerDisk:
             size = 0
             async for chunk in _body(headers, link.reader):
                 size += len(chunk)
-                await asyncio.to_thread(write_all, sink, chunk)
+                await in_pool(write_all, sink, chunk)
             return size
 
     async def _copy(self, path: str, sink: BinaryIO) -> int | None:
@@ -111,13 +113,13 @@ class ServerDisk:
             if folder is not None and path.startswith(f"{folder}/"):
                 parts = path.removeprefix(f"{folder}/").split("/")
                 try:
-                    source = await asyncio.to_thread(open_below, Path(folder), parts)
+                    source = open_below(Path(folder), parts)
                 except OSError:
                     return None
                 with source:
                     size = 0
-                    while chunk := await asyncio.to_thread(source.read, _COPY_BYTES):
-                        await asyncio.to_thread(write_all, sink, chunk)
+                    while chunk := await in_pool(source.read, _COPY_BYTES):
+                        await in_pool(write_all, sink, chunk)
                         size += len(chunk)
                     return size
         return None
@@ -125,14 +127,14 @@ class ServerDisk:
     async def write(self, folder: str, source: Path) -> str:
         """See `Disk`."""
         path = f"{folder}/{source.name}"
-        with await asyncio.to_thread(source.open, "rb", buffering=0) as file:
-            status = await asyncio.to_thread(source.stat)
+        with opened(source) as file:
+            status = os.fstat(file.fileno())
             query = urlencode({"path": path, "modified": status.st_mtime}, errors="surrogateescape")
 
             async def content() -> AsyncIterator[bytes]:
                 left = status.st_size
                 while left > 0:
-                    chunk = await asyncio.to_thread(file.read, min(left, _CHUNK_BYTES))
+                    chunk = await in_pool(file.read, min(left, _CHUNK_BYTES))
                     if not chunk:
                         raise FileRequestFailed(f"{source} became shorter while it was read")
                     left -= len(chunk)
@@ -194,6 +196,9 @@ class ServerDisk:
                 return await self._exchange_over(link, method, target, None, size)
             except (OSError, EOFError):
                 link.writer.transport.abort()
+            except BaseException:
+                link.writer.transport.abort()
+                raise
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 link = await _connect(self._base)

@@ -336,6 +336,7 @@ class _Tunnel:
             client.transport.write(head)
             if not head.startswith(b"HTTP/1.1 101"):
                 client.transport.write(rest)
+                transport.close()
                 return
             relay = Relay(client.transport, transport, rest, self._files, page=page)
         except BaseException:

@@ -20,8 +20,10 @@ from typing import Any, BinaryIO, Final
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from cdpbridge._disk import mounts_identity, open_below, parent_below
+from cdpbridge._shield import in_pool
 
 from ._registry import BrowserFiles
 
@@ -53,6 +55,19 @@ class _Opened:
     size: int
 
 
+class _FileResponse(StreamingResponse):
+    """The bytes of an opened file, which it closes, also when the client has left before the first of them."""
+
+    def __init__(self, opened: _Opened) -> None:
+        headers = {"Content-Length": str(opened.size), "X-Content-Type-Options": "nosniff"}
+        super().__init__(_chunks(opened), media_type="application/octet-stream", headers=headers)
+        self._opened = opened
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._opened.file:
+            await super().__call__(scope, receive, send)
+
+
 class _Files:
     def __init__(self, find: Callable[[Request], BrowserFiles | None]) -> None:
         self._find = find
@@ -73,13 +88,11 @@ class _Files:
         folders = [each for each in (files.downloads, files.uploads, files.kept) if each is not None]
         place = _inside(path, folders)
         try:
-            opened = await asyncio.to_thread(_open, place)
+            opened = _open(place)
         except OSError as error:
             raise HTTPException(404, f"the file cannot be read: {error.strerror}") from None
-        return StreamingResponse(
-            _chunks(opened),
-            media_type="application/octet-stream",
-            headers={"Content-Length": str(opened.size), "X-Content-Type-Options": "nosniff"},
+        return _FileResponse(
+            opened,
         )
 
     async def write(self, request: Request, path: str, modified: float | None = None) -> Response:
@@ -146,20 +159,17 @@ def _open(place: _Place) -> _Opened:
 
 async def _chunks(opened: _Opened) -> AsyncIterator[bytes]:
     left = opened.size
-    try:
-        while left > 0:
-            chunk = await asyncio.to_thread(opened.file.read, min(left, _CHUNK_BYTES))
-            if not chunk:
-                return  # it has been cut meanwhile; the client misses bytes, and says so
-            left -= len(chunk)
-            yield chunk
-    finally:
-        opened.file.close()
+    while left > 0:
+        chunk = await in_pool(opened.file.read, min(left, _CHUNK_BYTES))
+        if not chunk:
+            return  # it has been cut meanwhile; the client misses bytes, and says so
+        left -= len(chunk)
+        yield chunk
 
 
 async def _receive(chunks: AsyncIterator[bytes], place: Path, size: int, modified: float | None) -> None:
     draft = place.with_name(f".{secrets.token_hex(8)}{_DRAFT}")
-    sink = await asyncio.to_thread(_create, draft)
+    sink = _create(draft)
     waiting = bytearray()
     received = 0
     try:
@@ -169,13 +179,13 @@ async def _receive(chunks: AsyncIterator[bytes], place: Path, size: int, modifie
             if received > size:
                 raise HTTPException(400, "the file is longer than was said")
             if len(waiting) >= _CHUNK_BYTES:
-                await asyncio.to_thread(sink.write, bytes(waiting))
+                await in_pool(_write, sink, bytes(waiting))
                 waiting.clear()
-        await asyncio.to_thread(sink.write, bytes(waiting))
+        await in_pool(_write, sink, bytes(waiting))
         if received != size:
             raise HTTPException(400, f"{received} bytes of the file have come, not {size}")
         sink.close()
-        await asyncio.to_thread(_keep, draft, place, modified)
+        await in_pool(_keep, draft, place, modified)
     finally:
         sink.close()
         draft.unlink(missing_ok=True)
@@ -185,6 +195,12 @@ def _create(draft: Path) -> BinaryIO:
     draft.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     # Readable: the browser may run as another user, and the folder above is closed to all others.
     return os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb", buffering=0)
+
+
+def _write(sink: BinaryIO, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:  # without a buffer it may take less at a time
+        view = view[sink.write(view) :]
 
 
 def _keep(draft: Path, place: Path, modified: float | None) -> None:
