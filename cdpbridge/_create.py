@@ -52,7 +52,7 @@ _MAYBE_RENTED: Final = frozenset({500, 502, 504})
 """Answers of a server, or of a proxy before it, that do not say whether the create was done."""
 _CLOCKS_DIFFER: Final = timedelta(minutes=10)
 _SAME_DURATION: Final = timedelta(seconds=5)
-_OUR_SERVERS_FIELD: Final = "endReason"  # of a `BrowserSession`; the cloud sends none
+_OUR_SERVERS_FIELD: Final = "end_reason"  # of a `BrowserSession`; the cloud sends none
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,5 +335,5 @@ async def _keeps_keys(client: AsyncClient) -> bool:
     if client.is_local:
         return True
     async for each in client.browsers.list(page_size=1):
-        return _OUR_SERVERS_FIELD in (each.model_extra or {})
+        return _OUR_SERVERS_FIELD in each.model_fields_set
     return False
