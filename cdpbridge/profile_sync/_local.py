@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from cdpbridge._cookies import export_cookies
 from cdpbridge.cdp import Connection, connect_pipe
-from cdpbridge.chromium import Chromium
+from cdpbridge.chromium import Chromium, scratch_parent, uses_browser_uids
 from cdpbridge.errors import ConfigurationError
 
 from ._domains import in_domains
@@ -101,7 +101,11 @@ async def _read_firefox(profile: LocalProfile, domains: list[str]) -> LocalState
 
 async def _read_chromium(profile: LocalProfile, domains: list[str]) -> LocalState:
     build = build_of(profile.kind)
-    with tempfile.TemporaryDirectory(prefix="cdpbridge-sync-") as name:
+    others = uses_browser_uids()
+    place = scratch_parent("cdpbridge-sync-12345678", for_others=others)
+    with tempfile.TemporaryDirectory(prefix="cdpbridge-sync-", dir=place) as name:
+        if others:  # Chromium runs under a uid of its own, which owns the profile in it
+            os.chmod(name, 0o711)  # noqa: PTH101, S103  # a name; to pass through is not to list
         copy = Path(name) / "profile"
         keys, count = await asyncio.to_thread(_copy_cookies, profile, copy)
         lost = await asyncio.to_thread(_copy_rest, profile, copy / "Default", domains)

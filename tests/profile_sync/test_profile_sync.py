@@ -27,6 +27,7 @@ from cdpbridge.profile_sync._firefox import _unpacked
 from cdpbridge.profile_sync._preferences import read_preferences, write_preferences
 from cdpbridge.profile_sync._snappy import decompress
 from cdpbridge.profile_sync._storage import write_storage
+from tests.own_user import open_way
 
 SECRET = "s3cr3t-value"
 LATER = int(time.time()) + 9999
@@ -79,6 +80,7 @@ async def full_client(tmp_path, environment):
 def local_profile(tmp_path_factory):
     """A user data folder that a full Chromium has left."""
     folder = tmp_path_factory.mktemp("local") / "chromium"
+    open_way(folder)
     cookies = [
         cookie("lasting", expires=LATER),
         cookie("session", ".example.test", httpOnly=True),

@@ -63,7 +63,7 @@ class SharedFolders:
 
     def take_in(self, browser_id: UUID | str, target: Path) -> None:
         """Move a browser's files to `target` once its processes have ended; its agents' files become ours."""
-        for kind in _KINDS:
+        for kind in (*_KINDS, "uploaded"):  # the marks of `_upload`, too
             _move_files(self.of_browser(browser_id, kind), target / kind)
         tasks = self._root / "tasks" / str(browser_id)
         if tasks.is_dir():

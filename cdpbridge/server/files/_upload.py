@@ -246,7 +246,8 @@ async def receive_upload(
 
 def _create(draft: Path) -> BinaryIO:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    os.fchmod(descriptor, 0o640)  # of a folder that its browser's group may enter, or none but us
+    if os.fstat(descriptor).st_gid != os.getegid():  # its folder is lent to the browser's group
+        os.fchmod(descriptor, 0o640)
     return os.fdopen(descriptor, "wb")
 
 
