@@ -113,9 +113,9 @@ class Run:
     server: bool = True
 
 
-README = blocks_of(ROOT / "README.md")
-FIRST = next(block for block in README if block.first == "import asyncio")
-# "The snippets of this page go on from here: with these imports, this `browser` and this `tab`."
+CASES = [block for file in DOCUMENTS for block in blocks_of(file)]
+FIRST = next(block for block in blocks_of(ROOT / "README.md") if block.first == "import asyncio")
+# The pages say: the snippets go on from README's first program, with its imports, its `browser` and its `tab`.
 IMPORTS = "".join(re.findall(r"^(?:import|from) .*\n", FIRST.text, re.MULTILINE))
 TAB = (
     IMPORTS + 'browser = await cdpbridge.open_browser()\ntab = await browser.new_tab("https://example.com")\n'
@@ -124,6 +124,9 @@ STOP = "await browser.stop()\n"
 RECEIPT = "charged 0.05, used 1 min, refunded 0.049167, paid 0.000833"
 
 BLOCKS: dict[str, Run | NotRun] = {
+    "cdpbridge projects create team-a --plan free --max-browsers 5 --credits 20": Run(
+        "shell", says=("cdpb_", "crawler", "32.5"), server=False
+    ),
     "make demo": NotRun("installs from PyPI and apt; tests/cli runs `cdpbridge demo`"),
     "import asyncio": Run("program", says=("https://example.com/", "Example Domain", RECEIPT)),
     "pip install 'cdpbridge[local,playwright]'": NotRun("needs PyPI and apt"),
@@ -152,7 +155,7 @@ BLOCKS: dict[str, Run | NotRun] = {
         says=("2 passed", "paid 0.00"),
         files={
             "pytest.ini": "[pytest]\nasyncio_mode = auto\naddopts = -p no:cacheprovider -p no:playwright-asyncio\n",
-            "test_ours.py": next(block.text for block in README if block.first == "import pytest"),
+            "test_ours.py": next(block.text for block in CASES if block.first == "import pytest"),
             "test_theirs.py": "def test_page(page):\n    page.goto('https://example.com')\n    assert page.title() == 'Example Domain'\n",
         },
         server=False,
@@ -186,8 +189,6 @@ BLOCKS: dict[str, Run | NotRun] = {
         files={"prices.csv": "a,b\n", "price.json": '{"type": "object"}'},
     ),
 }
-
-CASES = [block for file in DOCUMENTS for block in blocks_of(file)]
 
 
 def test_fault_e02_every_block_is_run_or_has_a_reason():
@@ -486,7 +487,7 @@ def test_the_agents_block_names_settings_that_exist():
     """It is not run, so at least its variables are looked at."""
     from cdpbridge.server import settings_table
 
-    [block] = [block for block in README if block.first.startswith("python3 -m venv agents")]
+    [block] = [block for block in CASES if block.first.startswith("python3 -m venv agents")]
     names = re.findall(r"\bCDPBRIDGE_\w+", block.text)
     assert len(names) == 4
     for name in names:
