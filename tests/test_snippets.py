@@ -83,6 +83,18 @@ def blocks_of(file: Path) -> list[Block]:
     return found
 
 
+def named(blocks: list[Block]) -> dict[str, Block]:
+    """Blocks by their first lines; where several begin alike, those behind the first one with page and number, too."""
+    found: dict[str, Block] = {}
+    for block in blocks:
+        name, number = block.first, 0
+        while name in found:
+            number += 1
+            name = f"{block.file.name} {number}: {block.first}"
+        found[name] = block
+    return found
+
+
 @dataclass(frozen=True)
 class NotRun:
     """Why a block is not run."""
@@ -113,8 +125,8 @@ class Run:
     server: bool = True
 
 
-CASES = [block for file in DOCUMENTS for block in blocks_of(file)]
-FIRST = next(block for block in blocks_of(ROOT / "README.md") if block.first == "import asyncio")
+CASES = named([block for file in DOCUMENTS for block in blocks_of(file)])
+FIRST = CASES["import asyncio"]
 # The pages say: the snippets go on from README's first program, with its imports, its `browser` and its `tab`.
 IMPORTS = "".join(re.findall(r"^(?:import|from) .*\n", FIRST.text, re.MULTILINE))
 TAB = (
@@ -124,6 +136,9 @@ STOP = "await browser.stop()\n"
 RECEIPT = "charged 0.05, used 1 min, refunded 0.049167, paid 0.000833"
 
 BLOCKS: dict[str, Run | NotRun] = {
+    "files.md 1: import asyncio": Run("program", says=("a,b",)),
+    "files.md 2: import asyncio": Run("program", says=("hello",)),
+    "files.md 3: import asyncio": Run("program", says=("hello",)),
     "cdpbridge projects create team-a --plan free --max-browsers 5 --credits 20": Run(
         "shell", says=("cdpb_", "crawler", "32.5"), server=False
     ),
@@ -155,7 +170,7 @@ BLOCKS: dict[str, Run | NotRun] = {
         says=("2 passed", "paid 0.00"),
         files={
             "pytest.ini": "[pytest]\nasyncio_mode = auto\naddopts = -p no:cacheprovider -p no:playwright-asyncio\n",
-            "test_ours.py": next(block.text for block in CASES if block.first == "import pytest"),
+            "test_ours.py": CASES["import pytest"].text,
             "test_theirs.py": "def test_page(page):\n    page.goto('https://example.com')\n    assert page.title() == 'Example Domain'\n",
         },
         server=False,
@@ -192,11 +207,9 @@ BLOCKS: dict[str, Run | NotRun] = {
 
 
 def test_fault_e02_every_block_is_run_or_has_a_reason():
-    missing = [f"{block} {block.first!r}" for block in CASES if block.first not in BLOCKS]
+    missing = [f"{block} {name!r}" for name, block in CASES.items() if name not in BLOCKS]
     assert not missing, "blocks that BLOCKS does not know: say how they are run, or why they are not"
-    firsts = [block.first for block in CASES]
-    assert sorted(firsts) == sorted(set(firsts)), "two blocks begin alike"
-    assert set(BLOCKS) == set(firsts), "BLOCKS has entries without a block"
+    assert set(BLOCKS) == set(CASES), "BLOCKS has entries without a block"
     assert sum(isinstance(each, Run) for each in BLOCKS.values()) >= 14
 
 
@@ -461,24 +474,24 @@ PROGRAMS = {
     "spider": as_spider,
     "page": as_page,
 }
-RUN_HERE = [block for block in CASES if isinstance(BLOCKS.get(block.first), Run)]
+RUN_HERE = [name for name in CASES if isinstance(BLOCKS.get(name), Run)]
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("block", RUN_HERE, ids=str)
-def test_fault_e02_a_block_runs_as_printed(world, block, tmp_path):
-    run = BLOCKS[block.first]
+@pytest.mark.parametrize("name", RUN_HERE, ids=lambda name: str(CASES[name]))
+def test_fault_e02_a_block_runs_as_printed(world, name, tmp_path):
+    block, run = CASES[name], BLOCKS[name]
     assert isinstance(run, Run)
-    for name, content in run.files.items():
-        (tmp_path / name).write_text(content)
+    for file, content in run.files.items():
+        (tmp_path / file).write_text(content)
     text = block.text
     for printed, ours in REPLACED.items():
         text = text.replace(printed, ours)
     said = PROGRAMS[run.how](world, run, text, tmp_path, world.environment(tmp_path, server=run.server))
     for words in run.says:
         assert words in said, said
-    for name in run.makes:
-        assert (tmp_path / name).stat().st_size, name
+    for file in run.makes:
+        assert (tmp_path / file).stat().st_size, file
     with cdpbridge.Client(KEY, world.server.base_url) as client:
         assert list(client.browsers.list(status="active")) == []
 
@@ -487,7 +500,7 @@ def test_the_agents_block_names_settings_that_exist():
     """It is not run, so at least its variables are looked at."""
     from cdpbridge.server import settings_table
 
-    [block] = [block for block in CASES if block.first.startswith("python3 -m venv agents")]
+    [block] = [block for name, block in CASES.items() if name.startswith("python3 -m venv agents")]
     names = re.findall(r"\bCDPBRIDGE_\w+", block.text)
     assert len(names) == 4
     for name in names:
