@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdpbridge._frames import Message, Sieve, close_frame, text_frame
-from cdpbridge.tunnel._relay import _EVENTS, _USUAL, _is_command, _is_event
+from cdpbridge.tunnel._messages import EVENTS, USUAL, is_command, is_event
 
 EVENT = b'{"method":"Browser.downloadProgress","params":{"guid":"1","state":"completed"}}'
 COMMAND = b'{"params":{"files":["/a"]},"id":7,"method":"DOM.setFileInputFiles"}'
@@ -38,7 +38,7 @@ def frame(first, payload, masked):
 
 
 def sieve(out, *, masked):
-    verdict, usual = (_is_command, None) if masked else (_is_event, (_USUAL, _EVENTS))
+    verdict, usual = (is_command, None) if masked else (is_event, (USUAL, EVENTS))
     return Sieve(masked=masked, verdict=verdict, passed=out.append, read=out.append, usual=usual)
 
 
@@ -130,7 +130,7 @@ def test_everything_is_read_from_the_next_message_on():
         out.append(message)
         up.everything = True
 
-    up = Sieve(masked=True, verdict=_is_command, passed=out.append, read=on_read)
+    up = Sieve(masked=True, verdict=is_command, passed=out.append, read=on_read)
     other = b'{"id":8,"method":"Page.enable"}'
     up.feed(text_frame(COMMAND, masked=True) + text_frame(other, masked=True))
     assert read(out) == [COMMAND, other]

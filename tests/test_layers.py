@@ -79,6 +79,7 @@ FLOORS = {
     "cdpbridge.tab": 3,
     "cdpbridge.testing": 3,
     "cdpbridge.tunnel": 3,
+    "cdpbridge.tunnel._messages": 1,
     "cdpbridge.__main__": 4,
     "cdpbridge._pytest": 4,
     "cdpbridge.cli": 4,

@@ -62,15 +62,15 @@ class CDPDisk:
         folder = f"{await temporary_folder(connection.root)}/cdpbridge-{control.name()}"
         return cls(control, Folders(f"{folder}/downloads", f"{folder}/uploads"))
 
-    async def fetch(self, path: str, sink: BinaryIO) -> int:
+    async def fetch(self, path: str, sink: BinaryIO, size: int) -> int:
         """See `Disk`."""
         page = await self._opened()
-        size = 0
+        arrived = 0
         async with aclosing(file_chunks(page, path)) as chunks:
             async for chunk in chunks:
-                size += len(chunk)
+                arrived += len(chunk)
                 await in_pool(write_all, sink, chunk)
-        return size
+        return arrived
 
     async def write(self, folder: str, source: Path) -> str:
         """See `Disk`. The browser makes some names harmless: a leading dot, for one, does not stay."""

@@ -29,8 +29,8 @@ class Disk(Protocol):
 
     folders: Folders
 
-    async def fetch(self, path: str, sink: BinaryIO) -> int:
-        """Write the bytes of a file into `sink`, which has no buffer.
+    async def fetch(self, path: str, sink: BinaryIO, size: int) -> int:
+        """Write the bytes of a file, which should be `size`, into `sink`, which has no buffer.
 
         Returns:
             How many.

@@ -203,7 +203,7 @@ class Downloads:
         draft = wish.folder / f".{secrets.token_hex(8)}.part"
         sink = _create(draft)  # in a thread, it would be made behind a cancellation, too
         try:
-            arrived = await self._disk.fetch(path, sink)
+            arrived = await self._disk.fetch(path, sink, size)
             if arrived != size:
                 raise DownloadFailed(name, f"it has {size} bytes, {arrived} arrived")
             sink.close()

@@ -7,7 +7,6 @@ the other side does not take more, so the memory of a relay is bounded.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import deque
 from collections.abc import Coroutine
@@ -21,6 +20,20 @@ from ._control import Control
 from ._disk import Disk
 from ._downloads import Downloads
 from ._hiding import Hiding
+from ._messages import (
+    DETACHED,
+    EVENTS,
+    FILE_EVENTS,
+    FIRST_ID,
+    LAST_ID,
+    USUAL,
+    command_frame,
+    decoded,
+    encoded,
+    files_of,
+    is_command,
+    is_event,
+)
 from ._uploads import Uploads
 
 __all__ = ["Files", "Relay"]
@@ -29,20 +42,6 @@ logger = logging.getLogger("cdpbridge")
 
 _HIGH_WATER: Final = 1024 * 1024
 _READ_BYTES: Final = 256 * 1024
-# Ids of commands of the tunnel's own on a client's connection. Clients count up from 1; Chromium takes 32 bits.
-_FIRST_ID: Final = 2_040_506_000
-_LAST_ID: Final = 2_040_506_999
-_OWN_REPLY: Final = b'{"id":2040506'
-_EVENTS: Final = (
-    b'{"method":"Browser.download',
-    b'{"method":"Page.download',
-    b'{"method":"Target.detached',  # a page may have been closed that was given files
-    _OWN_REPLY,
-)
-_DETACHED: Final = b'{"method":"Target.detached'
-_FILE_EVENTS: Final = (*_EVENTS[:2], _OWN_REPLY)
-_LONGEST_EVENT: Final = max(map(len, _EVENTS))
-_USUAL: Final = (b'{"method":"', b'{"id":')  # how Chromium begins each message
 _LOST: Final = (1011, "the connection to the browser was lost")
 _CLOSED: Final = (1001, "the tunnel was closed")
 _FLUSH_SECONDS: Final = 3.0
@@ -53,29 +52,6 @@ class Files(NamedTuple):
 
     disk: Disk
     control: Control
-
-
-def _is_event(start: bytes, whole: bool) -> bool | None:  # called for each message, by position
-    """Whether a message of the browser is read; see `Verdict`."""
-    if start.startswith(_EVENTS):
-        return True
-    if start.startswith(_USUAL):
-        if len(start) >= _LONGEST_EVENT or whole:
-            return False
-        return None if any(each.startswith(start) for each in _EVENTS) else False
-    if not whole and len(start) < _LONGEST_EVENT:
-        return None
-    return b"ownload" in start  # somebody between Chromium and us writes JSON in another way
-
-
-def _is_command(payload: bytes, _whole: bool) -> bool:  # as above
-    """Whether a message of the client is read: by a part of its method, which may stand in a page's script, too."""
-    return (
-        b"setDownloadBehavior" in payload
-        or b"setFileInputFiles" in payload
-        or b"dispatchDragEvent" in payload
-        or b"cancelDownload" in payload
-    )
 
 
 class Relay:
@@ -106,19 +82,19 @@ class Relay:
         self._downloads = Downloads(files.disk, files.control, self._send_event)
         self._uploads = Uploads(files.disk)
         self._hiding = Hiding(files.control.hidden, self._send_command)
-        self._up = Sieve(masked=True, verdict=_is_command, passed=browser.write, read=self._take_command)
+        self._up = Sieve(masked=True, verdict=is_command, passed=browser.write, read=self._take_command)
         self._down = Sieve(
             masked=False,
-            verdict=_is_event,
+            verdict=is_event,
             passed=client.write,
             read=self._take_event,
-            usual=(_USUAL, _EVENTS),
+            usual=(USUAL, EVENTS),
         )
         self._up_waiting: list[bytes] = []  # frames of ours that wait for a boundary
         self._down_waiting: list[bytes] = []
         self._lines: dict[str, deque[tuple[Message, dict[str, Any]]]] = {}
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._next_id = _FIRST_ID + 1
+        self._next_id = FIRST_ID + 1
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = False
         self._browser_gone = False
@@ -185,7 +161,7 @@ class Relay:
 
     def _take_command(self, message: Message) -> None:
         """A message of the client, at its place in the stream."""
-        command = _decoded(message.payload)
+        command = decoded(message.payload)
         session = command.get("sessionId", "")
         line = self._lines.get(session) if isinstance(session, str) else None
         if line is not None:
@@ -211,7 +187,7 @@ class Relay:
             return parameters.get("behavior") == "allow"
         if method == "Browser.setDownloadBehavior":
             return (self._page or session != "") and parameters.get("behavior") in {"allow", "allowAndName"}
-        files = _files_of(method, parameters)
+        files = files_of(method, parameters)
         return any(self._uploads.concerns(path) for path in files or ())
 
     def _rewritten(self, command: dict[str, Any], session: str) -> bytes | None:
@@ -221,7 +197,7 @@ class Relay:
             return None
         if method == "Browser.setDownloadBehavior":
             changed = self._downloads.rewritten(session, parameters)
-            return None if changed is None else _frame(command | {"params": changed})
+            return None if changed is None else command_frame(command | {"params": changed})
         if method == "Browser.cancelDownload" and self._downloads.cancel(str(parameters.get("guid"))):
             self._answer(command, {"result": {}})
             return b""
@@ -265,12 +241,14 @@ class Relay:
             )
             if changed is None:
                 return None
-            return _frame(command | {"method": "Browser.setDownloadBehavior", "params": changed})
-        files = _files_of(method, parameters) or []
+            return command_frame(command | {"method": "Browser.setDownloadBehavior", "params": changed})
+        files = files_of(method, parameters) or []
         local = await self._uploads.put(session, files)
         if method == "DOM.setFileInputFiles":
-            return _frame(command | {"params": parameters | {"files": local}})
-        return _frame(command | {"params": parameters | {"data": parameters["data"] | {"files": local}}})
+            return command_frame(command | {"params": parameters | {"files": local}})
+        return command_frame(
+            command | {"params": parameters | {"data": parameters["data"] | {"files": local}}}
+        )
 
     async def _listen(self, context_id: str | None) -> None:
         """Hear of every download of a context: a page's session is told of those of its own frames only."""
@@ -290,21 +268,21 @@ class Relay:
 
     def _send_command(self, session: str, method: str, parameters: dict[str, Any]) -> None:
         """Send a command of the tunnel's own on the client's connection, in a session that the client does not see."""
-        command = {"id": _FIRST_ID, "method": method, "params": parameters, "sessionId": session}
-        self._send_up(_frame(command))
+        command = {"id": FIRST_ID, "method": method, "params": parameters, "sessionId": session}
+        self._send_up(command_frame(command))
 
     async def _ask(
         self, session: str, method: str, parameters: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Send a command of the tunnel's own on the client's connection, and get its reply."""
         number = self._next_id
-        self._next_id = number + 1 if number < _LAST_ID else _FIRST_ID + 1
+        self._next_id = number + 1 if number < LAST_ID else FIRST_ID + 1
         command: dict[str, Any] = {"id": number, "method": method, "params": parameters or {}}
         if session:
             command["sessionId"] = session
         reply: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._replies[number] = reply
-        self._send_up(_frame(command))
+        self._send_up(command_frame(command))
         try:
             return await reply
         finally:
@@ -314,18 +292,18 @@ class Relay:
         reply = {"id": command.get("id")} | outcome
         if command.get("sessionId"):
             reply["sessionId"] = command["sessionId"]
-        self._send_down(text_frame(_encoded(reply), masked=False))
+        self._send_down(text_frame(encoded(reply), masked=False))
 
     # --- events ---------------------------------------------------------------------------------------------------
 
     def _take_event(self, message: Message) -> None:
         """A message of the browser, at its place in the stream."""
-        if self._control.hidden and not message.payload.startswith(_FILE_EVENTS):
+        if self._control.hidden and not message.payload.startswith(FILE_EVENTS):
             self._show(message)
             return
-        event = _decoded(message.payload)
+        event = decoded(message.payload)
         number = event.get("id")
-        if isinstance(number, int) and _FIRST_ID <= number <= _LAST_ID:
+        if isinstance(number, int) and FIRST_ID <= number <= LAST_ID:
             reply = self._replies.get(number)
             if reply is not None and not reply.done():
                 reply.set_result(event)
@@ -360,15 +338,15 @@ class Relay:
     def _show(self, message: Message) -> None:
         """Pass a message on, without what is the tunnel's own in it."""
         frame = message.raw
-        if message.payload.startswith(_DETACHED):
-            self._detached(_decoded(message.payload))
+        if message.payload.startswith(DETACHED):
+            self._detached(decoded(message.payload))
         if self._hiding.touches(message.payload):
-            event = _decoded(message.payload)
+            event = decoded(message.payload)
             shown = self._hiding.shown(event)
             if shown is None:
                 return
             if shown is not event:
-                frame = text_frame(_encoded(shown), masked=False)
+                frame = text_frame(encoded(shown), masked=False)
         if not self._client.is_closing():
             self._client.write(frame)
 
@@ -376,7 +354,7 @@ class Relay:
         event: dict[str, Any] = {"method": method, "params": parameters}
         if session:
             event["sessionId"] = session
-        self._send_down(text_frame(_encoded(event), masked=False))
+        self._send_down(text_frame(encoded(event), masked=False))
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -518,31 +496,3 @@ class _BrowserEnd(_End):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._relay.browser_lost()
-
-
-def _files_of(method: object, parameters: dict[str, Any]) -> list[object] | None:
-    """The paths of files in a command that gives files to a page; None: it gives none."""
-    if method == "DOM.setFileInputFiles":
-        files = parameters.get("files")
-    elif method == "Input.dispatchDragEvent" and isinstance(parameters.get("data"), dict):
-        files = parameters["data"].get("files")
-    else:
-        return None
-    return files if isinstance(files, list) else None
-
-
-def _decoded(payload: bytes) -> dict[str, Any]:
-    """A message; empty when it is no JSON object, which is for the peer to refuse."""
-    try:
-        message = json.loads(payload)
-    except ValueError:
-        return {}
-    return message if isinstance(message, dict) else {}
-
-
-def _encoded(message: dict[str, Any]) -> bytes:
-    return json.dumps(message, separators=(",", ":")).encode()
-
-
-def _frame(command: dict[str, Any]) -> bytes:
-    return text_frame(_encoded(command), masked=True)

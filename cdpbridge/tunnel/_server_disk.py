@@ -20,13 +20,16 @@ from cdpbridge._shield import in_pool
 from cdpbridge.cdp._endpoint import Progress, dial
 from cdpbridge.errors import CDPBridgeError
 
+from ._bulk import receive
 from ._disk import Folders, opened, write_all
+from ._requests import HeadReader
 
 __all__ = ["FileRequestFailed", "ServerDisk"]
 
 logger = logging.getLogger("cdpbridge")
 
 _CHUNK_BYTES: Final = 1024 * 1024
+_BULK_BYTES: Final = 4 * 1024 * 1024  # from this size on a connection of its own pays
 _COPY_BYTES: Final = 4 * 1024 * 1024
 _HEAD_BYTES: Final = 64 * 1024
 _ANSWER_BYTES: Final = 64 * 1024
@@ -96,16 +99,52 @@ class ServerDisk:
             return None
         return disk
 
-    async def fetch(self, path: str, sink: BinaryIO) -> int:
+    async def fetch(self, path: str, sink: BinaryIO, size: int) -> int:
         """See `Disk`. From the disk itself, where this process reaches it by the same path, and else over HTTP."""
-        if self._near and (size := await self._copy(path, sink)) is not None:
-            return size
-        async with self._request("GET", f"/content?{urlencode({'path': path})}") as (headers, link):
-            size = 0
+        if self._near and (copied := await self._copy(path, sink)) is not None:
+            return copied
+        target = f"/content?{urlencode({'path': path})}"
+        if size >= _BULK_BYTES and (received := await self._fetch_bulk(target, sink)) is not None:
+            return received
+        async with self._request("GET", target) as (headers, link):
+            arrived = 0
             async for chunk in _body(headers, link.reader):
-                size += len(chunk)
+                arrived += len(chunk)
                 await in_pool(write_all, sink, chunk)
+            return arrived
+
+    async def _fetch_bulk(self, target: str, sink: BinaryIO) -> int | None:
+        """The size of a large file that came; None when it has to be asked for in the other way."""
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            transport = await dial(self._base, progress=Progress())
+        try:
+            if transport.get_extra_info("ssl_object") is not None:
+                return None
+            reader = HeadReader()
+            transport.set_protocol(reader)
+            reader.connection_made(transport)
+            transport.write(self._head("GET", target))
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                head = await reader.read()
+            if head is None:
+                raise FileRequestFailed("the browser's server closed the connection without an answer")
+            status, headers = _parsed_head(head)
+            if status != HTTPStatus.OK or not headers.get("content-length", "").isdecimal():
+                return None  # what it says is read in the other way
+            size = int(headers["content-length"])
+            rest = reader.take()[:size]
+            await in_pool(write_all, sink, rest)
+            received = await receive(transport, size - len(rest), sink, _SILENCE_SECONDS)
+            if received is None:
+                raise FileRequestFailed("the connection cannot be read")
+            missing = size - len(rest) - received
+            if missing:
+                raise FileRequestFailed(f"the connection was cut, {missing} bytes are missing")
             return size
+        except TimeoutError:
+            raise FileRequestFailed("the browser's server has sent nothing for a long time") from None
+        finally:
+            transport.abort()
 
     async def _copy(self, path: str, sink: BinaryIO) -> int | None:
         """The file's size when it could be copied; None when this process may not read it."""
@@ -216,13 +255,7 @@ class ServerDisk:
     async def _exchange_over(
         self, link: _Link, method: str, target: str, content: AsyncIterator[bytes] | None, size: int
     ) -> tuple[_Link, int, Mapping[str, str]]:
-        url = urlsplit(self._base)
-        query = f"?{url.query}" if url.query and "?" not in target else ""
-        length = f"Content-Length: {size}\r\n" if method == "PUT" else ""
-        link.writer.write(
-            f"{method} {quote(url.path, safe='/%:@!$&()*+,;=~')}/files{target}{query} HTTP/1.1\r\n"
-            f"Host: {url.netloc.rpartition('@')[2]}\r\n{length}\r\n".encode("latin-1")
-        )
+        link.writer.write(self._head(method, target, size))
         answer = asyncio.ensure_future(_read_head(link.reader))
         try:
             if content is not None:
@@ -239,6 +272,15 @@ class ServerDisk:
             answer.cancel()
         return link, status, headers
 
+    def _head(self, method: str, target: str, size: int = 0) -> bytes:
+        url = urlsplit(self._base)
+        query = f"?{url.query}" if url.query and "?" not in target else ""
+        length = f"Content-Length: {size}\r\n" if method == "PUT" else ""
+        return (
+            f"{method} {quote(url.path, safe='/%:@!$&()*+,;=~')}/files{target}{query} HTTP/1.1\r\n"
+            f"Host: {url.netloc.rpartition('@')[2]}\r\n{length}\r\n"
+        ).encode("latin-1")
+
 
 async def _connect(address: str) -> _Link:
     loop = asyncio.get_running_loop()
@@ -251,7 +293,10 @@ async def _connect(address: str) -> _Link:
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
-    head = await reader.readuntil(b"\r\n\r\n")
+    return _parsed_head(await reader.readuntil(b"\r\n\r\n"))
+
+
+def _parsed_head(head: bytes) -> tuple[int, dict[str, str]]:
     found = _STATUS.match(head)
     if found is None or len(head) > _HEAD_BYTES:
         raise FileRequestFailed("the server's answer is no HTTP")
