@@ -19,7 +19,7 @@ _STEP = {
     "event": "step", "number": 1, "memory": "", "evaluation_previous_goal": "", "next_goal": "", "url": "",
     "actions": [], "screenshot": None, "seconds": 0.5,
 }  # fmt: skip
-_RESULT = {"event": "result", "how": "finished", "output": "fine", "success": True}
+_RESULT = {"event": "result", "how": "finished", "output": "fine", "success": True, "answered": True}
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ async def test_it_sees_nothing_of_the_servers_environment(make_agents, make_spec
     environment.setenv("HTTPS_PROXY", "http://proxy.example:1")
     environment.setenv("NO_PROXY", "example.com")
     agents = make_agents(
-        "print(json.dumps({'event': 'result', 'how': 'finished', 'success': True, 'output': json.dumps(dict(os.environ))}))"
+        "print(json.dumps({'event': 'result', 'how': 'finished', 'success': True, 'answered': True, 'output': json.dumps(dict(os.environ))}))"
     )
     result = await (await agents.start(make_spec(), ignore)).result()
     seen = json.loads(result.output)
@@ -286,9 +286,7 @@ async def test_no_vault_without_a_service_account_and_its_sdk(make_agents, make_
 
 
 async def test_models_of_the_reference_and_of_the_configuration(make_agents, make_spec):
-    program = (
-        "print(json.dumps({'event': 'result', 'how': 'finished', 'success': True, 'output': task['model']}))"
-    )
+    program = "print(json.dumps({'event': 'result', 'how': 'finished', 'success': True, 'answered': True, 'output': task['model']}))"
 
     async def asked(models, model):
         spec = make_spec()
