@@ -17,7 +17,7 @@ from cdpbridge.cdp import connect
 from cdpbridge.errors import CDPBridgeError, CommandError
 from cdpbridge.tunnel import open_tunnel
 from tests.tunnel.file_site import content
-from tests.tunnel.test_forms import element, files_in, until
+from tests.tunnel.test_forms import element, files_in, folder_of_uploads, until
 from tests.tunnel.test_settings import Client, click
 
 pytestmark = pytest.mark.chromium
@@ -117,7 +117,7 @@ async def test_fault_c22_the_link_is_cut_on_the_way_down(far_browser, site_url, 
         assert (here / "down.bin").read_bytes() == content("down.bin", SIZE)
 
 
-async def test_fault_c22_the_link_is_cut_on_the_way_up(far_browser, far_server, site_url, here):
+async def test_fault_c22_the_link_is_cut_on_the_way_up(far_browser, site_url, here):
     (here / "up.bin").write_bytes(content("up.bin", SIZE))
     async with (
         linked(far_browser) as (link, url),
@@ -130,7 +130,7 @@ async def test_fault_c22_the_link_is_cut_on_the_way_up(far_browser, far_server, 
         with pytest.raises(CommandError, match="could not be brought to the browser"):
             await tab.session.send("DOM.setFileInputFiles", files)
         assert await tab.evaluate("one.files.length") == 0
-        uploads = far_server.data_dir / "browsers" / str(far_browser.id) / "uploads"
+        uploads = await folder_of_uploads(far_browser)
 
         async def nothing_left():
             return files_in(uploads) == []

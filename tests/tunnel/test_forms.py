@@ -11,6 +11,7 @@ from cdpbridge import Tab
 from cdpbridge.cdp import connect
 from cdpbridge.errors import CommandError
 from cdpbridge.tunnel import open_tunnel
+from cdpbridge.tunnel._server_disk import ServerDisk
 from tests.tunnel.file_site import content
 from tests.tunnel.test_settings import Client, click, until
 
@@ -38,6 +39,13 @@ async def tab(connection, site_url):
 
 def files_in(folder):
     return sorted(str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file())
+
+
+async def folder_of_uploads(browser):
+    """On the browser's machine."""
+    disk = await ServerDisk.find(browser.cdp_url)
+    await disk.close()
+    return Path(disk.folders.uploads)
 
 
 async def there(path, size):
@@ -226,7 +234,7 @@ async def test_names_that_are_hard(tab, here):
     assert [each[0] for each in json.loads(await tab.evaluate("read(many.files)"))] == names
 
 
-async def test_missing_files_pass_as_they_are(tab, far_browser, far_server, here):
+async def test_missing_files_pass_as_they_are(tab, far_browser, here):
     """The answer is Chromium's own, the same as without a tunnel."""
     missing = str(here / "missing.txt")
     files = {"files": [missing], "objectId": await element(tab, "one")}
@@ -278,7 +286,7 @@ async def test_what_was_put_there_goes_with_the_page_and_with_the_tunnel(
     far_browser, far_server, site_url, here
 ):
     (here / "a.txt").write_text("a")
-    uploads = far_server.data_dir / "browsers" / str(far_browser.id) / "uploads"
+    uploads = await folder_of_uploads(far_browser)
     async with open_tunnel(far_browser) as address, connect(address.cdp_url) as connection:
         tabs = [Tab(await connection.new_tab()) for _ in range(2)]
         for tab in tabs:

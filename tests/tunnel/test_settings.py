@@ -9,6 +9,7 @@ import pytest
 import cdpbridge
 from cdpbridge.cdp import connect
 from cdpbridge.tunnel import open_tunnel
+from cdpbridge.tunnel._server_disk import ServerDisk
 from tests.tunnel.file_site import content
 
 pytestmark = pytest.mark.chromium
@@ -87,7 +88,9 @@ async def test_who_has_set_nothing_changes_nothing_by_leaving(far_server, site_u
     async with at(far_server) as client, cdpbridge.open_browser(client) as browser:
         tab = await browser.new_tab(site_url)
         mine = Client(browser.connection.root)
-        folder = far_server.data_dir / "elsewhere"  # of the browser's machine
+        disk = await ServerDisk.find(browser.cdp_url)
+        await disk.close()
+        folder = f"{disk.folders.downloads}/elsewhere"
         await mine.set("allow", folder)
         async with connect(browser.cdp_url) as other:
             await other.root.send("Browser.getVersion")

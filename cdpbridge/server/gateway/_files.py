@@ -192,9 +192,19 @@ async def _receive(chunks: AsyncIterator[bytes], place: Path, size: int, modifie
 
 
 def _create(draft: Path) -> BinaryIO:
-    draft.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    # Readable: the browser may run as another user, and the folder above is closed to all others.
-    return os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb", buffering=0)
+    """The file, and its folders, readable for the group of the folder of uploads: the browser's, where it runs as another user."""
+    missing = []
+    folder = draft.parent
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    inherited = folder.stat().st_mode & stat.S_ISGID
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+        each.chmod(0o750 | inherited)  # whatever the umask is
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.fchmod(descriptor, 0o640)
+    return os.fdopen(descriptor, "wb", buffering=0)
 
 
 def _write(sink: BinaryIO, chunk: bytes) -> None:
