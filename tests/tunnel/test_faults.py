@@ -117,7 +117,7 @@ async def test_fault_c22_the_link_is_cut_on_the_way_down(far_browser, site_url, 
         assert (here / "down.bin").read_bytes() == content("down.bin", SIZE)
 
 
-async def test_fault_c22_the_link_is_cut_on_the_way_up(far_browser, site_url, here):
+async def test_fault_c22_the_link_is_cut_on_the_way_up(far_browser, far_server, site_url, here):
     (here / "up.bin").write_bytes(content("up.bin", SIZE))
     async with (
         linked(far_browser) as (link, url),
@@ -130,7 +130,7 @@ async def test_fault_c22_the_link_is_cut_on_the_way_up(far_browser, site_url, he
         with pytest.raises(CommandError, match="could not be brought to the browser"):
             await tab.session.send("DOM.setFileInputFiles", files)
         assert await tab.evaluate("one.files.length") == 0
-        uploads = await folder_of_uploads(far_browser)
+        uploads = await folder_of_uploads(far_server, far_browser)
 
         async def nothing_left():
             return files_in(uploads) == []

@@ -41,11 +41,11 @@ def files_in(folder):
     return sorted(str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file())
 
 
-async def folder_of_uploads(browser):
-    """On the browser's machine."""
+async def folder_of_uploads(server, browser):
+    """As the server's process sees it."""
     disk = await ServerDisk.find(browser.cdp_url)
     await disk.close()
-    return Path(disk.folders.uploads)
+    return Path(f"/proc/{server.process.pid}/root{disk.folders.uploads}")
 
 
 async def there(path, size):
@@ -286,7 +286,7 @@ async def test_what_was_put_there_goes_with_the_page_and_with_the_tunnel(
     far_browser, far_server, site_url, here
 ):
     (here / "a.txt").write_text("a")
-    uploads = await folder_of_uploads(far_browser)
+    uploads = await folder_of_uploads(far_server, far_browser)
     async with open_tunnel(far_browser) as address, connect(address.cdp_url) as connection:
         tabs = [Tab(await connection.new_tab()) for _ in range(2)]
         for tab in tabs:
