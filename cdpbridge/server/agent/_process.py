@@ -143,6 +143,8 @@ class AgentProcess:
                 env=_child_environment(scratch, spec.cdp_url),
                 cwd=scratch,
                 start_new_session=True,
+                # Its folders are closed to others; what is lent to the browser's group must be readable for that.
+                umask=0o077 if spec.shared in {None, spec.folder} else 0o027,
             )
         except BaseException as error:
             await to_the_end(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))

@@ -201,6 +201,24 @@ async def put(server, browser, name, content):
     return signed
 
 
+async def test_what_a_client_carries_to_the_browser_can_be_read_by_it(spawn_server):
+    """By the tunnel's way and by the API's, in a server with its own umask; and by no other browser."""
+    async with spawn_server() as server:
+        browser, other = await server.rent(), await server.rent()
+        folders = (await server.http.get(f"{browser['cdpUrl']}/files")).json()
+        carried = f"{folders['uploads']}/deep/er/note.txt"
+        sent = await server.http.put(
+            f"{browser['cdpUrl']}/files/content", params={"path": carried}, content=b"carried"
+        )
+        assert sent.status_code == 204, sent.text
+        uploaded = (await put(server, browser, "note.txt", b"uploaded"))["path"]
+        async with connect(browser["cdpUrl"]) as own, connect(other["cdpUrl"]) as foreign:
+            tab, strange = await own.new_tab(), await foreign.new_tab()
+            for path, content in ((carried, "carried"), (uploaded, "uploaded")):
+                assert await chosen(tab, path) == content
+                assert (await chosen(strange, path)).startswith("refused: ")
+
+
 async def test_links_that_a_browsers_user_puts_among_its_downloads_lead_nowhere(make_server, tmp_path):
     """Whoever runs code as the browser's uid may make them; the server reads as root."""
     secret = tmp_path / "secret.txt"
