@@ -12,6 +12,7 @@ import pytest
 
 import cdpbridge
 from tests.conftest import clean_environment
+from tests.folders import browsers_folder
 
 pytest.importorskip("crawlee")
 pytestmark = [
@@ -159,10 +160,11 @@ asyncio.run(main())
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout.readline() == "ready\n"
-        assert browsers(tmp_path)
+        folder = browsers_folder(tmp_path / "data")
+        assert browsers(folder)
         os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 20
-    while browsers(tmp_path):
+    while browsers(folder):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -21,6 +21,7 @@ import trustme
 
 from cdpbridge.server.hosts._processes import processes_using
 from tests.conftest import clean_environment
+from tests.folders import browsers_folder
 from tests.integrations._site import serve
 
 SPIDER = Path(__file__).with_name("_spider.py")
@@ -443,7 +444,8 @@ def test_killing_a_crawl_on_the_embedded_server_leaves_nothing(tmp_path):
         process.stdin.write(json.dumps(job))
         process.stdin.close()
         until(lambda: site.seen["/hangs"])
-        assert processes_using(tmp_path)
+        folder = browsers_folder(tmp_path)
+        assert processes_using(folder)
         process.kill()
         process.wait()
-        until(lambda: not processes_using(tmp_path))
+        until(lambda: not processes_using(folder))

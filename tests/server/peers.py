@@ -52,8 +52,9 @@ class Target:
 
     def __init__(self, server):
         self.server = server
-        self.host = server.http.base_url.host
-        self.port = server.http.base_url.port
+        # Where it listens; the address that it says may be one in front of it.
+        sockets = psutil.Process(server.process.pid).net_connections("tcp")
+        self.host, self.port = next(each.laddr for each in sockets if each.status == psutil.CONN_LISTEN)
         self.authority = f"{self.host}:{self.port}"
         self.root = f"http://{self.authority}"
         self.peers = []

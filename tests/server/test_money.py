@@ -31,6 +31,7 @@ from cdpbridge.server._order import Order
 from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._recovery import recover
 from cdpbridge.server._rentals import ClientGone, Rentals, StartWithdrawn
+from cdpbridge.server.limits import Border
 from cdpbridge.server.store import AdmissionRefused, Store
 from cdpbridge.testing import ManualClock
 from tests.server.conftest import ScriptedHosts, Wall
@@ -176,7 +177,7 @@ async def open_rentals(file, hosts, clock, wall, *, usd):
         hosts,
         loaded,
         forget_profile=never,
-        pressure=Pressure(loaded),
+        pressure=Pressure(loaded, Border.of().connections),
         metrics=Metrics(),
         clock=clock,
         wall=wall,

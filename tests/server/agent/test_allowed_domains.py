@@ -104,7 +104,7 @@ async def test_a_task_reaches_its_domains_and_nothing_else(client, model, allowe
 
     async def besides():
         """Another client of the browser, while the agent waits for its model: a tab, a worker, a socket, a download."""
-        browser = await client.browsers.get(session.model_extra["browserSessionId"])
+        browser = await client.browsers.get(session.browser_session_id)
         async with connect(browser.cdp_url) as connection:
             tab = await connection.new_tab(f"{out}/tab")
             inside = await connection.new_tab(f"{allowed.address}/inside")
@@ -156,7 +156,7 @@ async def test_a_task_reaches_its_domains_and_nothing_else(client, model, allowe
     # Afterwards the session is as before.
     full = await client.sessions.get(session.id)
     assert full.status == "active"
-    browser = await client.browsers.get(full.model_extra["browserSessionId"])
+    browser = await client.browsers.get(full.browser_session_id)
     async with connect(browser.cdp_url) as connection:
         tab = await connection.new_tab(f"{out}/after")
         async with asyncio.timeout(30):

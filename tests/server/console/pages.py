@@ -2,8 +2,9 @@
 
 from contextlib import asynccontextmanager
 
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
+from cdpbridge import playwright
 from cdpbridge.chromium import Chromium, find
 
 expect.set_options(timeout=30_000)  # a busy machine is not a fault
@@ -14,17 +15,17 @@ KEYS = {"api_keys": {"tests": "key-of-tests", "others": "key-of-others"}}
 @asynccontextmanager
 async def opened(server, key="key-of-tests", **context_options):
     """A signed-in console; it must not have logged an error."""
-    async with await Chromium.start(build=find("shell")) as process, async_playwright() as playwright:
-        chromium = await playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{process.port}")
-        try:
-            page = await (await chromium.new_context(**context_options)).new_page()
-            problems = []
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            await page.goto(str(server.http.base_url).split("/api/")[0])
-            await page.get_by_label("API key").fill(key)
-            await page.get_by_role("button", name="Sign in").click()
-            await expect(page.get_by_role("heading", name="Browsers")).to_be_visible()
-            yield page
-            assert not problems, problems
-        finally:
-            await chromium.close()
+    async with (
+        await Chromium.start(build=find("shell")) as process,
+        # In a root process the browser has a uid of its own, and does not see Playwright's folder.
+        playwright.connect(f"http://127.0.0.1:{process.port}", tunnel=True) as chromium,
+    ):
+        page = await (await chromium.new_context(**context_options)).new_page()
+        problems = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        await page.goto(str(server.http.base_url).split("/api/")[0])
+        await page.get_by_label("API key").fill(key)
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_role("heading", name="Browsers")).to_be_visible()
+        yield page
+        assert not problems, problems

@@ -21,7 +21,7 @@ async def test_fault_d13_a_foreign_host_on_every_route(spawn_server, attack):
     names = '["browsers.example.com"]'
     async with spawn_server(allowed_hosts=names, public_url="https://outside.example/pool") as server:
         target = attack(server)
-        found = await routes(server)
+        found = await routes(target)
         assert len(found) > 35
 
         async def ask(method, path, *hosts, key=True, version="1.1"):

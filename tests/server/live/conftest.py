@@ -189,11 +189,12 @@ def shares(rented):
 @pytest.fixture
 async def viewers_browser():
     """The browser in which a person looks at the live page."""
-    from playwright.async_api import async_playwright
-
+    from cdpbridge import playwright
     from cdpbridge.chromium import Chromium, find
 
-    async with await Chromium.start(build=find("shell")) as chromium, async_playwright() as playwright:
-        browser = await playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{chromium.port}")
+    async with (
+        await Chromium.start(build=find("shell")) as chromium,
+        # In a root process the browser has a uid of its own, and does not see Playwright's folder.
+        playwright.connect(f"http://127.0.0.1:{chromium.port}", tunnel=True) as browser,
+    ):
         yield browser
-        await browser.close()

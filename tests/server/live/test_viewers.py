@@ -411,9 +411,10 @@ async def test_files_are_given_to_the_page(rented):
         assert await page.run("document.querySelector('input').files.length") == 2
 
 
-async def test_downloads_are_listed(rented, tmp_path):
+async def test_downloads_are_listed(rented):
     """The headless shell says nothing of downloads until a client has told it where they go; the full build always does."""
-    allow = {"behavior": "allow", "downloadPath": str(tmp_path), "eventsEnabled": True}
+    folder = rented.server.app.state.services.files.downloads(rented.id)  # where the browser may write
+    allow = {"behavior": "allow", "downloadPath": str(folder), "eventsEnabled": True}
     await rented.automation.root.send("Browser.setDownloadBehavior", allow)
     page = await rented.open("<title>loads</title>")
     async with rented.watching() as viewer:
