@@ -105,7 +105,7 @@ async def stopped(server, browser_id):
     async with cdpbridge.at(server.base_url, server.key) as client:
         browser = await client.browsers.get(browser_id.strip())
     assert browser.status == "stopped"
-    assert browser.model_extra["endReason"] == "stopped_by_caller"
+    assert browser.end_reason == "stopped_by_caller"
     assert browser.browser_cost == Decimal("0.000833")
 
 
