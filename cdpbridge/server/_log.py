@@ -31,4 +31,6 @@ def log_to_stderr(*, quiet: bool = False) -> None:
     levels = logging.getLevelNamesMapping()
     if level.upper() not in levels:
         raise ConfigurationError(f"{_VARIABLE} is {level!r}; set it to one of {', '.join(levels)}")
-    logging.getLogger("cdpbridge").setLevel(levels[level.upper()])
+    ours = logging.getLogger("cdpbridge")
+    ours.setLevel(levels[level.upper()])
+    ours.debug("the level of this log is %s", level.upper())

@@ -486,6 +486,7 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
+    os.umask(int(sys.argv[1], 8))
     asyncio.run(_main())
     sys.stderr.flush()
     os._exit(0)  # threads of libraries, telemetry's among them, have nothing left to do

@@ -136,6 +136,9 @@ class AgentProcess:
             process = await asyncio.create_subprocess_exec(
                 python,
                 *("-P", _PROGRAM),
+                # Its umask, which uvloop cannot set: its folders are closed to others; what is lent to the browser's group must
+                # be readable for that.
+                "077" if spec.shared in {None, spec.folder} else "027",
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,
@@ -143,8 +146,6 @@ class AgentProcess:
                 env=_child_environment(scratch, spec.cdp_url),
                 cwd=scratch,
                 start_new_session=True,
-                # Its folders are closed to others; what is lent to the browser's group must be readable for that.
-                umask=0o077 if spec.shared in {None, spec.folder} else 0o027,
             )
         except BaseException as error:
             await to_the_end(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
