@@ -31,8 +31,6 @@ logger = logging.getLogger("cdpbridge.server")
 _BACKLOG: Final = 2048
 # What is below `data_dir` is for the server's user alone: keys, cookies, downloads.
 _UMASK: Final = 0o077
-# After the browsers are gone, what is left are answers on their way.
-_GRACE_SECONDS: Final = 5
 
 
 class _Server(uvicorn.Server):
@@ -142,7 +140,7 @@ async def serving(
             proxy_headers=False,  # believed from anybody on this machine; see `ForwardedPeers`
             timeout_keep_alive=border.limits.keep_alive_seconds,
             backlog=min(border.descriptors.backlog, _BACKLOG),
-            timeout_graceful_shutdown=_GRACE_SECONDS,
+            timeout_graceful_shutdown=border.limits.grace_seconds,
         )
         server = _Server(config)
         async with app.router.lifespan_context(app):

@@ -1,10 +1,10 @@
 """Uids of browsers: each is taken once on the machine, and free again when nothing of it is left."""
 
-import asyncio
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cdpbridge.chromium import UidPool, give, parse_uid_range, uses_browser_uids
-from cdpbridge.chromium._processes import launch_prefix
+from cdpbridge.chromium._processes import launch_prefix, living_uids
 from cdpbridge.errors import BrowserStartFailed, ConfigurationError
 
 pytestmark = pytest.mark.skipif(not uses_browser_uids(), reason="only root may take another uid")
@@ -211,14 +211,56 @@ def test_a_uid_with_an_account_and_one_of_a_container_are_not_taken(tmp_path, mo
         pool.take()
 
 
-async def test_uids_are_killed_with_all_they_start(pool):
+# Each starts others for ever; of the last, every process ends at once, so a listing of /proc may show none.
+FORKING = {
+    "in a session of its own": "setsid sleep 60 & while :; do echo >> '{file}'; sleep 0.01 & done",
+    "twenty chains": "f() {{ echo >> '{file}'; f & }}; "
+    "for each in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do f; done",
+}
+
+
+@pytest.mark.parametrize("script", FORKING.values(), ids=FORKING)
+def test_uids_are_killed_with_all_they_start(pool, tmp_path, script):
     uid = pool.take()
-    script = "setsid sleep 60 & while :; do sleep 0.01 & done"
-    process = await asyncio.create_subprocess_exec(*uid.command(["/bin/sh", "-c", script], no_new_privs=True))
-    await asyncio.sleep(0)
-    assert await asyncio.to_thread(uid.kill_processes)
-    assert await process.wait() in {-signal.SIGKILL, 0}
-    await asyncio.to_thread(uid.release)
+    with tempfile.NamedTemporaryFile() as file:
+        os.chown(file.name, uid.number, -1)
+        command = uid.command(["/bin/sh", "-c", script.format(file=file.name)], no_new_privs=True)
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: os.stat(file.name).st_size > 100)
+            assert uid.kill_processes()
+            process.wait(20)
+            written = os.stat(file.name).st_size
+            time.sleep(0.2)
+            assert os.stat(file.name).st_size == written
+        finally:
+            end = uid.command(["/bin/sh", "-c", "kill -s KILL -- -1"], no_new_privs=True)
+            subprocess.run(end, timeout=20, check=True)
+            process.kill()
+            process.wait()
+    uid.release()
+    assert taken(tmp_path) == []
+
+
+def test_the_kill_of_a_uid_ends_only_processes_of_it(pool):
+    uids = [pool.take(), pool.take()]
+    processes = [
+        subprocess.Popen(each.command(["/bin/sleep", "60"], no_new_privs=True)) for each in [*uids, uids[0]]
+    ]
+    bystander = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        for uid in uids:
+            wait_for(lambda uid=uid: uid.number in living_uids())
+        assert uids[0].kill_processes()
+        assert [processes[0].wait(20), processes[2].wait(20)] == [-signal.SIGKILL] * 2
+        assert [processes[1].poll(), bystander.poll()] == [None, None]
+        assert uids[0].kill_processes()  # there is none
+    finally:
+        for each in (*processes, bystander):
+            each.kill()
+            each.wait()
+        for uid in uids:
+            uid.release()
 
 
 def test_give_takes_no_file_with_several_names_and_follows_no_link(tmp_path):

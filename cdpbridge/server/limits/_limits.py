@@ -22,6 +22,7 @@ class Limits:
         stall_seconds: A body that does not bring `stall_bytes` in this time is given up with 408.
         stall_bytes: See `stall_seconds`.
         keep_alive_seconds: An idle connection is closed after this time.
+        grace_seconds: When the server ends, how long answers on their way may take after the browsers have ended.
         unread_seconds: An answer of which the peer reads nothing is given up after this time.
         linger_seconds: How long the rest of a refused request is discarded, so that the refusal can be read.
         linger_bytes: A request with a longer rest is the last of its connection.
@@ -47,6 +48,7 @@ class Limits:
     stall_seconds: float = 15
     stall_bytes: int = 8 * _KIB
     keep_alive_seconds: int = 5
+    grace_seconds: int = 5
     unread_seconds: float = 30
     linger_seconds: float = 3
     linger_bytes: int = 64 * _KIB

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from contextlib import suppress
 
 import httpx
 import psutil
@@ -42,7 +43,12 @@ async def client(make_server, model, agent_python):
 def agents():
     """The processes of agents that this server has started."""
     children = psutil.Process(os.getpid()).children(recursive=True)
-    return [each for each in children if any(word.endswith("_child.py") for word in each.cmdline())]
+    found = []
+    for each in children:
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if any(word.endswith("_child.py") for word in each.cmdline()):
+                found.append(each)
+    return found
 
 
 async def test_a_task_of_thirty_steps_is_stored_step_by_step(client, model, site):
