@@ -24,10 +24,10 @@ from _forked import CONTEXT, Forked
 from _network import FAULTS, Relay
 
 import cdpbridge
-from cdpbridge import _reap
 from cdpbridge.api import BrowserSessionStatus
 from cdpbridge.billing import Tariff, cost
-from cdpbridge.journal import Entry, Journal
+from cdpbridge.rental import _reap
+from cdpbridge.rental.journal import Entry, Journal
 from cdpbridge.server import Settings, serve
 from cdpbridge.server.hosts._browser import scratch_folder
 from cdpbridge.server.hosts._processes import processes_using

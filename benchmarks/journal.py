@@ -16,8 +16,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from cdpbridge import Journal, Receipt, Tariff
-from cdpbridge._owner import Owner
-from cdpbridge.journal import Entry, Outcome
+from cdpbridge.rental.journal import Entry, Outcome
+from cdpbridge.rental.journal._owner import Owner
 
 STEPS = ("intention", "id", "end")
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from cdpbridge import cdp, errors, playwright, protocol
     from cdpbridge import profile_sync as profile_sync
     from cdpbridge import tunnel as tunnel
-    from cdpbridge._reap import Reaped, reap
     from cdpbridge.api import (
         Account,
         AsyncClient,
@@ -23,13 +22,11 @@ if TYPE_CHECKING:
         server_default,
     )
     from cdpbridge.billing import Receipt, Tariff, forecast
-    from cdpbridge.browser import Browser, open_browser
-    from cdpbridge.budget import Budget
+    from cdpbridge.browser import Browser, Tab, open_browser
     from cdpbridge.errors import CDPBridgeError
-    from cdpbridge.journal import Journal
     from cdpbridge.pool import BrowserPool
     from cdpbridge.providers import at, cloud, local, local_sync
-    from cdpbridge.tab import Tab
+    from cdpbridge.rental import Budget, Journal, Reaped, reap
 
 __all__ = [
     "Account",
@@ -69,15 +66,15 @@ _HOMES: Final = {
     "Browser": "browser",
     "BrowserPool": "pool",
     "BrowserSession": "api",
-    "Budget": "budget",
+    "Budget": "rental",
     "CDPBridgeError": "errors",
-    "Journal": "journal",
+    "Journal": "rental",
     "Client": "api",
     "Profile": "api",
-    "Reaped": "_reap",
+    "Reaped": "rental",
     "Receipt": "billing",
     "ServerChoice": "api",
-    "Tab": "tab",
+    "Tab": "browser",
     "Tariff": "billing",
     "at": "providers",
     "cloud": "providers",
@@ -85,7 +82,7 @@ _HOMES: Final = {
     "local": "providers",
     "local_sync": "providers",
     "open_browser": "browser",
-    "reap": "_reap",
+    "reap": "rental",
     "server_default": "api",
 }
 # Every public module, so that `cdpbridge.tunnel` needs no import of its own.
@@ -93,22 +90,19 @@ _MODULES: Final = (
     "api",
     "billing",
     "browser",
-    "budget",
     "cdp",
     "chromium",
     "cli",
     "errors",
     "integrations",
-    "journal",
-    "lifecycle",
     "playwright",
     "pool",
     "profile_sync",
     "protocol",
     "providers",
     "pytest_plugin",
+    "rental",
     "server",
-    "tab",
     "testing",
     "tunnel",
 )

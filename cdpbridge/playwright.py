@@ -22,11 +22,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from cdpbridge._durations import waiting_seconds
-from cdpbridge._guard import exit_on_signals
-from cdpbridge._place import local_address, local_address_sync, playwright_options
 from cdpbridge._sync_rental import rented
 from cdpbridge.browser import Browser
 from cdpbridge.errors import ConfigurationError
+from cdpbridge.rental._shutdown import exit_on_signals
+from cdpbridge.tunnel._address import local_address, local_address_sync, playwright_options
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser as AsyncPlaywrightBrowser

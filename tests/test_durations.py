@@ -12,8 +12,7 @@ from cdpbridge import Budget, Tariff, cdp, forecast, playwright
 from cdpbridge._durations import paid_minutes, waiting_seconds, waiting_time
 from cdpbridge.api import AsyncClient
 from cdpbridge.errors import ConfigurationError
-
-from .test_browser import rest, scripted  # noqa: F401  # fixtures
+from tests.browser.test_browser import rest, scripted  # noqa: F401  # fixtures
 
 NO_WAIT = [0, -1, -0.5, float("nan"), float("inf"), 1e300, 10**400, True, "5", None, Decimal(5)]
 NO_WAIT += [timedelta(0), timedelta(seconds=-1), b"5", [5]]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdpbridge.lifecycle import (
+from cdpbridge._lifecycle import (
     TRANSITIONS,
     Deadline,
     EndReason,

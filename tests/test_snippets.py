@@ -178,7 +178,7 @@ BLOCKS: dict[str, Run | NotRun] = {
     "import pytest": NotRun("a file of its own: the block of the pytest command runs it"),
     "cdpbridge.local(": Run("notebook", IMPORTS),
     "python3 -m venv agents && agents/bin/pip install browser-use jsonschema onepassword-sdk": NotRun(
-        "needs PyPI and a model; tests/server/agent runs agents"
+        "needs PyPI and a model; tests/server/tasks/agent runs agents"
     ),
     'urls = ["https://example.com", "https://example.com/next"]': Run(
         "notebook", IMPORTS, says=("Example Domain\n", "Next\n", "charged")

@@ -18,8 +18,8 @@ import pytest_asyncio
 if TYPE_CHECKING:
     from cdpbridge._pytest._rentals import Wish
     from cdpbridge._pytest._run import Run
+    from cdpbridge.browser._tab import Tab
     from cdpbridge.cdp import Connection
-    from cdpbridge.tab import Tab
 
 __all__ = ["CDPBrowser", "cdp_browser", "cdp_tab"]
 
@@ -44,7 +44,7 @@ class CDPBrowser:
         Raises:
             NavigationError: It could not be loaded.
         """
-        from cdpbridge.tab import Tab  # noqa: PLC0415  # this module is loaded by runs that need no browser
+        from cdpbridge.browser._tab import Tab  # noqa: PLC0415  # this module is loaded by runs that need no browser
 
         tab = Tab(await self.connection.new_tab(browser_context_id=self._context_id))
         self._tabs.append(tab)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cdpbridge._place import playwright_options
+from cdpbridge.tunnel._address import playwright_options
 
 from ._connecting import check_engine, connect_options, with_state
 from ._run import run_of

@@ -15,11 +15,11 @@ from typing import Any, Final, TypedDict
 from uuid import UUID
 
 from cdpbridge._loop_thread import LoopThread
-from cdpbridge._place import Place, local_address
-from cdpbridge._stop import confirmed_stop
 from cdpbridge.api import AsyncClient, ServerChoice
 from cdpbridge.billing import Receipt, Tariff
 from cdpbridge.browser import Browser, open_browser
+from cdpbridge.rental._stop import confirmed_stop
+from cdpbridge.tunnel._address import Place, local_address
 
 __all__ = ["Ending", "Ledger", "Rentals", "Wish"]
 

@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import pytest
 
-from cdpbridge._place import Place
 from cdpbridge.api import AsyncClient, ServerChoice, server_default
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.providers import LocalClient, at, local, provider
+from cdpbridge.tunnel._address import Place
 
 from ._rentals import Ending, Ledger, Rentals, Wish
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from cdpbridge import _shield
-from cdpbridge._server_process import ServerProcess
+from cdpbridge import _concurrency as _shield
+from cdpbridge._local_server import ServerProcess
 
 __all__ = [
     "CANCELLED",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from cdpbridge._server_process import ServerProcess
+from cdpbridge._local_server import ServerProcess
 
 __all__ = [
     "CANCELLED",

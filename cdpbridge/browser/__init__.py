@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from ._browser import Browser
 from ._open import Opening, open_browser
+from ._tab import Tab
 
-__all__ = ["Browser", "Opening", "open_browser"]
+__all__ = ["Browser", "Opening", "Tab", "open_browser"]

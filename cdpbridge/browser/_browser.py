@@ -13,18 +13,18 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from cdpbridge._guard import guard
-from cdpbridge._rental import Rental
-from cdpbridge._shield import to_the_end, unhindered
-from cdpbridge._stop import stop_failed
+from cdpbridge._concurrency import to_the_end, unhindered
 from cdpbridge.api import AsyncClient, BrowserSession
 from cdpbridge.billing import Receipt
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import BrowserExpired, CDPError, CommandError, StopFailed
-from cdpbridge.tab import Tab
+from cdpbridge.rental._rental import Rental
+from cdpbridge.rental._shutdown import guard
+from cdpbridge.rental._stop import stop_failed
 
 from ._events import Events
 from ._renewal import Renew, Renewal, close_connection
+from ._tab import Tab
 
 if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession

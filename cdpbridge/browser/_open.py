@@ -12,18 +12,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from cdpbridge._concurrency import to_the_end
 from cdpbridge._durations import paid_minutes, waiting_time
-from cdpbridge._guard import guard
-from cdpbridge._reap import ReapedHow
-from cdpbridge._reap import reap as reap_now
-from cdpbridge._rental import Order, Rental, stop_noting
-from cdpbridge._shield import to_the_end
 from cdpbridge.api import AsyncClient, Profile, ServerChoice, server_default
 from cdpbridge.billing import Tariff
-from cdpbridge.budget import Budget
 from cdpbridge.errors import APIError
-from cdpbridge.journal import Journal, journal_at
 from cdpbridge.providers import provider
+from cdpbridge.rental._budget import Budget
+from cdpbridge.rental._reap import ReapedHow
+from cdpbridge.rental._reap import reap as reap_now
+from cdpbridge.rental._rental import Order, Rental, stop_noting
+from cdpbridge.rental._shutdown import guard
+from cdpbridge.rental.journal import Journal, journal_at
 
 from ._browser import Browser, Options
 from ._renewal import Renew

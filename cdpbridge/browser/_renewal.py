@@ -10,10 +10,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cdpbridge._rental import Order, Rental, stop_noting
-from cdpbridge._shield import to_the_end, unhindered
+from cdpbridge._concurrency import to_the_end, unhindered
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CDPBridgeError, NoFreeSlot, RateLimitError, StopFailed
+from cdpbridge.rental._rental import Order, Rental, stop_noting
 
 if TYPE_CHECKING:
     from ._browser import Browser

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from cdpbridge._shield import in_thread
+from cdpbridge._concurrency import in_thread
 from cdpbridge.errors import BrowserExited, BrowserNotFound, BrowserStartFailed
 
 from ._find import Build, find

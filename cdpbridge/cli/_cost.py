@@ -18,7 +18,7 @@ import typer
 from ._output import console, error_console
 
 if TYPE_CHECKING:
-    from cdpbridge._spending import Spending
+    from cdpbridge.rental._report import Spending
 
 __all__ = ["register"]
 
@@ -69,8 +69,8 @@ def _cost(
     Every program of this user writes what it rents into one journal. Amounts are what the server booked where it says so,
     else what the written rule gives.
     """
-    from cdpbridge._spending import spending
-    from cdpbridge.journal import Journal
+    from cdpbridge.rental._report import spending
+    from cdpbridge.rental.journal import Journal
 
     now = datetime.now(UTC)
     entries = Journal().entries(since=_instant(since, now))

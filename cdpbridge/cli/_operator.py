@@ -137,7 +137,7 @@ async def _operator(place: Place) -> AsyncIterator[Operator]:
         async with _remote(place.server, key) as operator:
             yield operator
         return
-    from cdpbridge._server_process import check_installed
+    from cdpbridge._local_server import check_installed
 
     check_installed()
     from cdpbridge.server import ServerRuns, Settings, offline_accounts, read_operator_file

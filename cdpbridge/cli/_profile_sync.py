@@ -17,7 +17,7 @@ from ._output import ProviderOption, console, error_console, progress
 from ._profiles import profiles
 
 if TYPE_CHECKING:
-    from cdpbridge._cookies import CookieReport
+    from cdpbridge.cdp._cookies import CookieReport
     from cdpbridge.profile_sync import LocalProfile, LocalState, SyncReport
 
 __all__: list[str] = []

@@ -38,7 +38,7 @@ def _reap(
 async def _reap_each(dry_run: bool, all_of_this_key: bool, provider: str | None) -> bool:
     """Whether one may still run."""
     from cdpbridge import reap
-    from cdpbridge._reap import ReapedHow
+    from cdpbridge.rental._reap import ReapedHow
 
     done = await reap(provider, all_of_this_key=all_of_this_key, dry_run=dry_run)
     for each in done:

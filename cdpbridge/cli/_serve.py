@@ -46,7 +46,7 @@ def _serve(
     Prints `cdpbridge: serving http://HOST:PORT/api/v2` when it is ready. SIGTERM or Ctrl-C stops every browser, saves its
     profile, refunds it, and ends.
     """
-    from cdpbridge._server_process import check_installed
+    from cdpbridge._local_server import check_installed
 
     check_installed()
     from cdpbridge.server import Settings, log_to_stderr, serve, settings_table

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from crawlee.browsers import PlaywrightBrowserController, PlaywrightBrowserPlugin
 
-from cdpbridge._place import local_address, playwright_options
-from cdpbridge._shield import to_the_end
+from cdpbridge._concurrency import to_the_end
 from cdpbridge.api import AsyncClient, Profile, ServerChoice, server_default
 from cdpbridge.billing import Receipt
 from cdpbridge.browser import Browser, open_browser
 from cdpbridge.errors import StopFailed
 from cdpbridge.providers import provider
+from cdpbridge.tunnel._address import local_address, playwright_options
 
 if TYPE_CHECKING:
     from crawlee.fingerprint_suite import FingerprintGenerator

@@ -27,11 +27,11 @@ from typing import Any
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 
-from cdpbridge._place import local_address_sync
 from cdpbridge._sync_rental import rented
 from cdpbridge.api import server_default
 from cdpbridge.browser import Browser
 from cdpbridge.errors import ConfigurationError, redact_url
+from cdpbridge.tunnel._address import local_address_sync
 
 __all__ = ["RentedBrowser"]
 

@@ -18,10 +18,10 @@ from weakref import WeakKeyDictionary
 from playwright.async_api import async_playwright
 from scrapy.exceptions import NotSupported
 
-from cdpbridge._place import Place, local_address, playwright_options
-from cdpbridge._shield import to_the_end
+from cdpbridge._concurrency import to_the_end
 from cdpbridge.browser import Browser, open_browser
 from cdpbridge.errors import ConfigurationError, StopFailed
+from cdpbridge.tunnel._address import Place, local_address, playwright_options
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser as PlaywrightBrowser

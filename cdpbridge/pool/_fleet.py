@@ -10,7 +10,6 @@ from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from cdpbridge._guard import guard
 from cdpbridge.api import AsyncClient
 from cdpbridge.billing import Receipt
 from cdpbridge.browser import Browser, open_browser
@@ -25,6 +24,7 @@ from cdpbridge.errors import (
     ServerError,
     StopFailed,
 )
+from cdpbridge.rental._shutdown import guard
 
 from ._schedule import Action, Grant, Open, Phase, Place, Refuse, Rules, Schedule, Stop, Ticket
 

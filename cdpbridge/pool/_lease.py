@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
-from cdpbridge._shield import to_the_end
+from cdpbridge._concurrency import to_the_end
 from cdpbridge.browser import Browser
+from cdpbridge.browser._tab import Tab
 from cdpbridge.errors import CDPError, ConnectionClosed, RentalError
 from cdpbridge.protocol import Target
-from cdpbridge.tab import Tab
 
 __all__ = ["Lease", "browser_lost"]
 

@@ -21,15 +21,15 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
 
+from cdpbridge._concurrency import to_the_end, unhindered
 from cdpbridge._durations import waiting_seconds, waiting_time
-from cdpbridge._guard import guard
-from cdpbridge._shield import to_the_end, unhindered
 from cdpbridge.api import AsyncClient, Profile, ServerChoice, server_default
 from cdpbridge.billing import Receipt
 from cdpbridge.browser import open_browser
+from cdpbridge.browser._tab import Tab
 from cdpbridge.errors import CDPError, ConfigurationError, LeaseTimeout, PoolClosed, StopFailed
 from cdpbridge.providers import provider
-from cdpbridge.tab import Tab
+from cdpbridge.rental._shutdown import guard
 
 from ._fleet import Fleet
 from ._lease import Lease, browser_lost

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from cdpbridge._cookies import export_cookies
 from cdpbridge.cdp import Connection, connect_pipe
+from cdpbridge.cdp._cookies import export_cookies
 from cdpbridge.chromium import Chromium, scratch_parent, uses_browser_uids
 from cdpbridge.errors import ConfigurationError
 

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from cdpbridge.browser._tab import Tab
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CommandError, EvaluationError, NavigationError
-from cdpbridge.tab import Tab
 
 __all__ = ["chosen_preferences", "extensions_of", "read_preferences", "storage_origins", "write_preferences"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cdpbridge._cookies import CookieReport, export_cookies, import_cookies
 from cdpbridge.browser import Browser
+from cdpbridge.cdp._cookies import CookieReport, export_cookies, import_cookies
 from cdpbridge.errors import ConfigurationError
 
 from ._storage import origin_of, read_storage, write_storage

@@ -13,9 +13,9 @@ from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from cdpbridge.browser._tab import Tab
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CommandError, ConfigurationError, EvaluationError, NavigationError
-from cdpbridge.tab import Tab
 
 __all__ = ["StorageReport", "origin_of", "read_storage", "write_storage"]
 

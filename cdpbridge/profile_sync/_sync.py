@@ -9,10 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from cdpbridge._cookies import CookieReport, import_cookies
 from cdpbridge.api import AsyncClient
 from cdpbridge.billing import Receipt
 from cdpbridge.browser import Browser, open_browser
+from cdpbridge.cdp._cookies import CookieReport, import_cookies
 
 from ._domains import in_domains, select
 from ._local import LocalState, read_local

@@ -23,18 +23,13 @@ from cdpbridge.api.admin import ADMIN_PATH
 from cdpbridge.chromium import uses_browser_uids
 from cdpbridge.server import gateway
 from cdpbridge.server._accounts import Accounts
-from cdpbridge.server._agent_sessions import AgentSessions, Shares
 from cdpbridge.server._browser_uids import prepare_uids
 from cdpbridge.server._lock import locked, tightened
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._operator_file import operator_file
-from cdpbridge.server._pressure import Pressure
 from cdpbridge.server._reach import Reach
-from cdpbridge.server._rentals import Rentals, utc_now
 from cdpbridge.server._session_record import SessionRecord
 from cdpbridge.server._settings import Settings
-from cdpbridge.server._tasks import Tasks
-from cdpbridge.server.agent import AgentProcesses, Agents
 from cdpbridge.server.console import SIGN_IN_PATH, ConsoleCookie, SignIns, Snapshots, console_router
 from cdpbridge.server.files import FileQuota, FileStore, SharedFolders, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
@@ -46,6 +41,7 @@ from cdpbridge.server.live import router as live_router
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.proxy import BlockList
 from cdpbridge.server.recording import Recordings
+from cdpbridge.server.rentals import Pressure, Rentals, utc_now
 from cdpbridge.server.routes import (
     BASE_PATH,
     FILES_PATH,
@@ -64,6 +60,9 @@ from cdpbridge.server.routes import (
     signed_path,
 )
 from cdpbridge.server.store import Store
+from cdpbridge.server.tasks._agent_sessions import AgentSessions, Shares
+from cdpbridge.server.tasks._tasks import Tasks
+from cdpbridge.server.tasks.agent import AgentProcesses, Agents
 
 __all__ = ["create_app"]
 

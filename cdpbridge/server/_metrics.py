@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,9 +19,11 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from cdpbridge.lifecycle import EndReason
-from cdpbridge.server._machine import Machine
+from cdpbridge._lifecycle import EndReason
 from cdpbridge.server.gateway import Usage
+
+if TYPE_CHECKING:
+    from cdpbridge.server.rentals import Machine
 
 __all__ = ["METRICS_CONTENT_TYPE", "Metrics", "Moment"]
 

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CDPBridgeError
-from cdpbridge.server.agent import AllowedDomain, allowed_domains, outside
 from cdpbridge.server.hosts import BrowserHosts
+from cdpbridge.server.tasks.agent import AllowedDomain, allowed_domains, outside
 
 __all__ = ["Reach", "ReachNotLimited"]
 

@@ -60,10 +60,13 @@ def serve(
     Raises:
         ConfigurationError: The address is taken, another server uses the data folder, there is no Chromium, ...
     """
-    os.umask(_UMASK)
-    raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings, ready or _print_ready, show_key, dead_man_fd, limits))
+    before = os.umask(_UMASK)
+    try:
+        raise_descriptor_limit()
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(settings, ready or _print_ready, show_key, dead_man_fd, limits))
+    finally:
+        os.umask(before)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -12,8 +12,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from cdpbridge._files import file_chunks, temporary_folder
-from cdpbridge._shield import in_pool
+from cdpbridge._concurrency import in_pool
+from cdpbridge.browser._download import file_chunks, temporary_folder
 from cdpbridge.cdp import CDPSession, Connection
 from cdpbridge.errors import CDPError, UploadFailed
 from cdpbridge.protocol import Runtime

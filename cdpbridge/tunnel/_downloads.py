@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from cdpbridge._files import safe_file_name
-from cdpbridge._shield import in_pool
+from cdpbridge._concurrency import in_pool
+from cdpbridge.browser._download import safe_file_name
 from cdpbridge.errors import CDPBridgeError, DownloadFailed
 
 from ._control import Control

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from cdpbridge._frames import text_frame
+from cdpbridge.cdp._frames import text_frame
 
 __all__ = [
     "DETACHED",

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from cdpbridge._frames import Message, Sieve, close_frame, text_frame
+from cdpbridge.cdp._frames import Message, Sieve, close_frame, text_frame
 from cdpbridge.errors import CDPBridgeError
 
 from ._control import Control

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 from urllib.parse import quote, urlencode, urlsplit
 
+from cdpbridge._concurrency import in_pool
 from cdpbridge._disk import mounts_identity, open_below
-from cdpbridge._shield import in_pool
 from cdpbridge.cdp._endpoint import Progress, dial
 from cdpbridge.errors import CDPBridgeError
 

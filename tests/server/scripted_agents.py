@@ -5,7 +5,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from cdpbridge.errors import CDPBridgeError
-from cdpbridge.server.agent import AgentResult, AgentStep
+from cdpbridge.server.tasks.agent import AgentResult, AgentStep
 
 # The smallest PNG there is: one pixel.
 PNG = bytes.fromhex(

@@ -12,7 +12,7 @@ import pytest
 import websockets
 
 from tests.conftest import clean_environment
-from tests.server.agent.llm import done, serve_model
+from tests.server.tasks.agent.llm import done, serve_model
 
 pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 

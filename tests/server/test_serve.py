@@ -172,6 +172,9 @@ def test_a_file_is_no_dead_mans_pipe(tmp_path):
         settings = Settings.load(port=0, data_dir=tmp_path / "data", browser_build="shell")
         with pytest.raises(ConfigurationError, match="must be a pipe or a socket"):
             serve(settings, dead_man_fd=file.fileno())
+    mask = os.umask(0o022)
+    os.umask(mask)
+    assert mask != 0o077  # the server's is not left to the program that called it
 
 
 def test_the_settings_are_shown():

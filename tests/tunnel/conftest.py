@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import cdpbridge
-from cdpbridge._switches import downloads_switch
+from cdpbridge.cdp._switches import downloads_switch
 from cdpbridge.chromium import Chromium, find, give, remove_tree
 from tests.conftest import KEY, RunningServer, clean_environment
 from tests.tunnel.file_site import Site

@@ -43,7 +43,7 @@ from ._sessions import AsyncSessions
 from ._tasks import AsyncTasks
 
 if TYPE_CHECKING:
-    from cdpbridge._server_process import ServerProcess
+    from cdpbridge._local_server import ServerProcess
 
 __all__ = ["AsyncClient"]
 

@@ -43,7 +43,7 @@ from ._sessions import Sessions
 from ._tasks import Tasks
 
 if TYPE_CHECKING:
-    from cdpbridge._server_process import ServerProcess
+    from cdpbridge._local_server import ServerProcess
 
 __all__ = ["Client"]
 

@@ -10,11 +10,11 @@ from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from cdpbridge.browser._tab import Tab
 from cdpbridge.errors import CDPError, CommandError, NavigationError
 from cdpbridge.integrations.scrapy._visit import Rendered, Visit, header_list, set_cookie_lines
 from cdpbridge.protocol import Browser, Emulation, Fetch, Network, Page, Runtime, Security, Storage
 from cdpbridge.protocol._base import Command
-from cdpbridge.tab import Tab
 
 __all__ = ["DownloadStarted", "RenderedPage"]
 

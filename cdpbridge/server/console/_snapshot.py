@@ -10,14 +10,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from cdpbridge.server._accounts import Accounts
-from cdpbridge.server._rentals import Rentals
 from cdpbridge.server._settings import Settings, max_timeout_minutes
-from cdpbridge.server.agent import Agents
 from cdpbridge.server.files import FileStore
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.live import Live
 from cdpbridge.server.recording import Recordings
+from cdpbridge.server.rentals import Rentals
 from cdpbridge.server.store import (
     AgentSession,
     Browser,
@@ -29,6 +28,7 @@ from cdpbridge.server.store import (
     Task,
     from_micro_usd,
 )
+from cdpbridge.server.tasks.agent import Agents
 
 from ._files import ProjectFiles
 

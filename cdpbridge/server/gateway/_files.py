@@ -22,8 +22,8 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from cdpbridge._concurrency import in_pool
 from cdpbridge._disk import mounts_identity, open_below, parent_below
-from cdpbridge._shield import in_pool
 
 from ._registry import BrowserFiles
 

@@ -23,7 +23,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from cdpbridge._frames import Message, Sieve
+from cdpbridge.cdp._frames import Message, Sieve
 
 from ._frames import PING, FrameScanner, close_frame, masked_close_frame
 from ._registry import Entry

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID
 
+from cdpbridge._concurrency import in_thread, to_the_end
 from cdpbridge._disk import disk_identity
-from cdpbridge._shield import in_thread, to_the_end
-from cdpbridge._switches import downloads_switch
 from cdpbridge.cdp import Connection, connect_pipe
+from cdpbridge.cdp._switches import downloads_switch
 from cdpbridge.chromium import (
     BrowserUid,
     Chromium,

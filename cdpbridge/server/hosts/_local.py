@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from cdpbridge._shield import in_thread
+from cdpbridge._concurrency import in_thread
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import BrowserStartFailed, CDPBridgeError
 from cdpbridge.server.gateway import Registry

@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Final
 
-from cdpbridge.lifecycle import EndReason
+from cdpbridge._lifecycle import EndReason
 
 __all__ = ["Outcome"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdpbridge._cookies import CookieId, CookieReport, export_cookies, import_cookies
+from cdpbridge.cdp._cookies import CookieId, CookieReport, export_cookies, import_cookies
 
 from ._store import COOKIE_DATABASES, ProfileRefused, ProfileStore, ProfileTooBig, SavedProfile
 from ._untrusted import Hostile, open_plain, read_plain, read_table

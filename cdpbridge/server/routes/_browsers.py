@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cdpbridge._lifecycle import State
 from cdpbridge.api._models import (
     BrowserRecording,
     BrowserSession,
@@ -22,7 +23,6 @@ from cdpbridge.api._models import (
     RecordingStill,
     UpdateBrowserSessionRequest,
 )
-from cdpbridge.lifecycle import State
 from cdpbridge.server import store
 from cdpbridge.server._recording_states import RecordingState
 

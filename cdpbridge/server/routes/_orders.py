@@ -17,9 +17,9 @@ from cdpbridge.api._models import CreateBrowserSessionRequest, CustomProxy
 from cdpbridge.api._task_models import CreateSessionRequest
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server._countries import DIRECT, SIMULATE, country_code
-from cdpbridge.server._order import Order
 from cdpbridge.server._settings import Plan, max_timeout_minutes
 from cdpbridge.server.proxy import Rules, Upstream
+from cdpbridge.server.rentals import Order
 
 from ._fields import Unused
 from ._problems import not_found, unprocessable

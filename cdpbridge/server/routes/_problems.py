@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server._accounts import AccountRefused
-from cdpbridge.server._rentals import ClientGone, KeyReused, StartWithdrawn
+from cdpbridge.server.rentals import ClientGone, KeyReused, StartWithdrawn
 from cdpbridge.server.store import (
     AdmissionRefused,
     InsufficientCredits,

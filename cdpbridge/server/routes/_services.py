@@ -13,12 +13,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.types import Scope
 
 from cdpbridge.server._accounts import Accounts
-from cdpbridge.server._agent_sessions import AgentSessions, Shares
 from cdpbridge.server._metrics import Metrics
-from cdpbridge.server._pressure import Pressure
-from cdpbridge.server._rentals import Rentals
 from cdpbridge.server._settings import Plan, Settings
-from cdpbridge.server._tasks import Tasks
 from cdpbridge.server.files import FileQuota, FileStore, UrlSigner
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
@@ -26,7 +22,10 @@ from cdpbridge.server.limits import Border
 from cdpbridge.server.live import Live
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.recording import Recordings
+from cdpbridge.server.rentals import Pressure, Rentals
 from cdpbridge.server.store import Store
+from cdpbridge.server.tasks._agent_sessions import AgentSessions, Shares
+from cdpbridge.server.tasks._tasks import Tasks
 
 __all__ = [
     "BASE_PATH",

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from cdpbridge.api._task_models import FileView, Task, TaskItem, TaskStep
 from cdpbridge.server import store
-from cdpbridge.server._task_states import TaskState
+from cdpbridge.server.tasks._task_states import TaskState
 
 from ._addresses import signed_url
 from ._services import Services

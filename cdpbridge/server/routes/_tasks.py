@@ -12,7 +12,7 @@ from uuid import UUID
 from fastapi import APIRouter, HTTPException, Query
 from starlette.requests import Request
 
-from cdpbridge._shield import to_the_end
+from cdpbridge._concurrency import to_the_end
 from cdpbridge.api._models import Page
 from cdpbridge.api._task_models import (
     CreateSessionRequest,
@@ -25,9 +25,9 @@ from cdpbridge.api._task_models import (
     UpdateTaskRequest,
 )
 from cdpbridge.server import store
-from cdpbridge.server._task_states import TaskSignal, TaskState
-from cdpbridge.server.agent import allowed_domains, check_schema, split_secrets
 from cdpbridge.server.store import SessionOver
+from cdpbridge.server.tasks._task_states import TaskSignal, TaskState
+from cdpbridge.server.tasks.agent import allowed_domains, check_schema, split_secrets
 
 from ._addresses import cdp_url, signed_url
 from ._fields import FieldsRoute, IgnoredFields, Unused

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import delete, func, select, update
 
-from cdpbridge.lifecycle import State
+from cdpbridge._lifecycle import State
 
 from ._database import Database, changed
 from ._models import HOLDS_SLOT, OVER, AgentSession, Browser, Share

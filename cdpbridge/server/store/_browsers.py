@@ -13,8 +13,8 @@ from sqlalchemy import Select, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cdpbridge import billing
+from cdpbridge._lifecycle import EndReason, State
 from cdpbridge.billing import Tariff
-from cdpbridge.lifecycle import EndReason, State
 from cdpbridge.server._recording_states import RecordingState
 
 from ._database import changed

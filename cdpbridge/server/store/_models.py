@@ -26,10 +26,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from cdpbridge._lifecycle import EndReason, State
 from cdpbridge.billing import Tariff
-from cdpbridge.lifecycle import EndReason, State
 from cdpbridge.server._recording_states import RecordingState
-from cdpbridge.server._task_states import WORKING, TaskEnd
+from cdpbridge.server.tasks._task_states import WORKING, TaskEnd
 
 from ._money import from_micro_usd
 

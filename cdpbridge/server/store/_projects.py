@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from cdpbridge.lifecycle import State
+from cdpbridge._lifecycle import State
 
 from ._keys import Keys, key_hash_of
 from ._models import HOLDS_SLOT, ApiKey, Browser, LedgerEntry, Project

@@ -12,7 +12,7 @@ from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cdpbridge.errors import CDPBridgeError
-from cdpbridge.server._task_states import END_TEXTS, WORKING, TaskEnd, TaskState
+from cdpbridge.server.tasks._task_states import END_TEXTS, WORKING, TaskEnd, TaskState
 
 from ._database import Database, changed
 from ._models import HOLDS_SLOT, AgentSession, Browser, Task, TaskFile, TaskStep

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from cdpbridge.lifecycle import EndReason
+from cdpbridge._lifecycle import EndReason
 from cdpbridge.server.live import LiveTokens, Outcome
 from cdpbridge.server.live._drive import _address
 from cdpbridge.server.live._input import Hands

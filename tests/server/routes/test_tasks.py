@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from cdpbridge.server.agent import Judgement
+from cdpbridge.server.tasks.agent import Judgement
 from tests.server.conftest import KEY
 from tests.server.scripted_agents import ScriptedAgents
 
@@ -399,7 +399,7 @@ async def test_a_stop_while_the_agent_starts(api):
 
 
 async def test_a_stubborn_agent_is_not_waited_for_for_ever(api, monkeypatch):
-    from cdpbridge.server import _tasks
+    from cdpbridge.server.tasks import _tasks
 
     monkeypatch.setattr(_tasks, "_STOP_WAIT_SECONDS", 0.05)
     created, run = await api.give()
@@ -508,8 +508,8 @@ async def test_the_answer_of_a_task_is_not_lost_with_its_judge(api):
 
 
 async def test_fault_b05_tasks_of_a_server_that_was_killed(make_api, monkeypatch):
-    from cdpbridge.server._tasks import Tasks
     from cdpbridge.server.store import Store
+    from cdpbridge.server.tasks._tasks import Tasks
 
     async def nothing(*_arguments, **_options):
         return False
@@ -520,7 +520,7 @@ async def test_fault_b05_tasks_of_a_server_that_was_killed(make_api, monkeypatch
             killed.setattr(Store, "finish_task", nothing)
             killed.setattr(Store, "move_task", nothing)
             killed.setattr(Tasks, "_signal", lambda *_: False)
-            killed.setattr("cdpbridge.server._tasks._STOP_WAIT_SECONDS", 0.01)
+            killed.setattr("cdpbridge.server.tasks._tasks._STOP_WAIT_SECONDS", 0.01)
             killed.setattr(api.services.store.__class__, "settle", nothing)
         # What was on its way went on behind the end, and has opened the database again.
         while left := set(api.services.tasks._background):
@@ -543,7 +543,7 @@ async def test_without_agents_nothing_is_started_or_charged(api, checked):
 
 async def test_a_server_without_configuration_says_what_is_missing(make_api):
     from cdpbridge.server import Settings
-    from cdpbridge.server.agent import AgentProcesses
+    from cdpbridge.server.tasks.agent import AgentProcesses
 
     async with make_api(agents=AgentProcesses(Settings.load(browser_build="shell"))) as api:
         answer = await api.post("/tasks", {"task": "look"})
@@ -726,7 +726,7 @@ async def test_an_end_that_cannot_be_stored_is_stored_later(api, monkeypatch):
             raise OperationalError("update", {}, Exception("database is locked"))
         return await real(*arguments, **options)
 
-    monkeypatch.setattr("cdpbridge.server._tasks._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("cdpbridge.server.tasks._tasks._RETRY_SECONDS", 0.01)
     monkeypatch.setattr(api.services.store, "finish_task", broken)
     run.finish("42")
     assert (await api.over(created))["output"] == "42"

@@ -16,9 +16,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
+from cdpbridge._lifecycle import EndReason
 from cdpbridge.billing import Tariff
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.lifecycle import EndReason
 from cdpbridge.server.store import Store, from_micro_usd, key_hash_of, to_micro_usd
 from cdpbridge.server.store._models import Base
 
@@ -213,7 +213,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import uuid4
 from cdpbridge.billing import Tariff
-from cdpbridge.lifecycle import EndReason
+from cdpbridge._lifecycle import EndReason
 from cdpbridge.server.store import Store
 
 async def main():

@@ -1,0 +1,445 @@
+"""One rental, as the server and the journal know it: its beginning, its money, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Final
+from uuid import UUID, uuid4
+from weakref import WeakKeyDictionary
+
+from cdpbridge._concurrency import in_thread, to_the_end, unhindered
+from cdpbridge._lifecycle import Deadline
+from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus, Profile, ServerChoice
+from cdpbridge.billing import Receipt, Tariff, cost, refund
+from cdpbridge.cdp import Connection, connect
+from cdpbridge.errors import (
+    APIError,
+    BrowserExpired,
+    BrowserStopped,
+    ConfigurationError,
+    ConnectFailed,
+    ConnectionClosed,
+    NotFoundError,
+    RateLimitError,
+    StopFailed,
+)
+from cdpbridge.rental.journal._owner import Owner
+
+from ._budget import Budget
+from ._create import NewBrowser, active_browsers, create, place_of, undo
+from ._queue import Queue
+from ._stop import confirmed_stop, receipt_of, stop_failed
+from .journal import Entry, Journal, Outcome
+
+__all__ = ["Order", "Rental", "stop_noting"]
+
+logger = logging.getLogger("cdpbridge")
+
+_POLL_SECONDS: Final = 0.25  # a hosted browser needs some seconds until it can be reached
+_SHORTEST: Final = timedelta(seconds=1)
+_CANCELLATIONS: Final = 3
+"""Of a stop, until it is left to `reap`: `asyncio.run` cancels each task once at its end, and waits for it."""
+_EXPIRED_REASON: Final = "session expired"  # in the close frame of our server
+_naming: WeakKeyDictionary[AsyncClient, asyncio.Lock] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to rent, and how; see `open_browser`."""
+
+    client: AsyncClient
+    profile: str | UUID | Profile | None
+    proxy_country: str | ServerChoice | None
+    timeout: timedelta | None
+    tariff: Tariff
+    connect_timeout: timedelta
+    stop_timeout: timedelta
+    on_progress: Callable[[str], object]
+    recording: bool
+    label: str | None
+    journal: Journal
+    budgets: tuple[Budget, ...]
+    slot_timeout: timedelta
+
+
+class Rental:
+    """A rented browser, from the server's answer to the confirmed stop.
+
+    Attributes:
+        record: What the server last said of it.
+        profile_id: State it started from.
+        receipt: What it cost; None until it is stopped.
+        ended: The server has confirmed the stop.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        record: BrowserSession,
+        order: Order,
+        *,
+        entry: Entry,
+        uses: AsyncExitStack,
+        profile_id: UUID | None,
+        balance: Decimal | None,
+    ) -> None:
+        self.record = record
+        self.profile_id = profile_id
+        self.receipt: Receipt | None = None
+        self.ended = False
+        self.order = order
+        self.client = client
+        self._entry = entry
+        self._uses = uses
+        self._balance = balance
+        # The answer comes when it runs, so its time began just now; the server's clock may be set differently.
+        timeout = max(record.timeout_at - record.started_at, _SHORTEST)
+        self.deadline = Deadline(time.monotonic(), timeout)
+
+    @classmethod
+    async def begin(cls, order: Order) -> Rental:
+        """Rent it.
+
+        Raises:
+            BudgetExceeded, NoFreeSlot: Nothing was rented.
+            APIError: See `open_browser`.
+        """
+        async with AsyncExitStack() as uses:
+            order.on_progress("reaching the server")
+            client = await uses.enter_async_context(order.client.share())
+            profile = await _profile_id(client, order.profile)
+            before, active = await asyncio.gather(_balance(client), _active(client))
+            entry = Entry(
+                rental=uuid4(),
+                place=place_of(client),
+                account=await in_thread(order.journal.fingerprint, client._api_key),
+                owner=Owner.this_process(),
+                tariff=order.tariff,
+                intended_at=datetime.now(UTC),
+                timeout=order.timeout,
+                profile=_profile_word(order.profile),
+                country=order.proxy_country if isinstance(order.proxy_country, str) else None,
+                label=order.label,
+                scopes=tuple(budget.scope for budget in order.budgets),
+                active_before=active,
+            )
+            wanted = NewBrowser(
+                profile_id=profile,
+                proxy_country=order.proxy_country,
+                timeout=order.timeout,
+                recording=order.recording,
+                settle_timeout=order.connect_timeout,
+                stop_timeout=order.stop_timeout,
+            )
+            entry, record = await _admitted(client, order, wanted, entry)
+            try:
+                return cls(
+                    client,
+                    record,
+                    order,
+                    entry=entry,
+                    uses=uses.pop_all(),
+                    profile_id=profile,
+                    balance=before,
+                )
+            except BaseException as error:
+                await to_the_end(
+                    undo(client, wanted, entry, order.journal, browser_id=record.id, because=error)
+                )
+                raise
+
+    @property
+    def id(self) -> UUID:
+        return self.record.id
+
+    # --- the connection -------------------------------------------------------------------------------------------
+
+    async def connect(self) -> Connection:
+        """A connection to it, as soon as it can be reached.
+
+        Raises:
+            ConnectFailed: Not within the order's `connect_timeout`.
+            BrowserStopped, BrowserExpired: It ended before.
+        """
+        loop = asyncio.get_running_loop()
+        patience = self.order.connect_timeout.total_seconds()
+        deadline = loop.time() + patience
+        last: ConnectFailed | None = None
+        while (left := deadline - loop.time()) > 0:
+            if self.record.status == BrowserSessionStatus.STOPPED:
+                raise self.end_error()
+            if self.record.cdp_url is not None:
+                try:
+                    connection = await connect(
+                        self.record.cdp_url,
+                        timeout=left,
+                        reconnect=True,
+                        browser_ended=lambda: self.client.server_ended,
+                    )
+                except ConnectFailed as error:
+                    if not _may_be_early(error):
+                        raise
+                    last = error
+                else:
+                    connection.explain_end(self._explained)
+                    return connection
+            await asyncio.sleep(min(_POLL_SECONDS, max(deadline - loop.time(), 0)))
+            self.record = await self.client.browsers.get(self.id)
+        if last is not None:
+            raise ConnectFailed(
+                f"no connection within {patience:g} s: {last}", stage=last.stage, status=last.status
+            ) from last
+        raise ConnectFailed(
+            f"the server gave browser {self.id} no cdpUrl within {patience:g} s", stage="address"
+        )
+
+    async def is_over(self) -> bool:
+        """Whether it was stopped, as the server says now; False when it cannot be asked."""
+        if self.receipt is None:
+            try:
+                self.record = await self.client.browsers.get(self.id)
+            except APIError as error:
+                logger.debug("browser %s: the server cannot say what became of it: %s", self.id, error)
+                return self.deadline.expired(time.monotonic())
+        return self.record.status == BrowserSessionStatus.STOPPED
+
+    def end_error(self) -> BrowserExpired | BrowserStopped:
+        """What its use says now that it is over."""
+        finished_at, timeout_at = self.record.finished_at, self.record.timeout_at
+        expired = (
+            self.deadline.expired(time.monotonic()) if finished_at is None else finished_at >= timeout_at
+        )
+        if expired:
+            return BrowserExpired(self.id, started_at=self.record.started_at, timeout_at=timeout_at)
+        return BrowserStopped(self.id, finished_at=finished_at)
+
+    def _explained(self, closed: ConnectionClosed) -> ConnectionClosed:
+        """That the time is over, where the connection ended because of that: by the server's word, or by our clock.
+
+        The server's time began a little before ours, when its answer was on the way.
+        """
+        by_clock = self.deadline.expired(time.monotonic() + _SHORTEST.total_seconds())
+        if by_clock or closed.reason.lower().startswith(_EXPIRED_REASON):
+            record = self.record
+            return BrowserExpired(
+                self.id, started_at=record.started_at, timeout_at=record.timeout_at, closed=closed
+            )
+        return closed
+
+    # --- money ----------------------------------------------------------------------------------------------------
+
+    @property
+    def cost_now(self) -> Decimal:
+        """USD it costs if it is stopped now, or has cost."""
+        if self.receipt is not None:
+            return self.receipt.paid
+        return cost(self.order.tariff, self.deadline.used(time.monotonic()))
+
+    @property
+    def refund_now(self) -> Decimal:
+        """USD given back if it is stopped now, or was given back."""
+        if self.receipt is not None:
+            return self.receipt.refunded
+        return refund(self.order.tariff, self.deadline.used(time.monotonic()))
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> Receipt:
+        """Stop it; the server confirms, and the journal knows.
+
+        Nothing that fails before or after keeps the stop from being tried. It runs in a task of its own, see `unhindered`.
+
+        Raises:
+            StopFailed: The server did not confirm; `cdpbridge reap` tries again.
+            Exception: It is stopped, but its tariff could not say what it cost.
+        """
+        if self.receipt is not None:
+            return self.receipt
+        shared = AsyncExitStack()
+        with unhindered(f"opening the client of browser {self.id}"):  # a request opens it, too
+            await shared.enter_async_context(self.client.share())
+        try:
+            if not self.ended:
+                await self._confirm()
+            try:
+                self.receipt = await self._settle()
+            finally:
+                with unhindered(f"writing the end of browser {self.id} into the journal"):
+                    await in_thread(
+                        self.order.journal.end,
+                        self._entry.rental,
+                        Outcome.STOPPED,
+                        self.receipt,
+                        now=datetime.now(UTC),
+                    )
+        finally:
+            for uses in (self._uses, shared):
+                with unhindered(f"closing the client of browser {self.id}"):
+                    await uses.aclose()
+        return self.receipt
+
+    async def _confirm(self) -> None:
+        """Stop it, also when that is cancelled: then its loop ends, and it is the last moment to do so."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.order.stop_timeout.total_seconds()
+        cancelled = 0
+        while not self.ended:
+            left = timedelta(seconds=max(deadline - loop.time(), 0))
+            try:
+                stopped = await confirmed_stop(self.client, self.id, left)
+            except asyncio.CancelledError as error:
+                cancelled += 1
+                if cancelled == _CANCELLATIONS:
+                    await self._leave_to_reap()
+                    raise stop_failed(self.client, self.id, error) from error
+            except StopFailed:
+                await self._leave_to_reap()
+                raise
+            else:
+                self.ended = True
+                self.record = stopped or self._as_stopped()
+
+    def _as_stopped(self) -> BrowserSession:
+        return self.record.model_copy(update={"status": BrowserSessionStatus.STOPPED, "cdp_url": None})
+
+    async def _leave_to_reap(self) -> None:
+        with unhindered(f"leaving browser {self.id} to `cdpbridge reap`"):
+            await in_thread(self.order.journal.give_up, self._entry.rental)
+
+    async def _settle(self) -> Receipt:
+        change = None
+        if self.record.browser_cost is None and self._balance is not None:
+            with unhindered("reading the account's balance"):
+                now = await _balance(self.client)
+                change = None if now is None else now - self._balance
+        used = self.deadline.used(time.monotonic())
+        return receipt_of(self.record, self.order.tariff, used=used, account_change=change)
+
+    def stop_blocking(self) -> None:
+        """Stop it without an event loop, at the end of the interpreter.
+
+        Raises:
+            StopFailed: The server did not confirm.
+        """
+        if self.ended:
+            return
+        journal, rental = self.order.journal, self._entry.rental
+        record: BrowserSession | None = None
+        try:
+            record = self.client.browsers.stop_blocking(self.id)
+        except NotFoundError:
+            logger.debug("the server has forgotten browser %s", self.id)
+        except Exception as error:
+            with unhindered(f"leaving browser {self.id} to `cdpbridge reap`"):
+                journal.give_up(rental)
+            raise stop_failed(self.client, self.id, error) from error
+        self.ended = True
+        receipt = None
+        if record is not None:
+            with unhindered(f"computing what browser {self.id} cost"):
+                receipt = receipt_of(record, self.order.tariff, used=self.deadline.used(time.monotonic()))
+        with unhindered(f"writing the end of browser {self.id} into the journal"):
+            journal.end(rental, Outcome.STOPPED, receipt, now=datetime.now(UTC))
+
+
+async def stop_noting(rental: Rental, error: BaseException) -> None:
+    """Stop a rental whose use ends with `error`; a stop that fails becomes a note of it."""
+    try:
+        await rental.stop()
+    except Exception as failed:  # noqa: BLE001  # `error` is the one to be raised
+        error.add_note(str(failed))
+
+
+async def _admitted(
+    client: AsyncClient, order: Order, wanted: NewBrowser, entry: Entry
+) -> tuple[Entry, BrowserSession]:
+    """The new browser, once budgets and the server let it in."""
+    rented: tuple[Entry, BrowserSession] | None = None
+    try:
+        async with Queue(order.journal, order.budgets, order.slot_timeout) as queue:
+            while rented is None:
+                asked_at = entry.intended_at
+                try:
+                    entry = await queue.enter(entry)
+                    if entry.intended_at - asked_at > _SHORTEST:  # others may have come and gone meanwhile
+                        entry = replace(entry, active_before=await _active(client))
+                        await in_thread(order.journal.looked, entry.rental, entry.active_before)
+                    order.on_progress("renting a browser")
+                except BaseException:
+                    await in_thread(order.journal.withdraw, entry.rental)
+                    raise
+                try:
+                    rented = entry, await create(client, wanted, entry, order.journal)
+                except RateLimitError as error:
+                    order.on_progress("waiting for a slot")
+                    await queue.full(entry, error)
+                    entry = replace(entry, rental=uuid4())
+    except BaseException as error:
+        if rented is not None:  # cancelled while it left the queue
+            entry, record = rented
+            await to_the_end(undo(client, wanted, entry, order.journal, browser_id=record.id, because=error))
+        raise
+    return rented
+
+
+def _may_be_early(error: ConnectFailed) -> bool:
+    """Whether a browser that is still starting looks like this."""
+    if error.status is not None:
+        return error.status == 404 or error.status >= 500
+    return error.stage in {"dns", "tcp"}
+
+
+async def _active(client: AsyncClient) -> frozenset[UUID] | None:
+    try:
+        return frozenset(each.id for each in await active_browsers(client))
+    except APIError as error:
+        logger.debug("active browsers cannot be listed: %s", error)
+        return None
+
+
+async def _balance(client: AsyncClient) -> Decimal | None:
+    """The account's balance, for the receipt; a server that does not tell it is no obstacle."""
+    try:
+        return (await client.billing.account()).total_credits_balance_usd
+    except APIError as error:
+        logger.debug("the account balance cannot be read: %s", error)
+        return None
+
+
+async def _profile_id(client: AsyncClient, profile: str | UUID | Profile | None) -> UUID | None:
+    if profile is None or isinstance(profile, UUID):
+        return profile
+    if isinstance(profile, Profile):
+        return profile.id
+    try:
+        return UUID(profile)
+    except ValueError:
+        return await _profile_named(client, profile)
+
+
+async def _profile_named(client: AsyncClient, name: str) -> UUID:
+    """The profile of that name, made if there is none; the oldest, should there be several."""
+    if not name.strip():
+        raise ConfigurationError("profile is an empty text; give a name, an id, or None")
+    lock = _naming.setdefault(client, asyncio.Lock())  # else two rentals at once would make two
+    async with lock:
+        found = [each async for each in client.profiles.list() if each.name == name]
+        if not found:
+            return (await client.profiles.create(name=name)).id
+    if len(found) > 1:
+        logger.warning("%d profiles are called %r; the oldest one is used", len(found), name)
+    return min(found, key=lambda each: each.created_at).id
+
+
+def _profile_word(profile: str | UUID | Profile | None) -> str | None:
+    """As a person calls it."""
+    if isinstance(profile, Profile):
+        return profile.name or str(profile.id)
+    return None if profile is None else str(profile)

@@ -1,0 +1,114 @@
+"""A stop that is repeated until the server confirms it, and what it says of the cost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from decimal import Decimal
+from typing import Final
+from uuid import UUID
+
+from cdpbridge._concurrency import unhindered
+from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus
+from cdpbridge.billing import Receipt, Tariff
+from cdpbridge.errors import (
+    APIConnectionError,
+    APIError,
+    BadRequestError,
+    CDPBridgeError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    StopFailed,
+)
+
+__all__ = ["confirmed_stop", "receipt_of", "said_by", "stop_failed"]
+
+logger = logging.getLogger("cdpbridge")
+
+_STOP_RETRY_SECONDS: Final = 0.5
+_UNEXPECTED_TRIES: Final = 3
+"""A failure that is none of the REST API's may pass (a closed connection pool, a full descriptor table), or be a defect."""
+
+
+async def confirmed_stop(client: AsyncClient, browser_id: UUID, timeout: timedelta) -> BrowserSession | None:
+    """The stopped browser's record, None if the server has forgotten it. Repeated until the server confirms.
+
+    Raises:
+        StopFailed: It did not within `timeout`, or refused, or what was tried failed in a way that repeating does not mend.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout.total_seconds()
+    unexpected = 0
+    while True:
+        cause: Exception
+        try:
+            async with asyncio.timeout_at(deadline):
+                answer = await _stop_once(client, browser_id)
+                if answer is None or answer.status == BrowserSessionStatus.STOPPED:
+                    return answer
+                cause = RuntimeError(f"the server still says {answer.status!r}")
+        except (APIConnectionError, RateLimitError, ServerError, TimeoutError) as error:
+            cause = error
+        except APIError as error:
+            raise stop_failed(client, browser_id, error) from error
+        except Exception as error:  # whatever it is, the browser costs money until it is stopped
+            cause = error
+            unexpected += 1
+            if unexpected == _UNEXPECTED_TRIES:
+                raise stop_failed(client, browser_id, error) from error
+        if loop.time() + _STOP_RETRY_SECONDS >= deadline:
+            raise stop_failed(client, browser_id, cause) from cause
+        logger.warning("browser %s is not stopped yet (%s); trying again", browser_id, said_by(cause))
+        await asyncio.sleep(_STOP_RETRY_SECONDS)
+
+
+def stop_failed(client: AsyncClient, browser_id: UUID, cause: BaseException) -> StopFailed:
+    """The error for a stop that was not confirmed, with what a person can do. Raise it `from cause`."""
+    advice = None
+    with unhindered(f"looking for advice about browser {browser_id}"):
+        advice = client.stop_advice(browser_id)
+    return StopFailed(browser_id, said_by(cause), advice=advice)
+
+
+def said_by(error: BaseException) -> str:
+    """What an error says, with its class where that is needed to understand it."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
+    if isinstance(error, CDPBridgeError | RuntimeError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+async def _stop_once(client: AsyncClient, browser_id: UUID) -> BrowserSession | None:
+    try:
+        return await client.browsers.stop(browser_id)
+    except NotFoundError:  # somebody else has ended it, and the server has forgotten it
+        return None
+    except BadRequestError:  # another refusal of a second stop; the record tells
+        return await client.browsers.get(browser_id)
+
+
+def receipt_of(
+    record: BrowserSession,
+    tariff: Tariff,
+    *,
+    used: timedelta = timedelta(0),
+    account_change: Decimal | None = None,
+) -> Receipt:
+    """What a stopped browser cost, by the server's dates.
+
+    Args:
+        used: How long it was used, where the server does not say when it ended.
+        account_change: See `Receipt`.
+    """
+    if record.finished_at is not None:
+        used = record.finished_at - record.started_at
+    return Receipt.of(
+        tariff,
+        max(used, timedelta(0)),
+        booked=record.browser_cost,
+        account_change=account_change,
+        simulated_country=record.proxy_country_code if record.proxy_simulated else None,
+    )

@@ -1,0 +1,52 @@
+"""Whether there is room for one more browser. What `/pressure` says is what an order meets."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cdpbridge.errors import BrowserStartFailed
+from cdpbridge.server._settings import Settings
+from cdpbridge.server.limits import Connections
+
+from ._machine import Machine, read_machine, strain
+
+__all__ = ["Pressure"]
+
+_MIB: Final = 1 << 20
+
+
+class Pressure:
+    """The machine, against the settings' limits."""
+
+    def __init__(self, settings: Settings, connections: Connections) -> None:
+        self._settings = settings
+        self._connections = connections
+
+    def machine(self) -> Machine:
+        """As it is now."""
+        return read_machine(self._settings.data_dir, self._settings.runtime_folder)
+
+    def problem(self, machine: Machine) -> tuple[str, str] | None:
+        """See `strain`; `descriptors` when too few are left."""
+        settings = self._settings
+        descriptors = self._connections.problem()
+        if descriptors is not None:
+            return "descriptors", descriptors
+        return strain(
+            machine,
+            max_load=settings.max_load_per_cpu,
+            min_memory=settings.min_free_memory_mb * _MIB,
+            min_disk=settings.min_free_disk_mb * _MIB,
+        )
+
+    def check(self) -> None:
+        """Before an order is taken.
+
+        Raises:
+            BrowserStartFailed: There is no room.
+        """
+        problem = self.problem(self.machine())
+        if problem is not None:
+            raise BrowserStartFailed(
+                f"the server has no room for another browser: {problem[1]}; try again later"
+            )

@@ -1,0 +1,439 @@
+"""An agent's process: its start, its lines, and every way it ends.
+
+    started --spec written--> working --result read, or stdout's end--> ending --reaped, files cut--> over
+
+It lives as long as its standard input is open, so it dies with us. It has a process group of its own, killed as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import signal
+from asyncio.subprocess import PIPE, Process
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from cdpbridge._concurrency import to_the_end
+from cdpbridge.errors import AgentStartFailed
+
+from ._base import AgentResult, AgentSpec, AgentStep
+from ._child import Cutter, written_files
+
+__all__ = ["AgentProcess"]
+
+logger = logging.getLogger("cdpbridge.server.tasks.agent")
+
+_PROGRAM: Final = Path(__file__).with_name("_child.py")
+_STOP_SECONDS: Final = (
+    8.0  # the step at hand has 3 of them, then the agent is cancelled and closes its connection
+)
+_EXIT_SECONDS: Final = 5.0  # from the last word to the end
+_KILL_SECONDS: Final = 5.0
+_LINE_BYTES: Final = 32 * 1024 * 1024  # longest event; the child's own bounds are far below
+_READ_BYTES: Final = 65_536
+_LOG_BYTES: Final = 10 * 1024 * 1024
+_LAST_LINES: Final = 5
+_TOKEN_CHARACTERS: Final = 16  # shorter parts of a cdpUrl's path are words
+# What a program needs to find its libraries and the way out; the rest of our environment is not the agent's business.
+_PASSED_ON: Final = (
+    *(
+        "PATH",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+        "LD_LIBRARY_PATH",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+    ),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
+)
+# browser-use calls home in five ways; none of them from here.
+_SWITCHED_OFF: Final = {
+    "ANONYMIZED_TELEMETRY": "false",
+    "BROWSER_USE_CLOUD_SYNC": "false",
+    "BROWSER_USE_CLOUD_HINTS": "false",
+    "BROWSER_USE_VERSION_CHECK": "false",
+    "BROWSER_USE_DISABLE_EXTENSIONS": "1",
+    "BROWSER_USE_SETUP_LOGGING": "false",
+    "SKIP_LLM_API_KEY_VERIFICATION": "true",
+    "PYTHON_DOTENV_DISABLED": "1",  # it would read an .env file of any folder above
+    "PYTHONUTF8": "1",
+}
+
+
+class AgentProcess:
+    """An agent at work. Implements `AgentRun`."""
+
+    def __init__(
+        self,
+        process: Process,
+        spec: AgentSpec,
+        on_step: Callable[[AgentStep], Awaitable[None]],
+        scratch: Path,
+        cutter: Cutter,
+    ) -> None:
+        self._process = process
+        self._spec = spec
+        self._on_step = on_step
+        self._scratch = scratch
+        self._cutter = cutter
+        self._hidden: dict[str, str] = {}
+        self._log = _Log(spec.folder / "agent.log")
+        self._version: str | None = None
+        self._last_word: dict[str, Any] | None = None
+        self._fault: str | None = None
+        self._stopping = False
+        self._killer: asyncio.TimerHandle | None = None
+        self._over: asyncio.Task[AgentResult] | None = None
+
+    def __repr__(self) -> str:
+        return f"<AgentProcess {self._process.pid} of task {self._spec.task_id}>"
+
+    @property
+    def pid(self) -> int:
+        """Its process, and its process group."""
+        return self._process.pid
+
+    @property
+    def cutter(self) -> Cutter:
+        """Takes every secret that the process was given, or has fetched, out of a text."""
+        return self._cutter
+
+    # --- start ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def start(
+        cls,
+        python: Path,
+        spec: AgentSpec,
+        on_step: Callable[[AgentStep], Awaitable[None]],
+        *,
+        schema: Mapping[str, Any] | None,
+        secrets: Mapping[str, str | dict[str, str]],
+        llm: Mapping[str, str | None],
+        op_token: str | None,
+    ) -> Self:
+        """Start it; what it makes of its task is in its result.
+
+        Raises:
+            AgentStartFailed: There is no process.
+        """
+        hidden = _hidden(spec, secrets, llm, op_token)
+        scratch = spec.folder / f".agent-{token_hex(8)}"
+        try:
+            await to_the_end(asyncio.to_thread(_prepare, spec, scratch))
+            process = await asyncio.create_subprocess_exec(
+                python,
+                *("-P", _PROGRAM),
+                # Its umask, which uvloop cannot set: its folders are closed to others; what is lent to the browser's group must
+                # be readable for that.
+                "077" if spec.shared in {None, spec.folder} else "027",
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                limit=_LINE_BYTES,
+                env=_child_environment(scratch, spec.cdp_url),
+                cwd=scratch,
+                start_new_session=True,
+            )
+        except BaseException as error:
+            await to_the_end(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
+            if isinstance(error, OSError):
+                raise AgentStartFailed(f"the agent was not started: {error}") from error
+            raise
+        run = cls(process, spec, on_step, scratch, Cutter(hidden))
+        run._hidden = hidden
+        task = _task(
+            spec, llm, schema=schema, secrets=secrets, op_token=op_token, hidden=hidden, scratch=scratch
+        )
+        run._over = asyncio.create_task(run._live(task), name=f"agent of task {spec.task_id}")
+        return run
+
+    # --- what its owner says --------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Rest after the step at hand, until `resume`."""
+        self._say("pause")
+
+    def resume(self) -> None:
+        """Go on."""
+        self._say("resume")
+
+    def stop(self) -> None:
+        """End soon: after the step at hand when that takes 3 s at most, in the middle of it else; killed after 8 s."""
+        if not self._stopping:
+            self._stopping = True
+            self._say("stop")
+            self._killer = asyncio.get_running_loop().call_later(_STOP_SECONDS, self._kill)
+
+    async def result(self) -> AgentResult:
+        """How it ended, when it has."""
+        assert self._over is not None
+        return await asyncio.shield(self._over)
+
+    def on_end(self, call: Callable[[AgentProcess], object]) -> None:
+        """Call when it is over."""
+        assert self._over is not None
+        self._over.add_done_callback(lambda _: call(self))
+
+    def _say(self, command: str) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        if self._process.returncode is None and not stdin.is_closing():
+            stdin.write(json.dumps({"do": command}).encode() + b"\n")
+
+    def _kill(self) -> None:
+        # Only while it is unreaped: afterwards its id may be somebody else's.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    # --- its life -------------------------------------------------------------------------------------------------
+
+    async def _live(self, task: bytes) -> AgentResult:
+        log = asyncio.create_task(self._keep_log())
+        try:
+            try:
+                await self._talk(task)
+            except Exception as error:
+                logger.exception("%r is ended", self)
+                self._fault = f"the server failed it: {type(error).__name__}"
+            if self._fault is not None:
+                self._kill()
+            await self._end()
+        finally:
+            if self._killer is not None:
+                self._killer.cancel()
+            self._kill()  # we were cancelled
+            # A process outside its group may hold its standard error open.
+            _, unfinished = await asyncio.wait({log}, timeout=_EXIT_SECONDS)
+            for reading in unfinished:
+                reading.cancel()
+        files = await asyncio.to_thread(self._put_away)
+        return self._result(files)
+
+    async def _talk(self, task: bytes) -> None:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        try:
+            stdin.write(task)
+            await stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            return  # it has ended; why, its last lines say
+        async for line in stdout:
+            event = json.loads(line)
+            match event.pop("event"):
+                case "started":
+                    self._version = event["version"]
+                    self._hidden |= event["hide"]
+                    self._cutter = Cutter(self._hidden)
+                case "step":
+                    await self._on_step(self._step(event))
+                case "result":
+                    self._last_word = event
+                    return
+
+    def _step(self, event: Mapping[str, Any]) -> AgentStep:
+        name = event["screenshot"]
+        return AgentStep(
+            number=event["number"],
+            memory=event["memory"],
+            evaluation_previous_goal=event["evaluation_previous_goal"],
+            next_goal=event["next_goal"],
+            url=event["url"],
+            actions=tuple(event["actions"]),
+            screenshot=self._spec.folder / "screenshots" / Path(name).name if name else None,
+            duration=timedelta(seconds=event["seconds"]),
+        )
+
+    async def _keep_log(self) -> None:
+        stderr = self._process.stderr
+        assert stderr is not None
+        async for line in _lines(stderr):
+            await asyncio.to_thread(self._log.write, self._cutter.text(line))
+
+    async def _end(self) -> None:
+        """It has said its last word, or closed its output: wait for it, then make it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        # asyncio has seen the end of a process only when it has seen its pipes' end, too.
+        rest = asyncio.create_task(_discard(self._process.stdout))
+        try:
+            for seconds in (_EXIT_SECONDS, _KILL_SECONDS):
+                try:
+                    await asyncio.wait_for(self._process.wait(), seconds)
+                    break
+                except TimeoutError:
+                    self._kill()
+            else:
+                logger.error("%r cannot be killed", self)
+        finally:
+            rest.cancel()
+            self._process.stdin.close()
+
+    def _put_away(self) -> tuple[Path, ...]:
+        """Cut what it has written, remove the rest; the files of the task."""
+        self._log.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._spec.collect()
+        return tuple(written_files(self._spec.folder, self._cutter))
+
+    def _result(self, files: tuple[Path, ...]) -> AgentResult:
+        said = self._last_word
+        if said is None:
+            how, success = ("stopped", None) if self._stopping and self._fault is None else ("died", False)
+            output = self._fault or (
+                "stopped on request, by force" if self._stopping else self._why_it_died()
+            )
+            said = {"how": how, "output": output, "success": success, "answered": False}
+        return AgentResult(
+            said["how"],
+            said["output"],
+            said["success"],
+            files,
+            self._log.path,
+            self._version,
+            answered=said["answered"],
+        )
+
+    def _why_it_died(self) -> str:
+        status = self._process.returncode
+        if status is None:
+            return "the agent's process can neither work nor be killed"
+        words = "; ".join(self._log.last)
+        if status < 0:
+            name = signal.Signals(-status).name
+            hint = " (the system does that when memory runs out)" if name == "SIGKILL" else ""
+            return f"the agent's process was killed by {name}{hint}"
+        return f"the agent's process ended with status {status} before it had an answer: {words or 'it said nothing'}"
+
+
+class _Log:
+    """The log file: not longer than 10 MiB, and its last lines at hand."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last: deque[str] = deque(maxlen=_LAST_LINES)
+        self._file = path.open("w", encoding="utf-8", errors="replace", buffering=1)
+        self._left = _LOG_BYTES
+
+    def write(self, line: str) -> None:
+        if line.strip():
+            self.last.append(line.strip()[:500])
+        if self._left > 0:
+            self._left -= len(line.encode(errors="replace")) + 1
+            self._file.write(line + "\n" if self._left > 0 else "the log ends here: it is too long\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Lines, the last one too; one without an end comes in parts."""
+    rest = b""
+    while chunk := await stream.read(_READ_BYTES):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.decode(errors="replace")
+        if len(rest) > _READ_BYTES:
+            yield rest.decode(errors="replace")
+            rest = b""
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+async def _discard(stream: asyncio.StreamReader) -> None:
+    while await stream.read(_READ_BYTES):
+        pass
+
+
+def _prepare(spec: AgentSpec, scratch: Path) -> None:
+    """Make the task's folders, and the one for everything that goes when the agent does."""
+    shared = spec.shared or spec.folder
+    for folder in (spec.folder / "screenshots", shared / "output", shared / "downloads"):
+        folder.mkdir(parents=True, exist_ok=True)
+    scratch.mkdir(mode=0o700)
+
+
+def _child_environment(scratch: Path, cdp_url: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    # The way to the browser leads through no proxy.
+    direct = [
+        os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or "",
+        urlsplit(cdp_url).hostname or "",
+    ]
+    no_proxy = ",".join(filter(None, direct))
+    return (
+        kept
+        | _SWITCHED_OFF
+        | {"NO_PROXY": no_proxy, "no_proxy": no_proxy}
+        | {"HOME": str(scratch), "TMPDIR": str(scratch), "BROWSER_USE_CONFIG_DIR": str(scratch / "config")}
+    )
+
+
+def _hidden(
+    spec: AgentSpec,
+    secrets: Mapping[str, str | dict[str, str]],
+    llm: Mapping[str, str | None],
+    op_token: str | None,
+) -> dict[str, str]:
+    """Every secret that the process is given: value to name."""
+    hidden: dict[str, str] = {}
+    for key, value in secrets.items():
+        for name, secret in value.items() if isinstance(value, dict) else [(key, value)]:
+            hidden.setdefault(secret, name)
+    address = urlsplit(spec.cdp_url)
+    parts = [part for part in address.path.split("/") if len(part) >= _TOKEN_CHARACTERS]
+    ours = {"llm key": llm["llm_api_key"], "1password token": op_token, "browser query": address.query}
+    ours |= {f"browser {i}": part for i, part in enumerate(parts, 1)}
+    return hidden | {value: name for name, value in ours.items() if value}
+
+
+def _task(
+    spec: AgentSpec,
+    llm: Mapping[str, str | None],
+    *,
+    schema: Mapping[str, Any] | None,
+    secrets: Mapping[str, str | dict[str, str]],
+    op_token: str | None,
+    hidden: Mapping[str, str],
+    scratch: Path,
+) -> bytes:
+    """The first line that the process reads."""
+    task = {
+        **llm,
+        "task_id": str(spec.task_id),
+        "task": spec.task,
+        "cdp_url": spec.cdp_url,
+        "folder": str(spec.folder),
+        "shared": str(spec.shared or spec.folder),
+        "scratch": str(scratch),
+        "uploads": [str(path) for path in spec.uploads],
+        "start_url": spec.start_url,
+        "max_steps": spec.max_steps,
+        "structured_output": json.dumps(schema) if schema is not None else None,
+        "secrets": secrets,
+        "hide": hidden,
+        "allowed_domains": list(spec.allowed_domains),
+        "op_vault_id": spec.op_vault_id,
+        "op_service_account_token": op_token,
+        "highlight_elements": spec.highlight_elements,
+        "flash_mode": spec.flash_mode,
+        "thinking": spec.thinking,
+        "vision": spec.vision,
+        "system_prompt_extension": spec.system_prompt_extension,
+        "earlier": list(spec.earlier),
+    }
+    return json.dumps(task).encode() + b"\n"

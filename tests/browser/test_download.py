@@ -1,0 +1,232 @@
+"""Files down from a browser and up into its pages, over CDP."""
+
+import asyncio
+import hashlib
+import os
+import threading
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
+
+import pytest
+
+import cdpbridge
+from cdpbridge.browser._download import safe_file_name
+from cdpbridge.cdp._switches import downloads_folder, downloads_switch
+from cdpbridge.errors import CommandTimeout, DownloadFailed, UploadFailed
+
+pytestmark = pytest.mark.chromium
+BIG = os.urandom(3 * 1024 * 1024 + 17)
+RELEASE = threading.Event()
+PAGE = b"""<a id=report href=/report>r</a> <a id=other target=_blank href=/report>o</a>
+<iframe srcdoc="<a href='/report'>f</a>"></iframe><a id=big href=/big download="big file.bin">b</a>
+<a id=cut href=/cut download>c</a><input type=file id=one><input type=file id=many multiple><input type=file id=off disabled>
+<p id=p></p>"""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body, headers = PAGE, {"Content-Type": "text/html"}
+        if self.path == "/report":
+            body = b"a,b\n"
+            headers = {
+                "Content-Type": "text/csv",
+                "Content-Disposition": "attachment; filename*=UTF-8''m%C3%A4rz.csv",
+            }
+        elif self.path == "/big":
+            body, headers = BIG, {"Content-Type": "application/octet-stream"}
+        self.send_response(200)
+        length = len(body) + (1000 if self.path in {"/cut", "/slow"} else 0)
+        for name, value in {**headers, "Content-Length": str(length)}.items():
+            self.send_header(name, value)
+        if self.path == "/cut":
+            self.close_connection = True
+        self.end_headers()
+        self.wfile.write(body)
+        if self.path == "/slow":
+            self.wfile.flush()
+            RELEASE.wait(30)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def files():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    RELEASE.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+async def browser(server):
+    async with cdpbridge.open_browser(cdpbridge.at(server.base_url, server.key)) as browser:
+        yield browser
+
+
+@pytest.fixture
+async def tab(browser, files):
+    return await browser.new_tab(files)
+
+
+async def test_a_download_with_its_real_name(browser, tab, tmp_path, files, server):
+    async with tab.expect_download() as download:
+        await tab.evaluate("report.click()")
+    assert (download.suggested_filename, download.url) == ("märz.csv", f"{files}/report")
+    (tmp_path / "märz.csv").write_text("mine")
+    path = await download.save(tmp_path)
+    assert path.name == "märz (1).csv"
+    assert path.read_bytes() == await download.read() == b"a,b\n"
+    assert path.stat().st_mode & 0o777 == 0o666 & ~os.umask(os.umask(0o022) or 0o022)
+    assert (await download.save_as(tmp_path / "märz.csv")).read_bytes() == b"a,b\n"
+    assert len(list(tmp_path.iterdir())) == 2
+    kept = server.folder(browser.id) / "downloads"
+    assert len(list(kept.rglob("*-*"))) >= 1  # goes when the browser goes; the fixture `server` looks
+
+
+async def test_fault_e04_a_missing_folder_is_made(tab, tmp_path):
+    """README's `download.save("reports")`, and whatever else a tab writes."""
+    async with tab.expect_download() as download:
+        await tab.evaluate("report.click()")
+    assert await download.save(tmp_path / "new" / "reports") == tmp_path / "new" / "reports" / "märz.csv"
+    assert (await download.save_as(tmp_path / "other" / "a.csv")).read_bytes() == b"a,b\n"
+    await tab.screenshot(tmp_path / "pictures" / "of" / "it.png")
+    await tab.pdf(str(tmp_path / "documents" / "it.pdf"))
+    assert (tmp_path / "pictures" / "of" / "it.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "documents" / "it.pdf").read_bytes().startswith(b"%PDF")
+
+
+async def test_big_and_odd_downloads(tab, tmp_path):
+    async with tab.expect_download() as download:
+        await tab.evaluate("big.click()")
+    path = await download.save(tmp_path)
+    assert path.name == "big file.bin"
+    assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(BIG).digest()
+    for script in ("other.click()", "frames[0].document.querySelector('a').click()"):
+        async with tab.expect_download() as download:
+            await tab.evaluate(script)
+        assert await download.read() == b"a,b\n"
+    async with tab.expect_download() as download:
+        await tab.evaluate(
+            "Object.assign(document.createElement('a'), {download: '../../x', href: URL.createObjectURL(new Blob(['b']))}).click()"
+        )
+    assert await download.read() == b"b"
+    assert (await download.save(tmp_path)).parent == tmp_path
+
+
+async def test_another_tabs_download_is_not_this_ones(browser, tab, files):
+    other = await browser.new_tab(files)
+    async with tab.expect_download() as download:
+        await other.evaluate("report.click()")
+        await tab.evaluate("big.click()")
+    assert download.url == f"{files}/big"
+    assert len(await download.read()) == len(BIG)
+
+
+async def test_no_download_and_a_broken_one(tab, tmp_path):
+    with pytest.raises(CommandTimeout, match="expect_download"):
+        async with tab.expect_download(timeout=timedelta(seconds=0.3)):
+            pass
+    with pytest.raises(KeyError, match="mine"):
+        async with tab.expect_download():
+            raise KeyError("mine")
+    async with tab.expect_download() as download:
+        with pytest.raises(RuntimeError, match="after the block"):
+            await download.read()
+        await tab.evaluate("cut.click()")
+    with pytest.raises(DownloadFailed, match="canceled"):
+        await download.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_download_that_does_not_end(browser, tab, tmp_path):
+    async with tab.expect_download() as download:
+        await tab.evaluate(
+            "Object.assign(document.createElement('a'), {href: '/slow', download: ''}).click()"
+        )
+    with pytest.raises(TimeoutError):
+        await download.save(tmp_path, timeout=timedelta(seconds=0.2))
+    waiting = asyncio.create_task(download.save(tmp_path))
+    await browser.stop()
+    with pytest.raises(DownloadFailed, match=r"connection has ended|canceled"):
+        await waiting
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["/a/b", "/with space/ä%20", "/a\tb"])
+def test_the_switch_for_downloads(folder):
+    line = f"/usr/bin/chromium --headless {downloads_switch(PurePosixPath(folder))} about:blank"
+    assert downloads_folder(line) == folder
+    assert downloads_folder("/usr/bin/chromium --x--cdpbridge-downloads=/a") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "safe"),
+    [
+        ("a.txt", "a.txt"),
+        ("../../etc/passwd", "passwd"),
+        ("..\\boot.ini", "boot.ini"),
+        ("..", "download"),
+        ("", "download"),
+        (".bashrc", "bashrc"),
+        ("a\nb?.txt", "a_b_.txt"),
+        ("ä" * 300 + ".txt", "ä" * 122 + ".txt"),
+        ("." * 3 + "x" * 400, "x" * 248),
+    ],
+)
+def test_fault_b45_names_are_made_harmless(given, safe):
+    assert safe_file_name(given) == safe
+
+
+CONTENT = """
+Promise.all([...{id}.files].map(async f => [f.name, f.type, f.size,
+    [...new Uint8Array(await crypto.subtle.digest('SHA-256', await f.arrayBuffer()))].map(
+        b => b.toString(16).padStart(2, '0')).join('')]))"""
+
+
+async def test_uploads(tab, tmp_path):
+    small, big = tmp_path / "märz.csv", tmp_path / "big.bin"
+    small.write_bytes(b"a,b\n")
+    big.write_bytes(BIG)
+    await tab.evaluate(
+        "addEventListener('change', e => p.textContent += e.target.id + e.target.files.length)"
+    )
+    await tab.evaluate(
+        "window.File = window.Blob = window.atob = null; Uint8Array.prototype.map0 = 1"
+    )  # a hostile page
+    await tab.upload("#one", small)
+    await tab.upload("#many", small, big)
+    assert await tab.evaluate("p.textContent") == "one1many2"
+    found = await tab.evaluate(CONTENT.format(id="many"))
+    expected = [[small, "text/csv"], [big, "application/octet-stream"]]
+    assert found == [
+        [path.name, kind, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()]
+        for path, kind in expected
+    ]
+    await tab.upload("#many")
+    assert await tab.evaluate("many.files.length") == 0
+
+
+async def test_what_cannot_be_uploaded(tab, tmp_path):
+    file = tmp_path / "x.txt"
+    file.write_text("12345")
+    for selector, paths, words in [
+        ("#nowhere", [file], "no element '#nowhere'"),
+        ("[[", [file], "is no selector"),
+        ("#p", [file], "is no file input"),
+        ("#off", [file], "is disabled"),
+        ("#one", [file, file], "takes one file, not 2"),
+        ("#one", [tmp_path], "is a folder"),
+        ("#one", [tmp_path / "y"], "is no file"),
+    ]:
+        with pytest.raises(UploadFailed, match=words):
+            await tab.upload(selector, *paths)
+    with pytest.raises(UploadFailed, match="5 bytes, the limit is 4"):
+        await tab.upload("#one", file, max_bytes=4)
+    assert await tab.evaluate("one.files.length") == 0

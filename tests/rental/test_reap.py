@@ -1,0 +1,301 @@
+"""Programs that are killed, and what `reap` does about what they leave: a real server, real processes, SIGKILL."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+
+import cdpbridge
+from cdpbridge import Journal
+from cdpbridge.rental._reap import ReapedHow
+from cdpbridge.rental.journal import Outcome
+from cdpbridge.rental.journal._owner import Owner
+from tests.rental.test_journal import DEAD, an_entry
+
+pytestmark = pytest.mark.chromium
+
+RENT = """
+import asyncio, sys
+import cdpbridge
+
+async def main():
+    async with cdpbridge.open_browser(label="left") as browser:
+        print(browser.id, flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return Journal(tmp_path / "journal.sqlite3")
+
+
+@pytest.fixture
+def client(server, environment):
+    return cdpbridge.at(server.base_url, server.key)
+
+
+def start(server, journal, program=RENT, **variables):
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=server.environment(CDPBRIDGE_JOURNAL=str(journal.path), **variables),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+async def left_by_a_killed_program(server, journal):
+    with start(server, journal) as process:
+        browser_id = (await asyncio.to_thread(process.stdout.readline)).strip()
+        assert browser_id
+        process.kill()
+    return browser_id
+
+
+async def status(client, browser_id):
+    async with client.share():
+        return (await client.browsers.get(browser_id)).status
+
+
+async def test_what_a_killed_program_left_is_stopped(server, journal, client):
+    browser_id = await left_by_a_killed_program(server, journal)
+    [entry] = journal.open_entries()
+    assert (str(entry.browser_id), entry.label, entry.place) == (browser_id, "left", server.base_url)
+    [seen] = await cdpbridge.reap(client, journal=journal, dry_run=True)
+    assert (seen.how, str(seen.browser_id)) == (ReapedHow.WOULD_STOP, browser_id)
+    assert await status(client, browser_id) == "active"
+    [done] = await cdpbridge.reap(client, journal=journal)
+    assert (done.how, str(done.browser_id)) == (ReapedHow.STOPPED, browser_id)
+    assert done.saved == Decimal("0.05") - Decimal("0.000833")
+    assert "(left): stopped, 0.049167 USD saved" in str(done)
+    assert await status(client, browser_id) == "stopped"
+    assert journal.entry(entry.rental).receipt.booked == Decimal("0.000833")
+    assert await cdpbridge.reap(client, journal=journal) == []
+
+
+async def test_the_next_program_can_do_it(server, journal, client):
+    browser_id = await left_by_a_killed_program(server, journal)
+    async with cdpbridge.open_browser(client, journal=journal, reap=True) as browser:
+        assert await status(client, browser_id) == "stopped"
+        assert [entry.browser_id for entry in journal.open_entries()] == [browser.id]
+    assert journal.open_entries() == []
+
+
+async def test_what_a_living_process_owns_is_never_touched(server, journal, client):
+    with start(server, journal) as process:
+        browser_id = (await asyncio.to_thread(process.stdout.readline)).strip()
+        for everything in (False, True):
+            assert await cdpbridge.reap(client, journal=journal, all_of_this_key=everything) == []
+        assert await status(client, browser_id) == "active"
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 30) == 143
+    assert journal.open_entries() == []
+
+
+async def test_two_reapers_at_once(server, journal, client):
+    browser_id = await left_by_a_killed_program(server, journal)
+    both = await asyncio.gather(*(cdpbridge.reap(client, journal=journal) for _ in range(2)))
+    assert {each.how for done in both for each in done} <= {ReapedHow.STOPPED, ReapedHow.WAS_OVER}
+    assert await status(client, browser_id) == "stopped"
+
+
+async def test_the_key_goes_nowhere_but_where_it_is_sent(server, journal, client, nobody):
+    """Entries of other servers, keys, containers, and of embedded servers: nobody is asked."""
+    here = {"owner": DEAD, "active_before": frozenset()}
+    known = {"browser_id": uuid4(), "started_at": datetime.now(UTC), "timeout_at": datetime.now(UTC)}
+    elsewhere = an_entry(**here, place=f"{nobody}/api/v2")
+    other_key = an_entry(**here, place=server.base_url, account="another key")
+    container = an_entry(
+        **here | {"owner": replace(Owner.this_process(), namespace="another container's")},
+        place=server.base_url,
+        account=journal.fingerprint(server.key),
+    )
+    local = an_entry(**here, place="local")
+    for entry in (elsewhere, other_key, container, local):
+        journal.intend(entry)
+    journal.rented(elsewhere.rental, known["browser_id"], started_at=NOW, timeout_at=NOW)
+    done = {each.entry.rental: each for each in await cdpbridge.reap(client, journal=journal)}
+    assert f"reap --provider {nobody}" in done[elsewhere.rental].reason
+    assert "another API key" in done[other_key.rental].reason
+    assert "another container" in done[container.rental].reason
+    assert done[local.rental].how is ReapedHow.WAS_OVER
+    assert journal.entry(local.rental).outcome is Outcome.SERVER_ENDED
+    assert len(journal.open_entries()) == 3
+
+
+NOW = datetime.now(UTC)
+
+
+async def test_one_that_fails_is_no_obstacle_for_the_others(server, journal, client, monkeypatch):
+    ids = [await left_by_a_killed_program(server, journal) for _ in range(2)]
+    stop = client.browsers.stop
+
+    async def fail(browser_id):
+        if str(browser_id) == ids[0]:
+            raise cdpbridge.errors.AuthenticationError(status=401, method="PATCH", path="/browsers")
+        return await stop(browser_id)
+
+    monkeypatch.setattr(client.browsers, "stop", fail)
+    done = {str(each.browser_id): each.how for each in await cdpbridge.reap(client, journal=journal)}
+    assert done == {ids[0]: ReapedHow.FAILED, ids[1]: ReapedHow.STOPPED}
+    monkeypatch.undo()
+    [again] = await cdpbridge.reap(client, journal=journal)
+    assert (str(again.browser_id), again.how) == (ids[0], ReapedHow.STOPPED)
+
+
+async def test_what_is_in_no_journal_is_stopped_on_request(server, journal, client):
+    async with client:
+        stray = await client.browsers.create()
+    assert await cdpbridge.reap(client, journal=journal) == []
+    done = await cdpbridge.reap(client, journal=journal, all_of_this_key=True)
+    assert {each.browser_id: each.how for each in done}[stray.id] is ReapedHow.STOPPED
+
+
+# --- killed while the create was on its way ---------------------------------------------------------------------------
+
+
+async def test_fault_a81_killed_before_the_answer_was_written(server, journal, client):
+    async with client:
+        before = frozenset([each.id async for each in client.browsers.list(status="active")])
+        entry = an_entry(
+            owner=DEAD,
+            place=server.base_url,
+            account=journal.fingerprint(server.key),
+            active_before=before,
+            intended_at=datetime.now(UTC),
+        )
+        journal.intend(entry)
+        other = await client.browsers.create(timeout=timedelta(minutes=7))  # not as ordered
+        browser = await client.browsers.create(timeout=timedelta(minutes=5))
+        [done] = await cdpbridge.reap(client, journal=journal)
+        assert (done.browser_id, done.how) == (browser.id, ReapedHow.STOPPED)
+        assert await status(client, other.id) == "active"
+        await client.browsers.stop(other.id)
+    assert journal.open_entries() == []
+
+
+async def test_fault_a81_a_create_that_brought_nothing(server, journal, client):
+    fresh, old = (
+        an_entry(
+            owner=DEAD,
+            place=server.base_url,
+            account=journal.fingerprint(server.key),
+            active_before=frozenset(),
+            intended_at=datetime.now(UTC) - age,
+        )
+        for age in (timedelta(0), timedelta(minutes=11))
+    )
+    for entry in (fresh, old):
+        journal.intend(entry)
+    done = {each.entry.rental: each.how for each in await cdpbridge.reap(client, journal=journal)}
+    assert done == {fresh.rental: ReapedHow.SKIPPED, old.rental: ReapedHow.WAS_OVER}
+    assert journal.entry(old.rental).outcome is Outcome.NOTHING
+
+
+async def test_all_of_this_key_spares_what_a_living_program_is_just_renting(server, journal, client):
+    async with client:
+        before = frozenset([each.id async for each in client.browsers.list(status="active")])
+        renting = an_entry(
+            place=server.base_url,
+            account=journal.fingerprint(server.key),
+            active_before=before,
+            intended_at=datetime.now(UTC),
+        )
+        journal.intend(renting)
+        browser = await client.browsers.create(timeout=timedelta(minutes=5))  # its id is not written yet
+        assert await cdpbridge.reap(client, journal=journal, all_of_this_key=True) == []
+        assert await status(client, browser.id) == "active"
+        await client.browsers.stop(browser.id)
+
+
+async def test_killed_at_any_moment(server, journal, client):
+    """Four programs, each killed at another moment of its life; then nothing runs, and no dead owner has a browser."""
+    program = RENT.replace("import cdpbridge\n", "import cdpbridge\nprint('begun', flush=True)\n", 1)
+    moments = (0.05, 0.2, 0.4, 0.8)
+
+    async def kill_after(seconds):
+        with start(server, journal, program) as process:
+            assert await asyncio.to_thread(process.stdout.readline) == "begun\n"
+            try:
+                await asyncio.to_thread(process.wait, seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    await asyncio.gather(*(kill_after(seconds) for seconds in moments))
+    async with client, asyncio.timeout(30):
+        while True:  # a start whose client is gone is withdrawn by the server
+            await cdpbridge.reap(client, journal=journal)
+            if not [each async for each in client.browsers.list(status="active")]:
+                break
+    assert [entry for entry in journal.open_entries() if entry.browser_id is not None] == []
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+
+def run(server, journal, *arguments, status=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "cdpbridge", *arguments],
+        env=server.environment(CDPBRIDGE_JOURNAL=str(journal.path), COLUMNS="200"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+async def test_commands_reap_and_cost(server, journal, tmp_path):
+    browser_id = await left_by_a_killed_program(server, journal)
+    dry = await asyncio.to_thread(run, server, journal, "reap", "--dry-run")
+    assert f"browser {browser_id}" in dry.stdout
+    assert "1 would be stopped" in dry.stderr
+    done = await asyncio.to_thread(run, server, journal, "reap")
+    assert "1 stopped, 0.049167 USD saved" in done.stderr
+    assert "nothing was left" in (await asyncio.to_thread(run, server, journal, "reap")).stderr
+    picture = tmp_path / "cost.png"
+    table = await asyncio.to_thread(run, server, journal, "cost", "--by", "label", "--chart", str(picture))
+    assert "left" in table.stdout
+    assert "0.000833" in table.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    found = json.loads((await asyncio.to_thread(run, server, journal, "cost", "--format", "json")).stdout)
+    assert [(row["browsers"], row["minutes"], row["usd"]) for row in found] == [(1, 1, "0.000833")]
+    lines = (await asyncio.to_thread(run, server, journal, "cost", "--by", "place", "--format", "csv")).stdout
+    assert lines.splitlines() == [
+        "place,browsers,minutes,usd,running,unknown",
+        f"{server.base_url},1,1,0.000833,0,0",
+    ]
+    assert (
+        "is no time"
+        in (await asyncio.to_thread(run, server, journal, "cost", "--since", "soon", status=2)).stderr
+    )
+
+
+def test_a_journal_that_cannot_be_written_is_no_obstacle(server, tmp_path):
+    program = "import asyncio, cdpbridge\nasync def main():\n    async with cdpbridge.open_browser() as browser: pass\n"
+    (tmp_path / "file").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-c", program + "    print(browser.receipt)\nasyncio.run(main())"],
+        env=server.environment(CDPBRIDGE_JOURNAL=str(tmp_path / "file" / "journal")),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "refunded 0.049167" in done.stdout
+    assert done.stderr.count("cannot be used") == 1
+
+
+def test_the_test_run_has_its_own_state_folder(state_dir):
+    assert os.environ["XDG_STATE_HOME"] == str(state_dir)
