@@ -211,3 +211,14 @@ def site():
 
     with serve_demo_site() as address:
         yield address
+
+
+async def until(condition, timeout=60):
+    """Poll for what only the outside world can bring about; returns what `condition` found.
+
+    The timeout says that it will not happen, not how fast it has to: a loaded machine takes its time.
+    """
+    async with asyncio.timeout(timeout):
+        while not (found := condition()):
+            await asyncio.sleep(0.01)
+    return found

@@ -198,11 +198,11 @@ async def test_a_fork_does_not_keep_the_server(tmp_path, environment):
             )  # Python 3.12: a fork of a process with threads
             child = os.fork()
         if child == 0:
-            time.sleep(60)
+            time.sleep(600)
             os._exit(0)
-        pid, began = client.server_pid, time.monotonic()
+        pid = client.server_pid
     try:
-        assert time.monotonic() - began < 10
+        os.kill(child, 0)  # the server has not waited for its end
         assert not os.path.exists(f"/proc/{pid}")
     finally:
         os.kill(child, signal.SIGKILL)

@@ -100,7 +100,8 @@ class Run:
         timeout = _timeout(config)
         client = self._client()
         folder = self._temporary_folder("ledger") if self._given is None else Path(self._given["ledger"])
-        self._owner = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        # Not by PYTEST_XDIST_WORKER: a run that a test of another run starts inherits that, and is no worker itself.
+        self._owner: str = getattr(config, "workerinput", {}).get("workerid", "main")
         self._ledger = Ledger(folder)
         self.rentals = Rentals(client, owner=self._owner, ledger=self._ledger, timeout=timeout)
         self._receipts: list[tuple[str, Ending]] = []

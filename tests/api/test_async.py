@@ -344,7 +344,7 @@ async def test_who_enters_while_it_is_closed_finds_it_open(rest):
     leaving = asyncio.create_task(client.__aexit__(None, None, None))
     await asyncio.wait({task, leaving}, timeout=0)  # both wait for their turn, the newcomer first
     lock.release()
-    await asyncio.wait_for(inside.wait(), 5)
+    await asyncio.wait_for(inside.wait(), 60)
     await leaving
     leave.set()
     await task

@@ -261,7 +261,7 @@ async def test_fault_a80_a_create_whose_answer_cannot_be_read(rest, cancelled):
     rest.create = answer
     rest.may_create.clear()
     task = asyncio.create_task(_opened(rest))
-    await asyncio.wait_for(rest.created.wait(), 5)
+    await asyncio.wait_for(rest.created.wait(), 60)
     if cancelled:
         task.cancel()
         await asyncio.sleep(0)
@@ -306,7 +306,7 @@ async def test_progress_is_told(rest):
 async def test_fault_a12_an_address_that_comes_late(rest, scripted):
     rest.cdp_url = None
     opening = asyncio.ensure_future(_opened(rest))
-    await asyncio.wait_for(rest.created.wait(), 5)
+    await asyncio.wait_for(rest.created.wait(), 60)
     [record] = rest.browsers.values()
     record["cdpUrl"] = "http://127.0.0.1:9"  # nobody listens there yet
     while rest.count("GET", f"/browsers/{record['id']}") < 2:
@@ -339,7 +339,7 @@ async def test_fault_a12_a_refusal_that_will_not_change_is_not_waited_for(rest, 
 async def test_stopped_by_somebody_else_while_it_starts(rest):
     rest.cdp_url = None
     opening = asyncio.ensure_future(_opened(rest))
-    await asyncio.wait_for(rest.created.wait(), 5)
+    await asyncio.wait_for(rest.created.wait(), 60)
     [browser_id] = rest.browsers
     rest.end(browser_id)
     with pytest.raises(BrowserStopped):
@@ -379,7 +379,7 @@ async def test_fault_a80_cancelled_in_the_block(rest):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(use())
-    await asyncio.wait_for(inside.wait(), 5)
+    await asyncio.wait_for(inside.wait(), 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -391,7 +391,7 @@ async def test_fault_a80_cancelled_between_create_and_attach(rest, scripted):
     scripted.on("Target.getTargets", SILENT)
     rest.cdp_url = None  # so it waits for an address
     task = asyncio.create_task(_opened(rest))
-    await asyncio.wait_for(rest.created.wait(), 5)
+    await asyncio.wait_for(rest.created.wait(), 60)
     while not rest.count("GET", "/browsers/"):
         await asyncio.sleep(0.01)
     task.cancel()
@@ -403,7 +403,7 @@ async def test_fault_a80_cancelled_between_create_and_attach(rest, scripted):
 async def test_fault_a80_cancelled_while_the_create_is_on_its_way(rest):
     rest.may_create.clear()
     task = asyncio.create_task(_opened(rest))
-    await asyncio.wait_for(rest.created.wait(), 5)
+    await asyncio.wait_for(rest.created.wait(), 60)
     task.cancel()
     await asyncio.sleep(0)
     assert not task.done()  # its answer is waited for

@@ -59,7 +59,7 @@ async def test_goto_has_a_deadline(tab, site):
 
 async def test_fault_a28_a_dialog_is_named_when_goto_waits_in_vain(tab):
     with pytest.raises(CommandTimeout, match="alert dialog is open"):
-        await tab.goto("data:text/html,<script>alert('hello')</script>", timeout=timedelta(seconds=1))
+        await tab.goto("data:text/html,<script>alert('hello')</script>", timeout=timedelta(seconds=3))
     await tab.session.send(Page.handle_java_script_dialog(accept=True))
     assert await tab.evaluate("1") == 1
 

@@ -241,7 +241,7 @@ async def test_a_listener_that_comes_while_the_connection_is_lost(scripted):
         tab = await connection.new_tab()
         await tab.send("Runtime.enable")
         (await scripted.client()).cut()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not connection.reconnecting:
                 await asyncio.sleep(0)
         scripted.commands.clear()
@@ -358,7 +358,7 @@ async def test_a_worker_has_no_page_domain(page, running_loop):
     await page.auto_attach(setup)
     script = "new Worker(URL.createObjectURL(new Blob(['console.log(7)'])))"
     await page.send(Runtime.evaluate(script))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         worker = await workers.get()
         while not said:
             await asyncio.sleep(0.01)

@@ -16,7 +16,7 @@ from cdpbridge.cdp._endpoint import check_headers, is_loopback, parse_response
 from cdpbridge.errors import ConfigurationError, ConnectFailed
 from cdpbridge.testing import ScriptedBrowser
 
-SHORT = timedelta(milliseconds=200)
+SHORT = timedelta(milliseconds=500)
 
 
 @pytest.fixture(autouse=True)

@@ -120,7 +120,7 @@ async def evaluate(session, expression):
     return (await session.send(Runtime.evaluate(expression, return_by_value=True))).result.value
 
 
-async def reported(connection, timeout=10):
+async def reported(connection, timeout=60):
     async with asyncio.timeout(timeout):
         return await connection.reports.get()
 
@@ -153,7 +153,7 @@ async def test_fault_a77_a_drop_does_not_mean_a_dead_browser(resuming, proxy, ta
     assert await evaluate(tab, "innerWidth") == 321
     assert await evaluate(tab, "typeof tell") == "function"
     await evaluate(tab, "console.log('heard')")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert (await console.get()).args[0].value == "heard"
     async with tab.expect("Page.loadEventFired"):
         await tab.send("Page.navigate", {"url": "about:blank?again"})
@@ -192,7 +192,7 @@ async def test_fault_a75_a_target_that_was_closed_meanwhile(resuming, proxy, tab
     proxy.cut()
     async with connect(chrome.ws_url) as direct:
         await direct.root.send("Target.closeTarget", {"targetId": other.target_id})
-        async with asyncio.timeout(10):  # it is answered before the target has gone
+        async with asyncio.timeout(60):  # it is answered before the target has gone
             while any(target.target_id == other.target_id for target in await direct.targets()):
                 await asyncio.sleep(0.01)
     waiting = asyncio.ensure_future(other.send("Runtime.evaluate", {"expression": "1"}))
@@ -223,11 +223,11 @@ async def test_auto_attached_frames_and_workers_come_back(resuming, proxy, tab, 
     async with tab.expect("Page.loadEventFired"):
         await tab.send("Page.enable")
         await tab.send("Page.navigate", {"url": site.url()})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while {child.target_type for child in tab.children} != {"iframe", "worker"}:
             await asyncio.sleep(0.02)
     children = {child.target_type: child for child in tab.children}
-    async with asyncio.timeout(10):  # its script may still be loading
+    async with asyncio.timeout(60):  # its script may still be loading
         while await evaluate(children["worker"], "self.mark") != "same worker":
             await asyncio.sleep(0.02)
     contexts = []
@@ -242,7 +242,7 @@ async def test_auto_attached_frames_and_workers_come_back(resuming, proxy, tab, 
     assert await evaluate(children["iframe"], "document.body.textContent") == "frame"
     assert {child.target_type: child for child in tab.children} == children
     await evaluate(tab, "new Worker('/worker.js'); 1")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(set_up) < 3:
             await asyncio.sleep(0.02)
 
@@ -299,7 +299,7 @@ async def cut_under_load(resuming, proxy, tabs, times, seed):
         if chance.random() < 0.3:
             proxy.cut_after = chance.randrange(1, 5000)
         proxy.cut()
-        report = await reported(resuming, 30)
+        report = await reported(resuming)
         assert len(report.restored) == len(tabs) + 1, (seed, number, report)
         assert (report.lost, report.not_restored) == ((), ())
         before = dict(heard)
@@ -350,7 +350,7 @@ async def test_pages_attached_by_the_root_come_back(chrome, proxy, running_loop)
         created = await connection.root.send(
             "Target.createTarget", {"url": "about:blank", "browserContextId": context}
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while created["targetId"] not in {session.target_id for session in set_up}:
                 await asyncio.sleep(0.02)
             while not all(session._node.ready for session in connection.sessions):
@@ -358,7 +358,7 @@ async def test_pages_attached_by_the_root_come_back(chrome, proxy, running_loop)
         page = next(session for session in set_up if session.target_id == created["targetId"])
         await evaluate(page, "window.mark = 5")
         proxy.cut()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             report = await reports.get()
         assert page in report.restored
         assert report.lost == ()
@@ -378,6 +378,6 @@ async def test_fault_a77_a_browser_that_died_is_given_up(own_chrome, proxy):
         own_chrome.kill()
         with pytest.raises(ConnectionClosed):
             await evaluate(tab, "1")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await told.wait()
         assert connection.closed

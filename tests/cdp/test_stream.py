@@ -167,7 +167,7 @@ async def test_expect_cancelled(memory, turns):
 
 async def test_fault_a55_expect_when_the_connection_dies(connection, scripted):
     with pytest.raises(ConnectionClosed) as caught:
-        async with asyncio.timeout(2), connection.root.expect("A.b"):
+        async with asyncio.timeout(60), connection.root.expect("A.b"):
             (await scripted.client()).cut()
     assert caught.value.code == 1006
 

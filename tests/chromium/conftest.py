@@ -33,7 +33,7 @@ def build(request):
 def wait_until():
     """Poll for something that only the outside world can bring about."""
 
-    async def wait_until(condition, timeout=5.0):
+    async def wait_until(condition, timeout=60):
         async with asyncio.timeout(timeout):
             while not condition():
                 await asyncio.sleep(0.01)

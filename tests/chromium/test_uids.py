@@ -51,7 +51,7 @@ sys.stdin.read()
             process.kill()
 
 
-def wait_for(condition, timeout=20.0):
+def wait_for(condition, timeout=60):
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline

@@ -57,7 +57,7 @@ async def test_after_a_failure_the_tab_is_another(tabs, site):
     address, _ = site
     crawl = tabs()
     with pytest.raises(CommandTimeout, match="loading, until load"):
-        await crawl.render(Visit(f"{address}/hangs", PageOptions()), timeout=timedelta(seconds=0.5))
+        await crawl.render(Visit(f"{address}/hangs", PageOptions()), timeout=timedelta(seconds=3))
     assert b"After" in (await crawl.render(Visit(f"{address}/scripted", PageOptions()), timeout=LONG)).body
     assert crawl.pool.stats.granted == 2
 

@@ -42,7 +42,7 @@ class Work:
 
     async def until(self, count):
         """Wait until so many have begun."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(self.began) < count:
                 await asyncio.sleep(0)
 

@@ -83,7 +83,7 @@ async def test_a_slot_is_waited_for(rest, journal):  # noqa: F811
 
 
 async def queued(journal, count):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while tickets(journal) != count:
             await asyncio.sleep(0.01)
 
@@ -111,7 +111,7 @@ async def test_first_come_first_served_and_a_waiter_that_leaves_is_no_obstacle(r
     with pytest.raises(NoFreeSlot, match="came before"):  # no patience is no way past the queue
         await cdpbridge.open_browser(rest.client, journal=journal)
     await first.stop()
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(60):
         await asyncio.wait(waiting)
     assert served == [0, 2, 3]
     assert (tickets(journal), journal.open_entries()) == (0, [])
@@ -182,7 +182,7 @@ async def test_a_place_is_the_one_of_the_first_request_and_not_of_the_429(rest, 
             served.append(name)
 
     async def asked(count):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(answers) < count:
                 await asyncio.sleep(0.01)
 
@@ -211,11 +211,11 @@ async def test_who_waited_for_a_budget_alone_is_no_obstacle_at_the_server(rest, 
     rest.may_create.clear()
     rest.created.clear()
     await first.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await rest.created.wait()  # it is at the server, and not answered
     assert tickets(journal) == 0
     rented = asyncio.ensure_future(_opened(rest, journal))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while rest.count("POST", "/browsers") < 3:
             await asyncio.sleep(0.01)
     rest.may_create.set()

@@ -121,7 +121,7 @@ async def test_fault_a81_cancelled_while_a_lost_create_is_settled(now_rest, jour
         return await cdpbridge.open_browser(now_rest.client, journal=journal)
 
     task = asyncio.create_task(opened())
-    await asyncio.wait_for(now_rest.created.wait(), 5)
+    await asyncio.wait_for(now_rest.created.wait(), 60)
     task.cancel()
     now_rest.may_create.set()
     with pytest.raises(asyncio.CancelledError):
@@ -208,12 +208,12 @@ def last(rest, seconds):  # noqa: F811
 
 
 async def test_fault_a84_expiring_is_told_before_the_time_is_over(rest):  # noqa: F811
-    last(rest, 10)
+    last(rest, 6)
     told = asyncio.get_running_loop().create_future()
-    async with cdpbridge.open_browser(rest.client, expiring_before=timedelta(seconds=9.9)) as browser:
+    async with cdpbridge.open_browser(rest.client, expiring_before=timedelta(seconds=5.9)) as browser:
         browser.on("expiring", told.set_result)
-        left = await asyncio.wait_for(told, 8)
-        assert timedelta(seconds=4) < left <= timedelta(seconds=5)  # at half of so short a time
+        left = await asyncio.wait_for(told, 60)
+        assert timedelta(0) < left <= timedelta(seconds=3)  # at half of so short a time
 
 
 async def test_fault_a84_a_block_that_lost_its_browser_to_the_timeout_says_so(rest, scripted):  # noqa: F811
@@ -260,7 +260,7 @@ async def test_renewal_without_a_profile_overlaps(rest, journal):  # noqa: F811
     async with cdpbridge.open_browser(rest.client, journal=journal, renew=renew) as browser:
         rest.timeout = lambda _body: timedelta(hours=1)
         first = browser.id
-        await asyncio.wait_for(handed.wait(), 10)
+        await asyncio.wait_for(handed.wait(), 60)
         while len(journal.open_entries()) > 1:
             await asyncio.sleep(0.01)
         assert [entry.browser_id for entry in journal.open_entries()] == [browser.id]
@@ -285,7 +285,7 @@ async def test_renewal_with_a_profile_saves_it_first(rest):  # noqa: F811
         rest.timeout = lambda _body: timedelta(hours=1)
         browser.on("expiring", save)
         browser.on("renewed", renewed.set)
-        await asyncio.wait_for(renewed.wait(), 10)
+        await asyncio.wait_for(renewed.wait(), 60)
         order.append(f"{rest.stops} stopped, {len(rest.browsers)} rented")
         assert browser.profile_id == UUID(int=7)
         await browser.new_tab()
@@ -297,7 +297,7 @@ async def test_a_stop_during_a_renewal_leaves_nothing(rest, journal):  # noqa: F
     async with cdpbridge.open_browser(rest.client, journal=journal, renew=True) as browser:
         rest.created.clear()
         rest.may_create.clear()
-        await asyncio.wait_for(rest.created.wait(), 10)
+        await asyncio.wait_for(rest.created.wait(), 60)
         asyncio.get_running_loop().call_later(0.05, rest.may_create.set)
     assert len(rest.browsers) == 2
     assert all(each["status"] == "stopped" for each in rest.browsers.values())

@@ -231,7 +231,7 @@ async def test_a_stop_cancelled_by_the_end_of_its_loop_is_done(rest):  # noqa: F
     rest.client._given_http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     await rest.client.aclose()
     stopping = asyncio.create_task(browser.stop())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asked.wait()
     browser._stopping.cancel()  # as `asyncio.run` cancels every task
     answered.set()

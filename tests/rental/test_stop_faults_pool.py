@@ -71,7 +71,7 @@ async def test_a_browser_that_opens_after_the_end_of_its_pool_is_stopped(rest): 
     pool = cdpbridge.BrowserPool(rest.client, size=1, journal="off")
     async with pool:
         waiting = asyncio.create_task(_leased(pool))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not pool.stats.opening:
                 await asyncio.sleep(0)
             pool._fleet.turn_away()  # as at the end, but the opening goes on

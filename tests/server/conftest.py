@@ -182,7 +182,7 @@ class Api:
 
     async def over(self, task):
         """The task, when it is over and its agent put away."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await self.task(task))["finishedAt"] is None or self.services.tasks._background:
                 await asyncio.sleep(0.005)
         return await self.task(task)
@@ -213,7 +213,7 @@ class Api:
 
     async def settled(self, browser):
         """Wait until a browser's end is over."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await self.browser(browser))["status"] != "stopped" or self.services.rentals._rentals:
                 await asyncio.sleep(0.005)
         return await self.browser(browser)
@@ -272,7 +272,7 @@ def scripted_hosts():
 def wait_until():
     """Poll for something that only the outside world can bring about."""
 
-    async def wait_until(condition, timeout=10.0):
+    async def wait_until(condition, timeout=60):
         async with asyncio.timeout(timeout):
             while not condition():
                 await asyncio.sleep(0.01)
@@ -385,7 +385,7 @@ class Server:
     async def account(self):
         return (await self.http.get("/billing/account")).json()
 
-    async def stopped(self, browser, timeout=10.0):
+    async def stopped(self, browser, timeout=60):
         """Wait until the server says that it is stopped and put away."""
         async with asyncio.timeout(timeout):
             while (await self.browser(browser))["status"] != "stopped" or self.folders():
@@ -467,7 +467,7 @@ class ServerProcess(Server):
         super().__init__(base_url, data_dir)
         self.process = process
 
-    async def end(self, number=signal.SIGTERM, timeout=20.0):
+    async def end(self, number=signal.SIGTERM, timeout=90):
         """Send a signal and wait; what it printed after the ready line."""
         if self.process.poll() is None:
             self.process.send_signal(number)

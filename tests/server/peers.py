@@ -21,7 +21,7 @@ class Peer:
             return False
         return True
 
-    async def answer(self, timeout=20):
+    async def answer(self, timeout=60):
         """Head and body up to the server's end of the connection, as far as they came."""
         received = b""
         async with asyncio.timeout(timeout):
@@ -30,7 +30,7 @@ class Peer:
                     received += chunk
         return received
 
-    async def status(self, timeout=20):
+    async def status(self, timeout=60):
         """The status of the next answer; None when the connection ends without one."""
         async with asyncio.timeout(timeout):
             try:
@@ -39,7 +39,7 @@ class Peer:
                 return None
         return int(line.split()[1]) if line else None
 
-    async def closed(self, timeout=20):
+    async def closed(self, timeout=60):
         """Wait for the server's end; what it said before."""
         return await self.answer(timeout)
 
@@ -87,7 +87,7 @@ class Target:
         """TCP connections of the server process."""
         return len([each for each in psutil.Process(self.server.process.pid).net_connections() if each.raddr])
 
-    async def serves(self, timeout=20):
+    async def serves(self, timeout=60):
         """Another client is served."""
         peer = Peer(*await asyncio.wait_for(asyncio.open_connection(self.host, self.port), timeout))
         try:

@@ -98,7 +98,7 @@ class ScriptedAgents:
         return self.runs[-1]
 
     async def started(self, count=1):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(self.runs) < count:
                 await asyncio.sleep(0.005)
         return self.runs[count - 1]

@@ -68,7 +68,7 @@ async def test_fault_b05_sigkill_of_the_server(spawn_server, wait_until, build):
         browsers = [await server.rent(profileId=profile, timeout=60), await server.rent(timeout=60)]
         await server.set_cookies(browsers[0], "last-second")
         server.process.kill()
-        await wait_until(lambda: not server.processes(), 20)
+        await wait_until(lambda: not server.processes())
     async with spawn_server(browser_build=build, max_browsers=2) as server:
         for browser in browsers:
             stopped = await server.browser(browser)

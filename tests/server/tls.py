@@ -57,7 +57,7 @@ async def nginx(folder, port, upstream):
     written.write_text(NGINX.format(folder=folder, port=port, prefix=PREFIX, upstream=upstream))
     process = subprocess.Popen(["nginx", "-c", written], stderr=subprocess.DEVNULL)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 with suppress(OSError):
                     _, writer = await asyncio.open_connection("127.0.0.1", port)

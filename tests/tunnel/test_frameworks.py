@@ -33,7 +33,7 @@ def test_the_pytest_plugin(far_shell, site_url, here, options):
     done = subprocess.run(
         [*command, f"--cdpbridge={far_shell.base_url}"],
         cwd=here,
-        env=far_shell.environment(),
+        env=far_shell.environment(PYTEST_XDIST_WORKER="gw0"),  # as under the workers of a run around it
         capture_output=True,
         text=True,
         timeout=110,
@@ -41,6 +41,7 @@ def test_the_pytest_plugin(far_shell, site_url, here, options):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
+    assert "left by" not in done.stdout
 
 
 async def test_crawlee(far_shell, site_url, here):

@@ -83,7 +83,7 @@ async def test_the_end_of_the_browser_and_of_the_tunnel(browser):
     async with open_tunnel(browser) as authority:
         connection = await connect(authority)
         await browser.stop()
-        await asyncio.wait_for(connection.wait_closed(), 5)
+        await asyncio.wait_for(connection.wait_closed(), 60)
         assert (await ask(authority, "GET /json/version HTTP/1.1\nHost: 127.0.0.1"))[0] in {404, 502, 200}
     with pytest.raises(ConfigurationError, match="no cdpUrl"):
         async with open_tunnel(browser.record.model_copy(update={"cdp_url": None})):
@@ -102,7 +102,7 @@ async def test_selenium_by_the_command(browser, server, site):
         assert await asyncio.to_thread(drive_with_selenium, authority, site) == "Sign in"
     finally:
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert not browser.connection.closed
 

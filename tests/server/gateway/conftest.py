@@ -39,7 +39,7 @@ class Gateway:
         try:
             writer.write(request)
             try:
-                return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+                return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
             except asyncio.IncompleteReadError as error:
                 return error.partial
         finally:
@@ -220,7 +220,7 @@ def puppeteer():
 def wait_until():
     """Poll for something that only the outside world can bring about."""
 
-    async def wait_until(condition, timeout=5.0):
+    async def wait_until(condition, timeout=60):
         async with asyncio.timeout(timeout):
             while not condition():
                 await asyncio.sleep(0.01)

@@ -122,7 +122,7 @@ async def downloaded(connection, tab, folder, name="planted.txt"):
             return "refused"
         link = f"Object.assign(document.createElement('a'), {{href: 'data:text/plain,planted', download: {json.dumps(name)}}})"
         await tab.send("Runtime.evaluate", {"expression": f"{link}.click()", "userGesture": True})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for event in progress:
                 if event["state"] != "inProgress":
                     return event["state"]
@@ -292,7 +292,7 @@ async def test_random_kills_leave_no_process_no_folder_and_no_uid(spawn_server, 
                     os.kill(chance.choice(server.processes(browsers[0])), signal.SIGKILL)
     async with spawn_server() as server:
         assert not server.folders()
-        await wait_until(lambda: left_of(uids) == (set(), set()), 20)
+        await wait_until(lambda: left_of(uids) == (set(), set()))
     assert not browsers_folder(server.data_dir).exists()
     assert len(uids) >= strikes
 

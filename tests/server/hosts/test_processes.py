@@ -15,7 +15,7 @@ async def test_who_leaves_by_itself_is_waited_for(tmp_path, wait_until):
     process = spawn(tmp_path, "import time; time.sleep(1)")
     try:
         await wait_until(lambda: processes_using(tmp_path) == [process.pid])
-        assert await wait_gone(tmp_path, timeout=timedelta(seconds=10))
+        assert await wait_gone(tmp_path, timeout=timedelta(seconds=60))
         assert processes_using(tmp_path) == []  # a zombie now, which does not count
     finally:
         assert process.wait(10) == 0

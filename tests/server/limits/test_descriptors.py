@@ -70,7 +70,7 @@ async def test_fault_b22_no_browser_is_started_without_descriptors(spawn_server,
         await server.stop(browsers.pop())
         await server.stop(browsers.pop())
         target.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (await server.http.get(f"{target.root}/pressure")).json()["accepting"]:
                 await asyncio.sleep(0.05)
         browsers.append(await server.rent())
@@ -96,7 +96,7 @@ async def test_clients_of_one_browser_have_a_limit(spawn_server, attack):
         assert b"max_clients_per_browser" in await peer.answer()
         assert (await status(other))[1] == 101
         opened[0][0].close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await status(browser))[1] != 101:
                 await asyncio.sleep(0.05)
 

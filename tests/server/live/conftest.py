@@ -65,7 +65,7 @@ class Socket:
     async def send(self, **message):
         await self.socket.send(json.dumps(message))
 
-    async def until(self, condition, timeout=20):
+    async def until(self, condition, timeout=60):
         """Wait for what the server will tell."""
         async with asyncio.timeout(timeout):
             while not condition():
@@ -96,7 +96,7 @@ class Page:
         params = {"expression": expression, "returnByValue": True, "awaitPromise": True}
         return (await self.session.send("Runtime.evaluate", params))["result"].get("value")
 
-    async def until(self, expression, wanted, timeout=20):
+    async def until(self, expression, wanted, timeout=60):
         """Poll a value that only the page can change."""
         async with asyncio.timeout(timeout):
             while (found := await self.run(expression)) != wanted:
@@ -154,7 +154,7 @@ class Rented:
         browser = self.server.app.state.services.hosts._browsers[self.id]
         return browser.connection.sessions[1:]
 
-    async def nobody_watches(self, timeout=5):
+    async def nobody_watches(self, timeout=60):
         async with asyncio.timeout(timeout):
             while self.casts():
                 await asyncio.sleep(0.01)

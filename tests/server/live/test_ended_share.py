@@ -40,7 +40,7 @@ async def ended(make_server):
         created = (await server.http.post("/tasks", json=body)).json()
         share = (await server.http.post(f"/sessions/{session['id']}/public-share")).json()
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await server.http.get(f"/tasks/{created['id']}/status")).json()["status"] != "finished":
                 await asyncio.sleep(0.01)
         await server.http.patch(f"/sessions/{session['id']}", json={"action": "stop"})

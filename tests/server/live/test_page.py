@@ -165,7 +165,7 @@ async def test_a_dialog_is_answered_in_the_page(rented, look):
         await page.wait_for_selector("text=Name?")
         await page.fill("#question-input", "Grace")
         await page.keyboard.press("Enter")
-        assert await asyncio.wait_for(answer, 10) == "Grace"
+        assert await asyncio.wait_for(answer, 60) == "Grace"
         await page.wait_for_selector("#question", state="hidden")
 
 

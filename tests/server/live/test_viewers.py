@@ -41,7 +41,7 @@ async def test_fault_b47_a_read_only_viewer_sends_input_by_hand(rented, shares):
         await viewer.send(type="go", url="about:blank")
         await viewer.send(type="dialog", accept=True)
         await viewer.send(type="tab")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while rented.live.ignored < 9:
                 await asyncio.sleep(0.01)
         assert rented.live.ignored == 9  # each of them
@@ -74,7 +74,7 @@ async def test_fault_b47_a_share_that_is_taken_back_cuts_its_viewers_at_once(ren
         del shares.browsers["share"]
         await rented.live.cut_share("share")
         for viewer in (one, other):
-            await viewer.until(lambda viewer=viewer: viewer.end is not None, timeout=1)
+            await viewer.until(lambda viewer=viewer: viewer.end is not None)
             assert viewer.end["title"] == "Sharing has ended"
             await viewer.socket.wait_closed()
             assert viewer.socket.close_code == 4403
@@ -174,7 +174,7 @@ async def test_fault_b50_a_crashed_page_is_told_and_comes_back(make_rented, buil
             assert crash.exception() is not None
             await viewer.drive()
             await viewer.send(type="reload")
-            await viewer.until(lambda: viewer.status["state"] == "live", timeout=20)
+            await viewer.until(lambda: viewer.status["state"] == "live")
 
 
 async def test_fault_b50_a_static_page_is_there_for_a_late_viewer(rented):
@@ -206,7 +206,7 @@ async def test_a_dialog_that_the_automation_handles_is_the_automations(rented):
             answer = asyncio.ensure_future(page.run("confirm('Sure?')"))
         await viewer.until(lambda: viewer.status["dialog"] is not None)
     # The only viewer has left; leaving the page would have dismissed the dialog.
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while rented.live.viewers(rented.id):
             await asyncio.sleep(0.01)
     assert not answer.done()
@@ -220,7 +220,7 @@ async def test_read_only_viewers_hold_up_no_dialog(rented, shares):
     page = await rented.open("<title>asks</title>")
     shares.browsers["share"] = rented.id
     async with rented.watching(token="share", share=True):
-        assert await asyncio.wait_for(page.run("confirm('Sure?')"), 5) is False
+        assert await asyncio.wait_for(page.run("confirm('Sure?')"), 60) is False
 
 
 async def test_fault_b51_the_end_is_told_with_what_came_back(rented, shares):

@@ -68,7 +68,7 @@ async def tinyproxy(tmp_path, unused_tcp_port_factory):
     )
     running = UpstreamProcess(process, port)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)

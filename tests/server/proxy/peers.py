@@ -164,7 +164,7 @@ async def running_origin(*, tls=None, host="127.0.0.1"):
         await server.wait_closed()
 
 
-async def wait_until(condition, seconds=10.0):
+async def wait_until(condition, seconds=60):
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

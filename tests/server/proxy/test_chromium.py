@@ -46,7 +46,7 @@ async def running_chromium(proxy, folder):
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (
                 match := re.search(r"listening on (ws://\S+)", (await process.stderr.readline()).decode())
             ):

@@ -344,7 +344,7 @@ async def test_close_ends_every_connection_and_frees_the_port(origin):
         await waiting.send(f"GET http://{origin.authority}/silent HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await wait_until(lambda: len(origin.requests) == 2)
         assert proxy.open_connections == 3
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             await proxy.close()
             await proxy.close()
             for client in (idle, tunnel, waiting):

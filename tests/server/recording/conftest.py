@@ -76,7 +76,7 @@ class Recorded:
     async def about(self):
         return (await self.server.http.get(f"/browsers/{self.record['id']}/recording")).json()
 
-    async def seen(self, colour, timeout=30):
+    async def seen(self, colour, timeout=60):
         """Wait until the colour is in the file, which grows while the browser runs."""
         async with asyncio.timeout(timeout):
             while colour not in await asyncio.to_thread(self._colours):

@@ -483,7 +483,7 @@ async def test_fault_b05_an_hour_charged_just_before_the_server_is_killed(tmp_pa
     project = await store.project_of("key")
     browser = await rentals.create(project, Order(timedelta(hours=4), Tariff(), LIMIT), gone=never)
     clock.advance(3601)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(Books(tmp_path / "test.sqlite3").of[browser.id.hex]) < 2:
             await asyncio.sleep(0.01)
     again = await MortalStore.open(f"sqlite+aiosqlite:///{tmp_path / 'test.sqlite3'}")
@@ -566,7 +566,7 @@ async def test_fault_b05_b12_sigkill_of_the_server_at_random_points(spawn_server
             server.process.send_signal(signal.SIGKILL)
             await asyncio.to_thread(server.process.wait)
             await asyncio.gather(*clients)
-            await wait_until(lambda server=server: not server.processes(), 5)
+            await wait_until(lambda server=server: not server.processes())
     async with spawn_server(max_browsers=4) as server:
         account = await server.account()
         assert account["activeSessionCount"] == 0

@@ -108,7 +108,7 @@ async def test_each_started_hour_is_charged_when_it_starts(api):
     browser = await api.rent(timeout=180)
     for hours in (1, 2, 3):
         expected = [-micro("0.05")] * hours
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while [amount for kind, _, amount in await api.entries() if kind == "charge"] != expected:
                 await asyncio.sleep(0.001)
         api.clock.advance(3601 if hours < 3 else 1798)
@@ -163,7 +163,7 @@ async def test_fault_b07_a_create_cancelled_halfway_leaves_nothing(api):
     creating.cancel()
     with pytest.raises(asyncio.CancelledError):
         await creating
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (await api.account())["activeSessionCount"]:
             await asyncio.sleep(0.001)
     api.hosts.may_start.set()
@@ -189,7 +189,7 @@ async def test_fault_b07_a_client_that_leaves_while_it_is_charged(api):
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await creating
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while api.services.rentals._rentals:
             await asyncio.sleep(0.001)
     assert (await api.account())["totalCreditsBalanceUsd"] == 100
@@ -199,7 +199,7 @@ async def test_fault_b07_a_client_that_leaves_while_it_is_charged(api):
 async def test_a_stop_while_it_starts(api):
     api.hosts.may_start.clear()
     creating = asyncio.create_task(api.post("/browsers", {}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not (listed := (await api.get("/browsers")).json()["items"]):
             await asyncio.sleep(0.001)
     assert listed[0]["status"] == "active"
@@ -277,7 +277,7 @@ async def test_fault_b09_the_limit_and_no_ghost_slots(make_api, end):
                 creating.cancel()
                 await asyncio.wait({creating})
                 api.hosts.may_start.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await api.account())["activeSessionCount"] == 3:
                 await asyncio.sleep(0)
         await api.rent()
@@ -495,7 +495,7 @@ async def test_fault_b05_what_a_killed_server_left_is_settled(make_api, monkeypa
             [row] = await store.unfinished()
             return row.last_seen_at - row.started_at == timedelta(minutes=20)
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not await seen():
                 await asyncio.sleep(0.01)
         rentals._heart.cancel()
