@@ -1,28 +1,115 @@
-"""Work that must run to its end, whatever is cancelled or fails meanwhile."""
+"""Background work: tasks that a class owns, and work that runs to its end whatever is cancelled or fails meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-__all__ = ["in_pool", "in_thread", "to_the_end", "unhindered"]
+__all__ = ["TaskSet", "in_pool", "in_thread", "mark_retrieved", "to_the_end", "unhindered"]
 
 logger = logging.getLogger("cdpbridge")
 
 T = TypeVar("T")
 
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS: Final = 0.05
+
+
+class TaskSet:
+    """The background tasks of one owner.
+
+    asyncio keeps weak references to tasks, so a task that no variable holds may be collected before it ends. A set holds its tasks
+    until they end, and logs the exception of each that fails: no caller awaits them.
+
+    Args:
+        log: Where failures are logged; default: the logger `cdpbridge`.
+    """
+
+    def __init__(self, log: logging.Logger = logger) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._log = log
+
+    def __len__(self) -> int:
+        """Return the number of tasks that have not ended."""
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[asyncio.Task[Any]]:
+        """Iterate over the tasks that have not ended."""
+        return iter(tuple(self._tasks))
+
+    def start(self, work: Coroutine[Any, Any, T], what: str) -> asyncio.Task[T]:
+        """Run `work` in a task of the running loop.
+
+        Args:
+            work: A coroutine.
+            what: What it does, for the log: "the export of cookies".
+        """
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, what))
+        return task
+
+    def _ended(self, what: str, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("%s failed", what, exc_info=error)
+
+    async def wait(self, timeout: float | None = None) -> int:
+        """Wait for the tasks to end, those too that start meanwhile; the caller's own task is left out.
+
+        Args:
+            timeout: Seconds; None waits without a limit.
+
+        Returns:
+            How many have not ended in time.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while others := self._others():
+            left = None if deadline is None else deadline - loop.time()
+            if left is not None and left <= 0:
+                return len(others)
+            await asyncio.wait(others, timeout=left)
+        return 0
+
+    async def cancel(self, timeout: float) -> int:
+        """Cancel the tasks and wait for them to end; the caller's own task is left out.
+
+        Args:
+            timeout: Seconds to wait for those that clean up.
+
+        Returns:
+            How many have not ended in time.
+        """
+        others = self._others()
+        for task in others:
+            task.cancel()
+        if not others:
+            return 0
+        _, late = await asyncio.wait(others, timeout=timeout)
+        return len(late)
+
+    def _others(self) -> set[asyncio.Task[Any]]:
+        return self._tasks - {asyncio.current_task()}
+
+
+def mark_retrieved(future: asyncio.Future[Any]) -> None:
+    """Read a future's exception, so that asyncio does not log it as never retrieved; a done callback.
+
+    For a future whose result a caller may, but need not, await.
+    """
+    if not future.cancelled():
+        future.exception()
 
 
 async def to_the_end(work: Awaitable[T]) -> T:
-    """The result of `work`, which runs to its end however often the caller is cancelled; then that is passed on.
+    """Return the result of `work`, which runs to its end however often the caller is cancelled; re-raise the cancellation then.
 
-    `work` needs a bound of its own. When it fails and the caller was cancelled, its error is logged.
+    `work` needs a time limit of its own. When it fails and the caller was cancelled, its error is logged.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -40,9 +127,9 @@ async def to_the_end(work: Awaitable[T]) -> T:
 
 @contextmanager
 def unhindered(doing: str) -> Iterator[None]:
-    """A block whose failure is logged and ends there, because what follows it has to be done: the stop of a paid browser.
+    """Log a failure of the block and go on, because what follows has to be done: the stop of a paid browser.
 
-    A cancellation ends there too, so this is for tasks of our own, which are cancelled only by the end of their loop.
+    A cancellation is caught too, so this is for tasks of our own, which only the end of their loop cancels.
 
     Args:
         doing: What the block does, for the log.
@@ -56,7 +143,7 @@ def unhindered(doing: str) -> Iterator[None]:
 
 
 async def in_pool(work: Callable[..., T], *arguments: Any) -> T:
-    """The result of short blocking `work` in the loop's pool of threads; it runs to its end however often the caller is cancelled.
+    """Run short blocking `work` in the loop's thread pool, to its end however often the caller is cancelled.
 
     So what it uses, e.g. a file, may be closed right after.
     """
@@ -64,35 +151,38 @@ async def in_pool(work: Callable[..., T], *arguments: Any) -> T:
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """The result of blocking `work`, which runs to its end however often the caller is cancelled.
+    """Run blocking `work` to its end however often the caller is cancelled.
 
-    In a thread of its own and not in the loop's pool: a fork would wait for the threads of that one.
+    In a thread of its own and not in the loop's pool: a fork would wait for the threads of the pool.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
     def run() -> None:
-        tell: Callable[[], None]
+        settle: Callable[[], None]
         try:
             result = work(*arguments, **options)
-        except BaseException as error:  # noqa: BLE001  # it is the caller's, who would wait for ever without it
-            tell = partial(done.set_exception, error)
+        except BaseException as error:  # noqa: BLE001  # it is raised in the caller, who would wait for ever without it
+            settle = partial(done.set_exception, error)
         else:
-            tell = partial(done.set_result, result)
+            settle = partial(done.set_result, result)
         try:
-            loop.call_soon_threadsafe(tell)
+            loop.call_soon_threadsafe(settle)
         except RuntimeError:
-            logger.debug("nobody waits for %r any more: its loop is closed", work)
+            logger.debug("the result of %r has no reader: its event loop is closed", work)
 
     try:
         threading.Thread(target=run, name="cdpbridge-work").start()
     except RuntimeError:  # the interpreter ends and starts no more threads
         return work(*arguments, **options)
-    return await to_the_end(_awake(done))
+    return await to_the_end(_polled(done))
 
 
-async def _awake(done: asyncio.Future[T]) -> T:
-    """Its result. A fork that has closed its copy of the loop leaves ours deaf to other threads, so the loop looks by itself."""
+async def _polled(done: asyncio.Future[T]) -> T:
+    """Return the result of `done`, looking for it now and then.
+
+    A forked process that closes its copy of the loop breaks our wake-up pipe: no thread can wake this loop after that.
+    """
     while not done.done():
-        await asyncio.wait({done}, timeout=_LOOK_SECONDS)
+        await asyncio.wait({done}, timeout=_POLL_SECONDS)
     return done.result()

@@ -1,10 +1,12 @@
-"""Work that runs to its end."""
+"""Work that runs to its end, and sets of tasks."""
 
 import asyncio
+import gc
+import logging
 
 import pytest
 
-from cdpbridge._concurrency import to_the_end
+from cdpbridge._concurrency import TaskSet, mark_retrieved, to_the_end
 
 
 async def test_the_result():
@@ -49,3 +51,119 @@ async def test_work_that_is_cancelled_itself():
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+# --- sets of tasks ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_set_keeps_its_tasks_alive():
+    tasks, done = TaskSet(), []
+
+    async def work():
+        await asyncio.sleep(0)
+        gc.collect()
+        await asyncio.sleep(0)
+        done.append(True)
+
+    tasks.start(work(), "the work")
+    assert len(tasks) == 1
+    assert await tasks.wait() == 0
+    assert done == [True]
+    assert len(tasks) == 0
+
+
+async def test_a_failure_is_logged_with_its_cause(caplog):
+    tasks = TaskSet(logging.getLogger("cdpbridge.tests"))
+
+    async def work():
+        raise KeyError("mine")
+
+    task = tasks.start(work(), "the export of cookies")
+    await tasks.wait()
+    [record] = caplog.records
+    assert record.getMessage() == "the export of cookies failed"
+    assert record.name == "cdpbridge.tests"
+    assert record.exc_info[1] is task.exception()
+
+
+async def test_wait_includes_tasks_that_start_meanwhile():
+    tasks, order = TaskSet(), []
+
+    async def second():
+        await asyncio.sleep(0)
+        order.append("second")
+
+    async def first():
+        tasks.start(second(), "the second")
+        order.append("first")
+
+    tasks.start(first(), "the first")
+    await tasks.wait(5)
+    assert order == ["first", "second"]
+
+
+async def test_wait_says_how_many_have_not_ended():
+    tasks, may_end = TaskSet(), asyncio.Event()
+    for _ in range(2):
+        tasks.start(may_end.wait(), "a wait")
+    assert await tasks.wait(0) == 2
+    assert await tasks.wait(0.01) == 2
+    may_end.set()
+    assert await tasks.wait(5) == 0
+
+
+async def test_cancel_ends_the_tasks_and_logs_nothing(caplog):
+    tasks = TaskSet()
+    task = tasks.start(asyncio.Event().wait(), "a wait")
+    assert await tasks.cancel(5) == 0
+    assert task.cancelled()
+    assert not caplog.records
+    assert await tasks.cancel(5) == 0
+
+
+async def test_cancel_says_how_many_have_not_ended():
+    tasks, may_end = TaskSet(), asyncio.Event()
+
+    async def stubborn():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await may_end.wait()
+
+    tasks.start(stubborn(), "a stubborn task")
+    await asyncio.sleep(0)
+    assert await tasks.cancel(0.01) == 1
+    may_end.set()
+    assert await tasks.wait(5) == 0
+
+
+async def test_a_task_of_the_set_may_cancel_the_others():
+    tasks, late = TaskSet(), []
+
+    async def last():
+        late.append(await tasks.cancel(5))
+
+    other = tasks.start(asyncio.Event().wait(), "a wait")
+    task = tasks.start(last(), "the end")
+    await task
+    assert late == [0]
+    assert other.cancelled()
+
+
+async def test_a_retrieved_exception_is_not_reported():
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
+    for mark in (True, False):
+        future = asyncio.get_running_loop().create_future()
+        if mark:
+            future.add_done_callback(mark_retrieved)
+        future.set_exception(KeyError("mine"))
+        await asyncio.sleep(0)
+        del future
+        gc.collect()
+        assert len(reported) == (0 if mark else 1)
+    cancelled = asyncio.get_running_loop().create_future()
+    cancelled.add_done_callback(mark_retrieved)
+    cancelled.cancel()
+    await asyncio.sleep(0)
+    assert len(reported) == 1

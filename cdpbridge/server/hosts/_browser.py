@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from cdpbridge._concurrency import in_thread, to_the_end
+from cdpbridge._concurrency import TaskSet, in_thread, to_the_end
 from cdpbridge._disk import disk_identity
 from cdpbridge.cdp import Connection, connect_pipe
 from cdpbridge.cdp._switches import downloads_switch
@@ -47,6 +47,8 @@ logger = logging.getLogger("cdpbridge.server")
 _TOKEN_BYTES: Final = 32
 # The export answers in milliseconds; a browser that takes longer is not well, and its running export is at hand.
 _EXPORT_TIMEOUT: Final = timedelta(seconds=2)
+# Its tasks wait for an answer or write a small file: cancelled, they end at once.
+_SUPERVISION_SECONDS: Final = 5.0
 # A start page that takes longer goes on loading; the browser is handed over all the same.
 _FIRST_PAGE_TIMEOUT: Final = timedelta(seconds=5)
 
@@ -114,7 +116,7 @@ class LocalBrowser:
         self._on_exit = on_exit
         self._on_limit = on_limit
         self._export: CookieExport | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._supervision = TaskSet(logger)
         self._ports: list[int] = []
         self._proxy: ForwardingProxy | None = None
         self._chromium: Chromium
@@ -188,12 +190,12 @@ class LocalBrowser:
             self.token,
             upstream_address,
             self._files(),
-            downloads_reset=lambda: self._spawn(self._renew_downloads()),
+            downloads_reset=lambda: self._supervise(self._renew_downloads()),
         )
-        self._spawn(self._watch())
-        self._spawn(self._check_health())
+        self._supervise(self._watch())
+        self._supervise(self._check_health())
         if self.profile_writable:
-            self._spawn(self._keep_exporting())
+            self._supervise(self._keep_exporting())
 
     def _tell_profile_losses(self) -> None:
         builds = self._options.builds
@@ -351,17 +353,15 @@ class LocalBrowser:
 
     # --- while it runs --------------------------------------------------------------------------------------------
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        async def run() -> None:
-            try:
-                await work
-            except Exception:
-                logger.exception("browser %s: its supervision failed; it is killed", self.id)
-                await self._chromium.kill()
+    def _supervise(self, work: Coroutine[Any, Any, None]) -> None:
+        self._supervision.start(self._kill_if_fails(work), f"the supervision of browser {self.id}")
 
-        task = asyncio.get_running_loop().create_task(run())
-        self._tasks.append(task)
-        task.add_done_callback(self._tasks.remove)
+    async def _kill_if_fails(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            logger.exception("browser %s: its supervision failed; it is killed", self.id)
+            await self._chromium.kill()
 
     async def _watch(self) -> None:
         await self._chromium.wait()
@@ -432,7 +432,8 @@ class LocalBrowser:
                 freeing.push_async_callback(self._proxy.close)
             await self._close_clients(goodbye)
             complete = await self._final_export() if save else None
-            await self._end_supervision()
+            if await self._supervision.cancel(_SUPERVISION_SECONDS):
+                logger.error("browser %s: its supervision does not end; it is stopped all the same", self.id)
             how = await self._end_process()
             saved = None
             if save and self.profile_id is not None:
@@ -471,13 +472,6 @@ class LocalBrowser:
         orderly = self._chromium.returncode == 0
         work = partial(cookies_to_keep, self._export, self._user_data_dir, orderly=orderly)
         return await self._profiles.run(work, saving=True)
-
-    async def _end_supervision(self) -> None:
-        current = asyncio.current_task()
-        tasks = [task for task in self._tasks if task is not current]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _end_process(self) -> Literal["closed", "exited", "killed"]:
         deadline = self._options.stop_timeout

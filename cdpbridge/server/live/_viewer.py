@@ -12,6 +12,7 @@ from uuid import UUID
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from cdpbridge._concurrency import TaskSet
 from cdpbridge.errors import CDPError
 
 from . import _drive as drive
@@ -51,6 +52,7 @@ logger = logging.getLogger("cdpbridge.server")
 _IN_FLIGHT: Final = 3
 """Pictures sent and not yet on the screen. At 100 ms of distance that is 30 a second."""
 _MAX_MALFORMED: Final = 100
+_CANCEL_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
 """Between two looks into the folder of downloads, which tells nobody that it has changed."""
 
@@ -104,7 +106,7 @@ class Viewer:
         self._seen = 0
         self._wake = asyncio.Event()
         self._malformed = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet(logger)
 
     # --- what the browser tells -----------------------------------------------------------------------------------
 
@@ -186,13 +188,13 @@ class Viewer:
         except WebSocketDisconnect:
             pass
         finally:
-            tasks = {*parts, ended, *self._tasks}
-            for task in tasks:
+            for task in (*parts, ended):
                 task.cancel()
             self._let_go()
             self.driving = False
             self._watched.leave(self)
-            await asyncio.wait(tasks)
+            await asyncio.wait({*parts, ended})
+            await self._tasks.cancel(_CANCEL_SECONDS)
 
     async def _write(self) -> None:
         socket = self._socket
@@ -325,9 +327,7 @@ class Viewer:
         return None
 
     def _spawn(self, work: Coroutine[Any, Any, str | None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._told_if_it_fails(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._told_if_it_fails(work), "an action of a viewer")
 
     async def _told_if_it_fails(self, work: Awaitable[str | None]) -> None:
         try:

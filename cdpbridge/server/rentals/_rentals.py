@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge._clock import Clock, TimerHandle
-from cdpbridge._concurrency import to_the_end
+from cdpbridge._concurrency import TaskSet, to_the_end
 from cdpbridge._lifecycle import Deadline, EndReason, Lifecycle, Signal, State
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server._metrics import Metrics
@@ -121,7 +121,7 @@ class Rentals:
         self._beat = timedelta(seconds=settings.heartbeat_seconds)
         self._rentals: dict[UUID, _Rental] = {}
         self._starts: dict[tuple[UUID, str], Start] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet(logger)
         self._unsettled: dict[UUID, tuple[_Rental, timedelta]] = {}
         self._heart: asyncio.Task[None] | None = None
         self._closing = False
@@ -148,8 +148,7 @@ class Rentals:
             await asyncio.wait({start.task for start in starts})
         ends = [self._end(rental, Signal.LOST) for rental in list(self._rentals.values())]
         await asyncio.gather(*(end for end in ends if end is not None))
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.wait()
         if self._heart is not None:
             self._heart.cancel()
             await asyncio.wait({self._heart})
@@ -359,7 +358,9 @@ class Rentals:
 
     def _hour(self, rental: _Rental) -> None:
         now = self._clock.time()
-        self._spawn(self._charge_hour(rental, rental.used(now)))
+        self._tasks.start(
+            self._charge_hour(rental, rental.used(now)), f"the charge of an hour of browser {rental.id}"
+        )
         self._arm_hour(rental, now)
 
     async def _charge_hour(self, rental: _Rental, used: timedelta) -> None:
@@ -388,14 +389,6 @@ class Rentals:
         }
         if used:
             await self._store.seen(used, {each: self._hosts.proxy_bytes(each) for each in used})
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        async def run() -> None:
-            await work
-
-        task = asyncio.get_running_loop().create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def running(self, browser_id: UUID) -> bool:
         """Whether a browser is active, as of this moment."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 from uuid import UUID
 
-from cdpbridge._concurrency import to_the_end
+from cdpbridge._concurrency import mark_retrieved, to_the_end
 from cdpbridge.errors import CDPBridgeError
 from cdpbridge.server.store import Browser
 
@@ -43,9 +43,7 @@ class Start:
         self.delivered = False
         self.waiting = 0
         self.task = asyncio.get_running_loop().create_task(work)
-        self.task.add_done_callback(
-            lambda task: task.cancelled() or task.exception()
-        )  # read, also if nobody waits
+        self.task.add_done_callback(mark_retrieved)
 
     def give_up(self) -> None:
         """Undo it; whoever still waits gets `StartWithdrawn`."""
@@ -67,7 +65,7 @@ async def wait_for(
     """
     start.waiting += 1
     leaving = asyncio.ensure_future(gone())
-    leaving.add_done_callback(lambda task: task.cancelled() or task.exception())  # a failure counts as gone
+    leaving.add_done_callback(mark_retrieved)  # a failure counts as gone
     left = True
     try:
         await asyncio.wait({start.task, leaving}, return_when=asyncio.FIRST_COMPLETED)

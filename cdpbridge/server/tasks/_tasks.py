@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from cdpbridge._concurrency import to_the_end
+from cdpbridge._concurrency import TaskSet, mark_retrieved, to_the_end
 from cdpbridge._lifecycle import EndReason
 from cdpbridge.api._task_models import CreateTaskRequest
 from cdpbridge.errors import CDPBridgeError
@@ -100,7 +100,7 @@ class Tasks:
         self._reach = reach
         self._wall = wall
         self._working: dict[UUID, _Work] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = TaskSet(logger)
         self._making: dict[tuple[UUID, str], tuple[str, asyncio.Task[Task]]] = {}
         self._closing = False
         rentals.on_end = self._browser_ended
@@ -120,8 +120,7 @@ class Tasks:
         await self._all_ended()
         await self.agents.close()
         await self._all_ended()
-        if self._background:
-            await asyncio.wait(self._background, timeout=_STOP_WAIT_SECONDS)
+        await self._background.wait(_STOP_WAIT_SECONDS)
 
     async def _all_ended(self) -> None:
         ends = [asyncio.create_task(work.ended.wait()) for work in self._working.values()]
@@ -152,9 +151,7 @@ class Tasks:
             made = asyncio.create_task(make())
             making = self._making[project_id, key] = body_hash, made
             made.add_done_callback(lambda _task: self._making.pop((project_id, key), None))
-            made.add_done_callback(
-                lambda task: task.cancelled() or task.exception()
-            )  # read, also if nobody waits
+            made.add_done_callback(mark_retrieved)
         if making[0] != body_hash:
             raise KeyReused("this Idempotency-Key was used with another body")
         return await asyncio.shield(making[1])
@@ -238,13 +235,8 @@ class Tasks:
             earlier=earlier,
             on_answer=lambda result: self._answered(work, spec, result),
         )
-        self._spawn(self._drive(work, spec, own_session=own_session))
+        self._background.start(self._drive(work, spec, own_session=own_session), f"task {task.id}")
         return task
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
     # --- while it runs --------------------------------------------------------------------------------------------
 
@@ -286,11 +278,11 @@ class Tasks:
     def _answered(self, work: _Work, spec: AgentSpec, result: AgentResult) -> None:
         """The agent is done with the browser; what comes is a judge, who needs none, so nothing is paid for it."""
         work.answered = True
-        self._spawn(self._keep_answer(work.task_id, result))
+        self._background.start(self._keep_answer(work.task_id, result), f"task {work.task_id}: its answer")
         work.lifted = asyncio.create_task(self._lift(work, spec))
         if not work.session.keep_alive and work.life.reason is None:
             work.closing = True
-            self._spawn(self._close_session(work))
+            self._background.start(self._close_session(work), f"the stop of session {work.session.id}")
 
     async def _keep_answer(self, task_id: UUID, result: AgentResult) -> None:
         """So that it is not lost when the server is while a judge is at work."""
@@ -436,7 +428,7 @@ class Tasks:
                 and not needless
                 and self._signal(work, _SIGNALS[reason])
             ):
-                self._spawn(self._noted(work))
+                self._background.start(self._noted(work), f"task {work.task_id}: its state")
 
     async def _noted(self, work: _Work) -> None:
         try:
