@@ -130,6 +130,28 @@ def test_a_copy_has_no_cause_and_no_more_than_the_error_says():
     assert (pickle.loads(pickled).__cause__, pickle.loads(pickled).__context__) == (None, None)
 
 
+TIMEOUTS = {
+    "APITimeoutError",
+    "CommandTimeout",
+    "ConnectTimeout",
+    "DownloadTimeout",
+    "LeaseTimeout",
+    "NoFreeSlot",
+    "TaskTimeout",
+}
+
+
+def test_a_wait_that_took_too_long_is_a_timeout_error(errors):
+    """`except TimeoutError` is what users write; each such class can still be told from `asyncio.timeout`'s own error."""
+    timeouts = [error for error in errors if isinstance(error, TimeoutError)]
+    assert {type(error).__name__ for error in timeouts} == TIMEOUTS
+    named = {type(error).__name__ for error in errors if "timeout" in type(error).__name__.lower()}
+    assert named <= TIMEOUTS
+    for error in timeouts:
+        assert str(error) == error.args[0]  # an OSError with a number would print that
+        assert (error.errno, error.filename) == (None, None)
+
+
 class Ours(CDPBridgeError):
     """A user's own, whose text is not what it is made with."""
 

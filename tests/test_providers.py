@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 import cdpbridge
-from cdpbridge.errors import ConfigurationError, ValidationError
+from cdpbridge.errors import ConfigurationError, UnprocessableEntityError
 from cdpbridge.providers import provider
 from tests.conftest import clean_environment
 
@@ -148,7 +148,7 @@ async def test_countries_of_the_reference_work_out_of_the_box_and_say_that_they_
         async with cdpbridge.open_browser(client, proxy_country="se") as browser:
             pass
         assert "simulated" not in str(browser.receipt)
-        with pytest.raises(ValidationError, match="unknown country"):
+        with pytest.raises(UnprocessableEntityError, match="unknown country"):
             await client.browsers.create(proxy_country="br")
 
 

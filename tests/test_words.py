@@ -41,7 +41,6 @@ NOT_YET: tuple[str, ...] = (
     "cdp",
     "chromium",
     "cli",
-    "errors",
     "integrations",
     "playwright",
     "pool",

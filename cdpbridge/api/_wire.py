@@ -34,8 +34,8 @@ from cdpbridge.errors import (
     PermissionDeniedError,
     RateLimitError,
     ServerError,
+    UnprocessableEntityError,
 )
-from cdpbridge.errors import ValidationError as UnprocessableError
 
 from ._calls import Call
 from ._models import IGNORED_FIELDS_HEADER
@@ -80,7 +80,7 @@ _STATUS_ERRORS: Final[dict[int, type[APIStatusError]]] = {
     403: PermissionDeniedError,
     404: NotFoundError,
     409: ConflictError,
-    422: UnprocessableError,
+    422: UnprocessableEntityError,
     429: RateLimitError,
 }
 

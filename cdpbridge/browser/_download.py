@@ -23,10 +23,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from cdpbridge._durations import waiting_seconds, waiting_time
+from cdpbridge._durations import waiting_time
 from cdpbridge.cdp import CDPSession, Connection, read_stream
 from cdpbridge.cdp._switches import downloads_folder
-from cdpbridge.errors import CDPError, CommandTimeout, DownloadFailed, UploadFailed
+from cdpbridge.errors import CDPError, CommandTimeout, DownloadFailed, DownloadTimeout, UploadFailed
 from cdpbridge.protocol import IO, Browser, Page, Runtime, Target
 
 __all__ = [
@@ -72,7 +72,7 @@ class Download:
 
         Raises:
             DownloadFailed: The browser gave it up, or it arrived with another size.
-            TimeoutError: It was not complete within `timeout`.
+            DownloadTimeout: It was not complete within `timeout`.
             OSError: It cannot be written.
         """
         directory = Path(folder)
@@ -89,7 +89,8 @@ class Download:
 
     async def read(self, *, timeout: float | timedelta | None = None) -> bytes:
         """Its content. Errors as of `save`."""
-        return b"".join([chunk async for chunk in self._chunks(timeout)])
+        async with self._in_time(timeout), aclosing(self._chunks()) as chunks:
+            return b"".join([chunk async for chunk in chunks])
 
     @asynccontextmanager
     async def _arrived(self, folder: Path, timeout: float | timedelta | None) -> AsyncIterator[Path]:
@@ -97,30 +98,43 @@ class Download:
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                async for chunk in self._chunks(timeout):
-                    await asyncio.to_thread(file.write, chunk)
-                await asyncio.to_thread(_make_durable, file)
+                async with self._in_time(timeout), aclosing(self._chunks()) as chunks:
+                    async for chunk in chunks:
+                        await asyncio.to_thread(file.write, chunk)
+                    await asyncio.to_thread(_make_durable, file)
             yield temporary
         finally:
             await asyncio.to_thread(temporary.unlink, missing_ok=True)
 
-    async def _chunks(self, timeout: float | timedelta | None) -> AsyncGenerator[bytes, None]:
+    @asynccontextmanager
+    async def _in_time(self, timeout: float | timedelta | None) -> AsyncIterator[None]:
+        """A block that raises `DownloadTimeout` after `timeout`. Around the reader's loop: a generator cannot time out its reader."""
+        limit = None if timeout is None else waiting_time("timeout", timeout)
+        deadline = asyncio.timeout(None if limit is None else limit.total_seconds())
+        try:
+            async with deadline:
+                yield
+        except TimeoutError:
+            if not deadline.expired() or limit is None:  # a command's own timeout
+                raise
+            raise DownloadTimeout(self.suggested_filename, waited=limit) from None
+
+    async def _chunks(self) -> AsyncGenerator[bytes, None]:
         if not self._path:
             raise RuntimeError("no download has begun yet; use it after the block of expect_download")
-        async with asyncio.timeout(None if timeout is None else waiting_seconds("timeout", timeout)):
-            progress = await asyncio.shield(self._done)
-            if progress.state != Browser.DownloadProgressState.COMPLETED:
-                raise DownloadFailed(self.suggested_filename, f"the browser says {progress.state}")
-            size = int(progress.received_bytes)
-            read = 0
-            path = progress.file_path or self._path
-            async with (
-                _blank_page(self._connection, self._context_id) as page,
-                aclosing(file_chunks(page, path)) as chunks,
-            ):
-                async for chunk in chunks:
-                    read += len(chunk)
-                    yield chunk
+        progress = await asyncio.shield(self._done)
+        if progress.state != Browser.DownloadProgressState.COMPLETED:
+            raise DownloadFailed(self.suggested_filename, f"the browser says {progress.state}")
+        size = int(progress.received_bytes)
+        read = 0
+        path = progress.file_path or self._path
+        async with (
+            _blank_page(self._connection, self._context_id) as page,
+            aclosing(file_chunks(page, path)) as chunks,
+        ):
+            async for chunk in chunks:
+                read += len(chunk)
+                yield chunk
         if read != size:
             raise DownloadFailed(self.suggested_filename, f"it has {size} bytes, {read} arrived")
 
@@ -188,7 +202,7 @@ class DownloadExpectation:
     async def _first(self) -> Browser.DownloadWillBegin:
         seen = 0
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(self._deadline) as deadline:
                 while True:
                     while seen < len(self._begun):
                         begun = self._begun[seen]
@@ -200,6 +214,8 @@ class DownloadExpectation:
                         raise DownloadFailed("", "the connection ended before a download began")
                     await self._news.wait()
         except TimeoutError:
+            if not deadline.expired():  # a command's own timeout
+                raise
             raise CommandTimeout(
                 "expect_download",
                 target=self._session.describe(),

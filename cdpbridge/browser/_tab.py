@@ -201,7 +201,7 @@ class Tab:
             await self.session.send(Page.set_lifecycle_events_enabled(enabled=True))
             self._page_enabled = True
         try:
-            async with asyncio.timeout(limit.total_seconds()):
+            async with asyncio.timeout(limit.total_seconds()) as deadline:
                 # Listen first: the events may come before the reply.
                 async with self.session.events(Page.LifecycleEvent) as stream:
                     reply = await self.session.send(command, timeout=limit)
@@ -215,6 +215,8 @@ class Tab:
                         if event.loader_id == reply.loader_id and event.name == wanted:
                             return
         except TimeoutError:
+            if not deadline.expired():  # a command's own timeout
+                raise
             raise CommandTimeout(
                 f"goto ({wait_until})",
                 target=self.session.describe(),

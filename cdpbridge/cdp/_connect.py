@@ -19,7 +19,7 @@ from cdpbridge.cdp._trace import Recording
 from cdpbridge.cdp._transport import Transport
 from cdpbridge.cdp._upgrade import upgrade
 from cdpbridge.cdp._websocket import WebSocketTransport
-from cdpbridge.errors import ConnectFailed, redact_url
+from cdpbridge.errors import ConnectFailed, ConnectTimeout, redact_url
 
 __all__ = ["Connecting", "connect", "connect_pipe"]
 
@@ -159,7 +159,7 @@ class _Dialling:
             async with asyncio.timeout(seconds):
                 transport = await self._open(check_headers(self.headers), progress)
         except TimeoutError as error:
-            raise ConnectFailed(
+            raise ConnectTimeout(
                 f"no connection to {redact_url(self.address)} within {seconds:g} s (stage {progress.stage})",
                 stage=progress.stage,
             ) from error

@@ -36,7 +36,7 @@ def _tunnel(
 
 
 async def _run(browser: str, port: int, where: str | None, *, ws: bool) -> None:
-    from cdpbridge.errors import ConfigurationError
+    from cdpbridge.errors import CDPBridgeError, ConfigurationError
     from cdpbridge.tunnel import open_tunnel
 
     from ._browsers import _server
@@ -59,5 +59,7 @@ async def _run(browser: str, port: int, where: str | None, *, ws: bool) -> None:
             print(here.ws_url if ws else str(here), flush=True)  # for programs
             error_console.print("leads to the browser until Ctrl-C", highlight=False)
             await asyncio.get_running_loop().create_future()
+    except CDPBridgeError:  # some are `TimeoutError`s, and those are `OSError`s
+        raise
     except OSError as error:
         raise ConfigurationError(f"port {port} cannot be opened: {error.strerror}") from error

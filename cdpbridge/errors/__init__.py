@@ -4,7 +4,7 @@
     ├── ConfigurationError              a setting or argument is missing or contradicts another (also ValueError)
     ├── APIError                        the REST API
     │   ├── APIConnectionError          no answer: refused, reset, DNS
-    │   │   └── APITimeoutError         no answer in time
+    │   │   └── APITimeoutError         no answer in time (also TimeoutError)
     │   ├── APIResponseError            an answer that does not fit the contract
     │   └── APIStatusError              an answer of 400 or above: status, method, path, detail, request_id
     │       ├── BadRequestError             400
@@ -13,20 +13,22 @@
     │       ├── PermissionDeniedError       403
     │       ├── NotFoundError               404
     │       ├── ConflictError               409
-    │       ├── ValidationError             422
+    │       ├── UnprocessableEntityError    422
     │       ├── RateLimitError              429   too many concurrent sessions, or requests
     │       └── ServerError                 5xx
     ├── CDPError                        the DevTools connection
     │   ├── ConnectFailed               no connection: stage, status, body
+    │   │   └── ConnectTimeout          no connection in time (also TimeoutError)
     │   ├── CommandError                the browser refused a command: method, code, message, data
-    │   ├── CommandTimeout              no reply within the deadline: method, target, waited
-    │   ├── ConnectionClosed            the connection ended: code, reason, sent
-    │   ├── TargetClosed                the page, worker or frame is gone: reason
+    │   ├── CommandTimeout              no reply in time (also TimeoutError): method, target, waited
+    │   ├── ConnectionClosed            the connection closed: code, reason, sent
+    │   ├── TargetClosed                the page, worker or frame has closed: reason
     │   │   └── TargetCrashed           ... because its renderer crashed: status, error_code
     │   ├── NavigationError             a page could not be loaded: url, error_text
     │   ├── EvaluationError             a script in the page threw: line, column
-    │   ├── DownloadFailed              a file did not come out of the browser: name
-    │   ├── UploadFailed                a file could not be given to a page
+    │   ├── DownloadFailed              a file could not be downloaded from the browser: name
+    │   │   └── DownloadTimeout         it was not complete in time (also TimeoutError): waited
+    │   ├── UploadFailed                a file could not be set on a page
     │   ├── DecodeError                 a message that is no valid CDP: raw
     │   ├── MessageTooBig               a message over a limit: limit_bytes
     │   └── EventsLost                  a slow reader of events missed some: count
@@ -36,18 +38,21 @@
     │   └── BrowserExited               it ended by itself: returncode, stderr
     ├── AgentStartFailed                an agent's process could not be started
     ├── RentalError                     a rented browser
-    │   ├── BudgetExceeded              a ceiling of a budget forbids to rent: nothing was spent
-    │   ├── NoFreeSlot                  no slot in time: waited, holders
+    │   ├── BudgetExceeded              a budget does not allow one more rental: nothing was spent
+    │   ├── NoFreeSlot                  no slot in time (also TimeoutError): waited, holders
     │   ├── BrowserExpired              its paid time is over (also ConnectionClosed): started_at, timeout_at
     │   ├── BrowserStopped              it was stopped: finished_at
-    │   ├── LeaseTimeout                a pool's tab did not come, or was used, in time (also TimeoutError): waiting
+    │   ├── LeaseTimeout                a pool's tab was not free, or was used too long (also TimeoutError): waiting
     │   ├── RecordingUnavailable        a browser has no video: browser_id, pending
-    │   ├── PoolClosed                  a pool was asked for a tab after its block, or the block ended meanwhile
+    │   ├── PoolClosed                  a tab was requested outside of the pool's block, or the block ended meanwhile
     │   └── StopFailed                  a stop could not be confirmed, so it may still cost money: browser_id
     ├── TaskError                       an agent's task: task_id, session_id
-    │   ├── TaskTimeout                 it has not ended in time: waited
-    │   └── TaskOutputError             its output is not what was asked for: output
+    │   ├── TaskTimeout                 it has not ended in time (also TimeoutError): waited
+    │   └── TaskOutputError             its output is not of the requested class: output
     └── WebhookError                    a message that is not the service's, or too old
+
+A wait that took too long is a `TimeoutError` everywhere, so `except TimeoutError` catches any of them. `TimeoutError` is an
+`OSError` in Python: catch these before a handler for files and sockets.
 
 Messages say what was being done, what happened, and what to do next. Addresses in them are shortened by
 `redact_url`: a `cdpUrl` or `liveUrl` gives full control of a browser and is treated as a password.
@@ -69,7 +74,7 @@ from ._api import (
     PermissionDeniedError,
     RateLimitError,
     ServerError,
-    ValidationError,
+    UnprocessableEntityError,
     WebhookError,
 )
 from ._base import CDPBridgeError, ConfigurationError, redact_url
@@ -79,8 +84,10 @@ from ._cdp import (
     CommandTimeout,
     ConnectFailed,
     ConnectionClosed,
+    ConnectTimeout,
     DecodeError,
     DownloadFailed,
+    DownloadTimeout,
     EvaluationError,
     EventsLost,
     MessageTooBig,
@@ -126,9 +133,11 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "ConnectFailed",
+    "ConnectTimeout",
     "ConnectionClosed",
     "DecodeError",
     "DownloadFailed",
+    "DownloadTimeout",
     "EvaluationError",
     "EventsLost",
     "LeaseTimeout",
@@ -149,8 +158,8 @@ __all__ = [
     "TaskError",
     "TaskOutputError",
     "TaskTimeout",
+    "UnprocessableEntityError",
     "UploadFailed",
-    "ValidationError",
     "WebhookError",
     "redact_url",
 ]

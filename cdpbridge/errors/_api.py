@@ -1,4 +1,4 @@
-"""REST requests that failed, and messages that are not the service's."""
+"""Failed REST requests, and webhook messages that cannot be trusted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "ServerError",
-    "ValidationError",
+    "UnprocessableEntityError",
     "WebhookError",
 ]
 
@@ -52,15 +52,15 @@ class APIConnectionError(APIError):
         self.maybe_processed = maybe_processed
 
 
-class APITimeoutError(APIConnectionError):
-    """No answer came within the request's deadline."""
+class APITimeoutError(APIConnectionError, TimeoutError):
+    """No answer came within the request's timeout."""
 
 
 class APIResponseError(APIError):
     """An answer arrived that does not fit the contract, e.g. not JSON, or a required field is missing.
 
     Attributes:
-        answer_id: The answer's `id`, if there was one: the request has made something.
+        answer_id: The answer's `id`, if it has one: the request has created something.
     """
 
     def __init__(self, message: str, *, method: str, path: str, answer_id: str | None = None) -> None:
@@ -114,7 +114,7 @@ def _detail_text(detail: Any) -> str:
 
 
 class BadRequestError(APIStatusError):
-    """400: the request makes no sense in the present state, e.g. a task on a stopped session."""
+    """400: the request is not possible in the present state, e.g. a task on a stopped session."""
 
 
 class AuthenticationError(APIStatusError):
@@ -137,8 +137,8 @@ class ConflictError(APIStatusError):
     """409: the request contradicts another one, e.g. an `Idempotency-Key` reused with another body."""
 
 
-class ValidationError(APIStatusError):
-    """422: the request's fields are not valid; `detail` names them."""
+class UnprocessableEntityError(APIStatusError):
+    """422: a field of the request is not valid; `detail` names it."""
 
 
 class RateLimitError(APIStatusError):
@@ -150,4 +150,4 @@ class ServerError(APIStatusError):
 
 
 class WebhookError(CDPBridgeError):
-    """A webhook's message is not to be trusted: no signature, a wrong one, or too old."""
+    """A webhook message cannot be trusted: no signature, a wrong signature, or too old."""

@@ -1,4 +1,4 @@
-"""The roots of all errors, and how an address is shown in one."""
+"""The base classes of all errors, and the short form of addresses in messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["CDPBridgeError", "ConfigurationError", "redact_url"]
 
 
 def redact_url(url: str) -> str:
-    """The scheme, host, port and first four path characters of `url`: enough to recognise, too little to use.
+    """Return scheme, host, port and first four path characters of `url`: enough to recognise it, too little to use it.
 
     The first label of a DNS name may itself be the secret (the cloud's `https://<browser id>.cdp0...`), so it is cut too.
     """
@@ -29,7 +29,7 @@ def redact_url(url: str) -> str:
 
 
 class CDPBridgeError(Exception):
-    """Any failure that cdpbridge reports.
+    """The base of all errors of cdpbridge.
 
     Every class of the tree can be copied and pickled, so it can leave a worker process: the result has the same text, `args`,
     attributes and notes. `__cause__`, `__context__` and the traceback stay behind, as with every exception.
@@ -41,12 +41,12 @@ class CDPBridgeError(Exception):
         kind, args, *state = reduced
         attributes: dict[str, Any] = dict(state[0]) if state and state[0] else {}
         if notes := attributes.get("__notes__"):
-            attributes["__notes__"] = list(notes)  # a note added to a copy is none of the original's
+            attributes["__notes__"] = list(notes)  # a note added to a copy is not added to the original
         return _restored, (kind, args), attributes
 
 
 def _restored(kind: type[CDPBridgeError], args: tuple[Any, ...]) -> CDPBridgeError:
-    """An error of that class without a call of its own `__init__`: what that has set comes with the state."""
+    """Make an error of class `kind` without its `__init__`: the attributes come with the pickled state."""
     builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")  # e.g. TimeoutError
     error: CDPBridgeError = builtin.__new__(kind, *args)
     builtin.__init__(error, *args)

@@ -12,9 +12,11 @@ __all__ = [
     "CommandError",
     "CommandTimeout",
     "ConnectFailed",
+    "ConnectTimeout",
     "ConnectionClosed",
     "DecodeError",
     "DownloadFailed",
+    "DownloadTimeout",
     "EvaluationError",
     "EventsLost",
     "MessageTooBig",
@@ -34,7 +36,7 @@ class ConnectFailed(CDPError):
 
     Attributes:
         stage: Where it ended: `"address"`, `"dns"`, `"tcp"`, `"proxy"`, `"tls"`, `"http"`, `"upgrade"`, `"handshake"`;
-            `"ended"` when a lost link is not resumed because the browser is gone.
+            `"ended"` when a lost connection is not re-established because the browser has ended.
         status: HTTP status of the discovery answer or of the refused upgrade.
         body: First bytes of that answer's body, at most 500 characters.
     """
@@ -46,6 +48,10 @@ class ConnectFailed(CDPError):
         self.stage = stage
         self.status = status
         self.body = body
+
+
+class ConnectTimeout(ConnectFailed, TimeoutError):
+    """A DevTools connection could not be made within its timeout; `stage` says what it waited for."""
 
 
 class CommandError(CDPError):
@@ -66,14 +72,14 @@ class CommandError(CDPError):
         self.data = data
 
 
-class CommandTimeout(CDPError):
-    """A command got no reply within its deadline; the connection goes on.
+class CommandTimeout(CDPError, TimeoutError):
+    """A command got no reply within its timeout; the connection stays open.
 
     Attributes:
         method: The command, or the event class for `expect`.
         target: Short description of the target it was sent to.
-        waited: How long.
-        hint: What is known to hold up that target, e.g. an open dialog.
+        waited: The timeout.
+        hint: What is known to block that target, e.g. an open dialog.
     """
 
     def __init__(self, method: str, *, target: str, waited: timedelta, hint: str | None = None) -> None:
@@ -88,7 +94,7 @@ class CommandTimeout(CDPError):
 
 
 class ConnectionClosed(CDPError):
-    """The connection ended, or had ended before the call.
+    """The connection closed, or had closed before the call.
 
     Attributes:
         code: WebSocket close code; 1006 when the socket ended without a close frame.
@@ -111,7 +117,7 @@ class ConnectionClosed(CDPError):
 
 
 class TargetClosed(CDPError):
-    """The target of a CDPSession is gone.
+    """The target of a CDPSession has closed.
 
     Attributes:
         reason: `"closed"`, `"crashed"`, `"detached"` (by us), or `"parent"` (its parent session ended).
@@ -120,7 +126,7 @@ class TargetClosed(CDPError):
 
     def __init__(self, reason: str, *, target: str, doing: str = "") -> None:
         what = f"{doing}: " if doing else ""
-        super().__init__(f"{what}{target} is gone ({reason})")
+        super().__init__(f"{what}{target} has closed ({reason})")
         self.reason = reason
         self.target = target
 
@@ -156,7 +162,7 @@ class NavigationError(CDPError):
 
 
 class DownloadFailed(CDPError):
-    """A file did not come out of the browser.
+    """A file could not be downloaded from the browser.
 
     Attributes:
         name: Its suggested name.
@@ -167,8 +173,20 @@ class DownloadFailed(CDPError):
         self.name = name
 
 
+class DownloadTimeout(DownloadFailed, TimeoutError):
+    """A file was not complete within the timeout.
+
+    Attributes:
+        waited: The timeout.
+    """
+
+    def __init__(self, name: str, *, waited: timedelta) -> None:
+        super().__init__(name, f"not complete within {waited.total_seconds():g} s")
+        self.waited = waited
+
+
 class UploadFailed(CDPError):
-    """A file could not be given to a page: there is no such file, or no element that takes it."""
+    """A file could not be set on a page: there is no such file, or no element that accepts it."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"upload: {why}")

@@ -1,4 +1,4 @@
-"""What a rented browser, or a pool of them, cannot do."""
+"""Failures of a rented browser, or of a pool of them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = [
 
 
 class RentalError(CDPBridgeError):
-    """A rented browser cannot do what was asked."""
+    """A failure of a rented browser."""
 
 
 class BudgetExceeded(RentalError):
-    """A ceiling of a budget does not allow one more rental; nothing was rented."""
+    """A budget does not allow one more rental; nothing was rented."""
 
 
-class NoFreeSlot(RentalError):
+class NoFreeSlot(RentalError, TimeoutError):
     """No slot for one more browser became free in time; nothing was rented.
 
     Attributes:
-        waited: How long.
-        holders: Who holds the slots, as far as known: a line each.
+        waited: How long it waited; zero when it did not wait.
+        holders: The rentals that hold the slots, as far as known: a line each.
     """
 
     def __init__(self, why: str, *, waited: timedelta, holders: Sequence[str]) -> None:
@@ -64,7 +64,7 @@ class BrowserExpired(RentalError, ConnectionClosed):
         timeout_at: datetime,
         closed: ConnectionClosed | None = None,
     ) -> None:
-        """`closed` is what a call met, which becomes the cause."""
+        """Take code, reason and cause from `closed`, the error of the call that found the connection closed."""
         CDPBridgeError.__init__(
             self,
             f"browser {browser_id} timed out at {timeout_at:%Y-%m-%d %H:%M:%S %Z}, started at {started_at:%H:%M:%S}; "
@@ -80,7 +80,7 @@ class BrowserExpired(RentalError, ConnectionClosed):
 
 
 class BrowserStopped(RentalError):
-    """The rented browser was stopped, by us or by somebody else with the key.
+    """The rented browser was stopped, by this program or by another one with the same key.
 
     Attributes:
         finished_at: When, by the server's clock, if known.
@@ -113,7 +113,7 @@ class RecordingUnavailable(RentalError):
 
     Attributes:
         browser_id: The browser.
-        pending: It may have one later: it runs, or has just stopped.
+        pending: True if it may have one later: the browser runs, or has just stopped.
     """
 
     def __init__(self, browser_id: object, *, pending: bool) -> None:
@@ -130,10 +130,10 @@ class RecordingUnavailable(RentalError):
 
 
 class LeaseTimeout(RentalError, TimeoutError):
-    """A lease of a pool's tab was over its time.
+    """A lease of a pool's tab took longer than its timeout.
 
     Attributes:
-        waiting: True when no tab came in time, False when the block that used it took too long.
+        waiting: True if no tab was free in time, False if the block that used the tab took too long.
     """
 
     def __init__(self, message: str, *, waiting: bool) -> None:
@@ -142,4 +142,4 @@ class LeaseTimeout(RentalError, TimeoutError):
 
 
 class PoolClosed(RentalError):
-    """The pool's block is not entered, or was left; no tab can be had."""
+    """The pool's block is not entered, or was left; it has no tabs to lease."""

@@ -1,4 +1,4 @@
-"""Tasks of agents that failed."""
+"""Failed tasks of agents."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["AgentStartFailed", "TaskError", "TaskOutputError", "TaskTimeout"]
 
 
 class AgentStartFailed(CDPBridgeError):
-    """An agent could not be put to work; nothing of it is left."""
+    """An agent's process could not be started; nothing of it is left."""
 
 
 class TaskError(CDPBridgeError):
-    """An agent's task did not bring what was asked for.
+    """An agent's task failed, or its result is not as asked.
 
     Attributes:
         task_id: The task.
@@ -27,11 +27,11 @@ class TaskError(CDPBridgeError):
         self.session_id = session_id
 
 
-class TaskTimeout(TaskError):
-    """A task has not ended within the time that was given; its notes say whether it goes on.
+class TaskTimeout(TaskError, TimeoutError):
+    """A task has not ended within the timeout of the call; its notes say whether it goes on.
 
     Attributes:
-        waited: How long.
+        waited: The timeout.
     """
 
     def __init__(self, *, task_id: object, waited: timedelta, session_id: object | None = None) -> None:
@@ -42,10 +42,10 @@ class TaskTimeout(TaskError):
 
 
 class TaskOutputError(TaskError):
-    """A task has ended without an output of the class that was asked for.
+    """A task has ended without an output of the requested class.
 
     Attributes:
-        output: What the agent answered, if anything.
+        output: The agent's answer, if there is one.
     """
 
     def __init__(

@@ -26,6 +26,7 @@ from cdpbridge.errors import (
     ConfigurationError,
     ConnectFailed,
     ConnectionClosed,
+    ConnectTimeout,
     NotFoundError,
     RateLimitError,
     StopFailed,
@@ -165,7 +166,7 @@ class Rental:
         """A connection to it, as soon as it can be reached.
 
         Raises:
-            ConnectFailed: Not within the order's `connect_timeout`.
+            ConnectTimeout: Not within the order's `connect_timeout`.
             BrowserStopped, BrowserExpired: It ended before.
         """
         loop = asyncio.get_running_loop()
@@ -193,10 +194,10 @@ class Rental:
             await asyncio.sleep(min(_POLL_SECONDS, max(deadline - loop.time(), 0)))
             self.record = await self.client.browsers.get(self.id)
         if last is not None:
-            raise ConnectFailed(
+            raise ConnectTimeout(
                 f"no connection within {patience:g} s: {last}", stage=last.stage, status=last.status
             ) from last
-        raise ConnectFailed(
+        raise ConnectTimeout(
             f"the server gave browser {self.id} no cdpUrl within {patience:g} s", stage="address"
         )
 

@@ -14,7 +14,7 @@ from cdpbridge.errors import (
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
-    ValidationError,
+    UnprocessableEntityError,
 )
 
 from .conftest import KEY
@@ -117,7 +117,7 @@ async def test_fault_a85_refusals(make_client):
             await client.browsers.create(timeout=timedelta(minutes=16))
         with pytest.raises(NotFoundError, match="Profile not found"):
             await client.browsers.create(profile_id=UUID(int=1))
-        with pytest.raises(ValidationError, match="proxyCountryCode"):
+        with pytest.raises(UnprocessableEntityError, match="proxyCountryCode"):
             await client.browsers.create(proxy_country="zz")
         with pytest.raises(NotFoundError, match="Session not found"):
             await client.browsers.stop(UUID(int=1))

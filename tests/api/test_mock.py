@@ -20,7 +20,7 @@ from cdpbridge.errors import (
     NotFoundError,
     RateLimitError,
     ServerError,
-    ValidationError,
+    UnprocessableEntityError,
 )
 
 from .conftest import KEY, SPEC
@@ -194,7 +194,7 @@ async def test_what_is_newer_than_the_reference_is_accepted_too(mock):
 ERRORS = {
     400: BadRequestError,
     404: NotFoundError,
-    422: ValidationError,
+    422: UnprocessableEntityError,
     429: RateLimitError,
     500: ServerError,
 }

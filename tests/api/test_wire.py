@@ -38,7 +38,7 @@ def test_recorded_answers_are_the_reference_s(fits):
         (404, errors.NotFoundError),
         (409, errors.ConflictError),
         (418, errors.APIStatusError),
-        (422, errors.ValidationError),
+        (422, errors.UnprocessableEntityError),
         (429, errors.RateLimitError),
         (500, errors.ServerError),
         (503, errors.ServerError),
@@ -74,7 +74,7 @@ def test_fault_a85_each_status_has_its_error(status, kind):
     ],
 )
 def test_whatever_an_error_says(body, words):
-    with pytest.raises(errors.ValidationError) as caught:
+    with pytest.raises(errors.UnprocessableEntityError) as caught:
         read(httpx.Response(422, content=body))
     assert words in str(caught.value)
     assert "style" not in str(caught.value)

@@ -25,7 +25,7 @@ from cdpbridge.errors import (
     PermissionDeniedError,
     RateLimitError,
     StopFailed,
-    ValidationError,
+    UnprocessableEntityError,
 )
 from cdpbridge.testing import SILENT, ScriptedBrowser
 
@@ -348,7 +348,12 @@ async def test_stopped_by_somebody_else_while_it_starts(rest):
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(403, PermissionDeniedError), (404, NotFoundError), (422, ValidationError), (429, RateLimitError)],
+    [
+        (403, PermissionDeniedError),
+        (404, NotFoundError),
+        (422, UnprocessableEntityError),
+        (429, RateLimitError),
+    ],
 )
 async def test_fault_a85_refusals_are_distinct_and_rent_nothing(rest, status, error):
     async def refuse(_body):

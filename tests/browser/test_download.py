@@ -13,7 +13,7 @@ import pytest
 import cdpbridge
 from cdpbridge.browser._download import safe_file_name
 from cdpbridge.cdp._switches import downloads_folder, downloads_switch
-from cdpbridge.errors import CommandTimeout, DownloadFailed, UploadFailed
+from cdpbridge.errors import CommandTimeout, DownloadFailed, DownloadTimeout, UploadFailed
 
 pytestmark = pytest.mark.chromium
 BIG = os.urandom(3 * 1024 * 1024 + 17)
@@ -150,8 +150,9 @@ async def test_a_download_that_does_not_end(browser, tab, tmp_path):
         await tab.evaluate(
             "Object.assign(document.createElement('a'), {href: '/slow', download: ''}).click()"
         )
-    with pytest.raises(TimeoutError):
+    with pytest.raises(DownloadTimeout, match=r"slow.*not complete within 0\.2 s") as caught:
         await download.save(tmp_path, timeout=timedelta(seconds=0.2))
+    assert isinstance(caught.value, TimeoutError)
     waiting = asyncio.create_task(download.save(tmp_path))
     await browser.stop()
     with pytest.raises(DownloadFailed, match=r"connection has ended|canceled"):

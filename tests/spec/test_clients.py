@@ -14,7 +14,7 @@ from cdpbridge.errors import (
     PaymentRequiredError,
     PermissionDeniedError,
     RateLimitError,
-    ValidationError,
+    UnprocessableEntityError,
 )
 
 from .conftest import FREE, PAID, UNKNOWN
@@ -136,7 +136,7 @@ def test_refusals_have_a_class(api, make_caller):
         free(lambda c: c.browsers.create(timeout=timedelta(minutes=16)))
     with pytest.raises(NotFoundError):
         free(lambda c: c.browsers.create(profile_id=UNKNOWN))
-    with pytest.raises(ValidationError, match="unknown country"):
+    with pytest.raises(UnprocessableEntityError, match="unknown country"):
         free(lambda c: c.browsers.create(proxy_country="xx"))
     browser = small(lambda c: c.browsers.create())
     with pytest.raises(RateLimitError):
@@ -180,5 +180,5 @@ def test_what_has_no_effect_is_said(do, caplog):
         assert browser.ignored_fields == ["extensionIds"]
         do(lambda c: c.browsers.stop(browser.id))
     assert len([each for each in caplog.records if "extensionIds" in each.getMessage()]) == 1
-    with pytest.raises(ValidationError, match="profileId"):
+    with pytest.raises(UnprocessableEntityError, match="profileId"):
         do(lambda c: c.browsers.create(extra_body={"profileID": None}))
