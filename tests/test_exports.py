@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import cdpbridge
+from cdpbridge.cdp import Connection
+from cdpbridge.testing import MemoryTransport
 
 PUBLIC = [
     "Account",
@@ -74,6 +76,56 @@ def test_fault_e05_public_modules_can_be_had_by_attribute(name: str) -> None:
     code = f"import cdpbridge; print(cdpbridge.{name}.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == f"cdpbridge.{name}", done.stderr
+
+
+# What users see of an object: methods, properties and attributes. Wiring between the package's own parts is not public.
+CONNECTION_MEMBERS = [
+    "attach",
+    "close",
+    "close_code",
+    "close_reason",
+    "closed",
+    "create_task",
+    "flight_record",
+    "is_alive",
+    "new_tab",
+    "on",
+    "on_handler_error",
+    "reconnecting",
+    "root",
+    "sessions",
+    "stats",
+    "targets",
+    "wait_closed",
+]
+CDP_SESSION_MEMBERS = [
+    "auto_attach",
+    "children",
+    "closed",
+    "connection",
+    "describe",
+    "detach",
+    "events",
+    "expect",
+    "hint",
+    "id",
+    "on",
+    "parent",
+    "send",
+    "target_id",
+    "target_type",
+]
+
+
+def public_members(thing: object) -> list[str]:
+    """Of the class and of the instance."""
+    return sorted(name for name in dir(thing) if not name.startswith("_"))
+
+
+async def test_public_members_of_connection_and_cdp_session() -> None:
+    async with Connection(MemoryTransport()) as connection:
+        assert public_members(connection) == CONNECTION_MEMBERS
+        assert public_members(connection.root) == CDP_SESSION_MEMBERS
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -46,7 +46,7 @@ class Client:
         session.on(kind, handler)
 
     def pending(self) -> int:
-        return len(self.connection._mux.pending)
+        return len(self.connection._link._mux.pending)
 
     async def send_within(self, session: CDPSession, method: str, seconds: float) -> object:
         return await session.send(method, timeout=timedelta(seconds=seconds))

@@ -278,7 +278,7 @@ async def _blank_page(connection: Connection, context_id: str | None) -> AsyncIt
         yield page
     finally:
         if page.closed is None and not connection.closed:
-            connection.spawn(_close(page))
+            connection.create_task(_close(page))
 
 
 async def _close(page: CDPSession) -> None:
@@ -386,7 +386,7 @@ async def upload(session: CDPSession, selector: str, paths: Sequence[Path | str]
         await _call(session, element, _FINISH)
     except BaseException:
         if session.closed is None:
-            session.connection.spawn(_forget(session, element))
+            session.connection.create_task(_forget(session, element))
         raise
 
 

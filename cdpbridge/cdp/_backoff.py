@@ -7,7 +7,7 @@ from typing import Final
 from cdpbridge.cdp._transport import Closed
 from cdpbridge.errors import CDPError, ConnectFailed
 
-__all__ = ["delay", "hopeless", "resumable"]
+__all__ = ["delay", "is_fatal", "resumable"]
 
 _ENDED: Final = (
     "session stopped",
@@ -18,7 +18,7 @@ _ENDED: Final = (
 """Reasons with which a gateway says that the browser itself is gone; 1001 alone may be a proxy's restart."""
 
 # RFC 6455 section 7.4.1 and the IANA registry: no code, no close frame, internal error, restart, try later, bad gateway.
-_MISHAPS: Final = frozenset({1005, 1006, 1011, 1012, 1013, 1014})
+_RETRYABLE_CODES: Final = frozenset({1005, 1006, 1011, 1012, 1013, 1014})
 _GOING_AWAY: Final = 1001
 _FINAL_STATUS: Final = frozenset({400, 401, 403, 404, 410})  # the address leads nowhere, or not for us
 _FIRST: Final = 0.1  # seconds
@@ -34,10 +34,10 @@ def resumable(closed: Closed) -> bool:
         return False
     if closed.code == _GOING_AWAY:
         return not closed.reason.lower().startswith(_ENDED)
-    return closed.code in _MISHAPS
+    return closed.code in _RETRYABLE_CODES
 
 
-def hopeless(error: Exception) -> bool:
+def is_fatal(error: Exception) -> bool:
     """Whether a failed try to connect tells that every other will fail too."""
     if isinstance(error, ConnectFailed):
         return error.status in _FINAL_STATUS or error.stage == "ended"

@@ -15,6 +15,7 @@ from cdpbridge.cdp._connection import COMMAND_TIMEOUT, Connection
 from cdpbridge.cdp._endpoint import Progress, check_headers, dial, resolve
 from cdpbridge.cdp._pipe import open_pipe
 from cdpbridge.cdp._reconnect import RECONNECT_LIMIT
+from cdpbridge.cdp._routing import ExplainEnd
 from cdpbridge.cdp._trace import Recording
 from cdpbridge.cdp._transport import Transport
 from cdpbridge.cdp._upgrade import upgrade
@@ -23,26 +24,37 @@ from cdpbridge.errors import ConnectFailed, ConnectTimeout, redact_url
 
 __all__ = ["Connecting", "connect", "connect_pipe"]
 
-_MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024  # Chromium's own send buffer: nothing larger ever leaves it
+# Chromium's own send buffer: nothing larger ever leaves it
+_MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
 _CONNECT_TIMEOUT: Final = timedelta(seconds=15)
-_PING_INTERVAL: Final = timedelta(
-    seconds=20
-)  # as `websockets` has it; proxies cut idle connections after 60 s and more
+# as `websockets` has it; proxies cut idle connections after 60 s and more
+_PING_INTERVAL: Final = timedelta(seconds=20)
 _PING_TIMEOUT: Final = timedelta(seconds=20)
 
 
 class Connecting:
-    """What `connect` returns: await it for a `Connection`, or enter it as a block that closes the connection."""
+    """What `connect` returns: await it for a `Connection`, or enter it once as a block that closes the connection."""
 
     def __init__(self, opening: Callable[[], Awaitable[Connection]]) -> None:
         self._opening = opening
+        self._entered = False
         self._connection: Connection | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connecting {'entered' if self._entered else 'not entered'}>"
 
     def __await__(self) -> Generator[Any, None, Connection]:
         return self._opening().__await__()
 
     async def __aenter__(self) -> Connection:
-        self._connection = await self._opening()
+        if self._entered:
+            raise RuntimeError("this connection was opened already; call connect() again for another one")
+        self._entered = True
+        try:
+            self._connection = await self._opening()
+        except BaseException:
+            self._entered = False  # nothing is open: it may be tried again
+            raise
         return self._connection
 
     async def __aexit__(
@@ -63,36 +75,38 @@ def connect(
     ssl_context: tls.SSLContext | None = None,
     reconnect: bool | float | timedelta = False,
     browser_ended: Callable[[], bool] | None = None,
+    explain_end: ExplainEnd | None = None,
     ping_interval: float | timedelta | None = _PING_INTERVAL,
     ping_timeout: float | timedelta | None = _PING_TIMEOUT,
     record: int = 0,
 ) -> Connecting:
     """Connect to a browser: `await connect(...)`, or `async with connect(...) as connection`.
 
-    With `reconnect`, a connection whose wire is lost is resumed, as long as nobody has said that the browser is gone:
+    With `reconnect`, a lost connection is re-established, unless the other side has said that the browser has closed:
 
     * Calls in flight fail at once with `ConnectionClosed`, whose `sent` tells whether they may have run. Calls made
       meanwhile wait, up to their own deadline.
-    * The same `Connection` and `CDPSession` objects go on. Targets are attached to again by their id, and their sessions
-      are told again, in the original order, what they had been told: enabled domains, auto-attach, scripts on new
-      documents, `Fetch`, emulation, headers, bindings and the like. Children found by auto-attach come back by it; those
-      that were still being set up come as new sessions, and are set up from the beginning. A target that has gone
-      meanwhile ends with `TargetClosed`.
-    * Handlers, event streams and `expect` stay. Events of the time between are lost, and domains tell again what they tell
+    * The same `Connection` and `CDPSession` objects go on. Targets are attached to again by their id, and the state of their
+      sessions is replayed in the original order: enabled domains, auto-attach, scripts on new documents, `Fetch`, emulation,
+      headers, bindings and the like. Children found by auto-attach come back by it; those that were still being set up come
+      as new sessions, and are set up from the beginning. A target that has closed meanwhile ends with `TargetClosed`.
+    * Handlers, event streams and `expect` stay. Events of the time between are lost, and domains send again what they send
       when they are enabled, e.g. `Runtime.executionContextCreated`.
     * Ids inside a renderer's domains are new: DOM nodes, remote objects, paused requests.
-    * `"reconnected"` tells what was restored and what was not; `"disconnected"` comes when no try is left.
+    * `"reconnected"` reports what was restored and what was not; `"disconnected"` comes when no try is left.
 
     Args:
         address: `http(s)://host:port`, with a path or without, `ws(s)://...`, `host:port`, or a host.
         headers: Sent with the discovery request and the upgrade, e.g. `Authorization`.
         timeout: For all of it: discovery, sockets, TLS, upgrade.
-        command_timeout: Deadline of commands that bring none of their own.
+        command_timeout: Timeout of commands that bring none of their own.
         max_message_bytes: A larger message ends the connection with `MessageTooBig`. Default: the most that Chromium sends.
         compression: Offer permessage-deflate. It costs CPU and pays on slow links only.
         ssl_context: For `https` and `wss`; default: the system's trust store.
         reconnect: Resume a lost connection; for how long to try, 30 s if True.
-        browser_ended: Asked before each try to resume; True ends the tries, e.g. when the browser's process is seen to be gone.
+        browser_ended: Asked before each try to resume; True ends the tries, e.g. when the browser's process has exited.
+        explain_end: Called with each `ConnectionClosed` that calls get from the end; returns what is raised instead, or the
+            same. For an owner that knows why the connection ended.
         ping_interval: Ping after so long without a byte from the other side. None: never.
         ping_timeout: When the silence lasts so much longer, the connection has ended with code 1006, reason "keepalive".
             None: it never ends by that.
@@ -134,6 +148,7 @@ def connect(
             reopen=None if reconnect is False else reopen,
             reconnect_limit=limit,
             recorder=recording.recorder,
+            explain_end=explain_end,
         )
 
     return Connecting(opening)
@@ -156,9 +171,11 @@ class _Dialling:
         progress = Progress()
         seconds = self.timeout.total_seconds()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as deadline:
                 transport = await self._open(check_headers(self.headers), progress)
         except TimeoutError as error:
+            if not deadline.expired():
+                raise
             raise ConnectTimeout(
                 f"no connection to {redact_url(self.address)} within {seconds:g} s (stage {progress.stage})",
                 stage=progress.stage,

@@ -8,12 +8,12 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from cdpbridge._durations import waiting_seconds
 from cdpbridge.cdp._domains import NAVIGATING, domains_of, silence
+from cdpbridge.cdp._owner import running_loop
 from cdpbridge.errors import CDPError, TargetCrashed
 
 if TYPE_CHECKING:
-    from cdpbridge.cdp._connection import Connection
+    from cdpbridge.cdp._link import Link
     from cdpbridge.cdp._targets import Node
 
 __all__ = ["Enabling"]
@@ -25,41 +25,42 @@ _ANSWER: Final = 10.0
 
 
 class Enabling:
-    """What one session has to enable, and could not.
+    """The domains that one session has to enable, and those that were refused.
 
     A reconnect enables again what was enabled, as it does for the program's own commands.
     """
 
-    __slots__ = ("_asked", "_connection", "_node", "_refused", "_waiting")
+    __slots__ = ("_asked", "_link", "_node", "_refused", "_waiting")
 
-    def __init__(self, connection: Connection, node: Node) -> None:
-        self._connection = connection
+    def __init__(self, link: Link, node: Node) -> None:
+        self._link = link
         self._node = node
         self._waiting: list[str] = []
         self._asked: set[asyncio.Future[Any]] = set()
-        self._refused: dict[str, str] = {}  # domain to the browser's words
+        # domain to the browser's words
+        self._refused: dict[str, str] = {}
 
     def want(self, event: str) -> None:
-        """A listener begins to wait for `event`: send `enable` of its domain now, or before the next command."""
+        """Send `enable` of the domain of `event`, which has a listener, now or before the next command."""
         new = [domain for domain in domains_of(event) if domain not in self._node.enabled]
         if new:
             self._waiting += new
-            self.go_on()
+            self.proceed()
 
-    def go_on(self) -> None:
+    def proceed(self) -> None:
         """Send what waits, as soon as it can be sent."""
-        connection, node = self._connection, self._node
+        link, node = self._link, self._node
         if not self._waiting:
             return
-        if connection._gate(node) is not None or asyncio._get_running_loop() is not connection._loop:
-            connection.spawn(self._later())
+        if link.gate(node) is not None or running_loop() is not link.owner.loop:
+            link.run(self._later())
             return
         while self._waiting:
             domain = self._waiting[0]
             if domain not in node.enabled:
                 method = f"{domain}.enable"
                 try:
-                    _, reply = connection.begin(node, method, None, None)
+                    _, reply = link.begin(node, method, None, None)
                 except TargetCrashed:
                     return  # until the page is loaded again
                 except CDPError as error:  # it has ended, and every listener learns that
@@ -67,37 +68,36 @@ class Enabling:
                     self._waiting.clear()
                     return
                 self._asked.add(reply)
-                connection.enabling(+1)
+                link.domains_pending(+1)
                 reply.add_done_callback(functools.partial(self._answered, domain))
             del self._waiting[0]
 
     async def _later(self) -> None:
-        if self._connection.held:
+        if self._link.send_blocked:
             try:
-                await self._connection.room(self._node, "enable")
+                await self._link.wait_sendable(self._node, "enable")
             except CDPError as error:  # the next command, if any goes out, tries again
                 logger.debug("no domain was enabled for a listener: %s", error)
                 return
-        self.go_on()
+        self.proceed()
 
     async def before(self, method: str, timeout: float | timedelta | None) -> None:
-        """What has to happen before a command goes out, while the connection is held."""
-        self.go_on()
+        """Do what must precede a command, while commands are held back."""
+        self.proceed()
         if method in NAVIGATING and self._asked:
-            seconds = self._connection._timeout if timeout is None else waiting_seconds("timeout", timeout)
-            await asyncio.wait(self._asked, timeout=min(seconds / 2, _ANSWER))
+            await asyncio.wait(self._asked, timeout=min(self._link.seconds(timeout) / 2, _ANSWER))
 
     def _answered(self, domain: str, reply: asyncio.Future[Any]) -> None:
         self._asked.discard(reply)
-        self._connection.enabling(-1)
+        self._link.domains_pending(-1)
         error = None if reply.cancelled() else reply.exception()
         if error is None:
             self._refused.pop(domain, None)
             return
-        # A target without the domain, e.g. a worker without `Page`: its listeners hear nothing, as before.
+        # A target without the domain, e.g. a worker without `Page`: its listeners get no events, as before.
         self._refused[domain] = str(error)
         logger.debug("%s.enable of %s for a listener failed: %s", domain, self._node.describe(), error)
 
     def silence(self, event: str) -> str | None:
-        """Why `event` may not come; None when nothing speaks against it."""
+        """Return why `event` may not come; None when no reason is known."""
         return silence(event, self._node.enabled, self._refused)

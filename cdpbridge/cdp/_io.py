@@ -60,7 +60,7 @@ async def read_stream(session: CDPSession, handle: str, *, size: int = _CHUNK) -
     finally:
         # As a task of the connection: the way out may be a cancellation, or the end of the loop's patience.
         if session.closed is None:
-            await asyncio.shield(session.connection.spawn(_close(session, handle)))
+            await asyncio.shield(session.connection.create_task(_close(session, handle)))
 
 
 async def pdf_stream(

@@ -35,7 +35,7 @@ class Keepalive:
         due: When to look next.
     """
 
-    __slots__ = ("_asked", "_interval", "_mortal", "_patience_until", "_pause", "_timeout", "due")
+    __slots__ = ("_asked", "_deadline", "_has_timeout", "_interval", "_pause", "_timeout", "due")
 
     def __init__(self, interval: float, timeout: float | None, now: float) -> None:
         if interval <= 0 or (timeout is not None and timeout <= 0):
@@ -43,26 +43,26 @@ class Keepalive:
                 "ping_interval and ping_timeout must be positive; None switches the keepalive off"
             )
         self._interval = interval
-        self._mortal = timeout is not None
+        self._has_timeout = timeout is not None
         self._timeout = interval if timeout is None else timeout
         self._pause = min(interval, self._timeout) / _LOOKS
-        self._patience_until = now + interval
+        self._deadline = now + interval
         self._asked = False
         self.due = now + self._pause
 
-    def look(self, now: float, *, alive: bool) -> Verdict:
+    def check(self, now: float, *, alive: bool) -> Verdict:
         """Judge at `now`, given whether anything was heard since the last look."""
         late = now - self.due > self._pause / 2
         verdict = Verdict.WAIT
         if alive:
             self._asked = False
-            self._patience_until = now + self._interval
+            self._deadline = now + self._interval
         elif late and self._asked:
             # Our own loop was blocked: what arrived meanwhile may lie unread in the socket.
-            self._patience_until = now + self._timeout
-        elif now >= self._patience_until:
-            verdict = Verdict.DEAD if self._asked and self._mortal else Verdict.PING
+            self._deadline = now + self._timeout
+        elif now >= self._deadline:
+            verdict = Verdict.DEAD if self._asked and self._has_timeout else Verdict.PING
             self._asked = True
-            self._patience_until = now + self._timeout
-        self.due = min(now + self._pause, max(self._patience_until, now))
+            self._deadline = now + self._timeout
+        self.due = min(now + self._pause, max(self._deadline, now))
         return verdict

@@ -4,7 +4,7 @@ Out: `register` gives a command its id and its bytes. In: `feed`, which is that 
 alone: Chromium leaves the session id out of some replies), hands an event to the subscriptions of its node, or drops it. What
 it has no short way for is read here.
 
-Chromium's news about targets is applied to the tree on its way through, so that what hangs on a dead target ends at once.
+Chromium's events about targets change the tree before they are delivered, so that calls on a closed target fail at once.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from cdpbridge.cdp._payload import (
     read_envelope,
 )
 from cdpbridge.cdp._routing import (
+    ExplainEnd,
     Pending,
     Remembering,
     Shell,
@@ -57,31 +58,40 @@ logger = logging.getLogger("cdpbridge")
 MAX_ID: Final = 2**31 - 1
 """Chromium answers larger ids with an error that carries no id."""
 
-_REMEMBERED: Final = 4096  # given-up ids whose late reply is recognised
-_NO_SUCH_SESSION: Final = -32001  # "Session with given id not found."
+# abandoned ids whose late reply is recognised
+_REMEMBERED: Final = 4096
+# "Session with given id not found."
+_NO_SUCH_SESSION: Final = -32001
 
 
 class Multiplexer:
     """Commands, replies and events of one connection.
 
     Args:
-        shell: Who is told.
-        last_id: The id before the first; the counter belongs to the connection, never to a session or a wire.
-        remember: Note what sessions have been told to be, for another wire.
+        shell: The owner, which gets the reports.
+        last_id: The id before the first; the counter belongs to the connection, never to a session or a transport.
+        remember: Note the commands to replay on each session after a reconnect.
+        explain: As `explain_end` of `connect`.
     """
 
-    def __init__(self, shell: Shell, *, last_id: int = 0, remember: bool = False) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        *,
+        last_id: int = 0,
+        remember: bool = False,
+        explain: ExplainEnd | None = None,
+    ) -> None:
         self.targets = Targets()
         self._stats = Stats()
         self.closed: Closed | None = None
-        self.explain: Callable[[ConnectionClosed], CDPError] = lambda error: error
-        """Puts the end in clearer words; see `Connection.explain_end`."""
+        self._explain = explain
         self._shell = shell
         self._remember = remember
         self._noted: frozenset[str] = STATEFUL | SWITCHES.keys() if remember else frozenset(SWITCHES)
         self._nodes = self.targets.nodes
         self._last_id = last_id
-        self._given_up: dict[int, None] = {}
+        self._abandoned: dict[int, None] = {}
         self._sent = 0
         self._warned_unknown = False
         self._observers: dict[str, Callable[[Node, Payload], None]] = {
@@ -115,21 +125,26 @@ class Multiplexer:
         waiter: Waiter,
         now: float,
         deadline: float,
+        *,
+        remember: bool = True,
     ) -> tuple[int, bytes]:
         """Give a command an id and its bytes, and wait for its reply until `deadline` (seconds, as `now`).
 
+        Args:
+            remember: False: it replays what is remembered already.
+
         Raises:
             ConnectionClosed: The connection has ended.
-            TargetClosed: The target is gone, or crashed and not yet revived; nothing is sent.
+            TargetClosed: The target has closed, or has crashed and is not yet revived; nothing is sent.
             MessageTooBig: Chromium would cut the connection.
         """
         if self.closed is not None:
             raise self.explain(
                 ConnectionClosed(self.closed.code, self.closed.reason, sent=False, doing=method)
             )
-        if (node.gone is not None or node.crash is not None) and not node.allows(method):
+        if (node.closed is not None or node.crash is not None) and not node.allows(method):
             raise node.error(method)
-        if method in self._noted:
+        if method in self._noted and remember:
             switch(node.enabled, method)
             if self._remember:
                 waiter = Remembering(node, method, params, waiter, self._note)
@@ -157,27 +172,11 @@ class Multiplexer:
             command_id = command_id + 1 if command_id < MAX_ID else 1
         return command_id
 
-    def repeat(  # noqa: PLR0917  # as `register`
-        self,
-        node: Node,
-        method: str,
-        params: Mapping[str, Any] | None,
-        waiter: Waiter,
-        now: float,
-        deadline: float,
-    ) -> tuple[int, bytes]:
-        """As `register`, for a command that is remembered already."""
-        noted, self._noted = self._noted, frozenset()
-        try:
-            return self.register(node, method, params, waiter, now, deadline)
-        finally:
-            self._noted = noted
-
     def _note(self, node: Node, method: str, params: dict[str, Any], result: Payload) -> Payload:
-        """A command that leaves something behind has been carried out."""
+        """Remember a command that has been carried out and changed its session."""
         if method in ATTACHING:
             session_id = text_in(result, "sessionId")
-            if session_id and node.gone is None:
+            if session_id and node.closed is None:
                 child = self.attach(node, session_id, params)  # in case that no event has announced it
                 child.attached_by = (method, params)
             return result
@@ -186,12 +185,12 @@ class Multiplexer:
         return node.state.succeeded(method, params, result)
 
     def forget(self, command_id: int) -> None:
-        """The caller has gone: free the id; a late reply is dropped quietly."""
+        """Free the id of a command whose caller no longer waits; a late reply is only counted."""
         if self.pending.pop(command_id, None) is not None:
-            self._give_up(command_id)
+            self._abandon(command_id)
 
     def next_deadline(self) -> float | None:
-        """When `expire` should be called next.
+        """Return when `expire` should be called next.
 
         Asked only when a timer fires, every 30 s as a rule: a heap would cost 0.3 us for each command.
         """
@@ -202,7 +201,7 @@ class Multiplexer:
         late = [number for number, pending in self.pending.items() if pending.deadline <= now]
         for command_id in late:
             pending = self.pending.pop(command_id)
-            self._give_up(command_id)
+            self._abandon(command_id)
             fail(
                 pending,
                 CommandTimeout(
@@ -236,7 +235,7 @@ class Multiplexer:
     # --- in -------------------------------------------------------------------------------------------------------
 
     def _other(self, data: bytes | bytearray, reply: Reply | None, pending: Pending | None) -> None:
-        """A message that the intake has left; `reply` and `pending` if it is a reply, and somebody had waited for it."""
+        """Read a message that the intake has passed on; `reply` and `pending` if it is a reply, and a caller waited for it."""
         if self.closed is not None:
             return
         if reply is not None:
@@ -288,7 +287,7 @@ class Multiplexer:
             )
 
     def _unknown_session(self, pending: Pending, cause: CommandError) -> CDPError:
-        """The browser has forgotten a session and never said so, as a relay does that was restarted behind its address."""
+        """End a session that the browser no longer knows and has not announced, e.g. a relay restarted behind its address."""
         node = pending.node
         if node.parent is None:
             return cause
@@ -298,8 +297,8 @@ class Multiplexer:
         return error
 
     def _stray(self, command_id: int) -> None:
-        if command_id in self._given_up:
-            del self._given_up[command_id]
+        if command_id in self._abandoned:
+            del self._abandoned[command_id]
             self._stats.late_replies += 1
         elif 1 <= command_id <= self._last_id:
             self._stats.duplicate_replies += 1
@@ -315,7 +314,7 @@ class Multiplexer:
         logger.warning("the browser sent an error without an id: %s", error)
         if len(self.pending) == 1:
             command_id, pending = self.pending.popitem()
-            self._give_up(command_id)
+            self._abandon(command_id)
             fail(pending, command_error(pending.method, payload))
 
     def _event(self, envelope: Envelope | Any, method: str) -> None:
@@ -336,13 +335,14 @@ class Multiplexer:
         else:
             self._stats.events += 1
             self._dispatch(node, method, params, subscriptions)
-        if method == "Inspector.targetCrashed":  # after its listeners, who may be waiting for just this
+        if method == "Inspector.targetCrashed":  # after its listeners, which may wait for just this event
             self._spread_crash(node)
 
     def _dispatch(
         self, node: Node, method: str, params: Payload, subscriptions: tuple[Subscription, ...]
     ) -> None:
-        decoded: dict[Any, Any] = {}  # each form of the event is made once, for whoever asks first
+        # each form of the event is made once
+        decoded: dict[Any, Any] = {}
         for subscription in subscriptions:
             if not subscription.active:
                 continue
@@ -365,12 +365,12 @@ class Multiplexer:
         self._stats.protocol_violations += 1
         self._shell.failed(error, None, "", ABSENT)
 
-    def _give_up(self, command_id: int) -> None:
-        self._given_up[command_id] = None
-        if len(self._given_up) > _REMEMBERED:
-            del self._given_up[next(iter(self._given_up))]
+    def _abandon(self, command_id: int) -> None:
+        self._abandoned[command_id] = None
+        if len(self._abandoned) > _REMEMBERED:
+            del self._abandoned[next(iter(self._abandoned))]
 
-    # --- news about targets ---------------------------------------------------------------------------------------
+    # --- events about targets ---------------------------------------------------------------------------------------
 
     def _attached(self, node: Node, payload: Payload) -> None:
         params = as_dict(payload)
@@ -383,20 +383,20 @@ class Multiplexer:
     def attach(
         self, parent: Node, session_id: str, info: Mapping[str, Any], *, waiting: bool = False
     ) -> Node:
-        """The node for an attachment that an event or a reply has told us of."""
+        """Return the node of an attachment that an event or a reply announces."""
         target_id = str(info.get("targetId", ""))
-        if self.targets.away and session_id not in self._nodes:
+        if self.targets.suspended and session_id not in self._nodes:
             absent = self.targets.absent(parent, target_id)
             if absent is not None:
-                self.bring_back(absent, session_id, waiting=waiting)
+                self.reattach(absent, session_id, waiting=waiting)
                 return absent
         node, new = self.targets.attach(parent, session_id, target_id, str(info.get("type", "other")))
         if new:
             self._shell.attached(node, waiting=waiting)
         return node
 
-    def bring_back(self, node: Node, session_id: str, *, waiting: bool = False) -> None:
-        """A node that was away is attached again."""
+    def reattach(self, node: Node, session_id: str, *, waiting: bool = False) -> None:
+        """Give a suspended node its new session id."""
         self.targets.rebind(node, session_id)
         self._shell.returned(node, waiting=waiting)
 
@@ -405,24 +405,24 @@ class Multiplexer:
         self.detach(session_id if isinstance(session_id, str) else node.session_id)
 
     def detach(self, session_id: str) -> None:
-        """End a node and its descendants: what waits on them fails now."""
-        self._bury(self.targets.detach(session_id))
+        """End a node and its descendants; fail their pending commands and subscriptions."""
+        self._end_nodes(self.targets.detach(session_id))
 
     def lose(self, node: Node) -> None:
-        """As `detach`, for a node that may be away."""
-        self._bury(self.targets.remove(node))
+        """As `detach`, for a node that may be suspended."""
+        self._end_nodes(self.targets.remove(node))
 
-    def _bury(self, gone: list[Node]) -> None:
-        self._fail_on(gone)
-        for node in gone:
+    def _end_nodes(self, nodes: list[Node]) -> None:
+        self._fail_on(nodes)
+        for node in nodes:
             self._end_subscriptions(node, node.error)
-            self._shell.gone(node)
+            self._shell.ended(node)
 
     def _fail_on(self, nodes: list[Node]) -> None:
         dead = set(nodes)
         for command_id, pending in [item for item in self.pending.items() if item[1].node in dead]:
             del self.pending[command_id]
-            self._give_up(command_id)
+            self._abandon(command_id)
             fail(pending, pending.node.error(pending.method))
 
     def _end_subscriptions(self, node: Node, error: Callable[[], CDPError]) -> None:
@@ -466,23 +466,23 @@ class Multiplexer:
     # --- the end --------------------------------------------------------------------------------------------------
 
     def lost(self, closed: Closed) -> None:
-        """The connection is over: everything that waits fails now. Only the first call counts."""
+        """End the connection: fail all pending commands and subscriptions. Only the first call counts."""
         if self.closed is not None:
             return
         self.closed = closed
         self._intake.ended = True
         self._fail_all(closed)
-        for node in [*self._nodes.values(), *self.targets.away]:
+        for node in [*self._nodes.values(), *self.targets.suspended]:
             self._end_subscriptions(node, lambda: self._end_error(closed))
-            self._shell.gone(node)
+            self._shell.ended(node)
 
     def interrupt(self, closed: Closed) -> None:
-        """The wire is lost and another will be made: what is in flight fails now, what listens stays.
+        """Go on without a transport until there is another: fail the pending commands, keep the subscriptions.
 
-        Children that were not yet set up end; on the new wire they come as new ones, and are set up from the beginning.
+        Children that were not yet set up end; they come back as new ones, and are set up from the beginning.
         """
         self._fail_all(closed)
-        self._given_up.clear()
+        self._abandoned.clear()
         for node in [node for node in self._nodes.values() if not node.ready]:
             node.detaching = True
             self.lose(node)
@@ -498,3 +498,13 @@ class Multiplexer:
     def _end_error(self, closed: Closed, doing: str = "", *, sent: bool | None = None) -> CDPError:
         error = end_error(closed, doing, sent=sent)
         return self.explain(error) if isinstance(error, ConnectionClosed) else error
+
+    def explain(self, error: ConnectionClosed) -> CDPError:
+        """Return what a call gets instead of `error`, by the owner's `explain_end`."""
+        if self._explain is None:
+            return error
+        try:
+            return self._explain(error)
+        except Exception:  # it must not keep the others from their errors
+            logger.exception("explain_end failed for %s", error)
+            return error

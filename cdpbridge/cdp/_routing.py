@@ -1,4 +1,4 @@
-"""What the multiplexer routes between: callers that wait, listeners, and the shell above. Pure: no asyncio, no I/O."""
+"""What the multiplexer routes between: waiting callers, listeners, and the shell above. Pure: no asyncio, no I/O."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cdpbridge.cdp._transport import Closed
 from cdpbridge.errors import CDPError, CommandError, ConnectionClosed, DecodeError, MessageTooBig
 
 __all__ = [
+    "ExplainEnd",
     "Pending",
     "Remembering",
     "Shell",
@@ -30,9 +31,12 @@ __all__ = [
 
 _decode_any = msgspec.json.Decoder().decode
 
+ExplainEnd = Callable[[ConnectionClosed], CDPError]
+"""Called with the error that a call gets from the end of the connection; returns what is raised instead, or the same."""
+
 
 class Waiter(Protocol):
-    """Who waits for a reply; an asyncio Future is one."""
+    """A caller that waits for a reply; an asyncio Future is one."""
 
     def done(self) -> bool: ...
 
@@ -42,22 +46,22 @@ class Waiter(Protocol):
 
 
 class Shell(Protocol):
-    """What the multiplexer tells its owner."""
+    """What the multiplexer reports to its owner."""
 
     def attached(self, node: Node, *, waiting: bool) -> None:
-        """A new attachment; `waiting` for `Runtime.runIfWaitingForDebugger` if True."""
+        """Take a new attachment; `waiting` for `Runtime.runIfWaitingForDebugger` if True."""
 
     def returned(self, node: Node, *, waiting: bool) -> None:
-        """An attachment that was away has a new id; `waiting` as above."""
+        """Take back a suspended attachment, which has a new id; `waiting` as above."""
 
     def revived(self, node: Node) -> None:
-        """A crashed target has a renderer again."""
+        """Note that a crashed target has a renderer again."""
 
-    def gone(self, node: Node) -> None:
-        """An attachment ended; its reason is in `node.gone`."""
+    def ended(self, node: Node) -> None:
+        """Note that an attachment has ended; the reason is in `node.closed`."""
 
     def failed(self, error: BaseException, node: Node | None, method: str, params: Payload) -> None:
-        """A handler raised, or a message could not be read (`node` None, `method` empty: of nobody in particular)."""
+        """Report that a handler raised, or a message could not be read (`node` None and `method` empty: of no session)."""
 
 
 @dataclass(slots=True)
@@ -67,9 +71,9 @@ class Stats:
     Attributes:
         commands: Commands sent.
         replies: Replies that found their caller.
-        events: Events handed to somebody.
-        events_dropped: Events nobody listened to.
-        late_replies: Replies to commands given up before: timed out, cancelled, target gone.
+        events: Events delivered to a listener.
+        events_dropped: Events without a listener.
+        late_replies: Replies to commands abandoned before: timed out, cancelled, target closed.
         duplicate_replies: Second replies to one id.
         unknown_ids: Replies to ids never sent.
         unaddressed_errors: Errors without an id.
@@ -91,7 +95,7 @@ class Subscription:
     """One listener to one method on one node.
 
     Attributes:
-        decoder: Of the event's class, or None for a dict with the wire's names.
+        decoder: Of the event's class, or None for a dict with the protocol's names.
         decode: What makes an event of well-formed parameters; raises for all others.
         deliver: Called in place with each event.
         ended: Called once when the node or the connection ends.
@@ -129,7 +133,7 @@ class Pending(msgspec.Struct):
 
 
 class Remembering:
-    """A waiter in front of another: what its command does to the session is noted first, whether the other still waits or not.
+    """A waiter in front of another: notes what its command does to the session, whether the other still waits or not.
 
     Args:
         note: Called with the node, method, a copy of the parameters, and the result; returns the caller's result.
@@ -165,7 +169,7 @@ class Remembering:
 
 
 def end_error(closed: Closed, doing: str = "", *, sent: bool | None = None) -> CDPError:
-    """What a call gets when the wire has ended."""
+    """Return the error of a call when the transport has ended."""
     cause = closed.cause
     if isinstance(cause, MessageTooBig):
         what = f"{doing}: {cause}" if doing else str(cause)
@@ -174,13 +178,13 @@ def end_error(closed: Closed, doing: str = "", *, sent: bool | None = None) -> C
 
 
 def fail(pending: Pending, error: CDPError) -> None:
-    """Tell the caller, if there still is one."""
+    """Raise `error` in the caller, if it still waits."""
     if not pending.waiter.done():
         pending.waiter.set_exception(error)
 
 
 def command_error(method: str, payload: Payload) -> CDPError:
-    """The error in a reply."""
+    """Return the error in a reply."""
     try:
         error = as_dict(payload)
     except DecodeError as problem:
@@ -192,9 +196,9 @@ def command_error(method: str, payload: Payload) -> CDPError:
 
 
 def refuse_coroutine(handler: object, result: object) -> None:
-    """A plain handler that returned a coroutine has done nothing yet; that must not pass unseen."""
+    """Report a plain handler that returned a coroutine: it has done nothing yet."""
     if inspect.iscoroutine(result):
         result.close()
         raise TypeError(
-            f"the handler {handler!r} returned a coroutine, which nobody awaits: make it an async function"
+            f"the handler {handler!r} returned a coroutine, which is never awaited: make it an async function"
         )

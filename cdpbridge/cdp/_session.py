@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
+from cdpbridge.cdp._auto_attach import AutoAttach, Setup
 from cdpbridge.cdp._domains import check_name
 from cdpbridge.cdp._enabling import Enabling
 from cdpbridge.cdp._payload import as_dict, as_type
 from cdpbridge.cdp._routing import Subscription
 from cdpbridge.cdp._stream import EventStream, Expectation, Worker
-from cdpbridge.errors import CDPError, CommandError, ConnectionClosed, TargetClosed
+from cdpbridge.errors import CDPError
 from cdpbridge.protocol._base import Command, Event, decoder_for
 
 if TYPE_CHECKING:
     from cdpbridge.cdp._connection import Connection
+    from cdpbridge.cdp._link import Link
     from cdpbridge.cdp._targets import Node
 
-__all__ = ["CDPSession", "Setup", "log_handler_error"]
-
-logger = logging.getLogger("cdpbridge")
+__all__ = ["CDPSession", "Setup", "Wiring"]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
-Setup = Callable[["CDPSession"], Awaitable[object]]
-
 _DEFAULT_EXPECT: Final = timedelta(seconds=30)
-_NO_SUCH_METHOD: Final = -32601
-_SILENT_WHILE_WAITING: Final = frozenset({"page", "service_worker"})
-"""Kinds of target that have no renderer yet while they wait for the debugger, and so answer few commands."""
-_NO_PROGRESS: Final = (
-    0.25  # seconds; a live renderer answers `enable` commands in 1 to 50 ms on a loaded machine
-)
+
+
+class Wiring:
+    """What the link calls of one session, beside the `CDPSession` that users see. The node's `owner`."""
+
+    __slots__ = ("auto_attach", "enabling", "link", "node", "session")
+
+    def __init__(self, link: Link, node: Node, new_session: Callable[[Wiring], CDPSession]) -> None:
+        self.link = link
+        self.node = node
+        self.enabling = Enabling(link, node)
+        self.auto_attach = AutoAttach(link, node)
+        self.session = new_session(self)
 
 
 class CDPSession:
@@ -47,58 +50,60 @@ class CDPSession:
         connection: The connection it lives on.
     """
 
-    def __init__(self, connection: Connection, node: Node) -> None:
+    def __init__(self, connection: Connection, wiring: Wiring) -> None:
         self.connection = connection
-        self._node = node
-        self._setup: Setup | None = None
-        self._auto_attach: dict[str, Any] | None = None
-        self._preparing: set[asyncio.Task[None]] = set()
-        self._enabling = Enabling(connection, node)
+        self._wiring = wiring
+        self._link = wiring.link
+        self._node = wiring.node
 
     def __repr__(self) -> str:
         state = f", {self.closed}" if self.closed else ""
-        return f"CDPSession({self.describe()}{state})"
+        return f"<CDPSession {self.describe()}{state}>"
 
     @property
     def id(self) -> str:
-        """Session id on the wire; `""` for the root. A reconnect gives the session another."""
+        """Session id in messages; `""` for the root. A reconnect gives the session another."""
         return self._node.session_id
 
     @property
     def target_id(self) -> str:
-        """Id of the target; `""` when the browser has not told it."""
+        """Id of the target; `""` when the browser has not sent it."""
         return self._node.target_id
 
     @property
     def target_type(self) -> str:
-        """Chrome's word for the target, e.g. `"page"`, `"iframe"`, `"worker"`; new ones come with new versions."""
+        """Kind of the target as Chrome names it, e.g. `"page"`, `"iframe"`, `"worker"`; new ones come with new versions."""
         return self._node.target_type
 
     @property
     def parent(self) -> CDPSession | None:
         """The session this one was attached through."""
         parent = self._node.parent
-        return parent.owner if parent is not None else None
+        return parent.owner.session if parent is not None else None
 
     @property
     def children(self) -> list[CDPSession]:
         """Sessions attached through this one."""
-        return [child.owner for child in self._node.children.values()]
+        return [child.owner.session for child in self._node.children.values()]
 
     @property
     def closed(self) -> str | None:
         """Why it ended: `"closed"`, `"crashed"`, `"detached"`, `"parent"` or `"connection"`; None while it lives."""
-        if self._node.gone is None and self.connection.closed:
+        if self._node.closed is None and self.connection.closed:
             return "connection"
-        return self._node.gone
+        return self._node.closed
 
     def describe(self) -> str:
-        """The target in a few words, for messages."""
+        """Return the target in a few words, for messages."""
         return self._node.describe()
 
     def hint(self, event: str | None = None) -> str | None:
-        """What is known to hold up the target, e.g. an open dialog; or an event of it, e.g. that its domain is not enabled."""
-        silent = None if event is None else self._enabling.silence(event)
+        """Return what is known to hold up the target, e.g. an open dialog; None when nothing is.
+
+        Args:
+            event: Or to hold back this event, e.g. that its domain is not enabled.
+        """
+        silent = None if event is None else self._wiring.enabling.silence(event)
         return "; ".join(each for each in (silent, self._node.hint()) if each) or None
 
     # --- commands -------------------------------------------------------------------------------------------------
@@ -124,37 +129,37 @@ class CDPSession:
         *,
         timeout: float | timedelta | None = None,
     ) -> Any:
-        """What the browser answers to a command.
+        """Send a command and return the browser's reply.
 
         Args:
             command: A `Command`, whose reply becomes its class, or a method name, whose reply is a dict.
-            params: Parameters by their wire names, with a method name only.
+            params: Parameters by the protocol's names, with a method name only.
             timeout: How long to wait; default: the connection's `command_timeout`.
 
         Raises:
             CommandError: The browser refused.
             CommandTimeout: No reply in time; the connection goes on.
-            TargetClosed: The target is gone, or went before it replied.
+            TargetClosed: The target has closed, or closed before it replied.
             ConnectionClosed: The connection ended; `sent` tells whether the command may have run.
             DecodeError: The reply is not what the command promises.
             MessageTooBig: The command is larger than Chromium reads.
         """
-        # Not in a coroutine of the connection's own: that alone takes 0.3 us a command.
-        connection, node = self.connection, self._node
+        # Not in a coroutine of the link's own: that alone takes 0.3 us a command.
+        link, node = self._link, self._node
         if isinstance(command, str):
             method = command
         elif params is None:
             method, params = command.method, command.params or None
         else:
             raise TypeError("params go with a method name; a Command has its own")
-        if connection.held:
-            await connection.room(node, method, timeout)
-            await self._enabling.before(method, timeout)
-        command_id, waiter = connection.begin(node, method, params, timeout)
+        if link.send_blocked:
+            await link.wait_sendable(node, method, timeout)
+            await self._wiring.enabling.before(method, timeout)
+        command_id, waiter = link.begin(node, method, params, timeout)
         try:
             result = await waiter
         except BaseException:
-            connection.give_up(command_id)
+            link.forget(command_id)
             raise
         if isinstance(command, str):
             return as_dict(result)
@@ -194,12 +199,12 @@ class CDPSession:
         command of the session, is answered before a navigation, and is not taken back. Not for `Fetch`, `Debugger`, `WebAuthn`, `FedCm`, `DeviceAccess` and
         `SmartCardEmulation`, which change what pages do: send their `enable` yourself.
 
-        A plain function is called in place, in wire order, so it must be quick. A coroutine function has a bounded queue of
+        A plain function is called in place, in the order of arrival, so it must be quick. A coroutine function has a bounded queue of
         its own, is called with one event after another, and may send commands and wait.
 
         Args:
-            event: An event class, and the handler gets its instances, or a method name, and it gets dicts of the wire's
-                names, shared with other handlers.
+            event: An event class, and the handler gets its instances, or a method name, and it gets dicts of the
+                protocol's names, shared with other handlers.
             raw: Take a name as it is, e.g. of a newer browser's event, and enable nothing.
 
         Raises:
@@ -209,8 +214,8 @@ class CDPSession:
             method = _method(event)
             worker = Worker(
                 handler,
-                report=lambda error, event: self.connection.failed(error, self._node, method, event),
-                spawn=self.connection.spawn,
+                report=lambda error, event: self._link.failed(error, self._node, method, event),
+                run=self._link.run,
             )
             remove = self._listen(event, worker.deliver, raw=raw)
 
@@ -235,7 +240,7 @@ class CDPSession:
     ) -> EventStream[Any]: ...
 
     def events(self, *events: type[Event] | str, limit: int = 1000, raw: bool = False) -> EventStream[Any]:
-        """The events of one or more kinds as an async iterator, in wire order.
+        """Return the events of one or more kinds as an async iterator, in the order of arrival.
 
         Args:
             limit: Events kept for a slow reader; beyond it, it gets `EventsLost`.
@@ -298,7 +303,7 @@ class CDPSession:
         Raises:
             ConfigurationError: As of `on`.
             CommandTimeout: It did not come.
-            TargetClosed: The target is gone or crashed meanwhile.
+            TargetClosed: The target closed or crashed meanwhile.
             ConnectionClosed: The connection ended meanwhile.
         """
         method = _check(event, raw=raw)
@@ -321,9 +326,9 @@ class CDPSession:
     ) -> Callable[[], None]:
         method = _check(event, raw=raw)
         decoder = None if isinstance(event, str) else decoder_for(event)
-        remove = self.connection.listen(self._node, Subscription(method, deliver, decoder, ended, crashed))
+        remove = self._link.listen(self._node, Subscription(method, deliver, decoder, ended, crashed))
         if not raw:
-            self._enabling.want(method)
+            self._wiring.enabling.want(method)
         return remove
 
     # --- children -------------------------------------------------------------------------------------------------
@@ -347,7 +352,7 @@ class CDPSession:
         Args:
             setup: Prepares a child, e.g. enables its domains.
             wait_for_debugger: False lets children run at once; their first events may be missed then.
-            filter: `Target.TargetFilter` entries in wire form; Chrome's default without.
+            filter: `Target.TargetFilter` entries by the protocol's names; default: Chrome's own.
         """
         params: dict[str, Any] = {
             "autoAttach": True,
@@ -356,102 +361,23 @@ class CDPSession:
         }
         if filter is not None:
             params["filter"] = [dict(entry) for entry in filter]
-        self._setup, self._auto_attach = setup, params
-        await self.send("Target.setAutoAttach", params)
-        preparing = self._preparing - {asyncio.current_task()}
-        if preparing:
-            await asyncio.wait(preparing)
-
-    def revived(self) -> None:
-        """Tell a page that was loaded again after a crash what listeners need. Called by the connection."""
-        self._enabling.go_on()
-
-    def child_attached(self, child: CDPSession, *, waiting: bool) -> None:
-        """Prepare a new child, if this session attaches automatically. Called by the connection."""
-        if self._auto_attach is None:
-            return
-        child._setup, child._auto_attach = self._setup, self._auto_attach
-        child._node.ready = False
-        task = self.connection.spawn(self._prepare(child, waiting=waiting))
-        self._preparing.add(task)
-        task.add_done_callback(self._preparing.discard)
-
-    async def _prepare(self, child: CDPSession, *, waiting: bool) -> None:
-        try:
-            await self._set_up_and_release(child, waiting=waiting)
-        finally:
-            child._node.ready = True
-
-    async def _set_up_and_release(self, child: CDPSession, *, waiting: bool) -> None:
-        if not waiting:
-            await self._set_up(child, self._auto_attach, self._setup)
-            return
-        work = self.connection.spawn(self._set_up(child, self._auto_attach, self._setup))
-        try:
-            if child.target_type in _SILENT_WHILE_WAITING:
-                await self._while_it_moves(child, work)
-            else:
-                await asyncio.wait([work])
-        finally:
-            await self._release(child)
-        await asyncio.wait([work])
-
-    async def _while_it_moves(self, child: CDPSession, work: asyncio.Task[None]) -> None:
-        """Wait for a setup until it is done, or has only old questions open."""
-        asked: set[int] = set()
-        while not work.done():
-            before, asked = asked, self.connection.pending_of(child)
-            if asked and asked == before:
-                return
-            await asyncio.wait([work], timeout=_NO_PROGRESS)
-
-    async def _set_up(self, child: CDPSession, params: dict[str, Any] | None, setup: Setup | None) -> None:
-        try:
-            try:
-                await child.send("Target.setAutoAttach", params)
-            except CommandError as error:
-                if error.code != _NO_SUCH_METHOD:  # some kinds of target have no children
-                    raise
-            if setup is not None:
-                await setup(child)
-        except (TargetClosed, ConnectionClosed) as error:
-            logger.debug("%s went away while it was prepared: %s", child.describe(), error)
-        except Exception as error:  # noqa: BLE001  # the setup is the user's: so is its failure
-            self.connection.report(error, child, "Target.attachedToTarget")
-
-    async def _release(self, child: CDPSession) -> None:
-        try:
-            await asyncio.shield(self.connection.spawn(_run_if_waiting(child)))
-        except CDPError as error:
-            logger.debug("%s could not be released: %s", child.describe(), error)
+        await self._wiring.auto_attach.begin(params, setup)
 
     async def detach(self) -> None:
-        """Leave the target; it lives on. Descendants of this session end with it."""
+        """Detach from the target, which lives on. Descendants of this session end with it."""
         node = self._node
         if node.parent is None:
             raise RuntimeError("the root cannot be detached; close the connection")
-        if node.gone is not None:
+        if node.closed is not None:
             return
-        await self.connection.passable(node, "Target.detachFromTarget")
+        await self._link.wait_ready(node, "Target.detachFromTarget")
         node.detaching = True
         try:
-            await node.parent.owner.send("Target.detachFromTarget", {"sessionId": self.id})
+            await node.parent.owner.session.send("Target.detachFromTarget", {"sessionId": self.id})
         except BaseException:
             node.detaching = False
             raise
-        self.connection.forget(self)
-
-
-async def _run_if_waiting(child: CDPSession) -> None:
-    await child.send("Runtime.runIfWaitingForDebugger")
-
-
-def log_handler_error(error: BaseException, session: CDPSession | None, method: str) -> None:
-    """Default of `Connection.on_handler_error`."""
-    if session is None:
-        logger.error("a message from the browser could not be read: %s", error)
-        return
-    logger.error("handling %s of %s failed", method or "a message", session.describe(), exc_info=error)
+        self._link.detach(node)
 
 
 def _method(event: type[Event] | str) -> str:
@@ -463,7 +389,7 @@ def _method(event: type[Event] | str) -> str:
 
 
 def _check(event: type[Event] | str, *, raw: bool) -> str:
-    """The name of an event, which exists; a class of the program's own vouches for itself."""
+    """Return the name of an event, which must exist; a class of the program's own is not checked."""
     method = _method(event)
     if isinstance(event, str) and not raw:
         check_name(event)

@@ -154,7 +154,7 @@ _BY_ID: Final = (
     ("WebAuthn.addVirtualAuthenticator", "WebAuthn.removeVirtualAuthenticator", "authenticatorId"),
 )
 # Commands that neither add nor take away, and carry such an id.
-_BEARERS: Final[Mapping[str, tuple[str, str]]] = {
+_ID_USERS: Final[Mapping[str, tuple[str, str]]] = {
     f"WebAuthn.{name}": ("WebAuthn.removeVirtualAuthenticator", "authenticatorId")
     for name in [
         "addCredential",
@@ -168,7 +168,7 @@ _BEARERS: Final[Mapping[str, tuple[str, str]]] = {
         "setUserVerified",
     ]
 }
-_LACKS: Final[Mapping[str, str]] = {
+_NOT_RESTORED: Final[Mapping[str, str]] = {
     "WebAuthn.addVirtualAuthenticator": "it was made again after its options; its credentials, which the browser destroys "
     "with the connection, and what was set on it later are not back",
 }
@@ -215,7 +215,7 @@ _RULES: Final = _rules()
 ATTACHING: Final = frozenset({"Target.attachToTarget", "Target.attachToBrowserTarget"})
 """Commands whose reply is a session that must be asked for again."""
 
-STATEFUL: Final = frozenset(_RULES) | ATTACHING | frozenset(_BEARERS)
+STATEFUL: Final = frozenset(_RULES) | ATTACHING | frozenset(_ID_USERS)
 """Every command that leaves something behind on its session, takes it back, or names it."""
 
 
@@ -232,9 +232,9 @@ class Step:
     lost: bool = False
 
     @property
-    def lacks(self) -> str:
+    def not_restored(self) -> str:
         """What is missing after it has been given again, in words; normally nothing."""
-        return _LACKS.get(self.method, "")
+        return _NOT_RESTORED.get(self.method, "")
 
 
 _Key = tuple[str, str | bytes]
@@ -266,8 +266,8 @@ class SessionState:
         rule = _RULES.get(method)
         if rule is not None and rule.kind is _UNDO and rule.by:
             slot, field = rule.slot, rule.by[0]
-        elif method in _BEARERS:
-            slot, field = _BEARERS[method]
+        elif method in _ID_USERS:
+            slot, field = _ID_USERS[method]
         else:
             return params
         name = self._names.get((slot, str(params.get(field, ""))))

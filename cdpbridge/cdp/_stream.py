@@ -30,8 +30,8 @@ class Worker:
     """Runs one coroutine handler, one event after another.
 
     Args:
-        report: Told of an exception of the handler, or of events it was too slow for, with the event concerned.
-        spawn: Starts the task and keeps it alive.
+        report: Called with an exception of the handler, or `EventsLost` when it is too slow, and the event concerned.
+        run: Starts the task and keeps it alive.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Worker:
         handler: Callable[[Any], Coroutine[Any, Any, object]],
         *,
         report: Callable[[BaseException, Any], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        run: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         limit: int = WORKER_LIMIT,
     ) -> None:
         self._handler = handler
         self._report = report
-        self._spawn = spawn
+        self._start_task = run
         self._limit = limit
         self._queue: deque[Any] = deque()
         self._running = False
@@ -60,7 +60,7 @@ class Worker:
         self._queue.append(event)
         if not self._running:
             self._running = True
-            self._spawn(self._run())
+            self._start_task(self._run())
 
     def stop(self) -> None:
         """Forget what is queued; the call that is running goes on."""
@@ -241,7 +241,7 @@ class Expectation(Generic[T]):
         try:
             async with asyncio.timeout_at(self._deadline):
                 await asyncio.wait([future])
-        except TimeoutError:
+        except TimeoutError:  # `asyncio.wait` raises none of its own
             if not future.done():
                 raise CommandTimeout(
                     self._name,

@@ -74,7 +74,7 @@ class Node:
     parent: Node | None = None
     children: dict[str, Node] = field(default_factory=dict)
     listeners: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    gone: str | None = None
+    closed: str | None = None
     crash: Crash | None = None
     detaching: bool = False
     dialog: str | None = None
@@ -99,7 +99,7 @@ class Node:
                 error_code=self.crash.error_code,
                 doing=doing,
             )
-        return TargetClosed(self.gone or "closed", target=self.describe(), doing=doing)
+        return TargetClosed(self.closed or "closed", target=self.describe(), doing=doing)
 
     def hint(self) -> str | None:
         """What is known to hold up this target."""
@@ -114,7 +114,7 @@ class Node:
 
     def allows(self, method: str) -> bool:
         """Whether anybody is left to answer this command."""
-        if self.gone is not None:
+        if self.closed is not None:
             return False
         return self.crash is None or method in _ALLOWED_AFTER_CRASH or method.startswith(_ALLOWED_DOMAINS)
 
@@ -148,7 +148,7 @@ class Targets:
     def __init__(self) -> None:
         self.root = Node("")
         self.nodes: dict[str, Node] = {"": self.root}
-        self.away: dict[Node, None] = {}
+        self.suspended: dict[Node, None] = {}
 
     def attach(self, parent: Node, session_id: str, target_id: str, target_type: str) -> tuple[Node, bool]:
         """The node for `session_id`, and whether it is new. A second announcement changes nothing."""
@@ -166,39 +166,39 @@ class Targets:
 
     def remove(self, node: Node) -> list[Node]:
         """As `detach`, for a node that may be away."""
-        if node.parent is None or node.gone is not None:
+        if node.parent is None or node.closed is not None:
             return []
         _leave(node)
-        node.gone = "crashed" if node.crash is not None else "detached" if node.detaching else "closed"
+        node.closed = "crashed" if node.crash is not None else "detached" if node.detaching else "closed"
         gone = [node]
         for ancestor in gone:  # grows while it is walked
-            self.away.pop(ancestor, None)
+            self.suspended.pop(ancestor, None)
             if self.nodes.get(ancestor.session_id) is ancestor:
                 del self.nodes[ancestor.session_id]
             for child in ancestor.children.values():
-                child.gone = "parent"
+                child.closed = "parent"
                 gone.append(child)
             ancestor.children = {}
         return gone
 
     def suspend(self) -> None:
         """The wire is lost, and with it what its sessions knew."""
-        nodes = [*self.nodes.values(), *self.away]
+        nodes = [*self.nodes.values(), *self.suspended]
         self.nodes.clear()
         self.nodes[""] = self.root
         for node in nodes:
             node.dialog = None
             node.paused.clear()
             node.awaited = False
-        self.away.clear()
+        self.suspended.clear()
         below = list(self.root.children.values())
         for node in below:  # grows while it is walked
-            self.away[node] = None
+            self.suspended[node] = None
             below.extend(node.children.values())
 
     def absent(self, parent: Node, target_id: str) -> Node | None:
         """The node that a new attachment to a target brings back."""
-        for node in self.away:
+        for node in self.suspended:
             if (
                 node.parent is parent
                 and node.target_id == target_id
@@ -211,7 +211,7 @@ class Targets:
         """A node is back, under a new id."""
         assert node.parent is not None
         _leave(node)
-        self.away.pop(node, None)
+        self.suspended.pop(node, None)
         node.session_id = session_id
         self.nodes[session_id] = node.parent.children[session_id] = node
 

@@ -374,8 +374,8 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         keepalive = self._keepalive
         if keepalive is None or self._closed is not None or self._core.state is not OPEN:
             return
-        alive = self._mark_is_gone() or self._drains()
-        verdict = keepalive.look(self._clock.time(), alive=alive)
+        alive = self._mark_overwritten() or self._drains()
+        verdict = keepalive.check(self._clock.time(), alive=alive)
         if verdict is Verdict.DEAD:
             self._finish(Closed(1006, "keepalive"))
             self.abort()
@@ -396,7 +396,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         buffer[at : at + len(mark)] = mark
         self._mark = (buffer, at, mark)
 
-    def _mark_is_gone(self) -> bool:
+    def _mark_overwritten(self) -> bool:
         if self._mark is None:
             return False
         buffer, at, mark = self._mark

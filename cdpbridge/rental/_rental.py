@@ -183,13 +183,13 @@ class Rental:
                         timeout=left,
                         reconnect=True,
                         browser_ended=lambda: self.client.server_ended,
+                        explain_end=self._explained,
                     )
                 except ConnectFailed as error:
                     if not _may_be_early(error):
                         raise
                     last = error
                 else:
-                    connection.explain_end(self._explained)
                     return connection
             await asyncio.sleep(min(_POLL_SECONDS, max(deadline - loop.time(), 0)))
             self.record = await self.client.browsers.get(self.id)

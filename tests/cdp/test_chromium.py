@@ -103,7 +103,7 @@ async def test_every_form_of_address(chrome):
 async def test_compression_works(chrome):
     async with connect(chrome.ws_url, compression=True) as connection:
         assert "Chrome" in (await connection.root.send("Browser.getVersion"))["product"]
-        assert connection._transport._compressing
+        assert connection._link._transport._compressing
 
 
 async def test_fault_a04_wrong_browser_id(chrome):
@@ -182,9 +182,9 @@ async def test_fault_a18_replies_out_of_order(tab):
 
 async def test_fault_a22_reply_without_a_session_id(chrome_connection):
     connection = chrome_connection
-    node = connection._mux.attach(connection.root._node, "F" * 32, {"targetId": "none", "type": "page"})
+    node = connection._link._mux.attach(connection.root._node, "F" * 32, {"targetId": "none", "type": "page"})
     with pytest.raises(TargetClosed) as caught:
-        await node.owner.send("Page.enable")
+        await node.owner.session.send("Page.enable")
     assert caught.value.__cause__.code == -32001
 
 
@@ -200,8 +200,8 @@ async def test_fault_a22_reply_without_a_session_id(chrome_connection):
 async def test_fault_a23_error_without_an_id(tab, message, wait_until):
     connection = tab.connection
     pending = asyncio.ensure_future(evaluate(tab, "new Promise(() => {})", awaitPromise=True))
-    await wait_until(lambda: connection._mux.pending)
-    connection._transport.send(message)
+    await wait_until(lambda: connection._link._mux.pending)
+    connection._link._transport.send(message)
     with pytest.raises(CommandError) as caught:
         await pending
     assert caught.value.code in {-32700, -32600}
@@ -212,9 +212,9 @@ async def test_fault_a23_error_without_an_id(tab, message, wait_until):
 async def test_fault_a25_extra_key(tab, wait_until):
     connection = tab.connection
     pending = asyncio.ensure_future(evaluate(tab, "new Promise(() => {})", awaitPromise=True))
-    await wait_until(lambda: connection._mux.pending)
-    [number] = connection._mux.pending
-    connection._transport.send(b'{"id":%d,"method":"Browser.getVersion","extra":1}' % number)
+    await wait_until(lambda: connection._link._mux.pending)
+    [number] = connection._link._mux.pending
+    connection._link._transport.send(b'{"id":%d,"method":"Browser.getVersion","extra":1}' % number)
     with pytest.raises(CommandError, match="property other than") as caught:
         await pending
     assert caught.value.code == -32600
@@ -236,7 +236,7 @@ async def test_unknown_method(tab):
 
 async def test_fault_a27_promise_pending_while_the_page_navigates(tab, wait_until):
     pending = asyncio.ensure_future(evaluate(tab, "new Promise(() => {})", awaitPromise=True))
-    await wait_until(lambda: tab.connection._mux.pending)
+    await wait_until(lambda: tab.connection._link._mux.pending)
     await tab.send("Page.navigate", {"url": "data:text/html,x"})
     async with asyncio.timeout(AT_ONCE):
         with pytest.raises(CommandError) as caught:
@@ -360,7 +360,7 @@ async def test_fault_a34_child_ends_with_its_parent(framed, wait_until):
     assert frame.parent is page
     assert await evaluate(frame, "window.inner") == 7
     pending = asyncio.ensure_future(evaluate(frame, "new Promise(() => {})", awaitPromise=True))
-    await wait_until(lambda: page.connection._mux.pending)
+    await wait_until(lambda: page.connection._link._mux.pending)
     async with asyncio.timeout(AT_ONCE):
         await page.detach()
         with pytest.raises(TargetClosed) as caught:

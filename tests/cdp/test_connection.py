@@ -12,7 +12,14 @@ from datetime import timedelta
 import pytest
 
 from cdpbridge.cdp import Connection, connect, connect_pipe
-from cdpbridge.errors import CommandError, CommandTimeout, ConnectFailed, ConnectionClosed, TargetClosed
+from cdpbridge.errors import (
+    CDPError,
+    CommandError,
+    CommandTimeout,
+    ConnectFailed,
+    ConnectionClosed,
+    TargetClosed,
+)
 from cdpbridge.testing import SILENT, ManualClock, MemoryTransport, Refusal, ScriptedBrowser
 
 SECOND = timedelta(seconds=1)
@@ -76,13 +83,13 @@ async def test_fault_a16_reply_after_the_caller_gave_up(memory, turns):
 async def test_fault_a17_cancelled_calls_leave_nothing(memory, turns):
     calls = [asyncio.ensure_future(memory.root.send("A.b")) for _ in range(1000)]
     await turns()
-    assert len(memory.connection._mux.pending) == 1000
+    assert len(memory.connection._link._mux.pending) == 1000
     for call in calls:
         call.cancel()
     memory.reply(0)  # in the turn of the cancellation
     await asyncio.wait(calls)
     assert all(call.cancelled() for call in calls)
-    assert not memory.connection._mux.pending
+    assert not memory.connection._link._mux.pending
 
 
 async def test_fault_a14_server_that_knows_no_target_domain(connection, scripted):
@@ -198,7 +205,7 @@ async def test_fault_a68_cut_with_commands_in_flight(connection, scripted):
         await asyncio.wait(calls)
     errors = [call.exception() for call in calls]
     assert all(isinstance(error, ConnectionClosed) and error.sent and error.code == 1006 for error in errors)
-    assert not connection._mux.pending
+    assert not connection._link._mux.pending
     assert connection.closed
     with pytest.raises(ConnectionClosed) as caught:
         await connection.root.send("Test.pending")
@@ -233,12 +240,12 @@ async def test_fault_a74_close_is_idempotent(scripted):
 
 
 async def test_fault_a73_close_while_the_other_side_does_not_read(scripted, monkeypatch, turns, wait_until):
-    monkeypatch.setattr("cdpbridge.cdp._connection._CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("cdpbridge.cdp._link._CLOSE_TIMEOUT", 0.05)
     connection = await connect(scripted.ws_url)
     (await scripted.client()).stop_reading()
     big = {"data": "x" * 20_000_000}
     calls = [asyncio.ensure_future(connection.root.send("Test.big", big))]
-    await wait_until(lambda: connection._paused is not None)
+    await wait_until(lambda: connection._link._paused is not None)
     calls.append(asyncio.ensure_future(connection.root.send("Test.small")))
     await turns()
     async with asyncio.timeout(60):
@@ -268,7 +275,7 @@ async def test_commands_wait_while_the_other_side_does_not_read(memory, turns):
 
 async def test_cancelled_close_still_lets_go(scripted, turns, monkeypatch):
     connection = await connect(scripted.ws_url)
-    monkeypatch.setattr(connection._transport, "close", lambda code: None)
+    monkeypatch.setattr(connection._link._transport, "close", lambda code: None)
     closing = asyncio.ensure_future(connection.close())
     await turns()
     closing.cancel()
@@ -461,3 +468,78 @@ async def test_hook_that_fails_is_logged(connection, scripted, caplog):
         await (await scripted.client()).send("no JSON")
         await connection.root.send("A.b")
     assert "on_handler_error failed" in caplog.text
+
+
+async def test_a_block_is_entered_once(scripted):
+    """Entered again, it would lose the first connection."""
+    opening = connect(scripted.ws_url)
+    assert repr(opening) == "<Connecting not entered>"
+    async with opening as first:
+        with pytest.raises(RuntimeError, match="opened already; call connect"):
+            await opening.__aenter__()
+        assert not first.closed
+        assert repr(opening) == "<Connecting entered>"
+    assert first.closed
+    with pytest.raises(RuntimeError, match="opened already"):
+        await opening.__aenter__()
+
+
+async def test_two_tasks_do_not_enter_one_block(scripted):
+    opening = connect(scripted.ws_url)
+    first, second = await asyncio.gather(opening.__aenter__(), opening.__aenter__(), return_exceptions=True)
+    assert isinstance(second, RuntimeError)
+    await opening.__aexit__(None, None, None)
+    assert first.closed
+
+
+async def test_a_block_that_failed_may_be_entered_again(scripted):
+    scripted.refusal = (503, "not yet")
+    opening = connect(scripted.ws_url)
+    with pytest.raises(ConnectFailed):
+        await opening.__aenter__()
+    scripted.refusal = None
+    async with opening as connection:
+        assert await connection.is_alive()
+
+
+async def test_the_end_is_explained_by_the_owner(scripted):
+    """`explain_end` sees each error that a call gets from the end, and its answer is raised."""
+    seen = []
+
+    def explain(error):
+        seen.append(error.code)
+        return CDPError(f"the rental is over ({error.code})")
+
+    async with connect(scripted.ws_url, explain_end=explain) as connection:
+        scripted.default = SILENT
+        waiting = asyncio.ensure_future(connection.root.send("Runtime.evaluate"))
+        await scripted.received("Runtime.evaluate")
+        (await scripted.client()).cut()
+        with pytest.raises(CDPError, match=r"the rental is over \(1006\)"):
+            await waiting
+        with pytest.raises(CDPError, match="the rental is over"):
+            await connection.root.send("Runtime.evaluate")
+        with pytest.raises(CDPError, match="the rental is over"):
+            connection.root.on("Page.loadEventFired", print)
+    assert seen == [1006, 1006, 1006]
+
+
+async def test_an_explanation_that_fails_leaves_the_error(scripted, caplog):
+    def explain(error):
+        raise LookupError(error.code)
+
+    async with connect(scripted.ws_url, explain_end=explain) as connection:
+        scripted.default = SILENT
+        waiting = [asyncio.ensure_future(connection.root.send("Runtime.evaluate")) for _ in range(2)]
+        await scripted.received("Runtime.evaluate", 2)
+        (await scripted.client()).cut()
+        for each in waiting:
+            with pytest.raises(ConnectionClosed):
+                await each
+    assert "explain_end failed" in caplog.text
+
+
+async def test_tasks_end_with_the_connection(scripted):
+    async with connect(scripted.ws_url) as connection:
+        task = connection.create_task(asyncio.Event().wait())
+    assert task.cancelled()

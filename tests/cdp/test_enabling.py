@@ -136,11 +136,11 @@ async def test_a_navigation_waits_until_the_domain_is_enabled(connection, script
     going = asyncio.ensure_future(tab.send("Page.navigate", {"url": SITE}))
     await tab.send("Runtime.getHeapUsage")
     assert sent(scripted) == ["Page.enable", "Runtime.evaluate", "Page.reload", "Runtime.getHeapUsage"]
-    assert connection.held
+    assert connection._link.send_blocked
     answer.set()
     await going
     assert sent(scripted)[-1] == "Page.navigate"
-    assert not connection.held
+    assert not connection._link.send_blocked
 
 
 async def test_a_navigation_does_not_wait_for_ever(connection, scripted):

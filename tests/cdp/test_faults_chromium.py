@@ -235,7 +235,7 @@ async def test_fault_a62_slow_reader_loses_nothing_it_cannot_know_of(own_chrome,
         assert all(error is None or isinstance(error, CommandTimeout) for error in errors)
         assert any(error is None for error in errors)
         assert await evaluate(tab, "1 + 1") == 2
-        assert not connection._mux.pending
+        assert not connection._link._mux.pending
         del calls
 
 
@@ -255,7 +255,7 @@ async def test_fault_a64_binary_frame_is_cut_by_chromium(chrome, running_loop):
         tab = await connection.new_tab()
         pending = asyncio.ensure_future(evaluate(tab, "new Promise(() => {})", awaitPromise=True))
         await evaluate(tab, "1")
-        connection._transport._put(b"\x82\x80\0\0\0\0")  # an empty binary frame, masked
+        connection._link._transport._put(b"\x82\x80\0\0\0\0")  # an empty binary frame, masked
         async with asyncio.timeout(AT_ONCE):
             with pytest.raises(ConnectionClosed) as caught:
                 await pending

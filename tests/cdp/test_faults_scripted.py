@@ -99,7 +99,7 @@ def test_fault_a52_memory_is_flat_over_events_nobody_wants():
 
         connection = Connection(MemoryTransport())
         data = b'{"method":"Network.dataReceived","params":{"requestId":"1","data":"' + b"x" * 500 + b'"}}'
-        received, end = connection.received, len(data)
+        received, end = connection._link.received, len(data)
         for _ in range(1000):
             received(data, 0, end)
         tracemalloc.start()

@@ -26,7 +26,7 @@ def course(keepalive, until, alive=(), now=0.0):
     verdicts = []
     while keepalive.due <= until and (not verdicts or verdicts[-1][1] is not DEAD):
         before, now = now, keepalive.due
-        verdict = keepalive.look(now, alive=any(before < moment <= now for moment in alive))
+        verdict = keepalive.check(now, alive=any(before < moment <= now for moment in alive))
         if verdict is not WAIT:
             verdicts.append((now, verdict))
     return verdicts
@@ -50,13 +50,13 @@ def test_fault_a70_any_byte_is_life():
 def test_fault_a69_a_blocked_loop_is_not_the_peers_silence():
     keepalive = Keepalive(20, 20, 0)
     assert course(keepalive, 35) == [(20, PING)]
-    assert keepalive.look(70, alive=False) is WAIT
+    assert keepalive.check(70, alive=False) is WAIT
     assert course(keepalive, 200, now=70) == [(90, DEAD)]
 
 
 def test_a_blocked_loop_before_the_ping_still_asks():
     keepalive = Keepalive(20, 20, 0)
-    assert keepalive.look(50, alive=False) is PING
+    assert keepalive.check(50, alive=False) is PING
     assert course(keepalive, 200, now=50) == [(70, DEAD)]
 
 
@@ -230,10 +230,10 @@ async def test_fault_a69_end_to_end(scripted):
 
 async def test_keepalive_can_be_switched_off(scripted):
     async with connect(scripted.ws_url, ping_interval=None) as connection:
-        assert connection._transport._look_timer is None
+        assert connection._link._transport._look_timer is None
     async with connect(scripted.ws_url, ping_timeout=None) as connection:
-        assert connection._transport._look_timer is not None
-    assert connection._transport._look_timer is None
+        assert connection._link._transport._look_timer is not None
+    assert connection._link._transport._look_timer is None
 
 
 async def test_fault_a71_a_cut_by_an_idle_proxy_is_told_at_once(connection, scripted):

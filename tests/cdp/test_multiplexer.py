@@ -45,7 +45,7 @@ class Waiter:
 class Shell:
     def __init__(self):
         self.attachments = []
-        self.ended = []
+        self.endings = []
         self.revivals = []
         self.failures = []
 
@@ -55,8 +55,8 @@ class Shell:
     def revived(self, node):
         self.revivals.append(node.session_id)
 
-    def gone(self, node):
-        self.ended.append((node.session_id, node.gone))
+    def ended(self, node):
+        self.endings.append((node.session_id, node.closed))
 
     def failed(self, error, node, method, params):
         self.failures.append((type(error), node and node.session_id, method))
@@ -268,7 +268,7 @@ def test_fault_a23_error_without_id(mux, caplog):
 def test_given_up_ids_are_remembered_within_bounds(mux):
     for _ in range(_multiplexer._REMEMBERED + 10):
         mux.forget(send(mux)[1])
-    assert len(mux._given_up) == _multiplexer._REMEMBERED
+    assert len(mux._abandoned) == _multiplexer._REMEMBERED
 
 
 # --- deadlines --------------------------------------------------------------------------------------------------------
@@ -535,7 +535,7 @@ def test_fault_a32_detached_fails_what_is_pending(mux, shell):
     assert mine.error.reason == "closed"
     assert not other.done()
     assert len(mux.pending) == 1
-    assert shell.ended == [("S", "closed")]
+    assert shell.endings == [("S", "closed")]
 
 
 def test_fault_a33_dead_session_is_refused_locally(mux):
@@ -553,14 +553,14 @@ def test_fault_a34_descendants_end_with_their_parent(mux, shell):
     waiters = [send(mux, node=node)[0] for node in (page, frame, worker)]
     event(mux, "Target.detachedFromTarget", {"sessionId": "P"})
     assert [waiter.error.reason for waiter in waiters] == ["closed", "parent", "parent"]
-    assert shell.ended == [("P", "closed"), ("F", "parent"), ("W", "parent")]
+    assert shell.endings == [("P", "closed"), ("F", "parent"), ("W", "parent")]
 
 
 def test_detached_in_the_old_form_means_the_session_itself(mux, shell):
     attach(mux)
     event(mux, "Target.detachedFromTarget", {"targetId": "T"}, "S")
     event(mux, "Target.detachedFromTarget", {"sessionId": "unknown"})
-    assert shell.ended == [("S", "closed")]
+    assert shell.endings == [("S", "closed")]
 
 
 def test_subscriptions_end_with_their_target(mux):
@@ -658,7 +658,7 @@ def test_fault_a68_loss_fails_everything_at_once(mux, shell):
     assert not mux.pending
     assert mux.next_deadline() is None
     assert (ends[0].code, ends[0].sent) == (1006, None)
-    assert ("S", None) in shell.ended
+    assert ("S", None) in shell.endings
     with pytest.raises(ConnectionClosed) as caught:
         send(mux)
     assert caught.value.sent is False

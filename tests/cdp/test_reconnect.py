@@ -19,7 +19,7 @@ class Browser:
 
     Attributes:
         targets: Target id to type; those of `automatic` are announced by auto-attach, by the id of their parent.
-        wires: Every transport so far.
+        transports: Every transport so far.
         failures: What the next tries to connect raise.
     """
 
@@ -32,7 +32,7 @@ class Browser:
         self.failures = []
         self.dropping = None  # a command upon which the wire drops
         self.tries = []
-        self.wires = []
+        self.transports = []
         self.sessions = {}
         self.connection = Connection(self.wire(), clock=self.clock, reopen=self.reopen)
         self.events = []
@@ -42,7 +42,7 @@ class Browser:
 
     def wire(self):
         transport = MemoryTransport(lambda command: self.answer(transport, command))
-        self.wires.append(transport)
+        self.transports.append(transport)
         self.sessions = {}
         return transport
 
@@ -80,7 +80,7 @@ class Browser:
         return {"id": command["id"], "result": result}
 
     def announce(self, transport, target_id, parent):
-        session_id = f"W{len(self.wires)}S{len(self.sessions)}"
+        session_id = f"W{len(self.transports)}S{len(self.sessions)}"
         self.sessions[session_id] = target_id
         info = {"targetId": target_id, "type": self.targets[target_id]}
         params = {"sessionId": session_id, "targetInfo": info, "waitingForDebugger": False}
@@ -91,14 +91,14 @@ class Browser:
         """Session, method and parameters of all that went over the present wire, but for the question whether it works."""
         return [
             (command.get("sessionId", ""), command["method"], command.get("params"))
-            for command in self.wires[-1].sent
+            for command in self.transports[-1].sent
             if command["method"] != "Browser.getVersion"
         ]
 
     async def drop(self, *args, **kwargs):
         """Of a wire that has been steady for a while."""
         self.clock.advance(2)
-        self.wires[-1].lose(*args, **kwargs)
+        self.transports[-1].lose(*args, **kwargs)
         await asyncio.sleep(0)
 
     async def reported(self):
@@ -114,7 +114,7 @@ async def browser(running_loop):
     browser = Browser()
     yield browser
     await browser.connection.close()
-    assert not browser.connection._tasks
+    assert not browser.connection._link._tasks
 
 
 # --- what comes back --------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ async def test_the_same_objects_go_on_with_their_state_in_order(browser):
     ]
     assert tab.id != old_id
     assert browser.connection.sessions == [browser.root, tab]
-    browser.wires[-1].event("Page.loadEventFired", {"n": 1}, tab.id)
+    browser.transports[-1].event("Page.loadEventFired", {"n": 1}, tab.id)
     assert heard == [{"n": 1}]
     assert (await tab.send("Runtime.evaluate", {"expression": "1"})) == {}
     # and once more: what was restored is still remembered
@@ -166,7 +166,7 @@ async def test_commands_in_flight_fail_and_tell_whether_they_were_sent(browser, 
     await asyncio.wait(calls)
     assert [call.exception().sent for call in calls] == [True, True, False]
     await browser.reported()
-    assert not browser.connection._mux.pending
+    assert not browser.connection._link._mux.pending
 
 
 async def test_commands_made_meanwhile_wait(browser, turns):
@@ -189,7 +189,7 @@ async def test_commands_made_meanwhile_wait(browser, turns):
 async def test_waiting_commands_have_their_deadline(browser):
     browser.failures = [ConnectFailed("no", stage="tcp")]
     await browser.drop()
-    with pytest.raises(CommandTimeout, match="not sent: the connection is being made anew"):
+    with pytest.raises(CommandTimeout, match="not sent: the connection is being re-established"):
         await browser.root.send("Test.later", timeout=timedelta(milliseconds=20))
 
 
@@ -199,14 +199,14 @@ async def test_streams_and_expectations_survive(browser):
         async with tab.expect("Page.loadEventFired") as load:
             await browser.drop()
             await browser.reported()
-            browser.wires[-1].event("Page.frameNavigated", {"n": 1}, tab.id)
-            browser.wires[-1].event("Page.loadEventFired", {"n": 2}, tab.id)
+            browser.transports[-1].event("Page.frameNavigated", {"n": 1}, tab.id)
+            browser.transports[-1].event("Page.loadEventFired", {"n": 2}, tab.id)
         assert load.event == {"n": 2}
         assert await anext(stream) == {"n": 1}
 
 
 async def test_a_wire_that_is_paused_when_it_drops(browser, turns):
-    browser.wires[-1].pause()
+    browser.transports[-1].pause()
     await browser.drop()
     await browser.reported()
     assert await browser.root.send("A.b") == {}
@@ -214,12 +214,12 @@ async def test_a_wire_that_is_paused_when_it_drops(browser, turns):
     await browser.drop()
     browser.clock.advance(1)
     await turns(2)
-    browser.wires[-1].pause()
+    browser.transports[-1].pause()
     await browser.reported()
     call = asyncio.ensure_future(browser.root.send("A.b"))
     await turns()
     assert not call.done()
-    browser.wires[-1].resume()
+    browser.transports[-1].resume()
     assert await call == {}
 
 
@@ -243,8 +243,8 @@ async def test_what_the_browser_has_done_counts_not_who_still_waits(browser, tur
     cancelled = asyncio.ensure_future(browser.root.send("Page.enable"))
     await turns()
     cancelled.cancel()
-    browser.wires[-1].deliver(
-        {"id": browser.wires[-1].sent[-1]["id"], "result": {}}
+    browser.transports[-1].deliver(
+        {"id": browser.transports[-1].sent[-1]["id"], "result": {}}
     )  # in the turn of the cancellation
     await turns()
     browser.silent.clear()
@@ -255,7 +255,7 @@ async def test_what_the_browser_has_done_counts_not_who_still_waits(browser, tur
         call = asyncio.ensure_future(browser.root.send("Target.attachToBrowserTarget"))
         browser.silent.add("Target.attachToBrowserTarget")
         await turns()
-        browser.wires[-1].deliver({"id": browser.wires[-1].sent[-1]["id"], "result": odd})
+        browser.transports[-1].deliver({"id": browser.transports[-1].sent[-1]["id"], "result": odd})
         await asyncio.wait([call])
     refused = asyncio.ensure_future(browser.root.send("Log.enable"))
     await turns(1)
@@ -365,7 +365,7 @@ async def test_two_sessions_on_one_target_stay_two(browser):
 
 
 async def test_attached_without_an_announcement(browser):
-    browser.announce = lambda transport, target_id, parent: f"W{len(browser.wires)}"
+    browser.announce = lambda transport, target_id, parent: f"W{len(browser.transports)}"
     tab = await browser.connection.attach("T")
     await tab.send("Page.enable")
     await browser.drop()
@@ -459,14 +459,14 @@ async def test_fault_a75_ids_of_commands_are_never_used_again(browser, turns):
     browser.silent.add("Test.pending")
     call = asyncio.ensure_future(browser.root.send("Test.pending"))
     await turns()
-    old = browser.wires[-1].sent[-1]["id"]
+    old = browser.transports[-1].sent[-1]["id"]
     await browser.drop()
     await browser.reported()
     with pytest.raises(ConnectionClosed):
         await call
-    browser.wires[-1].deliver({"id": old, "result": {}})
+    browser.transports[-1].deliver({"id": old, "result": {}})
     await browser.root.send("A.b")
-    assert min(command["id"] for command in browser.wires[-1].sent) > old
+    assert min(command["id"] for command in browser.transports[-1].sent) > old
 
 
 async def test_fault_a75_detach_asks_for_the_new_id(browser, turns):
@@ -526,7 +526,7 @@ async def test_a_hung_page_holds_up_only_itself(browser, turns):
 async def test_a_crashed_page_is_not_asked(browser):
     tab = await browser.connection.attach("T")
     await tab.send("Page.enable")
-    browser.wires[-1].event("Inspector.targetCrashed", {}, tab.id)
+    browser.transports[-1].event("Inspector.targetCrashed", {}, tab.id)
     await browser.drop()
     report = await browser.reported()
     [missing] = report.not_restored
@@ -547,7 +547,7 @@ async def test_a_target_that_goes_during_the_restore(browser, turns):
     browser.silent.add("Page.enable")
     await browser.drop()
     await turns(10)
-    browser.wires[-1].event("Target.detachedFromTarget", {"sessionId": tab.id})
+    browser.transports[-1].event("Target.detachedFromTarget", {"sessionId": tab.id})
     assert (await browser.reported()).lost == (tab,)
 
 
@@ -569,7 +569,7 @@ async def test_a_parent_that_goes_takes_children_that_are_still_away(browser, tu
     await turns(10)
     waiting = asyncio.ensure_future(frame.send("Test.later"))
     await turns()
-    browser.wires[-1].event("Target.detachedFromTarget", {"sessionId": tab.id})
+    browser.transports[-1].event("Target.detachedFromTarget", {"sessionId": tab.id})
     with pytest.raises(TargetClosed, match="parent"):
         await waiting
     assert (await browser.reported()).lost == (tab, frame)
@@ -594,7 +594,7 @@ async def test_fault_a76_a_second_drop_during_the_restore(browser, moment, turns
     report = await browser.reported()
     assert report.tries == 2
     assert (report.restored, report.lost, report.not_restored) == ((browser.root, tab), (), ())
-    assert len(browser.wires) == 3
+    assert len(browser.transports) == 3
     assert await call == {}
     assert not browser.events
 
@@ -648,7 +648,7 @@ async def test_a_browser_that_is_gone_is_not_waited_for(browser, turns):
     await browser.drop()
     await turns()
     assert browser.connection.closed
-    assert "no way back: HTTP 404" in browser.connection.close_reason
+    assert "cannot reconnect: HTTP 404" in browser.connection.close_reason
     assert len(browser.tries) == 1
 
 
@@ -656,7 +656,7 @@ async def test_a_failure_of_our_own_ends_it_too(browser, turns, monkeypatch, cap
     async def broken(*_, **__):
         raise LookupError("a bug")
 
-    monkeypatch.setattr(browser.connection._reconnecting, "_attach_again", broken)
+    monkeypatch.setattr(browser.connection._link._reconnecting, "_attach_again", broken)
     await browser.drop()
     await turns(20)
     assert "a bug" in caplog.text
@@ -664,10 +664,10 @@ async def test_a_failure_of_our_own_ends_it_too(browser, turns, monkeypatch, cap
     await browser.connection.wait_closed()
 
 
-async def test_wires_that_break_at_once_are_not_made_in_a_frenzy(browser, turns):
+async def test_transports_that_break_at_once_are_not_made_in_a_frenzy(browser, turns):
     start = browser.clock.time()
     for _ in range(4):
-        browser.wires[-1].lose()
+        browser.transports[-1].lose()
         for _ in range(20):
             await turns(5)
             if browser.events:
@@ -808,7 +808,7 @@ async def test_reconnect_is_off_unless_asked_for(scripted):
         await connection.wait_closed()
         assert connection.closed
         assert not connection.reconnecting
-        assert not connection._mux._remember
+        assert not connection._link._mux._remember
 
 
 async def test_the_limit_is_settable(scripted):
@@ -889,7 +889,7 @@ async def test_any_interleaving_leaves_nothing_behind(browser, seed, turns):
         calls.append(asyncio.ensure_future(chance.choice(sessions).detach()))
 
     def drop():
-        browser.wires[-1].lose(1006, unsent=chance.randrange(2))
+        browser.transports[-1].lose(1006, unsent=chance.randrange(2))
 
     def drop_at():
         browser.dropping = chance.choice(["Target.attachToTarget", "Page.enable", "Target.setAutoAttach"])
@@ -906,7 +906,7 @@ async def test_any_interleaving_leaves_nothing_behind(browser, seed, turns):
         method = chance.choice(
             ["Inspector.targetCrashed", "Inspector.targetReloadedAfterCrash", "Test.event"]
         )
-        browser.wires[-1].event(method, {}, session.id)
+        browser.transports[-1].event(method, {}, session.id)
 
     acts = [*[send] * 12, *[drop] * 2, drop_at, refuse, close_target, event, event, detach]
     for _ in range(120):
@@ -926,8 +926,8 @@ async def test_any_interleaving_leaves_nothing_behind(browser, seed, turns):
     assert {type(call.exception()) for call in calls if not isinstance(call.exception(), expected)} == set()
     assert [pair for pair in received if pair[0] != pair[1]] == []
     connection = browser.connection
-    assert not connection._mux.pending
-    assert not connection.held
-    assert connection.closed or not connection._mux.targets.away
-    assert not connection._reconnecting._gates
-    assert not any(not task.done() for task in connection._tasks)
+    assert not connection._link._mux.pending
+    assert not connection._link.send_blocked
+    assert connection.closed or not connection._link._mux.targets.suspended
+    assert not connection._link._reconnecting._gates
+    assert not any(not task.done() for task in connection._link._tasks)

@@ -316,8 +316,8 @@ async def cut_under_load(resuming, proxy, tabs, times, seed):
     await asyncio.gather(*loads)
     while not resuming.reports.empty():
         resuming.reports.get_nowait()
-    assert not resuming._mux.pending
-    assert not resuming._mux.targets.away
+    assert not resuming._link._mux.pending
+    assert not resuming._link._mux.targets.suspended
     return outcomes
 
 

@@ -8,7 +8,7 @@ from msgspec import Raw
 
 import cdpbridge
 from cdpbridge.cdp import _backoff, _state
-from cdpbridge.cdp._backoff import delay, hopeless, resumable
+from cdpbridge.cdp._backoff import delay, is_fatal, resumable
 from cdpbridge.cdp._state import STATEFUL, SessionState
 from cdpbridge.cdp._transport import Closed
 from cdpbridge.errors import ConfigurationError, ConnectFailed, MessageTooBig
@@ -159,7 +159,7 @@ def test_a_virtual_authenticator_is_made_again_under_its_known_id():
     state.succeeded("WebAuthn.addVirtualAuthenticator", {"options": {}}, {"authenticatorId": "old"})
     [step] = state.steps
     assert not step.lost
-    assert "credentials" in step.lacks
+    assert "credentials" in step.not_restored
     state.repeated(step, {"authenticatorId": "new"})
     for method in ("WebAuthn.getCredentials", "WebAuthn.removeVirtualAuthenticator"):
         assert state.translate(method, {"authenticatorId": "old"}) == {"authenticatorId": "new"}
@@ -252,7 +252,7 @@ def test_a_cause_is_final():
     ],
 )
 def test_refusals(error, expected):
-    assert hopeless(error) is expected
+    assert is_fatal(error) is expected
 
 
 def test_the_first_try_is_at_once_and_later_ones_are_spread():

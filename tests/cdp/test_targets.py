@@ -33,13 +33,13 @@ def test_two_sessions_on_one_target(targets):
     two, _ = targets.attach(targets.root, "B", "T", "page")
     assert one is not two
     assert [node.session_id for node in targets.detach("A")] == ["A"]
-    assert two.gone is None
+    assert two.closed is None
 
 
 def test_detach_takes_descendants_along(targets):
     page, frame, worker = grow(targets)
     assert targets.detach("P") == [page, frame, worker]
-    assert [node.gone for node in (page, frame, worker)] == ["closed", "parent", "parent"]
+    assert [node.closed for node in (page, frame, worker)] == ["closed", "parent", "parent"]
     assert targets.nodes == {"": targets.root}
     assert not targets.root.children
 
@@ -47,21 +47,21 @@ def test_detach_takes_descendants_along(targets):
 def test_detach_of_a_child_leaves_the_parent(targets):
     page, frame, worker = grow(targets)
     assert targets.detach("F") == [frame, worker]
-    assert page.gone is None
+    assert page.closed is None
     assert not page.children
 
 
 @pytest.mark.parametrize("session_id", ["", "unknown"])
 def test_detach_of_nothing(targets, session_id):
     assert targets.detach(session_id) == []
-    assert targets.root.gone is None
+    assert targets.root.closed is None
 
 
 def test_reason_tells_who_detached(targets):
     page, *_ = grow(targets)
     page.detaching = True
     targets.detach("P")
-    assert page.gone == "detached"
+    assert page.closed == "detached"
     assert isinstance(page.error(), TargetClosed)
     assert page.error("Page.reload").reason == "detached"
     assert "Page.reload" in str(page.error("Page.reload"))
@@ -76,7 +76,7 @@ def test_crash_is_news_once_and_grows(targets):
     assert isinstance(error, TargetCrashed)
     assert (error.status, error.error_code) == ("killed", 9)
     targets.detach("P")
-    assert page.gone == "crashed"
+    assert page.closed == "crashed"
 
 
 def test_crash_forgets_what_the_renderer_held(targets):

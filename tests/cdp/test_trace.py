@@ -40,13 +40,13 @@ async def test_record_of_a_failure(scripted):
         '<= 3 SESSION2 error {"code":-32000,"message":"Cannot navigate"}',
     ]
     assert texts(connection.flight_record())[-1] == "-- closed 1000"
-    assert connection.recorder is not None
+    assert connection._recorder is not None
 
 
 async def test_nothing_is_recorded_unless_asked_for(scripted):
     async with connect(scripted.ws_url) as connection:
-        assert type(connection._transport) is WebSocketTransport
-        assert connection.recorder is None
+        assert type(connection._link._transport) is WebSocketTransport
+        assert connection._recorder is None
         assert connection.flight_record() == []
 
 

@@ -329,7 +329,7 @@ class World:
                 error = call.task.exception()
                 assert isinstance(error, kind), (error, kind)
                 assert {name: getattr(error, name) for name in attributes} == attributes
-        assert set(self.connection._mux.pending) == {call.id for call in self.waiting("command")}
+        assert set(self.connection._link._mux.pending) == {call.id for call in self.waiting("command")}
 
     def check_events(self):
         for target in self.targets:
@@ -390,9 +390,9 @@ async def live(acts):
             assert isinstance(error, TargetClosed if target.gone else ConnectionClosed), error
             assert target.streamed == list(range(target.stream_from, target.told))
     connection = world.connection
-    assert not connection._mux.pending
-    assert connection._mux.next_deadline() is None
-    assert not connection._tasks
+    assert not connection._link._mux.pending
+    assert connection._link._mux.next_deadline() is None
+    assert not connection._link._tasks
     assert asyncio.all_tasks(loop) == before
     assert world.clock.scheduled == 0
     assert not any(isinstance(error, EventsLost) for error in world.failures)

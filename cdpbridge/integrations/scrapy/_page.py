@@ -354,7 +354,7 @@ class RenderedPage:
         if event.type == "Document" and event.frame_id == self._frame:
             self._responses[event.loader_id] = event
             if event.response.status in _NO_CONTENT:
-                self._session.connection.spawn(self._leave())
+                self._session.connection.create_task(self._leave())
 
     def _on_raw_response(self, event: Network.ResponseReceivedExtraInfo) -> None:
         self._raw[event.request_id] = event
@@ -374,7 +374,7 @@ class RenderedPage:
             logger.debug("a dialog went away by itself: %s", error)
 
     def _on_paused(self, event: Fetch.RequestPaused) -> None:
-        self._session.connection.spawn(
+        self._session.connection.create_task(
             self._decide(event)
         )  # not one after the other: each waits for the browser
 

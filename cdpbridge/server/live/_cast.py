@@ -125,7 +125,7 @@ class Cast:
         self._input = 0
         self._gone = False
         self._down = False
-        self.task = connection.spawn(self._run())
+        self.task = connection.create_task(self._run())
 
     # --- what the owner does --------------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class Cast:
             self.dropped_input += 1
             return
         self._input += 1
-        self._connection.spawn(self._dispatch(self._session, method, params))
+        self._connection.create_task(self._dispatch(self._session, method, params))
 
     async def _dispatch(self, session: CDPSession, method: str, params: dict[str, Any]) -> None:
         try:
@@ -251,11 +251,11 @@ class Cast:
             if self._cancel_pause():
                 self._resume(session)
         if wants.events != has.events:
-            self._connection.spawn(self._observe(session, wants.events))
+            self._connection.create_task(self._observe(session, wants.events))
         if wants.choosers != has.choosers:
             self.chooser = None
             params = {"enabled": wants.choosers}
-            self._connection.spawn(self._try(session, "Page.setInterceptFileChooserDialog", params))
+            self._connection.create_task(self._try(session, "Page.setInterceptFileChooserDialog", params))
 
     async def _observe(self, session: CDPSession, on: bool) -> None:
         # While a dialog is open that came before, this is not answered; pictures do not wait for it.
@@ -350,7 +350,7 @@ class Cast:
             self._loop.call_at(due, self._acknowledge, session, params)
         else:
             self._pause = self._loop.call_at(due, self._resume, session)
-            self._connection.spawn(self._try(session, "Page.stopScreencast", {}))
+            self._connection.create_task(self._try(session, "Page.stopScreencast", {}))
 
     def _cancel_pause(self) -> bool:
         """Whether there was a pause."""
@@ -363,11 +363,11 @@ class Cast:
         self._pause = None
         if session.closed is None:
             self._resumed = True
-            self._connection.spawn(self._try(session, "Page.startScreencast", self._settings()))
+            self._connection.create_task(self._try(session, "Page.startScreencast", self._settings()))
 
     def _acknowledge(self, session: CDPSession, params: dict[str, Any]) -> None:
         if session.closed is None:
-            self._connection.spawn(self._try(session, "Page.screencastFrameAck", params))
+            self._connection.create_task(self._try(session, "Page.screencastFrameAck", params))
 
     def _look_for_rest(self, session: CDPSession) -> None:
         self._rest = None
@@ -383,8 +383,8 @@ class Cast:
         if self._pause is not None:
             return  # the end of the pause will do
         # Sent together, in this order: the second gives a picture at once, whether the page moves or not.
-        self._connection.spawn(self._try(session, "Page.stopScreencast", {}))
-        self._connection.spawn(self._try(session, "Page.startScreencast", self._settings()))
+        self._connection.create_task(self._try(session, "Page.stopScreencast", {}))
+        self._connection.create_task(self._try(session, "Page.startScreencast", self._settings()))
 
     async def _try(self, session: CDPSession, method: str, params: dict[str, Any]) -> None:
         try:
@@ -425,7 +425,7 @@ class Cast:
         frame = event.get("frame", {})
         if "parentId" not in frame and self._session is not None:
             self.chooser = None
-            self._connection.spawn(self._follow_history(self._session))
+            self._connection.create_task(self._follow_history(self._session))
 
     async def _follow_history(self, session: CDPSession) -> None:
         """The page's own process tells of a navigation, sometimes before the browser has put it into the history."""

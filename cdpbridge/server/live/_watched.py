@@ -140,11 +140,11 @@ class Watched:
         if self.tabs:  # should it not be the one in front, it says so as soon as it is watched
             self._bring((written or list(self.tabs))[-1])
         if len(written) > 1:  # the browser lists them in no order
-            self._looking = self.connection.spawn(self._find_front(written, otherwise=self.active))
+            self._looking = self.connection.create_task(self._find_front(written, otherwise=self.active))
         if self.connection.closed:
             self._disconnected()
         else:
-            self._titles = self.connection.spawn(self._keep_titles())
+            self._titles = self.connection.create_task(self._keep_titles())
 
     async def close(self) -> None:
         """Leave the browser as it was found."""
@@ -263,7 +263,7 @@ class Watched:
         else:
             others = [tab for tab in reversed(self._recent) if tab != cast.target_id]
             others += [tab for tab in reversed(self.tabs) if tab not in others and tab != cast.target_id]
-            self._looking = self.connection.spawn(self._find_front(others, otherwise=cast.target_id))
+            self._looking = self.connection.create_task(self._find_front(others, otherwise=cast.target_id))
 
     def download(self, event: dict[str, Any]) -> None:
         """`Page.downloadWillBegin` or `Page.downloadProgress`."""
@@ -342,7 +342,7 @@ class Watched:
         if tab.url != url:
             self._look_for_icon(tab)
             if tab.id != self.active and (self._looking is None or self._looking.done()):
-                self._looking = self.connection.spawn(self._find_front([tab.id], otherwise=self.active))
+                self._looking = self.connection.create_task(self._find_front([tab.id], otherwise=self.active))
         self.tell()
 
     def _destroyed(self, target_id: str) -> None:
@@ -409,7 +409,7 @@ class Watched:
             tab.icon = tab.icon_timer = None
             return
         tab.icon_timer = self._loop.call_later(
-            _ICON_SECONDS, lambda: self.connection.closed or self.connection.spawn(self._find_icon(tab))
+            _ICON_SECONDS, lambda: self.connection.closed or self.connection.create_task(self._find_icon(tab))
         )
 
     async def _find_icon(self, tab: Tab) -> None:
