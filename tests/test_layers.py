@@ -34,6 +34,7 @@ FLOORS = {
     "cdpbridge.billing": 1,
     "cdpbridge.cdp._backoff": 1,
     "cdpbridge.cdp._domains": 1,
+    "cdpbridge.cdp._frame_reader": 1,
     "cdpbridge.cdp._frames": 1,
     "cdpbridge.cdp._intake": 1,
     "cdpbridge.cdp._keepalive": 1,

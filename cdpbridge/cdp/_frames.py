@@ -25,8 +25,14 @@ _CONTROL: Final = 0x08
 _CLOSE: Final = 0x08
 _TEXT: Final = 0x01
 _WHOLE_TEXT: Final = _FIN | _TEXT
-_LOOK: Final = 256  # bytes of a browser's message that are judged
-_SURE: Final = 32  # bytes; no longer beginning is looked for
+# Size of a frame's head by its second byte: two bytes, the length's, and the mask's.
+_HEAD_BYTES: Final = tuple(
+    2 + {126: 2, 127: 8}.get(second & 0x7F, 0) + (4 if second & _MASKED else 0) for second in range(256)
+)
+# bytes of a browser's message that are judged
+_LOOK: Final = 256
+# bytes; no longer beginning is looked for
+_SURE: Final = 32
 # A larger message is no command or event that concerns files: it passes while it comes.
 _LARGEST: Final = 16 * 1024 * 1024
 # RFC 6455 section 5.5: a control frame carries 125 bytes, and a close frame's code takes two of them.
@@ -129,80 +135,74 @@ class Sieve:
             data = bytes(self._rest)
             self._rest.clear()
         size = len(data)
-        at = self._skip
-        if at > size:
-            self._skip = at - size
-            self._pass(data)
-            return
-        self._skip = 0
-        start = 0
+        start, at = 0, self._skip
+        if at:
+            self._skip = 0
+        while True:
+            at, body, end = self._next(data, at)
+            if at >= size:
+                if at > size:
+                    self._skip = at - size
+                if start < size:
+                    self._pass(data[start:] if start else data)
+                return
+            read = self._is_read(data, at, body, end) if body <= size else None
+            if read is None or (read and end > size):
+                whole = read or self._masked or end - body < _LOOK
+                self._need = (end if whole else body + _LOOK) - at
+                break
+            if read:  # or it stands between the fragments of a message that is
+                if at > start:
+                    self._pass(data[start:at])
+                mask = data[body - 4 : body] if data[at + 1] & _MASKED else b""
+                self._take(data[at:end], mask, data[body:end])
+                start = end
+            at = end
+        if at > start:
+            self._pass(data[start:at])
+        self._rest += data[at:]
+
+    def _next(self, data: bytes, at: int) -> tuple[int, int, int]:
+        """Skip the frames that certainly pass, which are nearly all.
+
+        Returns:
+            Where the next frame, its payload, and what follows it begin. The payload begins behind the chunk when the head is
+            not complete; so does the frame when the last one that was skipped is not.
+        """
+        size, masked, verdict = len(data), self._masked, self._verdict
+        usual, unusual = self._usual, self._unusual
         plain = not self.everything and not self._collected
         while size - at >= 2:
             second = data[at + 1]
-            length = second & 0x7F
-            body = at + 2
-            if length == 126:
-                body += 2
-            elif length == 127:
-                body += 8
-            if second & _MASKED:
-                body += 4
+            body = at + _HEAD_BYTES[second]
             if body > size:
-                self._need = body - at
-                break
+                return at, body, body
+            length = second & 0x7F
             if length == 126:
                 length = data[at + 2] << 8 | data[at + 3]
             elif length == 127:
                 length = int.from_bytes(data[at + 2 : at + 10], "big")
             end = body + length
-            # Nearly all that passes is decided here.
-            whole_text = plain and data[at] == _WHOLE_TEXT
-            if whole_text and self._masked:
-                if end <= size and length <= self._largest:
-                    mask = data[body - 4 : body]
-                    if not self._verdict(apply_mask(data[body:end], mask), True):
-                        at = end
-                        continue
-            elif (
-                whole_text
-                and size - body >= _SURE <= length
-                and data.startswith(self._usual, body)
-                and not data.startswith(self._unusual, body)
+            if not plain or data[at] != _WHOLE_TEXT:
+                return at, body, end
+            if masked:
+                if end > size or length > self._largest:
+                    return at, body, end
+                if verdict(apply_mask(data[body:end], data[body - 4 : body]), True):
+                    return at, body, end
+            elif not (
+                size - body >= _SURE <= length
+                and data.startswith(usual, body)
+                and not data.startswith(unusual, body)
             ):
-                at = end
-                if end > size:
-                    self._skip = end - size
-                    at = size
-                continue
-            read = self._is_read(data, at, body, min(end, size), whole=end <= size, length=length)
-            if read is None or (read and end > size):
-                self._need = (end if read or self._masked or length < _LOOK else body + _LOOK) - at
-                break
-            if not read:
-                if end > size:
-                    self._skip = end - size
-                    at = size
-                else:
-                    at = end
-                continue
-            # it is read, or it stands between the fragments of one that is
-            if at > start:
-                self._pass(data[start:at])
-            mask = data[body - 4 : body] if second & _MASKED else b""
-            self._take(data[at:end], mask, data[body:end])
-            plain = not self.everything and not self._collected
-            at = start = end
-        else:
-            self._need = 2
-        if at > start:
-            self._pass(data if not start and at == size else data[start:at])
-        if at < size:
-            self._rest += data[at:]
+                return at, body, end
+            at = end
+        return at, at + 2, at + 2
 
-    def _is_read(
-        self, data: bytes, at: int, body: int, known: int, *, whole: bool, length: int
-    ) -> bool | None:
-        first = data[at]
+    def _is_read(self, data: bytes, at: int, body: int, end: int) -> bool | None:
+        """Return True if a frame is read, False if it passes, None if more of it has to come to tell."""
+        first, length, whole = data[at], end - body, end <= len(data)
+        known = min(end, len(data))
         if first & _CONTROL:
             if first & _OPCODE == _CLOSE:
                 self.closed = self.closed or whole

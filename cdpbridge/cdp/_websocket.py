@@ -1,8 +1,20 @@
 """A WebSocket as a `Transport`: our own reader for the frames that matter, `websockets` for every other byte.
 
-Nearly all that a browser sends is whole, unfragmented, unmasked text frames. Those are cut straight out of the read buffer.
-The handshake, control frames, fragments, compressed frames and everything that is wrong go to the Sans-I/O core of
-`websockets`, which knows RFC 6455. Both readers work on frame boundaries, so a connection changes between them freely.
+`_frame_reader` cuts the messages out of what is received. The handshake, control frames, fragments, compressed frames and
+everything that is wrong go to the Sans-I/O core of `websockets`, which knows RFC 6455.
+
+    CONNECTING ──upgrade accepted──> OPEN ──close()──> CLOSING
+        │                             │                   │
+        │                             └─────────┬─────────┘
+        └─refused, socket lost─> CLOSED <───────┘ close frame, violation, no pong, end of the socket
+
+    state       `send`    messages     bytes are read by
+    CONNECTING  -         kept         the core, up to the end of its HTTP answer
+    OPEN        queued    delivered    the frame reader, and the core for each frame that this leaves
+    CLOSING     refused   delivered    the core alone, which waits for the peer's close frame
+    CLOSED      refused   dropped      the core alone, which answers the peer's close frame until the socket is closed
+
+The receiver is notified of the end on the way to CLOSED, once.
 """
 
 from __future__ import annotations
@@ -11,14 +23,16 @@ import asyncio
 import os
 import struct
 from collections.abc import Mapping
+from enum import Enum
 from typing import Final, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus, PayloadTooBig
 from websockets.frames import Frame, Opcode
-from websockets.protocol import OPEN
+from websockets.protocol import OPEN as CORE_OPEN
 
 from cdpbridge._clock import Clock, TimerHandle
+from cdpbridge.cdp._frame_reader import LARGEST_BUFFER, FrameReader
 from cdpbridge.cdp._keepalive import Keepalive, Verdict
 from cdpbridge.cdp._transport import Closed, Receiver
 from cdpbridge.errors import ConnectFailed, ConnectionClosed, MessageTooBig
@@ -32,20 +46,36 @@ __all__ = ["WebSocketTransport"]
 
 _head_16: Final = struct.Struct("!BBH").pack
 _head_64: Final = struct.Struct("!BBQ").pack
-_TEXT: Final = 0x81  # FIN and opcode 1, no reserved bit
+# FIN and opcode 1, no reserved bit
+_TEXT: Final = 0x81
 _SWITCHING: Final = b"HTTP/1.1 101"
-_FIRST_BUFFER: Final = 4 * 1024
-_LARGEST_BUFFER: Final = 256 * 1024
 _HIGH_WATER: Final = 1024 * 1024
-_SHORT: Final = 512  # bytes; nearly all commands
+# bytes; nearly all commands
+_SHORT: Final = 512
 _HEADS: Final = tuple(
     bytes((_TEXT, 0x80 | length)) if length < 126 else _head_16(_TEXT, 0x80 | 126, length)
     for length in range(_SHORT)
 )
-_MASKS: Final = 64  # drawn at a time
+# drawn at a time
+_MASKS: Final = 64
 _four_each: Final = struct.Struct("4s" * _MASKS).unpack
-_MARK: Final = 8  # bytes
-_LINGER: Final = 1.0  # seconds the peer has for its half of the closing handshake after we have told our side
+# bytes
+_MARK: Final = 8
+# seconds that the peer has to finish the closing handshake once the receiver knows of the end
+_LINGER: Final = 1.0
+
+
+class State(Enum):
+    """Where a connection stands; the table is in the module's docstring."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+# as globals they take a third of the time
+_CONNECTING, _OPEN, _CLOSING, _CLOSED = State
 
 
 class WebSocketTransport(asyncio.BufferedProtocol):
@@ -62,39 +92,30 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._loop = loop
         self._core = core
         self._limit = max_message_bytes
+        self._state = _CONNECTING
         self._transport: asyncio.Transport | None = None
         self._receiver: Receiver | None = None
-        # in: buffer[:filled] holds what is not consumed
-        self._buffer = bytearray(_FIRST_BUFFER)
-        self._view = memoryview(self._buffer)
-        self._filled = 0
-        self._large: bytearray | None = None  # a message that outgrew the buffer is read into one of its own
-        self._large_view = memoryview(b"")
-        self._large_filled = 0
-        self._for_core = 0  # bytes of the present frame still owed to the core
-        self._core_only = True  # during the handshake, and from the first close frame or error on
-        self._fragmented = False
+        # in
+        self._frames = FrameReader(max_message_bytes)
         self._fragments: list[bytes | bytearray] = []
         # out
         self._out: list[bytes] = []
-        self._flush_due = False
         self._compressing = False
         self._masks: list[bytes] = []
-        # the end
-        self._closed: Closed | None = None
-        self._local_close: tuple[int, str] | None = None
+        # the end: our close frame, what the receiver was notified of, and the wait for the peer
+        self._sent_close: Closed | None = None
+        self._end: Closed | None = None
         self._linger: asyncio.TimerHandle | None = None
         # keepalive
         self._keepalive: Keepalive | None = None
         self._clock: Clock = loop
-        self._look_timer: TimerHandle | None = None
-        self._mark: tuple[bytearray, int, bytes] | None = None
+        self._check_timer: TimerHandle | None = None
         self._unwritten = 0
 
     # --- opening --------------------------------------------------------------------------------------------------
 
     def open(self, transport: asyncio.Transport, headers: Mapping[str, str]) -> None:
-        """Take over a connected transport and send the upgrade request; `opened` tells the outcome."""
+        """Take over a connected transport and send the upgrade request; `opened` gets the outcome."""
         self._transport = transport
         transport.set_protocol(self)
         transport.set_write_buffer_limits(_HIGH_WATER)
@@ -108,10 +129,9 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     def start(self, receiver: Receiver, /) -> None:
         self._receiver = receiver
-        if self._closed is not None:
-            self._loop.call_soon(receiver.lost, self._closed)
+        if self._end is not None:
+            self._loop.call_soon(receiver.lost, self._end)
             return
-        self._core_only = False
         self._parse()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
@@ -119,105 +139,41 @@ class WebSocketTransport(asyncio.BufferedProtocol):
     # --- in -------------------------------------------------------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self._large is not None:
-            return self._large_view[self._large_filled :]
-        return self._view[self._filled :]
+        return self._frames.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._large is not None:
-            self._large_filled += nbytes
-            if self._large_filled == len(self._large):
-                message, self._large = self._large, None
-                self._large_view = memoryview(b"")
-                self._deliver(message, 0, len(message))
+        frames = self._frames
+        large = frames.add(nbytes)
+        if large is not None:
+            self._deliver(large, 0, len(large))
             return
-        self._filled += nbytes
-        full = self._filled == len(self._buffer)
+        full = frames.full
         if self._receiver is not None:
             self._parse()
-        elif not self.opened.done():
+        elif self._state is _CONNECTING:
             self._handshake()
-        if full and (len(self._buffer) < _LARGEST_BUFFER or self._receiver is None):
-            self._resize(2 * len(self._buffer))
-
-    def _resize(self, size: int) -> None:
-        buffer = bytearray(size)
-        buffer[: self._filled] = self._view[: self._filled]
-        self._buffer, self._view = buffer, memoryview(buffer)
+        if full and (self._receiver is None or not frames.at_limit):
+            frames.grow()
 
     def _parse(self) -> None:
-        buffer, filled, limit = self._buffer, self._filled, self._limit
+        frames = self._frames
         assert self._receiver is not None
         received = self._receiver.received
-        at = 0
-        try:
-            while at < filled:
-                if self._core_only or self._for_core:
-                    at += self._feed_core(at, filled if self._core_only else min(filled, at + self._for_core))
-                    continue
-                if not self._fragmented and self._closed is None:
-                    # Nearly every message ends in this loop, and 0.4 us of it are saved by looking at nothing else. Nothing
-                    # that a handler may do ends it: what it closes or aborts is told in a later turn.
-                    try:
-                        while filled - at >= 4 and buffer[at] == _TEXT:
-                            length = buffer[at + 1]
-                            if length < 126:
-                                body = at + 2
-                            elif length == 126:
-                                length = buffer[at + 2] << 8 | buffer[at + 3]
-                                body = at + 4
-                            else:
-                                break
-                            end = body + length
-                            if end > filled or length > limit:
-                                break
-                            at = end  # before the call: a handler may raise SystemExit through us
-                            received(buffer, body, end)
-                    except UnicodeDecodeError as error:
-                        self._fail(1007, f"invalid UTF-8: {error.reason}")
-                        continue
-                if filled - at < 2:
-                    break
-                length = buffer[at + 1]
-                body = at + 2
-                if length == 126:
-                    body = at + 4
-                    if filled < body:
+        while frames.filled:
+            if self._state is not _OPEN:
+                self._feed_core(frames.take(frames.filled))
+            elif frames.for_core:
+                self._feed_core(frames.take(frames.for_core))
+            else:
+                try:
+                    if not frames.read(received):
                         break
-                    length = buffer[at + 2] << 8 | buffer[at + 3]
-                elif length == 127:
-                    body = at + 10
-                    if filled < body:
-                        break
-                    length = int.from_bytes(buffer[at + 2 : body], "big")
-                elif length > 127:  # masked: wrong for a server, as the core will say
-                    body, length = at + 2, 0
-                end = body + length
-                if buffer[at] == _TEXT and buffer[at + 1] < 128 and not self._fragmented and length <= limit:
-                    if end <= filled:
-                        at = end  # before the call: a handler may raise SystemExit through us
-                        self._deliver(buffer, body, end)
-                        continue
-                    if end - at > len(buffer):
-                        self._large = bytearray(length)
-                        self._large_view = memoryview(self._large)
-                        self._large_filled = filled - body
-                        self._large_view[: filled - body] = self._view[body:filled]
-                        at = filled
-                    break
-                opcode = buffer[at] & 0x0F
-                if opcode <= 2:
-                    self._fragmented = buffer[at] < 0x80
-                self._for_core = end - at
-        finally:
-            rest = filled - at
-            if at and rest:
-                buffer[:rest] = buffer[at:filled]
-            self._filled = rest
+                except UnicodeDecodeError as error:
+                    self._fail(1007, f"invalid UTF-8: {error.reason}")
 
     def _deliver(self, buffer: bytes | bytearray, start: int, end: int) -> None:
         assert self._receiver is not None
-        if self._closed is not None:
+        if self._state is _CLOSED:
             return
         try:
             self._receiver.received(buffer, start, end)
@@ -225,9 +181,8 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._fail(1007, f"invalid UTF-8: {error.reason}")
 
     def _fail(self, code: int, reason: str) -> None:
-        if self._core.state is OPEN:
+        if self._core.state is CORE_OPEN:
             self._core.fail(code, reason)
-            self._core_only = True
             self._write_core()
         self._finish(Closed(code, reason))
 
@@ -235,17 +190,16 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     def _handshake(self) -> None:
         """Give the core its HTTP answer and not one byte of the frames behind it."""
-        end = self._filled  # a refusal: all of it, its body tells why
-        if _SWITCHING.startswith(bytes(self._view[: min(end, len(_SWITCHING))])):
-            end = self._buffer.find(b"\r\n\r\n", 0, end) + 4
+        data = self._frames.peek()
+        end = len(data)  # a refusal: all of it, its body says why
+        if _SWITCHING.startswith(data[: len(_SWITCHING)]):
+            end = data.find(b"\r\n\r\n") + 4
             if end < 4:
-                if self._filled < _LARGEST_BUFFER:
+                if len(data) < LARGEST_BUFFER:
                     return
-                end = self._filled  # absurd: the core will say so
-        self._core.receive_data(bytes(self._view[:end]))
-        rest = self._filled - end
-        self._buffer[:rest] = self._buffer[end : self._filled]
-        self._filled = rest
+                end = len(data)  # absurd: the core will say so
+        self._core.receive_data(data[:end])
+        self._frames.drop(end)
         self._core.events_received()
         self._write_core()
         self._settle_handshake()
@@ -255,17 +209,17 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             return
         if self._core.handshake_exc is not None:
             self.opened.set_exception(_refusal(self._core.handshake_exc))
-        elif self._core.state is OPEN:
+        elif self._core.state is CORE_OPEN:
+            self._state = _OPEN
             self._compressing = bool(self._core.extensions)
             if self._transport is not None:
                 self._transport.pause_reading()
             self.opened.set_result(None)
 
-    def _feed_core(self, start: int, end: int) -> int:
+    def _feed_core(self, data: bytes) -> None:
         core = self._core
-        core.receive_data(bytes(self._view[start:end]))
-        if not self._core_only:
-            self._for_core -= end - start
+        core.receive_data(data)
+        self._frames.for_core = max(0, self._frames.for_core - len(data))
         for event in core.events_received():
             if not isinstance(event, Frame):
                 continue
@@ -279,10 +233,8 @@ class WebSocketTransport(asyncio.BufferedProtocol):
                     message, self._fragments = b"".join(self._fragments), []
                     self._deliver(message, 0, len(message))
         self._write_core()
-        if core.state is not OPEN:
-            self._core_only = True
         problem = core.parser_exc
-        if problem is not None and self._closed is None:
+        if problem is not None and self._state is not _CLOSED:
             cause = None
             if isinstance(problem, PayloadTooBig):
                 cause = MessageTooBig(
@@ -292,7 +244,6 @@ class WebSocketTransport(asyncio.BufferedProtocol):
                 )
             code = core.close_sent.code if core.close_sent is not None else 1006
             self._finish(Closed(code, str(problem), cause))
-        return end - start
 
     def _write_core(self) -> None:
         transport = self._transport
@@ -306,18 +257,16 @@ class WebSocketTransport(asyncio.BufferedProtocol):
     # --- out ------------------------------------------------------------------------------------------------------
 
     def send(self, message: bytes, /) -> None:
-        if self._closed is not None or self._local_close is not None:
-            code, reason = self._local_close or (0, "")
-            closed = self._closed or Closed(code, reason)
+        if self._state is not _OPEN:
+            closed = self._end or self._sent_close or Closed(1006, "not open")
             raise ConnectionClosed(closed.code, closed.reason, sent=False)
         if self._compressing:
             self._core.send_text(message)
             self._write_core()
             return
-        self._out.append(message)
-        if not self._flush_due:
-            self._flush_due = True
+        if not self._out:
             self._loop.call_soon(self._flush)
+        self._out.append(message)
 
     def _put(self, data: bytes) -> None:
         """Bytes of the core, behind the messages that were sent before."""
@@ -328,7 +277,6 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         """Frame and mask what was sent in this turn of the loop, and write it at once."""
-        self._flush_due = False
         out = self._out
         if not out or self._transport is None:
             return
@@ -367,14 +315,14 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         """
         self._clock = clock or self._loop
         self._keepalive = Keepalive(interval, timeout, self._clock.time())
-        self._leave_mark()
-        self._look_timer = self._clock.call_at(self._keepalive.due, self._look)
+        self._frames.leave_mark(os.urandom(_MARK))
+        self._check_timer = self._clock.call_at(self._keepalive.due, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         keepalive = self._keepalive
-        if keepalive is None or self._closed is not None or self._core.state is not OPEN:
+        if keepalive is None or self._state is not _OPEN:
             return
-        alive = self._mark_overwritten() or self._drains()
+        alive = self._frames.mark_overwritten() or self._drains()
         verdict = keepalive.check(self._clock.time(), alive=alive)
         if verdict is Verdict.DEAD:
             self._finish(Closed(1006, "keepalive"))
@@ -383,30 +331,11 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         if verdict is Verdict.PING:
             self._core.send_ping(os.urandom(4))
             self._write_core()
-        self._leave_mark()
-        self._look_timer = self._clock.call_at(keepalive.due, self._look)
-
-    def _leave_mark(self) -> None:
-        """Write a random mark where the next bytes from the socket will go: the reader itself then has nothing to note."""
-        if self._large is not None:
-            buffer, at = self._large, self._large_filled
-        else:
-            buffer, at = self._buffer, self._filled
-        mark = os.urandom(min(_MARK, len(buffer) - at))
-        buffer[at : at + len(mark)] = mark
-        self._mark = (buffer, at, mark)
-
-    def _mark_overwritten(self) -> bool:
-        if self._mark is None:
-            return False
-        buffer, at, mark = self._mark
-        into, filled = (
-            (self._buffer, self._filled) if self._large is None else (self._large, self._large_filled)
-        )
-        return into is not buffer or filled != at or buffer[at : at + len(mark)] != mark
+        self._frames.leave_mark(os.urandom(_MARK))
+        self._check_timer = self._clock.call_at(keepalive.due, self._check)
 
     def _drains(self) -> bool:
-        """Whether the peer's side takes what we write: a long upload has no answer before its end."""
+        """Return True if the peer takes what we write: a long upload has no answer before its end."""
         before = self._unwritten
         self._unwritten = self._transport.get_write_buffer_size() if self._transport is not None else 0
         return self._unwritten < before
@@ -414,10 +343,11 @@ class WebSocketTransport(asyncio.BufferedProtocol):
     # --- the end --------------------------------------------------------------------------------------------------
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        if self._closed is not None or self._local_close is not None:
+        if self._state in {_CLOSING, _CLOSED}:
             return
-        self._local_close = (code, reason)
-        if self._core.state is not OPEN:
+        opened, self._state = self._state is _OPEN, _CLOSING
+        self._sent_close = Closed(code, reason)
+        if not opened:
             self.abort()
             return
         self._core.send_close(code, reason)
@@ -453,19 +383,20 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._out.clear()
 
     def _finish(self, closed: Closed) -> None:
-        """Tell the receiver now; the socket has a moment longer to part in good form."""
-        if self._closed is not None:
+        """Notify the receiver now; the socket stays open briefly to finish the closing handshake."""
+        if self._state is _CLOSED:
             return
-        if closed.code == 1006 and self._local_close is not None:
-            closed = Closed(*self._local_close)
-        self._closed = Closed(closed.code, closed.reason, closed.cause, len(self._out))
-        if self._look_timer is not None:
-            self._look_timer.cancel()
-            self._look_timer = None
+        self._state = _CLOSED
+        if closed.code == 1006 and self._sent_close is not None:
+            closed = self._sent_close
+        self._end = Closed(closed.code, closed.reason, closed.cause, len(self._out))
+        if self._check_timer is not None:
+            self._check_timer.cancel()
+            self._check_timer = None
         if self._transport is not None:
             self._linger = self._loop.call_later(_LINGER, self.abort)
         if self._receiver is not None:
-            self._receiver.lost(self._closed)
+            self._receiver.lost(self._end)
 
 
 def _refusal(error: Exception) -> ConnectFailed:

@@ -230,10 +230,10 @@ async def test_fault_a69_end_to_end(scripted):
 
 async def test_keepalive_can_be_switched_off(scripted):
     async with connect(scripted.ws_url, ping_interval=None) as connection:
-        assert connection._link._transport._look_timer is None
+        assert connection._link._transport._check_timer is None
     async with connect(scripted.ws_url, ping_timeout=None) as connection:
-        assert connection._link._transport._look_timer is not None
-    assert connection._link._transport._look_timer is None
+        assert connection._link._transport._check_timer is not None
+    assert connection._link._transport._check_timer is None
 
 
 async def test_fault_a71_a_cut_by_an_idle_proxy_is_told_at_once(connection, scripted):

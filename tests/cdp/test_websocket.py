@@ -13,7 +13,8 @@ from websockets.uri import parse_uri
 from websockets.utils import accept_key
 
 from cdpbridge.cdp import connect
-from cdpbridge.cdp._websocket import WebSocketTransport
+from cdpbridge.cdp._frame_reader import LARGEST_BUFFER
+from cdpbridge.cdp._websocket import State, WebSocketTransport
 from cdpbridge.errors import ConnectFailed, ConnectionClosed, MessageTooBig
 from cdpbridge.testing import SILENT
 
@@ -116,7 +117,8 @@ def read(data, step=None, *, core_only=False):
         websocket, _ = shake_hands()
         receiver = Receiver()
         websocket.start(receiver)
-        websocket._core_only = core_only
+        if core_only:
+            websocket._state = State.CLOSING
         push(websocket, data, step)
         await asyncio.sleep(0)
         for buffer, kept in receiver.kept:
@@ -291,9 +293,9 @@ async def test_loss_in_the_turn_of_a_send_says_that_nothing_left(running_loop):
 async def test_idle_connection_keeps_a_small_buffer_and_a_busy_one_grows(running_loop):
     websocket, _ = shake_hands()
     websocket.start(Receiver())
-    assert len(websocket._buffer) <= 16 * 1024
+    assert len(websocket.get_buffer(-1)) <= 16 * 1024
     push(websocket, frame(b"x" * 100) * 10_000)
-    assert len(websocket._buffer) == 256 * 1024
+    assert len(websocket.get_buffer(-1)) == LARGEST_BUFFER
     websocket.abort()
 
 
