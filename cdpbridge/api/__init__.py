@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from . import webhooks
+    from . import calls, webhooks
     from ._async import AsyncClient, AsyncDownloads, AsyncPages, AsyncTaskRun
-    from ._calls import Call, ServerChoice, server_default
     from ._drift import Difference, drift
+    from ._http import RawResponse
     from ._models import (
         PROXY_COUNTRY_CODES,
         Account,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         RecordingStill,
     )
     from ._place import DEFAULT_BASE_URL
-    from ._results import TaskOptions, TaskResult
+    from ._results import TaskResult
     from ._sync import Client, Downloads, Pages, TaskRun
     from ._task_models import (
         MAX_UPLOAD_BYTES,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         TaskStatusView,
         TaskStep,
     )
-    from ._wire import RawResponse
+    from .calls import Call, RunOptions, ServerChoice, TaskOptions, server_default
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -80,6 +80,7 @@ __all__ = [
     "Profile",
     "RawResponse",
     "RecordingStill",
+    "RunOptions",
     "ServerChoice",
     "Share",
     "Task",
@@ -93,6 +94,7 @@ __all__ = [
     "TaskStatus",
     "TaskStatusView",
     "TaskStep",
+    "calls",
     "drift",
     "server_default",
     "webhooks",
@@ -101,7 +103,7 @@ __all__ = [
 # Loaded on first use: the embedded server needs the models and no HTTP client.
 _HOMES: Final = {
     "_async": ("AsyncClient", "AsyncDownloads", "AsyncPages", "AsyncTaskRun"),
-    "_calls": ("Call", "ServerChoice", "server_default"),
+    "calls": ("Call", "RunOptions", "ServerChoice", "TaskOptions", "server_default"),
     "_drift": ("Difference", "drift"),
     "_models": (
         "PROXY_COUNTRY_CODES",
@@ -117,16 +119,17 @@ _HOMES: Final = {
         "RecordingStill",
     ),
     "_place": ("DEFAULT_BASE_URL",),
-    "_results": ("TaskOptions", "TaskResult"),
+    "_results": ("TaskResult",),
     "_sync": ("Client", "Downloads", "Pages", "TaskRun"),
-    "_wire": ("RawResponse",),
+    "_http": ("RawResponse",),
 }
+_MODULES: Final = frozenset({"calls", "webhooks"})
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "webhooks":
-        return import_module(f"{__name__}.webhooks")
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     return getattr(import_module(f"{__name__}.{_HOME_OF.get(name, '_task_models')}"), name)

@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 
 from cdpbridge.errors import TaskOutputError
 
+from ._problems import problems_of
 from ._task_models import FileView, Task, TaskStep
 
-__all__ = ["TaskOptions", "TaskResult", "read_output"]
+__all__ = ["TaskResult", "read_output"]
 
 ParsedT = TypeVar("ParsedT")
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-class TaskOptions(TypedDict, total=False):
-    """Further arguments of `run` and `start`; see `client.tasks.create`."""
-
-    llm: str | None
-    start_url: str | None
-    max_steps: int | None
-    structured_output: str | Mapping[str, Any] | None
-    metadata: Mapping[str, str] | None
-    secrets: Mapping[str, str] | None
-    allowed_domains: Sequence[str] | None
-    op_vault_id: str | None
-    highlight_elements: bool | None
-    flash_mode: bool | None
-    thinking: bool | None
-    vision: bool | Literal["auto"] | None
-    system_prompt_extension: str | None
-    judge: bool | None
-    extra_body: Mapping[str, Any] | None
-    idempotency_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +88,8 @@ def read_output(model: type[ModelT], task: Task) -> ModelT:
     try:
         return model.model_validate_json(task.output)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'output'}: {item['msg']}"
-            for item in error.errors(include_url=False, include_context=False, include_input=False)[:3]
-        )
         raise TaskOutputError(
-            f"its output is no {model.__name__} ({problems})",
+            f"its output is no {model.__name__} ({problems_of(error, whole='output')})",
             task_id=task.id,
             session_id=task.session_id,
             output=task.output,

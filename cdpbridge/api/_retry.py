@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from cdpbridge.errors import APIConnectionError, APIError, APIStatusError
 
-from ._calls import Call
+from .calls import Call
 
-__all__ = ["MAX_DELAY_SECONDS", "delay_seconds", "may_retry", "retry_after_seconds"]
+__all__ = ["MAX_DELAY_SECONDS", "delay_seconds", "may_retry", "passes", "retry_after_seconds"]
 
 MAX_DELAY_SECONDS: Final = 30.0
 """Longest pause between two tries; a server that asks for more is believed, and the error is given to the caller."""
@@ -27,16 +27,22 @@ _TOO_MANY: Final = 429
 _PASSING: Final = frozenset({_TOO_MANY, 502, 503, 504})
 
 
-def may_retry(call: Call[Any], error: APIError) -> bool:
-    """Whether `call` may be sent again after `error`."""
-    if isinstance(error, APIConnectionError):
-        return call.repeatable or not error.maybe_processed
+def passes(error: APIError) -> bool:
+    """Return True if the failure may pass by itself: no connection, no answer, 429, 502, 503, 504."""
     if isinstance(error, APIStatusError):
-        if not call.repeatable:
-            # A 429 without a time is the limit of concurrent browsers, which does not pass in a second.
-            return error.status == _TOO_MANY and error.retry_after is not None
-        return error.status in _PASSING or (call.method != "GET" and error.status >= 500)
-    return False
+        return error.status in _PASSING
+    return isinstance(error, APIConnectionError)
+
+
+def may_retry(call: Call[Any], error: APIError) -> bool:
+    """Return True if `call` may be sent again after `error`."""
+    if call.repeatable:
+        failed_change = call.method != "GET" and isinstance(error, APIStatusError) and error.status >= 500
+        return failed_change or passes(error)
+    if isinstance(error, APIStatusError):
+        # A 429 without a time is the limit of concurrent browsers, which does not pass in a second.
+        return error.status == _TOO_MANY and error.retry_after is not None
+    return isinstance(error, APIConnectionError) and not error.maybe_processed
 
 
 def delay_seconds(tries: int, error: APIError, *, chance: float) -> float | None:

@@ -15,8 +15,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from ._calls import Call
 from ._models import Answer, Instant, Integer, Request, UsdText
+from .calls import Call
 
 __all__ = [
     "ADMIN_PATH",

@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from cdpbridge.errors import ConfigurationError, WebhookError
 
 from ._models import Answer, Instant
+from ._problems import problems_of
 
 __all__ = [
     "TOLERANCE",
@@ -190,8 +191,5 @@ def _event(raw: bytes) -> Event:
         kind = _KINDS.get(event.type, Event)
         return event if kind is Event else kind.model_validate_json(raw)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}"
-            for item in error.errors(include_url=False, include_context=False, include_input=False)[:3]
-        )
+        problems = problems_of(error, whole="body")
         raise WebhookError(f"the signature is right, but it is no event ({problems})") from error

@@ -20,9 +20,10 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import msgspec
 
+from cdpbridge._loopback import is_loopback
 from cdpbridge.errors import ConfigurationError, ConnectFailed, redact_url
 
-__all__ = ["Endpoint", "Progress", "check_headers", "dial", "is_loopback", "parse_response", "resolve"]
+__all__ = ["Endpoint", "Progress", "check_headers", "dial", "parse_response", "resolve"]
 
 _DISCOVERY: Final = "/json/version"
 _DEFAULT_PORT: Final = 9222  # of `--remote-debugging-port` in Chrome's documentation
@@ -160,17 +161,6 @@ def _request(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 
 
 # --- sockets ----------------------------------------------------------------------------------------------------------
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` can only mean this machine."""
-    name = host.rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _proxy_for(url: SplitResult) -> SplitResult | None:

@@ -13,11 +13,7 @@ import typer
 from ._output import JsonOption, ProviderOption, console, print_json, with_client
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    from pydantic import BaseModel
-
-    from cdpbridge.api import AsyncClient, Difference, RawResponse
+    from cdpbridge.api import AsyncClient, Call, Difference
 
 __all__ = ["register"]
 
@@ -74,42 +70,31 @@ def _print(report: dict[str, Any]) -> None:
 async def _examine(client: AsyncClient) -> dict[str, Any]:
     """Each operation that only reads, the newest entry of each list among them."""
     from cdpbridge._version import __version__
-    from cdpbridge.api import (
-        Account,
-        AgentSession,
-        AgentSessionItem,
-        BrowserSession,
-        Page,
-        Profile,
-        Task,
-        TaskItem,
-        TaskStatusView,
-    )
+    from cdpbridge.api import calls
     from cdpbridge.errors import redact_url
 
-    raw = client.with_raw_response
     checks: list[dict[str, Any]] = []
     skews: list[float] = []
 
-    async def check(operation: str, kind: type[BaseModel], asking: Awaitable[RawResponse[Any]]) -> Any:
-        return await _check(checks, skews, operation, kind, asking)
+    async def check(operation: str, call: Call[Any]) -> Any:
+        return await _check(client, checks, skews, operation, call)
 
-    await check("billing.account", Account, raw.billing.account())
-    profile = _first(await check("profiles.list", Page[Profile], raw.profiles.list(page_size=5)))
+    await check("billing.account", calls.get_account())
+    profile = _first(await check("profiles.list", calls.list_profiles(page_size=5)))
     if profile is not None:
-        await check("profiles.get", Profile, raw.profiles.get(profile))
-    browser = _first(await check("browsers.list", Page[BrowserSession], raw.browsers.list(page_size=5)))
+        await check("profiles.get", calls.get_profile(profile))
+    browser = _first(await check("browsers.list", calls.list_browsers(page_size=5)))
     if browser is not None:
-        await check("browsers.get", BrowserSession, raw.browsers.get(browser))
-    session = _first(await check("sessions.list", Page[AgentSessionItem], raw.sessions.list(page_size=5)))
+        await check("browsers.get", calls.get_browser(browser))
+    session = _first(await check("sessions.list", calls.list_sessions(page_size=5)))
     if session is not None:
-        await check("sessions.get", AgentSession, raw.sessions.get(session))
-    task = _first(await check("tasks.list", Page[TaskItem], raw.tasks.list(page_size=5)))
+        await check("sessions.get", calls.get_session(session))
+    task = _first(await check("tasks.list", calls.list_tasks(page_size=5)))
     if task is not None:
-        await check("tasks.get", Task, raw.tasks.get(task))
-        await check("tasks.status", TaskStatusView, raw.tasks.status(task))
+        await check("tasks.get", calls.get_task(task))
+        await check("tasks.status", calls.get_task_status(task))
     return {
-        "server": redact_url(client._base_url),
+        "server": redact_url(client.base_url),
         "version": __version__,
         "clock_skew_seconds": min(skews, key=abs) if skews else None,
         "checks": checks,
@@ -117,11 +102,11 @@ async def _examine(client: AsyncClient) -> dict[str, Any]:
 
 
 async def _check(
+    client: AsyncClient,
     checks: list[dict[str, Any]],
     skews: list[float],
     operation: str,
-    kind: type[BaseModel],
-    asking: Awaitable[RawResponse[Any]],
+    call: Call[Any],
 ) -> Any:
     from cdpbridge.api import drift
     from cdpbridge.errors import APIError, AuthenticationError
@@ -136,7 +121,7 @@ async def _check(
     checks.append(entry)
     began = time.monotonic()
     try:
-        answer = await asking
+        answer = await client.send_raw(call)
     except AuthenticationError:
         raise
     except APIError as error:
@@ -144,7 +129,8 @@ async def _check(
         return None
     entry["seconds"] = round(time.monotonic() - began, 3)
     entry["status"] = answer.status
-    found = drift(kind, json.loads(answer.body))
+    assert call.answer is not None  # each of these has a body
+    found = drift(call.answer, json.loads(answer.body))
     # Which models there are is the operator's to say, so a new name is no difference.
     entry["differences"] = [each for each in found if not _is_model(each)]
     if date := answer.headers.get("Date"):

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from cdpbridge._disk import disk_identity
+from cdpbridge._loopback import is_loopback
 from cdpbridge.cdp import resolve
-from cdpbridge.cdp._endpoint import Progress, Response, dial, is_loopback, parse_response
+from cdpbridge.cdp._endpoint import Progress, Response, dial, parse_response
 from cdpbridge.errors import CDPError, ConfigurationError
 
 from ._cdp_disk import CDPDisk

@@ -3,9 +3,10 @@
 from datetime import timedelta
 from uuid import UUID
 
+import httpx
 import pytest
 
-from cdpbridge.api import Account, BrowserSession, Page, Profile, ServerChoice, _calls, server_default
+from cdpbridge.api import Account, BrowserSession, Call, Page, Profile, ServerChoice, calls, server_default
 from cdpbridge.errors import ConfigurationError
 
 ID = UUID("11111111-2222-4333-8444-555555555555")
@@ -14,19 +15,19 @@ ID = UUID("11111111-2222-4333-8444-555555555555")
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (_calls.get_account(), ("GET", "/billing/account", Account, {}, None)),
-        (_calls.create_profile(), ("POST", "/profiles", Profile, {}, {})),
-        (_calls.create_profile(name="a"), ("POST", "/profiles", Profile, {}, {"name": "a"})),
-        (_calls.get_profile(ID), ("GET", f"/profiles/{ID}", Profile, {}, None)),
-        (_calls.update_profile(ID, name=None), ("PATCH", f"/profiles/{ID}", Profile, {}, {"name": None})),
-        (_calls.delete_profile(str(ID).upper()), ("DELETE", f"/profiles/{ID}", None, {}, None)),
+        (calls.get_account(), ("GET", "/billing/account", Account, {}, None)),
+        (calls.create_profile(), ("POST", "/profiles", Profile, {}, {})),
+        (calls.create_profile(name="a"), ("POST", "/profiles", Profile, {}, {"name": "a"})),
+        (calls.get_profile(ID), ("GET", f"/profiles/{ID}", Profile, {}, None)),
+        (calls.update_profile(ID, name=None), ("PATCH", f"/profiles/{ID}", Profile, {}, {"name": None})),
+        (calls.delete_profile(str(ID).upper()), ("DELETE", f"/profiles/{ID}", None, {}, None)),
         (
-            _calls.list_profiles(page_number=2, page_size=5),
+            calls.list_profiles(page_number=2, page_size=5),
             ("GET", "/profiles", Page[Profile], {"pageNumber": "2", "pageSize": "5"}, None),
         ),
-        (_calls.create_browser(), ("POST", "/browsers", BrowserSession, {}, {})),
+        (calls.create_browser(), ("POST", "/browsers", BrowserSession, {}, {})),
         (
-            _calls.list_browsers(status="active"),
+            calls.list_browsers(status="active"),
             (
                 "GET",
                 "/browsers",
@@ -35,8 +36,8 @@ ID = UUID("11111111-2222-4333-8444-555555555555")
                 None,
             ),
         ),
-        (_calls.get_browser(ID), ("GET", f"/browsers/{ID}", BrowserSession, {}, None)),
-        (_calls.stop_browser(ID), ("PATCH", f"/browsers/{ID}", BrowserSession, {}, {"action": "stop"})),
+        (calls.get_browser(ID), ("GET", f"/browsers/{ID}", BrowserSession, {}, None)),
+        (calls.stop_browser(ID), ("PATCH", f"/browsers/{ID}", BrowserSession, {}, {"action": "stop"})),
     ],
 )
 def test_every_operation(call, expected):
@@ -47,16 +48,16 @@ def test_every_operation(call, expected):
 
 
 def test_bodies_fit_the_reference(fits):
-    create = _calls.create_browser(profile_id=ID, proxy_country="de", timeout=timedelta(minutes=5))
+    create = calls.create_browser(profile_id=ID, proxy_country="de", timeout=timedelta(minutes=5))
     fits("CreateBrowserSessionRequest", create.body)
-    fits("CreateBrowserSessionRequest", _calls.create_browser(proxy_country=None).body)
-    fits("UpdateBrowserSessionRequest", _calls.stop_browser(ID).body)
-    fits("ProfileCreateRequest", _calls.create_profile(name="a").body)
-    fits("ProfileUpdateRequest", _calls.update_profile(ID, name="a").body)
+    fits("CreateBrowserSessionRequest", calls.create_browser(proxy_country=None).body)
+    fits("UpdateBrowserSessionRequest", calls.stop_browser(ID).body)
+    fits("ProfileCreateRequest", calls.create_profile(name="a").body)
+    fits("ProfileUpdateRequest", calls.update_profile(ID, name="a").body)
 
 
 def test_what_is_given_is_sent_and_what_is_not_is_left_to_the_server():
-    call = _calls.create_browser(
+    call = calls.create_browser(
         profile_id=ID, proxy_country="DE", timeout=timedelta(hours=1), idempotency_key="k-1"
     )
     assert call.body == {"profileId": str(ID), "proxyCountryCode": "de", "timeout": 60}
@@ -75,13 +76,13 @@ def test_what_is_given_is_sent_and_what_is_not_is_left_to_the_server():
     ],
 )
 def test_countries(country, body):
-    assert _calls.create_browser(proxy_country=country).body == body
+    assert calls.create_browser(proxy_country=country).body == body
 
 
 @pytest.mark.parametrize("country", ["", "deu", "d1", "ßß", "d", 5, True])
 def test_no_country(country):
     with pytest.raises(ConfigurationError, match="two letters"):
-        _calls.create_browser(proxy_country=country)
+        calls.create_browser(proxy_country=country)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_no_country(country):
     [(timedelta(minutes=1), 1), (timedelta(seconds=300), 5), (timedelta(hours=4), 240)],
 )
 def test_timeouts(timeout, minutes):
-    assert _calls.create_browser(timeout=timeout).body == {"timeout": minutes}
+    assert calls.create_browser(timeout=timeout).body == {"timeout": minutes}
 
 
 @pytest.mark.parametrize(
@@ -105,29 +106,48 @@ def test_timeouts(timeout, minutes):
 )
 def test_no_timeouts(timeout, words):
     with pytest.raises(ConfigurationError, match=words):
-        _calls.create_browser(timeout=timeout)
+        calls.create_browser(timeout=timeout)
 
 
 @pytest.mark.parametrize("value", ["", "../profiles", "123", 5, None])
 def test_what_is_no_id_never_reaches_a_path(value):
     with pytest.raises(ConfigurationError, match="is no id"):
-        _calls.get_browser(value)
+        calls.get_browser(value)
 
 
 @pytest.mark.parametrize("value", ["", "a b", "a\r\nX-Other: 1", "ä", "x" * 256])
 def test_what_no_header_carries_is_no_idempotency_key(value):
     with pytest.raises(ConfigurationError, match="idempotency_key"):
-        _calls.create_browser(idempotency_key=value)
+        calls.create_browser(idempotency_key=value)
 
 
 @pytest.mark.parametrize("paging", [{"page_number": 0}, {"page_size": 0}, {"page_size": 101}])
 def test_no_such_page(paging):
     with pytest.raises(ConfigurationError, match="page_"):
-        _calls.list_profiles(**paging)
+        calls.list_profiles(**paging)
     with pytest.raises(ConfigurationError, match="page_"):
-        _calls.list_browsers(**paging)
+        calls.list_browsers(**paging)
 
 
 def test_the_server_s_choice_says_its_name():
     assert repr(server_default) == "server_default"
     assert server_default is ServerChoice.SERVER_DEFAULT
+
+
+def test_the_options_of_a_task_stand_once_and_others_are_refused():
+    """Misspelt options would be dropped in silence, or sent as fields that no server knows."""
+    with pytest.raises(TypeError, match=r"no option 'max_step'; it has .*max_steps"):
+        calls.create_task("t", max_step=3)
+    for name in calls.TaskOptions.__annotations__:
+        assert calls.create_task("t", **{name: None}) == calls.create_task("t")
+    call = calls.create_task("t", extra_body={"later": 1}, idempotency_key="k", secrets={}, vision=False)
+    assert call.body == {"task": "t", "secrets": {}, "vision": False, "later": 1}
+    assert call.headers == {"Idempotency-Key": "k"}
+
+
+async def test_a_call_of_the_users_own(rest):
+    """What replaces `with_raw_response`: each operation as a value, and operations that we do not know yet."""
+    rest.answers = [httpx.Response(200, json={"running": 2}, headers={"X-Request-Id": "r-1"})]
+    answer = await rest.client().send_raw(Call("GET", "/browsers/stats", dict[str, int], query={"a": "b"}))
+    assert (answer.status, answer.parsed, answer.request_id) == (200, {"running": 2}, "r-1")
+    assert str(rest.requests[0].url) == "https://rest.test/api/v2/browsers/stats?a=b"

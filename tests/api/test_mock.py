@@ -72,16 +72,15 @@ def wait_ready(base_url, process):
 
 # Name in the reference -> how our client calls it, with every argument that the reference has.
 CALLS = {
-    "get-account-billing-billing-account-get": lambda raw: raw.billing.account(),
-    "list-tasks-tasks-get": lambda raw: raw.tasks.list(
+    "get-account-billing-billing-account-get": lambda client: client.billing.account(),
+    "list-tasks-tasks-get": lambda client: client.tasks.list(
         status="finished",
         session_id=ID,
         after=datetime(2026, 11, 1, tzinfo=UTC),
         before=datetime(2026, 11, 2, tzinfo=UTC),
-        page_number=2,
         page_size=5,
-    ),
-    "create-task-tasks-post": lambda raw: raw.tasks.create(
+    ).page(2),
+    "create-task-tasks-post": lambda client: client.tasks.create(
         "Find the price",
         session_id=ID,
         llm="gpt-4o",
@@ -98,48 +97,50 @@ CALLS = {
         vision="auto",
         system_prompt_extension="Be short.",
     ),
-    "get-task-tasks-task-id-get": lambda raw: raw.tasks.get(ID),
-    "update-task-tasks-task-id-patch": lambda raw: raw.tasks.stop_task_and_session(ID),
-    "get-task-logs-tasks-task-id-logs-get": lambda raw: raw.tasks.logs(ID),
-    "list-sessions-sessions-get": lambda raw: raw.sessions.list(status="active", page_number=1, page_size=5),
-    "create-session-sessions-post": lambda raw: raw.sessions.create(
+    "get-task-tasks-task-id-get": lambda client: client.tasks.get(ID),
+    "update-task-tasks-task-id-patch": lambda client: client.tasks.stop_task_and_session(ID),
+    "get-task-logs-tasks-task-id-logs-get": lambda client: client.tasks.logs(ID),
+    "list-sessions-sessions-get": lambda client: client.sessions.list(status="active", page_size=5).page(),
+    "create-session-sessions-post": lambda client: client.sessions.create(
         profile_id=ID, proxy_country="GB", start_url="https://example.com"
     ),
-    "get-session-sessions-session-id-get": lambda raw: raw.sessions.get(ID),
-    "update-session-sessions-session-id-patch": lambda raw: raw.sessions.stop(ID),
-    "get-session-public-share-sessions-session-id-public-share-get": lambda raw: raw.sessions.get_share(ID),
-    "create-session-public-share-sessions-session-id-public-share-post": lambda raw: (
-        raw.sessions.create_share(ID)
+    "get-session-sessions-session-id-get": lambda client: client.sessions.get(ID),
+    "update-session-sessions-session-id-patch": lambda client: client.sessions.stop(ID),
+    "get-session-public-share-sessions-session-id-public-share-get": lambda client: client.sessions.get_share(
+        ID
     ),
-    "delete-session-public-share-sessions-session-id-public-share-delete": lambda raw: (
-        raw.sessions.delete_share(ID)
+    "create-session-public-share-sessions-session-id-public-share-post": lambda client: (
+        client.sessions.create_share(ID)
+    ),
+    "delete-session-public-share-sessions-session-id-public-share-delete": lambda client: (
+        client.sessions.delete_share(ID)
     ),
     "user-upload-file-presigned-url-files-sessions-session-id-presigned-url-post": (
-        lambda raw: raw.files.create_session_upload(
+        lambda client: client.files.create_session_upload(
             ID, file_name="a.csv", content_type="text/csv", size_bytes=3
         )
     ),
     "user-upload-file-presigned-url-browser-files-browsers-session-id-presigned-url-post": (
-        lambda raw: raw.files.create_browser_upload(
+        lambda client: client.files.create_browser_upload(
             ID, file_name="a.csv", content_type="text/csv", size_bytes=3
         )
     ),
     "get-task-output-file-presigned-url-files-tasks-task-id-output-files-file-id-get": (
-        lambda raw: raw.files.get_output_file(ID, ID)
+        lambda client: client.files.get_output_file(ID, ID)
     ),
-    "list-profiles-profiles-get": lambda raw: raw.profiles.list(page_number=1, page_size=5),
-    "create-profile-profiles-post": lambda raw: raw.profiles.create(name="work"),
-    "get-profile-profiles-profile-id-get": lambda raw: raw.profiles.get(ID),
-    "update-profile-profiles-profile-id-patch": lambda raw: raw.profiles.update(ID, name="home"),
-    "delete-browser-profile-profiles-profile-id-delete": lambda raw: raw.profiles.delete(ID),
-    "list-browser-sessions-browsers-get": lambda raw: raw.browsers.list(
-        status="active", page_number=1, page_size=5
-    ),
-    "create-browser-session-browsers-post": lambda raw: raw.browsers.create(
+    "list-profiles-profiles-get": lambda client: client.profiles.list(page_size=5).page(),
+    "create-profile-profiles-post": lambda client: client.profiles.create(name="work"),
+    "get-profile-profiles-profile-id-get": lambda client: client.profiles.get(ID),
+    "update-profile-profiles-profile-id-patch": lambda client: client.profiles.update(ID, name="home"),
+    "delete-browser-profile-profiles-profile-id-delete": lambda client: client.profiles.delete(ID),
+    "list-browser-sessions-browsers-get": lambda client: client.browsers.list(
+        status="active", page_size=5
+    ).page(),
+    "create-browser-session-browsers-post": lambda client: client.browsers.create(
         profile_id=ID, proxy_country="de", timeout=timedelta(minutes=15), idempotency_key="k"
     ),
-    "get-browser-session-browsers-session-id-get": lambda raw: raw.browsers.get(ID),
-    "update-browser-session-browsers-session-id-patch": lambda raw: raw.browsers.stop(ID),
+    "get-browser-session-browsers-session-id-get": lambda client: client.browsers.get(ID),
+    "update-browser-session-browsers-session-id-patch": lambda client: client.browsers.stop(ID),
 }
 
 
@@ -161,13 +162,20 @@ def test_there_is_a_call_for_each_operation():
 @pytest.mark.parametrize("operation", CALLS)
 async def test_the_mock_accepts_every_call(mock, operation):
     documented = [status for status in OPERATIONS[operation] if status < 300]
-    async with AsyncClient(KEY, mock, max_retries=0) as client:
-        answer = await CALLS[operation](client.with_raw_response)
-    assert [answer.status] == documented
-    assert (answer.parsed is None) == (answer.status == 204)
+    statuses = []
+
+    async def note(response):
+        statuses.append(response.status_code)
+
+    async with (
+        httpx.AsyncClient(event_hooks={"response": [note]}, trust_env=False) as http,
+        AsyncClient(KEY, mock, max_retries=0, http_client=http) as client,
+    ):
+        answer = await CALLS[operation](client)
+    assert statuses == documented
+    assert (answer is None) == (statuses == [204])
     with Client(KEY, mock, max_retries=0) as client:
-        again = CALLS[operation](client.with_raw_response)
-    assert (again.status, type(again.parsed)) == (answer.status, type(answer.parsed))
+        assert type(CALLS[operation](client)) is type(answer)
 
 
 @pytest.mark.parametrize("action", ["stop", "pause", "resume"])
@@ -210,7 +218,7 @@ async def test_fault_a85_each_documented_refusal_has_its_class(mock, operation, 
         AsyncClient(KEY, mock, max_retries=0, http_client=http) as client,
     ):
         with pytest.raises(APIStatusError) as caught:
-            await CALLS[operation](client.with_raw_response)
+            await CALLS[operation](client)
     assert caught.value.status == status
     if status in ERRORS:
         assert type(caught.value) is ERRORS[status]

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from cdpbridge.api import _calls
-from cdpbridge.api._retry import MAX_DELAY_SECONDS, delay_seconds, may_retry, retry_after_seconds
+from cdpbridge.api import calls
+from cdpbridge.api._retry import MAX_DELAY_SECONDS, delay_seconds, may_retry, passes, retry_after_seconds
 from cdpbridge.errors import (
     APIConnectionError,
     APIResponseError,
@@ -16,9 +16,9 @@ from cdpbridge.errors import (
     ServerError,
 )
 
-READ = _calls.get_account()
-STOP = _calls.stop_browser(UUID(int=1))
-CREATE = _calls.create_browser(idempotency_key="k")
+READ = calls.get_account()
+STOP = calls.stop_browser(UUID(int=1))
+CREATE = calls.create_browser(idempotency_key="k")
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 
 
@@ -64,6 +64,7 @@ def test_no_answer(kind, call, maybe_processed, expected):
 )
 def test_fault_a85_statuses(number, read, stop, create):
     error = status(number)
+    assert passes(error) is read
     assert (may_retry(READ, error), may_retry(STOP, error), may_retry(CREATE, error)) == (read, stop, create)
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cdpbridge.cdp import Endpoint, connect, resolve
-from cdpbridge.cdp._endpoint import check_headers, is_loopback, parse_response
+from cdpbridge.cdp._endpoint import check_headers, parse_response
 from cdpbridge.errors import ConfigurationError, ConnectFailed
 from cdpbridge.testing import ScriptedBrowser
 
@@ -441,23 +441,6 @@ async def test_http_proxy_of_a_cgi_request_is_not_trusted(monkeypatch):
     with pytest.raises(ConnectFailed) as caught:
         await connect("http://no-such-host.invalid:80")
     assert caught.value.stage == "dns"
-
-
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [
-        ("localhost", True),
-        ("a.localhost", True),
-        ("127.0.0.9", True),
-        ("::1", True),
-        ("LOCALHOST.", True),
-        ("10.0.0.1", False),
-        ("localhost.example", False),
-        ("::2", False),
-    ],
-)
-def test_loopback(host, loopback):
-    assert is_loopback(host) is loopback
 
 
 # --- HTTP -------------------------------------------------------------------------------------------------------------

@@ -147,9 +147,9 @@ def test_refusals_have_a_class(api, make_caller):
 
 
 def _plain_create():
-    from cdpbridge.api import _calls
+    from cdpbridge.api import calls
 
-    return _calls.create_browser()
+    return calls.create_browser()
 
 
 def test_what_no_server_would_take_is_not_sent(do):

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from cdpbridge import AsyncClient, Client
-from cdpbridge.api import AsyncPages, BrowserSession, Page, RawResponse, TaskItem, TaskResult, TaskRun
+from cdpbridge.api import AsyncPages, BrowserSession, Page, RawResponse, TaskItem, TaskResult, TaskRun, calls
 
 
 class Price(BaseModel):
@@ -18,8 +18,9 @@ class Price(BaseModel):
 async def with_a_loop(client: AsyncClient) -> None:
     assert_type(await client.run("t", output_model=Price, llm="gpt-4o"), TaskResult[Price])
     assert_type((await client.run("t")).parsed, None)
+    await client.tasks.create("t", session_id="id", vision="auto", structured_output=Price, judge=False)
     assert_type(client.tasks.list(), AsyncPages[TaskItem])
-    assert_type(await client.with_raw_response.browsers.get("id"), RawResponse[BrowserSession])
+    assert_type(await client.send_raw(calls.get_browser("id")), RawResponse[BrowserSession])
     assert_type([task.id async for task in client.tasks.list(status="started")], list[UUID])
 
 
@@ -27,4 +28,4 @@ def without_a_loop(client: Client) -> None:
     assert_type(client.run("t", output_model=Price).parsed, Price)
     assert_type(client.start("t", keep_session=True), TaskRun[None])
     assert_type(client.browsers.list().page(), Page[BrowserSession])
-    assert_type(client.with_raw_response.tasks.list().parsed, Page[TaskItem])
+    assert_type(client.send_raw(calls.list_tasks()).parsed, Page[TaskItem])

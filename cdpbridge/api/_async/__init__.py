@@ -1,10 +1,9 @@
-"""The client for an event loop. What stands here is written by hand; `_raw` and all of `_sync` are generated from it."""
+"""The client for an event loop. What stands here is written by hand; `_sync` is generated from it."""
 
 from __future__ import annotations
 
 from ._client import AsyncClient
 from ._pages import AsyncDownloads, AsyncPages
-from ._raw import AsyncRawClient
 from ._runs import AsyncTaskRun
 
-__all__ = ["AsyncClient", "AsyncDownloads", "AsyncPages", "AsyncRawClient", "AsyncTaskRun"]
+__all__ = ["AsyncClient", "AsyncDownloads", "AsyncPages", "AsyncTaskRun"]

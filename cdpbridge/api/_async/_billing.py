@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdpbridge.api import _calls
+from cdpbridge.api import calls
 from cdpbridge.api._models import Account
 
 from ._group import AsyncGroup
@@ -15,4 +15,4 @@ class AsyncBilling(AsyncGroup):
 
     async def account(self) -> Account:
         """Credits and limits."""
-        return await self._client.send(_calls.get_account())
+        return await self._requests.send(calls.get_account())

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from cdpbridge.api import _calls
-from cdpbridge.api._calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
+from cdpbridge.api import calls
 from cdpbridge.api._models import BrowserDownloads, BrowserRecording, BrowserSession, Page
 from cdpbridge.api._task_models import CustomProxy
+from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
+from cdpbridge.api.calls._browsers import recording_address
 
 from ._group import AsyncGroup
 from ._pages import AsyncDownloads, AsyncPages
@@ -52,8 +53,8 @@ class AsyncBrowsers(AsyncGroup):
             extra_body: Further fields of the request, by their names on the wire.
             idempotency_key: Two requests with one key rent one browser, on servers that know the header.
         """
-        return await self._client.send(
-            _calls.create_browser(
+        return await self._requests.send(
+            calls.create_browser(
                 profile_id=profile_id,
                 proxy_country=proxy_country,
                 timeout=timeout,
@@ -81,15 +82,15 @@ class AsyncBrowsers(AsyncGroup):
             agent_session_id: Only the browser of this agent session; a server older than this parameter ignores it.
             page_size: 1 to 100.
         """
-        return AsyncPages(self._client.send, partial(_page, status, agent_session_id), page_size)
+        return AsyncPages(self._requests.send, partial(_page, status, agent_session_id), page_size)
 
     async def get(self, browser_id: UUID | str) -> BrowserSession:
         """One browser."""
-        return await self._client.send(_calls.get_browser(browser_id))
+        return await self._requests.send(calls.get_browser(browser_id))
 
     async def stop(self, browser_id: UUID | str) -> BrowserSession:
         """Stop a browser; the server gives back the minutes that were not used. May be repeated."""
-        return await self._client.send(_calls.stop_browser(browser_id))
+        return await self._requests.send(calls.stop_browser(browser_id))
 
     def downloads(
         self, browser_id: UUID | str, *, include_urls: bool = False, page_size: int = MAX_PAGE_SIZE
@@ -101,7 +102,7 @@ class AsyncBrowsers(AsyncGroup):
             include_urls: Whether each file comes with a signed address to get it from.
             page_size: Files per request.
         """
-        return AsyncDownloads(self._client.send, partial(_downloads, browser_id, include_urls, page_size))
+        return AsyncDownloads(self._requests.send, partial(_downloads, browser_id, include_urls, page_size))
 
     async def recording(self, browser_id: UUID | str) -> BrowserRecording:
         """What a browser was recorded as: the video, once it has stopped, and its stills (a cdpbridge server only).
@@ -109,7 +110,7 @@ class AsyncBrowsers(AsyncGroup):
         Raises:
             NotFoundError: It was not created with `enable_recording`, or the server knows no such thing.
         """
-        return await self._client.send(_calls.get_recording(browser_id))
+        return await self._requests.send(calls.get_recording(browser_id))
 
     async def download_recording(self, browser_id: UUID | str, path: Path | str) -> Path:
         """Save the video of a browser that has stopped, a WebM file.
@@ -129,14 +130,14 @@ class AsyncBrowsers(AsyncGroup):
         """
 
         async def address() -> tuple[str, str]:
-            return _calls.recording_address(await self.get(browser_id))
+            return recording_address(await self.get(browser_id))
 
-        return await download(self._client, address, path)
+        return await download(self._requests, address, path)
 
     # asynchronous only: end of the interpreter
     def stop_blocking(self, browser_id: UUID | str) -> BrowserSession:
         """Stop a browser without an event loop, tried once."""
-        return self._client.send_blocking(_calls.stop_browser(browser_id))
+        return self._requests.send_blocking(calls.stop_browser(browser_id))
 
     # end
 
@@ -144,7 +145,7 @@ class AsyncBrowsers(AsyncGroup):
 def _page(
     status: str | None, agent_session_id: UUID | str | None, number: int, size: int
 ) -> Call[Page[BrowserSession]]:
-    return _calls.list_browsers(
+    return calls.list_browsers(
         status=status, agent_session_id=agent_session_id, page_number=number, page_size=size
     )
 
@@ -152,4 +153,4 @@ def _page(
 def _downloads(
     browser_id: UUID | str, include_urls: bool, limit: int, cursor: str | None
 ) -> Call[BrowserDownloads]:
-    return _calls.list_downloads(browser_id, include_urls=include_urls, limit=limit, cursor=cursor)
+    return calls.list_downloads(browser_id, include_urls=include_urls, limit=limit, cursor=cursor)

@@ -1,64 +1,52 @@
-"""`AsyncClient`: the thin shell that sends calls and reads their answers."""
+"""`AsyncClient`: the groups of operations, and the connections they share."""
 
 from __future__ import annotations
 
-import logging
 import os
-import random
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
 import httpx
+from pydantic import BaseModel
 
-from cdpbridge._durations import waiting_seconds
+from cdpbridge._durations import waiting_seconds, waiting_time
 from cdpbridge.api import _async_io as io
-from cdpbridge.api._calls import IDEMPOTENCY_HEADER, Call
+from cdpbridge.api._http import RawResponse, http_options, readable_environment
 from cdpbridge.api._place import DEFAULT_BASE_URL, Place, checked_base_url, find_place
-from cdpbridge.api._retry import delay_seconds, may_retry
-from cdpbridge.api._wire import (
-    IgnoredFieldsLog,
-    RawResponse,
-    failure,
-    http_options,
-    read_answer,
-    readable_environment,
-    request_of,
-    timeout_of,
-)
-from cdpbridge.errors import APIError, ConfigurationError, redact_url
+from cdpbridge.api._results import TaskResult
+from cdpbridge.api._task_models import TaskStep
+from cdpbridge.api.calls import Call, RunOptions
+from cdpbridge.errors import ConfigurationError, redact_url
 
 from ._billing import AsyncBilling
 from ._browsers import AsyncBrowsers
 from ._files import AsyncFiles
 from ._profiles import AsyncProfiles
-from ._raw import AsyncRawClient
-from ._runs import AsyncRuns
+from ._requests import AsyncRequests
+from ._runs import AsyncStartedTask, AsyncTaskRun
 from ._sessions import AsyncSessions
 from ._tasks import AsyncTasks
+from ._waits import AsyncWaits
 
 if TYPE_CHECKING:
     from cdpbridge._local_server import ServerProcess
 
 __all__ = ["AsyncClient"]
 
-logger = logging.getLogger("cdpbridge")
-
 T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _TIMEOUT: Final = timedelta(seconds=30)
-_SHORTEST_SECONDS: Final = 1.0
-# asynchronous only: end of the interpreter
-_BLOCKING_SECONDS: Final = 10.0
-# end
+# A task that has shown its last step is over, and only has to be read.
+_LAST_LOOK: Final = timedelta(seconds=1)
 
 
-class AsyncClient(AsyncRuns):
+class AsyncClient:
     """The REST API, as groups of operations: `browsers`, `profiles`, `tasks`, `sessions`, `files`, `billing`; and `run`.
 
     `async with` opens and closes it, and may be nested; without a block, the first request opens it and `aclose` closes it. It
@@ -72,12 +60,12 @@ class AsyncClient(AsyncRuns):
     Args:
         api_key: Of the server; default: the environment's.
         base_url: E.g. `https://browsers.example.com/api/v2`; default: the environment's.
-        timeout: For one try of a request; starting and stopping a browser may take 120 s.
-        max_retries: How often a request is tried again; a create only when it certainly did nothing.
+        timeout: For one try of a request, seconds or a `timedelta`; starting and stopping a browser may take 120 s.
+        max_retries: How often a request is tried again; a create only if it certainly had no effect.
         http_client: Your own, for proxies, certificates, tests; it stays open. Stops at the end of the interpreter cannot
             use it: they have no event loop.
-        idempotent_creates: Whether the server knows `Idempotency-Key`, as cdpbridge's own does: then a create that has a key
-            is tried again after a lost answer too.
+        idempotent_creates: True if the server honours `Idempotency-Key`, as cdpbridge's own does: then a create that has a
+            key is tried again after a lost answer, too.
 
     Raises:
         ConfigurationError: No key, one of them is malformed, or they contradict the environment.
@@ -95,13 +83,11 @@ class AsyncClient(AsyncRuns):
     ) -> None:
         if max_retries < 0:
             raise ConfigurationError(f"max_retries must be zero or more, not {max_retries}")
-        self._timeout = waiting_seconds("timeout", timeout)
-        self._max_retries = max_retries
+        seconds = waiting_seconds("timeout", timeout)
         self._given_http = http_client
         self._http: httpx.AsyncClient | None = None
-        self._ignored_fields = IgnoredFieldsLog()
         self._users = 0
-        self._counting = threading.Lock()  # the client of threads counts here too; nobody waits long
+        self._counting = threading.Lock()  # the client of threads counts here, too; it is held briefly
         self._turns = io.Turns()
         self._resources = AsyncExitStack()
         place = self._place(api_key, base_url)
@@ -109,20 +95,28 @@ class AsyncClient(AsyncRuns):
         self._is_local = place.is_local
         self._server: ServerProcess | None = None
         self._idempotent_creates = idempotent_creates or place.is_local
-        self.billing = AsyncBilling(self)
-        self.browsers = AsyncBrowsers(self)
-        self.files = AsyncFiles(self)
-        self.profiles = AsyncProfiles(self)
-        self.sessions = AsyncSessions(self)
-        self.tasks = AsyncTasks(self)
+        self._requests = requests = AsyncRequests(
+            self._connections,
+            self._address,
+            timeout_seconds=seconds,
+            max_retries=max_retries,
+            idempotent_creates=self._idempotent_creates,
+        )
+        self._waits = AsyncWaits(requests)
+        self.billing = AsyncBilling(requests)
+        self.browsers = AsyncBrowsers(requests)
+        self.files = AsyncFiles(requests)
+        self.profiles = AsyncProfiles(requests)
+        self.sessions = AsyncSessions(requests)
+        self.tasks = AsyncTasks(requests, self._waits)
 
     def _place(self, api_key: str | None, base_url: str | None) -> Place:
-        """Where it sends requests; a subclass may know better."""
+        """Return where it sends requests; a subclass may override it."""
         where = None if base_url is None else checked_base_url(base_url)
         return find_place(os.environ, where, api_key)
 
     def _settings(self) -> Mapping[str, Any]:
-        """Settings of the embedded server."""
+        """Return settings of the embedded server."""
         return {}
 
     @property
@@ -136,9 +130,9 @@ class AsyncClient(AsyncRuns):
         return None if self._server is None else self._server.pid
 
     @property
-    def with_raw_response(self) -> AsyncRawClient:
-        """The same operations, answered with status, headers and body besides the model."""
-        return AsyncRawClient(self)
+    def base_url(self) -> str:
+        """Address of the REST API; empty while an embedded server does not run."""
+        return self._base_url
 
     def __repr__(self) -> str:
         if self._is_local:
@@ -150,7 +144,7 @@ class AsyncClient(AsyncRuns):
 
     @property
     def is_open(self) -> bool:
-        """Whether it holds connections."""
+        """True if it holds connections."""
         return self._http is not None
 
     async def __aenter__(self) -> Self:
@@ -161,7 +155,7 @@ class AsyncClient(AsyncRuns):
 
     @asynccontextmanager
     async def share(self) -> AsyncIterator[Self]:
-        """A block in which it is open. The last block closes it; one that was opened without a block stays open."""
+        """Open it for a block. The last block closes it; one that was opened without a block stays open."""
         if self.is_open and not self._users:
             yield self
             return
@@ -178,7 +172,7 @@ class AsyncClient(AsyncRuns):
         return self._is_local and (self._server is None or self._server.ended)
 
     def stop_advice(self, browser_id: UUID) -> str:
-        """What a person can do about a browser that could not be stopped."""
+        """Return what a person can do about a browser that could not be stopped."""
         if self._is_local:
             return "it ends with the embedded server, and the next one settles its bill"
         where = "" if self._base_url == DEFAULT_BASE_URL else f" --provider {self._base_url}"
@@ -192,7 +186,7 @@ class AsyncClient(AsyncRuns):
         with self._counting:
             self._users -= 1
         async with self._turns.lock():
-            if not self._users:  # nobody came while this one waited for its turn
+            if not self._users:  # it was not entered again while this block waited for the lock
                 await self._close()
 
     async def _open(self) -> httpx.AsyncClient:
@@ -224,7 +218,7 @@ class AsyncClient(AsyncRuns):
         await io.stop_server(server)
 
     async def aclose(self) -> None:
-        """Close its connections; the next request would open it again."""
+        """Close its connections; the next request opens them again."""
         async with self._turns.lock():
             await self._close()
 
@@ -236,77 +230,122 @@ class AsyncClient(AsyncRuns):
     # --- requests -------------------------------------------------------------------------------------------------
 
     async def send(self, call: Call[T]) -> T:
-        """The answer to one call, tried again as far as that is safe.
+        """Return the answer to one call, tried again as far as that is safe.
+
+        Args:
+            call: One of `cdpbridge.api.calls`, or your own for an operation that has none.
 
         Raises:
             APIError: See its tree; statuses have a class each.
         """
-        return (await self.send_raw(call)).parsed
+        return await self._requests.send(call)
 
     async def send_raw(self, call: Call[T]) -> RawResponse[T]:
-        """The same with status, headers and body."""
-        if self._idempotent_creates and IDEMPOTENCY_HEADER in call.headers:
-            call = replace(call, repeatable=True)
-        seconds = timeout_of(call, self._timeout)
-        return await self._tried(call, lambda tries: self._once(call, seconds, tries))
+        """Return the answer to one call with its status, headers and body: `send_raw(calls.get_browser(browser_id))`.
 
-    async def _ask(self, call: Call[T], within: float | None) -> T:
-        """The answer to one call, tried once, for who asks again anyway.
-
-        Args:
-            call: What to ask.
-            within: Seconds it may take at most, one at least; None for as long as any request.
+        Errors as of `send`.
         """
-        seconds = timeout_of(call, self._timeout)
-        if within is not None:
-            seconds = min(seconds, max(within, _SHORTEST_SECONDS))
-        return (await self._once(call, seconds, 1)).parsed
-
-    async def _once(self, call: Call[T], timeout_seconds: float, tries: int) -> RawResponse[T]:
-        http = await self._connections()
-        started = io.monotonic()
-        try:
-            response = await http.request(**request_of(call, self._base_url, self._api_key, timeout_seconds))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise failure(call, error) from error
-        seconds = io.monotonic() - started
-        logger.debug(
-            "%s %s: %d in %.3f s, try %d", call.method, call.path, response.status_code, seconds, tries
-        )
-        answer = read_answer(call, response, secret=self._api_key)
-        self._ignored_fields.note(call, response)
-        return RawResponse.of(response, answer)
-
-    async def _tried(self, call: Call[Any], once: Callable[[int], Awaitable[T]]) -> T:
-        """What `once` brings, tried again as far as that is safe for `call`."""
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                return await once(tries)
-            except APIError as error:
-                if tries > self._max_retries or not may_retry(call, error):
-                    raise
-                delay = delay_seconds(tries, error, chance=random.random())  # noqa: S311  # not for secrets
-                if delay is None:
-                    raise
-                logger.debug("%s; trying again in %.1f s", error, delay)
-            await io.sleep(delay)
-
-    async def _connections(self) -> httpx.AsyncClient:
-        """What requests go through, opened if need be."""
-        return self._http or await self._open()
+        return await self._requests.send_raw(call)
 
     # asynchronous only: end of the interpreter
     def send_blocking(self, call: Call[T]) -> T:
-        """The answer to one call, without an event loop and tried once."""
-        with readable_environment():
-            http = httpx.Client(**http_options(self._base_url))
-        try:
-            with http:
-                response = http.request(**request_of(call, self._base_url, self._api_key, _BLOCKING_SECONDS))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise failure(call, error) from error
-        return read_answer(call, response, secret=self._api_key)
+        """Return the answer to one call, without an event loop and tried once."""
+        return self._requests.send_blocking(call)
 
     # end
+
+    async def _connections(self) -> httpx.AsyncClient:
+        """Return what requests go through, opened if need be."""
+        return self._http or await self._open()
+
+    def _address(self) -> tuple[str, str]:
+        return self._base_url, self._api_key
+
+    # --- tasks in one call ----------------------------------------------------------------------------------------
+
+    @overload
+    async def start(self, task: str, **options: Unpack[RunOptions]) -> AsyncTaskRun[None]: ...
+
+    @overload
+    async def start(
+        self, task: str, *, output_model: type[ModelT], **options: Unpack[RunOptions]
+    ) -> AsyncTaskRun[ModelT]: ...
+
+    async def start(
+        self, task: str, *, output_model: type[BaseModel] | None = None, **options: Unpack[RunOptions]
+    ) -> AsyncTaskRun[Any]:
+        """Start a task, to watch it while it runs: `async with await client.start("...") as run`.
+
+        Args:
+            task: What to do, in words.
+            output_model: Class of the output, a pydantic model; the result's `parsed` is an instance of it.
+            options: See `RunOptions` and `TaskOptions`: the session to run in, and settings of the task.
+
+        Raises:
+            ConfigurationError: The arguments contradict each other.
+            APIError: It could not be started. What was started before is stopped.
+        """
+        started = AsyncStartedTask(self.tasks, self.sessions, keep_session=options.get("keep_session", False))
+        await started.begin(task, output_model, options)
+        return AsyncTaskRun(started, self._waits, output_model)
+
+    @overload
+    async def run(
+        self,
+        task: str,
+        *,
+        timeout: float | timedelta | None = ...,
+        on_step: Callable[[TaskStep], Any] | None = ...,
+        **options: Unpack[RunOptions],
+    ) -> TaskResult[None]: ...
+
+    @overload
+    async def run(
+        self,
+        task: str,
+        *,
+        output_model: type[ModelT],
+        timeout: float | timedelta | None = ...,
+        on_step: Callable[[TaskStep], Any] | None = ...,
+        **options: Unpack[RunOptions],
+    ) -> TaskResult[ModelT]: ...
+
+    async def run(
+        self,
+        task: str,
+        *,
+        output_model: type[BaseModel] | None = None,
+        timeout: float | timedelta | None = None,
+        on_step: Callable[[TaskStep], Any] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> TaskResult[Any]:
+        """Run a task with an agent, and wait for its end: `(await client.run("Find ...")).output`.
+
+        A call that ends before the task (cancelled, timed out, failed) stops the task and what was started for it, or says
+        in a note of its exception what could not be stopped.
+
+        Args:
+            task: What to do, in words.
+            output_model: Class of the output, a pydantic model; the result's `parsed` is an instance of it.
+            timeout: How long the task may take: seconds, or a `timedelta`. Default: as long as the server allows.
+            on_step: Called with each step as it comes.
+            options: See `RunOptions` and `TaskOptions`: the session to run in, and settings of the task.
+
+        Raises:
+            TaskTimeout: It has not ended in time, and was stopped.
+            TaskOutputError: There is no output of the requested class.
+            APIError: It could not be started, or the server does not answer any more.
+        """
+        limit = None if timeout is None else waiting_time("timeout", timeout)
+        # Both overloads of `start` are one function; which class the result has is known here only.
+        run: AsyncTaskRun[Any] = await self.start(
+            task, output_model=cast("type[BaseModel]", output_model), **options
+        )
+        async with run:
+            began = io.monotonic()
+            if on_step is not None:
+                async for step in run.steps(timeout=limit):
+                    on_step(step)
+            if limit is not None:
+                limit = max(limit - timedelta(seconds=io.monotonic() - began), _LAST_LOOK)
+            return await run.result(timeout=limit)

@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 from cdpbridge.api import _async_io as io
-from cdpbridge.api import _calls
+from cdpbridge.api import calls
 from cdpbridge.api._file_rules import check_size, plan_upload
 from cdpbridge.api._task_models import PresignedUpload, TaskOutputFile
 from cdpbridge.errors import ConfigurationError
@@ -60,7 +60,7 @@ class AsyncFiles(AsyncGroup):
             )
         else:
             raise ConfigurationError("say who gets the file: session_id or browser_id, one of them")
-        await upload(self._client, where, plan, content)
+        await upload(self._requests, where, plan, content)
         return where.file_name
 
     async def download(self, task_id: UUID | str, file_id: UUID | str, path: Path | str) -> Path:
@@ -82,14 +82,14 @@ class AsyncFiles(AsyncGroup):
             found = await self.get_output_file(task_id, file_id)
             return found.download_url, found.file_name
 
-        return await download(self._client, address, path)
+        return await download(self._requests, address, path)
 
     async def create_session_upload(
         self, session_id: UUID | str, *, file_name: str, content_type: str, size_bytes: int
     ) -> PresignedUpload:
         """Where and how a file for an agent session may be posted; `upload` does it all."""
-        return await self._client.send(
-            _calls.create_session_upload(
+        return await self._requests.send(
+            calls.create_session_upload(
                 session_id, file_name=file_name, content_type=content_type, size_bytes=size_bytes
             )
         )
@@ -98,12 +98,12 @@ class AsyncFiles(AsyncGroup):
         self, browser_id: UUID | str, *, file_name: str, content_type: str, size_bytes: int
     ) -> PresignedUpload:
         """Where and how a file for a browser may be posted; `upload` does it all."""
-        return await self._client.send(
-            _calls.create_browser_upload(
+        return await self._requests.send(
+            calls.create_browser_upload(
                 browser_id, file_name=file_name, content_type=content_type, size_bytes=size_bytes
             )
         )
 
     async def get_output_file(self, task_id: UUID | str, file_id: UUID | str) -> TaskOutputFile:
         """Where a task's file can be had; `download` brings it."""
-        return await self._client.send(_calls.get_output_file(task_id, file_id))
+        return await self._requests.send(calls.get_output_file(task_id, file_id))

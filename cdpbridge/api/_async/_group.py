@@ -1,11 +1,8 @@
-"""What the groups of operations have in common."""
+"""The base of the groups of operations."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ._client import AsyncClient
+from ._requests import AsyncRequests
 
 __all__ = ["AsyncGroup"]
 
@@ -13,5 +10,5 @@ __all__ = ["AsyncGroup"]
 class AsyncGroup:
     """Operations of a client."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, requests: AsyncRequests) -> None:
+        self._requests = requests

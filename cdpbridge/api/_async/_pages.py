@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
-from cdpbridge.api._calls import MAX_PAGE_SIZE, Call
 from cdpbridge.api._models import BrowserDownload, BrowserDownloads, Page
+from cdpbridge.api.calls import MAX_PAGE_SIZE, Call
 
 __all__ = ["AsyncDownloads", "AsyncPages"]
 

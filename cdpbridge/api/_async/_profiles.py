@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from uuid import UUID
 
-from cdpbridge.api import _calls
-from cdpbridge.api._calls import MAX_PAGE_SIZE, Call
+from cdpbridge.api import calls
 from cdpbridge.api._models import Page, Profile
+from cdpbridge.api.calls import MAX_PAGE_SIZE, Call
 
 from ._group import AsyncGroup
 from ._pages import AsyncPages
@@ -20,7 +20,7 @@ class AsyncProfiles(AsyncGroup):
 
     async def create(self, *, name: str | None = None) -> Profile:
         """A new, empty profile. Names need not be unique."""
-        return await self._client.send(_calls.create_profile(name=name))
+        return await self._requests.send(calls.create_profile(name=name))
 
     def list(self, *, query: str | None = None, page_size: int = MAX_PAGE_SIZE) -> AsyncPages[Profile]:
         """Every profile, as `async for`, or page by page.
@@ -29,20 +29,20 @@ class AsyncProfiles(AsyncGroup):
             query: Words of the name; a server older than this parameter ignores it.
             page_size: 1 to 100.
         """
-        return AsyncPages(self._client.send, partial(_page, query), page_size)
+        return AsyncPages(self._requests.send, partial(_page, query), page_size)
 
     async def get(self, profile_id: UUID | str) -> Profile:
         """One profile."""
-        return await self._client.send(_calls.get_profile(profile_id))
+        return await self._requests.send(calls.get_profile(profile_id))
 
     async def update(self, profile_id: UUID | str, *, name: str | None) -> Profile:
         """Rename a profile."""
-        return await self._client.send(_calls.update_profile(profile_id, name=name))
+        return await self._requests.send(calls.update_profile(profile_id, name=name))
 
     async def delete(self, profile_id: UUID | str) -> None:
         """Delete a profile and what it holds; one that is not there is fine."""
-        return await self._client.send(_calls.delete_profile(profile_id))
+        return await self._requests.send(calls.delete_profile(profile_id))
 
 
 def _page(query: str | None, number: int, size: int) -> Call[Page[Profile]]:
-    return _calls.list_profiles(query=query, page_number=number, page_size=size)
+    return calls.list_profiles(query=query, page_number=number, page_size=size)

@@ -1,115 +1,89 @@
-"""`client.run` and `client.start`: a task from its words to its result, with everything it started ended."""
+"""`client.run` and `client.start`: a task from its words to its result; all that it starts is stopped."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Self, TypeVar, cast
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from cdpbridge._durations import waiting_time
 from cdpbridge.api import _async_io as io
-from cdpbridge.api._calls import ServerChoice, server_default
-from cdpbridge.api._results import TaskOptions, TaskResult, read_output
+from cdpbridge.api._results import TaskResult, read_output
+from cdpbridge.api._run_options import session_of
 from cdpbridge.api._task_models import TaskCreated, TaskStep
+from cdpbridge.api.calls import RunOptions
 from cdpbridge.errors import (
     APIConnectionError,
     APIError,
     APIResponseError,
     BadRequestError,
-    ConfigurationError,
     NotFoundError,
 )
 
-if TYPE_CHECKING:
-    from ._client import AsyncClient
-    from ._sessions import AsyncSessions
-    from ._tasks import AsyncTasks
+from ._sessions import AsyncSessions
+from ._tasks import AsyncTasks
+from ._waits import AsyncWaits
 
-__all__ = ["AsyncRuns", "AsyncTaskRun"]
+__all__ = ["AsyncStartedTask", "AsyncTaskRun"]
 
 logger = logging.getLogger("cdpbridge")
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
 ParsedT = TypeVar("ParsedT")
 
 
-class AsyncTaskRun(Generic[ParsedT]):
-    """A task that was started. Leaving its block before the result stops the task, and the session if it was made for it.
+class AsyncStartedTask:
+    """What `client.start` has started, and how it is stopped.
 
-    A server leaves sessions open when their task is done, and charges them until they are stopped. So the session of a run is
-    stopped with its result, or with its block; it is also asked for as one that ends with its task, for a program that is
+    A server leaves sessions open when their task has ended, and charges them until they are stopped. So the session of a run
+    is stopped with its result, or with its block; it is also requested as one that ends with its task, for a program that is
     killed meanwhile. `keep_session` leaves it open.
 
     Attributes:
-        id: Of the task.
-        session_id: Of the session it runs in.
+        id: Id of the task.
+        session_id: Id of the session it runs in.
         live_url: Where it can be watched, as far as known; a password.
+        over: True when nothing is left to stop.
     """
 
-    def __init__(
-        self, client: AsyncClient, output_model: type[BaseModel] | None, *, keep_session: bool
-    ) -> None:
+    def __init__(self, tasks: AsyncTasks, sessions: AsyncSessions, *, keep_session: bool) -> None:
         self.id = UUID(int=0)
         self.session_id: UUID | None = None
         self.live_url: str | None = None
-        self._client = client
-        self._output_model = output_model
+        self.over = False
+        self._tasks = tasks
+        self._sessions = sessions
         self._keep_session = keep_session
         self._owns_session = False
         self._started = False
-        self._over = False
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._over:
-            await io.to_the_end(self._undo, error)
-
-    async def steps(
-        self, *, after: int = 0, timeout: float | timedelta | None = None
-    ) -> AsyncIterator[TaskStep]:
-        """Each step as it comes; see `client.tasks.steps`."""
-        async for step in self._client.tasks._steps(self.id, after, timeout):
-            yield step
-
-    async def result(self, *, timeout: float | timedelta | None = None) -> TaskResult[ParsedT]:
-        """What came of it, when it has ended; a session that was made for it is stopped.
-
-        Args:
-            timeout: How long to wait. Default: for ever.
+    async def begin(self, task: str, output_model: type[BaseModel] | None, options: RunOptions) -> None:
+        """Start it; when that fails, stop what has been started before.
 
         Raises:
-            TaskTimeout: It has not ended in time; leaving the block stops it.
-            TaskOutputError: There is no output of the class that was asked for.
+            ConfigurationError: The options contradict each other.
         """
-        task = await self._client.tasks._wait(self.id, timeout)
-        self._over = True
-        await io.to_the_end(self._end_session)
-        parsed = None if self._output_model is None else read_output(self._output_model, task)
-        return TaskResult(task, self.live_url, cast("ParsedT", parsed))
-
-    async def stop(self) -> None:
-        """Stop the task, and the session if it was made for it."""
-        await self._undo(None)
+        self.session_id, session, given = session_of(options, output_model)
+        try:
+            await io.to_the_end(self._start, task, session, given)
+            if self.live_url is None and self.session_id is not None:
+                self.live_url = (await self._sessions.get(self.session_id)).live_url
+        except BaseException as error:
+            if isinstance(error, APIConnectionError) and error.maybe_processed and not self._started:
+                error.add_note("a task may have been started all the same; look with: cdpbridge tasks list")
+            await io.to_the_end(self.undo, error)
+            raise
 
     async def _start(self, task: str, session: dict[str, Any], options: dict[str, Any]) -> None:
-        """The requests that cost money, in one piece: what they bring is known before a cancellation goes on."""
+        """Send the requests that cost money, in one piece: their answers are known before a cancellation goes on."""
         if self.session_id is None and session:
-            made = await self._client.sessions.create(**session)
+            made = await self._sessions.create(**session)
             self.session_id, self.live_url, self._owns_session = made.id, made.live_url, True
             created = await self._create(task, options)
-            self._owns_session = not self._keep_session  # until then nobody else knows of it
+            self._owns_session = not self._keep_session  # until then the caller does not know its id
         else:
             created = await self._create(task, options)
             self._owns_session = self.session_id is None
@@ -117,21 +91,21 @@ class AsyncTaskRun(Generic[ParsedT]):
 
     async def _create(self, task: str, options: dict[str, Any]) -> TaskCreated:
         try:
-            return await self._client.tasks.create(task, session_id=self.session_id, **options)
+            return await self._tasks.create(task, session_id=self.session_id, **options)
         except APIResponseError as error:
             if error.answer_id is not None:  # it was made, though its answer cannot be read
                 self.id, self._started = UUID(error.answer_id), True
                 self._owns_session |= self.session_id is None
             raise
 
-    async def _undo(self, error: BaseException | None) -> None:
-        """Stop what was started; what cannot be stopped is named."""
-        self._over = True
+    async def undo(self, error: BaseException | None) -> None:
+        """Stop what was started; name what cannot be stopped in a note of `error`, or in the log."""
+        self.over = True
         try:
             if self._started and self._owns_session:
-                await self._client.tasks.stop_task_and_session(self.id)
+                await self._tasks.stop_task_and_session(self.id)
             elif self._started:
-                await self._client.tasks.stop(self.id)
+                await self._tasks.stop(self.id)
         except (NotFoundError, BadRequestError):  # it has ended by itself
             pass
         except APIError as failed:
@@ -139,15 +113,15 @@ class AsyncTaskRun(Generic[ParsedT]):
         else:
             if error is not None and self._started:
                 error.add_note(f"task {self.id} was stopped")
-        await self._end_session(error)
+        await self.end_session(error)
 
-    async def _end_session(self, error: BaseException | None = None) -> None:
-        """Stop a session that was made for this task, where the server has not done so."""
+    async def end_session(self, error: BaseException | None = None) -> None:
+        """Stop a session that was made for this task, if the server has not done so."""
         if not self._owns_session or self.session_id is None:
             return
         self._owns_session = False
         try:
-            await self._client.sessions.stop(self.session_id)
+            await self._sessions.stop(self.session_id)
         except (NotFoundError, BadRequestError):  # it has ended by itself
             pass
         except APIError as failed:
@@ -158,183 +132,69 @@ class AsyncTaskRun(Generic[ParsedT]):
             )
 
 
-class AsyncRuns:
-    """What a client can do with a task in one call."""
+class AsyncTaskRun(Generic[ParsedT]):
+    """A task that was started. Leaving its block before the result stops the task, and the session if it was made for it."""
 
-    tasks: AsyncTasks
-    sessions: AsyncSessions
+    def __init__(
+        self, started: AsyncStartedTask, waits: AsyncWaits, output_model: type[BaseModel] | None
+    ) -> None:
+        self._started = started
+        self._waits = waits
+        self._output_model = output_model
 
-    @overload
-    async def start(
-        self,
-        task: str,
-        *,
-        session_id: UUID | str | None = ...,
-        profile_id: UUID | str | None = ...,
-        proxy_country: str | ServerChoice | None = ...,
-        keep_session: bool = ...,
-        **options: Unpack[TaskOptions],
-    ) -> AsyncTaskRun[None]: ...
+    @property
+    def id(self) -> UUID:
+        """Id of the task."""
+        return self._started.id
 
-    @overload
-    async def start(
-        self,
-        task: str,
-        *,
-        output_model: type[ModelT],
-        session_id: UUID | str | None = ...,
-        profile_id: UUID | str | None = ...,
-        proxy_country: str | ServerChoice | None = ...,
-        keep_session: bool = ...,
-        **options: Unpack[TaskOptions],
-    ) -> AsyncTaskRun[ModelT]: ...
+    @property
+    def session_id(self) -> UUID | None:
+        """Id of the session it runs in."""
+        return self._started.session_id
 
-    async def start(
-        self,
-        task: str,
-        *,
-        output_model: type[BaseModel] | None = None,
-        session_id: UUID | str | None = None,
-        profile_id: UUID | str | None = None,
-        proxy_country: str | ServerChoice | None = server_default,
-        keep_session: bool = False,
-        **options: Unpack[TaskOptions],
-    ) -> AsyncTaskRun[Any]:
-        """Start a task, to watch it while it runs: `async with await client.start("...") as run`.
+    @property
+    def live_url(self) -> str | None:
+        """Where it can be watched, as far as known; a password."""
+        return self._started.live_url
 
-        Args:
-            task: What is to be done, in words.
-            output_model: Class of the output, a pydantic model; the result's `parsed` is an instance of it.
-            session_id: Where it runs; such a session stays. Default: one of its own, stopped with the task.
-            profile_id: State that its own session starts from.
-            proxy_country: Of its own session; two letters, None for no proxy.
-            keep_session: Whether its own session stays, e.g. for further tasks; it costs money until it is stopped.
-            options: See `client.tasks.create`.
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
 
-        Raises:
-            ConfigurationError: The arguments contradict each other.
-        """
-        if output_model is not None and options.get("structured_output") is not None:
-            raise ConfigurationError("output_model is the structured output: give one of them")
-        session: dict[str, Any] = {}
-        if profile_id is not None:
-            session["profile_id"] = profile_id
-        if not isinstance(proxy_country, ServerChoice):
-            session["proxy_country"] = proxy_country
-        if session_id is not None and (session or keep_session):
-            raise ConfigurationError(
-                "a session that is there already has its profile and proxy, and stays: with session_id, leave out "
-                + ", ".join([*session, *(["keep_session"] if keep_session else [])])
-            )
-        given: dict[str, Any] = dict(options)
-        if keep_session or session:  # made before its task
-            session["keep_alive"] = keep_session
-        elif session_id is None:
-            more = dict(given.get("extra_body") or {})
-            settings = {"keepAlive": False} | dict(more.get("sessionSettings") or {})
-            given["extra_body"] = more | {"sessionSettings": settings}
-        if output_model is not None:
-            given["structured_output"] = output_model
-        client = cast("AsyncClient", self)
-        run: AsyncTaskRun[Any] = AsyncTaskRun(client, output_model, keep_session=keep_session)
-        if session_id is not None:
-            run.session_id = session_id if isinstance(session_id, UUID) else UUID(session_id)
-        try:
-            await io.to_the_end(run._start, task, session, given)
-            if run.live_url is None and run.session_id is not None:
-                run.live_url = (await self.sessions.get(run.session_id)).live_url
-        except BaseException as error:
-            if isinstance(error, APIConnectionError) and error.maybe_processed and not run._started:
-                error.add_note("a task may have been started all the same; look with: cdpbridge tasks list")
-            await io.to_the_end(run._undo, error)
-            raise
-        return run
+    async def __aenter__(self) -> Self:
+        return self
 
-    @overload
-    async def run(
-        self,
-        task: str,
-        *,
-        timeout: float | timedelta | None = ...,
-        on_step: Callable[[TaskStep], Any] | None = ...,
-        session_id: UUID | str | None = ...,
-        profile_id: UUID | str | None = ...,
-        proxy_country: str | ServerChoice | None = ...,
-        keep_session: bool = ...,
-        **options: Unpack[TaskOptions],
-    ) -> TaskResult[None]: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._started.over:
+            await io.to_the_end(self._started.undo, error)
 
-    @overload
-    async def run(
-        self,
-        task: str,
-        *,
-        output_model: type[ModelT],
-        timeout: float | timedelta | None = ...,
-        on_step: Callable[[TaskStep], Any] | None = ...,
-        session_id: UUID | str | None = ...,
-        profile_id: UUID | str | None = ...,
-        proxy_country: str | ServerChoice | None = ...,
-        keep_session: bool = ...,
-        **options: Unpack[TaskOptions],
-    ) -> TaskResult[ModelT]: ...
+    async def steps(
+        self, *, after: int = 0, timeout: float | timedelta | None = None
+    ) -> AsyncIterator[TaskStep]:
+        """Yield each step as it comes; see `client.tasks.steps`."""
+        async for step in self._waits.steps(self.id, after, timeout):
+            yield step
 
-    async def run(
-        self,
-        task: str,
-        *,
-        output_model: type[BaseModel] | None = None,
-        timeout: float | timedelta | None = None,
-        on_step: Callable[[TaskStep], Any] | None = None,
-        session_id: UUID | str | None = None,
-        profile_id: UUID | str | None = None,
-        proxy_country: str | ServerChoice | None = server_default,
-        keep_session: bool = False,
-        **options: Unpack[TaskOptions],
-    ) -> TaskResult[Any]:
-        """Let an agent do a task, and wait for it: `(await client.run("Find ...")).output`.
-
-        A call that ends before the task (cancelled, timed out, failed) stops the task and what was started for it, or says
-        in a note of its exception what could not be stopped.
+    async def result(self, *, timeout: float | timedelta | None = None) -> TaskResult[ParsedT]:
+        """Return the result when the task has ended; a session that was made for it is stopped.
 
         Args:
-            task: What is to be done, in words.
-            output_model: Class of the output, a pydantic model; the result's `parsed` is an instance of it.
-            timeout: How long the task may take. Default: as long as the server lets it.
-            on_step: Called with each step as it comes.
-            session_id: Where it runs; such a session stays. Default: one of its own, stopped with the task.
-            profile_id: State that its own session starts from.
-            proxy_country: Of its own session; two letters, None for no proxy.
-            keep_session: Whether its own session stays, e.g. for further tasks; it costs money until it is stopped.
-            options: See `client.tasks.create`.
+            timeout: How long to wait: seconds, or a `timedelta`. Default: without limit.
 
         Raises:
-            TaskTimeout: It has not ended in time, and was stopped.
-            TaskOutputError: There is no output of the class that was asked for.
-            APIError: It could not be started, or the server went away.
+            TaskTimeout: It has not ended in time; leaving the block stops it.
+            TaskOutputError: There is no output of the requested class.
         """
-        limit = None if timeout is None else waiting_time("timeout", timeout)
-        # Both overloads of `start` are one function; which class the result has is known here only.
-        run: AsyncTaskRun[Any] = await self.start(
-            task,
-            output_model=cast("type[BaseModel]", output_model),
-            session_id=session_id,
-            profile_id=profile_id,
-            proxy_country=proxy_country,
-            keep_session=keep_session,
-            **options,
-        )
-        async with run:
-            began = io.monotonic()
-            if on_step is not None:
-                async for step in run.steps(timeout=limit):
-                    on_step(step)
-            if limit is not None:
-                limit = max(limit - timedelta(seconds=io.monotonic() - began), _A_LOOK)
-            return await run.result(timeout=limit)
+        task = await self._waits.end(self.id, timeout)
+        self._started.over = True
+        await io.to_the_end(self._started.end_session)
+        parsed = None if self._output_model is None else read_output(self._output_model, task)
+        return TaskResult(task, self.live_url, cast("ParsedT", parsed))
 
-
-_A_LOOK = timedelta(seconds=1)  # a task that has shown its last step is over, and only has to be read
+    async def stop(self) -> None:
+        """Stop the task, and the session if it was made for it."""
+        await self._started.undo(None)
 
 
 def _say(error: BaseException | None, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Files over signed addresses: up in one request, down into a file that is whole or not there."""
+"""Files over signed addresses: an upload in one request, a download into a file that is complete or absent."""
 
 from __future__ import annotations
 
@@ -6,36 +6,35 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import httpx
 
 from cdpbridge._folders import in_its_folder, names_a_folder
 from cdpbridge.api import _async_io as io
-from cdpbridge.api._calls import Call
 from cdpbridge.api._file_rules import Partial, UploadPlan, local_target
+from cdpbridge.api._http import failure, transfer_error, transfer_timeout
 from cdpbridge.api._task_models import PresignedUpload
-from cdpbridge.api._wire import failure, transfer_error, transfer_timeout
+from cdpbridge.api.calls import Call
 from cdpbridge.errors import APIConnectionError, redact_url
 
-if TYPE_CHECKING:
-    from ._client import AsyncClient
+from ._requests import AsyncRequests
 
 __all__ = ["download", "upload"]
 
 
-async def upload(client: AsyncClient, where: PresignedUpload, plan: UploadPlan, content: bytes) -> None:
+async def upload(requests: AsyncRequests, where: PresignedUpload, plan: UploadPlan, content: bytes) -> None:
     """Post a file as its signed form says; that may be repeated, as the name is signed too."""
     call: Call[None] = Call("POST", redact_url(where.url), None)
 
     async def once(_tries: int) -> None:
-        http = await client._connections()
+        http = await requests.connections()
         try:
             response = await http.post(
                 where.url,
                 data=where.fields,
                 files={"file": (where.fields.get("key", plan.file_name), content, plan.content_type)},
-                timeout=transfer_timeout(client._timeout),
+                timeout=transfer_timeout(requests.timeout_seconds),
                 follow_redirects=False,
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -43,19 +42,19 @@ async def upload(client: AsyncClient, where: PresignedUpload, plan: UploadPlan, 
         if response.status_code >= 300:
             raise transfer_error(call, response)
 
-    await client._tried(call, once)
+    await requests.repeat(call, once)
 
 
 async def download(
-    client: AsyncClient, address: Callable[[], Awaitable[tuple[str, str]]], path: Path | str
+    requests: AsyncRequests, address: Callable[[], Awaitable[tuple[str, str]]], path: Path | str
 ) -> Path:
-    """Bring a file to this machine; until it is whole, it has another name.
+    """Download a file; until it is complete, it has another name.
 
     Args:
-        client: Whose connections are used.
-        address: Gives a signed address and the file's name; asked before each try, as addresses end.
-        path: The file, replaced if it is there; or a folder, also one that is yet to be made if the name ends with a slash, and
-            the file has the server's name.
+        requests: Of the client whose connections are used.
+        address: Gives a signed address and the file's name; called before each try, as addresses expire.
+        path: The file, replaced if it is there; or a folder (one that does not exist yet if the name ends with a
+            slash), and the file has the server's name.
 
     Returns:
         Where it is.
@@ -70,9 +69,9 @@ async def download(
 
         async def once(tries: int) -> None:
             fresh = url if tries == 1 else (await address())[0]
-            await _receive(client, call, fresh, file, state)
+            await _receive(requests, call, fresh, file, state)
 
-        await client._tried(call, once)
+        await requests.repeat(call, once)
         await io.in_thread(_finish, file, unfinished, target)
     finally:
         file.close()
@@ -80,14 +79,16 @@ async def download(
     return target
 
 
-async def _receive(client: AsyncClient, call: Call[None], url: str, file: BinaryIO, state: Partial) -> None:
-    http = await client._connections()
+async def _receive(
+    requests: AsyncRequests, call: Call[None], url: str, file: BinaryIO, state: Partial
+) -> None:
+    http = await requests.connections()
     try:
         async with http.stream(
             "GET",
             url,
             headers=state.headers(),
-            timeout=transfer_timeout(client._timeout),
+            timeout=transfer_timeout(requests.timeout_seconds),
             follow_redirects=True,
         ) as response:
             if response.status_code >= 300:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from ._client import Client
 from ._pages import Downloads, Pages
-from ._raw import RawClient
 from ._runs import TaskRun
 
-__all__ = ["Client", "Downloads", "Pages", "RawClient", "TaskRun"]
+__all__ = ["Client", "Downloads", "Pages", "TaskRun"]

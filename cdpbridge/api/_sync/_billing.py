@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from cdpbridge.api import _calls
+from cdpbridge.api import calls
 from cdpbridge.api._models import Account
 
 from ._group import Group
@@ -16,4 +16,4 @@ class Billing(Group):
 
     def account(self) -> Account:
         """Credits and limits."""
-        return self._client.send(_calls.get_account())
+        return self._requests.send(calls.get_account())

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from cdpbridge.api import _calls
-from cdpbridge.api._calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
+from cdpbridge.api import calls
 from cdpbridge.api._models import BrowserDownloads, BrowserRecording, BrowserSession, Page
 from cdpbridge.api._task_models import CustomProxy
+from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
+from cdpbridge.api.calls._browsers import recording_address
 
 from ._group import Group
 from ._pages import Downloads, Pages
@@ -53,8 +54,8 @@ class Browsers(Group):
             extra_body: Further fields of the request, by their names on the wire.
             idempotency_key: Two requests with one key rent one browser, on servers that know the header.
         """
-        return self._client.send(
-            _calls.create_browser(
+        return self._requests.send(
+            calls.create_browser(
                 profile_id=profile_id,
                 proxy_country=proxy_country,
                 timeout=timeout,
@@ -82,15 +83,15 @@ class Browsers(Group):
             agent_session_id: Only the browser of this agent session; a server older than this parameter ignores it.
             page_size: 1 to 100.
         """
-        return Pages(self._client.send, partial(_page, status, agent_session_id), page_size)
+        return Pages(self._requests.send, partial(_page, status, agent_session_id), page_size)
 
     def get(self, browser_id: UUID | str) -> BrowserSession:
         """One browser."""
-        return self._client.send(_calls.get_browser(browser_id))
+        return self._requests.send(calls.get_browser(browser_id))
 
     def stop(self, browser_id: UUID | str) -> BrowserSession:
         """Stop a browser; the server gives back the minutes that were not used. May be repeated."""
-        return self._client.send(_calls.stop_browser(browser_id))
+        return self._requests.send(calls.stop_browser(browser_id))
 
     def downloads(
         self, browser_id: UUID | str, *, include_urls: bool = False, page_size: int = MAX_PAGE_SIZE
@@ -102,7 +103,7 @@ class Browsers(Group):
             include_urls: Whether each file comes with a signed address to get it from.
             page_size: Files per request.
         """
-        return Downloads(self._client.send, partial(_downloads, browser_id, include_urls, page_size))
+        return Downloads(self._requests.send, partial(_downloads, browser_id, include_urls, page_size))
 
     def recording(self, browser_id: UUID | str) -> BrowserRecording:
         """What a browser was recorded as: the video, once it has stopped, and its stills (a cdpbridge server only).
@@ -110,7 +111,7 @@ class Browsers(Group):
         Raises:
             NotFoundError: It was not created with `enable_recording`, or the server knows no such thing.
         """
-        return self._client.send(_calls.get_recording(browser_id))
+        return self._requests.send(calls.get_recording(browser_id))
 
     def download_recording(self, browser_id: UUID | str, path: Path | str) -> Path:
         """Save the video of a browser that has stopped, a WebM file.
@@ -130,15 +131,15 @@ class Browsers(Group):
         """
 
         def address() -> tuple[str, str]:
-            return _calls.recording_address(self.get(browser_id))
+            return recording_address(self.get(browser_id))
 
-        return download(self._client, address, path)
+        return download(self._requests, address, path)
 
 
 def _page(
     status: str | None, agent_session_id: UUID | str | None, number: int, size: int
 ) -> Call[Page[BrowserSession]]:
-    return _calls.list_browsers(
+    return calls.list_browsers(
         status=status, agent_session_id=agent_session_id, page_number=number, page_size=size
     )
 
@@ -146,4 +147,4 @@ def _page(
 def _downloads(
     browser_id: UUID | str, include_urls: bool, limit: int, cursor: str | None
 ) -> Call[BrowserDownloads]:
-    return _calls.list_downloads(browser_id, include_urls=include_urls, limit=limit, cursor=cursor)
+    return calls.list_downloads(browser_id, include_urls=include_urls, limit=limit, cursor=cursor)

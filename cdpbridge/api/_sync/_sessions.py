@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from cdpbridge.api import _calls
-from cdpbridge.api._calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
+from cdpbridge.api import calls
 from cdpbridge.api._models import Page
 from cdpbridge.api._task_models import AgentSession, AgentSessionItem, CustomProxy, Share
+from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
 
 from ._group import Group
 from ._pages import Pages
@@ -52,8 +52,8 @@ class Sessions(Group):
             extra_body: Further fields of the request, by their names on the wire.
             idempotency_key: Two requests with one key start one session, on servers that know the header.
         """
-        return self._client.send(
-            _calls.create_session(
+        return self._requests.send(
+            calls.create_session(
                 profile_id=profile_id,
                 proxy_country=proxy_country,
                 start_url=start_url,
@@ -75,36 +75,36 @@ class Sessions(Group):
             status: `"active"` or `"stopped"`; None for both.
             page_size: 1 to 100.
         """
-        return Pages(self._client.send, partial(_page, status), page_size)
+        return Pages(self._requests.send, partial(_page, status), page_size)
 
     def get(self, session_id: UUID | str) -> AgentSession:
         """One session with its tasks."""
-        return self._client.send(_calls.get_session(session_id))
+        return self._requests.send(calls.get_session(session_id))
 
     def stop(self, session_id: UUID | str) -> AgentSession:
         """Stop a session, its browser and its running task. May be repeated."""
-        return self._client.send(_calls.stop_session(session_id))
+        return self._requests.send(calls.stop_session(session_id))
 
     def delete(self, session_id: UUID | str) -> None:
         """Delete a session with all its tasks (newer than the reference)."""
-        return self._client.send(_calls.delete_session(session_id))
+        return self._requests.send(calls.delete_session(session_id))
 
     def purge(self, session_id: UUID | str) -> None:
         """Delete all that a session has stored: files, screenshots, logs (newer than the reference)."""
-        return self._client.send(_calls.purge_session(session_id))
+        return self._requests.send(calls.purge_session(session_id))
 
     def get_share(self, session_id: UUID | str) -> Share:
         """Its public share, and how often it was watched."""
-        return self._client.send(_calls.get_share(session_id))
+        return self._requests.send(calls.get_share(session_id))
 
     def create_share(self, session_id: UUID | str) -> Share:
         """Let anybody who has the address watch; where there is a share already, the answer is that one."""
-        return self._client.send(_calls.create_share(session_id))
+        return self._requests.send(calls.create_share(session_id))
 
     def delete_share(self, session_id: UUID | str) -> None:
         """End the public share."""
-        return self._client.send(_calls.delete_share(session_id))
+        return self._requests.send(calls.delete_share(session_id))
 
 
 def _page(status: str | None, number: int, size: int) -> Call[Page[AgentSessionItem]]:
-    return _calls.list_sessions(status=status, page_number=number, page_size=size)
+    return calls.list_sessions(status=status, page_number=number, page_size=size)

@@ -7,7 +7,6 @@ and race with the user's own client. So it gets a proxy of its own on the loopba
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 from asyncio import StreamReader, StreamWriter
@@ -16,6 +15,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, Self
 
+from cdpbridge._loopback import is_loopback_address
 from cdpbridge.errors import ConfigurationError
 
 from ._block_list import BlockList
@@ -81,11 +81,7 @@ class ForwardingProxy:
             upstream = Upstream.parse(upstream)
         if sock is not None:
             host = str(sock.getsockname()[0])
-        try:
-            loopback = ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            loopback = False
-        if not loopback:
+        if not is_loopback_address(host):
             raise ConfigurationError(
                 f"the proxy of a browser listens on a loopback address only, not {host!r}"
             )

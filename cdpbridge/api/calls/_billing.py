@@ -10,4 +10,5 @@ __all__ = ["get_account"]
 
 
 def get_account() -> Call[Account]:
+    """Build `GET /billing/account`."""
     return Call("GET", "/billing/account", Account)

@@ -6,13 +6,13 @@ import httpx
 import pytest
 
 from cdpbridge import errors
-from cdpbridge.api import _calls
+from cdpbridge.api import calls
+from cdpbridge.api._http import failure, read_answer
 from cdpbridge.api._place import checked_base_url, checked_key
-from cdpbridge.api._wire import failure, read_answer
 
 from .conftest import ACCOUNT, BROWSER, BROWSER_ID, CDP_URL, KEY, PROFILE, page_of
 
-GET = _calls.get_browser(BROWSER_ID)
+GET = calls.get_browser(BROWSER_ID)
 
 
 def read(response, call=GET):
@@ -122,7 +122,7 @@ def test_no_answer_where_one_was_promised(content):
 
 
 def test_an_empty_answer_where_none_was_promised():
-    assert read(httpx.Response(204), _calls.delete_profile(BROWSER_ID)) is None
+    assert read(httpx.Response(204), calls.delete_profile(BROWSER_ID)) is None
 
 
 @pytest.mark.parametrize("content", [f'{{"detail": "unknown key {KEY}"}}', f"<p>{KEY}</p>"])
@@ -144,7 +144,7 @@ def test_a_date_without_a_zone_is_utc():
 
 
 def test_money_is_exact():
-    account = read(httpx.Response(200, json=ACCOUNT), _calls.get_account())
+    account = read(httpx.Response(200, json=ACCOUNT), calls.get_account())
     assert str(account.additional_credits_balance_usd) == "99.975"
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any, Final, Generic, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -18,6 +17,7 @@ from uuid import UUID
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from cdpbridge._loopback import is_loopback
 from cdpbridge._version import __version__
 from cdpbridge.errors import (
     APIConnectionError,
@@ -37,9 +37,10 @@ from cdpbridge.errors import (
     UnprocessableEntityError,
 )
 
-from ._calls import Call
 from ._models import IGNORED_FIELDS_HEADER
+from ._problems import problems_of
 from ._retry import retry_after_seconds
+from .calls import Call
 
 __all__ = [
     "KEY_HEADER",
@@ -141,7 +142,7 @@ def http_options(base_url: str) -> dict[str, Any]:
     """For httpx's `Client` and `AsyncClient`."""
     return {
         # A server on this machine is never behind the proxy of the environment; certificates are read from it all the same.
-        "trust_env": not _is_loopback(urlsplit(base_url).hostname or ""),
+        "trust_env": not is_loopback(urlsplit(base_url).hostname or ""),
         "verify": httpx.create_ssl_context(),
     }
 
@@ -167,7 +168,7 @@ def readable_environment() -> Iterator[None]:
 
 
 def request_of(call: Call[Any], base_url: str, api_key: str, timeout_seconds: float) -> dict[str, Any]:
-    """For httpx's `request`; complete, since the client may be the user's own."""
+    """Return the arguments of httpx's `request`; all of them, since the client may be the user's own."""
     headers = {
         KEY_HEADER: api_key,
         "User-Agent": f"cdpbridge/{__version__}",
@@ -230,11 +231,7 @@ def read_answer(call: Call[T], response: httpx.Response, *, secret: str) -> T:
     try:
         return _adapter(call.answer).validate_json(response.content)
     except ValidationError as error:
-        # The models hide their input from pydantic's text, and so do we: it holds addresses of browsers.
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}"
-            for item in error.errors(include_url=False, include_context=False, include_input=False)[:3]
-        )
+        problems = problems_of(error, whole="body")
         text = _text(response, secret)
         if text and text[0] not in "{[":  # a page; torn JSON is not shown, it may hold addresses
             problems = f"it begins with {_visible(text)!r}; is the base URL the API's?"
@@ -368,20 +365,10 @@ def _proxy_hint(error: httpx.HTTPError | httpx.InvalidURL) -> str:
     request = getattr(error, "_request", None)
     if not isinstance(error, httpx.ConnectError | httpx.ProxyError | httpx.ConnectTimeout) or request is None:
         return ""
-    if _is_loopback(request.url.host):
+    if is_loopback(request.url.host):
         return ""
     names = (f"{request.url.scheme}_proxy", "all_proxy")
     for name in (spelling for base in names for spelling in (base, base.upper())):
         if value := os.environ.get(name):
             return f"; {name} sends requests through {urlsplit(value).hostname or 'a proxy'}"
     return ""
-
-
-def _is_loopback(host: str) -> bool:
-    host = host.rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,8 +1,12 @@
-"""Each REST operation as a value: one function an operation, one file a group of the reference."""
+"""Each REST operation as a value: one function per operation, one file per group of the reference.
+
+`client.send(calls.get_browser(browser_id))` returns the model, `client.send_raw(...)` also status, headers and body. An operation
+that has no function yet is a `Call` of your own: `Call("GET", "/browsers/stats", Stats)`.
+"""
 
 from __future__ import annotations
 
-from ._base import IDEMPOTENCY_HEADER, MAX_PAGE_SIZE, Call, ServerChoice, country_code, server_default
+from ._base import MAX_PAGE_SIZE, Call, ServerChoice, server_default
 from ._billing import get_account
 from ._browsers import (
     create_browser,
@@ -10,7 +14,6 @@ from ._browsers import (
     get_recording,
     list_browsers,
     list_downloads,
-    recording_address,
     stop_browser,
 )
 from ._files import create_browser_upload, create_session_upload, get_output_file
@@ -27,23 +30,24 @@ from ._sessions import (
     stop_session,
 )
 from ._tasks import (
+    RunOptions,
     TaskAction,
+    TaskOptions,
     create_task,
     get_task,
     get_task_logs,
     get_task_status,
     list_tasks,
-    schema_text,
     update_task,
 )
 
 __all__ = [
-    "IDEMPOTENCY_HEADER",
     "MAX_PAGE_SIZE",
     "Call",
+    "RunOptions",
     "ServerChoice",
     "TaskAction",
-    "country_code",
+    "TaskOptions",
     "create_browser",
     "create_browser_upload",
     "create_profile",
@@ -70,8 +74,6 @@ __all__ = [
     "list_sessions",
     "list_tasks",
     "purge_session",
-    "recording_address",
-    "schema_text",
     "server_default",
     "stop_browser",
     "stop_session",

@@ -37,6 +37,7 @@ __all__ = [
 def list_sessions(
     *, status: str | None = None, page_number: int = 1, page_size: int = MAX_PAGE_SIZE
 ) -> Call[Page[AgentSessionItem]]:
+    """Build `GET /sessions`, one page."""
     query = paging(page_number, page_size) | without_none(filter_by=status)
     return Call("GET", "/sessions", Page[AgentSessionItem], query=query)
 
@@ -55,7 +56,7 @@ def create_session(
     extra_body: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[AgentSessionItem]:
-    """`POST /sessions`; what is not given is left to the server.
+    """Build `POST /sessions`; what is not given is left to the server.
 
     Raises:
         ConfigurationError: An id or country is malformed.
@@ -82,30 +83,36 @@ def create_session(
 
 
 def get_session(session_id: UUID | str) -> Call[AgentSession]:
+    """Build `GET /sessions/{id}`."""
     return Call("GET", f"/sessions/{id_text(session_id)}", AgentSession)
 
 
 def stop_session(session_id: UUID | str) -> Call[AgentSession]:
+    """Build `PATCH /sessions/{id}` that stops it."""
     path = f"/sessions/{id_text(session_id)}"
     return Call("PATCH", path, AgentSession, body={"action": "stop"}, slow=True)
 
 
 def delete_session(session_id: UUID | str) -> Call[None]:
+    """Build `DELETE /sessions/{id}` (newer than the reference)."""
     return Call("DELETE", f"/sessions/{id_text(session_id)}", None, slow=True)
 
 
 def purge_session(session_id: UUID | str) -> Call[None]:
+    """Build `POST /sessions/{id}/purge` (newer than the reference)."""
     return Call("POST", f"/sessions/{id_text(session_id)}/purge", None, slow=True)
 
 
 def get_share(session_id: UUID | str) -> Call[Share]:
+    """Build `GET /sessions/{id}/public-share`."""
     return Call("GET", f"/sessions/{id_text(session_id)}/public-share", Share)
 
 
 def create_share(session_id: UUID | str) -> Call[Share]:
-    """Repeatable: where there is one already, the server answers with it."""
+    """Build `POST /sessions/{id}/public-share`. Repeatable: if there is one already, the server answers with it."""
     return Call("POST", f"/sessions/{id_text(session_id)}/public-share", Share)
 
 
 def delete_share(session_id: UUID | str) -> Call[None]:
+    """Build `DELETE /sessions/{id}/public-share`."""
     return Call("DELETE", f"/sessions/{id_text(session_id)}/public-share", None)

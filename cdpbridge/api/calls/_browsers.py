@@ -43,6 +43,7 @@ def list_browsers(
     page_number: int = 1,
     page_size: int = MAX_PAGE_SIZE,
 ) -> Call[Page[BrowserSession]]:
+    """Build `GET /browsers`, one page."""
     session = None if agent_session_id is None else id_text(agent_session_id)
     query = paging(page_number, page_size) | without_none(filter_by=status, agent_session_id=session)
     return Call("GET", "/browsers", Page[BrowserSession], query=query)
@@ -61,7 +62,7 @@ def create_browser(
     extra_body: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[BrowserSession]:
-    """`POST /browsers`; what is not given is left to the server.
+    """Build `POST /browsers`; what is not given is left to the server.
 
     Raises:
         ConfigurationError: `timeout` is not 1 to 240 whole minutes, or an id or country is malformed.
@@ -87,15 +88,18 @@ def create_browser(
 
 
 def get_browser(browser_id: UUID | str) -> Call[BrowserSession]:
+    """Build `GET /browsers/{id}`."""
     return Call("GET", f"/browsers/{id_text(browser_id)}", BrowserSession)
 
 
 def stop_browser(browser_id: UUID | str) -> Call[BrowserSession]:
+    """Build `PATCH /browsers/{id}` that stops it."""
     path = f"/browsers/{id_text(browser_id)}"
     return Call("PATCH", path, BrowserSession, body={"action": "stop"}, slow=True)
 
 
 def get_recording(browser_id: UUID | str) -> Call[BrowserRecording]:
+    """Build `GET /browsers/{id}/recording` of a cdpbridge server."""
     return Call("GET", f"/browsers/{id_text(browser_id)}/recording", BrowserRecording)
 
 
@@ -117,5 +121,6 @@ def list_downloads(
     cursor: str | None = None,
     limit: int = MAX_PAGE_SIZE,
 ) -> Call[BrowserDownloads]:
+    """Build `GET /browsers/{id}/downloads` (newer than the reference)."""
     query = without_none(limit=str(limit), cursor=cursor, include_urls="true" if include_urls else None)
     return Call("GET", f"/browsers/{id_text(browser_id)}/downloads", BrowserDownloads, query=query)
