@@ -54,6 +54,9 @@ def pytest_addoption(parser):
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     """As root, browsers have uids of their own, and every pytest that starts closes the folder that all share by default."""
+    config.option.loadscopereorder = (
+        False  # of pytest-xdist: files in the order below, not by how many tests they have
+    )
     if os.geteuid() == 0 and not config.option.basetemp and not hasattr(config, "workerinput"):
         config.option.basetemp = tempfile.mkdtemp(prefix="pytest-cdpbridge-")
         config.stash[OWN_BASETEMP] = Path(config.option.basetemp)
@@ -71,6 +74,18 @@ def tmp_path(tmp_path):
     """Reachable for every user who knows its name."""
     open_way(tmp_path / "any")
     return tmp_path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Two more than processors: half of the time, a test waits for a program that it has started."""
+    return (os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))) + 2
+
+
+def pytest_collection_modifyitems(items):
+    """Files that start browsers come first: what is quick fills the gaps at the end of a run on several workers."""
+    heavy = {item.path for item in items if item.get_closest_marker("chromium")}
+    items.sort(key=lambda item: item.path not in heavy)
 
 
 def pytest_collection_finish():

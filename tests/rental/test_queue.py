@@ -20,6 +20,13 @@ from tests.rental.test_journal import DEAD, an_entry
 SOON, LONG = timedelta(seconds=0.6), timedelta(seconds=30)
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """What is asked about the order does not depend on how often the queue looks."""
+    monkeypatch.setattr("cdpbridge.rental._queue._POLL_SECONDS", 0.02)
+    monkeypatch.setattr("cdpbridge.rental._queue._FIRST_PAUSE_SECONDS", 0.1)
+
+
 @pytest.fixture
 def journal(tmp_path):
     return Journal(tmp_path / "journal.sqlite3")

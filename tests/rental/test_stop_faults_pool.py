@@ -13,13 +13,14 @@ from tests.pool.test_pool import rest, scripted  # noqa: F401  # fixtures
 from tests.rental.test_stop_faults import CALLS, KINDS, LEFT_COROUTINES, FailingCall, _name, broken, quick  # noqa: F401  # a fixture
 
 
+@pytest.mark.parametrize("step", [31, pytest.param(7, marks=pytest.mark.slow)])
 @pytest.mark.timeout(300)
 @LEFT_COROUTINES
-async def test_calls_on_the_way_out_of_a_pool_fail_once(rest):  # noqa: F811
-    """Two browsers: the one whose call fails, and the one beside it. Every seventh call: each pool takes a while."""
+async def test_calls_on_the_way_out_of_a_pool_fail_once(rest, step):  # noqa: F811
+    """Two browsers: the one whose call fails, and the one beside it. Not every call: each pool takes a while."""
     number, kind = 0, RuntimeError
     while True:
-        number += 7
+        number += step
         pool = cdpbridge.BrowserPool(rest.client, size=2, tabs_per_browser=1, journal="off")
         failing = FailingCall(number, kind)
         await pool.__aenter__()

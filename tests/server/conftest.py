@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -224,8 +226,36 @@ def clock():
     return ManualClock()
 
 
+@pytest.fixture(scope="session")
+def seeded(tmp_path_factory):
+    """Gives a new server its tables, empty: a copy of a database that was migrated once. One that is there stays."""
+    template = tmp_path_factory.mktemp("database") / "template.sqlite3"
+
+    def make():
+        from cdpbridge.server.store import Store
+
+        async def migrate():
+            await (await Store.open(f"sqlite+aiosqlite:///{template}")).close()
+
+        asyncio.run(migrate())
+
+    def seeded(settings):
+        from sqlalchemy.engine import make_url
+
+        url = make_url(settings.database())
+        if url.drivername.startswith("sqlite") and url.database and not Path(url.database).exists():
+            if not template.exists():
+                thread = threading.Thread(target=make)  # the test's own loop runs here
+                thread.start()
+                thread.join()
+            Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.copy(template, url.database)
+
+    return seeded
+
+
 @pytest.fixture
-def make_api(tmp_path):
+def make_api(tmp_path, seeded):
     """A server in this process, as a block."""
 
     @asynccontextmanager
@@ -244,6 +274,7 @@ def make_api(tmp_path):
             "allowed_hosts": ["test"],
         } | settings
         loaded = Settings.load(**given)
+        seeded(loaded)
         app = create_app(
             loaded, hosts=lambda *_: hosts, agents=lambda _settings: agents, clock=clock, wall=wall
         )
@@ -439,7 +470,7 @@ def parent(pid):
 
 
 @pytest.fixture
-def make_server(tmp_path):
+def make_server(tmp_path, seeded):
     """A server in this process on a real socket, over real browsers, as a block."""
 
     @asynccontextmanager
@@ -449,6 +480,7 @@ def make_server(tmp_path):
         data_dir = tmp_path / "data"
         given = {"port": 0, "data_dir": data_dir, "api_keys": KEY, "browser_build": "shell"} | settings
         loaded = Settings.load(**given)
+        seeded(loaded)
         async with serving(loaded, clock=clock, agents=agents) as (app, base_url):
             server = Server(base_url, data_dir)
             server.app = app

@@ -266,7 +266,7 @@ def uids_of(server):
 @pytest.mark.parametrize(
     "strikes",
     [
-        pytest.param(4, marks=pytest.mark.timeout(600)),
+        pytest.param(2, marks=pytest.mark.timeout(600)),
         pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
     ],
 )

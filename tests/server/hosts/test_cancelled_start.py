@@ -36,7 +36,7 @@ class PausedProfiles(ProfileStore):
         setattr(self, method, paused)
 
 
-@pytest.mark.parametrize("method", ["try_lease", "restore"])
+@pytest.mark.parametrize("method", ["restore", "load_cookies"])
 async def test_a_start_given_up_while_its_profile_is_copied_leaves_no_folder_and_no_lease(tmp_path, method):
     profile_id = uuid4()
     saved = tmp_path / "saved"

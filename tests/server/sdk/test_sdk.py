@@ -57,7 +57,7 @@ async def drive(folder, script, *arguments):
     return json.loads(out.decode().splitlines()[-1])
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("kind", [pytest.param("sync", marks=pytest.mark.slow), "async"])
 async def test_the_newest_sdk(make_server, sdk, kind):
     async with make_server(agents=agents, proxies="simulate") as server:
         base_url = str(server.http.base_url).rstrip("/")
@@ -93,7 +93,7 @@ async def test_the_newest_sdk(make_server, sdk, kind):
     }
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("kind", ["sync", pytest.param("async", marks=pytest.mark.slow)])
 async def test_sdk_2_0_15(make_server, sdk, kind):
     async with make_server(agents=agents, proxies="simulate") as server:
         base_url = str(server.http.base_url).rstrip("/")
