@@ -32,7 +32,7 @@ demo: $(BASE)  ## rent a browser, drive it over CDP and Playwright, stop it, see
 	$(BIN)/cdpbridge demo $(DEMO_ARGS)
 
 test: setup  ## every test except those marked slow or cloud
-	$(BIN)/python -m pytest -m "not slow and not cloud" -n auto --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not cloud" -n auto --dist loadfile --durations=30 $(PYTEST_ARGS)
 
 check: setup  ## lint, format and types
 	$(BIN)/ruff check .
