@@ -80,7 +80,7 @@ def connect(
     ping_timeout: float | timedelta | None = _PING_TIMEOUT,
     record: int = 0,
 ) -> Connecting:
-    """Connect to a browser: `await connect(...)`, or `async with connect(...) as connection`.
+    """Connect to a browser: await the result for a `Connection`, or enter it as a block that closes the connection.
 
     With `reconnect`, a lost connection is re-established, unless the other side has said that the browser has closed:
 
@@ -219,7 +219,6 @@ def connect_pipe(
         write_fd: Where commands go in; closed with the connection.
         record: As for `connect`.
     """
-
     command_timeout = waiting_time("command_timeout", command_timeout)
 
     async def opening() -> Connection:

@@ -135,10 +135,10 @@ class Connection:
         return self._link.sessions
 
     def flight_record(self) -> list[str]:
-        """Return the last messages, one line each, oldest first, secrets cut: for the report of a failure.
+        r"""Return the last messages, one line each, oldest first, secrets cut: for the report of a failure.
 
         Empty unless the connection was made with `connect(..., record=N)`; it can be read after the end too. To attach it
-        to an error: `error.add_note("\\\\n".join(connection.flight_record()))`.
+        to an error: `error.add_note("\n".join(connection.flight_record()))`.
         """
         return self._recorder.lines() if self._recorder is not None else []
 

@@ -40,7 +40,7 @@ class CookieId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CookieReport:
-    """What became of the cookies of an import. Cookies that had expired meanwhile are not in it.
+    """Result of an import of cookies. Cookies that had expired meanwhile are not in it.
 
     Attributes:
         imported: How many the browser has now.
@@ -54,7 +54,7 @@ class CookieReport:
 
 
 async def export_cookies(send: Send) -> list[dict[str, Any]]:
-    """All cookies of the default context, as `Storage.getCookies` gives them, cookies of the session included."""
+    """Return all cookies of the default context, as `Storage.getCookies` gives them, session cookies included."""
     reply = await send("Storage.getCookies")
     return list(reply["cookies"])
 
@@ -78,7 +78,7 @@ async def import_cookies(send: Send, cookies: Sequence[Mapping[str, Any]]) -> Co
 
 
 async def _set(send: Send, cookies: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those that were refused."""
+    """Set cookies and return those that were refused."""
     if not cookies:
         return []
     try:
@@ -113,7 +113,7 @@ def _id(cookie: Mapping[str, Any]) -> CookieId:
 
 
 def _key(cookie: Mapping[str, Any]) -> tuple[object, ...]:
-    """What makes two cookies the same one (RFC 6265 section 5.3, and the partition)."""
+    """Return what makes two cookies the same one (RFC 6265 section 5.3, and the partition)."""
     partition = cookie.get("partitionKey")
     if isinstance(partition, Mapping):
         partition = tuple(sorted(partition.items()))

@@ -70,7 +70,7 @@ def switch(enabled: set[str], method: str) -> None:
 
 @cache
 def domains_of(event: str) -> tuple[str, ...]:
-    """The domains to enable for an event, in order."""
+    """Return the domains to enable for an event, in order."""
     domain = event.partition(".")[0]
     if domain not in ENABLED_ALONE or domain in LEFT_ALONE:
         return ()
@@ -117,7 +117,7 @@ def _names(domain: str) -> tuple[str, ...]:
 
 
 def silence(event: str, enabled: Collection[str], refused: Mapping[str, str]) -> str | None:
-    """Why an event may not come, for the message of a time-out; None when nothing speaks against it.
+    """Return why an event may not come, for the message of a timeout; None when no reason is known.
 
     Args:
         enabled: Domains that the session has enabled.

@@ -1,7 +1,7 @@
-"""From whatever a user calls an address to a connected socket and the WebSocket address behind it.
+"""From an address as users write it to a connected socket and the WebSocket address behind it.
 
-An `http` address is asked for `/json/version` below its path; the answer's path is used, but scheme and host stay those the
-user gave: behind a tunnel or a proxy the browser only knows its inner ones. A remote host goes through the environment's
+At an `http` address, `/json/version` below its path is requested; the path in the answer is used, but scheme and host stay those
+the user gave: behind a tunnel or a proxy the browser only knows its inner ones. A remote host goes through the environment's
 proxy, a loopback host never does.
 """
 
@@ -15,7 +15,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import msgspec
@@ -23,25 +23,27 @@ import msgspec
 from cdpbridge._loopback import is_loopback
 from cdpbridge.errors import ConfigurationError, ConnectFailed, redact_url
 
-__all__ = ["Endpoint", "Progress", "check_headers", "dial", "parse_response", "resolve"]
+if TYPE_CHECKING:
+    from cdpbridge.cdp._http import Response
+
+__all__ = ["Endpoint", "Progress", "check_headers", "dial", "resolve"]
 
 _DISCOVERY: Final = "/json/version"
 _DEFAULT_PORT: Final = 9222  # of `--remote-debugging-port` in Chrome's documentation
-_LARGEST_ANSWER: Final = 1024 * 1024
 _HAPPY_EYEBALLS: Final = 0.25  # seconds, RFC 8305 section 8
 _HOST_ONLY: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^/:?#@\s]+)(:\d+)?(/.*)?")
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where an attempt to connect stands; read when its deadline strikes."""
+    """Stage of an attempt to connect, for the error when its deadline has passed."""
 
     stage: str = "address"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to open the WebSocket.
+    """Address of a WebSocket.
 
     Attributes:
         url: `ws` or `wss` address.
@@ -52,112 +54,7 @@ class Endpoint:
     refused: ConnectFailed | None = None
 
     def __repr__(self) -> str:
-        return f"Endpoint({redact_url(self.url)})"
-
-
-# --- HTTP -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An HTTP answer."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-def parse_response(data: bytes | bytearray, *, eof: bool, bodiless: bool = False) -> Response | None:
-    """The HTTP/1.1 answer in `data`, or None while it is incomplete.
-
-    Raises:
-        ValueError: It is no HTTP answer.
-    """
-    head, separator, body = bytes(data).partition(b"\r\n\r\n")
-    if not separator:
-        if eof or len(data) > 65536:
-            raise ValueError("no HTTP answer" if data else "the connection was closed without an answer")
-        return None
-    lines = head.decode("latin-1").split("\r\n")
-    match = re.fullmatch(r"HTTP/1\.[01] (\d{3})(?: .*)?", lines[0])
-    if match is None:
-        raise ValueError("no HTTP answer")
-    headers = {}
-    for line in lines[1:]:
-        name, _, value = line.partition(":")
-        headers[name.strip().lower()] = value.strip()
-    status = int(match[1])
-    if bodiless or status == 204:
-        return Response(status, headers, b"")
-    if headers.get("transfer-encoding", "").lower().endswith("chunked"):
-        content = _unchunk(body)
-        if content is None and eof:
-            raise ValueError("the answer was cut off")
-        return None if content is None else Response(status, headers, content)
-    if "content-length" in headers:
-        length = int(headers["content-length"])
-        if len(body) < length and not eof:
-            return None
-        return Response(status, headers, body[:length])
-    return Response(status, headers, body) if eof else None
-
-
-def _unchunk(data: bytes) -> bytes | None:
-    content: list[bytes] = []
-    at = 0
-    while True:
-        line_end = data.find(b"\r\n", at)
-        if line_end < 0:
-            return None
-        size = int(data[at:line_end].split(b";")[0], 16)
-        if size < 0:
-            raise ValueError("a chunk of negative size")
-        if size == 0:
-            return b"".join(content)
-        at = line_end + 2 + size + 2
-        if len(data) < at:
-            return None
-        content.append(data[line_end + 2 : at - 2])
-
-
-class _Exchange(asyncio.Protocol):
-    """Reads one HTTP answer from a connected transport."""
-
-    def __init__(self, *, bodiless: bool = False) -> None:
-        self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._data = bytearray()
-        self._bodiless = bodiless
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        self._try(eof=False)
-
-    def eof_received(self) -> None:
-        self._try(eof=True)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None and not self.answer.done():
-            self.answer.set_exception(exc)
-        self._try(eof=True)
-
-    def _try(self, *, eof: bool) -> None:
-        if self.answer.done():
-            return
-        try:
-            if len(self._data) > _LARGEST_ANSWER:
-                raise ValueError("the answer is too long")
-            response = parse_response(self._data, eof=eof, bodiless=self._bodiless)
-        except ValueError as error:
-            self.answer.set_exception(error)
-        else:
-            if response is not None:
-                self.answer.set_result(response)
-
-
-def _request(method: str, target: str, headers: Mapping[str, str]) -> bytes:
-    return "".join(
-        [f"{method} {target} HTTP/1.1\r\n", *(f"{k}: {v}\r\n" for k, v in headers.items()), "\r\n"]
-    ).encode("latin-1")
+        return f"<Endpoint {redact_url(self.url)}>"
 
 
 # --- sockets ----------------------------------------------------------------------------------------------------------
@@ -182,7 +79,7 @@ def _proxy_for(url: SplitResult) -> SplitResult | None:
 
 
 def _environment(name: str) -> str | None:
-    """Lower case first, as curl and urllib do; `HTTP_PROXY` may come from a request's header under CGI."""
+    """Return a variable, lower case first, as curl and urllib do; `HTTP_PROXY` may come from a request's header under CGI."""
     if name == "http_proxy" and "REQUEST_METHOD" in os.environ:
         return os.environ.get(name)
     return os.environ.get(name) or os.environ.get(name.upper())
@@ -221,7 +118,7 @@ def _basic(url: SplitResult) -> str:
 async def dial(
     address: str, *, progress: Progress, ssl_context: ssl.SSLContext | None = None
 ) -> asyncio.Transport:
-    """A connected transport, TLS done, to the host of `address`, through the environment's proxy if it must.
+    """Return a connected transport, TLS done, to the host of `address`, through the environment's proxy if there is one.
 
     Raises:
         ConnectFailed: With the stage it failed at; nothing stays open.
@@ -253,7 +150,7 @@ async def dial(
 
 async def _open(host: str, port: int) -> tuple[asyncio.Transport, asyncio.Protocol]:
     loop = asyncio.get_running_loop()
-    # CPython's race between addresses loses a socket when it is cancelled in the moment of its success; one address needs none.
+    # CPython's race between addresses loses a socket when it is cancelled at the moment of its success; one address needs none.
     if isinstance(loop, asyncio.BaseEventLoop) and not _is_ip_address(host):
         return await loop.create_connection(
             asyncio.Protocol, host, port, happy_eyeballs_delay=_HAPPY_EYEBALLS
@@ -285,6 +182,8 @@ async def _start_tls(
 
 
 async def _tunnel(proxy: SplitResult, url: SplitResult) -> asyncio.Transport:
+    from cdpbridge.cdp._http import Exchange  # noqa: PLC0415  # h11, for those who need it
+
     try:
         transport, _ = await _open(proxy.hostname or "", _port(proxy))
     except OSError as error:
@@ -296,7 +195,7 @@ async def _tunnel(proxy: SplitResult, url: SplitResult) -> asyncio.Transport:
         headers = {"Host": authority}
         if proxy.username is not None:
             headers["Proxy-Authorization"] = _basic(proxy)
-        exchange = _Exchange(bodiless=True)
+        exchange = Exchange(tunnel=True)
         transport.set_protocol(exchange)
         transport.write(_request("CONNECT", authority, headers))
         try:
@@ -316,7 +215,7 @@ async def _tunnel(proxy: SplitResult, url: SplitResult) -> asyncio.Transport:
 
 
 def _diagnose(error: Exception, stage: str) -> tuple[str, str]:
-    """The stage and the cause in plain words."""
+    """Return the stage and the cause in words."""
     import socket  # noqa: PLC0415  # for one exception class, when something has failed
 
     if isinstance(error, socket.gaierror):
@@ -363,7 +262,7 @@ async def resolve(
     progress: Progress | None = None,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Endpoint:
-    """The WebSocket address behind whatever the user gave.
+    """Return the WebSocket address behind the address that the user gave.
 
     Args:
         address: `http(s)` or `ws(s)` address, with or without a path; `host:port`; a host (port 9222).
@@ -419,11 +318,13 @@ async def _get(
     progress: Progress,
     ssl_context: ssl.SSLContext | None,
 ) -> Response:
+    from cdpbridge.cdp._http import Exchange  # noqa: PLC0415  # h11, for those who need it
+
     url = urlsplit(target)
     transport = await dial(target, progress=progress, ssl_context=ssl_context)
     try:
         progress.stage = "http"
-        exchange = _Exchange()
+        exchange = Exchange()
         transport.set_protocol(exchange)
         sent = {"Host": _authority(url), "Accept": "application/json", "Connection": "close"}
         if url.username is not None:
@@ -437,14 +338,20 @@ async def _get(
         transport.abort()
 
 
+def _request(method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    return "".join(
+        [f"{method} {target} HTTP/1.1\r\n", *(f"{k}: {v}\r\n" for k, v in headers.items()), "\r\n"]
+    ).encode("latin-1")
+
+
 def _merge(defaults: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, str]:
-    """User's headers win, whatever the case of their names."""
+    """Return both; the user's headers win, in upper or lower case."""
     names = {name.lower() for name in headers}
     return {name: value for name, value in defaults.items() if name.lower() not in names} | dict(headers)
 
 
 def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """The user's headers, free of line breaks that would smuggle in more.
+    """Return the user's headers, free of line breaks that would smuggle in more.
 
     Raises:
         ConfigurationError: A name or value cannot be sent.

@@ -118,7 +118,7 @@ class Sieve:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether a data message of ours may follow what has been let through."""
+        """True if a data message of ours may follow what has passed."""
         return not self._skip and not self._passing
 
     @property
@@ -258,7 +258,7 @@ class Sieve:
 
 
 def text_frame(payload: bytes, *, masked: bool) -> bytes:
-    """A whole text message in one frame."""
+    """Encode a whole text message in one frame."""
     bit = _MASKED if masked else 0
     length = len(payload)
     if length < 126:
@@ -274,7 +274,7 @@ def text_frame(payload: bytes, *, masked: bool) -> bytes:
 
 
 def close_frame(code: int, reason: str, *, masked: bool) -> bytes:
-    """A close frame; a reason that is too long is cut between two characters."""
+    """Encode a close frame; a reason that is too long is cut between two characters."""
     text = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
     payload = struct.pack("!H", code) + text
     if not masked:

@@ -3,11 +3,11 @@
 Chromium writes `{"method":"...","params":{...},"sessionId":"..."}` and `{"id":N,"result":{...}}`, in this order and without a
 blank. Of a message that begins so, little has to be read:
 
-* an event that nobody listens to is dropped after one comparison of its first bytes, before it is copied or decoded;
+* an event without a listener is dropped after one comparison of its first bytes, before it is copied or decoded;
 * a heard event's `params` are cut out by position and decoded once, into what its only listener wants;
-* a reply with a result goes to who waits for its id.
+* a reply with a result goes to the caller that waits for its id.
 
-Whatever looks different in any way is handed on to the `Multiplexer`, which reads it in full and says what is wrong with it. A
+A message that looks different in any way is handed on to the `Multiplexer`, which reads it in full and says what is wrong with it. A
 function call less for each message is why these few lines are one function, in a class that does not know the rest.
 """
 
@@ -43,7 +43,7 @@ class Intake:
         targets: Where events go.
         observed: Methods whose events the multiplexer itself must see.
         other: Takes `(message, reply, pending)` when there is more to it: `reply` is None, or what was read of it, and
-            `pending` who had waited for it.
+            `pending` the command that it answers.
 
     Attributes:
         pending: Commands without a reply, by id. It stays the same dict.
@@ -66,19 +66,19 @@ class Intake:
         self._shell = shell
         self._observed = frozenset(observed)
         self._other = other
-        self._wanted = {method.encode(): 1 for method in self._observed}  # to the number of those who listen
+        self._wanted = {method.encode(): 1 for method in self._observed}  # to the number of its listeners
         # start of a message, method (None: unheard), where `params` begin
         self._heads: dict[int, tuple[bytes, str | None, int]] = {}
         self._tail, self._tail_id = b"\0", ""  # end of the last event's message, and the session id in it
 
     def want(self, method: str) -> None:
-        """One more listens to a method, on whatever session."""
+        """Count one more listener to a method, on any session."""
         key = method.encode()
         self._wanted[key] = self._wanted.get(key, 0) + 1
         self._heads.clear()
 
     def unwant(self, method: str) -> None:
-        """One of them has ceased to."""
+        """Count one listener less."""
         key = method.encode()
         self._wanted[key] -= 1
         if not self._wanted[key]:
@@ -89,7 +89,7 @@ class Intake:
         """Take one message, `buffer[start:end]`.
 
         Raises:
-            UnicodeDecodeError: Somebody wants it, and it is no UTF-8.
+            UnicodeDecodeError: It has a listener or a caller, and is no UTF-8.
         """
         size = end - start
         mark = buffer[start + 2] if size > _LOOK_AT_ALL else 0
@@ -125,9 +125,9 @@ class Intake:
             waiter.set_result(reply.result)
 
     def _learn(self, buffer: bytes | bytearray, start: int, end: int) -> bool:
-        """Remember how events of this method begin; whether nobody listens to it.
+        """Remember how events of this method begin; return True if it has no listener.
 
-        Two bytes of the method choose the entry, and whoever came last has it. An entry is trusted only when the message
+        Two bytes of the method choose the entry, and the last method has it. An entry is trusted only when the message
         begins with all of its bytes.
         """
         if not buffer.startswith(_EVENT_START, start, end):

@@ -1,6 +1,6 @@
 """Streams of the browser: results of any size, in pieces.
 
-A reply over 256 MiB never leaves Chromium, without a word; a PDF, a trace or a response body can be read as a stream instead.
+A reply over 256 MiB is silently dropped by Chromium; a PDF, a trace or a response body can be read as a stream instead.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ __all__ = ["pdf_stream", "read_stream", "trace_stream"]
 
 logger = logging.getLogger("cdpbridge")
 
-_CHUNK: Final = 1024 * 1024  # bytes; decoding one takes some 2 ms, and the event loop goes round in between
+# bytes; decoding one takes some 2 ms, and the event loop runs other tasks in between
+_CHUNK: Final = 1024 * 1024
 _TRACE_TIMEOUT: Final = timedelta(seconds=60)
 
 
 async def read_stream(session: CDPSession, handle: str, *, size: int = _CHUNK) -> AsyncGenerator[bytes, None]:
-    """The bytes of a stream, piece by piece; its handle is closed in every way out.
+    """Yield the bytes of a stream, piece by piece; close its handle however the loop ends.
 
     Leave a loop over it early with `contextlib.aclosing`, as with any generator, so that the handle is closed then and not
     when the generator is collected.
@@ -42,7 +43,7 @@ async def read_stream(session: CDPSession, handle: str, *, size: int = _CHUNK) -
 
     Raises:
         CommandError: There is no such stream.
-        TargetClosed: The target is gone, and the stream with it.
+        TargetClosed: The target has closed, and the stream with it.
         ConnectionClosed: The connection ended.
     """
     from cdpbridge.protocol import IO  # noqa: PLC0415  # domains load on first use
@@ -58,7 +59,7 @@ async def read_stream(session: CDPSession, handle: str, *, size: int = _CHUNK) -
             if data:
                 yield data
     finally:
-        # As a task of the connection: the way out may be a cancellation, or the end of the loop's patience.
+        # As a task of the connection: this may run in a cancellation, or while the loop is being closed.
         if session.closed is None:
             await asyncio.shield(session.connection.create_task(_close(session, handle)))
 
@@ -69,7 +70,7 @@ async def pdf_stream(
     *,
     timeout: float | timedelta | None = None,
 ) -> AsyncGenerator[bytes, None]:
-    """A page as PDF, piece by piece, so that it may have any size.
+    """Yield a page as PDF, piece by piece, so that it may have any size.
 
     Args:
         command: What `Page.print_to_pdf` makes of the caller's options; its transfer mode is set here.

@@ -1,7 +1,7 @@
-"""When to ping, and when silence means death. Pure: no asyncio, no I/O.
+"""When to ping, and when silence ends a connection. Pure: no asyncio, no I/O.
 
 listening ──silent for `interval`──> asked ──silent for `timeout`──> dead
-    ^───────────any byte──────────────┘  └─looked too late: asked again for `timeout`
+    ^───────────any byte──────────────┘  └─checked too late: asked again for `timeout`
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Final
 
 __all__ = ["Keepalive", "Verdict"]
 
-_LOOKS: Final = 4
-"""Looks within the shorter period: silence is measured to a quarter of it, and a look costs nothing between messages."""
+_CHECKS: Final = 4
+"""Checks within the shorter period: silence is measured to a quarter of it, and a check costs nothing between messages."""
 
 
 class Verdict(Enum):
-    """What a look came to."""
+    """Result of a check."""
 
     WAIT = "wait"
     PING = "ping"
@@ -24,15 +24,15 @@ class Verdict(Enum):
 
 
 class Keepalive:
-    """The watch over one link. It is looked at now and then, never told of a message.
+    """Watch one connection. It is checked now and then, and gets no call for a message.
 
     Args:
         interval: Seconds of silence before a ping.
-        timeout: Seconds of further silence before the link counts as dead; None: it never does.
+        timeout: Seconds of further silence before the connection counts as dead; None: it never does.
         now: Clock reading, seconds.
 
     Attributes:
-        due: When to look next.
+        due: When to check next.
     """
 
     __slots__ = ("_asked", "_deadline", "_has_timeout", "_interval", "_pause", "_timeout", "due")
@@ -45,13 +45,13 @@ class Keepalive:
         self._interval = interval
         self._has_timeout = timeout is not None
         self._timeout = interval if timeout is None else timeout
-        self._pause = min(interval, self._timeout) / _LOOKS
+        self._pause = min(interval, self._timeout) / _CHECKS
         self._deadline = now + interval
         self._asked = False
         self.due = now + self._pause
 
     def check(self, now: float, *, alive: bool) -> Verdict:
-        """Judge at `now`, given whether anything was heard since the last look."""
+        """Judge at `now`, given whether any byte has come since the last check."""
         late = now - self.due > self._pause / 2
         verdict = Verdict.WAIT
         if alive:

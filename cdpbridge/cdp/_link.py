@@ -91,7 +91,7 @@ class Link:
         self._reconnecting = Reconnecting(self, reopen, reconnect_limit) if reopen is not None else None
         self._mux = Multiplexer(self, remember=reopen is not None, explain=explain_end)
         self.targets = self._mux.targets
-        self.root: CDPSession = self._wire(self.targets.root).session
+        self.root: CDPSession = self._new_wiring(self.targets.root).session
         self.received = self._mux.feed
         self._transport = transport
 
@@ -115,7 +115,7 @@ class Link:
         """All living sessions, the root first."""
         return [node.owner.session for node in [*self.targets.nodes.values(), *self.targets.suspended]]
 
-    def _wire(self, node: Node) -> Wiring:
+    def _new_wiring(self, node: Node) -> Wiring:
         wiring = node.owner = Wiring(self, node, self._new_session)
         return wiring
 
@@ -245,7 +245,7 @@ class Link:
     # --- what the multiplexer reports -----------------------------------------------------------------------------
 
     def attached(self, node: Node, *, waiting: bool) -> None:
-        self._wire(node)
+        self._new_wiring(node)
         if self._reconnecting is not None:
             self._reconnecting.settled(node)
         if node.parent is not None:
@@ -390,7 +390,7 @@ class Link:
     # --- the end --------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """As `Connection.close`."""
+        """Do what `Connection.close` says."""
         self.owner.check()
         try:
             if not self._lost.done():
@@ -415,7 +415,7 @@ class Link:
                 logger.warning("%d handlers did not end when their connection was closed", len(stuck))
 
     async def wait_closed(self) -> None:
-        """As `Connection.wait_closed`."""
+        """Do what `Connection.wait_closed` says."""
         self.owner.check()
         if not self._lost.done():
             await asyncio.wait([self._lost])

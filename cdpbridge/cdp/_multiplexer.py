@@ -409,7 +409,7 @@ class Multiplexer:
         self._end_nodes(self.targets.detach(session_id))
 
     def lose(self, node: Node) -> None:
-        """As `detach`, for a node that may be suspended."""
+        """Do as `detach`, for a node that may be suspended."""
         self._end_nodes(self.targets.remove(node))
 
     def _end_nodes(self, nodes: list[Node]) -> None:

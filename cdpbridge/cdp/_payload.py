@@ -1,7 +1,7 @@
-"""From bytes to values: the envelope of a message, and the payload inside it. Pure: no asyncio, no I/O.
+r"""From bytes to values: the envelope of a message, and the payload inside it. Pure: no asyncio, no I/O.
 
 msgspec reads nearly everything. The general reader behind it takes what msgspec refuses and Chromium still sends: half of a
-surrogate pair (`"\\ud83c"` alone), numbers beyond Python's limits, and the loose shapes of other servers.
+surrogate pair (`"\ud83c"` alone), numbers beyond Python's limits, and the loose shapes of other servers.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Va
 
 
 class Envelope(msgspec.Struct):
-    """A message before anybody asked for its content."""
+    """A message whose content is not decoded yet."""
 
     id: int | None = None
     method: str | None = None
     params: Payload = ABSENT
     result: Payload = ABSENT
     error: Payload = ABSENT
-    sessionId: str = ""  # noqa: N815  # the wire's name; a rename costs nothing but says less
+    sessionId: str = ""  # noqa: N815  # the protocol's name; a rename costs nothing but says less
 
 
 class _Command(msgspec.Struct, omit_defaults=True):
@@ -92,7 +92,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def encode(command_id: int, method: str, params: Mapping[str, Any] | None, session_id: str) -> bytes:
-    """A command as it goes out: these four keys and never another, which Chromium would refuse.
+    """Encode a command: these four keys and never another, which Chromium would refuse.
 
     Raises:
         TypeError: A parameter has no JSON form.
@@ -109,7 +109,7 @@ def encode(command_id: int, method: str, params: Mapping[str, Any] | None, sessi
 
 
 def read_envelope(data: bytes | bytearray) -> Envelope | _StrictEnvelope:
-    """The envelope of a message.
+    """Read the envelope of a message.
 
     Raises:
         DecodeError: It is no JSON object.
@@ -138,7 +138,7 @@ def read_envelope(data: bytes | bytearray) -> Envelope | _StrictEnvelope:
 
 
 def as_dict(payload: Payload) -> dict[str, Any]:
-    """The payload as a dict with the wire's names; an absent one is empty.
+    """Decode the payload as a dict of the protocol's names; an absent one is empty.
 
     Raises:
         DecodeError: It is no JSON object.
@@ -156,7 +156,7 @@ def as_dict(payload: Payload) -> dict[str, Any]:
 
 
 def as_type(payload: Payload, decoder: msgspec.json.Decoder[T]) -> T:
-    """The payload as the decoder's class.
+    """Decode the payload as the decoder's class.
 
     Raises:
         DecodeError: It does not fit.
@@ -191,7 +191,7 @@ def _loads(data: bytes | bytearray) -> Any:
 
 
 def _integer(digits: str) -> int | float:
-    """As JavaScript reads it when it is longer than Python's guard against slow conversions allows."""
+    """Read an integer as JavaScript does when it is longer than Python's guard against slow conversions allows."""
     limit = sys.get_int_max_str_digits()
     return int(digits) if not limit or len(digits.lstrip("-")) <= limit else float(digits)
 

@@ -30,8 +30,10 @@ class PipeTransport(asyncio.Protocol):
         self._reader: asyncio.ReadTransport | None = None
         self._writer: asyncio.WriteTransport | None = None
         self._receiver: Receiver | None = None
-        self._early = b""  # what came before `start`: uvloop delivers although reading is paused
-        self._tail = bytearray()  # the beginning of a message that is not complete
+        # what came before `start`: uvloop delivers although reading is paused
+        self._early = b""
+        # the beginning of a message that is not complete
+        self._tail = bytearray()
         self._out: list[bytes] = []
         self._flush_due = False
         self._closed: Closed | None = None
@@ -42,7 +44,7 @@ class PipeTransport(asyncio.Protocol):
         self._reader.pause_reading()
 
     def writer_made(self, transport: asyncio.WriteTransport) -> None:
-        """The other end is ready too."""
+        """Take the other end, which is ready too."""
         self._writer = transport
         transport.set_write_buffer_limits(_HIGH_WATER)
 
@@ -158,7 +160,7 @@ class PipeTransport(asyncio.Protocol):
             self._writer.close()
 
     def writer_lost(self, exc: Exception | None) -> None:
-        """The peer's reading end is gone, which for a browser means all of it."""
+        """End: the peer has closed its reading end, which for a browser means that it has exited."""
         self._writer = None
         self._finish(Closed(1006, str(exc) if exc is not None else "the pipe was closed"))
         if self._reader is not None:
@@ -175,7 +177,7 @@ class PipeTransport(asyncio.Protocol):
 
 
 class _Writer(asyncio.Protocol):
-    """Passes the writing end's news on."""
+    """Passes the events of the writing end on."""
 
     def __init__(self, pipe: PipeTransport) -> None:
         self._pipe = pipe
@@ -185,14 +187,14 @@ class _Writer(asyncio.Protocol):
 
 
 def _check_pipe(descriptor: int) -> None:
-    """asyncio refuses what is no pipe; uvloop aborts the whole process."""
+    """Refuse what is no pipe, as asyncio does; uvloop aborts the whole process."""
     mode = os.fstat(descriptor).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
         raise ValueError(f"descriptor {descriptor} is no pipe")
 
 
 async def open_pipe(read_fd: int, write_fd: int, *, max_message_bytes: int) -> PipeTransport:
-    """A transport over two descriptors, which belong to it from this call on, also when it fails."""
+    """Open a transport over two descriptors, which belong to it from this call on, also when it fails."""
     loop = asyncio.get_running_loop()
     try:
         for descriptor in (read_fd, write_fd):

@@ -408,7 +408,7 @@ async def _sleep(clock: Clock, seconds: float) -> None:
 
 @asynccontextmanager
 async def _before(clock: Clock, when: float) -> AsyncIterator[None]:
-    """As `asyncio.timeout_at`, with any clock."""
+    """Limit a block as `asyncio.timeout_at` does, with any clock."""
     async with asyncio.timeout(None) as timeout:
         timer = clock.call_at(when, lambda: timeout.reschedule(asyncio.get_running_loop().time()))
         try:

@@ -1,7 +1,7 @@
 """The flight recorder: the last messages of a connection as lines of text, without the secrets in them. Pure: no asyncio, no I/O.
 
 It stands between a transport and its receiver, and only when it was asked for; without it nothing is called and nothing kept.
-Messages are kept as they are and become text when somebody reads them, so recording costs a copy. One line a message:
+Messages are kept as they are and become text when they are read, so recording costs a copy. One line a message:
 
     2026-11-02 10:15:01.123456 => 7 9F3A1C22 Page.navigate {"url":"https://example.com/"}
     2026-11-02 10:15:01.130020 <= 7 9F3A1C22 {"frameId":"51B2...","loaderId":"77A0..."}
@@ -112,7 +112,7 @@ class Recorder:
             self._bytes -= len(self._kept.popleft()[2])
 
     def lines(self) -> list[str]:
-        """What is kept, oldest first, without secrets."""
+        """Return the messages that are kept as text, oldest first, without secrets."""
         return [line(*message) for message in self._kept]
 
 
@@ -174,7 +174,7 @@ class RecordedTransport:
 
 
 def line(now: float, arrow: str, data: bytes) -> str:
-    """One message as text in one line, secrets cut, about 1100 characters at most."""
+    """Show one message as text in one line, secrets cut, about 1100 characters at most."""
     when = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     if arrow == "--":
         text = _CREDENTIALS.sub(_CUT, data.decode("utf-8", "replace"))
@@ -182,7 +182,8 @@ def line(now: float, arrow: str, data: bytes) -> str:
         try:
             arrow, text = _message(arrow, data)
         except (CDPBridgeError, RecursionError, ValueError):
-            text = f"{len(data)} bytes that are no CDP"  # not shown: nobody knows what is secret in them
+            # not shown: it is unknown what is secret in them
+            text = f"{len(data)} bytes that are no CDP"
     text = f"{when} {arrow} {text}"
     # One line, and always encodable: also with line separators and halves of surrogate pairs in it.
     return text if text.isprintable() else "".join(char if char.isprintable() else _CUT for char in text)
@@ -215,7 +216,7 @@ def _shown(payload: Payload, method: str = "", *, error: bool = False) -> str:
 def _cut(
     value: Any, *, hidden: frozenset[str] = frozenset(), cookie: bool = False, error: bool = False
 ) -> Any:
-    """A JSON value without what gives access to something."""
+    """Cut what gives access to something out of a JSON value."""
     if isinstance(value, str):
         value = _CREDENTIALS.sub(_CUT, value)
         return value if len(value) <= _LONG else f"{value[:_LONG]}{_CUT} ({len(value)} characters)"
@@ -242,7 +243,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _summary(arrow: str, data: bytes) -> tuple[str, bytes]:
-    """The envelope of a large message, with the size in place of its content."""
+    """Return the envelope of a large message, with the size in place of its content."""
     try:
         envelope = read_envelope(data)
     except (CDPBridgeError, RecursionError, ValueError):

@@ -88,7 +88,7 @@ class CDPSession:
 
     @property
     def closed(self) -> str | None:
-        """Why it ended: `"closed"`, `"crashed"`, `"detached"`, `"parent"` or `"connection"`; None while it lives."""
+        """Reason of its end: `"closed"`, `"crashed"`, `"detached"`, `"parent"` or `"connection"`; None while it lives."""
         if self._node.closed is None and self.connection.closed:
             return "connection"
         return self._node.closed

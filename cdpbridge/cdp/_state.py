@@ -1,7 +1,7 @@
-"""What a session has been told to be, so that it can be told again after the wire was lost. Pure: no asyncio, no I/O.
+"""Commands to replay on a session after a reconnect. Pure: no asyncio, no I/O.
 
-A session dies with its socket and takes its settings along: enabled domains, emulation, scripts, headers. The table below
-says which commands leave something behind, and which take it back:
+A session ends with its socket, and so do its settings: enabled domains, emulation, scripts, headers. The table below says
+which commands change a session, and which take that back:
 
     kind      remembered                                      forgotten
     ENABLE    `X.enable`                                      `X.disable`, with all else of the domain
@@ -9,8 +9,8 @@ says which commands leave something behind, and which take it back:
     NAMED     every call, by the id in its reply              its opposite with that id
     RUNNING   that it runs: its data ended with the socket    its opposite
 
-What is remembered keeps the order in which it was first done. Ids of NAMED things change when they are made again, so the
-ids that the program knows are translated from then on.
+What is remembered keeps the order in which it was first sent. A replay gives NAMED things new ids, so the ids that the program
+knows are translated from then on.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ _BY_ID: Final = (
     ("Page.addScriptToEvaluateOnNewDocument", "Page.removeScriptToEvaluateOnNewDocument", "identifier"),
     ("WebAuthn.addVirtualAuthenticator", "WebAuthn.removeVirtualAuthenticator", "authenticatorId"),
 )
-# Commands that neither add nor take away, and carry such an id.
+# Commands that only use such an id.
 _ID_USERS: Final[Mapping[str, tuple[str, str]]] = {
     f"WebAuthn.{name}": ("WebAuthn.removeVirtualAuthenticator", "authenticatorId")
     for name in [
@@ -169,8 +169,8 @@ _ID_USERS: Final[Mapping[str, tuple[str, str]]] = {
     ]
 }
 _NOT_RESTORED: Final[Mapping[str, str]] = {
-    "WebAuthn.addVirtualAuthenticator": "it was made again after its options; its credentials, which the browser destroys "
-    "with the connection, and what was set on it later are not back",
+    "WebAuthn.addVirtualAuthenticator": "it was created again with its options; its credentials, which the browser destroys "
+    "with the connection, and what was set on it later are not restored",
 }
 # Older spellings; Chrome's protocol marks them as redirected.
 _ALIASES: Final[Mapping[str, str]] = {
@@ -213,18 +213,18 @@ def _rules() -> dict[str, _Rule]:
 _RULES: Final = _rules()
 
 ATTACHING: Final = frozenset({"Target.attachToTarget", "Target.attachToBrowserTarget"})
-"""Commands whose reply is a session that must be asked for again."""
+"""Commands whose reply is a session, which needs a new attachment."""
 
 STATEFUL: Final = frozenset(_RULES) | ATTACHING | frozenset(_ID_USERS)
-"""Every command that leaves something behind on its session, takes it back, or names it."""
+"""Every command that changes its session, takes a change back, or names it."""
 
 
 @dataclass(eq=False, slots=True)
 class Step:
-    """One command to give again.
+    """One command to replay.
 
     Attributes:
-        lost: It cannot be: what it had begun ended with the socket.
+        lost: It cannot be replayed: what it had begun ended with the socket.
     """
 
     method: str
@@ -233,7 +233,7 @@ class Step:
 
     @property
     def not_restored(self) -> str:
-        """What is missing after it has been given again, in words; normally nothing."""
+        """Explain what is missing after the replay; normally nothing."""
         return _NOT_RESTORED.get(self.method, "")
 
 
@@ -241,26 +241,22 @@ _Key = tuple[str, str | bytes]
 
 
 class SessionState:
-    """The memory of one session."""
+    """The commands to replay on one session."""
 
     __slots__ = ("_names", "_steps")
 
     def __init__(self) -> None:
         self._steps: dict[_Key, Step] = {}
-        self._names: dict[_Key, str] = {}  # an id that the program knows, to the browser's, where they differ
+        # an id that the program knows, to the browser's, where they differ
+        self._names: dict[_Key, str] = {}
 
     @property
     def steps(self) -> list[Step]:
-        """What to do again, in the original order."""
+        """Commands to replay, in the original order."""
         return list(self._steps.values())
 
-    @property
-    def auto_attach(self) -> bool:
-        """Whether children come by themselves."""
-        return any(slot in {"Target.setAutoAttach", "Target.autoAttachRelated"} for slot, _ in self._steps)
-
     def translate(self, method: str, params: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """The parameters with the browser's ids instead of those the program knows."""
+        """Return the parameters with the browser's ids instead of those the program knows."""
         if not self._names or params is None:
             return params
         rule = _RULES.get(method)
@@ -274,7 +270,7 @@ class SessionState:
         return params if name is None else {**params, field: name}
 
     def succeeded(self, method: str, params: Mapping[str, Any] | None, result: Payload) -> Payload:
-        """A command has been carried out; what the program is to get as its result.
+        """Note that a command has been carried out, and return the result for the program.
 
         Args:
             params: As the program gave them; kept, so they must be a copy.
@@ -293,21 +289,20 @@ class SessionState:
         else:
             key = (rule.slot, _identity(rule, given))
             if rule.by is None:
-                self._steps.pop(
-                    key, None
-                )  # may undo a step of another identity: order is all that tells them apart
+                # it may undo a step of another identity: only the order tells them apart
+                self._steps.pop(key, None)
             self._steps[key] = Step(method, dict(given), lost=rule.kind is _RUNNING)
         return result
 
     def repeated(self, step: Step, result: Payload) -> None:
-        """A step has been done again on a new wire."""
+        """Note that a command has been replayed over a new transport."""
         rule = _RULES[step.method]
         if rule.kind is _NAMED and rule.by:
             name = text_in(result, rule.by[0])
             self._names |= {key: name for key, known in self._steps.items() if known is step and name}
 
     def failed(self, step: Step) -> None:
-        """A step could not be done again, and will not be tried a second time."""
+        """Forget a command that could not be replayed."""
         self._forget(key for key, known in self._steps.items() if known is step)
 
     def _undo(self, rule: _Rule, params: Mapping[str, Any]) -> None:
@@ -328,7 +323,7 @@ class SessionState:
         if not name:
             return result
         number = 1
-        while (rule.slot, known) in self._steps:  # the browser counts anew on a new wire
+        while (rule.slot, known) in self._steps:  # the browser counts from the start for each socket
             number += 1
             known = f"{name}#{number}"
         key = (rule.slot, known)
@@ -351,7 +346,7 @@ def _identity(rule: _Rule, params: Mapping[str, Any]) -> str | bytes:
 
 
 def text_in(result: Payload, field: str) -> str:
-    """A string field of a result; `""` when there is none."""
+    """Return a string field of a result; `""` when there is none."""
     try:
         value = as_dict(result).get(field)
     except DecodeError:

@@ -101,7 +101,7 @@ class _Queue:
 
     def put(self, event: Any) -> None:
         if self.lost or len(self.events) >= self.limit:
-            self.lost += 1  # from the first loss on, until the reader has seen where the gap is
+            self.lost += 1  # from the first loss on, until the reader has passed the gap
             return
         self.events.append(event)
         self.wake()
@@ -251,7 +251,7 @@ class Expectation(Generic[T]):
                 ) from None
 
     def offer(self, event: T) -> None:
-        """The reader's call, with each event of the class."""
+        """Take an event of the class; called by the reader."""
         future = self._future
         if future is None or future.done():
             return
@@ -264,6 +264,6 @@ class Expectation(Generic[T]):
             future.set_result(event)
 
     def fail(self, error: CDPError) -> None:
-        """The target or the connection is gone."""
+        """Fail: the target or the connection has closed."""
         if self._future is not None and not self._future.done():
             self._future.set_exception(error)

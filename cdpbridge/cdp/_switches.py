@@ -1,4 +1,4 @@
-"""What a browser's owner tells its clients by a switch on its command line, which Chromium itself ignores. Pure."""
+"""Facts for a browser's clients in a switch on its command line, which Chromium itself ignores. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _DOWNLOADS: Final = "--cdpbridge-downloads="
 
 
 def downloads_switch(folder: PurePath) -> str:
-    """The switch that says where downloads go: a folder that is removed with the browser."""
+    """Return the switch that names the folder of downloads, which is removed with the browser."""
     return f"{_DOWNLOADS}{quote(str(folder))}"  # clients get all switches as one text, joined by spaces
 
 
 def downloads_folder(command_line: str) -> str | None:
-    """The folder of `downloads_switch`; None when the browser is somebody else's."""
+    """Return the folder of `downloads_switch`; None when another program started the browser."""
     found = re.search(rf"(?:^|\s){_DOWNLOADS}(\S+)", command_line)
     return unquote(found[1]) if found else None

@@ -1,13 +1,13 @@
 """The tree of attachments and what happens to it. Pure: no asyncio, no I/O.
 
-A `Node` is one attachment to one target. The root, id `""`, is what the connection leads to. Chromium says when a node is
-detached but never tells its descendants, which die with it in silence; so the tree is kept here and the news is spread.
+A `Node` is one attachment to one target. The root, id `""`, is what the connection leads to. Chromium announces that a node is
+detached, but not that its descendants end with it; so the tree is kept here, and they are ended too.
 
     attached ──crash──> crashed ──revive──> attached
-       └──────detach───────┴────────────────> gone
+       └──────detach───────┴────────────────> closed
 
-When the wire is lost and made anew, every session id is void. The nodes are away then, until their target is attached to
-again, which gives them a new id; those whose target has gone meanwhile are lost.
+When the connection is lost and re-established, every session id is invalid. The nodes are suspended then, until their target
+is attached to again, which gives them a new id; those whose target has closed meanwhile are lost.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Crash:
     """What is known of a renderer crash.
 
     Attributes:
-        status: Chrome's word, e.g. `"crashed"` or `"killed"`.
+        status: As Chrome names it, e.g. `"crashed"` or `"killed"`.
         error_code: Exit code or signal.
     """
 
@@ -51,21 +51,21 @@ class Node:
     """One attachment to one target.
 
     Attributes:
-        session_id: Flat id on the wire; `""` for the root.
+        session_id: Flat id in messages; `""` for the root.
         target_id: Id of the target; `""` when unknown.
-        target_type: Chrome's word, e.g. `"page"`; any string.
+        target_type: As Chrome names it, e.g. `"page"`; any string.
         listeners: Method to its subscriptions; tuples, replaced as a whole, so that a dispatch never sees a change.
-        gone: Why it ended, or None.
+        closed: Why it ended, or None.
         crash: Set between a crash and the revival.
         detaching: We asked for the detachment.
         dialog: Kind of the JavaScript dialog that is open, or None.
         paused: Ids of the requests held by `Fetch` and not answered.
-        owner: The object that the shell keeps for it.
+        owner: The object that the shell keeps for it, `_session.Wiring`.
         enabled: Domains that the session has enabled.
-        state: What the session has been told to be; None: nothing, or nobody will want to know.
+        state: Commands to replay after a reconnect; None: there are none, or there will be no reconnect.
         attached_by: Command and parameters that made it, or None: its parent attaches automatically.
-        awaited: That command is on its way again.
-        ready: Nothing is left to do before its owner's program may have it.
+        awaited: That command has been sent again.
+        ready: False while it is being set up.
     """
 
     session_id: str
@@ -87,11 +87,11 @@ class Node:
     ready: bool = True
 
     def describe(self) -> str:
-        """The target in a few words, for messages."""
+        """Return the target in a few words, for messages."""
         return f"{self.target_type} {self.target_id[:8]}".rstrip()
 
     def error(self, doing: str = "") -> TargetClosed:
-        """Why this node, crashed or gone, cannot be used; a new instance each time."""
+        """Return a new error that says why this node, crashed or closed, cannot be used."""
         if self.crash is not None:
             return TargetCrashed(
                 target=self.describe(),
@@ -102,7 +102,7 @@ class Node:
         return TargetClosed(self.closed or "closed", target=self.describe(), doing=doing)
 
     def hint(self) -> str | None:
-        """What is known to hold up this target."""
+        """Return what is known to hold up this target."""
         parts = []
         if self.dialog is not None:
             parts.append(
@@ -113,28 +113,28 @@ class Node:
         return "; ".join(parts) or None
 
     def allows(self, method: str) -> bool:
-        """Whether anybody is left to answer this command."""
+        """Return True if the browser can answer this command."""
         if self.closed is not None:
             return False
         return self.crash is None or method in _ALLOWED_AFTER_CRASH or method.startswith(_ALLOWED_DOMAINS)
 
     def sends(self, method: str, params: Mapping[str, Any] | None) -> None:
-        """A command goes out, and may free requests that are paused."""
+        """Note a command that is sent: it may free requests that are paused."""
         if method in _ANSWERS_PAUSED and params is not None:
             self.paused.pop(str(params.get("requestId")), None)
         elif method == "Fetch.disable":
             self.paused.clear()
 
     def dialog_opening(self, payload: Payload) -> None:
-        """`Page.javascriptDialogOpening`."""
+        """Note `Page.javascriptDialogOpening`."""
         self.dialog = str(as_dict(payload).get("type", ""))
 
     def dialog_closed(self, _payload: Payload) -> None:
-        """`Page.javascriptDialogClosed`."""
+        """Note `Page.javascriptDialogClosed`."""
         self.dialog = None
 
     def request_paused(self, payload: Payload) -> None:
-        """`Fetch.requestPaused` and `Fetch.authRequired`."""
+        """Note `Fetch.requestPaused` or `Fetch.authRequired`."""
         self.paused[str(as_dict(payload).get("requestId"))] = None
 
 
@@ -142,7 +142,7 @@ class Targets:
     """All nodes by session id, the root among them under `""`.
 
     Attributes:
-        away: Nodes without a valid session id, parents first.
+        suspended: Nodes without a valid session id, parents first.
     """
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class Targets:
         self.suspended: dict[Node, None] = {}
 
     def attach(self, parent: Node, session_id: str, target_id: str, target_type: str) -> tuple[Node, bool]:
-        """The node for `session_id`, and whether it is new. A second announcement changes nothing."""
+        """Return the node for `session_id`, and True if it is new. A second announcement changes nothing."""
         known = self.nodes.get(session_id)
         if known is not None:
             return known, False
@@ -165,24 +165,24 @@ class Targets:
         return self.remove(node) if node is not None else []
 
     def remove(self, node: Node) -> list[Node]:
-        """As `detach`, for a node that may be away."""
+        """Do as `detach`, for a node that may be suspended."""
         if node.parent is None or node.closed is not None:
             return []
         _leave(node)
         node.closed = "crashed" if node.crash is not None else "detached" if node.detaching else "closed"
-        gone = [node]
-        for ancestor in gone:  # grows while it is walked
+        ended = [node]
+        for ancestor in ended:  # grows while it is walked
             self.suspended.pop(ancestor, None)
             if self.nodes.get(ancestor.session_id) is ancestor:
                 del self.nodes[ancestor.session_id]
             for child in ancestor.children.values():
                 child.closed = "parent"
-                gone.append(child)
+                ended.append(child)
             ancestor.children = {}
-        return gone
+        return ended
 
     def suspend(self) -> None:
-        """The wire is lost, and with it what its sessions knew."""
+        """Suspend all nodes: the transport is lost, and with it the state of their sessions."""
         nodes = [*self.nodes.values(), *self.suspended]
         self.nodes.clear()
         self.nodes[""] = self.root
@@ -197,7 +197,7 @@ class Targets:
             below.extend(node.children.values())
 
     def absent(self, parent: Node, target_id: str) -> Node | None:
-        """The node that a new attachment to a target brings back."""
+        """Return the suspended node to which a new attachment to a target belongs."""
         for node in self.suspended:
             if (
                 node.parent is parent
@@ -208,7 +208,7 @@ class Targets:
         return None
 
     def rebind(self, node: Node, session_id: str) -> None:
-        """A node is back, under a new id."""
+        """Give a suspended node its new session id."""
         assert node.parent is not None
         _leave(node)
         self.suspended.pop(node, None)
@@ -216,7 +216,7 @@ class Targets:
         self.nodes[session_id] = node.parent.children[session_id] = node
 
     def crash(self, node: Node, crash: Crash) -> bool:
-        """Mark a node as crashed; whether that was news. Later, fuller news of the same crash is kept."""
+        """Mark a node as crashed; return True if it was not. Later, fuller facts about the same crash are kept."""
         if node.crash is None:
             node.crash = crash
             node.dialog = None
@@ -227,7 +227,7 @@ class Targets:
         return False
 
     def crash_target(self, target_id: str, crash: Crash) -> list[Node]:
-        """Mark every node of a target; those for which it was news."""
+        """Mark every node of a target; return those that were not marked yet."""
         return [
             node
             for node in list(self.nodes.values())
@@ -235,12 +235,12 @@ class Targets:
         ]
 
     def revive(self, node: Node) -> None:
-        """The target has a new renderer."""
+        """Note that the target has a new renderer."""
         node.crash = None
 
 
 def _leave(node: Node) -> None:
-    """Out of its parent's children, whatever other node may have got its old id meanwhile."""
+    """Remove a node from its parent's children, unless another node has got its old id meanwhile."""
     assert node.parent is not None
     if node.parent.children.get(node.session_id) is node:
         del node.parent.children[node.session_id]

@@ -19,7 +19,7 @@ _VARIABLE: Final = "CDPBRIDGE_TRACE"
 
 
 class Recording:
-    """Records the transports of one connection, one after another; or, when nobody asked, does nothing at all.
+    """Records the transports of one connection, one after another; does nothing at all when recording is off.
 
     Args:
         record: How many of the last messages to keep.
@@ -38,10 +38,10 @@ class Recording:
             self.recorder = Recorder(record, clock=time.time, write=self._write if self._path else None)
 
     def wrap(self, transport: Transport) -> Transport:
-        """The transport with the recorder before it; the transport itself when nothing is recorded.
+        """Return the transport with the recorder before it; the transport itself when nothing is recorded.
 
         Raises:
-            ConfigurationError: The file cannot be written; the transport is let go then.
+            ConfigurationError: The file cannot be written; the transport is aborted then.
         """
         if self.recorder is None:
             return transport
@@ -60,7 +60,7 @@ class Recording:
         try:
             file.write(line + "\n")
         except OSError as error:
-            logger.warning("the trace ends here, for it cannot be written: %s", error)
+            logger.warning("cannot write the trace file; tracing stopped: %s", error)
             self._close()
 
     def _close(self) -> None:
@@ -69,10 +69,10 @@ class Recording:
             try:
                 file.close()
             except OSError as error:
-                logger.warning("the end of the trace could not be written: %s", error)
+                logger.warning("cannot write the end of the trace file: %s", error)
 
 
 def _open(path: str) -> TextIO:
-    """To append lines, each in one write so that connections may share the file; only its owner may read it."""
+    """Open a file to append lines, each in one write so that connections may share it; only its owner may read it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: PTH123  # a descriptor

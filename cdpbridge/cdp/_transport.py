@@ -1,4 +1,4 @@
-"""What carries CDP messages: four verbs out, four calls back. Pure: no asyncio, no I/O."""
+"""What carries CDP messages: four methods, four callbacks. Pure: no asyncio, no I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Closed:
 
     Attributes:
         code: WebSocket close code; 1006 when there was no close frame.
-        reason: The peer's words, or ours.
+        reason: The reason that the peer gave, or we.
         cause: The error to raise instead of a plain `ConnectionClosed`, e.g. `MessageTooBig`.
         unsent: How many of the last messages given to `send` certainly never left.
     """
@@ -34,10 +34,10 @@ class Closed:
 
 
 class Receiver(Protocol):
-    """Who listens to a transport."""
+    """The owner of a transport, which gets its messages."""
 
     def received(self, buffer: bytes | bytearray, start: int, end: int, /) -> None:
-        """One message, `buffer[start:end]`, valid during the call only.
+        """Take one message, `buffer[start:end]`, valid during the call only.
 
         A buffer that is all message (0 to its length) belongs to the receiver for good.
 
@@ -46,13 +46,13 @@ class Receiver(Protocol):
         """
 
     def pause(self) -> None:
-        """The peer reads too slowly: hold back what can wait."""
+        """Hold back what can wait: the peer reads too slowly."""
 
     def resume(self) -> None:
-        """Room again after `pause`."""
+        """Send again, after `pause`."""
 
     def lost(self, closed: Closed, /) -> None:
-        """The end, told exactly once. Nothing is received after it."""
+        """Take note of the end. Called exactly once; nothing is received after it."""
 
 
 class Transport(Protocol):
@@ -69,7 +69,7 @@ class Transport(Protocol):
         """
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Say goodbye; `Receiver.lost` follows when the peer has answered."""
+        """Send the close frame; `Receiver.lost` follows when the peer has answered."""
 
     def abort(self) -> None:
-        """Let go of the socket or pipe at once."""
+        """Close the socket or pipe at once."""

@@ -27,7 +27,7 @@ async def upgrade(
     """Turn a connected transport into an open WebSocket. No Origin header is sent: Chromium refuses any.
 
     Raises:
-        ConnectFailed: The server would not; the transport is closed then.
+        ConnectFailed: The server refused the upgrade; the transport is closed then.
     """
     extensions: Sequence[ClientExtensionFactory] | None = None
     if compression:

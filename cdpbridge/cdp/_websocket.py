@@ -269,7 +269,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._out.append(message)
 
     def _put(self, data: bytes) -> None:
-        """Bytes of the core, behind the messages that were sent before."""
+        """Write bytes of the core, behind the messages that were sent before."""
         if self._out:
             self._flush()
         if self._transport is not None:

@@ -66,7 +66,7 @@ class Build:
 
 
 def find(kind: Kind | None = None, path: Path | None = None) -> Build:
-    """A Chromium binary: `path`, else the variable CDPBRIDGE_CHROMIUM, else the usual places.
+    """Return a Chromium binary: `path`, else the variable CDPBRIDGE_CHROMIUM, else the usual places.
 
     The usual places are those of the distributions, then Playwright's cache, then PATH.
 

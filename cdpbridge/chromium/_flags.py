@@ -17,7 +17,7 @@ __all__ = ["child_environment", "command_line"]
 
 _ALWAYS: Final = (
     "--remote-debugging-pipe",  # held by the owner: when it closes, Chromium leaves in order
-    "--remote-debugging-port=0",  # for everybody else; the kernel chooses
+    "--remote-debugging-port=0",  # for all other clients; the kernel chooses
     "--no-first-run",  # no welcome page
     "--no-default-browser-check",  # no question
     "--no-service-autorun",  # nothing that runs without a page
@@ -25,10 +25,10 @@ _ALWAYS: Final = (
     "--disable-background-networking",  # traffic, and bytes of a paid proxy, are the user's only
     "--disable-component-update",  # as above
     "--disable-default-apps",  # as above
-    "--disable-component-extensions-with-background-pages",  # targets that nobody opened
+    "--disable-component-extensions-with-background-pages",  # targets that no client opened
     "--disable-domain-reliability",  # reports to Google
     "--disable-sync",  # as above
-    "--disable-field-trial-config",  # the same browser for everybody
+    "--disable-field-trial-config",  # the same browser for all users
     "--metrics-recording-only",  # metrics stay here
     "--disable-breakpad",  # no dumps; not --disable-crashpad-for-testing, which ends the network process (156)
     "--disable-stack-profiler",  # no sampling thread
@@ -72,7 +72,7 @@ _ENABLED_FEATURES: Final = (
     "SkipListAccountsWithoutGaiaCookies",  # no request to Google at start
 )
 
-# Only these reach the browser: its processes show their environment to whoever can read /proc or open file://, and ours
+# Only these reach the browser: its processes show their environment to every program that can read /proc or open file://, and ours
 # holds API keys.
 _VARIABLES: Final = frozenset(
     {
@@ -121,7 +121,7 @@ def command_line(
     sandbox: bool,
     small_shm: bool,
 ) -> list[str]:
-    """Chromium's arguments, without the binary.
+    """Return Chromium's arguments, without the binary.
 
     Args:
         proxy_server: `http://host:port`; everything goes through it, loopback too.
@@ -169,7 +169,7 @@ def _named(switch: str, args: Iterable[str]) -> Iterator[str]:
 
 
 def child_environment(ours: Mapping[str, str], scratch_dir: Path, *, own_uid: bool) -> dict[str, str]:
-    """What Chromium gets to see of our environment, with its temporary files in `scratch_dir`.
+    """Return what Chromium may see of our environment, with its temporary files in `scratch_dir`.
 
     Args:
         own_uid: It runs under another uid than we do: nothing that names our home or our login.

@@ -19,7 +19,7 @@ __all__ = ["SCRATCH_PATH_BYTES", "remove_stale_locks", "remove_tree", "scratch_p
 logger = logging.getLogger("cdpbridge.chromium")
 
 SCRATCH_PATH_BYTES: Final = 107 - len("/org.chromium.Chromium.XXXXXX/SingletonSocket")
-"""Room for the path of a scratch folder. Chromium puts a socket below its TMPDIR, and ends at once with "Socket path too
+"""Longest path of a scratch folder. Chromium puts a socket below its TMPDIR, and ends at once with "Socket path too
 long" when that does not fit into sockaddr_un (107 bytes on Linux)."""
 
 _SINGLETONS: Final = ("SingletonLock", "SingletonSocket", "SingletonCookie")
@@ -38,7 +38,7 @@ async def remove_tree(folder: Path) -> None:
 
 
 def _try_to_remove(folder: Path) -> OSError | None:
-    """What hindered it. A file that somebody else has removed meanwhile counts only while there are others."""
+    """Remove a folder and return what hindered it. A file that was removed meanwhile counts only while there are others."""
     try:
         try:
             shutil.rmtree(folder)
@@ -67,7 +67,7 @@ def _remove_deep(folder: Path) -> None:
 
 
 def remove_stale_locks(user_data_dir: Path) -> None:
-    """Chromium takes over a dead process's lock by itself, but not that of another host, e.g. a former container."""
+    """Remove locks of another host, e.g. a former container. Chromium itself takes over a dead process's lock of this host only."""
     lock = user_data_dir / _SINGLETONS[0]
     if not lock.is_symlink():
         return
@@ -79,7 +79,7 @@ def remove_stale_locks(user_data_dir: Path) -> None:
 
 
 def scratch_parent(name: str, *, for_others: bool) -> Path:
-    """The folder of temporary files, or another one where the path of a folder `name` is short and open enough.
+    """Return the folder of temporary files, or another one where the path of a folder `name` is short and open enough.
 
     Args:
         for_others: Other users must be able to reach it.
@@ -93,7 +93,7 @@ def scratch_parent(name: str, *, for_others: bool) -> Path:
 
 
 def temporary_folder(prefix: str, *, for_others: bool) -> Path:
-    """A new folder of this process's user, in `scratch_parent`."""
+    """Make a new folder of this process's user, in `scratch_parent`."""
     return Path(
         tempfile.mkdtemp(prefix=prefix, dir=scratch_parent(f"{prefix}12345678", for_others=for_others))
     )

@@ -39,7 +39,7 @@ class Identity:
         return self._uid.number if self._uid is not None else None
 
     def take(self) -> None:
-        """In a root process without a uid of the caller, take one for this browser alone."""
+        """Take a uid for this browser alone, in a root process without a uid of the caller."""
         if self._uid is None and uses_browser_uids():
             self._uid = UidPool().take()
             self._ours = True
@@ -82,7 +82,7 @@ class Identity:
             give(folder, self._uid.number)
 
     def command(self, arguments: Sequence[str]) -> list[str]:
-        """`arguments`, with what runs them as this user in front."""
+        """Return `arguments`, with what runs them as this user in front."""
         if self._uid is None:
             return list(arguments)
         return self._uid.command(arguments, no_new_privs=self._no_new_privs)

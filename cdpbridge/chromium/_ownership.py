@@ -43,7 +43,7 @@ def give(folder: Path, owner: int, group: int | None = None) -> None:
 
 
 def closed_to(path: Path, uid: int | None) -> Path | None:
-    """The first folder above `path` that `uid`, in no other group, may not pass through; None when the way is open.
+    """Return the first folder above `path` that `uid`, in no other group, may not pass through; None when the way is open.
 
     By the mode bits; `path` itself need not exist.
 
@@ -117,7 +117,7 @@ def make_reachable_folder(folder: Path) -> None:
 
 
 def _allowed(status: os.stat_result, uid: int | None, wanted: int) -> bool:
-    """As the kernel decides: the first class that fits counts, others are not looked at."""
+    """Decide as the kernel does: the first class that fits counts, others are not looked at."""
     if status.st_uid == uid:
         bits = status.st_mode >> 6
     elif status.st_gid == uid:

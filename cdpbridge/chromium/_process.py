@@ -1,6 +1,6 @@
 """A Chromium process: its start, its two descriptors, and every way it ends.
 
-    started --ready--> running --exit seen--> exited --group dead, reaped, folders gone--> put away
+    started --ready--> running --exit seen--> exited --group dead, reaped, folders removed--> freed
 
 The owner holds the writing end of the debugging pipe. When it closes, because we close it or because we die, Chromium
 leaves by itself and flushes its cookies; SIGTERM would lose the last 30 s of them. The main process stays unreaped until
@@ -52,7 +52,7 @@ _LISTENING: Final = re.compile(rb"^DevTools listening on ws://[^\s/]*:(\d+)(/\S+
 # The id in it gives full control of the browser.
 _SECRET_PATH: Final = re.compile(r"/devtools/browser/\S+")
 _VERSION: Final = b'{"id":1,"method":"Browser.getVersion"}\0'
-# After an orderly exit the network process still writes what it was told; measured: under 0.2 s.
+# After an orderly exit the network process still writes what it has received; measured: under 0.2 s.
 _LAST_WRITES_SECONDS: Final = 2.0
 _KILL_SECONDS: Final = 1.0
 _REAP_SECONDS: Final = 2.0
@@ -69,7 +69,7 @@ _SANDBOX_ADVICE: Final = (
 )
 # setpriv(1), and our own launcher after the same manner.
 _NOT_EXECUTED: Final = "failed to execute "
-_UNKNOWN_STATUS: Final = 255  # somebody else has reaped it; asyncio says the same
+_UNKNOWN_STATUS: Final = 255  # another part of this process has reaped it; asyncio says the same
 
 
 class Chromium:
@@ -140,12 +140,12 @@ class Chromium:
     ) -> Self:
         """Start Chromium and wait until it answers. Cancelled or failed, it leaves nothing behind.
 
-        In a root process it runs under a uid that nobody else has. Its folders belong to that uid as long as it runs, so all
+        In a root process it runs under a uid of its own. Its folders belong to that uid as long as it runs, so all
         users must be able to pass through the folders above them.
 
         Args:
             build: Default: what `find` finds.
-            user_data_dir: Its profile, made when missing; nobody else may use it. Default: an empty one, removed in the
+            user_data_dir: Its profile, made when missing; for this browser alone. Default: an empty one, removed in the
                 end.
             scratch_dir: For its temporary files, which it does not always remove. Default: one that is removed in the
                 end.
@@ -197,7 +197,7 @@ class Chromium:
             small_shm=_shm_is_small(),
         )
         command = self._identity.command([os.fspath(self.build.path), *switches])
-        opened: list[int] = []  # all of them close on exec: nobody else inherits our ends
+        opened: list[int] = []  # all of them close on exec: no other child inherits our ends
         try:
             commands, to_chromium = _pipe(opened)
             from_chromium, answers = _pipe(opened)
@@ -245,7 +245,7 @@ class Chromium:
             ends: set[asyncio.Future[Any]] = {ready, self._exited}
             await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if self._pipe is not None:  # else it is closed, and its number may be somebody else's by now
+            if self._pipe is not None:  # else it is closed, and its number may belong to another file by now
                 self._loop.remove_reader(read_fd)
             done = ready.done()
             ready.cancel()
@@ -276,7 +276,7 @@ class Chromium:
     # --- while it runs --------------------------------------------------------------------------------------------
 
     def take_pipe(self) -> tuple[int, int]:
-        """The debugging pipe's descriptors, to read from and to write to; they belong to the caller from now on.
+        """Return the debugging pipe's descriptors, to read from and to write to; they belong to the caller from now on.
 
         Chromium ends when the second one is closed.
 
@@ -291,12 +291,12 @@ class Chromium:
         return pipe
 
     def stderr_tail(self) -> str:
-        """The last lines that it wrote to stderr, without the address of its DevTools server."""
+        """Return the last lines that it wrote to stderr, without the address of its DevTools server."""
         lines = self._stderr.decode(errors="replace").strip().splitlines()[-_STDERR_LINES:]
         return _SECRET_PATH.sub("/devtools/browser/…", "\n".join(lines))
 
     async def wait(self) -> int:
-        """Its exit status, as soon as it has ended, whoever ended it."""
+        """Wait until it has exited, by whatever cause, and return its exit status."""
         return await asyncio.shield(self._exited)
 
     def _read_stderr(self) -> None:
@@ -308,7 +308,7 @@ class Chromium:
             self._stderr += data
             del self._stderr[:-_STDERR_BYTES]
             self._stderr_news.set()
-        else:  # nobody of the group is left
+        else:  # no process of the group is left
             self._loop.remove_reader(self._stderr_fd)
             self._stderr_ended.set()
 
@@ -333,13 +333,13 @@ class Chromium:
         except BaseException:
             self._kill_group()
             raise
-        await self._put_away()
+        await self._free_resources()
         return "killed" if self._killed else how
 
     async def kill(self) -> None:
         """Kill it and all its children at once, and free all it held. Again, it does nothing."""
         self._kill_group()
-        await self._put_away()
+        await self._free_resources()
 
     async def __aenter__(self) -> Self:
         return self
@@ -354,7 +354,7 @@ class Chromium:
             self._killed = True
             os.killpg(self.pid, signal.SIGKILL)
 
-    async def _put_away(self) -> None:
+    async def _free_resources(self) -> None:
         await self.wait()
         assert self._putting_away is not None
         await asyncio.shield(self._putting_away)
@@ -391,25 +391,25 @@ class Chromium:
     async def _clean_up(self, returncode: int) -> None:
         self._orphans |= orphans(self._scratch_dir)
         if returncode >= 0:
-            await self._others_gone(_LAST_WRITES_SECONDS)
+            await self._wait_for_others(_LAST_WRITES_SECONDS)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         await in_thread(self._identity.kill_processes)
-        await self._others_gone(_KILL_SECONDS)
+        await self._wait_for_others(_KILL_SECONDS)
         await self._reap()
         self._loop.remove_reader(self._stderr_fd)
         os.close(self._stderr_fd)
         await _remove(self._own_folders)
         await in_thread(self._identity.give_back)
 
-    async def _others_gone(self, seconds: float) -> None:
-        """Wait until nobody of the group holds stderr, or its folders, any more."""
+    async def _wait_for_others(self, seconds: float) -> None:
+        """Wait until no process of the group holds stderr, or its folders, any more."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stderr_ended.wait()
 
     async def _reap(self) -> None:
-        """The main process, and those that became our children: we may be a container's first process."""
+        """Reap the main process, and those that became our children: we may be a container's first process."""
         for pid in self._orphans:
             os.kill(pid, signal.SIGKILL)  # not reaped, so the number is still theirs
         for selected in (-self.pid, *self._orphans):
@@ -428,7 +428,7 @@ def _pipe(opened: list[int]) -> tuple[int, int]:
 
 
 def _inheritable() -> list[int]:
-    """Our descriptors that would survive the exec, e.g. listening sockets handed to us; above the child's own."""
+    """Return our descriptors that would survive the exec, e.g. listening sockets handed to us; above the child's own."""
     found = []
     for entry in Path("/proc/self/fd").iterdir():
         fd = int(entry.name)

@@ -41,7 +41,7 @@ _KILL_ALL: Final = '[ "$(/usr/bin/id -u)" = "$1" ] && kill -s KILL -- -1'
 
 
 def launch_prefix(uid: int, *, no_new_privs: bool) -> list[str]:
-    """The command in front of a program's path and arguments that runs it as `uid` and nothing else.
+    """Return the command, in front of a program's path and arguments, that runs it as `uid` and nothing else.
 
     Not `subprocess` with `user=`: that forks instead of `vfork`, and the copy of a server's page tables holds its event
     loop for 6 ms at 150 MiB, 40 ms at 1 GiB (measured; this 0.1 ms at any size).
@@ -102,7 +102,7 @@ def _processes_of(uid: int) -> Iterator[int]:
 
 
 def living_uids() -> set[int]:
-    """Every uid, real, effective, saved or of files, that a process of this machine has."""
+    """Return every uid, real, effective, saved or of files, that a process of this machine has."""
     return {uid for _, uids in _processes() for uid in uids}
 
 
@@ -133,7 +133,7 @@ def _uids(status: bytes) -> set[int]:
 
 
 def orphans(scratch_dir: Path) -> set[int]:
-    """Crashpad's handlers of this browser, if orphans become our children. They are in sessions of their own."""
+    """Return Crashpad's handlers of this browser, if orphans become our children. They are in sessions of their own."""
     found = set()
     for children in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):  # a thread has ended

@@ -1,4 +1,4 @@
-"""Which uids browsers of this process may have: those of its user namespace that belong to nobody."""
+"""Which uids browsers of this process may have: those of its user namespace without an owner."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def uses_browser_uids() -> bool:
 
 
 def parse_uid_range(text: str) -> range:
-    """The uids in `"first-last"`.
+    """Read the uids of `"first-last"`.
 
     Raises:
         ValueError: It is no range of ordinary uids.
@@ -73,12 +73,12 @@ def default_uids() -> range:
             return uids
     raise ConfigurationError(
         f"browsers of a root process get uids of their own, and none of {' and '.join(_DEFAULT_RANGES)} is free here: "
-        f"{_mapped_text()}; set browser_uids to a range in there that nobody else uses"
+        f"{_mapped_text()}; set browser_uids to a range in there that is not used"
     )
 
 
 def _maps() -> list[list[range]]:
-    """Ids that exist in our user namespace: of users, of groups."""
+    """Return the ids that exist in our user namespace: of users, of groups."""
     found = []
     for name in ("uid_map", "gid_map"):
         lines = (_PROC / "self" / name).read_text().splitlines()
@@ -114,7 +114,7 @@ def range_text(uids: range) -> str:
 
 
 def delegated_uids() -> list[range]:
-    """Uids that belong to accounts of this machine, or to their containers."""
+    """Return the uids that belong to accounts of this machine, or to their containers."""
     return [
         *_accounts("/etc/passwd"),
         *_accounts("/etc/group"),

@@ -59,7 +59,7 @@ class BrowserUid:
         os.write(self._descriptor, f"{kind} {quote(os.fsencode(path.absolute()))}\n".encode())
 
     def command(self, arguments: Sequence[str], *, no_new_privs: bool) -> list[str]:
-        """The command that runs a program, by its path, and nothing else as this uid."""
+        """Return the command that runs a program, by its path, and nothing else as this uid."""
         self._may_live = True
         return [*launch_prefix(self.number, no_new_privs=no_new_privs), *arguments]
 
@@ -126,7 +126,7 @@ class UidPool:
         return range_text(self._uids)
 
     def take(self) -> BrowserUid:
-        """A uid that no process and no other browser of the machine has.
+        """Take a uid that no process and no other browser of the machine has.
 
         Raises:
             BrowserStartFailed: All are taken.
@@ -200,7 +200,7 @@ def is_in_use(uid: int, *, folder: Path = _LOCKS) -> bool:
 
 
 def _lock(file: Path, flags: int = 0) -> int | None:
-    """A locked descriptor of `file`; None when another has it, or when it was removed meanwhile."""
+    """Lock `file` and return its descriptor; None when another has it, or when it was removed meanwhile."""
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Public fakes: a clock that stands still, a transport without a wire, a browser that follows a script.
+"""Public fakes: a clock that stands still, a transport without a connection, a browser that follows a script.
 
 `ScriptedBrowser` is a real WebSocket server; that is why this package, besides `cdp/_websocket.py` and the server's gateway,
 imports `websockets`.

@@ -65,19 +65,19 @@ class ScriptedClient:
         return self._connection.request.headers
 
     async def send(self, message: Mapping[str, Any] | str) -> None:
-        """One text message; a mapping is encoded."""
+        """Send one text message; a mapping is encoded."""
         text = message if isinstance(message, str) else json.dumps(message, separators=(",", ":"))
         await self._connection.send(text)
 
     async def event(self, method: str, params: Mapping[str, Any] | None = None, session_id: str = "") -> None:
-        """One event, in the shape Chromium gives it."""
+        """Send one event, in the shape Chromium gives it."""
         message: dict[str, Any] = {"method": method, "params": dict(params or {})}
         if session_id:
             message["sessionId"] = session_id
         await self.send(message)
 
     def write(self, data: bytes) -> None:
-        """Bytes as they are, framing included: for frames no decent server sends."""
+        """Write bytes as they are, framing included: for frames that no correct server sends."""
         self._connection.transport.write(data)
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
@@ -93,14 +93,14 @@ class ScriptedClient:
         self._connection.transport.pause_reading()
 
     async def wait_closed(self) -> tuple[int | None, str | None]:
-        """The client's close code and reason, once it has gone."""
+        """Return the client's close code and reason, once it has disconnected."""
         await self._connection.wait_closed()
         received = self._connection.protocol.close_rcvd
         return (received.code, received.reason) if received is not None else (None, None)
 
 
 class ScriptedBrowser:
-    """`async with ScriptedBrowser() as browser`: answers every command with `{}` unless told otherwise.
+    """`async with ScriptedBrowser() as browser`: answers every command with `{}` unless a script says otherwise.
 
     Targets work without a script: `Target.createTarget`, `attachToTarget`, `detachFromTarget` and `closeTarget` answer and
     announce as Chromium does.
@@ -182,13 +182,13 @@ class ScriptedBrowser:
         self._script[method] = script
 
     async def client(self, number: int = 0) -> ScriptedClient:
-        """The client that connected as the `number`th, when it has."""
+        """Wait for the client that connects as the `number`th, and return it."""
         while len(self.clients) <= number:
             await self._next_news()
         return self.clients[number]
 
     async def received(self, method: str, times: int = 1) -> dict[str, Any]:
-        """The `times`th command of a method, when it has come."""
+        """Wait for the `times`th command of a method, and return it."""
         while True:
             found = [command for command in self.commands if command.get("method") == method]
             if len(found) >= times:
@@ -238,7 +238,7 @@ class ScriptedBrowser:
         try:
             await self._reply(client, command, await answer)
         except ConnectionClosed:
-            pass  # the client has left; nobody waits for this answer
+            pass  # the client has left, and waits for no answer
 
     async def _reply(self, client: ScriptedClient, command: dict[str, Any], answer: Answer) -> None:
         if isinstance(answer, _Silent):

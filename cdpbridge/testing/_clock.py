@@ -1,4 +1,4 @@
-"""A clock that stands still until told."""
+"""A clock that stands still until `advance`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ManualClock:
         self._heap: list[tuple[float, int, _Handle]] = []
 
     def time(self) -> float:
-        """The present reading, seconds."""
+        """Return the present reading, seconds."""
         return self._now
 
     def call_at(self, when: float, callback: Callable[..., object], *args: Any) -> _Handle:

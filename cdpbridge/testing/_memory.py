@@ -1,4 +1,4 @@
-"""A transport without a wire: the test is the browser."""
+"""A transport without a connection: the test is the browser."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Place:
 async def local_address(
     browser: Browser | BrowserSession | str, tunnel: bool | None = None
 ) -> AsyncIterator[Place]:
-    """A block in which clients of this process can use a browser, with this process's files where that is possible.
+    """Give clients of this process an address of a browser, with this process's files where that is possible. A block.
 
     Args:
         browser: A `Browser` of ours, a record of the REST API, or a CDP address.
@@ -60,7 +60,7 @@ async def local_address(
 def local_address_sync(
     browser: Browser | BrowserSession | str, tunnel: bool | None = None
 ) -> Iterator[Place]:
-    """`local_address` for programs without an event loop; the tunnel runs in a thread of its own."""
+    """Do as `local_address`, for programs without an event loop; the tunnel runs in a thread of its own."""
     with LoopThread() as loop:
         block = local_address(browser, tunnel)
         place = loop.run(_entered(block))
@@ -80,6 +80,6 @@ async def _left(block: Any) -> None:
 
 
 def playwright_options(connect: Callable[..., object], place: Place) -> dict[str, Any]:
-    """What Playwright's `connect_over_cdp` has to know of a place, if its version can be told."""
+    """Return what Playwright's `connect_over_cdp` must be given for a place, if its version can be."""
     known = "is_local" in inspect.signature(connect).parameters
     return {"is_local": True} if known and place.local else {}

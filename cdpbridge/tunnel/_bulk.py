@@ -19,7 +19,7 @@ async def receive(transport: asyncio.Transport, size: int, sink: BinaryIO, silen
     """Write `size` bytes of a socket into `sink`. The transport must not be reading, and is of no other use afterwards.
 
     Args:
-        silence: Seconds after which a peer that sends nothing is given up.
+        silence: Seconds without a byte after which the peer counts as lost.
 
     Returns:
         How many bytes came; None when the socket cannot be read this way, as it is encrypted. Then nothing has been read.

@@ -53,7 +53,7 @@ class CDPDisk:
 
     @classmethod
     async def find(cls, control: Control) -> CDPDisk:
-        """The disk of the browser behind `control`; nothing is opened there yet.
+        """Return the disk of the browser behind `control`; nothing is opened there yet.
 
         Raises:
             CDPError: The browser cannot be reached.
@@ -116,7 +116,7 @@ class CDPDisk:
         """CDP has no way to remove a file."""
 
     async def close(self) -> None:
-        """The page ends with the connection of `Control`."""
+        """Do nothing: the page ends with the connection of `Control`."""
 
     async def _opened(self) -> CDPSession:
         async with self._opening:

@@ -39,7 +39,7 @@ class Control:
         self._default_context: str | None = None
 
     async def connection(self) -> Connection:
-        """The connection, opened now if there is none.
+        """Return the connection, and open it if there is none.
 
         Raises:
             CDPError: The browser cannot be reached.
@@ -111,5 +111,5 @@ class Control:
                     await self._connection.close()
 
     def name(self) -> str:
-        """The same name for the same browser, and no secret."""
+        """Return the same name for the same browser, and no secret."""
         return hashlib.sha256(self._address.encode()).hexdigest()[:16]

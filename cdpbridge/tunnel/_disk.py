@@ -66,5 +66,5 @@ def write_all(sink: BinaryIO, chunk: bytes | memoryview) -> None:
 
 
 def opened(source: Path) -> BinaryIO:
-    """A file for reading without a buffer. Not in a thread: a caller that is cancelled meanwhile would not get it to close it."""
+    """Open a file for reading without a buffer. Not in a thread: a caller that is cancelled meanwhile would not get it to close it."""
     return source.open("rb", buffering=0)

@@ -83,7 +83,7 @@ class Downloads:
     # --- what the client asks for ---------------------------------------------------------------------------------
 
     def rewritten(self, session: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
-        """Parameters for the browser instead of a client's of `Browser.setDownloadBehavior`; None: they pass as they are.
+        """Return the parameters to send instead of a client's of `Browser.setDownloadBehavior`; None: they pass as they are.
 
         A behaviour that saves no file, and one that Chromium will refuse, is passed on.
         """
@@ -110,7 +110,7 @@ class Downloads:
         }
 
     def folder(self, context_id: str | None) -> str:
-        """Where the browser saves the files of a context."""
+        """Return the folder in which the browser saves the files of a context."""
         return f"{self._disk.folders.downloads}/{context_id or DEFAULT}"
 
     @property
@@ -183,7 +183,7 @@ class Downloads:
             self._send(session, method, _as_local(held, local, failed=failed))
 
     async def _wish(self, path: str) -> _Wish | None:
-        """What the client wants with a file of the browser; None: it did not ask for it."""
+        """Return what the client wants with a file of the browser; None: it did not ask for it."""
         folders = self._disk.folders
         above, _, parent = path.replace("\\", "/").rpartition("/")[0].rpartition("/")
         if above == folders.downloads.replace("\\", "/"):
@@ -217,7 +217,7 @@ class Downloads:
         return final
 
     def cancel(self, guid: str) -> bool:
-        """Give up a file on its way here; False: none with that id is."""
+        """Cancel a file on its way here; return False if none has that id."""
         arrival = self._arrivals.get(guid)
         if arrival is None or arrival.task is None:
             return False
@@ -225,7 +225,7 @@ class Downloads:
         return True
 
     async def close(self) -> None:
-        """Give up what is on its way; nothing of it stays here."""
+        """Cancel what is on its way; nothing of it stays here."""
         self._closed = True
         tasks = [each.task for each in self._arrivals.values() if each.task is not None]
         for task in tasks:
@@ -234,7 +234,7 @@ class Downloads:
 
 
 def _as_local(parameters: dict[str, Any], path: str | None, *, failed: bool) -> dict[str, Any]:
-    """An event as a browser on this machine would send it."""
+    """Return an event as a browser on this machine would send it."""
     if failed:
         return {name: value for name, value in parameters.items() if name != "filePath"} | {
             "state": "canceled"

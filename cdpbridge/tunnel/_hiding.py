@@ -28,11 +28,11 @@ class Hiding:
         self._learned: set[str] = set()  # targets and sessions of those contexts
 
     def touches(self, payload: bytes) -> bool:
-        """Whether a message may have to do with what is hidden."""
+        """Return True if a message may have to do with what is hidden."""
         return any(each.encode() in payload for each in self._own | self._learned)
 
     def shown(self, message: dict[str, Any]) -> dict[str, Any] | None:
-        """What the client sees of a message: the same object, a changed copy, or nothing."""
+        """Return what the client sees of a message: the same object, a changed copy, or nothing."""
         if message.get("sessionId") in self._learned:
             return None
         method, parameters = message.get("method"), message.get("params")
@@ -59,7 +59,7 @@ class Hiding:
         return True
 
     def _without_own(self, message: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-        """A reply of `Target.getTargets` or `Target.getBrowserContexts`."""
+        """Filter a reply of `Target.getTargets` or `Target.getBrowserContexts`."""
         changed = {}
         for name in ("targetInfos", "browserContextIds"):
             found = result.get(name)

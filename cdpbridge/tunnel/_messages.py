@@ -39,7 +39,7 @@ USUAL: Final = (b'{"method":"', b'{"id":')  # how Chromium begins each message
 
 
 def is_event(start: bytes, whole: bool) -> bool | None:  # called for each message, by position
-    """Whether a message of the browser is read; see `Verdict`."""
+    """Judge whether a message of the browser is read; see `Verdict`."""
     if start.startswith(EVENTS):
         return True
     if start.startswith(USUAL):
@@ -48,11 +48,11 @@ def is_event(start: bytes, whole: bool) -> bool | None:  # called for each messa
         return None if any(each.startswith(start) for each in EVENTS) else False
     if not whole and len(start) < _LONGEST_EVENT:
         return None
-    return b"ownload" in start  # somebody between Chromium and us writes JSON in another way
+    return b"ownload" in start  # a relay between Chromium and us writes JSON in another way
 
 
 def is_command(payload: bytes, _whole: bool) -> bool:  # as above
-    """Whether a message of the client is read: by a part of its method, which may stand in a page's script, too."""
+    """Judge whether a message of the client is read: by a part of its method, which may stand in a page's script, too."""
     return (
         b"setDownloadBehavior" in payload
         or b"setFileInputFiles" in payload
@@ -62,7 +62,7 @@ def is_command(payload: bytes, _whole: bool) -> bool:  # as above
 
 
 def files_of(method: object, parameters: dict[str, Any]) -> list[object] | None:
-    """The paths of files in a command that gives files to a page; None: it gives none."""
+    """Return the paths of files in a command that gives files to a page; None: it gives none."""
     if method == "DOM.setFileInputFiles":
         files = parameters.get("files")
     elif method == "Input.dispatchDragEvent" and isinstance(parameters.get("data"), dict):
@@ -73,7 +73,7 @@ def files_of(method: object, parameters: dict[str, Any]) -> list[object] | None:
 
 
 def decoded(payload: bytes) -> dict[str, Any]:
-    """A message; empty when it is no JSON object, which is for the peer to refuse."""
+    """Decode a message; empty when it is no JSON object, which the peer will refuse."""
     try:
         message = json.loads(payload)
     except ValueError:

@@ -97,7 +97,7 @@ class Relay:
         self._next_id = FIRST_ID + 1
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = False
-        self._browser_gone = False
+        self._browser_closed = False
         self._browser_ended: asyncio.Future[None] = self._loop.create_future()
         for transport, end in ((client, _ClientEnd(self)), (browser, _BrowserEnd(self))):
             transport.set_protocol(end)
@@ -110,22 +110,22 @@ class Relay:
 
     @property
     def had_asked(self) -> bool:
-        """Whether the client has said what becomes of downloads."""
+        """True if the client has said what becomes of downloads."""
         return self._downloads.asked
 
     # --- bytes ----------------------------------------------------------------------------------------------------
 
     def from_client(self, data: bytes) -> None:
-        """Bytes of the client."""
-        if self._browser_gone:
+        """Take bytes of the client."""
+        if self._browser_closed:
             return
         self._up.feed(data)
         if self._up_waiting and self._up.at_boundary:
             self._flush_up()
 
     def from_browser(self, data: bytes) -> None:
-        """Bytes of the browser."""
-        if self._browser_gone:
+        """Take bytes of the browser."""
+        if self._browser_closed:
             return
         if self._down_waiting and (left := self._down.left):  # the boundary may be within the chunk
             self._down.feed(data[:left])
@@ -160,7 +160,7 @@ class Relay:
     # --- commands -------------------------------------------------------------------------------------------------
 
     def _take_command(self, message: Message) -> None:
-        """A message of the client, at its place in the stream."""
+        """Handle a message of the client, at its place in the stream."""
         command = decoded(message.payload)
         session = command.get("sessionId", "")
         line = self._lines.get(session) if isinstance(session, str) else None
@@ -179,7 +179,7 @@ class Relay:
             self._browser.write(now)
 
     def _waits(self, command: dict[str, Any], session: str) -> bool:
-        """Whether a command cannot be sent on at once."""
+        """Return True if a command cannot be sent on at once."""
         method, parameters = command.get("method"), command.get("params")
         if not isinstance(parameters, dict):
             return False
@@ -191,7 +191,7 @@ class Relay:
         return any(self._uploads.concerns(path) for path in files or ())
 
     def _rewritten(self, command: dict[str, Any], session: str) -> bytes | None:
-        """The frame to send instead of a command's own; None: its own; empty: none, it has been answered."""
+        """Return the frame to send instead of a command's own; None: its own; empty: none, it has been answered."""
         method, parameters = command.get("method"), command.get("params")
         if not isinstance(parameters, dict):
             return None
@@ -251,7 +251,7 @@ class Relay:
         )
 
     async def _listen(self, context_id: str | None) -> None:
-        """Hear of every download of a context: a page's session is told of those of its own frames only."""
+        """Receive every download of a context: a page's session receives those of its own frames only."""
         if not self._listening:
             self._listening = True
             self._control.listen(self._own_event)
@@ -261,7 +261,7 @@ class Relay:
         self._downloads.event(None, method, parameters)
 
     async def _context_of(self, session: str) -> str | None:
-        """The browser context of a session's page."""
+        """Return the browser context of a session's page."""
         reply = await self._ask(session, "Target.getTargetInfo")
         found: str | None = reply.get("result", {}).get("targetInfo", {}).get("browserContextId")
         return found
@@ -297,7 +297,7 @@ class Relay:
     # --- events ---------------------------------------------------------------------------------------------------
 
     def _take_event(self, message: Message) -> None:
-        """A message of the browser, at its place in the stream."""
+        """Handle a message of the browser, at its place in the stream."""
         if self._control.hidden and not message.payload.startswith(FILE_EVENTS):
             self._show(message)
             return
@@ -359,34 +359,34 @@ class Relay:
     # --- the end --------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """The tunnel is being closed."""
+        """End both sides: the tunnel is being closed."""
         self._say(self._client, _CLOSED, self._down, masked=False)
         self._client.close()
         self._leave_browser()
         self._settle()
 
     def browser_lost(self) -> None:
-        """Its socket has ended."""
+        """End the client's side: the browser's socket has ended."""
         self._browser.close()
         if not self._browser_ended.done():
             self._browser_ended.set_result(None)
-        if not self._browser_gone:
-            self._browser_gone = True
+        if not self._browser_closed:
+            self._browser_closed = True
             self._say(self._client, _LOST, self._down, masked=False)
             self._client.close()
             self._loop.call_later(_FLUSH_SECONDS, self._client.abort)
             self._settle()
 
     def client_lost(self) -> None:
-        """Its socket has ended."""
+        """End the browser's side: the client's socket has ended."""
         self._client.close()
         self._leave_browser()
         self._settle()
 
     def _leave_browser(self) -> None:
         """Send the browser a close frame; its end of the socket is waited for, as it has put the client's sessions away then."""
-        if not self._browser_gone:
-            self._browser_gone = True
+        if not self._browser_closed:
+            self._browser_closed = True
             if self._browser.is_closing():
                 return
             self._say(self._browser, (1001, ""), self._up, masked=True)
@@ -406,7 +406,7 @@ class Relay:
             self.ended.set_result(None)
 
     async def finish(self) -> None:
-        """Give up what is under way, and clean up. To be awaited once, after `ended`; the browser has put its sessions away then."""
+        """Cancel what is under way, and clean up. Await it once, after `ended`: the browser has ended its sessions then."""
         self._control.forget(self._own_event)
         self._control.stop_telling(self._hide)
         for task in self._tasks:
@@ -416,7 +416,7 @@ class Relay:
         await self._browser_ended
 
     def uploads_left(self) -> list[str]:
-        """What the client has put on the browser's disk and pages may still need."""
+        """Return what the client has put on the browser's disk and pages may still need."""
         return self._uploads.left()
 
     async def renew_downloads(self) -> None:
@@ -433,13 +433,13 @@ class Relay:
     # --- flow -----------------------------------------------------------------------------------------------------
 
     def pause(self, *, client: bool) -> None:
-        """The client, or the browser, does not take more: stop reading the other one."""
+        """Stop reading one side while the other, the client or the browser, does not take more."""
         other = self._browser if client else self._client
         if not other.is_closing():
             other.pause_reading()
 
     def resume(self, *, client: bool) -> None:
-        """It does again."""
+        """Read on."""
         other = self._browser if client else self._client
         if not other.is_closing():
             other.resume_reading()

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from cdpbridge.cdp._endpoint import Response
+from cdpbridge.cdp._http import Response
 from cdpbridge.errors import CDPBridgeError
 
 __all__ = ["HeadReader", "Refusal", "TunnelRequest", "read_request", "request_head", "response_head"]
@@ -52,7 +52,7 @@ class TunnelRequest:
     secret: bool = False
 
     def get(self, name: str) -> str | None:
-        """The first header with that name, lower case."""
+        """Return the first header with that name, given in lower case."""
         return next((value for key, value in self.headers if key.lower() == name), None)
 
 
@@ -94,7 +94,7 @@ class HeadReader(asyncio.Protocol):
             self._news.set_result(None)
 
     async def read(self) -> bytes | None:
-        """The next head with its empty line; None when the socket has ended before.
+        """Return the next head with its empty line; None when the socket has ended before.
 
         Raises:
             ValueError: It is too long.
@@ -122,7 +122,7 @@ class HeadReader(asyncio.Protocol):
 
 
 async def read_request(client: HeadReader) -> TunnelRequest | None:
-    """The next request; None when the client has left. Bodies are not read: no endpoint has one.
+    """Return the next request; None when the client has left. Bodies are not read: no endpoint has one.
 
     Raises:
         Refusal: It cannot be read.
@@ -147,7 +147,7 @@ async def read_request(client: HeadReader) -> TunnelRequest | None:
 
 
 def request_head(request: TunnelRequest, address: str, *, connection: str) -> bytes:
-    """The head of the same request for another address."""
+    """Return the head of the same request for another address."""
     url = urlsplit(address)
     target = urlunsplit(("", "", url.path or "/", url.query, ""))
     lines = [f"{request.method} {target} HTTP/1.1", f"Host: {url.netloc.rpartition('@')[2]}"]
@@ -157,7 +157,7 @@ def request_head(request: TunnelRequest, address: str, *, connection: str) -> by
 
 
 def response_head(response: Response) -> bytes:
-    """The head of an answer with a body."""
+    """Return the head of an answer with a body."""
     status = HTTPStatus(response.status) if response.status in set(HTTPStatus) else HTTPStatus.BAD_GATEWAY
     connection = "close" if status >= HTTPStatus.BAD_REQUEST else "keep-alive"
     kind = response.headers.get("content-type", "text/plain")

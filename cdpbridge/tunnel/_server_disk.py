@@ -81,7 +81,7 @@ class ServerDisk:
 
     @classmethod
     async def find(cls, base: str) -> ServerDisk | None:
-        """The disk of the browser at `base`; None when its server has no such addresses, as it is not ours."""
+        """Return the disk of the browser at `base`; None when its server has no such addresses, as it is not ours."""
         disk = cls(base, Folders("", ""), None)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -114,7 +114,7 @@ class ServerDisk:
             return arrived
 
     async def _fetch_bulk(self, target: str, sink: BinaryIO) -> int | None:
-        """The size of a large file that came; None when it has to be asked for in the other way."""
+        """Fetch a large file and return its size; None when it has to be fetched in the other way."""
         async with asyncio.timeout(_CONNECT_SECONDS):
             transport = await dial(self._base, progress=Progress())
         try:
@@ -147,7 +147,7 @@ class ServerDisk:
             transport.abort()
 
     async def _copy(self, path: str, sink: BinaryIO) -> int | None:
-        """The file's size when it could be copied; None when this process may not read it."""
+        """Copy a file and return its size; None when this process may not read it."""
         for folder in (self.folders.downloads, self.folders.kept):
             if folder is not None and path.startswith(f"{folder}/"):
                 parts = path.removeprefix(f"{folder}/").split("/")

@@ -26,7 +26,8 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from cdpbridge._disk import disk_identity
 from cdpbridge._loopback import is_loopback
 from cdpbridge.cdp import resolve
-from cdpbridge.cdp._endpoint import Progress, Response, dial, parse_response
+from cdpbridge.cdp._endpoint import Progress, dial
+from cdpbridge.cdp._http import Response, ResponseReader
 from cdpbridge.errors import CDPError, ConfigurationError
 
 from ._cdp_disk import CDPDisk
@@ -84,7 +85,7 @@ class TunnelAddress(str):  # noqa: SLOT000  # it has an attribute of its own
 async def open_tunnel(
     browser: Browser | BrowserSession | str, *, port: int = 0, bare: bool = True
 ) -> AsyncIterator[TunnelAddress]:
-    """A block in which a browser can be reached at an address of this machine; the rental goes on after it.
+    """Make a browser reachable at an address of this machine; the rental goes on after the block.
 
     Downloads arrive in the folders of this machine that clients name, and files that clients give to pages are read here, wherever the
     browser runs.
@@ -123,7 +124,7 @@ async def open_tunnel(
 
 
 async def shares_files(browser: Browser | BrowserSession | str) -> bool | None:
-    """Whether a browser sees this process's files, with the same rights: then it needs no tunnel.
+    """Return True if a browser sees this process's files, with the same rights: then it needs no tunnel.
 
     Returns:
         None when it may: it is not of a server of ours, and its address is one of this machine.
@@ -174,7 +175,7 @@ class _Tunnel:
         self._relays: dict[asyncio.Task[None], Relay] = {}
 
     def opened(self, port: int) -> TunnelAddress:
-        """The port is open."""
+        """Note that the port is open."""
         self._authority = f"127.0.0.1:{port}"
         return TunnelAddress(self._authority, self._token)
 
@@ -190,7 +191,7 @@ class _Tunnel:
             await self._files.disk.remove(folder)
 
     def accept(self) -> HeadReader:
-        """A client has connected."""
+        """Serve a client that has connected."""
         return HeadReader(on_open=lambda client: self._spawn(self.serve(client)))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -227,7 +228,7 @@ class _Tunnel:
                 return
 
     def _checked(self, request: TunnelRequest) -> TunnelRequest:
-        """The request with its path as the browser knows it."""
+        """Return the request with its path as the browser knows it."""
         if request.get("origin") is not None:
             raise Refusal(HTTPStatus.FORBIDDEN, "pages may not use this; CDP clients send no Origin")
         if not _LOCAL.fullmatch(request.get("host") or ""):
@@ -243,7 +244,7 @@ class _Tunnel:
         return request
 
     def _here(self, request: TunnelRequest) -> str:
-        """The address that the client uses, without the scheme."""
+        """Return the address that the client uses, without the scheme."""
         return f"{self._authority}/{self._token}" if request.secret else self._authority
 
     # --- HTTP -----------------------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ class _Tunnel:
         return Response(response.status, response.headers, text.encode())
 
     def _shown(self, text: str) -> str:
-        """An answer without targets of the tunnel's own."""
+        """Return an answer without targets of the tunnel's own."""
         hidden = self._files.control.hidden
         if not any(each in text for each in hidden):
             return text
@@ -298,15 +299,11 @@ class _Tunnel:
         reader, writer = await _open(address)
         try:
             writer.write(request_head(request, address, connection="close"))
-            data = bytearray()
-            while True:
-                chunk = await reader.read(_PIPE_BYTES)
-                data += chunk
-                if len(data) > _ANSWER_BYTES:
-                    raise ValueError("the answer is too long")
-                response = parse_response(data, eof=not chunk)
-                if response is not None:
-                    return response
+            answer = ResponseReader(max_bytes=_ANSWER_BYTES)
+            response = None
+            while response is None:
+                response = answer.feed(await reader.read(_PIPE_BYTES))
+            return response
         finally:
             writer.transport.abort()
 
@@ -363,7 +360,7 @@ def _json(value: dict[str, Any]) -> Response:
 
 
 async def _open(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Streams to the host of an address, with TLS and the environment's proxy as of every other connection of ours."""
+    """Open streams to the host of an address, with TLS and the environment's proxy as for every other connection."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(_CONNECT_TIMEOUT.total_seconds()):
         transport = await dial(address, progress=Progress())

@@ -33,7 +33,7 @@ class Uploads:
         self._folders: dict[str, list[str]] = {}
 
     def concerns(self, path: object) -> bool:
-        """Whether a path names a file or folder of this machine that has to go to the browser's."""
+        """Return True if a path names a file or folder of this machine that has to be copied to the browser's."""
         if not isinstance(path, str) or "\0" in path or not Path(path).is_absolute():
             return False
         uploads = self._disk.folders.uploads
@@ -43,7 +43,7 @@ class Uploads:
         return os.access(path, os.R_OK)
 
     async def put(self, session: str, paths: Sequence[object]) -> list[object]:
-        """The paths by which the browser has them; those of other things stay as they are.
+        """Copy files and return the paths by which the browser has them; other paths stay as they are.
 
         Args:
             session: Whose page they are given to.
@@ -77,22 +77,22 @@ class Uploads:
         return f"{place}/{name}"
 
     def has(self, session: str) -> bool:
-        """Whether a session's page was given files."""
+        """Return True if a session's page was given files."""
         return session in self._folders
 
     async def forget(self, session: str) -> None:
-        """The page of a session is closed: remove its files from the browser's disk."""
+        """Remove the files of a session, whose page has closed, from the browser's disk."""
         self._sent = {state: path for state, path in self._sent.items() if state[0] != session}
         for folder in self._folders.pop(session, []):
             await self._disk.remove(folder)
 
     def left(self) -> list[str]:
-        """What is on the browser's disk still; pages may need it after the client has left."""
+        """Return what is still on the browser's disk; pages may need it after the client has left."""
         return [folder for folders in self._folders.values() for folder in folders]
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Every readable regular file in a folder and those below it, links to files included.
+    """Return every readable regular file in a folder and those below it, links to files included.
 
     Raises:
         CDPBridgeError: There are too many.

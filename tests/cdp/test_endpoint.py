@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from cdpbridge.cdp import Endpoint, connect, resolve
-from cdpbridge.cdp._endpoint import check_headers, parse_response
+from cdpbridge.cdp._endpoint import check_headers
+from cdpbridge.cdp._http import ResponseReader
 from cdpbridge.errors import ConfigurationError, ConnectFailed
 from cdpbridge.testing import ScriptedBrowser
 
@@ -459,10 +460,14 @@ async def test_http_proxy_of_a_cgi_request_is_not_trusted(monkeypatch):
     ],
 )
 def test_response_in_every_cut(data, body):
-    for cut in range(len(data)):
-        early = parse_response(data[:cut], eof=False)
-        assert early is None or early.body == body
-    assert parse_response(data, eof=True).body == body
+    for cut in range(1, len(data)):
+        reader = ResponseReader()
+        response = reader.feed(data[:cut]) or reader.feed(data[cut:]) or reader.feed(b"")
+        assert response.body == body
+    reader = ResponseReader()
+    answers = [reader.feed(data[at : at + 1]) for at in range(len(data))]
+    found = [each for each in answers if each is not None] or [reader.feed(b"")]
+    assert [each.body for each in found] == [body]
 
 
 @pytest.mark.parametrize(
@@ -475,13 +480,28 @@ def test_response_in_every_cut(data, body):
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
         b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel",  # cut off
+        b"x" * 70_000,
     ],
 )
 def test_response_that_is_none(data):
-    with pytest.raises(ValueError):
-        parse_response(data, eof=True)
-    with pytest.raises(ValueError):
-        parse_response(b"x" * 70_000, eof=False)
+    reader = ResponseReader()
+    with pytest.raises(ValueError, match=r"no HTTP answer|cut off|without an answer"):
+        reader.feed(data) if data else None
+        reader.feed(b"")
+
+
+def test_an_interim_response_is_no_answer():
+    reader = ResponseReader()
+    assert reader.feed(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n") is None
+    assert reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").body == b"{}"
+
+
+@pytest.mark.parametrize("status", [200, 407])
+def test_a_tunnels_answer_has_no_body(status):
+    """What a proxy sends behind the head of its answer to CONNECT is not waited for."""
+    reader = ResponseReader(tunnel=True)
+    assert reader.feed(b"HTTP/1.1 %d X\r\nContent-Length: 900\r\n\r\n" % status).status == status
 
 
 async def test_endless_answer_is_cut():

@@ -170,11 +170,6 @@ def test_a_virtual_authenticator_is_made_again_under_its_known_id():
     assert state.steps == []
 
 
-def test_auto_attach_is_known():
-    assert not told(("Page.enable", {})).auto_attach
-    assert told(("Target.setAutoAttach", {"autoAttach": True})).auto_attach
-
-
 def test_a_step_that_failed_is_forgotten():
     state = told(("Page.enable", {}), ("Log.enable", {}))
     state.failed(state.steps[0])

@@ -87,7 +87,7 @@ async def test_full_disk_ends_the_trace_and_nothing_else(scripted, monkeypatch, 
     async with connect(scripted.ws_url, record=10) as connection:
         for _ in range(3):
             await connection.root.send("A.b")
-    assert len([record for record in caplog.records if "trace ends here" in record.getMessage()]) == 1
+    assert len([record for record in caplog.records if "tracing stopped" in record.getMessage()]) == 1
     assert len(connection.flight_record()) == 7
 
 
