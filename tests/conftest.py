@@ -183,7 +183,7 @@ def server(tmp_path_factory):
         assert line.startswith("cdpbridge: serving "), line
         yield RunningServer(process, line.split()[-1], data_dir)
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(100) == 0
         folders = browsers_folder(data_dir)
         assert not folders.exists() or not list(folders.iterdir())
     finally:

@@ -1,4 +1,4 @@
-"""Every example runs, on `local()`, against the demo's site, and says what it promises."""
+"""Every example runs against the demo's site, and says what it promises: on `local()`, or on the server that all tests share."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import clean_environment
+from tests.conftest import RunningServer, clean_environment
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PROMISES = {
@@ -42,8 +42,9 @@ def test_each_example_is_run() -> None:
 
 @pytest.mark.chromium
 @pytest.mark.parametrize("name", PROMISES)
-def test_example(name: str, site: str, tmp_path: Path) -> None:
-    environment = clean_environment()
+def test_example(name: str, site: str, tmp_path: Path, server: RunningServer) -> None:
+    alone = "local(" in (EXAMPLES / name).read_text()
+    environment = clean_environment() if alone else server.environment()
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), site],
         cwd=tmp_path,

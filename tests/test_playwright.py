@@ -130,7 +130,7 @@ with open_browser_sync() as rented:
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == status, done.stderr

@@ -345,7 +345,7 @@ def world(tmp_path_factory) -> Iterator[World]:
             assert line.startswith("cdpbridge: serving "), line
             yield World(RunningServer(process, line.split()[-1], folder / "data"), settings)
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(100) == 0
         finally:
             if process.poll() is None:
                 process.kill()
@@ -436,7 +436,7 @@ def as_commands(world: World, run: Run, text: str, folder: Path, environment: di
             if line.startswith("cdpbridge: serving "):
                 break
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, said
+        assert process.wait(100) == 0, said
     finally:
         if process.poll() is None:
             process.kill()

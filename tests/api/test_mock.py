@@ -54,7 +54,7 @@ def mock():
         yield base_url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(100)
 
 
 def wait_ready(base_url, process):

@@ -160,7 +160,7 @@ def test_threads_share_it(rest):
         client = Client(KEY, BASE_URL, http_client=http)
 
         def use(_):
-            barrier.wait(10)
+            barrier.wait(100)
             with client:
                 return client.browsers.get(BROWSER_ID).status
 

@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         if self.path == "/slow":
             self.wfile.flush()
-            RELEASE.wait(30)
+            RELEASE.wait(100)
 
     def log_message(self, *_):
         pass

@@ -311,7 +311,7 @@ async def test_fault_a79_interpreter_exit_stops_what_is_rented(server, end):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr

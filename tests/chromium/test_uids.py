@@ -228,7 +228,7 @@ def test_uids_are_killed_with_all_they_start(pool, tmp_path, script):
         try:
             wait_for(lambda: os.stat(file.name).st_size > 100)
             assert uid.kill_processes()
-            process.wait(20)
+            process.wait(100)
             written = os.stat(file.name).st_size
             time.sleep(0.2)
             assert os.stat(file.name).st_size == written
@@ -251,7 +251,7 @@ def test_the_kill_of_a_uid_ends_only_processes_of_it(pool):
         for uid in uids:
             wait_for(lambda uid=uid: uid.number in living_uids())
         assert uids[0].kill_processes()
-        assert [processes[0].wait(20), processes[2].wait(20)] == [-signal.SIGKILL] * 2
+        assert [processes[0].wait(100), processes[2].wait(100)] == [-signal.SIGKILL] * 2
         assert [processes[1].poll(), bystander.poll()] == [None, None]
         assert uids[0].kill_processes()  # there is none
     finally:

@@ -154,7 +154,7 @@ def leak(server):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=True,
     )
     return done.stdout.strip()
@@ -201,7 +201,7 @@ def test_serve_prints_one_line_and_takes_the_key(tmp_path, given):
         )
         assert "no active browsers" in listed.stderr
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=100)
     assert (process.returncode, output, errors) == (0, "", "")
 
 
@@ -209,7 +209,7 @@ def test_serve_makes_a_key_and_shows_it_once(tmp_path):
     with start_serve(tmp_path) as process:
         assert process.stdout.readline().startswith("cdpbridge: serving ")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=100)
     assert process.returncode == 0
     assert re.fullmatch(r"cdpbridge: API key \(shown once\): cdpb_\S{32}\n", errors)
 

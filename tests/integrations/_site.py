@@ -86,7 +86,7 @@ class Site(BaseHTTPRequestHandler):
             case "/broken":
                 self.answer("<title>Broken</title>", status=503 if self.seen[self.path] < 3 else 200)
             case "/hangs":
-                self.hold.wait(60)
+                self.hold.wait(100)
                 self.answer("<title>At last</title>")
             case "/drops":
                 self.close_connection = True

@@ -142,16 +142,23 @@ def kill_and_reap(server, command, environment, silent, folder):
             [ours] = rented(server, "active") - before
         finally:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(100)
     assert ours in rented(server, "active"), "it was stopped without us"
     reap = [sys.executable, "-m", "cdpbridge", "reap"]
-    done = subprocess.run(reap, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(reap, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ours in rented(server, "stopped")
     assert rented(server, "active") == before
 
 
-@pytest.mark.parametrize("framework", COMMANDS)
+# Frameworks differ in how they rent; what a kill leaves is the same.
+@pytest.mark.parametrize(
+    "framework",
+    [
+        name if name in {"scrapy", "pytest"} else pytest.param(name, marks=pytest.mark.slow)
+        for name in COMMANDS
+    ],
+)
 def test_a_killed_framework_is_reaped(framework, server, silent, tmp_path):
     environment = server.environment(CDPBRIDGE_JOURNAL=str(tmp_path / "journal.sqlite3"))
     kill_and_reap(

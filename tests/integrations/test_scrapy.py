@@ -431,7 +431,7 @@ def test_interrupting_the_crawl_stops_its_browsers(server, ways):
             process.send_signal(way)
         log = process.stderr.read()
         process.stderr.close()
-        process.wait(60)
+        process.wait(100)
         assert active(server) == [], log
 
 

@@ -256,7 +256,7 @@ async def test_fault_a80_sigterm_while_a_pool_works(client, server):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 143, done.stderr

@@ -194,7 +194,7 @@ def test_the_command(server, local_profile):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -457,7 +457,7 @@ def test_export_and_import_commands(server, site, tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
 

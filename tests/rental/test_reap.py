@@ -97,7 +97,7 @@ async def test_what_a_living_process_owns_is_never_touched(server, journal, clie
             assert await cdpbridge.reap(client, journal=journal, all_of_this_key=everything) == []
         assert await status(client, browser_id) == "active"
         process.terminate()
-        assert await asyncio.to_thread(process.wait, 30) == 143
+        assert await asyncio.to_thread(process.wait, 100) == 143
     assert journal.open_entries() == []
 
 
@@ -248,7 +248,7 @@ def run(server, journal, *arguments, status=0):
         env=server.environment(CDPBRIDGE_JOURNAL=str(journal.path), COLUMNS="200"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == status, done.stdout + done.stderr
@@ -290,7 +290,7 @@ def test_a_journal_that_cannot_be_written_is_no_obstacle(server, tmp_path):
         env=server.environment(CDPBRIDGE_JOURNAL=str(tmp_path / "file" / "journal")),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=True,
     )
     assert "refunded 0.049167" in done.stdout

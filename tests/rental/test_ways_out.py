@@ -94,7 +94,7 @@ def run(program, server, status):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == status, done.stderr

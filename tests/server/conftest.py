@@ -226,6 +226,14 @@ def clock():
     return ManualClock()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_shared_chrome_left(temporary_dir):
+    from tests.server.shared_chrome import stop_shared_chrome
+
+    yield
+    stop_shared_chrome()
+
+
 @pytest.fixture(scope="session")
 def seeded(tmp_path_factory):
     """Gives a new server its tables, empty: a copy of a database that was migrated once. One that is there stays."""

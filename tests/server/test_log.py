@@ -86,7 +86,8 @@ async def use(server, target):
     return [*secrets, "guess-at-a-token", "guess-at-a-key"]
 
 
-@pytest.mark.parametrize("everything", [False, True])
+# What the server itself writes is looked at in both.
+@pytest.mark.parametrize("everything", [pytest.param(False, marks=pytest.mark.slow), True])
 async def test_fault_d16_no_secret_in_the_log_at_debug(
     spawn_server, attack, agent_python, tmp_path, everything
 ):
@@ -119,7 +120,7 @@ async def test_fault_d16_no_secret_in_the_log_at_debug(
                 query = parse_qs(urlsplit(url).query)
                 secrets += query.get("signature", []) or [urlsplit(url).path.rpartition("/")[2]]
             server.process.terminate()
-            await asyncio.to_thread(server.process.wait, 30)
+            await asyncio.to_thread(server.process.wait, 100)
             written = await reading
         written += log.read_text() if everything else ""
     assert "DEBUG" in written
@@ -138,7 +139,7 @@ def test_the_level_is_a_word_that_exists(tmp_path):
         env=os.environ | {"CDPBRIDGE_LOG": "LOUD"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert ended.returncode == 2

@@ -30,7 +30,7 @@ async def command(server, *arguments, status=0, reach=("--data-dir",), **variabl
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), 100)
     assert process.returncode == status, (out + err).decode()
     assert "Traceback" not in err.decode()
     return out.decode() if status == 0 else err.decode()

@@ -1,6 +1,7 @@
 """The server as a process: how it starts, and every way it ends."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -29,7 +30,7 @@ def run_server(*arguments, **environment):
         env=clean | environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
     )
 
@@ -125,7 +126,7 @@ async def test_it_ends_with_its_owner(spawn_server):
         os.write(writing, b"still here")
         assert (await server.account())["activeSessionCount"] == 1
         os.close(writing)
-        assert await asyncio.to_thread(server.process.wait, 10) == 0
+        assert await asyncio.to_thread(server.process.wait, 100) == 0
         assert not server.processes()
 
 
@@ -149,22 +150,48 @@ def test_a_taken_port(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "environment", "words"),
-    [
-        (["--host", "no such host"], {}, "correct `host`"),
-        (["--config", "/nowhere.toml"], {}, "/nowhere.toml does not exist"),
-        ([], {"CDPBRIDGE_PLAN": "gold"}, "plan (environment variable CDPBRIDGE_PLAN)"),
-        (["--data-dir", "/proc/nothing"], {}, "choose another `data_dir`"),
-        (["--dead-man-fd", "77"], {}, "dead_man_fd 77 is not open"),
-    ],
-)
-def test_a_bad_configuration_is_one_clear_line(tmp_path, arguments, environment, words):
-    ended = run_server("--port", "0", "--data-dir", str(tmp_path), *arguments, **environment)
-    assert ended.returncode == 2
+BAD = [
+    (["--host", "no such host"], {}, "correct `host`"),
+    (["--config", "/nowhere.toml"], {}, "/nowhere.toml does not exist"),
+    ([], {"CDPBRIDGE_PLAN": "gold"}, "plan (environment variable CDPBRIDGE_PLAN)"),
+    (["--data-dir", "/proc/nothing"], {}, "choose another `data_dir`"),
+    (["--dead-man-fd", "77"], {}, "dead_man_fd 77 is not open"),
+]
+
+
+def test_a_bad_configuration_ends_it(tmp_path):
+    arguments, _, words = BAD[0]
+    ended = run_server("--port", "0", "--data-dir", str(tmp_path), *arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+SEVERAL = """
+import json, os, sys
+from cdpbridge.server.__main__ import main
+for arguments, environment in json.loads(sys.argv[1]):
+    os.environ.update(environment)
+    print("status", main(arguments), file=sys.stderr, flush=True)
+    for name in environment:
+        del os.environ[name]
+"""
+
+
+def test_each_bad_configuration_is_one_clear_line(tmp_path):
+    """In one process: to start one takes more than a second of the processor."""
+    common = ["--port", "0", "--data-dir", str(tmp_path)]
+    tries = [[[*common, *arguments], environment] for arguments, environment, _ in BAD]
+    command = [sys.executable, "-c", SEVERAL, json.dumps(tries)]
+    ended = subprocess.run(
+        command, env=clean_environment(), capture_output=True, text=True, timeout=100, check=True
+    )
+    assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
+    said = ended.stderr.split("status 2\n")
+    assert said.pop() == ""
+    for (_, _, words), text in zip(BAD, said, strict=True):
+        assert words in text
 
 
 def test_a_file_is_no_dead_mans_pipe(tmp_path):

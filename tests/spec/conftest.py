@@ -158,7 +158,7 @@ def spec_document():
 def spec_api(tmp_path_factory, spec_document):
     background = Background(tmp_path_factory.mktemp("spec"))
     background.thread.start()
-    assert background.ready.wait(60)
+    assert background.ready.wait(100)
     assert background.failure is None
     api = Api(background, Contract(spec_document))
     yield api

@@ -61,7 +61,7 @@ def _serve(build, tmp_path_factory, hidden):
             pytest.skip("this machine makes no mount namespaces")
         yield RunningServer(process, line.split()[-1], data_dir)
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(100) == 0
         folders = data_dir / "browsers"
         assert not folders.exists() or not list(folders.iterdir())
     finally:

@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[:half])
             self.wfile.flush()
             if half < len(body):
-                self.server.release.wait(60)
+                self.server.release.wait(100)
                 self.wfile.write(body[half:])
         except OSError:
             self.close_connection = True

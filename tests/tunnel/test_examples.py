@@ -42,7 +42,7 @@ def tunnel(server, *arguments):
         yield process.stdout.readline().strip()
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=100)
     assert process.returncode == 130
 
 

@@ -102,7 +102,7 @@ async def test_selenium_by_the_command(browser, server, site):
         assert await asyncio.to_thread(drive_with_selenium, authority, site) == "Sign in"
     finally:
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=100)
     assert process.returncode == 130, errors
     assert not browser.connection.closed
 
@@ -132,7 +132,7 @@ def test_what_the_command_cannot_do(server, argument, words):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 1

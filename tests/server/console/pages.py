@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from playwright.async_api import expect
 
 from cdpbridge import playwright
-from cdpbridge.chromium import Chromium, find
+from tests.server.shared_chrome import shared_chrome
 
 expect.set_options(timeout=30_000)  # a busy machine is not a fault
 
@@ -15,11 +15,8 @@ KEYS = {"api_keys": {"tests": "key-of-tests", "others": "key-of-others"}}
 @asynccontextmanager
 async def opened(server, key="key-of-tests", **context_options):
     """A signed-in console; it must not have logged an error."""
-    async with (
-        await Chromium.start(build=find("shell")) as process,
-        # In a root process the browser has a uid of its own, and does not see Playwright's folder.
-        playwright.connect(f"http://127.0.0.1:{process.port}", tunnel=True) as chromium,
-    ):
+    # In a root process the browser has a uid of its own, and does not see Playwright's folder.
+    async with playwright.connect(shared_chrome(), tunnel=True) as chromium:
         page = await (await chromium.new_context(**context_options)).new_page()
         problems = []
         page.on("pageerror", lambda error: problems.append(str(error)))

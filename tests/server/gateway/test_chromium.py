@@ -306,7 +306,7 @@ async def test_fault_a09_puppeteer(gateway, puppeteer, form, tmp_path):
     process = await asyncio.create_subprocess_exec(
         "node", script, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    output, _ = await asyncio.wait_for(process.communicate(), 100)
     assert output.decode().strip() == "through the gateway"
 
 

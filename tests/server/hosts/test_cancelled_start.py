@@ -27,7 +27,7 @@ class PausedProfiles(ProfileStore):
 
         def paused(*arguments):
             self.entered.set()
-            self.go_on.wait(30)
+            self.go_on.wait(100)
             try:
                 return real(*arguments)
             finally:

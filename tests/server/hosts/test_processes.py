@@ -18,7 +18,7 @@ async def test_who_leaves_by_itself_is_waited_for(tmp_path, wait_until):
         assert await wait_gone(tmp_path, timeout=timedelta(seconds=60))
         assert processes_using(tmp_path) == []  # a zombie now, which does not count
     finally:
-        assert process.wait(10) == 0
+        assert process.wait(100) == 0
 
 
 async def test_who_stays_is_killed(tmp_path, wait_until):
@@ -27,7 +27,7 @@ async def test_who_stays_is_killed(tmp_path, wait_until):
         await wait_until(lambda: processes_using(tmp_path))
         assert not await wait_gone(tmp_path, timeout=timedelta(seconds=0.1))
     finally:
-        assert process.wait(10) == -9
+        assert process.wait(100) == -9
 
 
 async def test_nobody(tmp_path):

@@ -190,11 +190,8 @@ def shares(rented):
 async def viewers_browser():
     """The browser in which a person looks at the live page."""
     from cdpbridge import playwright
-    from cdpbridge.chromium import Chromium, find
+    from tests.server.shared_chrome import shared_chrome
 
-    async with (
-        await Chromium.start(build=find("shell")) as chromium,
-        # In a root process the browser has a uid of its own, and does not see Playwright's folder.
-        playwright.connect(f"http://127.0.0.1:{chromium.port}", tunnel=True) as browser,
-    ):
+    # In a root process the browser has a uid of its own, and does not see Playwright's folder.
+    async with playwright.connect(shared_chrome(), tunnel=True) as browser:
         yield browser
