@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import shutil
 import signal
@@ -30,6 +31,7 @@ hypothesis.settings.load_profile("any machine")
 KEY = "key-of-tests"
 OWN_BASETEMP = pytest.StashKey[Path]()
 SETTINGS = ("CDPBRIDGE_", "BROWSER_USE_")
+LOGGERS = ("", "cdpbridge", "asyncio", "httpx", "websockets")
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -167,6 +169,30 @@ class RunningServer:
         """For a program that rents from it."""
         ours = {"CDPBRIDGE_PROVIDER": self.base_url, "BROWSER_USE_API_KEY": self.key}
         return clean_environment(**(ours | more))
+
+
+def umask():
+    """Of this process; `os.umask` would change it for an instant. None where the kernel does not say."""
+    if not Path("/proc/self/status").exists():
+        return None
+    with open("/proc/self/status") as status:
+        return next((int(line.split()[1], 8) for line in status if line.startswith("Umask:")), None)
+
+
+@pytest.fixture(autouse=True)
+def own_process_state(temporary_dir):
+    """What a test changes in this process, and does not set back, ends with it: others on this worker begin as it did."""
+    mask, folder = umask(), os.getcwd()
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    yield
+    if mask is not None and umask() != mask:
+        os.umask(mask)
+    if os.getcwd() != folder:
+        os.chdir(folder)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    if (journal := sys.modules.get("cdpbridge.rental.journal._journal")) is not None:
+        journal._journals.clear()  # one in memory keeps entries for all that come later
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ async def test_fault_a09_go_back_works(client, site):
         page = await connected.contexts[0].new_page()
         await page.goto(site)
         await page.goto(f"{site}/nowhere")
-        await page.go_back(timeout=5000)
+        await page.go_back(timeout=30_000)
         assert await page.title() == "Sign in"
 
 
