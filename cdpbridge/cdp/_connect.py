@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl as tls
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 from cdpbridge._durations import waiting_time
 from cdpbridge.cdp._connection import COMMAND_TIMEOUT, Connection
-from cdpbridge.cdp._endpoint import Progress, check_headers, dial, resolve
+from cdpbridge.cdp._endpoint import Progress, check_headers, connecting, dial, resolve
 from cdpbridge.cdp._pipe import open_pipe
 from cdpbridge.cdp._reconnect import RECONNECT_LIMIT
 from cdpbridge.cdp._routing import ExplainEnd
@@ -20,7 +19,7 @@ from cdpbridge.cdp._trace import Recording
 from cdpbridge.cdp._transport import Transport
 from cdpbridge.cdp._upgrade import upgrade
 from cdpbridge.cdp._websocket import WebSocketTransport
-from cdpbridge.errors import ConnectFailed, ConnectTimeout, redact_url
+from cdpbridge.errors import ConnectFailed
 
 __all__ = ["Connecting", "connect", "connect_pipe"]
 
@@ -168,18 +167,8 @@ class _Dialling:
     ping_timeout: timedelta | None
 
     async def open(self) -> WebSocketTransport:
-        progress = Progress()
-        seconds = self.timeout.total_seconds()
-        try:
-            async with asyncio.timeout(seconds) as deadline:
-                transport = await self._open(check_headers(self.headers), progress)
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            raise ConnectTimeout(
-                f"no connection to {redact_url(self.address)} within {seconds:g} s (stage {progress.stage})",
-                stage=progress.stage,
-            ) from error
+        async with connecting(self.address, self.timeout) as progress:
+            transport = await self._open(check_headers(self.headers), progress)
         if self.ping_interval is not None:
             timeout = self.ping_timeout.total_seconds() if self.ping_timeout is not None else None
             transport.keep_alive(self.ping_interval.total_seconds(), timeout)

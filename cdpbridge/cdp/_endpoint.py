@@ -13,20 +13,22 @@ import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import msgspec
 
 from cdpbridge._loopback import is_loopback
-from cdpbridge.errors import ConfigurationError, ConnectFailed, redact_url
+from cdpbridge.errors import ConfigurationError, ConnectFailed, ConnectTimeout, redact_url
 
 if TYPE_CHECKING:
     from cdpbridge.cdp._http import Response
 
-__all__ = ["Endpoint", "Progress", "check_headers", "dial", "resolve"]
+__all__ = ["Endpoint", "Progress", "check_headers", "connecting", "dial", "resolve"]
 
 _DISCOVERY: Final = "/json/version"
 _DEFAULT_PORT: Final = 9222  # of `--remote-debugging-port` in Chrome's documentation
@@ -113,6 +115,27 @@ def _port(url: SplitResult) -> int:
 def _basic(url: SplitResult) -> str:
     pair = f"{unquote(url.username or '')}:{unquote(url.password or '')}"
     return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+@asynccontextmanager
+async def connecting(address: str, timeout: timedelta) -> AsyncIterator[Progress]:
+    """Limit a block that connects to `address`, and passes what it yields to `resolve` and `dial`.
+
+    Raises:
+        ConnectTimeout: With the stage that was reached.
+    """
+    progress = Progress()
+    seconds = timeout.total_seconds()
+    try:
+        async with asyncio.timeout(seconds) as deadline:
+            yield progress
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise
+        raise ConnectTimeout(
+            f"no connection to {redact_url(address)} within {seconds:g} s (stage {progress.stage})",
+            stage=progress.stage,
+        ) from error
 
 
 async def dial(

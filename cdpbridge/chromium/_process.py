@@ -328,7 +328,7 @@ class Chromium:
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 await self.wait()
-        except TimeoutError:
+        except TimeoutError:  # `wait` raises none of its own
             self._kill_group()
         except BaseException:
             self._kill_group()

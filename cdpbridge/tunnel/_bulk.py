@@ -10,9 +10,13 @@ from typing import BinaryIO, Final
 
 from ._disk import write_all
 
-__all__ = ["receive"]
+__all__ = ["PeerSilent", "receive"]
 
 _BUFFER_BYTES: Final = 1024 * 1024
+
+
+class PeerSilent(OSError):
+    """The peer has sent nothing for too long."""
 
 
 async def receive(transport: asyncio.Transport, size: int, sink: BinaryIO, silence: float) -> int | None:
@@ -25,7 +29,8 @@ async def receive(transport: asyncio.Transport, size: int, sink: BinaryIO, silen
         How many bytes came; None when the socket cannot be read this way, as it is encrypted. Then nothing has been read.
 
     Raises:
-        OSError: The connection failed, `TimeoutError` for silence, or `sink` cannot be written.
+        PeerSilent: Nothing came for `silence` seconds.
+        OSError: The connection failed, or `sink` cannot be written.
     """
     found = transport.get_extra_info("socket")
     if found is None or transport.get_extra_info("ssl_object") is not None:
@@ -48,7 +53,10 @@ def _receive(source: socket.socket, size: int, sink: BinaryIO) -> int:
     buffer = memoryview(bytearray(min(size, _BUFFER_BYTES)))
     left = size
     while left:
-        count = source.recv_into(buffer, min(left, len(buffer)))
+        try:
+            count = source.recv_into(buffer, min(left, len(buffer)))
+        except TimeoutError as error:
+            raise PeerSilent("no byte in time") from error
         if not count:
             break
         write_all(sink, buffer[:count])

@@ -20,7 +20,7 @@ from cdpbridge._disk import mounts_identity, open_below
 from cdpbridge.cdp._endpoint import Progress, dial
 from cdpbridge.errors import CDPBridgeError
 
-from ._bulk import receive
+from ._bulk import PeerSilent, receive
 from ._disk import Folders, opened, write_all
 from ._requests import HeadReader
 
@@ -115,7 +115,7 @@ class ServerDisk:
 
     async def _fetch_bulk(self, target: str, sink: BinaryIO) -> int | None:
         """Fetch a large file and return its size; None when it has to be fetched in the other way."""
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        async with _within(_CONNECT_SECONDS, "the browser's server cannot be reached"):
             transport = await dial(self._base, progress=Progress())
         try:
             if transport.get_extra_info("ssl_object") is not None:
@@ -124,7 +124,7 @@ class ServerDisk:
             transport.set_protocol(reader)
             reader.connection_made(transport)
             transport.write(self._head("GET", target))
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with _within(_ANSWER_SECONDS, "the browser's server does not answer"):
                 head = await reader.read()
             if head is None:
                 raise FileRequestFailed("the browser's server closed the connection without an answer")
@@ -141,7 +141,7 @@ class ServerDisk:
             if missing:
                 raise FileRequestFailed(f"the connection was cut, {missing} bytes are missing")
             return size
-        except TimeoutError:
+        except PeerSilent:
             raise FileRequestFailed("the browser's server has sent nothing for a long time") from None
         finally:
             transport.abort()
@@ -238,11 +238,8 @@ class ServerDisk:
             except BaseException:
                 link.writer.transport.abort()
                 raise
-        try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                link = await _connect(self._base)
-        except TimeoutError:
-            raise FileRequestFailed("the browser's server cannot be reached") from None
+        async with _within(_CONNECT_SECONDS, "the browser's server cannot be reached"):
+            link = await _connect(self._base)
         try:
             return await self._exchange_over(link, method, target, content, size)
         except EOFError:
@@ -264,10 +261,8 @@ class ServerDisk:
                     await link.writer.drain()
                     if answer.done():
                         break  # it refuses; what it says is worth more than the rest
-            async with asyncio.timeout(_ANSWER_SECONDS + _SILENCE_SECONDS):
+            async with _within(_ANSWER_SECONDS + _SILENCE_SECONDS, "the browser's server does not answer"):
                 status, headers = await answer
-        except TimeoutError:
-            raise FileRequestFailed("the browser's server does not answer") from None
         finally:
             answer.cancel()
         return link, status, headers
@@ -280,6 +275,18 @@ class ServerDisk:
             f"{method} {quote(url.path, safe='/%:@!$&()*+,;=~')}/files{target}{query} HTTP/1.1\r\n"
             f"Host: {url.netloc.rpartition('@')[2]}\r\n{length}\r\n"
         ).encode("latin-1")
+
+
+@asynccontextmanager
+async def _within(seconds: float, failure: str) -> AsyncIterator[None]:
+    """Limit a block; a `TimeoutError` of its own, e.g. of a network disk, is not taken for that limit's."""
+    try:
+        async with asyncio.timeout(seconds) as deadline:
+            yield
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise FileRequestFailed(failure) from None
 
 
 async def _connect(address: str) -> _Link:
@@ -323,13 +330,9 @@ async def _body(headers: Mapping[str, str], reader: asyncio.StreamReader) -> Asy
 async def _exactly(reader: asyncio.StreamReader, size: int) -> AsyncGenerator[bytes, None]:
     left = size
     while left > 0:
-        try:
-            async with asyncio.timeout(_SILENCE_SECONDS):
-                chunk = await reader.read(min(left, _CHUNK_BYTES))
-        except TimeoutError:
-            raise FileRequestFailed(
-                f"the server has sent nothing for {_SILENCE_SECONDS:g} s, {left} bytes are missing"
-            ) from None
+        silent = f"the server has sent nothing for {_SILENCE_SECONDS:g} s, {left} bytes are missing"
+        async with _within(_SILENCE_SECONDS, silent):
+            chunk = await reader.read(min(left, _CHUNK_BYTES))
         if not chunk:
             raise FileRequestFailed(f"the connection was cut, {left} bytes are missing")
         left -= len(chunk)

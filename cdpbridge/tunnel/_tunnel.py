@@ -26,7 +26,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from cdpbridge._disk import disk_identity
 from cdpbridge._loopback import is_loopback
 from cdpbridge.cdp import resolve
-from cdpbridge.cdp._endpoint import Progress, dial
+from cdpbridge.cdp._endpoint import connecting, dial
 from cdpbridge.cdp._http import Response, ResponseReader
 from cdpbridge.errors import CDPError, ConfigurationError
 
@@ -101,8 +101,7 @@ async def open_tunnel(
         OSError: The port is taken.
     """
     address = _address(browser)
-    async with asyncio.timeout(_CONNECT_TIMEOUT.total_seconds()):
-        socket = urlsplit((await resolve(address)).url)
+    socket = await _socket_of(address)
     base = _base(address, socket)
     control = Control(urlunsplit(socket))
     disk: Disk | None = await ServerDisk.find(_http(base))
@@ -134,13 +133,17 @@ async def shares_files(browser: Browser | BrowserSession | str) -> bool | None:
         ConnectFailed: It cannot be reached.
     """
     address = _address(browser)
-    async with asyncio.timeout(_CONNECT_TIMEOUT.total_seconds()):
-        socket = urlsplit((await resolve(address)).url)
+    socket = await _socket_of(address)
     disk = await ServerDisk.find(_http(_base(address, socket)))
     if disk is None:
         return None if is_loopback(socket.hostname or "") else False
     await disk.close()
     return disk.identity is not None and disk.identity == disk_identity()
+
+
+async def _socket_of(address: str) -> SplitResult:
+    async with connecting(address, _CONNECT_TIMEOUT) as progress:
+        return urlsplit((await resolve(address, progress=progress)).url)
 
 
 def _address(browser: Browser | BrowserSession | str) -> str:
@@ -318,8 +321,8 @@ class _Tunnel:
             address = self._upstream(self._base.path + path, query)
         else:
             raise Refusal(HTTPStatus.NOT_FOUND, "the browser has no WebSocket here")
-        async with asyncio.timeout(_CONNECT_TIMEOUT.total_seconds()):
-            transport = await dial(address, progress=Progress())
+        async with connecting(address, _CONNECT_TIMEOUT) as progress:
+            transport = await dial(address, progress=progress)
         browser = HeadReader()
         try:
             transport.set_protocol(browser)
@@ -362,8 +365,8 @@ def _json(value: dict[str, Any]) -> Response:
 async def _open(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Open streams to the host of an address, with TLS and the environment's proxy as for every other connection."""
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(_CONNECT_TIMEOUT.total_seconds()):
-        transport = await dial(address, progress=Progress())
+    async with connecting(address, _CONNECT_TIMEOUT) as progress:
+        transport = await dial(address, progress=progress)
     reader = asyncio.StreamReader(limit=_PIPE_BYTES)
     protocol = asyncio.StreamReaderProtocol(reader)
     transport.set_protocol(protocol)
