@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint", "Progress", "check_headers", "connecting", "dial", "resolve"]
 
 _DISCOVERY: Final = "/json/version"
-_DEFAULT_PORT: Final = 9222  # of `--remote-debugging-port` in Chrome's documentation
-_HAPPY_EYEBALLS: Final = 0.25  # seconds, RFC 8305 section 8
+# of `--remote-debugging-port` in Chrome's documentation
+_DEFAULT_PORT: Final = 9222
+# seconds, RFC 8305 section 8
+_HAPPY_EYEBALLS: Final = 0.25
 _HOST_ONLY: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^/:?#@\s]+)(:\d+)?(/.*)?")
 
 

@@ -27,13 +27,16 @@ __all__ = ["Intake"]
 _EVENT_START: Final = b'{"method":"'
 _PARAMS: Final = b',"params":{'
 _SESSION: Final = b',"sessionId":"'
-_TAIL: Final = 48  # bytes of `,"sessionId":"`, 32 hexadecimal digits, and `"}`
-_LOOK: Final = 64  # bytes; of a shorter event nothing is remembered
+# bytes of `,"sessionId":"`, 32 hexadecimal digits, and `"}`
+_TAIL: Final = 48
+# bytes; of a shorter event nothing is remembered
+_LOOK: Final = 64
 _LOOK_AT_ALL: Final = 8
 _EVENT_MARK: Final = ord("m")  # of `{"method"`
 _REPLY_MARK: Final = ord("i")  # of `{"id"`
 _HEADS: Final = 256
-_METHOD_LIMIT: Final = 160  # the longest method of the protocol has 61 characters
+# the longest method of the protocol has 61 characters
+_METHOD_LIMIT: Final = 160
 
 
 class Intake:

@@ -22,7 +22,6 @@ from cdpbridge.cdp._payload import (
     Payload,
     Reply,
     as_dict,
-    as_type,
     encode,
     read_envelope,
 )
@@ -35,9 +34,9 @@ from cdpbridge.cdp._routing import (
     Subscription,
     Waiter,
     command_error,
+    deliver,
     end_error,
     fail,
-    refuse_coroutine,
 )
 from cdpbridge.cdp._state import ATTACHING, STATEFUL, SessionState, text_in
 from cdpbridge.cdp._targets import REVIVING, Crash, Node, Targets
@@ -334,32 +333,9 @@ class Multiplexer:
             self._stats.events_dropped += observer is None
         else:
             self._stats.events += 1
-            self._dispatch(node, method, params, subscriptions)
+            deliver(self._shell, node, method, params, subscriptions)
         if method == "Inspector.targetCrashed":  # after its listeners, which may wait for just this event
             self._spread_crash(node)
-
-    def _dispatch(
-        self, node: Node, method: str, params: Payload, subscriptions: tuple[Subscription, ...]
-    ) -> None:
-        # each form of the event is made once
-        decoded: dict[Any, Any] = {}
-        for subscription in subscriptions:
-            if not subscription.active:
-                continue
-            decoder = subscription.decoder
-            try:
-                if decoder in decoded:
-                    event = decoded[decoder]
-                else:
-                    event = as_dict(params) if decoder is None else as_type(params, decoder)
-                    decoded[decoder] = event
-                result = subscription.deliver(event)
-                if result is not None:
-                    refuse_coroutine(subscription.deliver, result)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:  # noqa: BLE001  # a handler's failure, cancellation included, is not the reader's
-                self._shell.failed(error, node, method, params)
 
     def _violation(self, error: DecodeError) -> None:
         self._stats.protocol_violations += 1

@@ -156,7 +156,8 @@ class Reconnecting:
         if node in self._deferred:
             self._deferred.discard(node)
             missing: list[NotRestored] = []
-            try:  # at once: before the program, which has just learnt that the page is back, can send anything
+            # at once: before the program, which has just learnt that the page is back, can send anything
+            try:
                 asked = self._replay_steps(node, missing, missing)
             except ConnectionClosed:
                 return

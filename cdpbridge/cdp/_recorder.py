@@ -25,10 +25,14 @@ from cdpbridge.errors import CDPBridgeError
 __all__ = ["RecordedTransport", "Recorder", "line"]
 
 _MAX_BYTES: Final = 1024 * 1024
-_PARSED_BYTES: Final = 64 * 1024  # of a larger message only the envelope is shown, and kept
-_SHOWN: Final = 1000  # characters of a message's JSON
-_LONG: Final = 200  # characters of any string in it
-_SESSION: Final = 8  # characters of a session id
+# of a larger message only the envelope is shown, and kept
+_PARSED_BYTES: Final = 64 * 1024
+# characters of a message's JSON
+_SHOWN: Final = 1000
+# characters of any string in it
+_LONG: Final = 200
+# characters of a session id
+_SESSION: Final = 8
 
 _SECRET_HEADERS: Final = frozenset(
     {"authorization", "cookie", "proxy-authorization", "set-cookie", "set-cookie2"}

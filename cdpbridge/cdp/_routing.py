@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from cdpbridge.cdp._payload import Payload, as_dict
+from cdpbridge.cdp._payload import Payload, as_dict, as_type
 from cdpbridge.cdp._targets import Node
 from cdpbridge.cdp._transport import Closed
 from cdpbridge.errors import CDPError, CommandError, ConnectionClosed, DecodeError, MessageTooBig
@@ -24,6 +24,7 @@ __all__ = [
     "Subscription",
     "Waiter",
     "command_error",
+    "deliver",
     "end_error",
     "fail",
 ]
@@ -193,6 +194,31 @@ def command_error(method: str, payload: Payload) -> CDPError:
     return CommandError(
         method, code if isinstance(code, int) else 0, str(error.get("message", "")), error.get("data")
     )
+
+
+def deliver(
+    shell: Shell, node: Node, method: str, params: Payload, subscriptions: tuple[Subscription, ...]
+) -> None:
+    """Hand an event to its subscriptions; what fails is reported to `shell`, and the others get it."""
+    # each form of the event is made once
+    decoded: dict[Any, Any] = {}
+    for subscription in subscriptions:
+        if not subscription.active:
+            continue
+        decoder = subscription.decoder
+        try:
+            if decoder in decoded:
+                event = decoded[decoder]
+            else:
+                event = as_dict(params) if decoder is None else as_type(params, decoder)
+                decoded[decoder] = event
+            result = subscription.deliver(event)
+            if result is not None:
+                refuse_coroutine(subscription.deliver, result)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # a handler's failure, cancellation included, is not the reader's
+            shell.failed(error, node, method, params)
 
 
 def refuse_coroutine(handler: object, result: object) -> None:

@@ -69,7 +69,8 @@ _SANDBOX_ADVICE: Final = (
 )
 # setpriv(1), and our own launcher after the same manner.
 _NOT_EXECUTED: Final = "failed to execute "
-_UNKNOWN_STATUS: Final = 255  # another part of this process has reaped it; asyncio says the same
+# another part of this process has reaped it; asyncio says the same
+_UNKNOWN_STATUS: Final = 255
 
 
 class Chromium:

@@ -18,7 +18,8 @@ __all__ = ["kill_processes", "launch_prefix", "living_uids", "orphans"]
 logger = logging.getLogger("cdpbridge.chromium")
 
 _PROC: Final = Path("/proc")
-_STATUS_BYTES: Final = 4096  # its uids stand among the first lines
+# its uids stand among the first lines
+_STATUS_BYTES: Final = 4096
 _KILL_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.01
 # util-linux; BusyBox has an applet of that name that cannot change uids.

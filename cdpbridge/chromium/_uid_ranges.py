@@ -24,7 +24,8 @@ _PROC: Final = Path("/proc")
 # The first lies where systemd's table of uid ranges (UIDS-GIDS.md) has none but containers, which are looked for in
 # /etc/subuid; the second is unused there and fits into the 65,536 ids of a rootless container.
 _DEFAULT_RANGES: Final = ("700000-700999", "60600-61099")
-_LAST_ID: Final = 2**32 - 2  # the one above means "none"
+# the one above means "none"
+_LAST_ID: Final = 2**32 - 2
 _CAPABILITIES: Final = {
     "CAP_CHOWN": 0,
     "CAP_DAC_OVERRIDE": 1,

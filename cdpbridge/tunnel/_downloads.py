@@ -34,7 +34,8 @@ SendEvent = Callable[[str, str, dict[str, Any]], None]
 
 DEFAULT: Final = "default"  # the folder of the browser's own context
 _CONTEXT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SETTLED: Final = 10_000  # ids of downloads that are remembered
+# ids of downloads that are remembered
+_SETTLED: Final = 10_000
 _AT_ONCE: Final = 6
 # Other clients of the browser may fetch the same file; the server removes it after this time, seconds.
 _REMOVE_DELAY: Final = 60.0

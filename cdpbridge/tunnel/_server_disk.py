@@ -29,7 +29,8 @@ __all__ = ["FileRequestFailed", "ServerDisk"]
 logger = logging.getLogger("cdpbridge")
 
 _CHUNK_BYTES: Final = 1024 * 1024
-_BULK_BYTES: Final = 4 * 1024 * 1024  # from this size on a connection of its own pays
+# from this size on a connection of its own pays
+_BULK_BYTES: Final = 4 * 1024 * 1024
 _COPY_BYTES: Final = 4 * 1024 * 1024
 _HEAD_BYTES: Final = 64 * 1024
 _ANSWER_BYTES: Final = 64 * 1024

@@ -46,9 +46,8 @@ __all__ = ["TunnelAddress", "open_tunnel", "shares_files"]
 logger = logging.getLogger("cdpbridge")
 
 _PIPE_BYTES: Final = 256 * 1024
-_ANSWER_BYTES: Final = (
-    64 * 1024 * 1024
-)  # /json/protocol has 1.6 MB; a page's `data:` address in /json/list may have 2
+# /json/protocol has 1.6 MB; a page's `data:` address in /json/list may have 2
+_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _ANSWER_SECONDS: Final = 15.0
 _CONNECT_TIMEOUT: Final = timedelta(seconds=15)
 _TOKEN_BYTES: Final = 32

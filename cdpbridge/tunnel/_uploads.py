@@ -19,7 +19,8 @@ __all__ = ["Uploads"]
 
 logger = logging.getLogger("cdpbridge")
 
-_MOST_FILES: Final = 20_000  # of one folder
+# of one folder
+_MOST_FILES: Final = 20_000
 
 _State = tuple[str, str, int, int, int, int]
 
