@@ -1,7 +1,7 @@
-r"""From bytes to values: the envelope of a message, and the payload inside it. Pure: no asyncio, no I/O.
+"""From bytes to values: the envelope of a message, and the payload inside it. Pure: no asyncio, no I/O.
 
 msgspec reads nearly everything. The general reader behind it takes what msgspec refuses and Chromium still sends: half of a
-surrogate pair (`"\ud83c"` alone), numbers beyond Python's limits, and the loose shapes of other servers.
+surrogate pair (the high half alone), numbers beyond Python's limits, and the loose shapes of other servers.
 """
 
 from __future__ import annotations
