@@ -20,6 +20,7 @@ _FIN: Final = 0x80
 _OPCODE: Final = 0x0F
 _LAST_DATA_OPCODE: Final = 2
 _NO_FRAME: Final = -1
+_NOTHING: Final = memoryview(b"")
 # Stands for the length of a masked frame, which is wrong for a server, as the core will say; no frame is that long.
 _MASKED_LENGTH: Final = 1 << 64
 # Bytes behind the buffer, so that the longest head can be read before it is known to be complete.
@@ -55,13 +56,13 @@ class FrameReader:
         self._limit = limit
         self._size = 0
         self._buffer = bytearray()
-        self._view = memoryview(b"")
+        self._view = _NOTHING
         self.filled = 0
         self.for_core = 0
         self._fragmented = False
         # a message that outgrew the buffer is read into one of its own
         self._large: bytearray | None = None
-        self._large_view = memoryview(b"")
+        self._large_view = _NOTHING
         self._large_filled = 0
         self._mark: tuple[bytearray, int, bytes] | None = None
         self._resize(_FIRST_BUFFER)
@@ -84,7 +85,7 @@ class FrameReader:
         if self._large_filled < len(large):
             return None
         self._large = None
-        self._large_view = memoryview(b"")
+        self._large_view = _NOTHING
         return large
 
     @property

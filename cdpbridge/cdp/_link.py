@@ -58,6 +58,30 @@ class Link:
         received: Takes one message; the multiplexer's own method, without a call in between.
     """
 
+    __slots__ = (
+        "_domains_pending",
+        "_emit",
+        "_loop",
+        "_lost",
+        "_mux",
+        "_new_session",
+        "_now",
+        "_paused",
+        "_reconnecting",
+        "_tasks",
+        "_timeout",
+        "_timer",
+        "_timer_at",
+        "_transport",
+        "clock",
+        "owner",
+        "received",
+        "report",
+        "root",
+        "send_blocked",
+        "targets",
+    )
+
     def __init__(
         self,
         transport: Transport,

@@ -13,7 +13,9 @@ __all__ = ["Owner", "running_loop"]
 
 
 class Owner:
-    """The event loop, thread and process that a link belongs to: those that make it."""
+    """The event loop, thread and process that made a link, which belongs to them."""
+
+    __slots__ = ("_pid", "_thread", "loop")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
