@@ -9,7 +9,7 @@ from cdpbridge._version import __version__
 
 if TYPE_CHECKING:
     from cdpbridge import api as api
-    from cdpbridge import cdp, errors, playwright, protocol
+    from cdpbridge import cdp, errors, playwright, protocol, sync
     from cdpbridge import profile_sync as profile_sync
     from cdpbridge import tunnel as tunnel
     from cdpbridge.api import (
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
         BrowserSession,
         Client,
         Profile,
-        ServerChoice,
+        ServerDefault,
         server_default,
     )
     from cdpbridge.billing import Receipt, Tariff, forecast
     from cdpbridge.browser import Browser, Tab, open_browser
     from cdpbridge.errors import CDPBridgeError
     from cdpbridge.pool import BrowserPool
-    from cdpbridge.providers import at, cloud, local, local_sync
-    from cdpbridge.rental import Budget, Journal, Reaped, reap
+    from cdpbridge.providers import at, cloud, local
+    from cdpbridge.rental import Budget, Journal, ReapResult, RentalOptions, reap
 
 __all__ = [
     "Account",
@@ -39,9 +39,10 @@ __all__ = [
     "Client",
     "Journal",
     "Profile",
-    "Reaped",
+    "ReapResult",
     "Receipt",
-    "ServerChoice",
+    "RentalOptions",
+    "ServerDefault",
     "Tab",
     "Tariff",
     "__version__",
@@ -51,15 +52,15 @@ __all__ = [
     "errors",
     "forecast",
     "local",
-    "local_sync",
     "open_browser",
     "playwright",
     "protocol",
     "reap",
     "server_default",
+    "sync",
 ]
 
-# Loaded on first use: who only needs the CDP client waits for no HTTP client, and the other way round.
+# Loaded on first use: a program that needs only the CDP client does not load the HTTP client, and the other way round.
 _HOMES: Final = {
     "Account": "api",
     "AsyncClient": "api",
@@ -71,16 +72,16 @@ _HOMES: Final = {
     "Journal": "rental",
     "Client": "api",
     "Profile": "api",
-    "Reaped": "rental",
+    "ReapResult": "rental",
     "Receipt": "billing",
-    "ServerChoice": "api",
+    "RentalOptions": "rental",
+    "ServerDefault": "api",
     "Tab": "browser",
     "Tariff": "billing",
     "at": "providers",
     "cloud": "providers",
     "forecast": "billing",
     "local": "providers",
-    "local_sync": "providers",
     "open_browser": "browser",
     "reap": "rental",
     "server_default": "api",
@@ -103,6 +104,7 @@ _MODULES: Final = (
     "pytest_plugin",
     "rental",
     "server",
+    "sync",
     "testing",
     "tunnel",
 )

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
-__all__ = ["TaskSet", "in_pool", "in_thread", "mark_retrieved", "to_the_end", "unhindered"]
+__all__ = ["LoopThread", "TaskSet", "in_pool", "in_thread", "mark_retrieved", "to_the_end", "unhindered"]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -186,3 +186,81 @@ async def _polled(done: asyncio.Future[T]) -> T:
     while not done.done():
         await asyncio.wait({done}, timeout=_POLL_SECONDS)
     return done.result()
+
+
+class LoopThread:
+    """A block with an event loop in a thread of its own, for programs that have none.
+
+    In a thread, because Playwright's synchronous API runs a loop in the caller's. At the end of the block, tasks that are left are
+    cancelled and waited for, and the thread has ended.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop
+        self._ready = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="cdpbridge", daemon=True)
+
+    def _main(self) -> None:
+        try:
+            with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                self._ready.set()
+                self._loop.run_forever()
+        finally:
+            self._ended.set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._thread.is_alive():  # in a fork, which has no copy of the thread
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        try:
+            _wait(self._ended, lambda: None)
+        finally:
+            self._thread.join()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `work`, which runs in the loop. When the caller is interrupted, cancel it and wait for its end.
+
+        Raises:
+            RuntimeError: The block is left, or this is a fork, or the caller is the loop's own thread, e.g. an event handler.
+        """
+        problem = None
+        if threading.current_thread() is self._thread:
+            problem = "a blocking call in an event handler would wait for itself"
+        elif not self._thread.is_alive():
+            problem = "the block is left, or this is a fork of its process: its event loop does not run here"
+        if problem is not None:
+            work.close()
+            raise RuntimeError(problem)
+        done = threading.Event()
+        tasks: list[asyncio.Task[T]] = []
+
+        def begin() -> None:
+            tasks.append(self._loop.create_task(work))
+            tasks[0].add_done_callback(lambda _task: done.set())
+
+        def cancel() -> None:
+            tasks[0].cancel()  # behind `begin`, so it is there
+
+        self._loop.call_soon_threadsafe(begin)
+        _wait(done, lambda: self._loop.call_soon_threadsafe(cancel))
+        return tasks[0].result()
+
+
+def _wait(event: threading.Event, interrupted: Callable[[], object]) -> None:
+    """Wait for `event`, however often the caller is interrupted; call `interrupted` each time, then raise the last interrupt."""
+    interrupt: BaseException | None = None
+    while not event.is_set():
+        try:
+            event.wait()
+        except BaseException as error:  # noqa: BLE001  # of a signal; raised below
+            interrupt = error
+            interrupted()
+    if interrupt is not None:
+        raise interrupt

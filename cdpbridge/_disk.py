@@ -1,5 +1,7 @@
-"""Which disk a process sees, as a text that two processes can compare without learning anything from it; files below a folder
-that another user can write."""
+"""The disk that a process sees, as a text that two processes can compare without learning anything from it.
+
+Also: files below a folder that another user can write.
+"""
 
 from __future__ import annotations
 

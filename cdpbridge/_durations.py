@@ -22,12 +22,12 @@ _MAX_MINUTES: Final = 240
 
 
 def waiting_time(name: str, value: object, *, zero: bool = False) -> timedelta:
-    """A waiting time as a `timedelta`.
+    """Return a waiting time as a `timedelta`.
 
     Args:
-        name: Of the argument, for the message.
+        name: The argument's name, for the message.
         value: Seconds, or a `timedelta`.
-        zero: Zero is allowed, too.
+        zero: True if zero is allowed, too.
 
     Raises:
         ConfigurationError: It is neither, or not positive, or not finite.
@@ -56,12 +56,12 @@ def _of_seconds(name: str, value: float) -> timedelta:
 
 
 def waiting_seconds(name: str, value: object, *, zero: bool = False) -> float:
-    """A waiting time in seconds. Arguments and errors as of `waiting_time`."""
+    """Return a waiting time in seconds. Arguments and errors as of `waiting_time`."""
     return waiting_time(name, value, zero=zero).total_seconds()
 
 
 def paid_time(name: str, value: object) -> timedelta:
-    """Time that is paid for, zero or more.
+    """Return time that is paid for, zero or more.
 
     Raises:
         ConfigurationError: It is no `timedelta`, or negative.
@@ -81,7 +81,7 @@ def _as_paid(name: str, value: object) -> timedelta:
 
 
 def paid_minutes(name: str, value: object) -> int:
-    """Paid time of one browser, in the REST API's unit.
+    """Return the paid time of one browser, in the REST API's unit.
 
     Raises:
         ConfigurationError: It is no `timedelta`, not whole minutes, or not 1 to 240 of them.

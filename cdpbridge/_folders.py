@@ -53,7 +53,7 @@ def check_writable(path: Path) -> None:
         if path.exists():
             with path.open("ab"):
                 pass
-        else:  # tried and not asked for: a superuser is told yes everywhere
+        else:  # tried, and not asked with `os.access`, which says yes to a superuser everywhere
             with tempfile.TemporaryFile(dir=path.parent):
                 pass
     except OSError as error:

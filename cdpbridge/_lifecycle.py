@@ -11,7 +11,7 @@ signal that leads out of `starting` or `active` is the reason of the end.
         │                                                                         ▲
         └──────────────────── fail, stop, exit, lost ─────────────────────────────┘
 
-Time is monotonic in here; `timeout_at` and the other dates are what the outside is told. A clock that is set back or
+Time is monotonic in here; `timeout_at` and the other dates are for clients. A clock that is set back or
 forward therefore moves no deadline. Only a program that did not see the start (after a restart, or a client reading the
 server's answer) has to work a deadline out of the dates.
 """

@@ -27,7 +27,7 @@ logger = logging.getLogger("cdpbridge.server")
 
 _READY: Final = "cdpbridge: serving "
 _START_TIMEOUT: Final = timedelta(seconds=60)  # imports on a busy machine; normally 1 to 2 s
-# Browsers are closed, profiles saved: at most the server's own bounds, with room for a slow disk.
+# Browsers are closed, profiles saved: at most the server's own bounds, and some seconds for a slow disk.
 _STOP_TIMEOUT: Final = timedelta(seconds=30)
 _KEY_BYTES: Final = 24
 _ERROR_LINES: Final = 30
@@ -36,7 +36,7 @@ _FIXED: Final = ("host", "port", "public_url", "api_keys")
 
 
 class ServerProcess:
-    """A running server that nobody else knows.
+    """A running server that only this process uses.
 
     Attributes:
         base_url: Of its REST API.
@@ -47,7 +47,7 @@ class ServerProcess:
         self.base_url = base_url
         self.api_key = api_key
         self._process = process
-        _running.add(self)
+        _running.add(process)
 
     def __repr__(self) -> str:
         return f"<ServerProcess {self._process.pid} {self.base_url}>"
@@ -58,7 +58,7 @@ class ServerProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended, by us or by itself."""
+        """True once it has ended, by us or by itself."""
         return self._process.poll() is not None
 
     @classmethod
@@ -87,18 +87,18 @@ class ServerProcess:
             if isinstance(error, TimeoutError):
                 raise ConfigurationError(
                     f"the embedded server did not start within {_START_TIMEOUT.total_seconds():g} s: "
-                    + (errors.text() or "it said nothing")
+                    + (errors.text() or "it wrote nothing")
                 ) from error
             raise
         if base_url is None:
             await asyncio.to_thread(_close_pipes, process)
-            words = errors.text() or f"it ended with status {process.returncode} and said nothing"
+            words = errors.text() or f"it ended with status {process.returncode} and wrote nothing"
             raise ConfigurationError(f"the embedded server could not start: {words}")
         errors.log()
         return cls(process, base_url, api_key)
 
     async def stop(self) -> None:
-        """Let it stop its browsers, save their profiles, and end; kill it after 30 s."""
+        """Ask it to stop its browsers, save their profiles and end; kill it after 30 s."""
         self._process.terminate()  # not by its standard input alone: a fork of ours may hold that open
         try:
             await asyncio.to_thread(self._process.wait, _STOP_TIMEOUT.total_seconds())
@@ -112,18 +112,18 @@ class ServerProcess:
 
 
 def _forked() -> None:
-    """The server lives as long as its standard input is open: a fork must not keep it open for its parent."""
-    for server in _running:
-        if server._process.stdin is not None:
-            server._process.stdin.close()
+    """Close the pipes in a fork: the server lives as long as its standard input is open, and that is for the parent to decide."""
+    for process in _running:
+        if process.stdin is not None:
+            process.stdin.close()
 
 
-_running: WeakSet[ServerProcess] = WeakSet()
+_running: WeakSet[subprocess.Popen[str]] = WeakSet()
 os.register_at_fork(after_in_child=_forked)
 
 
 class _Errors:
-    """What it says on stderr: kept for the message when it cannot start, logged from then on."""
+    """What it writes to stderr: kept for the message when it cannot start, logged from then on."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._lines: deque[str] = deque(maxlen=_ERROR_LINES)
@@ -141,12 +141,12 @@ class _Errors:
                     self._lines.append(line.rstrip())
 
     def text(self) -> str:
-        """All that it said; it has ended."""
+        """Return all that it wrote; it has ended."""
         self._thread.join(1)
         return "\n".join(self._lines).removeprefix("cdpbridge: ")
 
     def log(self) -> None:
-        """It has started: what it says now is no reason for a failed start any more."""
+        """Log what it writes from now on: it has started, so that is no reason for a failed start."""
         self._logged = True
         while self._lines:
             logger.warning("%s", self._lines.popleft())
@@ -211,6 +211,6 @@ def _close_pipes(process: subprocess.Popen[str]) -> None:
         if stream is not None:
             try:
                 stream.close()
-            except BrokenPipeError:  # unwritten bytes for a process that is gone
+            except BrokenPipeError:  # unwritten bytes for a process that has exited
                 logger.debug("the embedded server ended before it had read everything")
     process.wait()

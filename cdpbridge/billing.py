@@ -130,7 +130,7 @@ class Forecast:
     minutes: int
 
     def __str__(self) -> str:
-        return f"{_usd(self.upfront)} USD upfront, {_usd(self.least)} to {_usd(self.most)} USD in the end"
+        return f"{money_text(self.upfront)} USD upfront, {money_text(self.least)} to {money_text(self.most)} USD in the end"
 
 
 def forecast(tariff: Tariff, timeout: timedelta = DEFAULT_TIMEOUT) -> Forecast:
@@ -148,6 +148,11 @@ def forecast(tariff: Tariff, timeout: timedelta = DEFAULT_TIMEOUT) -> Forecast:
 
 def _hours_started(tariff: Tariff, used: timedelta) -> int:
     return max(1, -(-billed_minutes(tariff, used) // _MINUTES_PER_HOUR))
+
+
+def money_text(amount: Decimal | int) -> str:
+    """Return an amount without exponent and without zeros at its end, e.g. `0.05`."""
+    return f"{Decimal(amount).normalize():f}" if amount else "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +182,11 @@ class Receipt:
     def paid(self) -> Decimal:
         """USD in the end: `charged - refunded`."""
         return self.charged - self.refunded
+
+    @property
+    def cost(self) -> Decimal:
+        """USD that the rental cost: as the server booked it, else by the written rule."""
+        return self.paid if self.booked is None else self.booked
 
     @property
     def difference(self) -> Decimal | None:
@@ -229,16 +239,12 @@ class Receipt:
 
     def __str__(self) -> str:
         text = (
-            f"charged {_usd(self.charged)}, used {self.billed_minutes} min, "
-            f"refunded {_usd(self.refunded)}, paid {_usd(self.paid)} (USD)"
+            f"charged {money_text(self.charged)}, used {self.billed_minutes} min, "
+            f"refunded {money_text(self.refunded)}, paid {money_text(self.paid)} (USD)"
         )
         if self.difference:
             source = "the server booked" if self.booked is not None else "the account balance fell by"
-            text += f"; {source} {_usd(self.paid + self.difference)}"
+            text += f"; {source} {money_text(self.paid + self.difference)}"
         if self.simulated_country is not None:
             text += f"; proxy country {self.simulated_country!r} was simulated: traffic went out directly"
         return text
-
-
-def _usd(amount: Decimal) -> str:
-    return f"{amount.normalize():f}" if amount else "0"

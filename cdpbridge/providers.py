@@ -1,21 +1,107 @@
-"""Where browsers run: `cloud()`, `local()`, `at(base_url)`. All give an `AsyncClient`; swapping the word swaps the place."""
+"""Where browsers run: `cloud()`, `local()`, `at(base_url)`. All return an `AsyncClient`; one in place of another moves the browsers."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from cdpbridge._concurrency import in_thread, to_the_end
 from cdpbridge.api import AsyncClient, Client
 from cdpbridge.api._place import Place, find_place
 from cdpbridge.errors import ConfigurationError
 
-__all__ = ["LocalClient", "LocalSyncClient", "at", "cloud", "local", "local_sync", "provider"]
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = [
+    "ClientOptions",
+    "LocalClient",
+    "LocalSettings",
+    "LocalSyncClient",
+    "at",
+    "cloud",
+    "local",
+    "of_blocking",
+    "provider",
+]
 
 
-def cloud(api_key: str | None = None, **options: Any) -> AsyncClient:
-    """Browsers of the Browser Use Cloud.
+class ClientOptions(TypedDict, total=False):
+    """Options of `AsyncClient`, which describes them."""
+
+    timeout: float | timedelta
+    max_retries: int
+    http_client: httpx.AsyncClient
+    idempotent_creates: bool
+
+
+class LocalSettings(TypedDict, total=False):
+    """Settings of the embedded server; None is the same as leaving one out. `docs/server.md` has the table.
+
+    Its address and keys (`host`, `port`, `public_url`, `api_keys`) are not here: `local()` chooses them.
+    """
+
+    allowed_hosts: Sequence[str] | None
+    trusted_proxies: Sequence[str] | None
+    runtime_dir: Path | str | None
+    database_url: str | None
+    admin_keys: Sequence[str] | None
+    plan: Literal["free", "paid"] | None
+    plans: Mapping[str, Literal["free", "paid"]] | None
+    usd_per_hour: Decimal | float | str | None
+    credits_usd: Decimal | float | str | None
+    max_browsers: int | None
+    max_profiles: int | None
+    max_uploads_per_browser: int | None
+    max_upload_mb_per_browser: int | None
+    max_files_mb_per_project: int | None
+    max_profile_mb: int | None
+    disk_mb_per_browser: int | None
+    max_clients_per_browser: int | None
+    concurrent_starts: int | None
+    min_free_memory_mb: int | None
+    min_free_disk_mb: int | None
+    max_load_per_cpu: float | None
+    start_timeout_seconds: float | None
+    queue_timeout_seconds: float | None
+    stop_timeout_seconds: float | None
+    browser_build: Literal["full", "shell"] | None
+    browser_path: Path | str | None
+    browser_uids: str | None
+    chromium_sandbox: bool | None
+    browser_args: Sequence[str] | None
+    proxies: Mapping[str, str] | str | None
+    strict_fields: bool | None
+    default_proxy_country: str | None
+    private_network: Literal["allow", "deny"] | None
+    private_allowed: Sequence[str] | None
+    block_lists: Sequence[Path | str] | None
+    cookie_export_seconds: float | None
+    health_check_seconds: float | None
+    health_timeout_seconds: float | None
+    heartbeat_seconds: float | None
+    recording_frames_per_second: float | None
+    recording_max_mb: int | None
+    llm_base_url: str | None
+    llm_api_key: str | None
+    llm_models: Mapping[str, str] | None
+    judge_llm: str | None
+    judge_llm_base_url: str | None
+    judge_llm_api_key: str | None
+    judge_timeout_seconds: float | None
+    sessions_after_task: Literal["keep", "stop"] | None
+    agent_python: Path | str | None
+    op_service_account_token: str | None
+    op_vaults: Mapping[str, Sequence[str]] | None
+
+
+def cloud(api_key: str | None = None, **options: Unpack[ClientOptions]) -> AsyncClient:
+    """Return a client of the Browser Use Cloud.
 
     Args:
         api_key: Default: `BROWSER_USE_API_KEY`, unless the environment names another server, whose key that is then.
@@ -28,8 +114,8 @@ def cloud(api_key: str | None = None, **options: Any) -> AsyncClient:
     return AsyncClient(place.api_key, place.base_url, **options)
 
 
-def at(base_url: str, api_key: str | None = None, **options: Any) -> AsyncClient:
-    """Browsers of a server that speaks the same API, e.g. one started by `cdpbridge serve`.
+def at(base_url: str, api_key: str | None = None, **options: Unpack[ClientOptions]) -> AsyncClient:
+    """Return a client of a server that has the same API, e.g. one started by `cdpbridge serve`.
 
     Args:
         base_url: E.g. `https://browsers.example.com/api/v2`.
@@ -44,9 +130,9 @@ def at(base_url: str, api_key: str | None = None, **options: Any) -> AsyncClient
 
 
 def local(
-    *, data_dir: Path | str | None = None, config: Path | str | None = None, **settings: Any
+    *, data_dir: Path | str | None = None, config: Path | str | None = None, **settings: Unpack[LocalSettings]
 ) -> LocalClient:
-    """Browsers on this machine, from an embedded server that lives as long as the client is open.
+    """Return a client of an embedded server on this machine, which runs as long as the client is open.
 
     Needs the extra `local` and Chromium. One server at a time uses a data folder: programs that run side by side need a
     `data_dir` each, or one `cdpbridge serve` that they share by `at`.
@@ -57,44 +143,33 @@ def local(
         settings: Any setting of the server, e.g. `proxies={"de": "http://user:password@host:8080"}`; they come before the
             environment's and the file's.
     """
-    return LocalClient({"data_dir": data_dir, "config": config} | settings)
+    return LocalClient({"data_dir": data_dir, "config": config, **settings})
 
 
 class LocalClient(AsyncClient):
-    """The client of an embedded server; it starts the server when it is opened, and ends it when it is closed."""
+    """The client of an embedded server: opening it starts the server, closing it ends the server."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._server_settings = _given(settings)
         super().__init__()
 
     def _place(self, api_key: str | None, base_url: str | None) -> Place:
-        """The embedded server, whatever the environment says."""
+        """Return the embedded server, whatever the environment says."""
         return find_place({}, "local", api_key)
 
     def _settings(self) -> Mapping[str, Any]:
         return self._server_settings
 
-    def address(self) -> dict[str, str]:
-        """`base_url` and `api_key` of the running server, for a process that shares it; a password."""
-        return {"base_url": self._base_url, "api_key": self._api_key}
-
-
-def local_sync(
-    *, data_dir: Path | str | None = None, config: Path | str | None = None, **settings: Any
-) -> LocalSyncClient:
-    """`local()` for programs without an event loop: `with local_sync() as client`; see there for the arguments."""
-    return LocalSyncClient({"data_dir": data_dir, "config": config} | settings)
-
 
 class LocalSyncClient(Client):
-    """The client of an embedded server, without an event loop; its block starts the server and ends it."""
+    """The blocking client of an embedded server: its block starts the server and ends it. Made by `cdpbridge.sync.local`."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._server_settings = _given(settings)
         super().__init__()
 
     def _place(self, api_key: str | None, base_url: str | None) -> Place:
-        """The embedded server, whatever the environment says."""
+        """Return the embedded server, whatever the environment says."""
         return find_place({}, "local", api_key)
 
     def _settings(self) -> Mapping[str, Any]:
@@ -105,8 +180,38 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
+class _SharedServerClient(AsyncClient):
+    """Uses the embedded server of a blocking client, which it keeps open meanwhile."""
+
+    def __init__(self, owner: Client) -> None:
+        self._owner = owner
+        super().__init__()
+
+    def _place(self, api_key: str | None, base_url: str | None) -> Place:
+        return find_place({}, "local", api_key)
+
+    @property
+    def server_pid(self) -> int | None:
+        """As of the blocking client."""
+        return self._owner.server_pid
+
+    async def _prepare(self, stack: AsyncExitStack) -> None:
+        await to_the_end(self._enter(stack))
+
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        await in_thread(self._owner.__enter__)
+        stack.push_async_callback(in_thread, self._owner.__exit__, None, None, None)
+        address = self._owner.address()
+        self._base_url, self._api_key = address["base_url"], address["api_key"]
+
+
+def of_blocking(client: Client) -> AsyncClient:
+    """Return an `AsyncClient` of the server of a blocking client, also of an embedded one."""
+    return _SharedServerClient(client) if client.is_local else AsyncClient(**client.address())
+
+
 def provider(where: AsyncClient | str | None) -> AsyncClient:
-    """The client that a user's word, or the environment, stands for: see `cdpbridge.api._place.find_place` for the rule.
+    """Return the client that a caller's word, or the environment, stands for: see `cdpbridge.api._place.find_place` for the rule.
 
     Raises:
         ConfigurationError: The word means nothing, a key is missing, or settings contradict each other.

@@ -15,7 +15,7 @@ async def main(url: str) -> None:
         print("Playwright sees:", await page.title())
 
         for tab in await browser.tabs():  # the same pages, over CDP
-            if await tab.url() == page.url:
+            if await tab.current_url() == page.url:
                 print("CDP sees:", await tab.title())
                 await tab.session.send(Network.enable())
                 async with tab.session.expect(Network.ResponseReceived) as response:

@@ -2,15 +2,15 @@
 
 import sys
 
-from cdpbridge.playwright import open_browser_sync
+from cdpbridge import playwright, sync
 
 
 def main(url: str) -> None:
-    with open_browser_sync() as rented:
-        page = rented.playwright.contexts[0].new_page()
+    with sync.open_browser() as browser, playwright.connect_sync(browser) as connected:
+        page = connected.contexts[0].new_page()
         page.goto(url)
         print(page.title())
-    print(rented.rental.receipt)
+    print(browser.receipt)
 
 
 if __name__ == "__main__":

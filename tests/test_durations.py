@@ -8,17 +8,19 @@ from unittest.mock import Mock
 import pytest
 
 import cdpbridge
-from cdpbridge import Budget, Tariff, cdp, forecast, playwright
+from cdpbridge import Budget, Tariff, cdp, forecast, playwright, sync
 from cdpbridge._durations import paid_minutes, waiting_seconds, waiting_time
-from cdpbridge.api import AsyncClient
+from cdpbridge.api import AsyncClient, webhooks
+from cdpbridge.chromium import Chromium
 from cdpbridge.errors import ConfigurationError
+from cdpbridge.integrations.crawlee import RentedBrowserPlugin
 from tests.browser.test_browser import rest, scripted  # noqa: F401  # fixtures
 
 NO_WAIT = [0, -1, -0.5, float("nan"), float("inf"), 1e300, 10**400, True, "5", None, Decimal(5)]
 NO_WAIT += [timedelta(0), timedelta(seconds=-1), b"5", [5]]
 NOT_PAID = [5, 5.0, 0, True, "5", float("nan"), timedelta(0), timedelta(minutes=-5), timedelta(seconds=90)]
 NOT_PAID += [timedelta(minutes=241), timedelta.max]
-OPENERS = [cdpbridge.open_browser, playwright.open_browser_sync, cdpbridge.BrowserPool]
+OPENERS = [cdpbridge.open_browser, sync.open_browser, cdpbridge.BrowserPool]
 
 
 @pytest.mark.parametrize("value", [1, 0.25, timedelta(seconds=0.25), 1e-9])
@@ -66,6 +68,31 @@ def test_the_pool_checks_its_own(name):
         cdpbridge.BrowserPool(Mock(spec=AsyncClient), **{name: -1})
 
 
+@pytest.mark.parametrize("value", [0, -1, float("nan"), "5"])
+async def test_a_pool_checks_a_lease_at_the_call(value):
+    pool = cdpbridge.BrowserPool(Mock(spec=AsyncClient))
+    for name, make in (("wait_timeout", pool.tab), ("timeout", pool.tab), ("timeout", pool.lease)):
+        with pytest.raises(ConfigurationError, match=f"{name} must"):
+            make(**{name: value})
+    with pytest.raises(ConfigurationError, match="timeout must"):
+        pool.map(Mock(), [], timeout=value)
+    with pytest.raises(ConfigurationError, match="concurrency"):
+        pool.map(Mock(), [], concurrency=0)
+
+
+@pytest.mark.parametrize("connect", [playwright.connect, playwright.connect_sync])
+def test_playwright_checks_its_timeout_at_the_call(connect):
+    with pytest.raises(ConfigurationError, match="timeout must"):
+        connect("http://127.0.0.1:9", timeout=-1)
+
+
+@pytest.mark.parametrize("opener", [RentedBrowserPlugin], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("value", [5, timedelta(seconds=90)], ids=repr)
+def test_frameworks_check_paid_time_at_the_call(opener, value):
+    with pytest.raises(ConfigurationError, match="timeout "):
+        opener(Mock(spec=AsyncClient), timeout=value)
+
+
 @pytest.mark.parametrize("name", ["timeout", "command_timeout", "ping_interval", "ping_timeout", "reconnect"])
 def test_a_connection_checks_its_own(name):
     with pytest.raises(ConfigurationError, match=name):
@@ -79,6 +106,10 @@ def test_others_that_take_a_duration():
         Budget(browsers=1, per=5)
     with pytest.raises(ConfigurationError, match="timeout must"):
         AsyncClient("key-of-tests", "https://rest.test/api/v2", timeout="5")
+    with pytest.raises(ConfigurationError, match="tolerance must"):
+        webhooks.verify(b"", {}, "secret", tolerance="300")
+    with pytest.raises(ConfigurationError, match="start_timeout must"):
+        asyncio.run(Chromium.start(start_timeout=-1))
     with pytest.raises(ConfigurationError, match="stop_timeout must"):
         asyncio.run(cdpbridge.reap(Mock(spec=AsyncClient), stop_timeout=float("nan")))
 

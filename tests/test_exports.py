@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import pkgutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -25,9 +28,10 @@ PUBLIC = [
     "Client",
     "Journal",
     "Profile",
-    "Reaped",
+    "ReapResult",
     "Receipt",
-    "ServerChoice",
+    "RentalOptions",
+    "ServerDefault",
     "Tab",
     "Tariff",
     "__version__",
@@ -37,13 +41,72 @@ PUBLIC = [
     "errors",
     "forecast",
     "local",
-    "local_sync",
     "open_browser",
     "playwright",
     "protocol",
     "reap",
     "server_default",
+    "sync",
 ]
+# Public members are for users: what the package's own parts call is in another object.
+MEMBERS = {
+    cdpbridge.AsyncClient: [
+        "aclose",
+        "address",
+        "base_url",
+        "billing",
+        "browsers",
+        "files",
+        "honours_idempotency_keys",
+        "is_local",
+        "is_open",
+        "place",
+        "profiles",
+        "run",
+        "send",
+        "send_raw",
+        "server_pid",
+        "sessions",
+        "share",
+        "start",
+        "tasks",
+    ],
+    cdpbridge.Browser: [
+        "cdp_url",
+        "connection",
+        "cost_now",
+        "id",
+        "live_url",
+        "new_tab",
+        "on",
+        "profile_id",
+        "profile_writable",
+        "receipt",
+        "receipts",
+        "record",
+        "refund_now",
+        "started_at",
+        "stop",
+        "tabs",
+        "timeout_at",
+    ],
+    cdpbridge.BrowserPool: ["lease", "map", "receipt", "receipts", "run", "stats", "tab"],
+    cdpbridge.Tab: [
+        "close",
+        "content",
+        "cookies",
+        "current_url",
+        "evaluate",
+        "expect_download",
+        "goto",
+        "pdf",
+        "screenshot",
+        "session",
+        "set_input_files",
+        "target_id",
+        "title",
+    ],
+}
 PACKAGE = Path(cdpbridge.__file__).parent
 FOLDERS = sorted(
     ".".join(["cdpbridge", *file.parent.relative_to(PACKAGE).parts])
@@ -63,6 +126,19 @@ def test_every_top_level_name_can_be_had() -> None:
     assert dir(cdpbridge) == sorted(cdpbridge.__all__)
     with pytest.raises(AttributeError, match="nonsense"):
         _ = cdpbridge.nonsense  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", MEMBERS, ids=lambda kind: kind.__name__)
+def test_public_members_are_for_users(kind: type) -> None:
+    """Of the class, and the attributes that its methods set."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    stores = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    found = {
+        node.attr
+        for node in stores
+        if isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
+    assert sorted(name for name in {*dir(kind), *found} if not name.startswith("_")) == MEMBERS[kind]
 
 
 PUBLIC_MODULES = sorted(
@@ -160,6 +236,7 @@ def test_files_say_what_they_offer(file: Path) -> None:
             "import cdpbridge; cdpbridge.open_browser",
             ["playwright", "fastapi", "sqlalchemy", "uvicorn", "typer"],
         ),
+        ("import cdpbridge.sync", ["playwright", "fastapi", "sqlalchemy", "uvicorn", "typer"]),
     ],
 )
 def test_nothing_heavy_comes_along(code: str, strangers: list[str]) -> None:

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "cdpbridge"
 FLOORS = {
     "cdpbridge._clock": 0,
     "cdpbridge._durations": 0,
+    "cdpbridge._file_names": 0,
     "cdpbridge._folders": 0,
     "cdpbridge._loopback": 0,
     "cdpbridge._version": 0,
@@ -57,7 +58,6 @@ FLOORS = {
     "cdpbridge._concurrency": 2,
     "cdpbridge._disk": 2,
     "cdpbridge._local_server": 2,
-    "cdpbridge._loop_thread": 2,
     "cdpbridge.api": 2,
     "cdpbridge.cdp": 2,
     "cdpbridge.chromium": 2,
@@ -65,7 +65,6 @@ FLOORS = {
     "cdpbridge.rental._shutdown": 2,
     "cdpbridge.rental.journal": 2,
     "cdpbridge.rental.journal._owner": 2,
-    "cdpbridge._sync_rental": 3,
     "cdpbridge.browser": 3,
     "cdpbridge.pool": 3,
     "cdpbridge.profile_sync": 3,
@@ -81,6 +80,7 @@ FLOORS = {
     "cdpbridge.integrations": 4,
     "cdpbridge.playwright": 4,
     "cdpbridge.pytest_plugin": 4,
+    "cdpbridge.sync": 4,
 }
 # Rooms of floor 2 that do not know each other.
 STRANGERS = ("cdpbridge.api", "cdpbridge.cdp", "cdpbridge.chromium")

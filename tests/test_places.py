@@ -128,14 +128,14 @@ def address(client):
 def by_robot(where):
     from cdpbridge.browser import open_browser
 
-    return open_browser(where)._order.client
+    return open_browser(where)._options.client
 
 
 def by_crawlee(where):
     pytest.importorskip("crawlee")
     from cdpbridge.integrations.crawlee import RentedBrowserPlugin
 
-    return RentedBrowserPlugin(where)._client
+    return RentedBrowserPlugin(where)._rental_options.client
 
 
 # front doors that take a word or a base URL; `open_browser` is what Robot, browser-use, scrapy-playwright and Playwright use

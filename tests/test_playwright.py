@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import cdpbridge
-from cdpbridge import playwright
+from cdpbridge import playwright, sync
 from cdpbridge.errors import ConfigurationError
 
 pytestmark = pytest.mark.chromium
@@ -51,7 +51,7 @@ async def test_both_clients_at_once(client, site):
     async with cdpbridge.open_browser(client) as browser, playwright.connect(browser) as connected:
         page = await connected.contexts[0].new_page()
         await page.goto(site)
-        [tab] = [tab for tab in await browser.tabs() if await tab.url() == page.url]
+        [tab] = [tab for tab in await browser.tabs() if await tab.current_url() == page.url]
         await tab.evaluate("document.title = 'changed over CDP'")
         assert await page.title() == "changed over CDP"
         mine = await browser.new_tab(site)
@@ -90,38 +90,34 @@ async def test_fault_a09_go_back_works(client, site):
 
 
 def test_synchronous(client, site, nobody):
-    with playwright.open_browser_sync(client) as rented:
-        page = rented.playwright.contexts[0].new_page()
+    with sync.open_browser(client) as browser, playwright.connect_sync(browser) as connected:
+        page = connected.contexts[0].new_page()
         page.goto(site)
         assert page.title() == "Sign in"
         with pytest.raises(Exception, match="ERR_CONNECTION_REFUSED"):
             page.goto(nobody)
-    assert rented.rental.receipt.billed_minutes == 1
-    assert rented.rental.receipt.difference == 0
+    assert browser.receipt.billed_minutes == 1
+    assert browser.receipt.difference == 0
 
 
 def test_synchronous_and_the_block_fails(client, server):
-    with pytest.raises(KeyError, match="mine"), playwright.open_browser_sync(client) as rented:
-        raise KeyError("mine")
-    assert rented.rental.receipt is not None
-
-
-def test_synchronous_and_nothing_to_rent(server):
     with (
-        pytest.raises(cdpbridge.errors.AuthenticationError),
-        playwright.open_browser_sync(cdpbridge.at(server.base_url, "another-key")),
+        pytest.raises(KeyError, match="mine"),
+        sync.open_browser(client) as browser,
+        playwright.connect_sync(browser),
     ):
-        pass
+        raise KeyError("mine")
+    assert browser.receipt is not None
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
 def test_synchronous_and_a_signal(server, client, number, status):
     program = f"""
 import os, time
-from cdpbridge.playwright import open_browser_sync
+from cdpbridge import playwright, sync
 
-with open_browser_sync() as rented:
-    print(rented.rental.id, flush=True)
+with sync.open_browser() as browser, playwright.connect_sync(browser):
+    print(browser.id, flush=True)
     os.kill(os.getpid(), {int(number)})
     time.sleep(60)
 """

@@ -103,7 +103,7 @@ async def test_a_browser_that_outlives_its_clients_block_keeps_the_server(tmp_pa
     async with cdpbridge.local(data_dir=tmp_path, browser_build="shell") as client:
         browser = await cdpbridge.open_browser(client)
     assert await browser.connection.root.send("Browser.getVersion")
-    assert not browser.over
+    assert not browser._core.over
     assert (await browser.stop()).difference == 0
     assert client.server_pid is None
 
@@ -258,7 +258,7 @@ asyncio.run(main())
 
 @pytest.mark.chromium
 def test_local_without_an_event_loop(environment, tmp_path):
-    client = cdpbridge.local_sync(data_dir=tmp_path, browser_build="shell")
+    client = cdpbridge.sync.local(data_dir=tmp_path, browser_build="shell")
     with client:
         pid = client.server_pid
         browser = client.browsers.create(timeout=timedelta(minutes=5))
@@ -272,5 +272,5 @@ def test_local_without_an_event_loop(environment, tmp_path):
 @pytest.mark.chromium
 async def test_local_without_an_event_loop_where_there_is_one(environment, tmp_path):
     """As in a notebook, whose loop runs."""
-    with cdpbridge.local_sync(data_dir=tmp_path) as client:
+    with cdpbridge.sync.local(data_dir=tmp_path) as client:
         assert client.billing.account().rate_limit == 10

@@ -186,7 +186,7 @@ def test_page(browser):
     ("options", "words"),
     [
         (["--cdpbridge=local", "--browser=firefox"], "--cdpbridge rents Chromium; it has no firefox"),
-        (["--cdpbridge=nowhere"], "'nowhere' is no place for browsers"),
+        (["--cdpbridge=nowhere"], "unknown provider 'nowhere'"),
         (["--cdpbridge=http://127.0.0.1:9/api/v2"], "no API key"),
         (["--cdpbridge=local", "--cdpbridge-timeout=300"], "must be 1 to 240 minutes, not 300"),
     ],

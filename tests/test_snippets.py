@@ -155,13 +155,14 @@ BLOCKS: dict[str, Run | NotRun] = {
         "assert (result.result.value, reply['result']['value']) == (2, 2)\n" + STOP,
         says=("url='https://example.com/'", "https://example.com/\n"),
     ),
-    "async with tab.expect_download() as download:": Run(
+    "async with tab.expect_download() as waiter:": Run(
         "notebook",
         TAB,
         "print(await tab.evaluate('document.querySelector(\"input[type=file]\").files[0].name'))\n" + STOP,
         says=("report.csv",),
         makes=("reports/report.csv",),
     ),
+    "from datetime import timedelta": Run("program", says=("Example Domain 1\n", "\n2\n", RECEIPT)),
     "from cdpbridge import playwright": Run(
         "notebook", IMPORTS, "print(page, browser.receipt)", says=("about:blank", RECEIPT)
     ),

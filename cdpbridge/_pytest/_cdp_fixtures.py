@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
 if TYPE_CHECKING:
-    from cdpbridge._pytest._rentals import Wish
     from cdpbridge._pytest._run import Run
     from cdpbridge.browser._tab import Tab
     from cdpbridge.cdp import Connection
+    from cdpbridge.rental import RentalOptions
 
 __all__ = ["CDPBrowser", "cdp_browser", "cdp_tab"]
 
@@ -65,17 +64,19 @@ class CDPBrowser:
 
 @pytest_asyncio.fixture
 async def cdp_browser(request: pytest.FixtureRequest) -> AsyncIterator[CDPBrowser]:
-    """A rented browser over CDP. `@pytest.mark.cdpbridge(profile=..., proxy_country=...)`, or indirect parametrization with
-    such a dict, says which."""
+    """Connect to a rented browser over CDP.
+
+    `@pytest.mark.cdpbridge(profile=..., proxy_country=...)`, or indirect parametrization with such a dict, says which.
+    """
     from cdpbridge._pytest._run import run_of  # noqa: PLC0415  # as above
     from cdpbridge.cdp import connect  # noqa: PLC0415  # as above
 
     run = run_of(request.config)
-    wish = _wish(request, run)
-    cdp_url = await asyncio.to_thread(run.cdp_url, wish)
+    options = _options(request, run)
+    cdp_url = await asyncio.to_thread(run.cdp_url, options)
     async with connect(cdp_url, reconnect=True) as connection:
         context_id = None
-        if wish.profile is None:
+        if options.get("profile") is None:
             reply = await connection.root.send("Target.createBrowserContext", {"disposeOnDetach": True})
             context_id = str(reply["browserContextId"])
         browser = CDPBrowser(cdp_url, connection, context_id)
@@ -86,12 +87,12 @@ async def cdp_browser(request: pytest.FixtureRequest) -> AsyncIterator[CDPBrowse
 
 @pytest_asyncio.fixture
 async def cdp_tab(cdp_browser: CDPBrowser) -> Tab:
-    """A blank page of `cdp_browser`."""
+    """Open a blank page of `cdp_browser`."""
     return await cdp_browser.new_tab()
 
 
-def _wish(request: pytest.FixtureRequest, run: Run) -> Wish:
-    given: dict[str, Any] = {}
+def _options(request: pytest.FixtureRequest, run: Run) -> RentalOptions:
+    given: Any = {}
     marker = request.node.get_closest_marker("cdpbridge")
     if marker is not None:
         if marker.args:
@@ -103,4 +104,5 @@ def _wish(request: pytest.FixtureRequest, run: Run) -> Wish:
         raise pytest.UsageError(
             f"cdp_browser knows profile and proxy_country, not {', '.join(sorted(unknown))}"
         )
-    return replace(run.wish, **given)
+    asked: RentalOptions = {**run.options, **given}
+    return asked

@@ -24,13 +24,13 @@ def check_engine(name: str) -> None:
 
 
 def connect_options(launch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options for `connect_over_cdp`, and those that have no meaning for it."""
+    """Return the options for `connect_over_cdp`, and those that have no meaning for it."""
     kept = {"timeout": _TIMEOUT_MS} | {name: launch[name] for name in _KEPT if name in launch}
     return kept, {name: value for name, value in launch.items() if name not in _KEPT}
 
 
 def with_state(make: Callable[..., Any], state: dict[str, Any]) -> Callable[..., Any]:
-    """`Browser.new_context` or `new_page` whose contexts start with `state`, unless the test gives another."""
+    """Return `Browser.new_context` or `new_page` whose contexts start with `state`, unless the test gives another."""
 
     def made(*args: Any, **options: Any) -> Any:
         return make(*args, **({"storage_state": state} | options))

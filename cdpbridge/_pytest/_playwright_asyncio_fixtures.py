@@ -23,7 +23,7 @@ __all__ = ["launch_browser"]
 def launch_browser(
     pytestconfig: pytest.Config, browser_type: BrowserType, browser_type_launch_args: dict[str, Any]
 ) -> Callable[..., Awaitable[Browser]]:
-    """Connects to the rented browser instead of starting one."""
+    """Connect to the rented browser instead of starting one."""
 
     async def launch(**options: Any) -> Browser:
         check_engine(browser_type.name)
@@ -33,7 +33,7 @@ def launch_browser(
         place = await asyncio.to_thread(run.place)
         kept = playwright_options(browser_type.connect_over_cdp, place) | kept
         browser = await browser_type.connect_over_cdp(place.cdp_url, **kept)
-        if run.wish.profile is not None:
+        if run.options.get("profile") is not None:
             state: Any = await browser.contexts[0].storage_state()
             vars(browser)["new_context"] = with_state(browser.new_context, state)
             vars(browser)["new_page"] = with_state(browser.new_page, state)

@@ -22,7 +22,7 @@ __all__ = ["launch_browser"]
 def launch_browser(
     pytestconfig: pytest.Config, browser_type: BrowserType, browser_type_launch_args: dict[str, Any]
 ) -> Callable[..., Browser]:
-    """Connects to the rented browser instead of starting one."""
+    """Connect to the rented browser instead of starting one."""
 
     def launch(**options: Any) -> Browser:
         check_engine(browser_type.name)
@@ -32,7 +32,7 @@ def launch_browser(
         place = run.place()
         kept = playwright_options(browser_type.connect_over_cdp, place) | kept
         browser = browser_type.connect_over_cdp(place.cdp_url, **kept)
-        if run.wish.profile is not None:
+        if run.options.get("profile") is not None:
             state: Any = browser.contexts[0].storage_state()
             vars(browser)["new_context"] = with_state(browser.new_context, state)
             vars(browser)["new_page"] = with_state(browser.new_page, state)

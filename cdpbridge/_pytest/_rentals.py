@@ -8,32 +8,25 @@ import logging
 import threading
 from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypedDict
 from uuid import UUID
 
-from cdpbridge._loop_thread import LoopThread
-from cdpbridge.api import AsyncClient, ServerChoice
+from cdpbridge._concurrency import LoopThread
+from cdpbridge.api import AsyncClient
 from cdpbridge.billing import Receipt, Tariff
 from cdpbridge.browser import Browser, open_browser
+from cdpbridge.rental._options import RentalOptions
+from cdpbridge.rental._rental import stop_noting
 from cdpbridge.rental._stop import confirmed_stop
 from cdpbridge.tunnel._address import Place, local_address
 
-__all__ = ["Ending", "Ledger", "Rentals", "Wish"]
+__all__ = ["Ending", "Ledger", "Rentals"]
 
 logger = logging.getLogger("cdpbridge")
 
 _STOP_TIMEOUT: Final = timedelta(seconds=30)
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a test wants to rent; tests that want the same share a browser."""
-
-    profile: str | None
-    proxy_country: str | ServerChoice | None
 
 
 class Ending(TypedDict):
@@ -63,11 +56,11 @@ class Ledger:
         self.folder = folder
 
     def begun(self, owner: str, browser_id: UUID) -> None:
-        """`owner` has rented it."""
+        """Write that `owner` has rented a browser."""
         self._write(owner, {"rented": str(browser_id)})
 
     def ended(self, owner: str, ending: Ending) -> None:
-        """It is stopped, or could not be."""
+        """Write that a browser is stopped, or could not be."""
         self._write(owner, {"ending": ending})
 
     def _write(self, owner: str, entry: dict[str, Any]) -> None:
@@ -75,15 +68,15 @@ class Ledger:
             file.write(json.dumps(entry) + "\n")
 
     def owners(self) -> list[str]:
-        """Every process that has rented."""
+        """List the processes that have rented."""
         return sorted(file.stem for file in self.folder.glob("*.jsonl"))
 
     def endings(self, owner: str) -> list[Ending]:
-        """The rentals of `owner` that have ended."""
+        """List the rentals of `owner` that have ended."""
         return [entry["ending"] for entry in self._read(owner) if "ending" in entry]
 
     def left(self, owner: str) -> list[UUID]:
-        """The others."""
+        """List the rentals of `owner` that have not ended."""
         ended = {ending["browser"] for ending in self.endings(owner)}
         rented = (entry["rented"] for entry in self._read(owner) if "rented" in entry)
         return [UUID(each) for each in rented if each not in ended]
@@ -94,7 +87,7 @@ class Ledger:
 
 
 class Rentals:
-    """Rents on wish, each wish once, from a thread with an event loop of its own: Playwright's needs the caller's.
+    """Rents one browser for each set of options, from a thread with an event loop of its own: Playwright's needs the caller's.
 
     Args:
         client: Where; it is opened with the first rental.
@@ -108,14 +101,14 @@ class Rentals:
         self._owner = owner
         self._ledger = ledger
         self._timeout = timeout
-        self._rented: dict[Wish, Browser] = {}
+        self._rented: dict[frozenset[tuple[str, object]], Browser] = {}
         self._places: dict[UUID, tuple[Place, AsyncExitStack]] = {}
         self._lock = threading.Lock()
         self._loop: LoopThread | None = None
         self._resources = AsyncExitStack()
 
     def open(self) -> AsyncClient:
-        """The client, opened: with `local()` its server runs from now on."""
+        """Open the client and return it: with `local()`, its server runs from now on."""
         with self._lock:
             self._opened()
         return self._client
@@ -131,46 +124,42 @@ class Rentals:
             self._loop = loop
         return self._loop
 
-    def rent(self, wish: Wish) -> Browser:
-        """The browser for `wish`; a new one when there is none yet, or when it has ended meanwhile.
+    def rent(self, options: RentalOptions) -> Browser:
+        """Return the browser with `options`; rent one when there is none yet, or when it has ended.
 
         Raises:
             CDPBridgeError: As of `open_browser`.
         """
+        key = frozenset(options.items())
         with self._lock:
             loop = self._opened()
-            browser = self._rented.get(wish)
+            browser = self._rented.get(key)
             if browser is not None and browser.connection.closed:
-                self._stop(loop, [self._rented.pop(wish)])
+                self._stop(loop, [self._rented.pop(key)])
                 browser = None
             if browser is None:
-                browser = self._rented[wish] = loop.run(self._rent(wish))
+                browser = self._rented[key] = loop.run(self._rent(options))
             return browser
 
-    def place(self, wish: Wish) -> Place:
-        """Where Playwright finds the browser for `wish`: at a tunnel's address, if it does not see this process's files.
+    def place(self, options: RentalOptions) -> Place:
+        """Return where Playwright finds that browser: at a tunnel's address, if it does not see this process's files.
 
         Raises:
             CDPBridgeError: As of `open_browser`.
         """
-        browser = self.rent(wish)
+        browser = self.rent(options)
         with self._lock:
             if browser.id not in self._places:
                 self._places[browser.id] = self._opened().run(_placed(browser))
             return self._places[browser.id][0]
 
-    async def _rent(self, wish: Wish) -> Browser:
-        browser = await open_browser(
-            self._client,
-            profile=wish.profile,
-            proxy_country=wish.proxy_country,
-            timeout=self._timeout,
-            stop_timeout=_STOP_TIMEOUT,
-        )
+    async def _rent(self, options: RentalOptions) -> Browser:
+        rental: RentalOptions = {**options, "timeout": self._timeout, "stop_timeout": _STOP_TIMEOUT}
+        browser = await open_browser(self._client, **rental)
         try:
             self._ledger.begun(self._owner, browser.id)
         except BaseException as error:
-            await browser.leave(error)
+            await stop_noting(browser, error)
             raise
         return browser
 

@@ -19,12 +19,13 @@ from typing import Any, Final
 
 import pytest
 
-from cdpbridge.api import AsyncClient, ServerChoice, server_default
+from cdpbridge.api import AsyncClient, ServerDefault, server_default
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.providers import LocalClient, at, local, provider
+from cdpbridge.providers import at, local, provider
+from cdpbridge.rental import RentalOptions
 from cdpbridge.tunnel._address import Place
 
-from ._rentals import Ending, Ledger, Rentals, Wish
+from ._rentals import Ending, Ledger, Rentals
 
 __all__ = ["Run", "configure", "run_of"]
 
@@ -67,7 +68,7 @@ def configure(config: pytest.Config) -> None:
 
 
 def run_of(config: pytest.Config) -> Run:
-    """This run.
+    """Return this run.
 
     Raises:
         pytest.UsageError: It is one without rented browsers.
@@ -87,7 +88,7 @@ class Run:
 
     Attributes:
         rentals: The browsers of this process.
-        wish: What a test gets that asks for nothing else.
+        options: What is rented for a test that asks for nothing else.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -96,7 +97,10 @@ class Run:
         self._shared: bool = config.getoption("--cdpbridge-shared")
         self._temporary: list[Path] = []
         self._ignored: set[str] = set()
-        self.wish = Wish(config.getoption("--cdpbridge-profile"), _country(config))
+        self.options: RentalOptions = {
+            "profile": config.getoption("--cdpbridge-profile"),
+            "proxy_country": _country(config),
+        }
         timeout = _timeout(config)
         client = self._client()
         folder = self._temporary_folder("ledger") if self._given is None else Path(self._given["ledger"])
@@ -111,10 +115,10 @@ class Run:
         if self._given is not None and "base_url" in self._given:
             return at(self._given["base_url"], self._given["api_key"])
         client = provider(self._where)
-        if not isinstance(client, LocalClient):
+        if not client.is_local:
             return client
         settings = ("CDPBRIDGE_DATA_DIR", "CDPBRIDGE_CONFIG")
-        if self.wish.profile is not None or any(os.environ.get(name) for name in settings):
+        if self.options.get("profile") is not None or any(os.environ.get(name) for name in settings):
             return client
         # Nothing is to last, and the user's own data folder serves one program at a time.
         return local(data_dir=self._temporary_folder("data"))
@@ -126,20 +130,20 @@ class Run:
 
     # --- for fixtures ---------------------------------------------------------------------------------------------
 
-    def cdp_url(self, wish: Wish | None = None) -> str:
-        """Address of the browser for a test."""
-        if self._given is not None and "cdp_url" in self._given and wish in {None, self.wish}:
+    def cdp_url(self, options: RentalOptions | None = None) -> str:
+        """Return the address of the browser for a test."""
+        if self._given is not None and "cdp_url" in self._given and options in (None, self.options):
             return self._given["cdp_url"]
-        return self.rentals.rent(wish or self.wish).cdp_url
+        return self.rentals.rent(self.options if options is None else options).cdp_url
 
     def place(self) -> Place:
-        """Where Playwright finds the browser for a test."""
+        """Return where Playwright finds the browser for a test."""
         if self._given is not None and "place_url" in self._given:
             return Place(self._given["place_url"], local=self._given["place_local"] == "yes")
-        return self.rentals.place(self.wish)
+        return self.rentals.place(self.options)
 
     def ignore(self, options: dict[str, Any]) -> None:
-        """Launch options that have no meaning for a browser that runs already; the summary names them."""
+        """Note launch options that have no meaning for a browser that runs already; the summary names them."""
         self._ignored |= options.keys()
 
     # --- hooks ----------------------------------------------------------------------------------------------------
@@ -147,26 +151,27 @@ class Run:
     def pytest_report_header(self) -> str:
         """Say where the browsers come from."""
         parts = [f"browsers from {self._where}"]
-        if self.wish.profile:
-            parts.append(f"profile {self.wish.profile}")
-        if isinstance(self.wish.proxy_country, str):
-            parts.append(f"proxy country {self.wish.proxy_country}")
+        if profile := self.options.get("profile"):
+            parts.append(f"profile {profile}")
+        if isinstance(country := self.options.get("proxy_country"), str):
+            parts.append(f"proxy country {country}")
         if self._shared:
             parts.append("one for all workers")
         return f"cdpbridge: {', '.join(parts)}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """From now on browsers may be rented."""
+        """Handle signals: from now on, browsers may be rented."""
         self._signals.install()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """A worker of pytest-xdist is about to start: tell it where to rent."""
+        """Give a worker of pytest-xdist, before it starts, the server to rent from."""
         given = {"ledger": str(self._ledger.folder)}
         client = self.rentals.open()
-        if isinstance(client, LocalClient):
-            given |= client.address()
+        if client.is_local:
+            address = client.address()
+            given |= {"base_url": address["base_url"], "api_key": address["api_key"]}
         if self._shared:
             place = self.place()
             given |= {"cdp_url": self.cdp_url(), "place_url": place.cdp_url}
@@ -175,7 +180,7 @@ class Run:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """A worker has ended: stop what it has left."""
+        """Stop what a worker has left that has ended."""
         self._ignored |= set(getattr(node, "workeroutput", {}).get(_KEY, ()))
         if node.gateway.id in self._ledger.owners():
             self.rentals.stop_left(node.gateway.id)
@@ -188,7 +193,7 @@ class Run:
             session.config.workeroutput[_KEY] = sorted(self._ignored)  # type: ignore[attr-defined]
 
     def pytest_unconfigure(self) -> None:
-        """The session may never have begun, or its end may have been interrupted."""
+        """Finish, as the session may never have begun, or its end may have been interrupted."""
         self._finish()
 
     def _finish(self) -> None:
@@ -225,7 +230,7 @@ class Run:
             )
 
 
-def _country(config: pytest.Config) -> str | ServerChoice | None:
+def _country(config: pytest.Config) -> str | ServerDefault | None:
     given: str | None = config.getoption("--cdpbridge-proxy-country")
     if given is None:
         return server_default

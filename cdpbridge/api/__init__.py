@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         TaskStatusView,
         TaskStep,
     )
-    from .calls import Call, RunOptions, ServerChoice, TaskOptions, server_default
+    from .calls import Call, RunOptions, ServerDefault, TaskOptions, server_default
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -81,7 +81,7 @@ __all__ = [
     "RawResponse",
     "RecordingStill",
     "RunOptions",
-    "ServerChoice",
+    "ServerDefault",
     "Share",
     "Task",
     "TaskCreated",
@@ -103,7 +103,7 @@ __all__ = [
 # Loaded on first use: the embedded server needs the models and no HTTP client.
 _HOMES: Final = {
     "_async": ("AsyncClient", "AsyncDownloads", "AsyncPages", "AsyncTaskRun"),
-    "calls": ("Call", "RunOptions", "ServerChoice", "TaskOptions", "server_default"),
+    "calls": ("Call", "RunOptions", "ServerDefault", "TaskOptions", "server_default"),
     "_drift": ("Difference", "drift"),
     "_models": (
         "PROXY_COUNTRY_CODES",

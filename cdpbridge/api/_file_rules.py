@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
+from cdpbridge._file_names import safe_file_name
 from cdpbridge.errors import ConfigurationError
 
 from ._task_models import MAX_UPLOAD_BYTES, UPLOAD_CONTENT_TYPES
 
-__all__ = ["Partial", "UploadPlan", "check_size", "local_target", "plan_upload", "safe_name"]
+__all__ = ["Partial", "UploadPlan", "check_size", "local_target", "plan_upload"]
 
 _TYPES: Final = {
     ".csv": "text/csv",
@@ -82,16 +83,9 @@ def check_size(name: str, size_bytes: int) -> None:
         )
 
 
-def safe_name(name: str) -> str:
-    """The last part of a name that a server gives, so that it cannot lead out of a folder."""
-    last = re.split(r"[/\\]", name)[-1]
-    kept = _FORBIDDEN.sub("_", last).strip()
-    return "download" if kept in {"", ".", ".."} else kept[-_LONGEST_NAME:]
-
-
 def local_target(path: Path, server_name: str, *, is_folder: bool) -> Path:
     """Where a download goes: `path`, or, in a folder, the name that the server gives."""
-    return path / safe_name(server_name) if is_folder else path
+    return path / safe_file_name(server_name, otherwise="download") if is_folder else path
 
 
 @dataclass(slots=True)

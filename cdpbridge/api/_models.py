@@ -43,10 +43,18 @@ __all__ = [
     "ProfileUpdateRequest",
     "RecordingStill",
     "UpdateBrowserSessionRequest",
+    "country_spelling",
 ]
 
 PROXY_COUNTRY_CODES: Final = ("us", "uk", "fr", "it", "jp", "au", "de", "fi", "ca", "in")
 """Countries of the REST reference (schema ProxyCountryCode). A server may know more."""
+
+
+def country_spelling(code: str) -> str:
+    """Return a country code as the REST reference spells it: lower case, and `uk` for the ISO code `gb`."""
+    spelled = code.strip().lower()
+    return "uk" if spelled == "gb" else spelled
+
 
 T = TypeVar("T")
 

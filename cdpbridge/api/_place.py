@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
-from typing import Final
+from typing import Final, TypedDict
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from cdpbridge.errors import ConfigurationError
 
-__all__ = ["DEFAULT_BASE_URL", "Place", "checked_base_url", "checked_key", "find_place"]
+__all__ = ["DEFAULT_BASE_URL", "LOCAL", "Address", "Place", "checked_base_url", "checked_key", "find_place"]
 
 DEFAULT_BASE_URL: Final = "https://api.browser-use.com/api/v2"
 """The Browser Use Cloud (REST reference, servers)."""
 
+LOCAL: Final = "local"
+"""The word for the embedded server."""
 PROVIDER_VARIABLE: Final = "CDPBRIDGE_PROVIDER"
 BASE_URL_VARIABLE: Final = "CDPBRIDGE_BASE_URL"
 KEY_VARIABLE: Final = "BROWSER_USE_API_KEY"
@@ -25,8 +27,15 @@ _PORTS: Final = {"http": 80, "https": 443}
 _NOT_IN_A_URL: Final = re.compile(r"""[\s\x00-\x1f\x7f\\<>"`{}|^]""")
 _NO_KEY: Final = (
     f"no API key: set {KEY_VARIABLE}, or give it as an argument; for browsers on this machine set {PROVIDER_VARIABLE}=local, "
-    "or use local() or local_sync()"
+    "or use local()"
 )
+
+
+class Address(TypedDict):
+    """Where a client sends requests, with the key: keyword arguments of another client. A password."""
+
+    base_url: str
+    api_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +159,7 @@ def _read(where: str, variable: str | None = None) -> Place:
         return Place(checked_base_url(where, variable))
     shown = repr(_shown(where)) if variable is None else f"{variable}={_shown(where)!r}"
     raise ConfigurationError(
-        f"{shown} is no place for browsers; use `cloud`, `local`, or a base URL (http://...)"
+        f"unknown provider {shown}; use `cloud`, `local`, or a base URL (http://...)"
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from cdpbridge.errors import ConfigurationError
 
-from .calls import RunOptions, ServerChoice, server_default
+from .calls import RunOptions, ServerDefault, server_default
 from .calls._base import id_text
 
 __all__ = ["session_of"]
@@ -31,7 +31,7 @@ def session_of(
     session: dict[str, Any] = {}
     if (profile_id := given.pop("profile_id", None)) is not None:
         session["profile_id"] = profile_id
-    if not isinstance(country := given.pop("proxy_country", server_default), ServerChoice):
+    if not isinstance(country := given.pop("proxy_country", server_default), ServerDefault):
         session["proxy_country"] = country
     if output_model is not None and given.get("structured_output") is not None:
         raise ConfigurationError("output_model is the structured output: give one of them")

@@ -22,6 +22,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
+from cdpbridge._durations import waiting_time
 from cdpbridge.errors import ConfigurationError, WebhookError
 
 from ._models import Answer, Instant
@@ -97,7 +98,7 @@ def verify(
     headers: Mapping[str, str] | Iterable[tuple[str, str]],
     secret: str | Iterable[str],
     *,
-    tolerance: timedelta = TOLERANCE,
+    tolerance: float | timedelta = TOLERANCE,
     now: datetime | None = None,
 ) -> Event:
     """The event in a message that is the service's, sent just now.
@@ -106,13 +107,15 @@ def verify(
         body: As it came, byte by byte; not JSON that was decoded and encoded again.
         headers: The request's; names in any case.
         secret: The webhook's; several while one takes the place of another.
-        tolerance: How old, or early, it may be. A message may come twice within it: know its task and status, or its signature.
+        tolerance: How old, or early, it may be: seconds, or a `timedelta`. A message may come twice within it: know its task
+            and status, or its signature.
         now: Default: this machine's clock.
 
     Raises:
         WebhookError: It has no signature, a wrong one, is too old, or is no event.
-        ConfigurationError: There is no secret.
+        ConfigurationError: There is no secret, or `tolerance` is no time.
     """
+    limit = waiting_time("tolerance", tolerance, zero=True)
     raw = body.encode() if isinstance(body, str) else bytes(body)
     given = _lower(headers)
     secrets = [secret] if isinstance(secret, str) else list(secret)
@@ -124,12 +127,12 @@ def verify(
         if not stamp.isascii() or not stamp.isdigit():
             raise WebhookError(f"a signature without a time: the header {_TIMESTAMP} must be Unix seconds")
         _check(given[_SIGNATURE], secrets, (f"{stamp}.".encode() + form for form in _forms(raw)))
-        _check_age(moment - int(stamp), tolerance)
+        _check_age(moment - int(stamp), limit)
         return _event(raw)
     if _OLD_SIGNATURE in given:
         _check(given[_OLD_SIGNATURE], secrets, iter((raw,)))
         event = _event(raw)
-        _check_age(moment - event.timestamp.timestamp(), tolerance)
+        _check_age(moment - event.timestamp.timestamp(), limit)
         return event
     raise WebhookError(f"no signature: neither the header {_SIGNATURE} nor {_OLD_SIGNATURE} is there")
 

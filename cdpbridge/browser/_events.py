@@ -1,4 +1,4 @@
-"""Events of a `Browser`: its own, and those of its connection, which go over to the next connection."""
+"""Events of a `Browser`: its own, and those of its connection, which move to the next connection."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["Events"]
 
 logger = logging.getLogger("cdpbridge")
 
-_WIRE_EVENTS: Final = ("disconnected", "reconnected")
+_CONNECTION_EVENTS: Final = ("disconnected", "reconnected")
 _OWN_EVENTS: Final = ("expiring", "renewed", "stopped")
 
 
 class Events:
-    """Who listens to `owner`."""
+    """The event handlers of `owner`."""
 
     def __init__(self, owner: object) -> None:
         self._owner = owner
         self._emitter: AsyncIOEventEmitter | None = None
-        self._wire_handlers: list[_WireHandler] = []
+        self._connection_handlers: list[_ConnectionHandler] = []
 
     def on(
         self, name: str, handler: Callable[..., object], connection: Connection | None
@@ -35,14 +35,14 @@ class Events:
         Raises:
             ValueError: There is no such event.
         """
-        if name in _WIRE_EVENTS:
+        if name in _CONNECTION_EVENTS:
             assert connection is not None  # `open_browser` returns no other browser
-            listener = _WireHandler(name, handler)
+            listener = _ConnectionHandler(name, handler)
             listener.move_to(connection)
-            self._wire_handlers.append(listener)
+            self._connection_handlers.append(listener)
             return lambda: self._remove(listener)
         if name not in _OWN_EVENTS:
-            names = ", ".join(map(repr, sorted((*_WIRE_EVENTS, *_OWN_EVENTS))))
+            names = ", ".join(map(repr, sorted((*_CONNECTION_EVENTS, *_OWN_EVENTS))))
             raise ValueError(f"a browser has no event {name!r}; it has {names}")
         if self._emitter is None:
             from pyee.asyncio import AsyncIOEventEmitter  # noqa: PLC0415  # most programs need none
@@ -55,13 +55,13 @@ class Events:
         emitter.on(name, handler)
         return lambda: emitter.remove_listener(name, handler)
 
-    def _remove(self, listener: _WireHandler) -> None:
+    def _remove(self, listener: _ConnectionHandler) -> None:
         listener.remove()
-        if listener in self._wire_handlers:
-            self._wire_handlers.remove(listener)
+        if listener in self._connection_handlers:
+            self._connection_handlers.remove(listener)
 
     def emit(self, name: str, *arguments: object) -> None:
-        """Tell of one of the browser's own events."""
+        """Emit one of the browser's own events."""
         if self._emitter is not None:
             self._emitter.emit(name, *arguments)
 
@@ -70,19 +70,19 @@ class Events:
         if self._emitter is not None:
             await self._emitter.wait_for_complete()
 
-    def leave_wire(self) -> None:
-        """Hear nothing more of the connection, which we close ourselves."""
-        for listener in self._wire_handlers:
+    def detach(self) -> None:
+        """Stop listening to the connection, which we close ourselves."""
+        for listener in self._connection_handlers:
             listener.remove()
 
     def move_to(self, connection: Connection) -> None:
-        """Listen to another connection from now on."""
-        for listener in self._wire_handlers:
+        """Move the handlers to another connection."""
+        for listener in self._connection_handlers:
             listener.move_to(connection)
 
 
-class _WireHandler:
-    """A handler of a connection's event, which goes over to the next connection."""
+class _ConnectionHandler:
+    """A handler of a connection's event, which moves to the next connection."""
 
     def __init__(self, name: str, handler: Callable[..., object]) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""Tab: a page of the rented browser, its CDPSession, and the few verbs a script needs.
+"""`Tab`: a page of the rented browser, its CDPSession, and the few verbs a script needs.
 
 More than these is Playwright's job, on the same browser: see `cdpbridge.playwright`.
 """
@@ -6,6 +6,7 @@ More than these is Playwright's job, on the same browser: see `cdpbridge.playwri
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -16,7 +17,8 @@ from cdpbridge.cdp import pdf_stream
 from cdpbridge.errors import CommandTimeout, EvaluationError, NavigationError
 from cdpbridge.protocol import Network, Page, Runtime, Target
 
-from ._download import DownloadExpectation, upload
+from ._download import DownloadWaiter
+from ._upload import set_input_files
 
 if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession
@@ -37,7 +39,7 @@ class Tab:
     """A page target of a browser.
 
     Attributes:
-        session: Its CDPSession, for everything that has no verb here.
+        session: Its CDPSession, for everything that has no method here.
     """
 
     def __init__(self, session: CDPSession) -> None:
@@ -64,13 +66,13 @@ class Tab:
 
         Raises:
             NavigationError: The page could not be loaded, e.g. `net::ERR_NAME_NOT_RESOLVED`.
-            CommandTimeout: It was not there in time. The page goes on loading.
-            TargetClosed: The tab went away meanwhile.
+            CommandTimeout: Not within `timeout`. The page goes on loading.
+            TargetClosed: The tab was closed meanwhile.
         """
         await self._navigate(Page.navigate(url), url, wait_until, timeout)
 
     async def evaluate(self, expression: str, *, timeout: float | timedelta | None = None) -> Any:
-        """The value of a JavaScript expression in the page; a promise is awaited.
+        """Return the value of a JavaScript expression in the page; a promise is awaited.
 
         Values travel as JSON. `NaN`, infinities, `-0` and bigints arrive as Python numbers, `undefined` as None.
 
@@ -89,15 +91,15 @@ class Tab:
         return answer.result.value
 
     async def title(self) -> str:
-        """The document's title."""
+        """Return the document's title."""
         return str(await self.evaluate("document.title"))
 
-    async def url(self) -> str:
-        """The address the page is at now."""
+    async def current_url(self) -> str:
+        """Return the address the page is at now."""
         return str(await self.evaluate("location.href"))
 
     async def content(self) -> str:
-        """The document as HTML, with its doctype."""
+        """Return the document as HTML, with its doctype."""
         script = (
             "(document.doctype ? new XMLSerializer().serializeToString(document.doctype) : '')"
             " + document.documentElement.outerHTML"
@@ -108,21 +110,21 @@ class Tab:
         self,
         path: Path | str | None = None,
         *,
-        image_format: Literal["png", "jpeg", "webp"] = "png",
+        format: Literal["png", "jpeg", "webp"] = "png",  # noqa: A002  # the name in CDP
         quality: int | None = None,
         full_page: bool = False,
     ) -> bytes:
-        """A picture of the page.
+        """Take a screenshot; return its bytes.
 
         Args:
-            path: Also written there, if given; its folder is made when it is missing.
-            image_format: Encoding.
+            path: File to write it to, too; a missing folder is created.
+            format: Encoding.
             quality: 0 to 100, for jpeg and webp.
-            full_page: The whole document instead of the visible part.
+            full_page: True for the whole document instead of the visible part.
         """
         reply = await self.session.send(
             Page.capture_screenshot(
-                format=image_format,
+                format=format,
                 quality=quality,
                 capture_beyond_viewport=full_page or None,
                 clip=await self._clip(full_page),
@@ -131,28 +133,28 @@ class Tab:
         return await _saved(reply.data, path)
 
     async def pdf(
-        self, path: Path | str | None = None, *, landscape: bool = False, background: bool = True
+        self, path: Path | str | None = None, *, landscape: bool = False, print_background: bool = True
     ) -> bytes:
-        """The page as PDF, of any size, also written to `path` if given.
+        """Print the page to PDF, of any size; return its bytes, and write them to `path` if given.
 
-        `cdpbridge.cdp.pdf_stream` gives it piece by piece.
+        `cdpbridge.cdp.pdf_stream` yields it piece by piece.
         """
-        command = Page.print_to_pdf(landscape=landscape, print_background=background)
+        command = Page.print_to_pdf(landscape=landscape, print_background=print_background)
         return await _saved(b"".join([chunk async for chunk in pdf_stream(self.session, command)]), path)
 
     async def cookies(self) -> list[Network.Cookie]:
-        """The cookies that the page's own address would send."""
+        """Return the cookies that a request to the page's own address would send."""
         return (await self.session.send(Network.get_cookies())).cookies
 
-    def expect_download(self, *, timeout: float | timedelta = _DOWNLOAD_TIMEOUT) -> DownloadExpectation:
-        """Bring a file here that the page downloads, wherever the browser runs.
+    def expect_download(self, *, timeout: float | timedelta = _DOWNLOAD_TIMEOUT) -> DownloadWaiter:
+        """Wait for a download that the block starts, and bring the file here, wherever the browser runs.
 
-            async with tab.expect_download() as download:
+            async with tab.expect_download() as waiter:
                 await tab.evaluate("document.querySelector('a.report').click()")
-            path = await download.save("reports")
+            path = await waiter.download.save("reports")
 
-        From here on the browser saves downloads of this tab's context under names of its own, on its machine. Playwright on
-        the same context needs its own setting then, so use its downloads or these.
+        The browser then saves downloads of this tab's context under names of its own, on its machine. Playwright changes the same
+        setting of the context, so use its downloads or these, not both.
 
         Args:
             timeout: From the start of the block until a download has begun; `save` has one for the rest.
@@ -161,32 +163,34 @@ class Tab:
             CommandTimeout: None has begun.
             DownloadFailed: The connection ended before.
         """
-        return DownloadExpectation(self.session, timeout)
+        return DownloadWaiter(self.session, timeout)
 
-    async def upload(self, selector: str, *paths: Path | str, max_bytes: int = _UPLOAD_BYTES) -> None:
+    async def set_input_files(
+        self, selector: str, files: Path | str | Sequence[Path | str], *, max_bytes: int = _UPLOAD_BYTES
+    ) -> None:
         """Give files of this machine to a file input of the page, wherever the browser runs.
 
         Args:
             selector: CSS selector of the `<input type=file>` in the main frame.
-            paths: The files; none empties it.
+            files: One path, or several; an empty list empties the input.
             max_bytes: Limit for all of them together: the browser holds them in memory.
 
         Raises:
             UploadFailed: There is no such file or input, or they are too big.
         """
-        await upload(self.session, selector, paths, max_bytes)
+        await set_input_files(self.session, selector, files, max_bytes)
 
     async def close(self) -> None:
-        """Close the page and wait until it is gone. Closing a closed one is fine.
+        """Close the page and wait until it is closed. Closing it again does nothing.
 
         Raises:
-            CommandTimeout: It does not go, e.g. because a dialog of its `beforeunload` handler is open.
+            CommandTimeout: It does not close, e.g. because a dialog of its `beforeunload` handler is open.
         """
         session = self.session
         if session.closed is not None:
             return
         root = session.connection.root
-        # It is answered first, and the page goes half a second later; until then, commands to it are never answered.
+        # The reply comes first, and the page closes half a second later; until then, commands to it are never answered.
         async with root.expect(
             Target.DetachedFromTarget, lambda event: event.session_id == session.id, timeout=_CLOSE_TIMEOUT
         ):
@@ -240,7 +244,7 @@ def _thrown(details: Runtime.ExceptionDetails) -> EvaluationError:
 
 
 def _number(text: str) -> int | float:
-    """A value JSON has no form for: `NaN`, `Infinity`, `-Infinity`, `-0`, or a bigint like `12n`."""
+    """Return a value that JSON has no form for: `NaN`, `Infinity`, `-Infinity`, `-0`, or a bigint like `12n`."""
     return int(text.removesuffix("n")) if text.endswith("n") else float(text)
 
 

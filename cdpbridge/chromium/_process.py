@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from cdpbridge._concurrency import in_thread
+from cdpbridge._durations import waiting_time
 from cdpbridge.errors import BrowserExited, BrowserNotFound, BrowserStartFailed
 
 from ._find import Build, find
@@ -135,7 +136,7 @@ class Chromium:
         proxy_server: str | None = None,
         udp: bool = False,
         args: Sequence[str] = (),
-        start_timeout: timedelta = _START_TIMEOUT,
+        start_timeout: float | timedelta = _START_TIMEOUT,
         sandbox: bool = True,
         uid: BrowserUid | None = None,
     ) -> Self:
@@ -160,8 +161,9 @@ class Chromium:
         Raises:
             BrowserNotFound: There is no such binary.
             BrowserStartFailed: It ended, or did not answer in time; with its last words.
-            ConfigurationError: A root process, and the uid cannot reach the binary or a folder, or there is no such uid.
+            ConfigurationError: `start_timeout` is no time; a root process, and the uid cannot reach the binary or a folder, or there is no such uid.
         """
+        limit = waiting_time("start_timeout", start_timeout)
         build = build or find()
         own: list[Path] = []
         identity = Identity(uid)
@@ -181,7 +183,7 @@ class Chromium:
                 raise BrowserStartFailed(f"{build.path} could not be started: {error}") from error
             raise
         try:
-            await self._become_ready(start_timeout)
+            await self._become_ready(limit)
         except BaseException:
             await self.kill()
             raise

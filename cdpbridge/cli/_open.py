@@ -65,7 +65,7 @@ async def _open_page(
             check_writable(file)  # before it costs anything
     if "://" not in url and not url.startswith(("about:", "data:")):
         url = f"https://{url}"
-    country: str | cdpbridge.ServerChoice | None = cdpbridge.server_default
+    country: str | cdpbridge.ServerDefault | None = cdpbridge.server_default
     if proxy_country is not None:
         country = None if proxy_country.lower() == "none" else proxy_country
     browser = None
@@ -85,7 +85,7 @@ async def _open_page(
                     console.print(value, markup=False, soft_wrap=True)
                 else:
                     error_console.print(
-                        f"{await tab.title() or '(no title)'}  {await tab.url()}", markup=False
+                        f"{await tab.title() or '(no title)'}  {await tab.current_url()}", markup=False
                     )
                 if screenshot is not None:
                     tell(f"saving {screenshot}")

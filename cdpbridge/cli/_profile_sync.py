@@ -79,7 +79,7 @@ def _sync(
     )
     with progress(f"writing into the profile {name}"):
         report = asyncio.run(
-            sync_state(local, client=provider, to=name, domains=wanted, preferences=preferences)
+            sync_state(local, provider=provider, to=name, domains=wanted, preferences=preferences)
         )
     _tell(report)
     console.print(

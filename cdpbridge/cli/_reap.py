@@ -38,16 +38,16 @@ def _reap(
 async def _reap_each(dry_run: bool, all_of_this_key: bool, provider: str | None) -> bool:
     """Whether one may still run."""
     from cdpbridge import reap
-    from cdpbridge.rental._reap import ReapedHow
+    from cdpbridge.rental._reap import ReapOutcome
 
     done = await reap(provider, all_of_this_key=all_of_this_key, dry_run=dry_run)
     for each in done:
         console.print(str(each), markup=False, soft_wrap=True)
-    counted = sum(each.how in {ReapedHow.STOPPED, ReapedHow.WOULD_STOP} for each in done)
+    counted = sum(each.outcome in {ReapOutcome.STOPPED, ReapOutcome.WOULD_STOP} for each in done)
     saved = sum((each.saved for each in done), Decimal(0))
     if not done:
         error_console.print("nothing was left behind")
     else:
         what = "would be stopped" if dry_run else "stopped"
         error_console.print(f"{counted} {what}, {saved.normalize():f} USD saved")
-    return any(each.how is ReapedHow.FAILED for each in done)
+    return any(each.outcome is ReapOutcome.FAILED for each in done)

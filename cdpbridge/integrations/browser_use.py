@@ -15,7 +15,7 @@ from typing import Any
 from browser_use import BrowserSession
 from browser_use.browser.events import BrowserStoppedEvent
 
-from cdpbridge.api import AsyncClient, Profile, ServerChoice, server_default
+from cdpbridge.api import AsyncClient, Profile, ServerDefault, server_default
 from cdpbridge.browser import Browser, Opening, open_browser
 from cdpbridge.errors import StopFailed
 
@@ -25,26 +25,26 @@ logger = logging.getLogger("cdpbridge")
 
 
 def session(
-    client: AsyncClient | str | None = None,
+    provider: AsyncClient | str | None = None,
     *,
     profile: str | uuid.UUID | Profile | None = None,
-    proxy_country: str | ServerChoice | None = server_default,
+    proxy_country: str | ServerDefault | None = server_default,
     timeout: timedelta | None = None,
     **options: Any,
 ) -> RentedSession:
-    """A block with a `BrowserSession` on a rented browser.
+    """Return a block with a `BrowserSession` on a rented browser.
 
     The rental is stopped when an agent ends the session, which it does after its run unless `keep_alive=True` is given, and
     at the latest at the end of the block, in every way out.
 
     Args:
-        client: As of `open_browser`, like `profile`, `proxy_country` and `timeout`.
+        provider: As of `open_browser`, like `profile`, `proxy_country` and `timeout`.
         options: For `BrowserSession`, e.g. `allowed_domains`, `keep_alive`.
 
     Raises:
         CDPBridgeError: As of `open_browser`.
     """
-    opening = open_browser(client, profile=profile, proxy_country=proxy_country, timeout=timeout)
+    opening = open_browser(provider, profile=profile, proxy_country=proxy_country, timeout=timeout)
     return RentedSession(opening, options)
 
 

@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from crawlee.browsers import PlaywrightBrowserController, PlaywrightBrowserPlugin
 
 from cdpbridge._concurrency import to_the_end
-from cdpbridge.api import AsyncClient, Profile, ServerChoice, server_default
+from cdpbridge.api import AsyncClient
 from cdpbridge.billing import Receipt
-from cdpbridge.browser import Browser, open_browser
+from cdpbridge.browser import Browser
+from cdpbridge.browser._open import open_checked
 from cdpbridge.errors import StopFailed
-from cdpbridge.providers import provider
+from cdpbridge.rental._options import RentalOptions, check
 from cdpbridge.tunnel._address import local_address, playwright_options
 
 if TYPE_CHECKING:
@@ -46,14 +45,13 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
     """Rents one browser each time the pool wants one.
 
     Args:
-        client: Where, as of `open_browser`; one client, and with `local()` one server, for all browsers of the pool.
-        profile: State that each browser starts from. Only the first one that runs is saved.
-        proxy_country: As of `open_browser`.
-        timeout: Of each rental; a crawl that goes on longer gets a new browser.
+        provider: Where, as of `open_browser`; one client, and with `local()` one server, for all browsers of the pool.
         max_open_pages_per_browser: Pages at once in one browser; the pool rents another one for more.
         use_incognito_pages: A context of its own for each page.
         browser_new_context_options: For those contexts.
         fingerprint_generator: For those contexts.
+        rental: Arguments of `open_browser`, for each browser. With a `profile` each starts from it, and only the first one that
+            runs is saved. A crawl that takes longer than `timeout` gets a new browser.
 
     Attributes:
         receipts: Of the browsers that have been stopped.
@@ -61,15 +59,13 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
 
     def __init__(
         self,
-        client: AsyncClient | str | None = None,
+        provider: AsyncClient | str | None = None,
         *,
-        profile: str | uuid.UUID | Profile | None = None,
-        proxy_country: str | ServerChoice | None = server_default,
-        timeout: timedelta | None = None,
         max_open_pages_per_browser: int = 20,
         use_incognito_pages: bool = False,
         browser_new_context_options: dict[str, Any] | None = None,
         fingerprint_generator: FingerprintGenerator | None = None,
+        **rental: Unpack[RentalOptions],
     ) -> None:
         super().__init__(
             browser_type="chromium",
@@ -79,21 +75,13 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
             fingerprint_generator=fingerprint_generator,
         )
         self.receipts: list[Receipt] = []
-        self._client = provider(client)
-        self._order: dict[str, Any] = {
-            "profile": profile,
-            "proxy_country": proxy_country,
-            "timeout": timeout,
-        }
-        open_browser(
-            self._client, **self._order
-        )  # checks each argument now, and rents nothing until it is awaited
+        self._rental_options = check(provider, rental)
         self._resources = AsyncExitStack()
         self._rented: dict[Browser, AsyncExitStack] = {}
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
-            await opening.enter_async_context(self._client.share())
+            await opening.enter_async_context(self._rental_options.client.share())
             await super().__aenter__()
             self._resources = opening.pop_all()
         return self
@@ -125,7 +113,7 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
         """
         if not self.active or self._playwright is None:
             raise RuntimeError("the plugin is not active: use it through BrowserPool, or enter it as a block")
-        rental = await open_browser(self._client, **self._order)
+        rental = await open_checked(self._rental_options, holder=None)
         tunnel = self._rented[rental] = AsyncExitStack()
         try:
             place = await tunnel.enter_async_context(local_address(rental))
@@ -138,7 +126,19 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
         except BaseException:
             await to_the_end(self.stop(rental))
             raise
-        return RentedBrowserController(self, rental, browser, state)
+        headers: dict[str, Any] = {}
+        if self._fingerprint_generator is None:
+            headers["header_generator"] = None  # the browser's own headers fit it best
+        return RentedBrowserController(
+            browser,
+            plugin=self,
+            rental=rental,
+            state=state,
+            max_open_pages_per_browser=self.max_open_pages_per_browser,
+            use_incognito_pages=self._use_incognito_pages,
+            fingerprint_generator=self._fingerprint_generator,
+            **headers,
+        )
 
     async def stop(self, rental: Browser) -> None:
         """Stop one of its browsers.
@@ -155,25 +155,22 @@ class RentedBrowserController(PlaywrightBrowserController):
     """The pages of one rented browser; closing it stops the rental. Made by `RentedBrowserPlugin`."""
 
     def __init__(
-        self, plugin: RentedBrowserPlugin, rental: Browser, browser: PlaywrightBrowser, state: Any
+        self,
+        browser: PlaywrightBrowser,
+        *,
+        plugin: RentedBrowserPlugin,
+        rental: Browser,
+        state: Any,
+        **options: Any,
     ) -> None:
-        options: dict[str, Any] = {}
-        if plugin._fingerprint_generator is None:
-            options["header_generator"] = None  # the browser's own headers fit it best
-        super().__init__(
-            browser,
-            max_open_pages_per_browser=plugin.max_open_pages_per_browser,
-            use_incognito_pages=plugin._use_incognito_pages,
-            fingerprint_generator=plugin._fingerprint_generator,
-            **options,
-        )
+        super().__init__(browser, **options)
         self.rental = rental
         self._plugin = plugin
         self._state = state
 
     @property
     def has_free_capacity(self) -> bool:
-        """Also no when the browser has ended, so that the pool rents another one."""
+        """False also when the browser has ended, so that the pool rents another one."""
         return self.is_browser_connected and super().has_free_capacity
 
     async def new_page(

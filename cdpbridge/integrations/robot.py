@@ -27,10 +27,9 @@ from typing import Any
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 
-from cdpbridge._sync_rental import rented
 from cdpbridge.api import server_default
-from cdpbridge.browser import Browser
 from cdpbridge.errors import ConfigurationError, redact_url
+from cdpbridge.sync import Browser, open_browser
 from cdpbridge.tunnel._address import local_address_sync
 
 __all__ = ["RentedBrowser"]
@@ -60,7 +59,7 @@ class RentedBrowser:
     def open_rented_browser(
         self, profile: str | None = None, proxy_country: str | None = None, timeout: timedelta | None = None
     ) -> str:
-        """Rents a browser and connects the Browser library to it; returns the Browser library's id of it.
+        """Rent a browser and connect the Browser library to it; return the Browser library's id of it.
 
         ``profile``: name or id of a profile; it is saved when the browser is stopped.
 
@@ -68,7 +67,7 @@ class RentedBrowser:
 
         ``timeout``: after which the browser ends by itself; what is not used of it is refunded.
 
-        Its address never stands in a log, as who has it has the browser.
+        Its address is a secret, and is never logged.
         """
         country: Any = server_default if proxy_country is None else proxy_country
         if isinstance(country, str) and country.lower() == "none":
@@ -80,9 +79,9 @@ class RentedBrowser:
             )
         with ExitStack() as opened:
             browser = opened.enter_context(
-                rented(self._provider, profile=profile, proxy_country=country, timeout=timeout)
+                open_browser(self._provider, profile=profile, proxy_country=country, timeout=timeout)
             )
-            place = opened.enter_context(local_address_sync(browser))
+            place = opened.enter_context(local_address_sync(browser.cdp_url))
             identifier = _connect(driver, place.cdp_url)
             opened.callback(_disconnect, driver, identifier)
             self._rentals.push(opened.pop_all())
@@ -92,11 +91,11 @@ class RentedBrowser:
 
     @keyword
     def close_rented_browsers(self) -> None:
-        """Stops what this suite has rented; the end of the suite does it too."""
+        """Stop what this suite has rented; the end of the suite does it too."""
         self._rentals.close()
 
     def end_suite(self, _data: Any, result: Any) -> None:
-        """Called by Robot Framework at the end of a suite: stops its browsers, and puts their costs into the report."""
+        """Stop the browsers of a suite at its end, and put their costs into the report. Called by Robot Framework."""
         try:
             self._rentals.close()
         finally:
@@ -107,8 +106,8 @@ class RentedBrowser:
 
 
 def _connect(driver: Any, address: str | None) -> str:
-    """Called without Robot Framework in between, which would log the address."""
-    from Browser import SupportedBrowsers  # noqa: PLC0415  # whoever gives us a driver has it
+    """Connect without Robot Framework in between, which would log the address."""
+    from Browser import SupportedBrowsers  # noqa: PLC0415  # it is installed, as the driver is from it
 
     try:
         return str(driver.connect_to_browser(address, SupportedBrowsers.chromium, use_cdp=True))

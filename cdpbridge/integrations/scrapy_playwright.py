@@ -1,13 +1,12 @@
 """A rented browser under scrapy-playwright: `PLAYWRIGHT_BROWSER_PROVIDER = "cdpbridge.integrations.scrapy_playwright.RentedBrowserProvider"`.
 
 `PLAYWRIGHT_LAUNCH_OPTIONS` says what is rented: `provider`, and what `cdpbridge.open_browser` takes, e.g. `profile`,
-`proxy_country`, `timeout` (a timedelta, or minutes). `PLAYWRIGHT_CDP_KWARGS` goes to Playwright's `connect_over_cdp`.
+`proxy_country`, `timeout` (a timedelta), or `timeout_minutes` for settings in JSON. `PLAYWRIGHT_CDP_KWARGS` goes to Playwright's `connect_over_cdp`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -19,8 +18,10 @@ from playwright.async_api import async_playwright
 from scrapy.exceptions import NotSupported
 
 from cdpbridge._concurrency import to_the_end
-from cdpbridge.browser import Browser, open_browser
+from cdpbridge.browser import Browser
+from cdpbridge.browser._open import open_checked
 from cdpbridge.errors import ConfigurationError, StopFailed
+from cdpbridge.rental._options import CheckedOptions, RentalOptions, check
 from cdpbridge.tunnel._address import Place, local_address, playwright_options
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ __all__ = ["RentedBrowserProvider"]
 logger = logging.getLogger("cdpbridge")
 
 _ALIVE_TIMEOUT: Final = timedelta(seconds=5)
+_MINUTES: Final = "timeout_minutes"
+_TOO_MANY_MINUTES: Final = 10_000  # refused as any number above the API's limit, and a timedelta all the same
 
 
 class RentedBrowserProvider:
@@ -57,17 +60,18 @@ class RentedBrowserProvider:
             raise ConfigurationError(
                 f"rented browsers are Chromium: PLAYWRIGHT_BROWSER_TYPE cannot be {config.browser_type_name!r}"
             )
-        self._order = _order(config.launch_options)
+        self._rental_options = _checked(config.launch_options)
+        self._key = dict(config.launch_options)
         self._connect_options: dict[str, Any] = dict(config.cdp_kwargs)
         self._playwright: Playwright | None = None
         self._rental: _Rental | None = None
 
     async def start(self) -> None:
-        """Nothing yet: the handler of a scheme that the crawl does not meet shall cost nothing."""
-        self._rental = _Rental.shared(self._order)
+        """Rent nothing yet: the handler of a scheme that the crawl does not meet shall cost nothing."""
+        self._rental = _shared(self._key, self._rental_options)
 
     async def launch_browser(self) -> _Launched:
-        """A connection to the crawl's browser, which is rented now if there is none, or none that lives.
+        """Connect to the crawl's browser, which is rented now if there is none that runs.
 
         Raises:
             APIError: None can be rented.
@@ -84,7 +88,7 @@ class RentedBrowserProvider:
         return _Launched(connected, profiled=browser.profile_id is not None)
 
     async def launch_persistent_context(self, context_kwargs: dict[str, Any]) -> BrowserContext:
-        """Not here: a folder of this machine says nothing to a rented browser.
+        """Refuse: a rented browser does not see a folder of this machine.
 
         Raises:
             NotSupported: Always.
@@ -107,7 +111,7 @@ class RentedBrowserProvider:
 
 
 class _Launched:
-    """Playwright's `Browser`, except that its contexts know the profile."""
+    """Playwright's `Browser`, except that its contexts have the profile's state."""
 
     def __init__(self, connected: PlaywrightBrowser, *, profiled: bool) -> None:
         self._connected = connected
@@ -118,7 +122,7 @@ class _Launched:
         return getattr(self._connected, name)
 
     async def new_context(self, **options: Any) -> BrowserContext:
-        """A context of the browser; see `RentedBrowserProvider`."""
+        """Return a context of the browser; see `RentedBrowserProvider`."""
         if not self._profiled:
             return await self._connected.new_context(**options)
         own = self._connected.contexts[0]
@@ -130,45 +134,38 @@ class _Launched:
 
 
 class _Rental:
-    """The browser that the handlers of a crawl share."""
+    """The browser that the handlers of a crawl share.
 
-    _all: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Rental]]] = WeakKeyDictionary()
+    Attributes:
+        key: The launch options it was made for.
+        users: How many handlers use it.
+    """
 
-    def __init__(self, order: Mapping[str, Any]) -> None:
-        self._order = order
-        self._users = 0
+    def __init__(self, key: dict[str, Any], options: CheckedOptions) -> None:
+        self.key = key
+        self.users = 0
+        self._options = options
         self._browser: Browser | None = None
         self._place: Place
         self._tunnel = AsyncExitStack()
         self._renting = asyncio.Lock()
 
-    @classmethod
-    def shared(cls, order: Mapping[str, Any]) -> _Rental:
-        """The rental in this event loop with that order. Providers are told no more of their crawl than its options."""
-        rentals = cls._all.setdefault(asyncio.get_running_loop(), [])
-        rental = next((each for each in rentals if each._order == order), None)
-        if rental is None:
-            rental = cls(order)
-            rentals.append(rental)
-        rental._users += 1
-        return rental
-
     async def browser(self) -> tuple[Browser, Place]:
-        """A browser that lives, and where Playwright finds it."""
+        """Return a browser that runs, and where Playwright finds it."""
         async with self._renting:
             if self._browser is not None and not await self._browser.connection.is_alive(_ALIVE_TIMEOUT):
                 logger.info("browser %s is lost or expired; another one is rented", self._browser.id)
                 await self._stop()
             if self._browser is None:
-                self._browser = await open_browser(self._order.get("provider"), **_rest(self._order))
+                self._browser = await open_checked(self._options, holder=None)
                 self._place = await self._tunnel.enter_async_context(local_address(self._browser))
             return self._browser, self._place
 
     async def release(self) -> None:
-        """One user less; the last one's going stops the browser."""
-        self._users -= 1
-        if self._users == 0:
-            self._all[asyncio.get_running_loop()].remove(self)
+        """Count one user less; stop the browser after the last one."""
+        self.users -= 1
+        if self.users == 0:
+            _rentals[asyncio.get_running_loop()].remove(self)
             async with self._renting:
                 await self._stop()
 
@@ -183,27 +180,40 @@ class _Rental:
             logger.error("%s", failed)  # noqa: TRY400  # the message is meant for the user
 
 
-def _order(options: Mapping[str, Any]) -> dict[str, Any]:
-    known = {"provider", *inspect.signature(open_browser).parameters} - {"client", "on_progress"}
+_rentals: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Rental]]] = WeakKeyDictionary()
+
+
+def _shared(key: dict[str, Any], options: CheckedOptions) -> _Rental:
+    """Return the rental in this event loop for those launch options: of their crawl, providers see no more than these."""
+    rentals = _rentals.setdefault(asyncio.get_running_loop(), [])
+    rental = next((each for each in rentals if each.key == key), None)
+    if rental is None:
+        rental = _Rental(key, options)
+        rentals.append(rental)
+    rental.users += 1
+    return rental
+
+
+def _checked(options: Mapping[str, Any]) -> CheckedOptions:
+    known = {"provider", _MINUTES, *RentalOptions.__annotations__} - {"on_progress"}
     unknown = options.keys() - known
     if unknown:
         raise ConfigurationError(
             f"PLAYWRIGHT_LAUNCH_OPTIONS: a rented browser has no option {min(unknown)!r}; it has {', '.join(sorted(known))}"
         )
-    order = dict(options)
-    minutes = order.get("timeout")
-    if isinstance(minutes, int | float) and not isinstance(minutes, bool):
-        try:
-            order["timeout"] = timedelta(minutes=minutes)
-        except (ValueError, OverflowError) as error:
+    rental: Any = {name: value for name, value in options.items() if name not in {"provider", _MINUTES}}
+    if _MINUTES in options:
+        if "timeout" in options:
             raise ConfigurationError(
-                f"PLAYWRIGHT_LAUNCH_OPTIONS: timeout must be minutes or a timedelta, not {minutes!r}"
-            ) from error
-    open_browser(
-        order.get("provider"), **_rest(order)
-    )  # checks each now, and rents nothing until it is awaited
-    return order
-
-
-def _rest(order: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in order.items() if name != "provider"}
+                f"PLAYWRIGHT_LAUNCH_OPTIONS: timeout and {_MINUTES} are the same: leave one out"
+            )
+        minutes = options[_MINUTES]
+        if not isinstance(minutes, int) or isinstance(minutes, bool):
+            raise ConfigurationError(
+                f"PLAYWRIGHT_LAUNCH_OPTIONS: {_MINUTES} must be a whole number, not {minutes!r}"
+            )
+        rental["timeout"] = timedelta(minutes=min(max(minutes, -1), _TOO_MANY_MINUTES))
+    try:
+        return check(options.get("provider"), rental)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"PLAYWRIGHT_LAUNCH_OPTIONS: {error}") from error

@@ -1,4 +1,4 @@
-"""The browsers of a pool: opened and stopped as the schedule plans, and given to those who wait."""
+"""The browsers of a pool: opened and stopped as the schedule plans, and granted to waiting leases."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import copy
 import logging
 import math
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
-from cdpbridge.api import AsyncClient
 from cdpbridge.billing import Receipt
-from cdpbridge.browser import Browser, open_browser
+from cdpbridge.browser import Browser
+from cdpbridge.browser._open import open_checked
 from cdpbridge.errors import (
     APIError,
     APIStatusError,
@@ -24,6 +24,7 @@ from cdpbridge.errors import (
     ServerError,
     StopFailed,
 )
+from cdpbridge.rental._options import CheckedOptions
 from cdpbridge.rental._shutdown import guard
 
 from ._schedule import Action, Grant, Open, Phase, Place, Refuse, Rules, Schedule, Stop, Ticket
@@ -34,28 +35,27 @@ logger = logging.getLogger("cdpbridge")
 
 
 class Fleet:
-    """Rents from `client`, with the arguments `rental` of `open_browser`, as many browsers as `rules` allow.
+    """Rents as many browsers with `options` as `rules` allow.
 
     Attributes:
-        closed: No browser is opened, and nothing is given, any more.
-        schedule: Decides; this class does.
+        closed: No browser is opened, and no place granted, any more.
+        schedule: Decides; this class acts.
         browsers: Those that run, by their places.
         receipts: One for each browser that was stopped.
         opened: Browsers rented since the beginning.
-        lost: Of these, that ended or were cut off while they were needed.
-        granted: Places given since the beginning.
+        lost: Of these, those that ended or lost their connection while they were needed.
+        granted: Places granted since the beginning.
         unstopped: Browsers whose stop was not confirmed.
     """
 
-    def __init__(self, client: AsyncClient, rules: Rules, rental: Mapping[str, Any]) -> None:
+    def __init__(self, options: CheckedOptions, rules: Rules) -> None:
         self.closed = False
         self.schedule = Schedule(rules)
         self.browsers: dict[Place, Browser] = {}
         self.receipts: list[Receipt] = []
         self.unstopped: list[Browser] = []
         self.opened = self.lost = self.granted = 0
-        self._client = client
-        self._rental = rental
+        self._options = options
         self._loop: asyncio.AbstractEventLoop | None = None
         self._holder: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -63,7 +63,7 @@ class Fleet:
         self._openings: set[asyncio.Task[None]] = set()
         self._stops: set[asyncio.Task[None]] = set()
 
-    # --- its life -------------------------------------------------------------------------------------------------
+    # --- the block -------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Belong to the running loop and to the current task, whose block stops it.
@@ -76,8 +76,8 @@ class Fleet:
         self._loop = asyncio.get_running_loop()
         self._holder = asyncio.current_task()
 
-    def turn_away(self) -> set[asyncio.Task[None]]:
-        """Close: tell those who wait, and give what is being opened, to be cancelled."""
+    def close(self) -> set[asyncio.Task[None]]:
+        """Reject waiting leases; return the tasks that still open browsers, to be cancelled."""
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -87,7 +87,7 @@ class Fleet:
         return self._openings
 
     async def stop(self) -> list[StopFailed]:
-        """Stop every browser, those that could not be stopped before once more; what could not be confirmed."""
+        """Stop every browser, those that could not be stopped before once more; return the stops that were not confirmed."""
         for place in list(self.browsers):
             self._stop(place)
         if self._stops:
@@ -108,7 +108,7 @@ class Fleet:
     # --- places ---------------------------------------------------------------------------------------------------
 
     async def place(self, need: float) -> Place:
-        """A place in a browser with at least `need` seconds left; wait for it, first come, first served.
+        """Wait for a place in a browser with at least `need` seconds left, first come, first served.
 
         Raises:
             PoolClosed: It is not open, or is closed meanwhile.
@@ -135,14 +135,14 @@ class Fleet:
         finally:
             del self._waiters[ticket]
 
-    def give_back(self, place: Place, *, lost: bool, cleared: bool) -> None:
-        """A place is free again.
+    def release(self, place: Place, *, lost: bool, cleared: bool) -> None:
+        """Release a place.
 
         Args:
-            lost: Its browser was lost.
-            cleared: Nothing of its user is left in the browser.
+            lost: True if its browser was lost.
+            cleared: True if nothing of its user is left in the browser.
         """
-        assert self._loop is not None  # it gave the place
+        assert self._loop is not None  # it granted the place
         self.schedule.released(place, now=self._loop.time())
         if lost:
             self.lose(place)
@@ -150,10 +150,10 @@ class Fleet:
             self.schedule.drain(place)
         self.pump()
 
-    # --- doing what is planned ------------------------------------------------------------------------------------
+    # --- the schedule's actions ------------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Do what the schedule plans now, and come back when time alone changes something."""
+        """Do what the schedule plans now, and set a timer for when time alone changes something."""
         if self.closed or self._loop is None or guard.terminating:
             return
         now = self._loop.time()
@@ -192,8 +192,8 @@ class Fleet:
         loop = asyncio.get_running_loop()
         before = loop.time()
         try:
-            browser = await open_browser(self._client, **self._rental)
-        except Exception as error:  # noqa: BLE001  # told to those who wait
+            browser = await open_checked(self._options, holder=self._holder)
+        except Exception as error:  # noqa: BLE001  # raised in the waiting leases
             logger.warning("the pool could not open a browser: %s", error)
             self.schedule.not_opened(
                 place,
@@ -206,7 +206,6 @@ class Fleet:
             if self.closed:  # its cancellation came too late
                 await self._stopped(place, browser)
                 return
-            browser.holder = self._holder
             self.opened += 1
             self.browsers[place] = browser
             now = loop.time()
@@ -215,16 +214,17 @@ class Fleet:
             started = min(max(now - ago, before), now)
             life = (browser.timeout_at - browser.started_at).total_seconds()
             self.schedule.opened(place, started=started, expires=started + life, now=now)
-            browser.connection.on("disconnected", lambda: self._gone(place))
+            browser.connection.on("disconnected", lambda: self._disconnected(place))
             if browser.connection.closed:
                 self.lose(place)
         self.pump()
 
-    def _gone(self, place: Place) -> None:
+    def _disconnected(self, place: Place) -> None:
         self.lose(place)
         self.pump()
 
     def lose(self, place: Place) -> None:
+        """Note that the browser of `place` was lost."""
         if not self.closed and not place.lost and place.phase in {Phase.READY, Phase.DRAINING}:
             self.lost += 1
             self.schedule.lose(place)
@@ -249,14 +249,14 @@ class Fleet:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether another browser might be had after this failure: not with a wrong key, profile or plan."""
+    """Return True if another browser can be rented after this failure: not with a wrong key, profile or plan."""
     if isinstance(error, APIStatusError):
         return isinstance(error, (RateLimitError, ServerError))
     return isinstance(error, (APIError, CDPError, RentalError))
 
 
 def _for_one_waiter(error: Exception) -> Exception:
-    """The error for one of those who wait: a traceback grows with each task that raises the same object."""
+    """Return the error for one waiting lease: a traceback grows with each task that raises the same object."""
     if not isinstance(error, CDPBridgeError):
         return error
     copied = copy.copy(error)

@@ -1,4 +1,4 @@
-"""A lease: a tab in a browser context of its own (or in the profile's), made and cleared away over CDP."""
+"""A lease: a tab in a browser context of its own (or in the profile's), created and removed over CDP."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Lease:
         return self._tabs[0]
 
     async def new_tab(self) -> Tab:
-        """One more tab in the same context; closed with the lease.
+        """Open one more tab in the same context; it is closed with the lease.
 
         Raises:
             CDPError: It could not be opened.
@@ -60,7 +60,7 @@ class Lease:
         return tab
 
     async def open(self) -> None:
-        """Make the context and the first tab. When this fails or is cancelled, nothing is left of them."""
+        """Create the context and the first tab. When this fails or is cancelled, remove them again."""
         try:
             await to_the_end(self._open())
         except BaseException:
@@ -74,7 +74,7 @@ class Lease:
         await self.new_tab()
 
     async def close(self) -> bool:
-        """Remove what the lease has made, however often the caller is cancelled; whether the browser did so."""
+        """Remove what the lease has created, however often the caller is cancelled; return True if the browser did so."""
         return await to_the_end(self._close())
 
     async def _close(self) -> bool:
@@ -87,15 +87,15 @@ class Lease:
             else:
                 await asyncio.gather(*(tab.close() for tab in self._tabs))
         except CDPError as error:
-            logger.debug("%r could not be cleared away: %s", self, error)
+            logger.debug("%r could not be removed: %s", self, error)
             return False
         return True
 
 
 async def browser_lost(browser: Browser, error: BaseException) -> bool:
-    """Whether `error` came because the browser, or the connection to it, was lost, and not from the user's code.
+    """Return True if `error` came because the browser, or the connection to it, was lost, and not from the user's code.
 
-    Asked is the browser, when the error tells of one.
+    When the error does not say, ask the browser process.
     """
     causes = list(_causes(error))
     if not any(isinstance(each, (CDPError, RentalError)) for each in causes):
@@ -106,7 +106,7 @@ async def browser_lost(browser: Browser, error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and everything that led to it: what it was raised from, and what is in its groups."""
+    """Yield the error and everything that led to it: what it was raised from, and what is in its groups."""
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
     while left:

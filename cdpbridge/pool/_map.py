@@ -20,7 +20,7 @@ __all__ = ["Reorder", "mapped"]
 T = TypeVar("T")
 R = TypeVar("R")
 
-_AHEAD: Final = 2  # times `concurrency`: how many items may be taken whose results nobody has read yet
+_AHEAD: Final = 2  # times `concurrency`: how many items may be taken whose results are not read yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class _Outcome:
 
 
 class Reorder(Generic[T]):
-    """Numbered things that come in any order, given out in the order of their numbers. Pure."""
+    """Numbered results that come in any order, yielded in the order of their numbers. Pure."""
 
     def __init__(self) -> None:
         self._next = 0
         self._held: dict[int, T] = {}
 
     def put(self, number: int, thing: T) -> Iterator[T]:
-        """What may be given out now."""
+        """Add one; yield what is next in order now."""
         self._held[number] = thing
         while self._next in self._held:
             yield self._held.pop(self._next)
@@ -60,7 +60,7 @@ class _Feed(Generic[T]):
             self._now = iter(items)
 
     async def next(self) -> tuple[int, T] | None:
-        """The next one, None at the end and after a failure."""
+        """Return the next one, None at the end and after a failure."""
         async with self._lock:
             if self._over:
                 return None
@@ -86,21 +86,21 @@ async def mapped(
     finished: Callable[[int], object],
     started: Callable[[asyncio.Task[None]], object],
 ) -> AsyncGenerator[R | Exception, None]:
-    """The result of `work` for each item.
+    """Yield the result of `work` for each item.
 
     Items are taken as workers get free, and no more than a few times `concurrency` ahead of the reader.
 
     Args:
-        finished: Told how many items are done.
+        finished: Called with how many items are done.
         started: Given the task that stands for all of this; cancelling it ends the results with its `CancelledError`.
     """
     feed = _Feed(items)
-    room = asyncio.Semaphore(_AHEAD * concurrency)
+    slots = asyncio.Semaphore(_AHEAD * concurrency)
     results: asyncio.Queue[_Outcome | BaseException | None] = asyncio.Queue()
 
     async def worker() -> None:
         while True:
-            await room.acquire()
+            await slots.acquire()
             taken = await feed.next()
             if taken is None:
                 return
@@ -143,7 +143,7 @@ async def mapped(
                 if ready.error is not None and not return_exceptions:
                     raise ready.error
                 yield ready.value if ready.error is None else ready.error
-                room.release()
+                slots.release()
     finally:
         everything.cancel()
         await asyncio.wait({everything})

@@ -1,11 +1,9 @@
-"""`BrowserPool`: what a program asks of a pool: leases on tabs, and work repeated when a browser is lost."""
+"""`BrowserPool`: leases on tabs, and work that is repeated when a browser is lost."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-import uuid
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -15,7 +13,7 @@ from collections.abc import (
     Iterable,
     Sized,
 )
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
@@ -23,12 +21,11 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypedDict,
 
 from cdpbridge._concurrency import to_the_end, unhindered
 from cdpbridge._durations import waiting_seconds, waiting_time
-from cdpbridge.api import AsyncClient, Profile, ServerChoice, server_default
+from cdpbridge.api import AsyncClient
 from cdpbridge.billing import Receipt
-from cdpbridge.browser import open_browser
 from cdpbridge.browser._tab import Tab
 from cdpbridge.errors import CDPError, ConfigurationError, LeaseTimeout, PoolClosed, StopFailed
-from cdpbridge.providers import provider
+from cdpbridge.rental._options import RentalOptions, check
 from cdpbridge.rental._shutdown import guard
 
 from ._fleet import Fleet
@@ -61,7 +58,7 @@ class _MapOptions(TypedDict, total=False):
 
 
 class BrowserPool:
-    """Tabs for many tasks, on as few rented browsers as will do: `async with BrowserPool(size=4) as pool`.
+    """Tabs for many tasks, on as few rented browsers as possible: `async with BrowserPool(size=4) as pool`.
 
     `async with pool.tab() as tab` waits for a tab, first come, first served. `pool.run` and `pool.map` also repeat the work on
     another browser when the one it ran on was lost. Leaving the block stops every browser, in every way out.
@@ -70,13 +67,10 @@ class BrowserPool:
     fault, and stopped when idle, at the end of the minute that is paid anyway.
 
     Args:
-        client: Where, as for `open_browser`. It is kept open for the pool's life.
+        provider: Where, as for `open_browser`. Its client is kept open as long as the pool's block.
         size: Browsers at once, at most, counted until their stop is confirmed.
         tabs_per_browser: Leases of one browser at once.
-        profile: As for `open_browser`. All browsers start from it; the server saves one of those that run at once.
-        proxy_country: As for `open_browser`.
-        timeout: Paid time of each browser, as for `open_browser`.
-        isolated: Whether each lease has a browser context of its own, with its own cookies, which is removed after it.
+        isolated: True if each lease has a browser context of its own, with its own cookies, which is removed after it.
             Otherwise all leases of a browser share its default context, where the profile is. Default: True without a
             profile, False with one.
         lease_timeout: How long the block of a lease may take; a browser with less paid time left does not get it. Default:
@@ -85,7 +79,8 @@ class BrowserPool:
         idle_timeout: How long a browser without leases is kept, before the minute it has begun is used up.
         retire_before: How long before the end of its paid time a browser gets no more leases. Default: a tenth of that time,
             a minute at most.
-        rental: More arguments of `open_browser`, for each browser, e.g. `tariff`, `stop_timeout`.
+        rental: Arguments of `open_browser`, for each browser, e.g. `timeout`, `proxy_country`, `stop_timeout`. With a
+            `profile`, all browsers start from it, and the server saves one of those that run at once.
 
     Attributes:
         receipts: One for each browser that was stopped.
@@ -97,37 +92,34 @@ class BrowserPool:
 
     def __init__(
         self,
-        client: AsyncClient | str | None = None,
+        provider: AsyncClient | str | None = None,
         *,
         size: int = 4,
         tabs_per_browser: int = 8,
-        profile: str | uuid.UUID | Profile | None = None,
-        proxy_country: str | ServerChoice | None = server_default,
-        timeout: timedelta | None = None,
         isolated: bool | None = None,
         lease_timeout: float | timedelta | None = None,
         wait_timeout: float | timedelta | None = None,
         idle_timeout: float | timedelta = _IDLE_TIMEOUT,
         retire_before: float | timedelta | None = None,
-        **rental: Any,
+        **rental: Unpack[RentalOptions],
     ) -> None:
         _check_counts(size=size, tabs_per_browser=tabs_per_browser)
-        unknown = rental.keys() - inspect.signature(open_browser).parameters.keys()
-        if unknown:
-            raise ConfigurationError(f"neither a pool nor open_browser has an argument {min(unknown)!r}")
-        if isolated and profile is not None:
+        options = check(provider, rental)
+        if isolated and options.profile is not None:
             raise ConfigurationError(
                 "isolated leases see nothing of a profile: leave one of `isolated` and `profile` out"
             )
-        self._client = provider(client)
-        wish = {"profile": profile, "proxy_country": proxy_country, "timeout": timeout, **rental}
-        open_browser(self._client, **wish)  # checks each argument now, and rents nothing until it is awaited
-        self._isolated = profile is None if isolated is None else isolated
+        self._client = options.client
+        self._isolated = options.profile is None if isolated is None else isolated
         self._lease_timeout = _limit("lease_timeout", lease_timeout)
         self._wait_timeout = _limit("wait_timeout", wait_timeout)
-        if timeout is not None and self._lease_timeout is not None and self._lease_timeout > timeout:
+        if (
+            options.timeout is not None
+            and self._lease_timeout is not None
+            and self._lease_timeout > options.timeout
+        ):
             raise ConfigurationError(
-                f"lease_timeout ({self._lease_timeout}) must not be longer than timeout ({timeout})"
+                f"lease_timeout ({self._lease_timeout}) must not be longer than timeout ({options.timeout})"
             )
         self._capacity = size * tabs_per_browser
         rules = Rules(
@@ -136,7 +128,7 @@ class BrowserPool:
             waiting_seconds("idle_timeout", idle_timeout, zero=True),
             None if retire_before is None else waiting_seconds("retire_before", retire_before, zero=True),
         )
-        self._fleet = Fleet(self._client, rules, wish)
+        self._fleet = Fleet(options, rules)
         self.receipts = self._fleet.receipts
         self._uses = AsyncExitStack()
         self._maps: set[asyncio.Task[None]] = set()
@@ -164,7 +156,7 @@ class BrowserPool:
 
     async def _close(self, error: BaseException | None) -> None:
         with unhindered(f"ending the work of {self!r}"):
-            tasks = self._maps | self._fleet.turn_away()
+            tasks = self._maps | self._fleet.close()
             for task in tasks:
                 task.cancel()
             if tasks:
@@ -184,19 +176,16 @@ class BrowserPool:
 
     # --- leases ---------------------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def tab(
+    def tab(
         self, *, timeout: float | timedelta | None = None, wait_timeout: float | timedelta | None = None
-    ) -> AsyncIterator[Tab]:
-        """A block with a tab of its own; see `lease`."""
-        async with self.lease(timeout=timeout, wait_timeout=wait_timeout) as lease:
-            yield lease.tab
+    ) -> AbstractAsyncContextManager[Tab]:
+        """Return a block with a tab of its own; arguments and errors as of `lease`."""
+        return _first_tab(self.lease(timeout=timeout, wait_timeout=wait_timeout))
 
-    @asynccontextmanager
-    async def lease(
+    def lease(
         self, *, timeout: float | timedelta | None = None, wait_timeout: float | timedelta | None = None
-    ) -> AsyncIterator[Lease]:
-        """A block with a tab of its own, in a browser that may have other leases; both go with the block.
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Return a block with a tab of its own, in a browser that may have other leases; both are released with the block.
 
         Args:
             timeout: How long the block may take. Default: the pool's `lease_timeout`.
@@ -206,10 +195,15 @@ class BrowserPool:
             LeaseTimeout: There was no tab in time, or the block took too long; `waiting` tells which.
             PoolClosed: The pool's block was left, or not entered; also when that ends what the block was doing.
             APIError: No browser can be rented, and there is none to wait for.
+            ConfigurationError: A time is out of range; raised at the call.
         """
         limit = self._lease_timeout if timeout is None else waiting_time("timeout", timeout)
         wait = self._wait_timeout if wait_timeout is None else waiting_time("wait_timeout", wait_timeout)
-        place, lease = await self._furnished(limit, wait)
+        return self._leased(limit, wait)
+
+    @asynccontextmanager
+    async def _leased(self, limit: timedelta | None, wait: timedelta | None) -> AsyncIterator[Lease]:
+        place, lease = await self._acquire(limit, wait)
         deadline = asyncio.timeout(None if limit is None else limit.total_seconds())
         try:
             try:
@@ -227,10 +221,10 @@ class BrowserPool:
                 raise PoolClosed("the pool was closed while this lease was held") from error
             raise
         finally:
-            await self._give_back(place, lease)
+            await self._release(place, lease)
 
-    async def _furnished(self, limit: timedelta | None, wait: timedelta | None) -> tuple[Place, Lease]:
-        """A place with a tab ready in it. A browser that is lost meanwhile is nobody's failure: the next one is tried."""
+    async def _acquire(self, limit: timedelta | None, wait: timedelta | None) -> tuple[Place, Lease]:
+        """Wait for a place and open a tab in it. When its browser is lost meanwhile, try the next one."""
         need = 0.0 if limit is None else limit.total_seconds()
         try:
             async with asyncio.timeout(None if wait is None else wait.total_seconds()) as deadline:
@@ -241,7 +235,7 @@ class BrowserPool:
                         await lease.open()
                     except BaseException as error:
                         lease.lost = isinstance(error, CDPError) and await browser_lost(lease.browser, error)
-                        await self._give_back(place, lease)
+                        await self._release(place, lease)
                         if not lease.lost or not left:
                             raise
                     else:
@@ -263,15 +257,15 @@ class BrowserPool:
             why += f"; the last browser could not be opened: {schedule.failure}"
         return LeaseTimeout(f"no tab within {_seconds(wait)}: {why}", waiting=True)
 
-    async def _give_back(self, place: Place, lease: Lease) -> None:
+    async def _release(self, place: Place, lease: Lease) -> None:
         try:
             cleared = self._fleet.closed or await lease.close()
         except asyncio.CancelledError:
-            cleared = True  # nothing is known against it
+            cleared = True  # no sign that it failed
             raise
         finally:
             lost = lease.lost and (lease.browser.connection.closed or not cleared)
-            self._fleet.give_back(place, lost=lost, cleared=cleared)
+            self._fleet.release(place, lost=lost, cleared=cleared)
 
     # --- work -----------------------------------------------------------------------------------------------------
 
@@ -282,10 +276,10 @@ class BrowserPool:
         *arguments: P.args,
         **options: P.kwargs,
     ) -> R:
-        """What `work(tab, ...)` returns, with a tab of its own.
+        """Return the result of `work(tab, ...)`, called with a tab of its own.
 
         When its browser, or the connection to it, is lost, `work` is called again, with a tab of another one, up to two times
-        more. So what it does to the world may be done again. Its own failures are not repeated.
+        more. So its effects elsewhere may happen twice. Work that fails by itself is not repeated.
 
         Raises:
             Exception: What `work` raises, and what `lease` does.
@@ -328,7 +322,7 @@ class BrowserPool:
         **options: Unpack[_MapOptions],
     ) -> AsyncGenerator[R | Exception, None]: ...
 
-    async def map(
+    def map(
         self,
         work: Callable[[Tab, T], Awaitable[R]],
         items: Iterable[T] | AsyncIterable[T],
@@ -340,9 +334,9 @@ class BrowserPool:
         return_exceptions: bool = False,
         progress: bool | ProgressHook = False,
     ) -> AsyncGenerator[Any, None]:
-        """The result of `work(tab, item)` for each item, as an async iterator; each once.
+        """Return the result of `work(tab, item)` for each item, as an async iterator; each once.
 
-        Items are taken as tabs get free, and no more than twice `concurrency` ahead of the reader. Who leaves the loop early
+        Items are taken as tabs get free, and no more than twice `concurrency` ahead of the reader. Leaving the loop early
         ends what is running.
 
         Args:
@@ -357,6 +351,7 @@ class BrowserPool:
 
         Raises:
             Exception: What `work` or `items` raises, and what `lease` does. A note says which item it was.
+            ConfigurationError: An argument is out of range; raised at the call.
         """
         limit = _limit("timeout", timeout)
         workers = self._capacity if concurrency is None else concurrency
@@ -365,19 +360,38 @@ class BrowserPool:
                 f"concurrency must be at least 1 and retries at least 0, not {workers} and {retries}"
             )
 
+        async def one(item: T) -> R:
+            return await self._run(lambda tab: work(tab, item), retries=retries, timeout=limit)
+
+        return self._mapped(
+            one,
+            items,
+            concurrency=workers,
+            ordered=ordered,
+            return_exceptions=return_exceptions,
+            progress=progress,
+        )
+
+    async def _mapped(
+        self,
+        one: Callable[[T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        concurrency: int,
+        ordered: bool,
+        return_exceptions: bool,
+        progress: bool | ProgressHook,
+    ) -> AsyncGenerator[R | Exception, None]:
         def started(task: asyncio.Task[None]) -> None:
             self._maps.add(task)
             task.add_done_callback(self._maps.discard)
-
-        async def one(item: T) -> R:
-            return await self._run(lambda tab: work(tab, item), retries=retries, timeout=limit)
 
         total = len(items) if isinstance(items, Sized) else None
         with progress_of(progress, total, lambda: self.stats.browsers) as finished:
             results = mapped(
                 one,
                 items,
-                concurrency=workers,
+                concurrency=concurrency,
                 ordered=ordered,
                 return_exceptions=return_exceptions,
                 finished=finished,
@@ -398,7 +412,7 @@ class BrowserPool:
 
     @property
     def receipt(self) -> Receipt:
-        """What the browsers stopped so far have cost together.
+        """Return what the browsers stopped so far have cost together.
 
         `booked` is the sum of the server's own figures, None when it did not give all of them. Rentals that run at once move
         the account balance together, so `account_change` is None.
@@ -407,7 +421,7 @@ class BrowserPool:
 
     @property
     def stats(self) -> PoolStats:
-        """Counters, and what is going on now."""
+        """Return counters, and what is going on now."""
         phases = [place.phase for place in self._fleet.schedule.places]
         return PoolStats(
             browsers=phases.count(Phase.READY) + phases.count(Phase.DRAINING),
@@ -420,6 +434,12 @@ class BrowserPool:
             granted=self._fleet.granted,
             retried=self._retried,
         )
+
+
+@asynccontextmanager
+async def _first_tab(block: AbstractAsyncContextManager[Lease]) -> AsyncIterator[Tab]:
+    async with block as lease:
+        yield lease.tab
 
 
 def _check_counts(**given: object) -> None:

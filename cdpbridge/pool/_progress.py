@@ -15,7 +15,7 @@ ProgressHook = Callable[[int, int | None], object]
 def progress_of(
     shown: bool | ProgressHook, total: int | None, browsers: Callable[[], int]
 ) -> Iterator[Callable[[int], object]]:
-    """A block in which the yielded function is told how many items are done.
+    """Show progress in a block: call the yielded function with how many items are done.
 
     Args:
         shown: True for a bar on standard error, or a function to call.

@@ -1,4 +1,4 @@
-"""Which waiting lease gets a tab of which browser, and when browsers are opened and given up. Pure: the present is an argument.
+"""Which waiting lease gets a tab of which browser, and when browsers are opened and stopped. Pure: the time is an argument.
 
 Theory. A pool has up to `size` places, and a place holds one rented browser from the decision to open it until its stop is
 confirmed, so that no more than `size` are ever paid at once:
@@ -10,8 +10,8 @@ confirmed, so that no more than `size` are ever paid at once:
 
 Everything else only notes what has happened; `plan` alone decides, from the whole state, what is done now:
 
-* Leases are granted in the order they were asked for, and nobody overtakes. Of the browsers with a free tab and enough paid
-  time, the fullest one is taken, then the oldest: so the others get idle and can be given back.
+* Leases are granted in the order they were requested. Of the browsers with a free tab and enough paid
+  time, the fullest one is taken, then the oldest: so the others get idle and can be stopped.
 * A browser is opened when more leases wait than the browsers that are being opened will have tabs.
 * It gets no more leases when its paid time is nearly over, and is stopped when the last one ends.
 * An idle one is kept for `idle_seconds`, and then to the end of the minute it has begun, which costs nothing more.
@@ -31,7 +31,7 @@ _MINUTE: Final = 60.0  # seconds; what is billed, see `cdpbridge.billing`
 _STOP_MARGIN: Final = 2.0  # seconds between our decision to stop and the server's clock reading
 _RETIRE_SHARE: Final = 0.1  # of the paid time
 _RETIRE_LONGEST: Final = 60.0  # seconds
-_OPEN_TRIES: Final = 3  # failures in a row before those who wait are told
+_OPEN_TRIES: Final = 3  # failures in a row before waiting leases are refused
 _FIRST_DELAY: Final = 0.5  # seconds
 _LONGEST_DELAY: Final = 15.0
 
@@ -63,7 +63,7 @@ class Rules:
     retire_seconds: float | None = None
 
     def retire_before(self, life: float) -> float:
-        """Seconds before its end in which a browser with `life` seconds of paid time gets no more leases."""
+        """Return the seconds before its end in which a browser with `life` seconds of paid time gets no more leases."""
         if self.retire_seconds is None:
             return min(_RETIRE_LONGEST, life * _RETIRE_SHARE)
         return min(self.retire_seconds, life / 2)
@@ -71,7 +71,7 @@ class Rules:
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """Somebody who waits for a lease.
+    """A waiting lease.
 
     Attributes:
         need: Paid time the lease may take, seconds.
@@ -86,7 +86,7 @@ class Place:
 
     Attributes:
         leases: How many it has now.
-        lost: It is gone: nothing waits for its leases any more.
+        lost: It was lost: its stop does not wait for its leases.
     """
 
     phase: Phase = Phase.OPENING
@@ -97,7 +97,7 @@ class Place:
     lost: bool = False
 
     def latest(self, need: float, retire: float) -> float:
-        """Until when it takes a lease that may use `need` seconds.
+        """Return until when it takes a lease that may use `need` seconds.
 
         A lease that is longer than what a young browser offers is taken by a young browser.
         """
@@ -129,7 +129,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """No browser can be had: tell whoever waits."""
+    """No browser can be rented: raise `error` in the waiting lease."""
 
     ticket: Ticket
     error: Exception
@@ -154,68 +154,68 @@ class Schedule:
     failure: Exception | None = None
     _failures: int = 0
     _tries: int = 0
-    _hopeless: bool = False
+    _fatal: bool = False
     _not_before: float = -math.inf
 
     # --- what has happened ----------------------------------------------------------------------------------------
 
     def ask(self, need: float = 0.0) -> Ticket:
-        """Somebody waits for a lease of up to `need` seconds."""
+        """Enqueue a lease of up to `need` seconds; return its ticket."""
         ticket = Ticket(need)
         self.waiting.append(ticket)
         return ticket
 
     def withdraw(self, ticket: Ticket) -> None:
-        """They wait no more. One that has been granted or refused is none of ours any more."""
+        """Remove a ticket from the queue. Does nothing for one that has been granted or refused."""
         if ticket in self.waiting:
             self.waiting.remove(ticket)
 
     def opened(self, place: Place, *, started: float, expires: float, now: float) -> None:
-        """The browser of a place is there."""
+        """Note that the browser of a place can be used."""
         place.phase, place.started, place.expires, place.idle_since = Phase.READY, started, expires, now
-        self.failure, self._failures, self._tries, self._hopeless = None, 0, 0, False
+        self.failure, self._failures, self._tries, self._fatal = None, 0, 0, False
 
     def not_opened(
         self, place: Place, error: Exception, *, now: float, final: bool = False, full: bool = False
     ) -> None:
-        """It could not be had.
+        """Note that a browser could not be rented.
 
         Args:
-            final: Nor will another: a key is wrong, the credits are used up.
-            full: The server had no room; that passes, however often it happens.
+            final: True if no other can be rented either: a key is wrong, the credits are used up.
+            full: True if the server had no free slot; that is never final.
         """
         self.places.remove(place)
         self.failure = error
         if not full:
             self._failures += 1
-        self._hopeless = final or self._failures >= _OPEN_TRIES
+        self._fatal = final or self._failures >= _OPEN_TRIES
         self._not_before = now + min(_FIRST_DELAY * 2 ** min(self._tries, 10), _LONGEST_DELAY)
         self._tries += 1
 
     def released(self, place: Place, *, now: float) -> None:
-        """A lease has ended."""
+        """Note that a lease has ended."""
         place.leases -= 1
         if not place.leases:
             place.idle_since = now
 
     def drain(self, place: Place) -> None:
-        """A browser is not to be used any more; its leases may end in peace."""
+        """Grant no more leases on a browser; those it has may end."""
         if place.phase is Phase.READY:
             place.phase = Phase.DRAINING
 
     def lose(self, place: Place) -> None:
-        """A browser is gone, and its leases with it."""
+        """Note that a browser was lost, and its leases with it."""
         place.lost = True
         self.drain(place)
 
     def stopped(self, place: Place) -> None:
-        """The stop of a browser is confirmed, or was given up."""
+        """Note that the stop of a browser is confirmed, or has failed for good."""
         self.places.remove(place)
 
     # --- what is to be done ---------------------------------------------------------------------------------------
 
     def plan(self, now: float) -> list[Action]:
-        """What is to be done now; it counts as done with the call."""
+        """Return what is to be done now; it counts as done with the call."""
         for place in self.places:
             if place.phase is Phase.READY and now >= self._retires(place):
                 place.phase = Phase.DRAINING
@@ -227,7 +227,7 @@ class Schedule:
         return actions
 
     def next_look(self, now: float) -> float:
-        """When `plan` is to be called again even if nothing happens, seconds; infinity for never."""
+        """Return when `plan` is to be called again even if nothing happens, seconds; infinity for never."""
         looks = [math.inf]
         for place in self.places:
             if place.phase is Phase.READY:
@@ -252,7 +252,7 @@ class Schedule:
         return granted
 
     def _fitting(self, ticket: Ticket, now: float) -> list[Place]:
-        """Browsers whose paid time is enough for a lease."""
+        """Return the browsers whose paid time is enough for a lease."""
         return [
             place
             for place in self.places
@@ -261,20 +261,20 @@ class Schedule:
         ]
 
     def _refusals(self) -> list[Refuse]:
-        """While there is a browser to wait for, a failure to open another one is nobody's end."""
-        if not self._hopeless:
+        """Refuse the waiting leases after a fatal failure, unless there is a browser to wait for."""
+        if not self._fatal:
             return []
-        assert self.failure is not None  # it made this hopeless
+        assert self.failure is not None  # it has set `_fatal`
         if any(place.phase in {Phase.OPENING, Phase.READY} for place in self.places):
             return []
         refused = [Refuse(ticket, self.failure) for ticket in self.waiting]
         self.waiting.clear()
-        self._hopeless, self._failures = False, 0  # who asks from now on may have more luck
+        self._fatal, self._failures = False, 0  # later requests try again
         self._not_before = -math.inf
         return refused
 
     def _make_way(self, now: float) -> None:
-        """When only a fresh browser can serve the next lease and every place is taken, give up the one that ends first."""
+        """When only a fresh browser can serve the next lease and every place is taken, drain the one that ends first."""
         if not self.waiting or len(self.places) < self.rules.size or self._fitting(self.waiting[0], now):
             return
         if all(place.phase is Phase.READY for place in self.places):
@@ -303,7 +303,7 @@ class Schedule:
         return place.expires - self.rules.retire_before(place.expires - place.started)
 
     def _idle_end(self, place: Place) -> float:
-        """The end of the minute in which it has been idle for long enough, less the time a stop takes to arrive."""
+        """Return the end of the minute in which it has been idle for long enough, less the time a stop takes to arrive."""
         least = place.idle_since + self.rules.idle_seconds
         minutes = max(math.ceil((least + _STOP_MARGIN - place.started) / _MINUTE), 1)
         return place.started + minutes * _MINUTE - _STOP_MARGIN

@@ -10,13 +10,13 @@ __all__ = ["in_domains", "select"]
 
 
 def select(cookies: Sequence[Mapping[str, Any]], domains: Iterable[str]) -> list[Mapping[str, Any]]:
-    """The cookies of these domains and what is below them; all of them when none is named."""
+    """Return the cookies of these domains and what is below them; all of them when none is named."""
     wanted = list(domains)
     return [cookie for cookie in cookies if _is_below(str(cookie["domain"]), wanted)]
 
 
 def in_domains(origin: str, domains: Iterable[str]) -> bool:
-    """True if an origin is of one of these domains, or below one; for every origin when none is named."""
+    """Return True if an origin is of one of these domains, or below one; for every origin when none is named."""
     return _is_below(urlsplit(origin).hostname or "", list(domains))
 
 

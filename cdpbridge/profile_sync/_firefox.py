@@ -32,7 +32,7 @@ _MILLISECONDS_FROM: Final = 10_000_000_000
 
 
 def firefox_cookies(profile: Path) -> tuple[list[dict[str, Any]], int]:
-    """The cookies of a profile, as `Network.CookieParam`, and how many were left out: those of containers.
+    """Read the cookies of a profile, as `Network.CookieParam`, and how many were left out: those of containers.
 
     Firefox may be running.
 
@@ -54,7 +54,7 @@ def firefox_cookies(profile: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def firefox_storage(profile: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The localStorage of a profile's origins, in the form of Playwright's `storage_state`, and what was left out, as sentences.
+    """Read the localStorage of a profile's origins, in the form of Playwright's `storage_state`, and what was left out, as sentences.
 
     Storage of containers, of private windows, and of sites inside other sites is left out. Firefox may be running.
     """
@@ -86,7 +86,7 @@ def _items_of(file: Path) -> list[dict[str, Any]]:
 
 
 def _text(value: bytes, conversion: int, compression: int) -> str:
-    """As dom/localstorage/LSValue.h keeps it: UTF-16 or UTF-8, perhaps compressed with Snappy."""
+    """Decode as dom/localstorage/LSValue.h keeps it: UTF-16 or UTF-8, perhaps compressed with Snappy."""
     if compression not in {0, 1} or conversion not in {0, 1}:
         raise ValueError(f"a value of an unknown kind ({conversion}, {compression})")
     raw = decompress(value) if compression else value
@@ -95,7 +95,7 @@ def _text(value: bytes, conversion: int, compression: int) -> str:
 
 @contextmanager
 def _copy_of(file: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to a copy: the original stays untouched, and its browser may write to it meanwhile."""
+    """Open a copy: the original stays untouched, and its browser may write to it meanwhile."""
     with tempfile.TemporaryDirectory(prefix="cdpbridge-sync-") as folder:
         for name in (file.name, f"{file.name}-wal"):  # the index beside it, `-shm`, is made again
             if file.with_name(name).is_file():
@@ -195,7 +195,7 @@ def _session_store(profile: Path) -> Iterator[dict[str, Any]]:
 
 
 def _unpacked(data: bytes) -> bytes:
-    """Mozilla's wrapping of one LZ4 block: magic, size, block (https://github.com/lz4/lz4 doc/lz4_Block_format.md)."""
+    """Unpack Mozilla's wrapping of one LZ4 block: magic, size, block (https://github.com/lz4/lz4 doc/lz4_Block_format.md)."""
     if data[:8] != _MAGIC:
         raise ValueError("no mozLz4 file")
     size = int.from_bytes(data[8:12], "little")

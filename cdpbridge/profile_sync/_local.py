@@ -42,7 +42,7 @@ _ARGUMENTS: Final = (
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )
 _LARGEST_FOLDER_BYTES: Final = 512 * 1024 * 1024
-"""Of one origin's IndexedDB, or of everybody's localStorage: more is not copied."""
+"""Of one origin's IndexedDB, or of all origins' localStorage: more is not copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ async def _read_firefox(profile: LocalProfile, domains: list[str]) -> LocalState
     origins, lost = await asyncio.to_thread(firefox_storage, profile.folder)
     chosen = [entry for entry in origins if in_domains(entry["origin"], domains)]
     if await asyncio.to_thread((profile.folder / "logins.json").is_file):
-        lost.append("saved passwords: Firefox gives them to nobody else")
+        lost.append("saved passwords: Firefox lets no other program read them")
     lost.append("preferences and extensions: Firefox's are not Chromium's")
     return LocalState(cookies, f"Firefox, {profile.folder}", skipped, running, chosen, [], lost)
 
@@ -139,7 +139,7 @@ async def _read_chromium(profile: LocalProfile, domains: list[str]) -> LocalStat
 async def _origins(
     connection: Connection, cookies: Iterable[dict[str, Any]], profile: Path, domains: list[str]
 ) -> list[str]:
-    """Those with storage: as the browser tells, or those it has cookies of; and those with a folder of databases."""
+    """Return the origins with storage: as the browser tells, or those it has cookies of; and those with a folder of databases."""
     found = await storage_origins(connection)
     if found is None:
         found = [
@@ -157,7 +157,7 @@ def _databases(profile: Path) -> list[Path]:
 
 
 def _origin_of(folder: Path) -> str | None:
-    """The origin of a folder of IndexedDB: `https_example.com_0`, with the port, or 0 for the usual one."""
+    """Return the origin of a folder of IndexedDB: `https_example.com_0`, with the port, or 0 for the usual one."""
     scheme, _, rest = folder.name.partition(".indexeddb")[0].partition("_")
     host, _, port = rest.rpartition("_")
     if not host or not port.isdecimal():  # of a site inside another one
@@ -193,7 +193,7 @@ def _copy_cookies(profile: LocalProfile, copy: Path) -> tuple[set[tuple[str, str
 
 
 def _copy_rest(profile: LocalProfile, target: Path, domains: list[str]) -> list[str]:
-    """Copy storage and preferences; what is not copied, as sentences."""
+    """Copy storage and preferences; return what is not copied, as sentences."""
     folder = profile.folder
     lost = []
     for name in ("Preferences", "Secure Preferences"):
@@ -211,7 +211,7 @@ def _copy_rest(profile: LocalProfile, target: Path, domains: list[str]) -> list[
             _copy_folder(source, target / source.relative_to(folder))
     passwords = _count_passwords(folder)
     if passwords:
-        lost.append(f"{passwords} saved passwords: the browser gives them to nobody else")
+        lost.append(f"{passwords} saved passwords: the browser lets no other program read them")
     if extensions := extensions_of(folder):
         lost.append(f"extensions and their settings: {', '.join(extensions)}")
     return lost

@@ -58,7 +58,7 @@ class LocalProfile:
 
 
 def installed_profiles() -> list[LocalProfile]:
-    """Every profile in the usual places, the one that its browser starts with first."""
+    """List the profiles in the usual places, the one that its browser starts with first."""
     return [
         profile for kind in KINDS for place in _places(kind) if place.is_dir() for profile in _in(kind, place)
     ]
@@ -120,7 +120,7 @@ def _first(kind: str, folder: Path) -> LocalProfile:
 
 
 def _in(kind: str, folder: Path) -> Iterator[LocalProfile]:
-    """The profiles of a browser's folder, or the folder itself where it is one."""
+    """List the profiles of a browser's folder, or the folder itself where it is one."""
     if kind == "firefox":
         profiles = [folder] if (folder / "cookies.sqlite").is_file() else _firefox_profiles(folder)
         for profile in dict.fromkeys(profiles):
@@ -147,7 +147,7 @@ def _has_cookies(profile: Path) -> bool:
 
 
 def _local_state(folder: Path) -> tuple[str | None, dict[str, str]]:
-    """The profile that was used last, and the names of all by their folders."""
+    """Return the profile that was used last, and the names of all by their folders."""
     try:
         state = json.loads((folder / "Local State").read_text(encoding="utf-8")).get("profile", {})
         last = state.get("last_used")
@@ -160,7 +160,7 @@ def _local_state(folder: Path) -> tuple[str | None, dict[str, str]]:
 
 
 def _firefox_profiles(root: Path) -> list[Path]:
-    """The profiles of `profiles.ini`, the one that Firefox starts with first."""
+    """List the profiles of `profiles.ini`, the one that Firefox starts with first."""
     ini = configparser.ConfigParser(interpolation=None)
     ini.read(root / "profiles.ini", encoding="utf-8")
     found = [

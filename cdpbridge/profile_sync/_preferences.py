@@ -117,7 +117,7 @@ async def _tab(connection: Connection) -> AsyncGenerator[Tab]:
 
 
 async def _asked(tab: Tab, expression: str) -> Any:
-    """The answer of the settings page; None where there is none: in the headless shell, by policy, in another browser."""
+    """Return the answer of the settings page; None where there is none: in the headless shell, by policy, in another browser."""
     try:
         await tab.goto(_SETTINGS)
         if not await tab.evaluate("Boolean(globalThis.chrome?.settingsPrivate)"):

@@ -153,7 +153,7 @@ class _Page:
         self._tab = tab
 
     async def go(self, origin: str) -> bool:
-        """Become a page of `origin`; False when the browser opens none: a policy forbids it, or the host cannot be one."""
+        """Navigate to a page of `origin`; return False when the browser opens none: a policy forbids it, or the host cannot be one."""
         try:
             await self._tab.goto(f"{origin}/")
         except (NavigationError, CommandError):

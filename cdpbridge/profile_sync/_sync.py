@@ -27,7 +27,7 @@ _TIMEOUT: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What became of a sync. Names and domains only, no values.
+    """The result of a sync. Names and domains only, no values.
 
     Attributes:
         source: Browser and folder they came from.
@@ -36,7 +36,7 @@ class SyncReport:
         cookies: What the hosted browser has of them.
         skipped: Left out when they were read: of containers, or unreadable.
         running: The local browser is running, so its newest may be missing.
-        saved: Whether the profile is saved; None if the server does not say.
+        saved: True if the profile is saved; None if the server does not say.
         receipt: Of the rental it took.
         items: How many items of localStorage the hosted browser has of it.
         databases: How many databases of IndexedDB.
@@ -66,7 +66,7 @@ class SyncReport:
 async def sync(
     source: str | Path | LocalProfile,
     *,
-    client: AsyncClient | str | None = None,
+    provider: AsyncClient | str | None = None,
     to: str,
     domains: Iterable[str] = (),
     preferences: bool | None = None,
@@ -78,10 +78,10 @@ async def sync(
 
     Args:
         source: As of `read_local`.
-        client: As of `open_browser`.
-        to: The profile's name, made if missing, or its id.
+        provider: As of `open_browser`.
+        to: The profile's name, created if there is none, or its id.
         domains: Only these, with what is below them.
-        preferences: Whether preferences are brought; by default when no domain is named.
+        preferences: True to bring preferences, too. Default: True if no domain is named.
 
     Raises:
         ConfigurationError: There is nothing to read.
@@ -89,13 +89,13 @@ async def sync(
     """
     chosen = list(domains)
     local = await read_local(source, domains=chosen)
-    return await sync_state(local, client=client, to=to, domains=chosen, preferences=preferences)
+    return await sync_state(local, provider=provider, to=to, domains=chosen, preferences=preferences)
 
 
 async def sync_state(
     local: LocalState,
     *,
-    client: AsyncClient | str | None = None,
+    provider: AsyncClient | str | None = None,
     to: str,
     domains: Iterable[str] = (),
     preferences: bool | None = None,
@@ -104,7 +104,7 @@ async def sync_state(
     wanted = list(domains)
     cookies = select(local.cookies, wanted)
     settings = local.preferences if (not wanted if preferences is None else preferences) else []
-    async with open_browser(client, profile=to, timeout=_TIMEOUT) as browser:
+    async with open_browser(provider, profile=to, timeout=_TIMEOUT) as browser:
         report = await import_cookies(browser.connection.root.send, cookies)
         origins = [each for each in local.origins if in_domains(each["origin"], wanted)]
         stored = await write_storage(browser.connection, origins)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ._budget import Budget
-from ._reap import Reaped, ReapedHow, reap
-from ._rental import Order, Rental
+from ._options import RentalOptions
+from ._reap import ReapOutcome, ReapResult, reap
+from ._rental import Rental
 from .journal import Journal
 
-__all__ = ["Budget", "Journal", "Order", "Reaped", "ReapedHow", "Rental", "reap"]
+__all__ = ["Budget", "Journal", "ReapOutcome", "ReapResult", "Rental", "RentalOptions", "reap"]

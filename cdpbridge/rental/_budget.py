@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Final, Self
 from uuid import uuid4
 
-from cdpbridge.billing import DEFAULT_TIMEOUT, Forecast, Tariff, forecast
+from cdpbridge.billing import DEFAULT_TIMEOUT, Forecast, Tariff, forecast, money_text
 from cdpbridge.errors import ConfigurationError
 
 __all__ = ["Budget", "Claim", "Usage", "Verdict", "judge"]
@@ -40,7 +40,7 @@ class Budget:
         browsers: Most browsers at once.
         per: The window of `usd` and `minutes`: they count what ended within it, and what still runs. Default: a day.
         name: Processes that use the same name share one budget.
-        whole_machine: Whether it counts everybody's rentals.
+        whole_machine: True if it counts all rentals in the journal.
 
     Raises:
         ConfigurationError: A ceiling is negative or no number, or `per` is not positive.
@@ -70,13 +70,13 @@ class Budget:
             raise ConfigurationError(f"a budget's per must be positive, not {self.per}")
         if self.name is not None and self.whole_machine:
             raise ConfigurationError(
-                "a budget of the whole machine counts everybody's rentals, so it has no name"
+                "a budget of the whole machine counts the rentals of all programs, so it has no name"
             )
         object.__setattr__(self, "_tag", self.name or str(uuid4()))
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str]) -> Self | None:
-        """The budget of the whole machine that a user has set: `CDPBRIDGE_BUDGET_USD`, `_MINUTES` (both a day), `_BROWSERS`.
+        """Read the budget of the whole machine from the environment: `CDPBRIDGE_BUDGET_USD`, `_MINUTES` (both a day), `_BROWSERS`.
 
         Raises:
             ConfigurationError: One of them is no number.
@@ -155,11 +155,11 @@ class Usage:
 
 
 class Verdict(Enum):
-    """What a ceiling says to one more rental."""
+    """The result of `judge`."""
 
     YES = "yes"
     FULL = "full"
-    """As many browsers run as are allowed: there is room when one of them ends."""
+    """As many browsers run as are allowed: there is a free one when one of them ends."""
     LATER = "later"
     """What running browsers do not use of their time may leave enough."""
     NEVER = "never"
@@ -167,7 +167,7 @@ class Verdict(Enum):
 
 
 def judge(budget: Budget, usage: Usage, claim: Claim) -> tuple[Verdict, str]:
-    """Whether one more rental fits, and if not, why."""
+    """Judge whether one more rental fits; return the verdict and, if it does not fit, why."""
     most = claim.forecast
     held_usd = sum((each.forecast.most for each in usage.running), Decimal(0))
     held_minutes = sum(each.forecast.minutes for each in usage.running)
@@ -181,17 +181,13 @@ def judge(budget: Budget, usage: Usage, claim: Claim) -> tuple[Verdict, str]:
         if ceiling is None or spent + held + asked <= ceiling:
             continue
         why = (
-            f"{budget} allows {_number(ceiling)} {unit} in {budget.per / _HOUR:g} hours: {_number(spent)} are spent, running browsers "
-            f"may use {_number(held)} more, and this one {_number(asked)}"
+            f"{budget} allows {money_text(ceiling)} {unit} in {budget.per / _HOUR:g} hours: {money_text(spent)} are spent, running browsers "
+            f"may use {money_text(held)} more, and this one {money_text(asked)}"
         )
         # What runs gives back at most all but its minimum; waiting helps only if that would be enough.
         least = sum((_least(each, unit) for each in usage.running), Decimal(0))
         return (Verdict.LATER if usage.running and spent + least + asked <= ceiling else Verdict.NEVER), why
     return Verdict.YES, ""
-
-
-def _number(amount: Decimal | int) -> str:
-    return f"{Decimal(amount).normalize():f}"
 
 
 def _least(claim: Claim, unit: str) -> Decimal:

@@ -1,10 +1,10 @@
-"""A create that never leaves a browser nobody knows, and never makes two of one.
+"""A create that leaves no unknown browser running, and never makes two of one.
 
-A create costs money, so it is not repeated blindly. When its answer is lost, there are two ways to learn what became of it:
-a server that keeps `Idempotency-Key` is asked again with the same key; of any other, the browsers that are active now are
-compared with those that were active before. A newcomer that nobody's journal knows, and that was ordered as ours was, is ours.
-It is adopted, by writing it into the journal, where a browser can belong to one rental only. While another rental of the
-same account waits for its own answer, newcomers may be that one's, so it is waited for.
+A create costs money, so it is not repeated blindly. When its answer is lost, there are two ways to learn its result: a server that
+honours `Idempotency-Key` is asked again with the same key; for any other, the browsers that are active now are compared with those
+that were active before. A candidate that belongs to no entry of the journal, and has the duration that we asked for, is ours.
+It is adopted: written into the journal, where a browser can belong to one rental only. While another rental of the same account
+waits for its own answer, the candidates may belong to that one, so this one waits.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import Final
 from uuid import UUID
 
 from cdpbridge._concurrency import in_thread, to_the_end, unhindered
-from cdpbridge.api import DEFAULT_BASE_URL, AsyncClient, BrowserSession, BrowserSessionStatus, ServerChoice
+from cdpbridge.api import DEFAULT_BASE_URL, AsyncClient, BrowserSession, BrowserSessionStatus
 from cdpbridge.billing import DEFAULT_TIMEOUT, Receipt
 from cdpbridge.errors import (
     APIConnectionError,
@@ -30,66 +31,71 @@ from cdpbridge.errors import (
     StopFailed,
 )
 
+from ._options import CheckedOptions
 from ._stop import confirmed_stop, receipt_of
-from .journal import LOCAL, Entry, Journal, Outcome
+from .journal import LOCAL, Entry, Outcome
 
 __all__ = [
-    "NewBrowser",
+    "Verdict",
     "active_browsers",
+    "candidates_of",
     "competes",
     "create",
-    "newcomers",
-    "place_of",
+    "discard",
     "reap_command",
-    "undo",
+    "verdict",
 ]
 
 logger = logging.getLogger("cdpbridge")
 
 _LOOK_SECONDS: Final = 0.5
 _QUICK_LOOK: Final = timedelta(seconds=2)
-"""After a server error: it has answered, so nothing is on its way any more."""
+"""After an error response: the server, or a proxy before it, has answered, so no request is under way any more."""
 _MAYBE_RENTED: Final = frozenset({500, 502, 504})
-"""Answers of a server, or of a proxy before it, that do not say whether the create was done."""
+"""Status codes of a server, or of a proxy before it, that do not say whether the create was done."""
 _CLOCKS_DIFFER: Final = timedelta(minutes=10)
 _SAME_DURATION: Final = timedelta(seconds=5)
-_OUR_SERVERS_FIELD: Final = "end_reason"  # of a `BrowserSession`; the cloud sends none
 
 
-@dataclass(frozen=True, slots=True)
-class NewBrowser:
-    """What to ask for.
+class Verdict(Enum):
+    """What a failed create means for the money."""
 
-    Attributes:
-        profile_id: State to start from.
-        proxy_country: As of `open_browser`.
-        timeout: As of `open_browser`.
-        recording: As of `open_browser`.
-        settle_timeout: For learning what a lost create has brought.
-        stop_timeout: For stopping what is not wanted any more.
-    """
-
-    profile_id: UUID | None
-    proxy_country: str | ServerChoice | None
-    timeout: timedelta | None
-    recording: bool
-    settle_timeout: timedelta
-    stop_timeout: timedelta
+    REFUSED = "refused"
+    """Nothing was rented."""
+    NO_SLOT = "no slot"
+    """Nothing was rented; the caller may wait for a slot and ask again."""
+    UNREAD = "unread"
+    """A browser was rented; its id is known, its record cannot be read."""
+    LOST = "lost"
+    """No answer: perhaps rented; ask again or look."""
+    UNCLEAR = "unclear"
+    """An answer that does not say whether a browser was rented; only look, do not ask again."""
 
 
-def place_of(client: AsyncClient) -> str:
-    """The server of `client`, as the journal calls it."""
-    return LOCAL if client.is_local else client._base_url
+def verdict(error: Exception) -> Verdict:
+    """Judge the failure of a create."""
+    match error:
+        case APIResponseError():
+            return Verdict.LOST if error.answer_id is None else Verdict.UNREAD
+        case APIConnectionError():
+            return Verdict.LOST if error.maybe_processed else Verdict.REFUSED
+        case RateLimitError():
+            return Verdict.NO_SLOT
+        case APIStatusError():
+            return Verdict.UNCLEAR if error.status in _MAYBE_RENTED else Verdict.REFUSED
+        case ConfigurationError():  # raised before anything is sent
+            return Verdict.REFUSED
+    return Verdict.UNCLEAR  # nothing says that it was not sent
 
 
 def reap_command(client: AsyncClient) -> str:
-    """What a person runs to stop what was left behind on that server."""
-    where = "" if place_of(client) in {DEFAULT_BASE_URL, LOCAL} else f" --provider {client._base_url}"
+    """Return the command that stops what was left behind on the server of `client`."""
+    where = "" if client.place in {DEFAULT_BASE_URL, LOCAL} else f" --provider {client.place}"
     return f"cdpbridge reap{where}"
 
 
 async def active_browsers(client: AsyncClient) -> list[BrowserSession]:
-    """What is active for this key."""
+    """List the browsers that are active for this key."""
     found = client.browsers.list(status=BrowserSessionStatus.ACTIVE)
     # A browser of an agent session is that session's to stop.
     return [each async for each in found if each.agent_session_id is None]
@@ -98,87 +104,79 @@ async def active_browsers(client: AsyncClient) -> list[BrowserSession]:
 @dataclass(frozen=True, slots=True)
 class _Create:
     client: AsyncClient
-    order: NewBrowser
+    options: CheckedOptions
+    profile_id: UUID | None
     entry: Entry
-    journal: Journal
 
     async def run(self) -> BrowserSession:
-        """From the order to a browser in the journal."""
+        """Create the browser and write it into the journal."""
         try:
             record = await self._post()
-        except APIResponseError as error:
-            if error.answer_id is None:
-                return await self._settle(error)
-            await self._give_back_unread(error, UUID(error.answer_id))
+        except Exception as error:
+            match verdict(error):
+                case Verdict.NO_SLOT:
+                    await in_thread(self.options.journal.withdraw, self.entry.rental)
+                case Verdict.REFUSED:
+                    await self._end(Outcome.REFUSED)
+                case Verdict.UNREAD:
+                    await self._stop_unread(error)
+                case Verdict.LOST:
+                    return await self._settle(error, answered=False)
+                case Verdict.UNCLEAR:
+                    return await self._settle(error, answered=True)
             raise
-        except APIConnectionError as error:
-            if error.maybe_processed:
-                return await self._settle(error)
-            await self._end(Outcome.REFUSED)
-            raise
-        except RateLimitError:  # the caller may wait for a slot
-            await in_thread(self.journal.withdraw, self.entry.rental)
-            raise
-        except APIStatusError as error:
-            if error.status in _MAYBE_RENTED:
-                return await self._settle(error, answered=True)
-            await self._end(Outcome.REFUSED)
-            raise
-        except ConfigurationError:  # it was never sent
-            await self._end(Outcome.REFUSED)
-            raise
-        except Exception as error:  # noqa: BLE001  # nothing says that it was not sent
-            return await self._settle(error, answered=True)
         await self._write(record)
         return record
 
     async def _post(self) -> BrowserSession:
         return await self.client.browsers.create(
-            profile_id=self.order.profile_id,
-            proxy_country=self.order.proxy_country,
-            timeout=self.order.timeout,
-            enable_recording=self.order.recording or None,
+            profile_id=self.profile_id,
+            proxy_country=self.options.proxy_country,
+            timeout=self.options.timeout,
+            enable_recording=self.options.recording or None,
             idempotency_key=str(self.entry.rental),
         )
 
     async def _write(self, record: BrowserSession) -> bool:
-        """Write which browser it became; one that cannot be written down is stopped."""
+        """Write the browser into the journal; stop one that cannot be written. False if another rental has it."""
         try:
             return await in_thread(
-                self.journal.rented,
+                self.options.journal.rented,
                 self.entry.rental,
                 record.id,
                 started_at=record.started_at,
                 timeout_at=record.timeout_at,
             )
         except BaseException as error:
-            await to_the_end(self.undo(record.id, error))
+            await to_the_end(self.discard(record.id, error))
             raise
 
     async def _end(self, outcome: Outcome, receipt: Receipt | None = None) -> None:
-        await in_thread(self.journal.end, self.entry.rental, outcome, receipt, now=datetime.now(UTC))
+        await in_thread(self.options.journal.end, self.entry.rental, outcome, receipt, now=datetime.now(UTC))
 
     # --- lost answers ---------------------------------------------------------------------------------------------
 
-    async def _settle(self, lost: Exception, *, answered: bool = False) -> BrowserSession:
-        """What the create has brought.
+    async def _settle(self, lost: Exception, *, answered: bool) -> BrowserSession:
+        """Find the browser of a create whose result is not known.
 
         Args:
-            lost: Raised when that cannot be learned, or when it brought nothing.
-            answered: The server, or a proxy before it, has answered, but not whether it was done; then it is not repeated.
+            lost: The failure; raised when there is no browser, or its result stays unknown.
+            answered: The server, or a proxy before it, has answered; then the create is not sent again.
         """
         logger.warning("%s; looking whether a browser was rented all the same", lost)
         loop = asyncio.get_running_loop()
-        patience = min(_QUICK_LOOK, self.order.settle_timeout) if answered else self.order.settle_timeout
-        deadline = loop.time() + patience.total_seconds()
+        limit = self.options.connect_timeout
+        if answered:
+            limit = min(_QUICK_LOOK, limit)
+        deadline = loop.time() + limit.total_seconds()
         candidates: list[BrowserSession] = []
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
-                    if not answered and await _keeps_keys(self.client):
+                    if not answered and await self.client.honours_idempotency_keys():
                         record = await self._post()
                         await self._write(record)
-                        logger.warning("its Idempotency-Key brought browser %s", record.id)
+                        logger.warning("asked again with its Idempotency-Key: it is browser %s", record.id)
                         return record
                     candidates = await self._candidates()
                     if (
@@ -186,7 +184,9 @@ class _Create:
                         and not await self._has_rivals(candidates[0])
                         and await self._write(candidates[0])
                     ):
-                        logger.warning("browser %s came of it and is used", candidates[0].id)
+                        logger.warning(
+                            "adopted browser %s as the result of the lost create", candidates[0].id
+                        )
                         return candidates[0]
             except APIStatusError as error:
                 if error.status < 500 and not isinstance(error, RateLimitError):
@@ -197,62 +197,66 @@ class _Create:
             if loop.time() + _LOOK_SECONDS >= deadline:
                 break
             await asyncio.sleep(_LOOK_SECONDS)
-        await in_thread(self.journal.give_up, self.entry.rental)
+        await in_thread(self.options.journal.give_up, self.entry.rental)
         lost.add_note(_advice(reap_command(self.client), candidates))
         raise lost
 
     async def _candidates(self) -> list[BrowserSession]:
         active = await active_browsers(self.client)
-        return newcomers(active, self.entry, await in_thread(self.journal.known_browsers, self.entry.place))
+        known = await in_thread(self.options.journal.known_browsers, self.entry.place)
+        return candidates_of(self.entry, active, known)
 
     async def _has_rivals(self, candidate: BrowserSession) -> bool:
-        """Whether it may be another rental's, which does not know yet."""
+        """Return True if `candidate` may belong to another rental, which still waits for its answer."""
         return any(
-            competes(each, self.entry) and newcomers([candidate], each, frozenset())
-            for each in await in_thread(self.journal.open_entries)
+            competes(each, self.entry) and candidates_of(each, [candidate], frozenset())
+            for each in await in_thread(self.options.journal.open_entries)
         )
 
-    # --- what is not wanted any more ------------------------------------------------------------------------------
+    # --- what is not needed any more ------------------------------------------------------------------------------
 
-    async def give_back(self, creating: asyncio.Future[BrowserSession]) -> None:
-        """Stop what it brings; its caller was cancelled."""
+    async def cancel(self, creating: asyncio.Future[BrowserSession]) -> None:
+        """Wait for the answer and stop the browser: the caller was cancelled."""
         await asyncio.wait({creating})
         if creating.cancelled():  # by the end of its loop
-            await in_thread(self.journal.give_up, self.entry.rental)
+            await in_thread(self.options.journal.give_up, self.entry.rental)
             return
         if (error := creating.exception()) is not None:
-            logger.debug("the cancelled create brought no browser: %s", error)
+            logger.debug("the cancelled create rented no browser: %s", error)
             return
         try:
             await self._stop(creating.result().id)
         except StopFailed as failed:
             logger.error("%s", failed)  # noqa: TRY400  # a cancellation is on its way
 
-    async def _give_back_unread(self, error: APIResponseError, browser_id: UUID) -> None:
+    async def _stop_unread(self, error: Exception) -> None:
         """Stop a browser whose record cannot be read."""
+        assert isinstance(error, APIResponseError)  # `Verdict.UNREAD` means so
+        assert error.answer_id is not None
+        browser_id = UUID(error.answer_id)
         now = datetime.now(UTC)
-        end = now + (self.order.timeout or DEFAULT_TIMEOUT)
+        end = now + (self.options.timeout or DEFAULT_TIMEOUT)
         with unhindered(f"writing browser {browser_id} into the journal"):
             await in_thread(
-                self.journal.rented, self.entry.rental, browser_id, started_at=now, timeout_at=end
+                self.options.journal.rented, self.entry.rental, browser_id, started_at=now, timeout_at=end
             )
-        await self.undo(browser_id, error)
+        await self.discard(browser_id, error)
 
-    async def undo(self, browser_id: UUID, error: BaseException) -> None:
-        """Stop the browser that the create has brought and that `error` makes useless; a note of it says so."""
+    async def discard(self, browser_id: UUID, error: BaseException) -> None:
+        """Stop a browser that `error` makes useless; add a note about it to the error."""
         try:
             await self._stop(browser_id)
         except StopFailed as failed:
             error.add_note(str(failed))
         else:
-            error.add_note(f"browser {browser_id}, which that answer brought, was stopped")
+            error.add_note(f"browser {browser_id}, which that create rented, was stopped")
 
     async def _stop(self, browser_id: UUID) -> None:
         try:
-            record = await confirmed_stop(self.client, browser_id, self.order.stop_timeout)
+            record = await confirmed_stop(self.client, browser_id, self.options.stop_timeout)
         except StopFailed:
             with unhindered(f"leaving browser {browser_id} to `cdpbridge reap`"):
-                await in_thread(self.journal.give_up, self.entry.rental)
+                await in_thread(self.options.journal.give_up, self.entry.rental)
             raise
         with unhindered(f"writing the end of browser {browser_id} into the journal"):
             await self._end(
@@ -260,34 +264,30 @@ class _Create:
             )
 
 
-async def create(client: AsyncClient, order: NewBrowser, entry: Entry, journal: Journal) -> BrowserSession:
-    """The new browser, written into the journal under `entry`, which has been written as an intention.
+async def create(
+    client: AsyncClient, options: CheckedOptions, profile_id: UUID | None, entry: Entry
+) -> BrowserSession:
+    """Create a browser and write it into the journal under `entry`, which is there as an intention.
 
-    When the caller is cancelled, the answer is waited for, and what it brings is stopped.
+    When the caller is cancelled, wait for the answer and stop what it rented.
 
     Raises:
-        APIError: Nothing was rented; or it is not known, then a note says so, and the journal leaves it to `reap`.
+        APIError: Nothing was rented; or that is not known, then a note says so, and the journal leaves it to `reap`.
     """
-    work = _Create(client, order, entry, journal)
+    work = _Create(client, options, profile_id, entry)
     creating = asyncio.ensure_future(work.run())
     try:
         return await asyncio.shield(creating)
     except asyncio.CancelledError:
-        await to_the_end(work.give_back(creating))
+        await to_the_end(work.cancel(creating))
         raise
 
 
-async def undo(
-    client: AsyncClient,
-    order: NewBrowser,
-    entry: Entry,
-    journal: Journal,
-    *,
-    browser_id: UUID,
-    because: BaseException,
+async def discard(
+    client: AsyncClient, options: CheckedOptions, entry: Entry, browser_id: UUID, because: BaseException
 ) -> None:
-    """Stop what `create` has brought, because of an error, which gets a note about it."""
-    await _Create(client, order, entry, journal).undo(browser_id, because)
+    """Stop the browser that `create` has rented, because of an error, which gets a note about it."""
+    await _Create(client, options, None, entry).discard(browser_id, because)
 
 
 def _advice(command: str, candidates: Iterable[BrowserSession]) -> str:
@@ -300,15 +300,17 @@ def _advice(command: str, candidates: Iterable[BrowserSession]) -> str:
     )
 
 
-def newcomers(active: Iterable[BrowserSession], entry: Entry, known: frozenset[UUID]) -> list[BrowserSession]:
-    """Active browsers that may have come of the create of `entry`. Pure.
+def candidates_of(
+    entry: Entry, active: Iterable[BrowserSession], known: frozenset[UUID]
+) -> list[BrowserSession]:
+    """Return the active browsers that the create of `entry` may have produced. Pure.
 
     Args:
-        active: What is active now.
         entry: The rental whose browser is looked for.
-        known: Browsers that belong to some rental of the journal.
+        active: The browsers that are active now.
+        known: Browsers that belong to a rental of the journal.
     """
-    if entry.active_before is None:  # then every browser of everybody looks new
+    if entry.active_before is None:  # then every browser of the account looks new
         return []
     duration = entry.timeout or DEFAULT_TIMEOUT
     return [
@@ -323,18 +325,9 @@ def newcomers(active: Iterable[BrowserSession], entry: Entry, known: frozenset[U
 
 
 def competes(other: Entry, entry: Entry) -> bool:
-    """Whether that rental waits for a browser of the same account, too."""
+    """Return True if `other` waits for a browser of the same account, too."""
     return (
         other.rental != entry.rental
         and (other.place, other.account) == (entry.place, entry.account)
         and other.browser_id is None
     )
-
-
-async def _keeps_keys(client: AsyncClient) -> bool:
-    """Whether the server honours `Idempotency-Key`: ours do, and are known by a field of their answers."""
-    if client.is_local:
-        return True
-    async for each in client.browsers.list(page_size=1):
-        return _OUR_SERVERS_FIELD in each.model_fields_set
-    return False

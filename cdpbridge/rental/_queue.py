@@ -41,7 +41,7 @@ logger = logging.getLogger("cdpbridge")
 _POLL_SECONDS: Final = 0.2
 _HEARTBEAT: Final = timedelta(seconds=3)
 _FORGOTTEN: Final = timedelta(seconds=30)
-"""A ticket whose owner has not been heard of for so long is void, though its process may live."""
+"""A ticket is ignored after so long without a sign of life, though its process may run."""
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 
@@ -52,16 +52,16 @@ class Queue:
     Args:
         journal: Where the others are seen.
         budgets: Each has to agree.
-        patience: How long to wait for a slot; zero does not wait.
+        timeout: How long to wait for a slot; zero does not wait.
     """
 
-    def __init__(self, journal: Journal, budgets: Sequence[Budget], patience: timedelta) -> None:
+    def __init__(self, journal: Journal, budgets: Sequence[Budget], timeout: timedelta) -> None:
         loop = asyncio.get_running_loop()
         self._journal = journal
         self._budgets = budgets
         self._began = loop.time()
-        self._deadline = self._began + patience.total_seconds()
-        self._patient = patience > timedelta(0)
+        self._deadline = self._began + timeout.total_seconds()
+        self._waits = timeout > timedelta(0)
         self._number: int | None = None
         self._waits_for: frozenset[str] = frozenset()  # what its ticket says; without any there is no ticket
         self._beat = datetime.min.replace(tzinfo=UTC)
@@ -82,13 +82,13 @@ class Queue:
                 logger.exception("ticket %d of the queue could not be released", self._number)
 
     async def enter(self, entry: Entry) -> Entry:
-        """Write `entry` into the journal as soon as it is its turn; as it was written.
+        """Write `entry` into the journal as soon as it is its turn; return it as it was written.
 
         Raises:
             BudgetExceeded: A budget does not allow it.
             NoFreeSlot: Not in time.
         """
-        told = False
+        logged = False
         while True:
             now = datetime.now(UTC)
             entry = replace(entry, intended_at=now)
@@ -96,17 +96,17 @@ class Queue:
             if refusal is None:
                 return entry
             verdict, why, holders = refusal
-            if verdict is Verdict.NEVER or (verdict is Verdict.LATER and not self._patient):
+            if verdict is Verdict.NEVER or (verdict is Verdict.LATER and not self._waits):
                 raise BudgetExceeded(f"{why}; nothing was rented")
             if asyncio.get_running_loop().time() >= self._deadline:
                 raise self._too_late(why, holders)
-            if not told:
-                told = True
+            if not logged:
+                logged = True
                 logger.info("waiting for a slot: %s", why)
             await asyncio.sleep(_POLL_SECONDS)
 
     def _too_late(self, why: str, holders: Sequence[Entry]) -> NoFreeSlot:
-        waited = asyncio.get_running_loop().time() - self._began if self._patient else 0.0
+        waited = asyncio.get_running_loop().time() - self._began if self._waits else 0.0
         return NoFreeSlot(why, waited=timedelta(seconds=waited), holders=[str(each) for each in holders])
 
     def _try(
@@ -115,7 +115,7 @@ class Queue:
         """Admit the rental, or enqueue it and return the reason."""
         account = _account_scope(entry)
         waits_for = set()
-        if self._patient and self._number is None:
+        if self._waits and self._number is None:
             self._number = admission.number(entry.owner, now=now)
         refusal: tuple[Verdict, str, list[Entry]] | None = None
         for budget in self._budgets:
@@ -135,7 +135,7 @@ class Queue:
             admission.intend(entry)
             self._hold(admission, entry, {account} if self._queued else set(), now)
             return None
-        if self._patient and refusal[0] is not Verdict.NEVER:
+        if self._waits and refusal[0] is not Verdict.NEVER:
             if self._full is not None:
                 waits_for.add(account)
             self._queued = self._queued or account in waits_for
@@ -143,7 +143,7 @@ class Queue:
         return refusal
 
     def _hold(self, admission: Admission, entry: Entry, scopes: set[str], now: datetime) -> None:
-        """Have a ticket for what it waits for now, or none."""
+        """Keep a ticket for what it waits for now, or none."""
         if self._number is None or (self._waits_for == scopes and now - self._beat <= _HEARTBEAT):
             return
         if scopes:
@@ -153,14 +153,14 @@ class Queue:
         self._waits_for, self._beat = frozenset(scopes), now
 
     async def full(self, entry: Entry, error: RateLimitError) -> None:
-        """The server has no slot for `entry`, which it was let in with: return when it is worth another try.
+        """Wait after the server had no slot for the admitted `entry`; return when another try makes sense.
 
         Raises:
-            RateLimitError: There is no patience; a note says who holds the slots.
+            RateLimitError: The timeout is zero; a note says which programs hold the slots.
             NoFreeSlot: Not in time.
         """
         holders = await in_thread(self._journal.admit, lambda admission: self._at_account(admission, entry))
-        if not self._patient:
+        if not self._waits:
             error.add_note(_held(holders) + "; to wait for one, give a `slot_timeout`")
             raise error
         if self._full is None:
@@ -178,8 +178,8 @@ class Queue:
                 return
 
     def _at_account(self, admission: Admission, entry: Entry) -> list[Entry]:
-        """Wait for the account, at the place it had; who holds its slots."""
-        if self._patient:
+        """Wait for the account, at the same queue position; return the rentals that hold its slots."""
+        if self._waits:
             self._queued = True
             self._hold(admission, entry, {_account_scope(entry)}, datetime.now(UTC))
         return admission.holders(entry.place, entry.account)

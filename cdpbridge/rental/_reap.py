@@ -1,4 +1,4 @@
-"""`reap`: stop what dead programs have left rented, as the journal tells."""
+"""`reap`: stop the browsers that dead programs have left rented, as the journal records them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from uuid import UUID
 from cdpbridge._concurrency import in_thread
 from cdpbridge._durations import waiting_time
 from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus
-from cdpbridge.billing import Receipt, Tariff, cost
+from cdpbridge.billing import Receipt, Tariff, cost, money_text
 from cdpbridge.errors import NotFoundError
-from cdpbridge.providers import provider
+from cdpbridge.providers import provider as client_of
 from cdpbridge.rental.journal._owner import Fate
 
-from ._create import active_browsers, newcomers, place_of, reap_command
+from ._create import active_browsers, candidates_of, reap_command
 from ._stop import confirmed_stop, receipt_of, said_by
 from .journal import LOCAL, Entry, Journal, Outcome, journal_at
 
-__all__ = ["Reaped", "ReapedHow", "reap"]
+__all__ = ["ReapOutcome", "ReapResult", "reap"]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -34,15 +34,15 @@ _MAY_STILL_COME: Final = timedelta(minutes=10)
 """A create without an answer brings nothing any more after so long: longer than any proxy or server keeps a request."""
 
 
-class ReapedHow(StrEnum):
-    """What became of a browser, or of an entry of the journal."""
+class ReapOutcome(StrEnum):
+    """What happened to a browser, or to an entry of the journal."""
 
     STOPPED = "stopped"
     """It ran, and was stopped."""
     WOULD_STOP = "would stop"
     """It runs, and only `dry_run` keeps it from being stopped."""
     WAS_OVER = "was over"
-    """It had ended already; the journal knows now."""
+    """It had ended already; the journal says so now."""
     FAILED = "failed"
     """It may still run; the next `reap` tries again."""
     SKIPPED = "skipped"
@@ -50,11 +50,11 @@ class ReapedHow(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reaped:
-    """One thing that `reap` looked at.
+class ReapResult:
+    """One browser or journal entry that `reap` looked at.
 
     Attributes:
-        how: What became of it.
+        outcome: What happened to it.
         browser_id: None for a create that has brought nothing.
         entry: What the journal knew of it; None for a browser that was not in it.
         receipt: What it cost, where that is known.
@@ -62,7 +62,7 @@ class Reaped:
         reason: Why it failed, was skipped, or was looked at.
     """
 
-    how: ReapedHow
+    outcome: ReapOutcome
     browser_id: UUID | None
     entry: Entry | None
     receipt: Receipt | None = None
@@ -73,28 +73,28 @@ class Reaped:
         what = "a create without an answer" if self.browser_id is None else f"browser {self.browser_id}"
         whose = f" of {self.entry.owner}" if self.entry is not None else ""
         label = f" ({self.entry.label})" if self.entry is not None and self.entry.label else ""
-        text = f"{what}{whose}{label}: {self.how}"
+        text = f"{what}{whose}{label}: {self.outcome}"
         if self.saved:
-            text += f", {self.saved.normalize():f} USD saved"
+            text += f", {money_text(self.saved)} USD saved"
         return f"{text}: {self.reason}" if self.reason else text
 
 
 async def reap(
-    client: AsyncClient | str | None = None,
+    provider: AsyncClient | str | None = None,
     *,
     journal: Journal | Path | str | None = None,
     all_of_this_key: bool = False,
     dry_run: bool = False,
     stop_timeout: float | timedelta = _STOP_TIMEOUT,
-) -> list[Reaped]:
-    """Stop the browsers that programs have left rented which were killed, or gave up.
+) -> list[ReapResult]:
+    """Stop the browsers of programs that were killed, or could not stop them.
 
-    What a living process owns is never touched, nor is what runs on other servers than `client`'s: the key goes only where you send
-    it. Browsers of an embedded server (`local()`) have ended with their program; their entries are closed without asking
-    anybody, as something else may listen on that port now.
+    What a living process owns is never touched, nor is what runs on other servers than `provider`'s: the key goes only where you
+    send it. Browsers of an embedded server (`local()`) have ended with their program; their entries are closed without a
+    request, as another program may listen on that port now.
 
     Args:
-        client: Where, as of `open_browser`.
+        provider: Where, as of `open_browser`.
         journal: As of `open_browser`.
         all_of_this_key: Also stop what is active for this key and in no entry of the journal, or in one of another machine or
             container. Other machines that use the key lose their browsers.
@@ -102,7 +102,7 @@ async def reap(
         stop_timeout: For each stop, retries included.
 
     Returns:
-        What became of each browser and entry. One that fails is no obstacle for the others.
+        One result for each browser and entry. One that fails does not keep the others from being stopped.
 
     Raises:
         ConfigurationError: There is no key.
@@ -110,18 +110,18 @@ async def reap(
     """
     limit = waiting_time("stop_timeout", stop_timeout)
     book = journal_at(journal)
-    client = provider(client)
+    client = client_of(provider)
     work = _Reap(client, book, limit, dry_run=dry_run)
     open_entries = await in_thread(book.open_entries)
     done = [await work.close_local(entry) for entry in open_entries if entry.place == LOCAL and _left(entry)]
     here: list[Entry] = []
-    if place_of(client) != LOCAL:
-        account = await in_thread(book.fingerprint, client._api_key)
+    if client.place != LOCAL:
+        account = await in_thread(book.fingerprint, client.address()["api_key"])
         for entry in open_entries:
             if not _left(entry, unknown=all_of_this_key):
                 if entry.owner.fate is Fate.UNKNOWN:
                     done.append(_skipped(entry, "its owner is on another machine or in another container"))
-            elif entry.place != place_of(client):
+            elif entry.place != client.place:
                 if entry.place != LOCAL:
                     done.append(
                         _skipped(
@@ -139,13 +139,13 @@ async def reap(
 
 
 def _left(entry: Entry, *, unknown: bool = False) -> bool:
-    """Whether nobody cares for it any more."""
+    """Return True if no living program will stop it."""
     fate = entry.owner.fate
     return entry.given_up or fate is Fate.DEAD or (unknown and fate is Fate.UNKNOWN)
 
 
-def _skipped(entry: Entry, reason: str) -> Reaped:
-    return Reaped(ReapedHow.SKIPPED, entry.browser_id, entry, reason=reason)
+def _skipped(entry: Entry, reason: str) -> ReapResult:
+    return ReapResult(ReapOutcome.SKIPPED, entry.browser_id, entry, reason=reason)
 
 
 class _Reap:
@@ -158,16 +158,18 @@ class _Reap:
         self._dry_run = dry_run
         self._slots = asyncio.Semaphore(_SIDE_BY_SIDE)
 
-    async def close_local(self, entry: Entry) -> Reaped:
-        """An entry whose server has ended with its owner, and settled by itself."""
+    async def close_local(self, entry: Entry) -> ReapResult:
+        """Close an entry whose server has ended with its owner, and settled by itself."""
         await self._end(entry, Outcome.SERVER_ENDED, None)
-        return Reaped(ReapedHow.WAS_OVER, entry.browser_id, entry, reason="it ended with its embedded server")
+        return ReapResult(
+            ReapOutcome.WAS_OVER, entry.browser_id, entry, reason="it ended with its embedded server"
+        )
 
     async def _end(self, entry: Entry, outcome: Outcome, receipt: Receipt | None) -> None:
         if not self._dry_run:
             await in_thread(self._journal.end, entry.rental, outcome, receipt, now=datetime.now(UTC))
 
-    async def clean(self, left: list[Entry], *, everything: bool) -> list[Reaped]:
+    async def clean(self, left: list[Entry], *, everything: bool) -> list[ReapResult]:
         """Stop what is left behind here; with `everything`, also what no living program may be waiting for."""
         known = [entry for entry in left if entry.browser_id is not None]
         unknown = [entry for entry in left if entry.browser_id is None]
@@ -176,7 +178,7 @@ class _Reap:
             return done
         active = await active_browsers(self._client)
         # Read after that list: an intention is written before its browser can be in the list.
-        journaled = await in_thread(self._journal.known_browsers, place_of(self._client))
+        journaled = await in_thread(self._journal.known_browsers, self._client.place)
         renting = [
             each
             for each in await in_thread(self._journal.open_entries)
@@ -186,7 +188,7 @@ class _Reap:
             browser
             for browser in active
             if browser.id not in journaled
-            and not any(newcomers([browser], entry, frozenset()) for entry in renting)
+            and not any(candidates_of(entry, [browser], frozenset()) for entry in renting)
         ]
         for entry in unknown:
             settled = await self._settle(entry, active, free, journaled)
@@ -196,15 +198,15 @@ class _Reap:
             done += await asyncio.gather(*(self._stop_stray(browser) for browser in free))
         return done
 
-    async def _stop_entry(self, entry: Entry) -> Reaped:
+    async def _stop_entry(self, entry: Entry) -> ReapResult:
         assert entry.browser_id is not None  # `clean` gives no other
         try:
             async with self._slots:
                 record = await self._client.browsers.get(entry.browser_id)
                 was_over = record.status == BrowserSessionStatus.STOPPED
                 if self._dry_run and not was_over:
-                    return Reaped(
-                        ReapedHow.WOULD_STOP,
+                    return ReapResult(
+                        ReapOutcome.WOULD_STOP,
                         entry.browser_id,
                         entry,
                         saved=_left_to_pay(record, entry.tariff),
@@ -215,18 +217,20 @@ class _Reap:
                     )
         except NotFoundError:
             await self._end(entry, Outcome.STOPPED, None)
-            return Reaped(ReapedHow.WAS_OVER, entry.browser_id, entry, reason="the server has forgotten it")
+            return ReapResult(
+                ReapOutcome.WAS_OVER, entry.browser_id, entry, reason="the server has forgotten it"
+            )
         except Exception as error:  # noqa: BLE001  # the others are stopped all the same
-            return Reaped(ReapedHow.FAILED, entry.browser_id, entry, reason=said_by(error))
+            return ReapResult(ReapOutcome.FAILED, entry.browser_id, entry, reason=said_by(error))
         try:
             receipt = receipt_of(record, entry.tariff)
             await self._end(entry, Outcome.STOPPED, receipt)
         except Exception as error:  # noqa: BLE001  # as above
-            reason = f"it is stopped, but the journal cannot be told: {said_by(error)}"
-            return Reaped(ReapedHow.FAILED, entry.browser_id, entry, reason=reason)
+            reason = f"it is stopped, but the journal cannot be written: {said_by(error)}"
+            return ReapResult(ReapOutcome.FAILED, entry.browser_id, entry, reason=reason)
         saved = Decimal(0) if was_over else _saved(record, receipt, entry.tariff)
-        how = ReapedHow.WAS_OVER if was_over else ReapedHow.STOPPED
-        return Reaped(how, entry.browser_id, entry, receipt, saved)
+        outcome = ReapOutcome.WAS_OVER if was_over else ReapOutcome.STOPPED
+        return ReapResult(outcome, entry.browser_id, entry, receipt, saved)
 
     # --- creates without an answer --------------------------------------------------------------------------------
 
@@ -236,32 +240,34 @@ class _Reap:
         active: list[BrowserSession],
         free: list[BrowserSession],
         journaled: frozenset[UUID],
-    ) -> Reaped:
-        mine = newcomers(free, entry, journaled)
+    ) -> ReapResult:
+        mine = candidates_of(entry, free, journaled)
         if mine:
-            return await self._stop_newcomer(
+            return await self._stop_candidate(
                 entry, min(mine, key=lambda each: abs(each.started_at - entry.intended_at))
             )
-        if newcomers(active, entry, journaled):
-            return _skipped(entry, "a living program is renting, too; the newcomer may be its own")
+        if candidates_of(entry, active, journaled):
+            return _skipped(entry, "another running program is creating a browser; this one may be its")
         if entry.active_before is None:
             return await self._without_list(entry)
         if datetime.now(UTC) - entry.intended_at < _MAY_STILL_COME:
             return _skipped(entry, "its answer may still come; reap again in 10 minutes")
         await self._end(entry, Outcome.NOTHING, None)
-        return Reaped(ReapedHow.WAS_OVER, None, entry, reason="no browser came of it")
+        return ReapResult(ReapOutcome.WAS_OVER, None, entry, reason="no browser came of it")
 
-    async def _without_list(self, entry: Entry) -> Reaped:
-        """Nobody knows what was there before; at its timeout, whatever came of it has ended."""
+    async def _without_list(self, entry: Entry) -> ReapResult:
+        """Settle an entry without a list of what was active before: at its timeout, its browser has ended."""
         if datetime.now(UTC) - entry.intended_at > (entry.timeout or _LONGEST_TIMEOUT) + _MAY_STILL_COME:
             await self._end(entry, Outcome.NOTHING, None)
-            return Reaped(ReapedHow.WAS_OVER, None, entry, reason="whatever came of it has ended by now")
+            return ReapResult(
+                ReapOutcome.WAS_OVER, None, entry, reason="whatever came of it has ended by now"
+            )
         return _skipped(
             entry,
             f"what came of it is not known; see `cdpbridge browsers`, or: {reap_command(self._client)} --all-of-this-key",
         )
 
-    async def _stop_newcomer(self, entry: Entry, browser: BrowserSession) -> Reaped:
+    async def _stop_candidate(self, entry: Entry, browser: BrowserSession) -> ReapResult:
         if not self._dry_run:
             await in_thread(
                 self._journal.rented,
@@ -278,24 +284,28 @@ class _Reap:
                     timeout_at=browser.timeout_at,
                 )
             )
-        return Reaped(ReapedHow.WOULD_STOP, browser.id, entry, saved=_left_to_pay(browser, entry.tariff))
+        return ReapResult(
+            ReapOutcome.WOULD_STOP, browser.id, entry, saved=_left_to_pay(browser, entry.tariff)
+        )
 
     # --- strays ---------------------------------------------------------------------------------------------------
 
-    async def _stop_stray(self, browser: BrowserSession) -> Reaped:
+    async def _stop_stray(self, browser: BrowserSession) -> ReapResult:
         tariff = Tariff()
         if self._dry_run:
             saved = _left_to_pay(browser, tariff)
-            return Reaped(ReapedHow.WOULD_STOP, browser.id, None, saved=saved, reason=_STRAY)
+            return ReapResult(ReapOutcome.WOULD_STOP, browser.id, None, saved=saved, reason=_STRAY)
         try:
             async with self._slots:
                 record = await confirmed_stop(self._client, browser.id, self._stop_timeout)
         except Exception as error:  # noqa: BLE001  # as above
-            return Reaped(ReapedHow.FAILED, browser.id, None, reason=said_by(error))
+            return ReapResult(ReapOutcome.FAILED, browser.id, None, reason=said_by(error))
         if record is None:
-            return Reaped(ReapedHow.WAS_OVER, browser.id, None, reason="the server has forgotten it")
+            return ReapResult(ReapOutcome.WAS_OVER, browser.id, None, reason="the server has forgotten it")
         receipt = receipt_of(record, tariff)
-        return Reaped(ReapedHow.STOPPED, browser.id, None, receipt, _saved(record, receipt, tariff), _STRAY)
+        return ReapResult(
+            ReapOutcome.STOPPED, browser.id, None, receipt, _saved(record, receipt, tariff), _STRAY
+        )
 
 
 _STRAY: Final = "it was in no journal here"
@@ -303,12 +313,12 @@ _LONGEST_TIMEOUT: Final = timedelta(hours=4)  # REST reference, plans
 
 
 def _saved(record: BrowserSession, receipt: Receipt, tariff: Tariff) -> Decimal:
-    """What it would have cost more until its timeout."""
+    """Return what the rest of its paid time would have cost."""
     return max(cost(tariff, _duration(record)) - receipt.paid, Decimal(0))
 
 
 def _left_to_pay(record: BrowserSession, tariff: Tariff) -> Decimal:
-    """What stopping it now would save; by this machine's clock, so only for the eye."""
+    """Return what a stop now would save; by this machine's clock, so only to show."""
     used = min(max(datetime.now(UTC) - record.started_at, timedelta(0)), _duration(record))
     return cost(tariff, _duration(record)) - cost(tariff, used)
 

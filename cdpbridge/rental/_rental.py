@@ -1,23 +1,24 @@
-"""One rental, as the server and the journal know it: its beginning, its money, its end."""
+"""One rental, as the server and the journal record it: its beginning, its money, its end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID, uuid4
 from weakref import WeakKeyDictionary
 
 from cdpbridge._concurrency import in_thread, to_the_end, unhindered
 from cdpbridge._lifecycle import Deadline
-from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus, Profile, ServerChoice
-from cdpbridge.billing import Receipt, Tariff, cost, refund
+from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus, Profile
+from cdpbridge.api._blocking import stop_now
+from cdpbridge.billing import Receipt, cost, refund
 from cdpbridge.cdp import Connection, connect
 from cdpbridge.errors import (
     APIError,
@@ -33,13 +34,18 @@ from cdpbridge.errors import (
 )
 from cdpbridge.rental.journal._owner import Owner
 
-from ._budget import Budget
-from ._create import NewBrowser, active_browsers, create, place_of, undo
+from ._create import active_browsers, create, discard
+from ._options import CheckedOptions
 from ._queue import Queue
-from ._stop import confirmed_stop, receipt_of, stop_failed
-from .journal import Entry, Journal, Outcome
+from ._stop import confirmed_stop, receipt_of, server_ended, stop_failed
+from .journal import Entry, Outcome
 
-__all__ = ["Order", "Rental", "stop_noting"]
+__all__ = ["Rental", "stop_noting"]
+
+
+class _Stoppable(Protocol):
+    def stop(self) -> Awaitable[object]: ...
+
 
 logger = logging.getLogger("cdpbridge")
 
@@ -51,25 +57,6 @@ _EXPIRED_REASON: Final = "session expired"  # in the close frame of our server
 _naming: WeakKeyDictionary[AsyncClient, asyncio.Lock] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to rent, and how; see `open_browser`."""
-
-    client: AsyncClient
-    profile: str | UUID | Profile | None
-    proxy_country: str | ServerChoice | None
-    timeout: timedelta | None
-    tariff: Tariff
-    connect_timeout: timedelta
-    stop_timeout: timedelta
-    on_progress: Callable[[str], object]
-    recording: bool
-    label: str | None
-    journal: Journal
-    budgets: tuple[Budget, ...]
-    slot_timeout: timedelta
-
-
 class Rental:
     """A rented browser, from the server's answer to the confirmed stop.
 
@@ -77,14 +64,16 @@ class Rental:
         record: What the server last said of it.
         profile_id: State it started from.
         receipt: What it cost; None until it is stopped.
-        ended: The server has confirmed the stop.
+        ended: True once the server has confirmed the stop.
+        options: What was asked for.
+        client: The server's.
     """
 
     def __init__(
         self,
         client: AsyncClient,
         record: BrowserSession,
-        order: Order,
+        options: CheckedOptions,
         *,
         entry: Entry,
         uses: AsyncExitStack,
@@ -95,7 +84,7 @@ class Rental:
         self.profile_id = profile_id
         self.receipt: Receipt | None = None
         self.ended = False
-        self.order = order
+        self.options = options
         self.client = client
         self._entry = entry
         self._uses = uses
@@ -105,73 +94,64 @@ class Rental:
         self.deadline = Deadline(time.monotonic(), timeout)
 
     @classmethod
-    async def begin(cls, order: Order) -> Rental:
-        """Rent it.
+    async def begin(cls, options: CheckedOptions) -> Rental:
+        """Rent a browser.
 
         Raises:
             BudgetExceeded, NoFreeSlot: Nothing was rented.
             APIError: See `open_browser`.
         """
         async with AsyncExitStack() as uses:
-            order.on_progress("reaching the server")
-            client = await uses.enter_async_context(order.client.share())
-            profile = await _profile_id(client, order.profile)
+            options.on_progress("reaching the server")
+            client = await uses.enter_async_context(options.client.share())
+            profile = await _profile_id(client, options.profile)
             before, active = await asyncio.gather(_balance(client), _active(client))
             entry = Entry(
                 rental=uuid4(),
-                place=place_of(client),
-                account=await in_thread(order.journal.fingerprint, client._api_key),
+                place=client.place,
+                account=await in_thread(options.journal.fingerprint, client.address()["api_key"]),
                 owner=Owner.this_process(),
-                tariff=order.tariff,
+                tariff=options.tariff,
                 intended_at=datetime.now(UTC),
-                timeout=order.timeout,
-                profile=_profile_word(order.profile),
-                country=order.proxy_country if isinstance(order.proxy_country, str) else None,
-                label=order.label,
-                scopes=tuple(budget.scope for budget in order.budgets),
+                timeout=options.timeout,
+                profile=_profile_label(options.profile),
+                country=options.proxy_country if isinstance(options.proxy_country, str) else None,
+                label=options.label,
+                scopes=tuple(budget.scope for budget in options.budgets),
                 active_before=active,
             )
-            wanted = NewBrowser(
-                profile_id=profile,
-                proxy_country=order.proxy_country,
-                timeout=order.timeout,
-                recording=order.recording,
-                settle_timeout=order.connect_timeout,
-                stop_timeout=order.stop_timeout,
-            )
-            entry, record = await _admitted(client, order, wanted, entry)
+            entry, record = await _admitted(client, options, profile, entry)
             try:
                 return cls(
                     client,
                     record,
-                    order,
+                    options,
                     entry=entry,
                     uses=uses.pop_all(),
                     profile_id=profile,
                     balance=before,
                 )
             except BaseException as error:
-                await to_the_end(
-                    undo(client, wanted, entry, order.journal, browser_id=record.id, because=error)
-                )
+                await to_the_end(discard(client, options, entry, record.id, error))
                 raise
 
     @property
     def id(self) -> UUID:
+        """Id of the browser."""
         return self.record.id
 
     # --- the connection -------------------------------------------------------------------------------------------
 
     async def connect(self) -> Connection:
-        """A connection to it, as soon as it can be reached.
+        """Connect to the browser as soon as it can be reached.
 
         Raises:
-            ConnectTimeout: Not within the order's `connect_timeout`.
-            BrowserStopped, BrowserExpired: It ended before.
+            ConnectTimeout: Not within `connect_timeout`.
+            BrowserStopped, BrowserExpired: The browser ended before.
         """
         loop = asyncio.get_running_loop()
-        patience = self.order.connect_timeout.total_seconds()
-        deadline = loop.time() + patience
+        limit = self.options.connect_timeout.total_seconds()
+        deadline = loop.time() + limit
         last: ConnectFailed | None = None
         while (left := deadline - loop.time()) > 0:
             if self.record.status == BrowserSessionStatus.STOPPED:
@@ -182,7 +162,7 @@ class Rental:
                         self.record.cdp_url,
                         timeout=left,
                         reconnect=True,
-                        browser_ended=lambda: self.client.server_ended,
+                        browser_ended=lambda: server_ended(self.client),
                         explain_end=self._explained,
                     )
                 except ConnectFailed as error:
@@ -195,14 +175,14 @@ class Rental:
             self.record = await self.client.browsers.get(self.id)
         if last is not None:
             raise ConnectTimeout(
-                f"no connection within {patience:g} s: {last}", stage=last.stage, status=last.status
+                f"no connection within {limit:g} s: {last}", stage=last.stage, status=last.status
             ) from last
         raise ConnectTimeout(
-            f"the server gave browser {self.id} no cdpUrl within {patience:g} s", stage="address"
+            f"the server gave browser {self.id} no cdpUrl within {limit:g} s", stage="address"
         )
 
     async def is_over(self) -> bool:
-        """Whether it was stopped, as the server says now; False when it cannot be asked."""
+        """Ask the server whether the browser was stopped; without an answer, go by the deadline."""
         if self.receipt is None:
             try:
                 self.record = await self.client.browsers.get(self.id)
@@ -212,7 +192,7 @@ class Rental:
         return self.record.status == BrowserSessionStatus.STOPPED
 
     def end_error(self) -> BrowserExpired | BrowserStopped:
-        """What its use says now that it is over."""
+        """Return the error to raise when an ended rental is used."""
         finished_at, timeout_at = self.record.finished_at, self.record.timeout_at
         expired = (
             self.deadline.expired(time.monotonic()) if finished_at is None else finished_at >= timeout_at
@@ -222,7 +202,7 @@ class Rental:
         return BrowserStopped(self.id, finished_at=finished_at)
 
     def _explained(self, closed: ConnectionClosed) -> ConnectionClosed:
-        """That the time is over, where the connection ended because of that: by the server's word, or by our clock.
+        """Map ConnectionClosed to BrowserExpired if the rental timed out: by the server's close frame, or by our clock.
 
         The server's time began a little before ours, when its answer was on the way.
         """
@@ -238,28 +218,28 @@ class Rental:
 
     @property
     def cost_now(self) -> Decimal:
-        """USD it costs if it is stopped now, or has cost."""
+        """USD that a stop now would cost; after the stop, what the rental cost."""
         if self.receipt is not None:
             return self.receipt.paid
-        return cost(self.order.tariff, self.deadline.used(time.monotonic()))
+        return cost(self.options.tariff, self.deadline.used(time.monotonic()))
 
     @property
     def refund_now(self) -> Decimal:
-        """USD given back if it is stopped now, or was given back."""
+        """USD that a stop now would refund; after the stop, what was refunded."""
         if self.receipt is not None:
             return self.receipt.refunded
-        return refund(self.order.tariff, self.deadline.used(time.monotonic()))
+        return refund(self.options.tariff, self.deadline.used(time.monotonic()))
 
     # --- the end --------------------------------------------------------------------------------------------------
 
     async def stop(self) -> Receipt:
-        """Stop it; the server confirms, and the journal knows.
+        """Stop the browser, wait for the confirmation, and write the end into the journal.
 
-        Nothing that fails before or after keeps the stop from being tried. It runs in a task of its own, see `unhindered`.
+        No failure before or after keeps the stop from being tried. It runs in a task of its own, see `unhindered`.
 
         Raises:
             StopFailed: The server did not confirm; `cdpbridge reap` tries again.
-            Exception: It is stopped, but its tariff could not say what it cost.
+            Exception: The browser is stopped, but the tariff could not compute its cost.
         """
         if self.receipt is not None:
             return self.receipt
@@ -274,7 +254,7 @@ class Rental:
             finally:
                 with unhindered(f"writing the end of browser {self.id} into the journal"):
                     await in_thread(
-                        self.order.journal.end,
+                        self.options.journal.end,
                         self._entry.rental,
                         Outcome.STOPPED,
                         self.receipt,
@@ -287,9 +267,9 @@ class Rental:
         return self.receipt
 
     async def _confirm(self) -> None:
-        """Stop it, also when that is cancelled: then its loop ends, and it is the last moment to do so."""
+        """Stop the browser, also when that is cancelled: then the event loop ends, and this is the last moment."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.order.stop_timeout.total_seconds()
+        deadline = loop.time() + self.options.stop_timeout.total_seconds()
         cancelled = 0
         while not self.ended:
             left = timedelta(seconds=max(deadline - loop.time(), 0))
@@ -312,7 +292,7 @@ class Rental:
 
     async def _leave_to_reap(self) -> None:
         with unhindered(f"leaving browser {self.id} to `cdpbridge reap`"):
-            await in_thread(self.order.journal.give_up, self._entry.rental)
+            await in_thread(self.options.journal.give_up, self._entry.rental)
 
     async def _settle(self) -> Receipt:
         change = None
@@ -321,20 +301,20 @@ class Rental:
                 now = await _balance(self.client)
                 change = None if now is None else now - self._balance
         used = self.deadline.used(time.monotonic())
-        return receipt_of(self.record, self.order.tariff, used=used, account_change=change)
+        return receipt_of(self.record, self.options.tariff, used=used, account_change=change)
 
     def stop_blocking(self) -> None:
-        """Stop it without an event loop, at the end of the interpreter.
+        """Stop the browser without an event loop, at the end of the interpreter.
 
         Raises:
             StopFailed: The server did not confirm.
         """
         if self.ended:
             return
-        journal, rental = self.order.journal, self._entry.rental
+        journal, rental = self.options.journal, self._entry.rental
         record: BrowserSession | None = None
         try:
-            record = self.client.browsers.stop_blocking(self.id)
+            record = stop_now(self.id, **self.client.address())
         except NotFoundError:
             logger.debug("the server has forgotten browser %s", self.id)
         except Exception as error:
@@ -345,13 +325,13 @@ class Rental:
         receipt = None
         if record is not None:
             with unhindered(f"computing what browser {self.id} cost"):
-                receipt = receipt_of(record, self.order.tariff, used=self.deadline.used(time.monotonic()))
+                receipt = receipt_of(record, self.options.tariff, used=self.deadline.used(time.monotonic()))
         with unhindered(f"writing the end of browser {self.id} into the journal"):
             journal.end(rental, Outcome.STOPPED, receipt, now=datetime.now(UTC))
 
 
-async def stop_noting(rental: Rental, error: BaseException) -> None:
-    """Stop a rental whose use ends with `error`; a stop that fails becomes a note of it."""
+async def stop_noting(rental: _Stoppable, error: BaseException) -> None:
+    """Stop a rental, or a `Browser`, whose use ends with `error`; a failed stop becomes a note of that error."""
     try:
         await rental.stop()
     except Exception as failed:  # noqa: BLE001  # `error` is the one to be raised
@@ -359,39 +339,42 @@ async def stop_noting(rental: Rental, error: BaseException) -> None:
 
 
 async def _admitted(
-    client: AsyncClient, order: Order, wanted: NewBrowser, entry: Entry
+    client: AsyncClient, options: CheckedOptions, profile_id: UUID | None, entry: Entry
 ) -> tuple[Entry, BrowserSession]:
-    """The new browser, once budgets and the server let it in."""
+    """Create the browser once budgets and the server admit it."""
     rented: tuple[Entry, BrowserSession] | None = None
+    journal = options.journal
     try:
-        async with Queue(order.journal, order.budgets, order.slot_timeout) as queue:
+        async with Queue(journal, options.budgets, options.slot_timeout) as queue:
             while rented is None:
                 asked_at = entry.intended_at
                 try:
                     entry = await queue.enter(entry)
-                    if entry.intended_at - asked_at > _SHORTEST:  # others may have come and gone meanwhile
+                    if (
+                        entry.intended_at - asked_at > _SHORTEST
+                    ):  # others may have started and ended meanwhile
                         entry = replace(entry, active_before=await _active(client))
-                        await in_thread(order.journal.looked, entry.rental, entry.active_before)
-                    order.on_progress("renting a browser")
+                        await in_thread(journal.looked, entry.rental, entry.active_before)
+                    options.on_progress("renting a browser")
                 except BaseException:
-                    await in_thread(order.journal.withdraw, entry.rental)
+                    await in_thread(journal.withdraw, entry.rental)
                     raise
                 try:
-                    rented = entry, await create(client, wanted, entry, order.journal)
+                    rented = entry, await create(client, options, profile_id, entry)
                 except RateLimitError as error:
-                    order.on_progress("waiting for a slot")
+                    options.on_progress("waiting for a slot")
                     await queue.full(entry, error)
                     entry = replace(entry, rental=uuid4())
     except BaseException as error:
         if rented is not None:  # cancelled while it left the queue
             entry, record = rented
-            await to_the_end(undo(client, wanted, entry, order.journal, browser_id=record.id, because=error))
+            await to_the_end(discard(client, options, entry, record.id, error))
         raise
     return rented
 
 
 def _may_be_early(error: ConnectFailed) -> bool:
-    """Whether a browser that is still starting looks like this."""
+    """Return True if a browser that is still starting fails like this."""
     if error.status is not None:
         return error.status == 404 or error.status >= 500
     return error.stage in {"dns", "tcp"}
@@ -406,7 +389,7 @@ async def _active(client: AsyncClient) -> frozenset[UUID] | None:
 
 
 async def _balance(client: AsyncClient) -> Decimal | None:
-    """The account's balance, for the receipt; a server that does not tell it is no obstacle."""
+    """Return the account's balance, for the receipt; None if the server does not give it."""
     try:
         return (await client.billing.account()).total_credits_balance_usd
     except APIError as error:
@@ -426,10 +409,10 @@ async def _profile_id(client: AsyncClient, profile: str | UUID | Profile | None)
 
 
 async def _profile_named(client: AsyncClient, name: str) -> UUID:
-    """The profile of that name, made if there is none; the oldest, should there be several."""
+    """Find the profile of that name, the oldest of several; create it if there is none."""
     if not name.strip():
         raise ConfigurationError("profile is an empty text; give a name, an id, or None")
-    lock = _naming.setdefault(client, asyncio.Lock())  # else two rentals at once would make two
+    lock = _naming.setdefault(client, asyncio.Lock())  # else two rentals at once would create two
     async with lock:
         found = [each async for each in client.profiles.list() if each.name == name]
         if not found:
@@ -439,8 +422,8 @@ async def _profile_named(client: AsyncClient, name: str) -> UUID:
     return min(found, key=lambda each: each.created_at).id
 
 
-def _profile_word(profile: str | UUID | Profile | None) -> str | None:
-    """As a person calls it."""
+def _profile_label(profile: str | UUID | Profile | None) -> str | None:
+    """Return the name, else the id, for people to read."""
     if isinstance(profile, Profile):
         return profile.name or str(profile.id)
     return None if profile is None else str(profile)

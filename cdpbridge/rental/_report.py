@@ -29,7 +29,7 @@ class Spending:
         minutes: Billed.
         usd: Paid, as the server booked it, else by the written rule.
         running: How many run; they count with what they would cost if they were stopped now.
-        unknown: How many ended without anybody here knowing their cost; they count as nothing.
+        unknown: How many ended at a cost that is not known here; they count as nothing.
     """
 
     group: Mapping[str, str]
@@ -41,7 +41,7 @@ class Spending:
 
 
 def spending(entries: Iterable[Entry], by: Sequence[str], *, now: datetime) -> list[Spending]:
-    """What `entries` cost, a row for each group, in order; creates that brought nothing are left out.
+    """Sum what `entries` cost, a row for each group, in order; creates that rented nothing are left out.
 
     Args:
         entries: Of the journal.
@@ -68,7 +68,7 @@ def _row(group: dict[str, str], entries: list[Entry], now: datetime) -> Spending
         receipt = entry.receipt
         if receipt is not None:
             minutes += receipt.billed_minutes
-            usd += receipt.paid if receipt.booked is None else receipt.booked
+            usd += receipt.cost
         elif entry.is_open:
             running += 1
             usd += cost(entry.tariff, _used(entry, now))

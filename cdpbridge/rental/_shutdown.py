@@ -1,9 +1,9 @@
-"""The last line of defence of paid browsers: SIGTERM, SIGHUP, and the end of the interpreter.
+"""Stop paid browsers when the program ends: SIGTERM, SIGHUP, and the end of the interpreter.
 
 A block that is left by any other way stops its browser by itself. SIGTERM, and SIGHUP when a terminal is closed, would end the
 process on the spot, so while browsers are rented they are turned into an orderly end: the tasks that hold browsers are
 cancelled, their blocks stop them, and the process leaves with status 143 (129) as a shell reports it. What is still rented when the interpreter ends (a loop that
-was dropped, a handle that nobody stopped) is stopped there, by plain blocking requests.
+was dropped, a handle without a stop) is stopped there, by plain blocking requests.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _LEAVING_SECONDS: Final = 5.0
 
 
 def _status(number: int) -> int:
-    """What a process ended by that signal reports (POSIX shells: 128 + number of the signal)."""
+    """Return the exit status of a process ended by that signal (POSIX shells: 128 + its number)."""
     return 128 + number
 
 
 class Guarded(Protocol):
-    """What the guard must know of a rented browser."""
+    """A rented browser, as the guard needs it."""
 
     @property
     def holder(self) -> asyncio.Task[object] | None:
-        """The task whose block stops it; None when it is stopped by hand."""
+        """The task whose block stops it; None without a block."""
 
     @property
     def over(self) -> bool:
-        """It has ended with the server it ran on: there is nothing to stop any more."""
+        """True if there is nothing to stop any more, e.g. because its server has ended."""
 
     async def stop(self) -> object:
         """Stop it."""
@@ -76,7 +76,7 @@ class Guard:
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
-        """What the parent has rented is the parent's to stop."""
+        """Forget everything in a fork: the parent stops what it has rented."""
         self._pid = os.getpid()
         self._rented.clear()
         self._opening.clear()
@@ -84,7 +84,7 @@ class Guard:
 
     @asynccontextmanager
     async def opening(self) -> AsyncIterator[None]:
-        """A block in which the current task rents a browser: SIGTERM or SIGHUP cancels it, so that it can give the browser back."""
+        """Mark the current task as renting, for a block: SIGTERM or SIGHUP cancels it, so that it can stop its browser."""
         task = asyncio.current_task()
         assert task is not None  # it awaits the server
         self._opening.add(task)
@@ -150,7 +150,9 @@ class Guard:
         self._news = asyncio.Event()
         holders = {browser.holder for browser in self._rented if browser.holder is not None} | self._opening
         self._ending = asyncio.get_running_loop().create_task(self._stop_all(holders))
-        self._ending.add_done_callback(partial(_exit, number))  # the first to be called: nobody else goes on
+        self._ending.add_done_callback(
+            partial(_exit, number)
+        )  # the first callback, so no other code runs before it
         for holder in holders:
             holder.get_loop().call_soon_threadsafe(holder.cancel)
 
@@ -178,7 +180,7 @@ class Guard:
             await self._news.wait()
 
     async def ended(self) -> None:
-        """After such a signal, wait for the end of the process; otherwise return at once."""
+        """Wait for the end of the process after such a signal; otherwise return at once."""
         if (
             self.terminating
             and self._ending is not None
@@ -254,7 +256,7 @@ guard = Guard()
 
 
 def _free_signals() -> list[signal.Signals]:
-    """Those that we may handle: only the main thread can, and a program with a handler (or `nohup`) has its own plans."""
+    """Return the signals that we may handle: only in the main thread, and not those that the program (or `nohup`) handles itself."""
     if threading.current_thread() is not threading.main_thread():
         return []
     return [number for number in _SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
@@ -262,7 +264,7 @@ def _free_signals() -> list[signal.Signals]:
 
 @contextmanager
 def exit_on_signals() -> Iterator[None]:
-    """A block of a program without an event loop in which SIGTERM or SIGHUP raises SystemExit, so that blocks are left in order."""
+    """Raise SystemExit on SIGTERM or SIGHUP in a block of a program without an event loop, so that its blocks are left."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(_status(number))

@@ -1,4 +1,4 @@
-"""A stop that is repeated until the server confirms it, and what it says of the cost."""
+"""Stop a browser, repeat that until the server confirms, and make the receipt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from cdpbridge._concurrency import unhindered
-from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus
+from cdpbridge.api import DEFAULT_BASE_URL, AsyncClient, BrowserSession, BrowserSessionStatus
 from cdpbridge.billing import Receipt, Tariff
 from cdpbridge.errors import (
     APIConnectionError,
@@ -23,7 +23,9 @@ from cdpbridge.errors import (
     StopFailed,
 )
 
-__all__ = ["confirmed_stop", "receipt_of", "said_by", "stop_failed"]
+from .journal import LOCAL
+
+__all__ = ["confirmed_stop", "receipt_of", "said_by", "server_ended", "stop_advice", "stop_failed"]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -33,10 +35,10 @@ _UNEXPECTED_TRIES: Final = 3
 
 
 async def confirmed_stop(client: AsyncClient, browser_id: UUID, timeout: timedelta) -> BrowserSession | None:
-    """The stopped browser's record, None if the server has forgotten it. Repeated until the server confirms.
+    """Stop a browser; repeat that until the server confirms. Return its record, None if the server does not know it any more.
 
     Raises:
-        StopFailed: It did not within `timeout`, or refused, or what was tried failed in a way that repeating does not mend.
+        StopFailed: No confirmation within `timeout`, or the server refused, or an unexpected failure came three times.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout.total_seconds()
@@ -65,15 +67,28 @@ async def confirmed_stop(client: AsyncClient, browser_id: UUID, timeout: timedel
 
 
 def stop_failed(client: AsyncClient, browser_id: UUID, cause: BaseException) -> StopFailed:
-    """The error for a stop that was not confirmed, with what a person can do. Raise it `from cause`."""
+    """Return the error for a stop that was not confirmed, with what a person can do. Raise it `from cause`."""
     advice = None
     with unhindered(f"looking for advice about browser {browser_id}"):
-        advice = client.stop_advice(browser_id)
+        advice = stop_advice(client, browser_id)
     return StopFailed(browser_id, said_by(cause), advice=advice)
 
 
+def stop_advice(client: AsyncClient, browser_id: UUID) -> str:
+    """Return what a person can do about a browser that could not be stopped."""
+    if client.place == LOCAL:
+        return "it ends with the embedded server, and the next one settles its bill"
+    where = "" if client.place == DEFAULT_BASE_URL else f" --provider {client.place}"
+    return f"run: cdpbridge stop {browser_id}{where}"
+
+
+def server_ended(client: AsyncClient) -> bool:
+    """Return True if the embedded server of `client` has ended, and with it its browsers. False for any other server."""
+    return client.is_local and client.server_pid is None
+
+
 def said_by(error: BaseException) -> str:
-    """What an error says, with its class where that is needed to understand it."""
+    """Return the message of an error, with its class where that is needed to understand it."""
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
     if isinstance(error, CDPBridgeError | RuntimeError) and str(error):
@@ -84,7 +99,7 @@ def said_by(error: BaseException) -> str:
 async def _stop_once(client: AsyncClient, browser_id: UUID) -> BrowserSession | None:
     try:
         return await client.browsers.stop(browser_id)
-    except NotFoundError:  # somebody else has ended it, and the server has forgotten it
+    except NotFoundError:  # another client has ended it, and the server does not list it any more
         return None
     except BadRequestError:  # another refusal of a second stop; the record tells
         return await client.browsers.get(browser_id)
@@ -97,7 +112,7 @@ def receipt_of(
     used: timedelta = timedelta(0),
     account_change: Decimal | None = None,
 ) -> Receipt:
-    """What a stopped browser cost, by the server's dates.
+    """Return what a stopped browser cost, by the server's dates.
 
     Args:
         used: How long it was used, where the server does not say when it ended.

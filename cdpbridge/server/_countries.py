@@ -9,6 +9,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from cdpbridge.api._models import PROXY_COUNTRY_CODES
+from cdpbridge.api._models import country_spelling as country_code
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.proxy import Upstream
 
@@ -276,12 +277,6 @@ _ISO: Final = frozenset(
         "zw",
     ]
 )
-
-
-def country_code(text: str) -> str:
-    """A country as the REST reference spells it: lower case, and `uk` for the ISO code `gb`."""
-    code = text.strip().lower()
-    return "uk" if code == "gb" else code
 
 
 def proxies_of(value: object) -> object:

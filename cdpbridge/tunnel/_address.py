@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cdpbridge._loop_thread import LoopThread
+from cdpbridge._concurrency import LoopThread
 
 from . import open_tunnel, shares_files
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from cdpbridge._concurrency import in_pool
-from cdpbridge.browser._download import safe_file_name
+from cdpbridge._file_names import safe_file_name
 from cdpbridge.errors import CDPBridgeError, DownloadFailed
 
 from ._control import Control
@@ -200,7 +200,7 @@ class Downloads:
         return wish
 
     async def _carry(self, guid: str, path: str, wish: _Wish, size: int) -> Path:
-        name = guid if wish.by_id else safe_file_name(self._names.get(guid, ""))
+        name = guid if wish.by_id else safe_file_name(self._names.get(guid, ""), otherwise="download")
         draft = wish.folder / f".{secrets.token_hex(8)}.part"
         sink = _create(draft)  # in a thread, it would be made behind a cancellation, too
         try:

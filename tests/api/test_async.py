@@ -13,6 +13,7 @@ import pytest
 
 from cdpbridge._version import __version__
 from cdpbridge.api import AsyncClient
+from cdpbridge.api._blocking import stop_now
 from cdpbridge.errors import (
     APIConnectionError,
     APIResponseError,
@@ -221,7 +222,7 @@ async def test_fault_a11_nobody_listens():
             await client.browsers.create()
         assert not caught.value.maybe_processed
         with pytest.raises(APIConnectionError):
-            await asyncio.to_thread(client.browsers.stop_blocking, BROWSER_ID)
+            await asyncio.to_thread(stop_now, BROWSER_ID, **client.address())
 
 
 # --- where to ---------------------------------------------------------------------------------------------------------
@@ -257,7 +258,7 @@ async def test_fault_a10_loopback_never_goes_through_the_environments_proxy(monk
         monkeypatch.setenv(name, proxy)
     async with Site() as site, AsyncClient(KEY, site.base_url, max_retries=0) as client:
         assert (await client.browsers.get(BROWSER_ID)).status == "stopped"
-        stopped = await asyncio.to_thread(client.browsers.stop_blocking, BROWSER_ID)
+        stopped = await asyncio.to_thread(stop_now, BROWSER_ID, **client.address())
         assert stopped.status == "stopped"
     assert [head.split()[0] for head in site.heads] == ["GET", "PATCH"]
     assert f"x-browser-use-api-key: {KEY}" in site.heads[1].lower()

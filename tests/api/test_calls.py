@@ -6,7 +6,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from cdpbridge.api import Account, BrowserSession, Call, Page, Profile, ServerChoice, calls, server_default
+from cdpbridge.api import Account, BrowserSession, Call, Page, Profile, ServerDefault, calls, server_default
 from cdpbridge.errors import ConfigurationError
 
 ID = UUID("11111111-2222-4333-8444-555555555555")
@@ -131,7 +131,7 @@ def test_no_such_page(paging):
 
 def test_the_server_s_choice_says_its_name():
     assert repr(server_default) == "server_default"
-    assert server_default is ServerChoice.SERVER_DEFAULT
+    assert server_default is ServerDefault.SERVER_DEFAULT
 
 
 def test_the_options_of_a_task_stand_once_and_others_are_refused():

@@ -458,7 +458,7 @@ async def test_fault_a82_an_unconfirmed_stop_does_not_hide_the_first_error(rest,
     assert [record.levelno for record in caplog.records if str(browser.id) in record.message] == [
         logging.ERROR
     ]
-    browser._unguard()
+    browser._core._unguard()
 
 
 async def test_fault_a83_two_owners_one_refund(rest):

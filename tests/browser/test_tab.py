@@ -26,7 +26,7 @@ async def tab(browser):
 
 async def test_goto_loads(tab, site):
     await tab.goto(site)
-    assert (await tab.title(), await tab.url()) == ("Sign in", f"{site}/")
+    assert (await tab.title(), await tab.current_url()) == ("Sign in", f"{site}/")
     assert await tab.evaluate("document.readyState") == "complete"
     html = await tab.content()
     assert html.startswith("<!DOCTYPE html><html")
@@ -37,7 +37,7 @@ async def test_goto_loads(tab, site):
 async def test_goto_waits_as_asked(tab, site, wait_until):
     for path in ("/", "/#part", "/nowhere", "/"):  # also within the document, and to an error page
         await tab.goto(site + path, wait_until=wait_until)
-    assert await tab.url() == f"{site}/"
+    assert await tab.current_url() == f"{site}/"
 
 
 async def test_goto_says_why_a_page_does_not_load(tab, nobody):
@@ -115,8 +115,8 @@ async def test_pictures(tab, site, tmp_path):
     assert (
         int.from_bytes(whole[20:24]) >= 3000 > int.from_bytes(visible[20:24])
     )  # the height, in the PNG's header
-    assert (await tab.screenshot(image_format="jpeg", quality=30)).startswith(b"\xff\xd8")
-    assert (await tab.screenshot(image_format="webp")).startswith(b"RIFF")
+    assert (await tab.screenshot(format="jpeg", quality=30)).startswith(b"\xff\xd8")
+    assert (await tab.screenshot(format="webp")).startswith(b"RIFF")
     assert (await tab.pdf(tmp_path / "page.pdf")).startswith(b"%PDF")
     assert (tmp_path / "page.pdf").stat().st_size > 1000
 

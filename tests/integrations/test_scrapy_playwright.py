@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 
 import pytest
 from scrapy.exceptions import NotSupported
@@ -50,7 +51,7 @@ def test_a_project_on_scrapy_playwright_crawls_with_a_rented_browser(crawl, page
         },
         handler=HANDLER,
         PLAYWRIGHT_BROWSER_PROVIDER=PROVIDER,
-        PLAYWRIGHT_LAUNCH_OPTIONS={"timeout": 5},
+        PLAYWRIGHT_LAUNCH_OPTIONS={"timeout_minutes": 5},
     )
     assert "<h1>After</h1>" in found["scripted"]["body"]
     assert "<h1>Before</h1>" in found["plain"]["body"]
@@ -112,6 +113,16 @@ async def test_contexts_have_the_profiles_cookies(where, pages, server):  # noqa
         (
             {"PLAYWRIGHT_LAUNCH_OPTIONS": {"headless": True}},
             "a rented browser has no option 'headless'; it has ",
+        ),
+        (
+            {"PLAYWRIGHT_LAUNCH_OPTIONS": {"timeout": 5}},
+            "PLAYWRIGHT_LAUNCH_OPTIONS: timeout is paid time and must be a timedelta, not 5: use timedelta(minutes=5)",
+        ),
+        ({"PLAYWRIGHT_LAUNCH_OPTIONS": {"timeout_minutes": 10**30}}, "timeout must be 1 to 240 minutes"),
+        ({"PLAYWRIGHT_LAUNCH_OPTIONS": {"timeout_minutes": "5"}}, "timeout_minutes must be a whole number"),
+        (
+            {"PLAYWRIGHT_LAUNCH_OPTIONS": {"timeout_minutes": 5, "timeout": timedelta(minutes=5)}},
+            "timeout and timeout_minutes are the same",
         ),
     ],
 )

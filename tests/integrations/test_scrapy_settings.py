@@ -31,9 +31,9 @@ def test_settings_as_python_and_as_the_command_line_gives_them() -> None:
     read = CrawlSettings.of(Settings(as_python))
     assert read == CrawlSettings.of(Settings(as_text))
     assert read.page.block_types == {"Image", "XHR"}
-    assert (read.timeout, read.tab_timeout) == (timedelta(minutes=5), timedelta(seconds=1.5))
-    assert (read.browsers, read.render_all, read.proxy_country) == (3, True, "de")
-    assert CrawlSettings.of(Settings({"CDPBRIDGE_PROXY_COUNTRY": "none"})).proxy_country is None
+    assert (read.rental["timeout"], read.tab_timeout) == (timedelta(minutes=5), timedelta(seconds=1.5))
+    assert (read.browsers, read.render_all, read.rental["proxy_country"]) == (3, True, "de")
+    assert CrawlSettings.of(Settings({"CDPBRIDGE_PROXY_COUNTRY": "none"})).rental["proxy_country"] is None
     assert CrawlSettings.of(Settings()).page == PageOptions()
 
 

@@ -591,8 +591,8 @@ def _forget():
     """What is deliberately left rented is not the interpreter's to stop."""
     from cdpbridge.rental._shutdown import guard
 
-    for browser in list(guard._rented):
-        browser._unguard()
+    for core in list(guard._rented):
+        core._unguard()
 
 
 async def test_a_cancelled_exit_stops_all_the_same(rest):
@@ -654,7 +654,6 @@ async def test_the_bar(rest, capsys):
         ({"idle_timeout": timedelta(seconds=-1)}, "idle_timeout"),
         ({"lease_timeout": timedelta(minutes=6), "timeout": timedelta(minutes=5)}, "longer than timeout"),
         ({"isolated": True, "profile": "work"}, "isolated leases see nothing of a profile"),
-        ({"tarif": None}, "has an argument 'tarif'"),
     ],
 )
 async def test_arguments_that_make_no_sense(rest, options, words):

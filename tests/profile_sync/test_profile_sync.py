@@ -132,7 +132,7 @@ async def cookies_of(client, profile):
 async def test_from_chromium(full_client, local_profile):
     client = full_client
     before = {file: file.stat().st_mtime_ns for file in local_profile.rglob("*")}
-    report = await sync(local_profile, client=client, to="synced")
+    report = await sync(local_profile, provider=client, to="synced")
     assert (report.found, report.chosen, report.cookies.imported) == (5, 5, 5)
     assert (report.cookies.failed, report.cookies.dropped, report.skipped, report.running) == (
         [],
@@ -171,17 +171,17 @@ async def test_from_chromium(full_client, local_profile):
 
 @pytest.mark.chromium
 async def test_only_some_domains_and_no_preferences(full_client, local_profile):
-    report = await sync(local_profile, client=full_client, to="some", domains=["example.test"])
+    report = await sync(local_profile, provider=full_client, to="some", domains=["example.test"])
     assert (report.chosen, report.items, report.databases, report.preferences) == (3, 0, 1, 0)
     only = {"domains": ["never-visited.test"], "preferences": True}
-    report = await sync(local_profile, client=full_client, to="some", **only)
+    report = await sync(local_profile, provider=full_client, to="some", **only)
     assert (report.chosen, report.items, report.databases) == (0, 2, 0)
     assert report.preferences >= 1
 
 
 @pytest.mark.chromium
 async def test_a_hosted_browser_without_a_settings_page(client, local_profile):
-    report = await sync(local_profile, client=client, to="shell")
+    report = await sync(local_profile, provider=client, to="shell")
     assert (report.items, report.databases, report.preferences) == (2, 1, 0)
     assert report.lost[-1].endswith("preferences: the hosted browser has no settings page")
 
@@ -216,7 +216,7 @@ async def test_fault_b28_losses_are_reported_by_domain(client, monkeypatch):
         return found
 
     monkeypatch.setattr("cdpbridge.profile_sync._sync.read_local", read)
-    report = await sync("chrome", client=client, to="many")
+    report = await sync("chrome", provider=client, to="many")
     assert report.dropped_domains.keys() == {"many.test"}
     assert 60 <= report.dropped_domains["many.test"] <= 110
     assert [each.domain for each in report.cookies.failed] == ["odd.test"]
@@ -355,7 +355,7 @@ async def test_from_firefox(client, firefox):
     assert [each["origin"] for each in local.origins] == ["https://example.test"]
     assert items == {"plain": SECRET, "wide": "ä😀", "long": "ab" * 500}
     assert SECRET not in repr(local)
-    report = await sync(firefox, client=client, to="fox")
+    report = await sync(firefox, provider=client, to="fox")
     assert (report.cookies.imported, report.items) == (4, 3)
     assert [each.partition(":")[0] for each in report.lost] == [
         "the localStorage of http+++broken.test+8080 cannot be read",

@@ -14,7 +14,7 @@ import pytest
 
 import cdpbridge
 from cdpbridge import Journal
-from cdpbridge.rental._reap import ReapedHow
+from cdpbridge.rental._reap import ReapOutcome
 from cdpbridge.rental.journal import Outcome
 from cdpbridge.rental.journal._owner import Owner
 from tests.rental.test_journal import DEAD, an_entry
@@ -71,10 +71,10 @@ async def test_what_a_killed_program_left_is_stopped(server, journal, client):
     [entry] = journal.open_entries()
     assert (str(entry.browser_id), entry.label, entry.place) == (browser_id, "left", server.base_url)
     [seen] = await cdpbridge.reap(client, journal=journal, dry_run=True)
-    assert (seen.how, str(seen.browser_id)) == (ReapedHow.WOULD_STOP, browser_id)
+    assert (seen.outcome, str(seen.browser_id)) == (ReapOutcome.WOULD_STOP, browser_id)
     assert await status(client, browser_id) == "active"
     [done] = await cdpbridge.reap(client, journal=journal)
-    assert (done.how, str(done.browser_id)) == (ReapedHow.STOPPED, browser_id)
+    assert (done.outcome, str(done.browser_id)) == (ReapOutcome.STOPPED, browser_id)
     assert done.saved == Decimal("0.05") - Decimal("0.000833")
     assert "(left): stopped, 0.049167 USD saved" in str(done)
     assert await status(client, browser_id) == "stopped"
@@ -104,7 +104,7 @@ async def test_what_a_living_process_owns_is_never_touched(server, journal, clie
 async def test_two_reapers_at_once(server, journal, client):
     browser_id = await left_by_a_killed_program(server, journal)
     both = await asyncio.gather(*(cdpbridge.reap(client, journal=journal) for _ in range(2)))
-    assert {each.how for done in both for each in done} <= {ReapedHow.STOPPED, ReapedHow.WAS_OVER}
+    assert {each.outcome for done in both for each in done} <= {ReapOutcome.STOPPED, ReapOutcome.WAS_OVER}
     assert await status(client, browser_id) == "stopped"
 
 
@@ -127,7 +127,7 @@ async def test_the_key_goes_nowhere_but_where_it_is_sent(server, journal, client
     assert f"reap --provider {nobody}" in done[elsewhere.rental].reason
     assert "another API key" in done[other_key.rental].reason
     assert "another container" in done[container.rental].reason
-    assert done[local.rental].how is ReapedHow.WAS_OVER
+    assert done[local.rental].outcome is ReapOutcome.WAS_OVER
     assert journal.entry(local.rental).outcome is Outcome.SERVER_ENDED
     assert len(journal.open_entries()) == 3
 
@@ -145,11 +145,11 @@ async def test_one_that_fails_is_no_obstacle_for_the_others(server, journal, cli
         return await stop(browser_id)
 
     monkeypatch.setattr(client.browsers, "stop", fail)
-    done = {str(each.browser_id): each.how for each in await cdpbridge.reap(client, journal=journal)}
-    assert done == {ids[0]: ReapedHow.FAILED, ids[1]: ReapedHow.STOPPED}
+    done = {str(each.browser_id): each.outcome for each in await cdpbridge.reap(client, journal=journal)}
+    assert done == {ids[0]: ReapOutcome.FAILED, ids[1]: ReapOutcome.STOPPED}
     monkeypatch.undo()
     [again] = await cdpbridge.reap(client, journal=journal)
-    assert (str(again.browser_id), again.how) == (ids[0], ReapedHow.STOPPED)
+    assert (str(again.browser_id), again.outcome) == (ids[0], ReapOutcome.STOPPED)
 
 
 async def test_what_is_in_no_journal_is_stopped_on_request(server, journal, client):
@@ -157,7 +157,7 @@ async def test_what_is_in_no_journal_is_stopped_on_request(server, journal, clie
         stray = await client.browsers.create()
     assert await cdpbridge.reap(client, journal=journal) == []
     done = await cdpbridge.reap(client, journal=journal, all_of_this_key=True)
-    assert {each.browser_id: each.how for each in done}[stray.id] is ReapedHow.STOPPED
+    assert {each.browser_id: each.outcome for each in done}[stray.id] is ReapOutcome.STOPPED
 
 
 # --- killed while the create was on its way ---------------------------------------------------------------------------
@@ -177,7 +177,7 @@ async def test_fault_a81_killed_before_the_answer_was_written(server, journal, c
         other = await client.browsers.create(timeout=timedelta(minutes=7))  # not as ordered
         browser = await client.browsers.create(timeout=timedelta(minutes=5))
         [done] = await cdpbridge.reap(client, journal=journal)
-        assert (done.browser_id, done.how) == (browser.id, ReapedHow.STOPPED)
+        assert (done.browser_id, done.outcome) == (browser.id, ReapOutcome.STOPPED)
         assert await status(client, other.id) == "active"
         await client.browsers.stop(other.id)
     assert journal.open_entries() == []
@@ -196,8 +196,8 @@ async def test_fault_a81_a_create_that_brought_nothing(server, journal, client):
     )
     for entry in (fresh, old):
         journal.intend(entry)
-    done = {each.entry.rental: each.how for each in await cdpbridge.reap(client, journal=journal)}
-    assert done == {fresh.rental: ReapedHow.SKIPPED, old.rental: ReapedHow.WAS_OVER}
+    done = {each.entry.rental: each.outcome for each in await cdpbridge.reap(client, journal=journal)}
+    assert done == {fresh.rental: ReapOutcome.SKIPPED, old.rental: ReapOutcome.WAS_OVER}
     assert journal.entry(old.rental).outcome is Outcome.NOTHING
 
 

@@ -176,7 +176,7 @@ async def test_fault_a82_a_stop_that_failed_is_left_to_reap(rest, journal):  # n
     [done] = await cdpbridge.reap(rest.client, journal=journal)
     assert str(done).endswith("stopped, 0.025 USD saved")
     assert journal.open_entries() == []
-    browser._unguard()
+    browser._core._unguard()
 
 
 async def test_fault_a83_a_second_owner_stops_it_and_the_journal_counts_once(rest, journal):  # noqa: F811
@@ -236,8 +236,8 @@ async def test_fault_a87_a_clock_that_is_wrong_changes_neither_deadline_nor_mone
     async with cdpbridge.open_browser(rest.client) as browser:
         browser.on("expiring", told.append)
         await browser.connection.root.send("Browser.getVersion")
-        assert (browser.cost_now, browser.refund_if_stopped_now) == (Decimal("0.000833"), Decimal("0.049167"))
-        assert timedelta(minutes=59) < browser._rental.deadline.timeout <= timedelta(hours=1)
+        assert (browser.cost_now, browser.refund_now) == (Decimal("0.000833"), Decimal("0.049167"))
+        assert timedelta(minutes=59) < browser._core.rental.deadline.timeout <= timedelta(hours=1)
     assert told == []
     assert browser.receipt.billed_minutes == 3
 

@@ -12,7 +12,6 @@ import cdpbridge
 from cdpbridge import Journal
 from cdpbridge.api import AsyncClient
 from cdpbridge.protocol import Storage
-from cdpbridge.rental import _create
 from tests.api.test_cut_create import pump, settled, whole_request
 
 pytestmark = pytest.mark.chromium
@@ -108,7 +107,7 @@ async def test_fault_a81_a_create_whose_answer_is_cut_is_found_again_on_the_real
         async def keeps_none(_client):
             return False
 
-        monkeypatch.setattr(_create, "_keeps_keys", keeps_none)
+        monkeypatch.setattr(AsyncClient, "honours_idempotency_keys", keeps_none)
     async with AsyncClient(server.key, server.base_url) as direct:
         before, active = await all_browsers(direct), await settled(direct)
         relay.lose = 1

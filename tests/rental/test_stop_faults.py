@@ -23,7 +23,8 @@ from cdpbridge.api._async._browsers import AsyncBrowsers
 from cdpbridge.browser._events import Events
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import StopFailed
-from cdpbridge.rental import _rental
+from cdpbridge.rental import _rental, _stop
+from cdpbridge.rental._options import check
 from cdpbridge.rental._rental import Rental
 from cdpbridge.rental._shutdown import Guard, guard
 from tests.browser.test_browser import Rest, rest, scripted  # noqa: F401  # fixtures
@@ -37,14 +38,15 @@ LEFT_COROUTINES = pytest.mark.filterwarnings(
 )
 # Where a fault comes before the stop has a task of its own: what is rented then stays guarded, and the next stop works.
 BEFORE = {
-    "Browser.__aexit__",
     "Browser.__repr__",
-    "Browser._stop",
     "Browser.id",
-    "Browser.leave",
     "Browser.record",
-    "Browser._rental",
-    "Browser.stop",
+    "BrowserCore.__repr__",
+    "BrowserCore._stop",
+    "BrowserCore.exit",
+    "BrowserCore.leave",
+    "BrowserCore.rental",
+    "BrowserCore.stop",
     "Opening.__aexit__",
     "_end",
     "_failed",
@@ -125,7 +127,7 @@ async def test_every_call_on_the_way_out_of_a_block_fails_once(scripted, kind, w
         name, tried = failing.names[-1], tried + 1
         if not rest.stops and not isinstance(error, StopFailed):
             before.add(name)
-            assert browser in guard._rented, f"{name} (call {number}): neither stopped nor guarded"
+            assert browser._core in guard._rented, f"{name} (call {number}): neither stopped nor guarded"
         if isinstance(error, StopFailed):
             assert isinstance(error.__cause__, kind), f"{name} (call {number})"
         await browser.stop()
@@ -144,7 +146,7 @@ def _name(fault):
 
 CALLS = [
     (AsyncClient, "share"),
-    (AsyncClient, "stop_advice"),
+    (_stop, "stop_advice"),
     (AsyncClient, "__aenter__"),
     (AsyncClient, "__aexit__"),
     (AsyncBilling, "account"),
@@ -185,8 +187,8 @@ async def test_what_always_fails_skips_no_stop(rest, journal, monkeypatch, fault
     await asyncio.gather(first.stop(), second.stop())
     assert {each["status"] for each in rest.browsers.values()} == {"stopped"}
     assert rest.stops == 2
-    assert first.over
-    assert first not in guard._rented or fault == (Guard, "_remove")
+    assert first._core.over
+    assert first._core not in guard._rented or fault == (Guard, "_remove")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -194,8 +196,8 @@ async def test_one_rental_of_a_renewed_browser_cannot_be_stopped(rest, monkeypat
     """Two rentals in one handle: the fault of the first is no reason to leave the second one running."""
     browser = await cdpbridge.open_browser(rest.client, journal="off")
     other = await cdpbridge.open_browser(rest.client, journal="off")
-    browser._rentals.append(other._rental)
-    stop, first = AsyncBrowsers.stop, browser._rentals[0].id
+    browser._core.rentals.append(other._core.rental)
+    stop, first = AsyncBrowsers.stop, browser._core.rentals[0].id
 
     async def fails_for_the_first(self, browser_id, **options):
         if browser_id == first:
@@ -243,7 +245,7 @@ async def test_a_stop_cancelled_by_the_end_of_its_loop_is_done(rest):  # noqa: F
     stopping = asyncio.create_task(browser.stop())
     async with asyncio.timeout(60):
         await asked.wait()
-    browser._stopping.cancel()  # as `asyncio.run` cancels every task
+    browser._core._stopping.cancel()  # as `asyncio.run` cancels every task
     answered.set()
     assert (await stopping) is browser.receipt
     assert rest.browsers[str(browser.id)]["status"] == "stopped"
@@ -294,13 +296,13 @@ async def test_a_blocking_stop_whose_journal_fails_is_a_stop(rest, journal, monk
     )
     with monkeypatch.context() as patch:
         broken(patch, Journal, name, sqlite3.OperationalError)
-        patch.setattr(AsyncBrowsers, "stop_blocking", lambda _self, browser_id: asked(browser_id))
+        patch.setattr(_rental, "stop_now", lambda browser_id, **_address: asked(browser_id))
         if name == "give_up":
             with pytest.raises(StopFailed) as caught:
-                browser.stop_blocking()
+                browser._core.stop_blocking()
             assert isinstance(caught.value.__cause__, RuntimeError)
         else:
-            browser.stop_blocking()
+            browser._core.stop_blocking()
     asked.assert_called_once_with(browser.id)
     await browser.stop()
 
@@ -341,10 +343,10 @@ async def test_a_reap_goes_on_after_a_fault(rest, journal, monkeypatch, kind):  
     with monkeypatch.context() as patch:
         patch.setattr(AsyncBrowsers, "get", fails_for_the_first)
         done = await cdpbridge.reap(rest.client, journal=journal)
-    assert sorted(each.how for each in done) == ["failed", "stopped"]
+    assert sorted(each.outcome for each in done) == ["failed", "stopped"]
     for browser in browsers:
         await browser.stop()
 
 
 def test_the_default_of_stop_timeout_is_half_a_minute():
-    assert cdpbridge.open_browser(Mock(spec=AsyncClient))._order.stop_timeout == timedelta(seconds=30)
+    assert check(Mock(spec=AsyncClient), {}).stop_timeout == timedelta(seconds=30)

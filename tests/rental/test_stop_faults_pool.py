@@ -37,7 +37,7 @@ async def test_calls_on_the_way_out_of_a_pool_fail_once(rest, step):  # noqa: F8
         for browser in browsers:
             stopped = rest.browsers[str(browser.id)]["status"] == "stopped"
             told = isinstance(error, StopFailed)
-            assert stopped or told or browser in guard._rented, f"{failing.names[-1]} (call {number})"
+            assert stopped or told or browser._core in guard._rented, f"{failing.names[-1]} (call {number})"
             await browser.stop()
     gc.collect()
     assert number > 100
@@ -75,7 +75,7 @@ async def test_a_browser_that_opens_after_the_end_of_its_pool_is_stopped(rest): 
         async with asyncio.timeout(60):
             while not pool.stats.opening:
                 await asyncio.sleep(0)
-            pool._fleet.turn_away()  # as at the end, but the opening goes on
+            pool._fleet.close()  # as at the end, but the opening goes on
             while pool._fleet._openings:
                 await asyncio.wait(pool._fleet._openings)
         assert not rest.active

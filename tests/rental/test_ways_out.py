@@ -179,12 +179,12 @@ async def test_loops_in_two_threads(server):
     program = """
 import asyncio, os, signal
 import cdpbridge
-from cdpbridge.playwright import open_browser_sync
+from cdpbridge import sync
 
 def in_a_thread():
-    with open_browser_sync() as rented:
-        print(rented.rental.id, flush=True)
-        return rented.rental
+    with sync.open_browser() as browser:
+        print(browser.id, flush=True)
+        return browser
 
 async def main():
     thread = asyncio.create_task(asyncio.to_thread(in_a_thread))
@@ -211,7 +211,7 @@ import cdpbridge
 async def main():
     browser = await cdpbridge.open_browser()
     print(browser.id, flush=True)
-    browser._client._base_url = "http://127.0.0.1:9/api/v2"
+    browser._core.rental.client._base_url = "http://127.0.0.1:9/api/v2"
 
 asyncio.run(main())
 """
@@ -273,7 +273,7 @@ async def main():
     if child == 0:
         sys.exit(0)
     os.waitpid(child, 0)
-    assert (await browser._client.browsers.get(browser.id)).status == "active"
+    assert (await browser._core.rental.client.browsers.get(browser.id)).status == "active"
     await browser.stop()
 
 asyncio.run(main())
@@ -333,6 +333,6 @@ async def test_kill_9_of_the_server_ends_its_browsers_within_a_second(tmp_path, 
             await browser.connection.wait_closed()
         with pytest.raises(cdpbridge.errors.StopFailed, match="ends with the embedded server"):
             await browser.stop()
-        assert browser.over
+        assert browser._core.over
     async with cdpbridge.local(data_dir=tmp_path, browser_build="shell") as client:
         assert (await client.browsers.get(browser.id)).status == "stopped"

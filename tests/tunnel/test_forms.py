@@ -81,7 +81,7 @@ async def test_a_pages_own_form(connection, tab, here):
     """Of a context that has no other client, with events of the domain `Page`, which know no path."""
     reply = await connection.root.send("Target.createBrowserContext")
     page = await connection.new_tab(browser_context_id=reply["browserContextId"])
-    await Tab(page).goto(await tab.url())
+    await Tab(page).goto(await tab.current_url())
     seen = Counter()
     page.on("Page.downloadProgress", lambda e: seen.update([e["state"], *files_in(here)]))
     page.on("Browser.downloadProgress", lambda e: seen.update(["not asked for"]))
@@ -100,7 +100,7 @@ async def test_a_pages_own_form(connection, tab, here):
 async def test_a_page_asks_for_the_downloads_of_another(connection, tab, here):
     """The setting is the context's; only the asking page's own downloads are told to it."""
     other = Tab(await connection.new_tab())
-    await other.goto(await tab.url())
+    await other.goto(await tab.current_url())
     client = Client(other.session)
     await client.set("allow", here)
     await click(tab, "of-another.bin", 1000)
@@ -127,7 +127,7 @@ async def test_two_contexts_with_a_folder_each(connection, tab, here):
     client = Client(connection.root)
     reply = await connection.root.send("Target.createBrowserContext")
     other = Tab(await connection.new_tab(browser_context_id=reply["browserContextId"]))
-    await other.goto(await tab.url())
+    await other.goto(await tab.current_url())
     await client.set("allow", here / "own")
     await client.set("allow", here / "other", browserContextId=reply["browserContextId"])
     await click(tab)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import cdpbridge
-from cdpbridge import playwright
+from cdpbridge import playwright, sync
 from cdpbridge.chromium import uses_browser_uids
 from cdpbridge.tunnel import shares_files
 from tests.tunnel.file_site import content
@@ -91,8 +91,8 @@ async def test_the_form_is_sent(far_browser, site_url, here, file_site):
 def test_fault_c22_synchronous(far_server, site_url, here):
     (here / "x.txt").write_text("hello")
     client = cdpbridge.at(far_server.base_url, far_server.key)
-    with playwright.open_browser_sync(client) as rented:
-        page = rented.playwright.contexts[0].new_page()
+    with sync.open_browser(client) as browser, playwright.connect_sync(browser) as connected:
+        page = connected.contexts[0].new_page()
         page.goto(site_url)
         with page.expect_download() as info:
             page.click("#report")

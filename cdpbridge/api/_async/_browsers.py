@@ -12,7 +12,7 @@ from uuid import UUID
 from cdpbridge.api import calls
 from cdpbridge.api._models import BrowserDownloads, BrowserRecording, BrowserSession, Page
 from cdpbridge.api._task_models import CustomProxy
-from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
+from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerDefault, server_default
 from cdpbridge.api.calls._browsers import recording_address
 
 from ._group import AsyncGroup
@@ -29,7 +29,7 @@ class AsyncBrowsers(AsyncGroup):
         self,
         *,
         profile_id: UUID | str | None = None,
-        proxy_country: str | ServerChoice | None = server_default,
+        proxy_country: str | ServerDefault | None = server_default,
         timeout: timedelta | None = None,
         browser_screen_width: int | None = None,
         browser_screen_height: int | None = None,
@@ -133,13 +133,6 @@ class AsyncBrowsers(AsyncGroup):
             return recording_address(await self.get(browser_id))
 
         return await download(self._requests, address, path)
-
-    # asynchronous only: end of the interpreter
-    def stop_blocking(self, browser_id: UUID | str) -> BrowserSession:
-        """Stop a browser without an event loop, tried once."""
-        return self._requests.send_blocking(calls.stop_browser(browser_id))
-
-    # end
 
 
 def _page(

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast, overload
-from uuid import UUID
 
 import httpx
 from pydantic import BaseModel
@@ -17,7 +16,7 @@ from pydantic import BaseModel
 from cdpbridge._durations import waiting_seconds, waiting_time
 from cdpbridge.api import _async_io as io
 from cdpbridge.api._http import RawResponse, http_options, readable_environment
-from cdpbridge.api._place import DEFAULT_BASE_URL, Place, checked_base_url, find_place
+from cdpbridge.api._place import LOCAL, Address, Place, checked_base_url, find_place
 from cdpbridge.api._results import TaskResult
 from cdpbridge.api._task_models import TaskStep
 from cdpbridge.api.calls import Call, RunOptions
@@ -42,6 +41,9 @@ T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _TIMEOUT: Final = timedelta(seconds=30)
+# asynchronous only: for rentals
+_OUR_SERVERS_FIELD: Final = "end_reason"  # of a `BrowserSession`; the cloud sends none
+# end
 # A task that has shown its last step is over, and only has to be read.
 _LAST_LOOK: Final = timedelta(seconds=1)
 
@@ -127,7 +129,19 @@ class AsyncClient:
     @property
     def server_pid(self) -> int | None:
         """Process id of the embedded server while it runs; None for any other server."""
-        return None if self._server is None else self._server.pid
+        return None if self._server is None or self._server.ended else self._server.pid
+
+    @property
+    def place(self) -> str:
+        """`"local"` for the embedded server, else the base URL of the REST API."""
+        return LOCAL if self._is_local else self._base_url
+
+    def address(self) -> Address:
+        """Return `base_url` and `api_key` of the server, for another client of it; a password.
+
+        Both are empty while an embedded server does not run.
+        """
+        return {"base_url": self._base_url, "api_key": self._api_key}
 
     @property
     def base_url(self) -> str:
@@ -163,20 +177,19 @@ class AsyncClient:
             yield self
 
     # asynchronous only: for rentals
-    @property
-    def server_ended(self) -> bool:
-        """True if its embedded server has ended: it stops its browsers on the way, and Chromium leaves with it in any case.
+    async def honours_idempotency_keys(self) -> bool:
+        """Return True if the server creates only one browser for one `Idempotency-Key`.
 
-        Always False for any other server.
+        cdpbridge's own servers do; a field of their answers tells them apart.
+
+        Raises:
+            APIError: The server cannot be asked.
         """
-        return self._is_local and (self._server is None or self._server.ended)
-
-    def stop_advice(self, browser_id: UUID) -> str:
-        """Return what a person can do about a browser that could not be stopped."""
-        if self._is_local:
-            return "it ends with the embedded server, and the next one settles its bill"
-        where = "" if self._base_url == DEFAULT_BASE_URL else f" --provider {self._base_url}"
-        return f"run: cdpbridge stop {browser_id}{where}"
+        if self._idempotent_creates:
+            return True
+        async for each in self.browsers.list(page_size=1):
+            return _OUR_SERVERS_FIELD in each.model_fields_set
+        return False
 
     # end
 
@@ -246,13 +259,6 @@ class AsyncClient:
         Errors as of `send`.
         """
         return await self._requests.send_raw(call)
-
-    # asynchronous only: end of the interpreter
-    def send_blocking(self, call: Call[T]) -> T:
-        """Return the answer to one call, without an event loop and tried once."""
-        return self._requests.send_blocking(call)
-
-    # end
 
     async def _connections(self) -> httpx.AsyncClient:
         """Return what requests go through, opened if need be."""

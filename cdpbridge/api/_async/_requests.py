@@ -15,9 +15,7 @@ from cdpbridge.api._http import (
     IgnoredFieldsLog,
     RawResponse,
     failure,
-    http_options,
     read_answer,
-    readable_environment,
     request_of,
     timeout_of,
 )
@@ -33,9 +31,6 @@ logger = logging.getLogger("cdpbridge")
 T = TypeVar("T")
 
 _SHORTEST_SECONDS: Final = 1.0
-# asynchronous only: end of the interpreter
-_BLOCKING_SECONDS: Final = 10.0
-# end
 
 
 class AsyncRequests:
@@ -119,18 +114,3 @@ class AsyncRequests:
         answer = read_answer(call, response, secret=api_key)
         self._ignored_fields.note(call, response)
         return RawResponse.of(response, answer)
-
-    # asynchronous only: end of the interpreter
-    def send_blocking(self, call: Call[T]) -> T:
-        """Return the answer to a call, without an event loop and tried once."""
-        base_url, api_key = self._address()
-        with readable_environment():
-            http = httpx.Client(**http_options(base_url))
-        try:
-            with http:
-                response = http.request(**request_of(call, base_url, api_key, _BLOCKING_SECONDS))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise failure(call, error) from error
-        return read_answer(call, response, secret=api_key)
-
-    # end

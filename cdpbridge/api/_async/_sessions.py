@@ -10,7 +10,7 @@ from uuid import UUID
 from cdpbridge.api import calls
 from cdpbridge.api._models import Page
 from cdpbridge.api._task_models import AgentSession, AgentSessionItem, CustomProxy, Share
-from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
+from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerDefault, server_default
 
 from ._group import AsyncGroup
 from ._pages import AsyncPages
@@ -25,7 +25,7 @@ class AsyncSessions(AsyncGroup):
         self,
         *,
         profile_id: UUID | str | None = None,
-        proxy_country: str | ServerChoice | None = server_default,
+        proxy_country: str | ServerDefault | None = server_default,
         start_url: str | None = None,
         browser_screen_width: int | None = None,
         browser_screen_height: int | None = None,

@@ -13,7 +13,7 @@ from uuid import UUID
 from cdpbridge.api import calls
 from cdpbridge.api._models import BrowserDownloads, BrowserRecording, BrowserSession, Page
 from cdpbridge.api._task_models import CustomProxy
-from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
+from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerDefault, server_default
 from cdpbridge.api.calls._browsers import recording_address
 
 from ._group import Group
@@ -30,7 +30,7 @@ class Browsers(Group):
         self,
         *,
         profile_id: UUID | str | None = None,
-        proxy_country: str | ServerChoice | None = server_default,
+        proxy_country: str | ServerDefault | None = server_default,
         timeout: timedelta | None = None,
         browser_screen_width: int | None = None,
         browser_screen_height: int | None = None,

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from cdpbridge._durations import waiting_seconds, waiting_time
 from cdpbridge.api import _sync_io as io
 from cdpbridge.api._http import RawResponse, http_options, readable_environment
-from cdpbridge.api._place import Place, checked_base_url, find_place
+from cdpbridge.api._place import LOCAL, Address, Place, checked_base_url, find_place
 from cdpbridge.api._results import TaskResult
 from cdpbridge.api._task_models import TaskStep
 from cdpbridge.api.calls import Call, RunOptions
@@ -126,7 +126,19 @@ class Client:
     @property
     def server_pid(self) -> int | None:
         """Process id of the embedded server while it runs; None for any other server."""
-        return None if self._server is None else self._server.pid
+        return None if self._server is None or self._server.ended else self._server.pid
+
+    @property
+    def place(self) -> str:
+        """`"local"` for the embedded server, else the base URL of the REST API."""
+        return LOCAL if self._is_local else self._base_url
+
+    def address(self) -> Address:
+        """Return `base_url` and `api_key` of the server, for another client of it; a password.
+
+        Both are empty while an embedded server does not run.
+        """
+        return {"base_url": self._base_url, "api_key": self._api_key}
 
     @property
     def base_url(self) -> str:

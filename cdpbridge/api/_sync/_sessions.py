@@ -11,7 +11,7 @@ from uuid import UUID
 from cdpbridge.api import calls
 from cdpbridge.api._models import Page
 from cdpbridge.api._task_models import AgentSession, AgentSessionItem, CustomProxy, Share
-from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerChoice, server_default
+from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerDefault, server_default
 
 from ._group import Group
 from ._pages import Pages
@@ -26,7 +26,7 @@ class Sessions(Group):
         self,
         *,
         profile_id: UUID | str | None = None,
-        proxy_country: str | ServerChoice | None = server_default,
+        proxy_country: str | ServerDefault | None = server_default,
         start_url: str | None = None,
         browser_screen_width: int | None = None,
         browser_screen_height: int | None = None,

@@ -6,7 +6,7 @@ that has no function yet is a `Call` of your own: `Call("GET", "/browsers/stats"
 
 from __future__ import annotations
 
-from ._base import MAX_PAGE_SIZE, Call, ServerChoice, server_default
+from ._base import MAX_PAGE_SIZE, Call, ServerDefault, server_default
 from ._billing import get_account
 from ._browsers import (
     create_browser,
@@ -45,7 +45,7 @@ __all__ = [
     "MAX_PAGE_SIZE",
     "Call",
     "RunOptions",
-    "ServerChoice",
+    "ServerDefault",
     "TaskAction",
     "TaskOptions",
     "create_browser",

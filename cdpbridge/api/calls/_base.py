@@ -14,14 +14,14 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from cdpbridge._durations import paid_minutes
-from cdpbridge.api._models import MAX_METADATA_BYTES, metadata_bytes
+from cdpbridge.api._models import MAX_METADATA_BYTES, country_spelling, metadata_bytes
 from cdpbridge.errors import ConfigurationError
 
 __all__ = [
     "IDEMPOTENCY_HEADER",
     "MAX_PAGE_SIZE",
     "Call",
-    "ServerChoice",
+    "ServerDefault",
     "checked_metadata",
     "country_code",
     "country_field",
@@ -42,7 +42,7 @@ IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
 
 
-class ServerChoice(Enum):
+class ServerDefault(Enum):
     """The type of `server_default`."""
 
     SERVER_DEFAULT = "server_default"
@@ -51,7 +51,7 @@ class ServerChoice(Enum):
         return "server_default"
 
 
-server_default: Final = ServerChoice.SERVER_DEFAULT
+server_default: Final = ServerDefault.SERVER_DEFAULT
 """As an argument: left out of the request, so that the server chooses. None is an answer of its own."""
 
 
@@ -98,10 +98,10 @@ def country_code(country: str) -> str:
     Raises:
         ConfigurationError: It is not two letters.
     """
-    code = str(country).strip().lower()
+    code = country_spelling(str(country))
     if len(code) != 2 or not code.isascii() or not code.isalpha():
         raise ConfigurationError(f"proxy_country must be two letters, e.g. 'de', not {country!r}")
-    return "uk" if code == "gb" else code
+    return code
 
 
 def id_text(value: UUID | str) -> str:
@@ -157,9 +157,9 @@ def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | Non
     return dict(metadata)
 
 
-def country_field(country: str | ServerChoice | None) -> dict[str, Any]:
+def country_field(country: str | ServerDefault | None) -> dict[str, Any]:
     """`proxyCountryCode`, where None says "no proxy", and silence leaves it to the server."""
-    if isinstance(country, ServerChoice):
+    if isinstance(country, ServerDefault):
         return {}
     return {"proxyCountryCode": None if country is None else country_code(country)}
 

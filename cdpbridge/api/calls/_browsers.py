@@ -14,7 +14,7 @@ from cdpbridge.errors import RecordingUnavailable
 from ._base import (
     MAX_PAGE_SIZE,
     Call,
-    ServerChoice,
+    ServerDefault,
     checked_metadata,
     country_field,
     id_text,
@@ -52,7 +52,7 @@ def list_browsers(
 def create_browser(
     *,
     profile_id: UUID | str | None = None,
-    proxy_country: str | ServerChoice | None = server_default,
+    proxy_country: str | ServerDefault | None = server_default,
     timeout: timedelta | None = None,
     browser_screen_width: int | None = None,
     browser_screen_height: int | None = None,

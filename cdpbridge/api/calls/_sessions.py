@@ -12,7 +12,7 @@ from cdpbridge.api._task_models import AgentSession, AgentSessionItem, CustomPro
 from ._base import (
     MAX_PAGE_SIZE,
     Call,
-    ServerChoice,
+    ServerDefault,
     country_field,
     id_text,
     idempotency,
@@ -45,7 +45,7 @@ def list_sessions(
 def create_session(
     *,
     profile_id: UUID | str | None = None,
-    proxy_country: str | ServerChoice | None = server_default,
+    proxy_country: str | ServerDefault | None = server_default,
     start_url: str | None = None,
     browser_screen_width: int | None = None,
     browser_screen_height: int | None = None,

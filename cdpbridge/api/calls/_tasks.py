@@ -17,7 +17,7 @@ from cdpbridge.errors import ConfigurationError
 from ._base import (
     MAX_PAGE_SIZE,
     Call,
-    ServerChoice,
+    ServerDefault,
     checked_metadata,
     id_text,
     idempotency,
@@ -95,7 +95,7 @@ class RunOptions(TaskOptions, total=False):
 
     session_id: UUID | str | None
     profile_id: UUID | str | None
-    proxy_country: str | ServerChoice | None
+    proxy_country: str | ServerDefault | None
     keep_session: bool
 
 

@@ -43,7 +43,7 @@ _CERTIFICATE: Final = "net::ERR_CERT_"
 
 
 def as_scrapys(error: Exception) -> Exception:
-    """The error to raise for one of ours: Scrapy's where trying again may help, else itself.
+    """Return the error to raise for one of ours: Scrapy's where trying again may help, else itself.
 
     A script that throws, a certificate that is not trusted, a wrong key, a used-up account stay what they are, and are not
     repeated.

@@ -58,7 +58,7 @@ class DownloadHandler(BaseDownloadHandler):
         ConfigurationError: A setting is unknown or wrong, or Scrapy does not run on asyncio.
     """
 
-    lazy = False  # wrong settings are told before the first request
+    lazy = False  # wrong settings raise before the first request
 
     def __init__(self, crawler: Crawler) -> None:
         super().__init__(crawler)
@@ -74,7 +74,7 @@ class DownloadHandler(BaseDownloadHandler):
         self._stock: dict[str, Any] = {}
 
     async def download_request(self, request: Request) -> Response:
-        """The response to a request, rendered if it asks for that."""
+        """Return the response to a request, rendered if it asks for that."""
         crawl = self._crawl
         options = options_of(request.meta.get(_KEY, crawl.settings.render_all), crawl.settings.page)
         if options is None:
@@ -129,7 +129,7 @@ class _Crawl:
                 f"{request.url}: meta['proxy'] (perhaps from the environment's http_proxy) does not reach a rented "
                 "browser; set CDPBRIDGE_PROXY_COUNTRY, and HTTPPROXY_ENABLED=False or meta['proxy']=None"
             )
-        if options.isolated and self.settings.profile is not None:
+        if options.isolated and self.settings.rental.get("profile") is not None:
             raise ConfigurationError(
                 f"{request.url}: an isolated page sees nothing of CDPBRIDGE_PROFILE: leave one out"
             )
@@ -194,7 +194,7 @@ class _Crawl:
         if pool is None:
             return
         receipt, stats = pool.receipt, pool.stats
-        paid = receipt.charged - receipt.refunded if receipt.booked is None else receipt.booked
+        paid = receipt.cost
         self._stats.set_value("cdpbridge/browsers", stats.opened)
         self._stats.set_value("cdpbridge/browsers/lost", stats.lost)
         self._stats.set_value("cdpbridge/tabs", stats.granted)
@@ -203,7 +203,7 @@ class _Crawl:
 
 
 def _scrapys_own_headers(crawler: Crawler) -> dict[str, list[bytes]]:
-    """Headers that Scrapy sends when nobody has set them: a browser has better ones of its own."""
+    """Return the headers that Scrapy sends by default: a browser has better ones of its own."""
     settings, own = crawler.settings, {}
     if settings.getpriority("DEFAULT_REQUEST_HEADERS") == 0:
         for name, value in settings.getdict("DEFAULT_REQUEST_HEADERS").items():

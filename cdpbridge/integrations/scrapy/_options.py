@@ -82,7 +82,7 @@ class PageOptions:
 
 
 def options_of(value: Any, defaults: PageOptions) -> PageOptions | None:
-    """The options of a request, None when it is not to be rendered.
+    """Return the options of a request, None when it is not to be rendered.
 
     Args:
         value: `meta["cdpbridge"]`: a dict, True, or something false.
@@ -110,7 +110,7 @@ def options_of(value: Any, defaults: PageOptions) -> PageOptions | None:
 
 
 def unknown(name: object, known: Collection[str]) -> str:
-    """That `name` is none of `known`, and what may have been meant."""
+    """Return a text: `name` is none of `known`, and which one may have been meant."""
     near = get_close_matches(str(name), known, n=1)
     return f"there is no {name!r}; " + (
         f"do you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
@@ -118,24 +118,24 @@ def unknown(name: object, known: Collection[str]) -> str:
 
 
 def one_of(where: str, given: Any, words: Collection[str]) -> Any:
-    """`given`, which must be one of `words`."""
+    """Check that `given` is one of `words`; return it."""
     if given not in words:
         raise ConfigurationError(f"{where} must be one of {', '.join(words)}, not {given!r}")
     return given
 
 
 def wait_until(where: str, given: Any) -> Any:
-    """A checked `wait_until`."""
+    """Check `wait_until`; return it."""
     return one_of(where, given, WAIT_UNTIL)
 
 
 def block_types(where: str, given: Any) -> frozenset[str]:
-    """Chrome's names of resource types."""
+    """Check Chrome's names of resource types; return them."""
     return frozenset(RESOURCE_TYPES[one_of(where, each, RESOURCE_TYPES)] for each in words(where, given))
 
 
 def words(where: str, given: Any) -> tuple[str, ...]:
-    """Several words, from a list or from a comma-separated text as `scrapy -s NAME=a,b` gives it."""
+    """Return several words, from a list or from a comma-separated text as `scrapy -s NAME=a,b` gives it."""
     if isinstance(given, str):
         given = [each.strip() for each in given.split(",") if each.strip()]
     if not isinstance(given, Collection) or not all(isinstance(each, str) and each for each in given):

@@ -58,7 +58,7 @@ class _SameDocument(Exception):
 class RenderedPage:
     """A tab, prepared once, in which one visit follows another.
 
-    When the tab's context is its own, a visit's cookies and its site's storage are gone before the next; the HTTP cache and the
+    When the tab's context is its own, a visit's cookies and its site's storage are removed before the next; the HTTP cache and the
     storage of other sites in frames stay.
 
     Args:
@@ -112,14 +112,14 @@ class RenderedPage:
             send(Page.enable()),
             send(Page.set_lifecycle_events_enabled(enabled=True)),
             send(Network.enable()),
-            # A file would fill the disk of the machine the browser is on, and nobody would look for it there.
+            # A file would fill the disk of the machine the browser is on, where the spider does not look for it.
             self._session.connection.root.send(
                 Browser.set_download_behavior("deny", browser_context_id=context_id)
             ),
         )
 
     async def render(self, visit: Visit) -> Rendered:
-        """Visit a page, wait as it says, and bring what it asks for. Cancel it to give up.
+        """Visit a page, wait as it says, and bring what it asks for. Cancel it to stop waiting.
 
         Raises:
             NavigationError: The page could not be loaded.
@@ -144,7 +144,7 @@ class RenderedPage:
     # --- before ---------------------------------------------------------------------------------------------------
 
     async def _set_up(self, visit: Visit) -> None:
-        """Everything that must hold before the request leaves. Sent together: the browser answers in order."""
+        """Set everything that must hold before the request is sent. Sent together: the browser answers in order."""
         send, options = self._session.send, visit.options
         commands: list[Any] = []
         if visit.user_agent != self._user_agent:
@@ -172,7 +172,7 @@ class RenderedPage:
         await asyncio.gather(*map(send, commands))
 
     async def _cookies(self, visit: Visit) -> list[Network.CookieParam]:
-        """The visit's cookies, in the place of those that a shared context has by the same names."""
+        """Set the visit's cookies, in place of those that a shared context has by the same names."""
         there: dict[str, Network.Cookie] = {}
         if self._shared:
             reply = await self._session.send(Network.get_cookies(urls=[visit.url]))
@@ -256,7 +256,7 @@ class RenderedPage:
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def _evaluate(self, expression: str) -> Any:
-        """Its value; when the page moves on meanwhile, that in the next document."""
+        """Return its value; when the page navigates meanwhile, the value in the next document."""
         while True:
             try:
                 return await self._tab.evaluate(expression, timeout=_LONG)
@@ -292,7 +292,7 @@ class RenderedPage:
             self.stage, picture = "taking a screenshot", options.screenshot
             rendered.screenshot = await self._tab.screenshot(
                 picture.path,
-                image_format=picture.format,
+                format=picture.format,
                 quality=picture.quality,
                 full_page=picture.full_page,
             )
@@ -320,7 +320,7 @@ class RenderedPage:
         response = answer.response
         parts = urlsplit(response.url)
         self._origin = f"{parts.scheme}://{parts.netloc}"
-        # As they came over the wire; of the last hop, if that has been told already.
+        # As the network sent them; of the last hop, if its event has come already.
         raw = self._raw.get(answer.request_id)
         if raw is not None and raw.status_code != response.status:
             raw = None
@@ -360,14 +360,14 @@ class RenderedPage:
         self._raw[event.request_id] = event
 
     async def _leave(self) -> None:
-        """An answer without a document leaves the page as it was, and no state would ever be reached: go to an empty one."""
+        """Go to an empty page: an answer without a document leaves the page as it was, and no state would ever be reached."""
         try:
             await self._session.send(Page.navigate("about:blank"))
         except CDPError as error:
             logger.debug("a page without content went away: %s", error)
 
     async def _on_dialog(self, _event: Page.JavascriptDialogOpening) -> None:
-        """An open dialog would hold up everything."""
+        """Close a dialog: an open one would block everything."""
         try:
             await self._session.send(Page.handle_java_script_dialog(accept=True))
         except CDPError as error:
@@ -381,7 +381,7 @@ class RenderedPage:
     async def _decide(self, event: Fetch.RequestPaused) -> None:
         try:
             await self._session.send(self._decision(event))
-        except CDPError as error:  # the request is gone, with its document or with everything
+        except CDPError as error:  # the request has ended, with its document or with everything
             logger.debug("a paused request to %s went away: %s", event.request.url, error)
 
     def _decision(self, event: Fetch.RequestPaused) -> Any:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from cdpbridge.api import AsyncClient, Profile, ServerChoice, server_default
+from cdpbridge.api import AsyncClient, Profile, server_default
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.integrations.scrapy._options import PageOptions, block_types, unknown, wait_until, words
+from cdpbridge.rental import RentalOptions
 
 if TYPE_CHECKING:
     from scrapy.settings import BaseSettings
@@ -24,6 +25,7 @@ class CrawlSettings:
     """The settings of one crawl, checked.
 
     Attributes:
+        rental: What to rent.
         page: Options of requests that leave them out.
     """
 
@@ -31,9 +33,7 @@ class CrawlSettings:
     browsers: int
     tabs_per_browser: int
     pages_per_tab: int
-    profile: str | Profile | None
-    proxy_country: str | ServerChoice | None
-    timeout: timedelta | None
+    rental: RentalOptions
     tab_timeout: timedelta | None
     render_all: bool
     ignore_certificate_errors: bool
@@ -41,7 +41,7 @@ class CrawlSettings:
 
     @classmethod
     def of(cls, settings: BaseSettings) -> CrawlSettings:
-        """The settings in Scrapy's.
+        """Read the settings from Scrapy's.
 
         Raises:
             ConfigurationError: One is unknown or out of range; it says which and what is allowed.
@@ -60,7 +60,12 @@ class CrawlSettings:
             block_types=read.pop("block_types"),
             block_urls=read.pop("block_urls"),
         )
-        return cls(timeout=read.pop("browser_minutes"), page=page, **read)
+        rental: RentalOptions = {
+            "profile": read.pop("profile"),
+            "proxy_country": read.pop("proxy_country"),
+            "timeout": read.pop("browser_minutes"),
+        }
+        return cls(rental=rental, page=page, **read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ class _Row:
 
 
 def settings_table() -> str:
-    """The settings as a Markdown table, for README."""
+    """Return the settings as a Markdown table, for README."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     lines += [f"| `{name}` | {row.default} | {row.meaning} |" for name, row in _TABLE.items()]
     return "\n".join(lines)

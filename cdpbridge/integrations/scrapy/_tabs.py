@@ -55,7 +55,7 @@ class CrawlTabs:
         self._end = asyncio.Event()
 
     async def render(self, visit: Visit, *, timeout: timedelta) -> Rendered:
-        """What the visit brings; when its browser was lost meanwhile and it may be repeated, with another.
+        """Return the result of the visit; repeat it in another browser when its own was lost, if it may be repeated.
 
         Args:
             timeout: Counted from when there is a tab.
@@ -70,7 +70,7 @@ class CrawlTabs:
             raise PoolClosed("the crawl's browsers are stopped")
         job = _Job(visit, timeout, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
-        self._employ()
+        self._wake_or_start_worker()
         limit = self._settings.tab_timeout
         timer = (
             None if limit is None else job.done.get_loop().call_later(limit.total_seconds(), self._late, job)
@@ -95,7 +95,7 @@ class CrawlTabs:
             )
 
     async def close(self) -> None:
-        """Give up what is going on and stop every browser. Calling it again is fine.
+        """Cancel the visits and stop every browser. Calling it again does nothing.
 
         Raises:
             StopFailed: A stop could not be confirmed.
@@ -113,17 +113,15 @@ class CrawlTabs:
         return await asyncio.shield(self._opened)
 
     async def _hold(self, opened: asyncio.Future[BrowserPool]) -> None:
-        """The pool's block, in a task of its own: Scrapy begins and ends a crawl in different ones."""
+        """Hold the pool's block open in a task of its own: Scrapy begins and ends a crawl in different ones."""
         settings = self._settings
         try:
             async with BrowserPool(
                 settings.provider,
                 size=settings.browsers,
                 tabs_per_browser=settings.tabs_per_browser,
-                profile=settings.profile,
-                proxy_country=settings.proxy_country,
-                timeout=settings.timeout,
                 wait_timeout=settings.tab_timeout,
+                **settings.rental,
             ) as self.pool:
                 opened.set_result(self.pool)
                 try:
@@ -147,8 +145,8 @@ class CrawlTabs:
 
     # --- workers --------------------------------------------------------------------------------------------------
 
-    def _employ(self) -> None:
-        """Wake an idle worker for the newest job, or take on another one."""
+    def _wake_or_start_worker(self) -> None:
+        """Wake an idle worker for the newest job, or start another one."""
         while self._idle:
             waiter = self._idle.pop()  # the one used last: its page is warm, and the others may go
             if not waiter.done():
@@ -162,7 +160,7 @@ class CrawlTabs:
     def _left(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
         if self._jobs and not self._end.is_set():
-            self._employ()
+            self._wake_or_start_worker()
 
     def _take(self) -> _Job | None:
         while self._jobs:
@@ -172,7 +170,7 @@ class CrawlTabs:
         return None
 
     async def _next(self, lease: Lease) -> _Job | None:
-        """The next job for a tab, None when the tab shall go."""
+        """Return the next job for a tab, None when the tab shall close."""
         job = self._take()
         if job is None:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -207,7 +205,7 @@ class CrawlTabs:
                 if job is not None and not job.done.done():
                     job.done.set_exception(PoolClosed("the crawl ended while the page was rendered"))
                 raise
-            except Exception as error:  # noqa: BLE001  # told to who waits
+            except Exception as error:  # noqa: BLE001  # raised in the waiting request
                 if job is None:  # the tab went while nothing was asked of it
                     logger.debug("a tab that was kept is lost: %s", error)
                 elif lease is not None and lease.lost and job.visit.repeatable and job.repeats < _REPEATS:
@@ -231,5 +229,5 @@ async def _within(page: RenderedPage, job: _Job) -> Rendered:
 
 
 def _lasts(lease: Lease, need: timedelta) -> bool:
-    """Whether the browser's paid time is long enough for one more visit."""
+    """Return True if the browser's paid time is long enough for one more visit."""
     return datetime.now(UTC) + need < lease.browser.timeout_at

@@ -15,7 +15,7 @@ __all__ = ["Rendered", "Visit", "cookie_pairs", "header_list", "set_cookie_lines
 
 Headers = list[tuple[str, str]]
 
-_OF_THE_WIRE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+_OF_THE_TRANSFER: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 """They describe the bytes that came, not the body that is given on."""
 
 
@@ -42,7 +42,7 @@ class Visit:
 
     @property
     def repeatable(self) -> bool:
-        """Whether it may be made again without asking, as HTTP has it (RFC 9110, 9.2.2)."""
+        """True if it may be repeated without asking (RFC 9110, 9.2.2)."""
         return self.method in {"GET", "HEAD", "OPTIONS"}
 
 
@@ -72,17 +72,17 @@ class Rendered:
 
 
 def cookie_pairs(header: str) -> Headers:
-    """Names and values in a `Cookie` header."""
+    """Return the names and values in a `Cookie` header."""
     pairs = (each.strip().partition("=") for each in header.split(";"))
     return [(name.strip(), value.strip()) for name, equals, value in pairs if equals]
 
 
 def header_list(headers: Mapping[str, Any] | None) -> Headers:
-    """Chrome's headers, where repeated ones are one value with line breaks, as a list."""
+    """Return Chrome's headers, where repeated ones are one value with line breaks, as a list."""
     return [
         (name, value)
         for name, joined in (headers or {}).items()
-        if name.lower() not in _OF_THE_WIRE
+        if name.lower() not in _OF_THE_TRANSFER
         for value in str(joined).split("\n")
     ]
 

@@ -1,4 +1,4 @@
-"""Budgets and queues in the journal: what may be asked and done while nobody else is let in."""
+"""Budgets and queues in the journal: queries and changes inside one exclusive transaction."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Admission"]
 
 
 class Admission:
-    """What may be asked and done while nobody else is let in."""
+    """Queries and changes inside one exclusive transaction."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
 
     def usage(self, scope: str, *, since: datetime) -> tuple[Usage, list[Entry]]:
-        """What has been rented in a budget's scope, and those that run."""
+        """Return the usage in a budget's scope, and the rentals that run."""
         rows = self._database.execute(
             "SELECT * FROM rentals WHERE ended_at IS NULL ORDER BY intended_at"
         ).fetchall()
@@ -37,7 +37,7 @@ class Admission:
         return Usage(micro / MICRO, minutes, [entry.claim for entry in running]), running
 
     def holders(self, place: str, account: str) -> list[Entry]:
-        """Rentals that hold slots of an account."""
+        """List the rentals that hold slots of an account."""
         rows = self._database.execute(
             "SELECT * FROM rentals WHERE ended_at IS NULL AND place = ? AND account = ? ORDER BY intended_at",
             (place, account),
@@ -45,7 +45,7 @@ class Admission:
         return [entry_of(row) for row in rows.fetchall()]
 
     def ahead(self, scope: str, ticket: int | None, *, alive_since: datetime) -> int:
-        """How many living programs wait in `scope` and came before `ticket`, or before now."""
+        """Count the running programs that wait in `scope` and came before `ticket`, or before now."""
         self._forget_the_dead(alive_since)
         return sum(
             scope in json.loads(row["scopes"])
@@ -59,13 +59,13 @@ class Admission:
                 self._database.execute("DELETE FROM queue WHERE ticket = ?", (row["ticket"],))
 
     def number(self, owner: Owner, *, now: datetime) -> int:
-        """A number later than all that were drawn before. It blocks no ticket until `wait` is called with it."""
+        """Draw a number later than all before. It blocks no ticket until `wait` is called with it."""
         number = self.wait((), None, owner, now=now)
         self.leave(number)
         return number
 
     def wait(self, scopes: Collection[str], ticket: int | None, owner: Owner, *, now: datetime) -> int:
-        """Queue for `scopes`, at the end, or at the place that `ticket` has; its number."""
+        """Queue for `scopes`, at the end, or at the position of `ticket`; return the number."""
         cursor = self._database.execute(
             "INSERT OR REPLACE INTO queue VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (ticket, json.dumps(sorted(scopes)), *owner_values(owner), text_of(now)),
@@ -74,9 +74,9 @@ class Admission:
         return cursor.lastrowid
 
     def leave(self, ticket: int) -> None:
-        """Give up a place in the queue."""
+        """Release a queue position."""
         self._database.execute("DELETE FROM queue WHERE ticket = ?", (ticket,))
 
     def intend(self, entry: Entry) -> None:
-        """Let a rental in."""
+        """Admit a rental: write its intention."""
         insert(self._database, entry)

@@ -76,7 +76,7 @@ class Entry:
 
     @property
     def is_open(self) -> bool:
-        """Whether it may still cost money."""
+        """True if it may still cost money."""
         return self.ended_at is None
 
     @property

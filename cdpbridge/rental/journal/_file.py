@@ -70,7 +70,7 @@ def connect(path: Path | str) -> sqlite3.Connection:
 
 
 def opened(path: Path) -> sqlite3.Connection:
-    """A connection to a journal of our schema; the file is made if missing, for this user only."""
+    """Open a journal of our schema; create a missing file, for this user only."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     database = connect(path)
@@ -89,7 +89,7 @@ def opened(path: Path) -> sqlite3.Connection:
 
 
 def _use_wal(database: sqlite3.Connection) -> None:
-    """SQLite does not wait for its busy timeout here: who opens the new file at the same time would be told that it is locked."""
+    """Set WAL mode, with retries: SQLite does not wait for its busy timeout here when two programs open the new file at once."""
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:

@@ -63,7 +63,7 @@ class Journal:
     # --- rentals --------------------------------------------------------------------------------------------------
 
     def fingerprint(self, api_key: str) -> str:
-        """What stands for an API key in this journal; another journal has another one for the same key."""
+        """Return the fingerprint of an API key in this journal; another journal has another one for the same key."""
         if self._salt is None:
             self._salt = self._run(
                 lambda database: bytes(database.execute("SELECT value FROM salt").fetchone()[0]),
@@ -135,22 +135,22 @@ class Journal:
         )
 
     def entry(self, rental: UUID) -> Entry | None:
-        """One rental."""
+        """Return one rental."""
         found = self._entries("WHERE rental = ?", (str(rental),))
         return found[0] if found else None
 
     def open_entries(self) -> list[Entry]:
-        """Rentals without an end, the oldest first."""
+        """List rentals without an end, the oldest first."""
         return self._entries("WHERE ended_at IS NULL")
 
     def entries(self, *, since: datetime | None = None) -> list[Entry]:
-        """Rentals that ended after `since`, and those that are still open, the oldest first."""
+        """List rentals that ended after `since`, and those that are still open, the oldest first."""
         if since is None:
             return self._entries("")
         return self._entries("WHERE ended_at IS NULL OR ended_at >= ?", (text_of(since),))
 
     def known_browsers(self, place: str) -> frozenset[UUID]:
-        """Every browser of a server that is some entry's own."""
+        """Return every browser of a server that belongs to an entry."""
         rows = self._rows(
             "SELECT browser_id FROM rentals WHERE place = ? AND browser_id IS NOT NULL", (place,)
         )
@@ -166,11 +166,11 @@ class Journal:
     # --- budgets and queues ---------------------------------------------------------------------------------------
 
     def admit(self, work: Callable[[Admission], T]) -> T:
-        """The result of `work`, during which nobody else is let in."""
+        """Run `work` in one exclusive transaction; return its result."""
         return self._run(lambda database: work(Admission(database)))
 
     def leave(self, ticket: int) -> None:
-        """Give up a place in the queue."""
+        """Release a queue position."""
         self._run(
             lambda database: database.execute("DELETE FROM queue WHERE ticket = ?", (ticket,)), durable=False
         )
@@ -178,7 +178,7 @@ class Journal:
     # --- the file -------------------------------------------------------------------------------------------------
 
     def _run(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
-        """The result of `work` in one transaction; what it writes is on disk then if `durable`, and whole in any case.
+        """Run `work` in one transaction; what it writes is on disk afterwards if `durable`, and whole in any case.
 
         `work` may be called again: after an unreadable file was replaced, or in memory when there is no usable file.
         """
@@ -228,7 +228,7 @@ _journals: dict[str, Journal] = {}
 
 
 def journal_at(path: Journal | Path | str | None) -> Journal:
-    """The journal of a path, the same one for all of this process, so that what is wrong with it is said once."""
+    """Return the journal of a path, the same one for all of this process, so that a problem with it is logged once."""
     if isinstance(path, Journal):
         return path
     made = Journal(path)

@@ -1,4 +1,4 @@
-"""Who has rented a browser: a process, told apart from every other one that ever had its number."""
+"""The process that has rented a browser, distinguished from every other one that ever had its number."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class Owner:
 
     @classmethod
     def this_process(cls) -> Self:
-        """This process, also after a fork."""
+        """Return this process, also after a fork."""
         pid = os.getpid()
         return cls(pid, _start_of(pid) or "", _boot(), socket.gethostname(), _namespace())
 
     @property
     def fate(self) -> Fate:
-        """Whether it still runs. A number that was given to another process since does not count."""
-        if self.boot != _boot():  # this machine was started anew since, or it is another machine
+        """What is known of it: a process that has got the same number since does not count."""
+        if self.boot != _boot():  # this machine was restarted since, or it is another machine
             return Fate.DEAD if self.host == socket.gethostname() else Fate.UNKNOWN
         if self.namespace != _namespace():
             return Fate.UNKNOWN
@@ -85,7 +85,7 @@ def _in_use(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's, so it exists
+    except PermissionError:  # another user's, so it exists
         return True
     return True
 

@@ -121,7 +121,7 @@ def ids_text(ids: frozenset[UUID] | None) -> str | None:
 
 
 def text_of(instant: datetime) -> str:
-    """As text that sorts as time does."""
+    """Return a text that sorts as time does."""
     if instant.tzinfo is None:
         raise ConfigurationError(f"an instant needs a time zone, e.g. datetime.now(UTC), not {instant!r}")
     return instant.astimezone(UTC).isoformat(timespec="microseconds")

@@ -6,7 +6,7 @@ from ._quota import FileQuota
 from ._response import StoredFileResponse
 from ._shared import SharedFolders
 from ._signing import BadSignature, Grant, UrlSigner, signing_key
-from ._storage import FileStore, StoredFile, distinct_names, safe_name
+from ._storage import FileStore, StoredFile, distinct_names
 from ._upload import UploadLimits, UploadRefused, receive_upload, stored_uploads
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "UrlSigner",
     "distinct_names",
     "receive_upload",
-    "safe_name",
     "signing_key",
     "stored_uploads",
 ]

@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import threading
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,39 +13,22 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 from uuid import UUID
 
+from cdpbridge._file_names import NAME_BYTES, safe_file_name
+
 from ._shared import SharedFolders
 
-__all__ = ["FileStore", "StoredFile", "distinct_names", "safe_name"]
+__all__ = ["FileStore", "StoredFile", "distinct_names"]
 
-# Common to ext4, APFS and NTFS.
-_NAME_BYTES: Final = 255
 _MAX_SAME_NAMES: Final = 1000
 _DRAFT: Final = ".crdownload"  # Chromium's, while it downloads
-_FORBIDDEN: Final = frozenset('/\\:*?"<>|')
-
-
-def safe_name(name: str) -> str:
-    """`name` as one harmless path component on every system; never empty, never hidden, at most 255 bytes."""
-    name = unicodedata.normalize("NFC", name.encode(errors="replace").decode())
-    name = name.replace("\\", "/").rpartition("/")[2]
-    kept = "".join(
-        "_" if letter in _FORBIDDEN or unicodedata.category(letter).startswith("C") else letter
-        for letter in name
-    )
-    kept = kept.strip(". ") or "file"
-    stem, dot, suffix = kept.rpartition(".")
-    if not dot or len(suffix.encode()) > 20:
-        stem, dot, suffix = kept, "", ""
-    room = _NAME_BYTES - len((dot + suffix).encode())
-    return stem.encode()[:room].decode(errors="ignore") + dot + suffix
 
 
 def distinct_names(names: Iterable[str]) -> list[str]:
     """These names, safe, with a number where one comes again: `note.txt`, `note (2).txt`."""
     found: list[str] = []
     for name in names:
-        free = (tried for tried in _variants(safe_name(name)) if tried not in found)
-        found.append(next(free, safe_name(name)))
+        free = (tried for tried in _variants(safe_file_name(name)) if tried not in found)
+        found.append(next(free, safe_file_name(name)))
     return found
 
 
@@ -57,7 +39,7 @@ def _variants(name: str) -> Iterator[str]:
     stem, ending = (stem, dot + suffix) if dot else (name, "")
     for number in range(2, _MAX_SAME_NAMES):
         more = f" ({number}){ending}"
-        yield stem.encode()[: _NAME_BYTES - len(more.encode())].decode(errors="ignore") + more
+        yield stem.encode()[: NAME_BYTES - len(more.encode())].decode(errors="ignore") + more
 
 
 @dataclass(frozen=True, slots=True)

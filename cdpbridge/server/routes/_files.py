@@ -15,6 +15,7 @@ from fastapi import APIRouter, HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cdpbridge._file_names import safe_file_name
 from cdpbridge.api._task_models import (
     UPLOAD_CONTENT_TYPES,
     PresignedUpload,
@@ -29,7 +30,6 @@ from cdpbridge.server.files import (
     UploadLimits,
     UploadRefused,
     receive_upload,
-    safe_name,
     stored_uploads,
 )
 
@@ -93,7 +93,7 @@ async def _presign(
     if browser.over:
         raise HTTPException(400, STOPPED_TEXT)
     folder = await asyncio.to_thread(services.files.make, services.files.uploads(browser.id))
-    name = safe_name(body.file_name)
+    name = safe_file_name(body.file_name)
     now = services.wall()
     expires = now + _UPLOAD_AGE
     # A browser's file replaces the one of its name; a session's gets a name of its own.

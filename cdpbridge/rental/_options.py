@@ -1,0 +1,127 @@
+"""What to rent, and how: `RentalOptions` as a caller writes it, `CheckedOptions` once it is checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypedDict
+from uuid import UUID
+
+from cdpbridge._durations import paid_minutes, waiting_time
+from cdpbridge.api import AsyncClient, Profile, ServerDefault, server_default
+from cdpbridge.billing import Tariff
+from cdpbridge.providers import provider as client_of
+
+from ._budget import Budget
+from .journal import Journal, journal_at
+
+if TYPE_CHECKING:
+    from cdpbridge.browser import Browser
+
+__all__ = ["CheckedOptions", "Renew", "RentalOptions", "check"]
+
+_CONNECT_TIMEOUT: Final = timedelta(seconds=30)
+_STOP_TIMEOUT: Final = timedelta(seconds=30)
+_EXPIRING_BEFORE: Final = timedelta(seconds=60)
+_REAP: Final = "CDPBRIDGE_REAP"
+_NO: Final = frozenset({"", "0", "no", "false", "off"})
+
+Renew = bool | Callable[["Browser"], Awaitable[object]]
+"""False, True, or a coroutine function to call with the `Browser` after each renewal."""
+
+
+class RentalOptions(TypedDict, total=False):
+    """The keyword arguments of `open_browser`, which describes them.
+
+    `BrowserPool`, `cdpbridge.sync.open_browser`, the pytest plugin and the integrations take them under the same names.
+    """
+
+    profile: str | UUID | Profile | None
+    proxy_country: str | ServerDefault | None
+    timeout: timedelta | None
+    tariff: Tariff | None
+    connect_timeout: float | timedelta
+    stop_timeout: float | timedelta
+    on_progress: Callable[[str], object] | None
+    recording: bool
+    label: str | None
+    budget: Budget | Sequence[Budget]
+    slot_timeout: float | timedelta
+    expiring_before: float | timedelta
+    renew: Renew
+    reap: bool | None
+    journal: Journal | Path | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedOptions:
+    """`RentalOptions` with a client, every value checked and every default filled in.
+
+    Attributes:
+        client: Where to rent.
+        budgets: The caller's, and the one of the environment.
+        reap: True to stop first what killed programs have left.
+    """
+
+    client: AsyncClient
+    profile: str | UUID | Profile | None
+    proxy_country: str | ServerDefault | None
+    timeout: timedelta | None
+    tariff: Tariff
+    connect_timeout: timedelta
+    stop_timeout: timedelta
+    on_progress: Callable[[str], object]
+    recording: bool
+    label: str | None
+    budgets: tuple[Budget, ...]
+    slot_timeout: timedelta
+    expiring_before: timedelta
+    renew: Renew
+    reap: bool
+    journal: Journal
+
+
+def check(provider: AsyncClient | str | None, options: RentalOptions) -> CheckedOptions:
+    """Check every option; rent nothing and send nothing.
+
+    Raises:
+        ConfigurationError: A value is out of range, or the environment contradicts it.
+        TypeError: There is no such option.
+    """
+    unknown = options.keys() - RentalOptions.__annotations__.keys()
+    if unknown:
+        wrong = min(unknown)
+        close = get_close_matches(wrong, RentalOptions.__annotations__, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise TypeError(f"a rental has no option {wrong!r}{hint}")
+    timeout = options.get("timeout")
+    if timeout is not None:
+        paid_minutes("timeout", timeout)
+    budget = options.get("budget", ())
+    budgets = [budget] if isinstance(budget, Budget) else list(budget)
+    machine = Budget.of_environment(os.environ)
+    reap = options.get("reap")
+    return CheckedOptions(
+        client=client_of(provider),
+        profile=options.get("profile"),
+        proxy_country=options.get("proxy_country", server_default),
+        timeout=timeout,
+        tariff=options.get("tariff") or Tariff(),
+        connect_timeout=waiting_time("connect_timeout", options.get("connect_timeout", _CONNECT_TIMEOUT)),
+        stop_timeout=waiting_time("stop_timeout", options.get("stop_timeout", _STOP_TIMEOUT)),
+        on_progress=options.get("on_progress") or (lambda _text: None),
+        recording=options.get("recording", False),
+        label=options.get("label"),
+        budgets=(*budgets, *([] if machine is None else [machine])),
+        slot_timeout=waiting_time("slot_timeout", options.get("slot_timeout", timedelta(0)), zero=True),
+        expiring_before=waiting_time(
+            "expiring_before", options.get("expiring_before", _EXPIRING_BEFORE), zero=True
+        ),
+        renew=options.get("renew", False),
+        reap=os.environ.get(_REAP, "").lower() not in _NO if reap is None else reap,
+        journal=journal_at(options.get("journal")),
+    )

@@ -1,0 +1,106 @@
+"""`RentalOptions`: one list of what can be rented, at every front door."""
+
+import inspect
+import typing
+
+import pytest
+
+import cdpbridge
+from cdpbridge import RentalOptions, sync
+from cdpbridge.browser import Opening
+from cdpbridge.errors import ConfigurationError
+from cdpbridge.providers import ClientOptions, LocalSettings
+from cdpbridge.rental._options import CheckedOptions, check
+from tests.browser.test_browser import rest, scripted  # noqa: F401  # fixtures
+
+CLIENT = {"provider", "client", "budget", "budgets"}
+
+
+def test_the_checked_options_are_the_given_ones():
+    fields = set(CheckedOptions.__dataclass_fields__)
+    assert fields - CLIENT == set(RentalOptions.__annotations__) - CLIENT
+    assert not RentalOptions.__required_keys__
+
+
+@pytest.mark.parametrize("name", sorted(RentalOptions.__annotations__))
+def test_every_option_is_described(name):
+    assert f"        {name}: " in cdpbridge.open_browser.__doc__
+
+
+@pytest.mark.parametrize(
+    "opener",
+    [cdpbridge.open_browser, cdpbridge.BrowserPool, sync.open_browser],
+    ids=lambda each: each.__name__,
+)
+def test_a_front_door_refuses_what_there_is_not(rest, opener):  # noqa: F811
+    with pytest.raises(TypeError, match="no option 'proxy_contry'; did you mean 'proxy_country'"):
+        opener(rest.client, proxy_contry="de")
+    assert rest.calls == []
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [cdpbridge.cloud, cdpbridge.at, sync.cloud, sync.at],
+    ids=lambda each: each.__module__ + each.__name__,
+)
+def test_options_of_a_client(maker):
+    """Typed, and the client itself refuses what it does not know."""
+    with pytest.raises(TypeError, match="retries"):
+        maker("https://rest.test/api/v2", "key-of-tests", retries=3) if maker.__name__ == "at" else maker(
+            "key-of-tests", retries=3
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "client"), [(ClientOptions, cdpbridge.AsyncClient), (sync.ClientOptions, cdpbridge.Client)]
+)
+def test_the_options_of_clients_are_their_parameters(options, client):
+    keywords = {
+        each.name
+        for each in inspect.signature(client).parameters.values()
+        if each.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    assert set(options.__annotations__) == keywords
+
+
+def test_the_settings_of_local_are_those_of_the_server():
+    """A new setting of the server: add it to `cdpbridge.providers.LocalSettings`."""
+    from cdpbridge.server import Settings
+
+    chosen = {"host", "port", "public_url", "api_keys"}  # by `local()`
+    assert set(LocalSettings.__annotations__) | {"data_dir"} == set(Settings.model_fields) - chosen
+    hints = typing.get_type_hints(LocalSettings)
+    assert all(type(None) in typing.get_args(hint) for hint in hints.values())
+
+
+# --- one opening, one browser -----------------------------------------------------------------------------------------
+
+
+async def test_an_opening_rents_once(rest):  # noqa: F811
+    """Awaited twice, it rented twice, and the first browser was not stopped by any block."""
+    opening = cdpbridge.open_browser(rest.client, journal="off")
+    assert repr(opening) == "<Opening not used yet>"
+    browser = await opening
+    with pytest.raises(RuntimeError, match="opened already"):
+        await opening
+    with pytest.raises(RuntimeError, match="opened already"):
+        await opening.__aenter__()
+    await browser.stop()
+    assert (rest.count("POST", "/browsers"), rest.stops) == (1, 1)
+
+
+async def test_an_opening_that_was_entered_cannot_be_awaited(rest):  # noqa: F811
+    opening = cdpbridge.open_browser(rest.client, journal="off")
+    async with opening:
+        with pytest.raises(RuntimeError, match="opened already"):
+            await opening
+    assert (rest.count("POST", "/browsers"), rest.stops) == (1, 1)
+
+
+async def test_an_opening_that_failed_is_used(rest):  # noqa: F811
+    """Its caller does not know what a failed create has brought; a second one has to be asked for."""
+    opening = Opening(check(rest.client, {"journal": "off", "profile": " "}))
+    with pytest.raises(ConfigurationError, match="profile is an empty text"):
+        await opening
+    with pytest.raises(RuntimeError, match="opened already"):
+        await opening
