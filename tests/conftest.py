@@ -55,10 +55,15 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    """As root, browsers have uids of their own, and every pytest that starts closes the folder that all share by default."""
-    config.option.loadscopereorder = (
-        False  # of pytest-xdist: files in the order below, not by how many tests they have
-    )
+    """What workers and programs of tests find when they start.
+
+    As root, browsers have uids of their own, and every pytest that starts closes the folder that all share by default.
+    """
+    # Without bytecode, hundreds of programs would each compile the package, and each pytest rewrite its plugins.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    # pytest-xdist hands out files in the order below, not by how many tests they have.
+    config.option.loadscopereorder = False
     if os.geteuid() == 0 and not config.option.basetemp and not hasattr(config, "workerinput"):
         config.option.basetemp = tempfile.mkdtemp(prefix="pytest-cdpbridge-")
         config.stash[OWN_BASETEMP] = Path(config.option.basetemp)
