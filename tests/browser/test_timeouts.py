@@ -8,7 +8,7 @@ import pytest
 
 import cdpbridge
 from cdpbridge.browser import _download
-from cdpbridge.browser._download import DownloadExpectation
+from cdpbridge.browser._download import DownloadWaiter
 from cdpbridge.cdp import connect
 from cdpbridge.errors import CDPError, CommandTimeout, ConnectTimeout, DownloadTimeout
 from cdpbridge.testing import SILENT, ScriptedBrowser
@@ -32,7 +32,7 @@ async def test_a_command_that_is_not_answered_is_named_and_not_the_wait_around_i
     async with connect(scripted.ws_url, command_timeout=0.2) as connection:
         session = await connection.attach("PAGE")
         with pytest.raises(CommandTimeout) as caught:
-            async with DownloadExpectation(session, timedelta(minutes=5)):
+            async with DownloadWaiter(session, timedelta(minutes=5)):
                 await (await scripted.client()).event("Browser.downloadWillBegin", BEGUN)
         assert caught.value.method == "Target.getTargets"
 
@@ -41,7 +41,7 @@ async def test_the_wait_itself_is_named_when_it_took_too_long(scripted):
     async with connect(scripted.ws_url, command_timeout=0.2) as connection:
         session = await connection.attach("PAGE")
         with pytest.raises(TimeoutError) as caught:
-            async with DownloadExpectation(session, timedelta(seconds=0.5)):
+            async with DownloadWaiter(session, timedelta(seconds=0.5)):
                 pass
         assert isinstance(caught.value, CommandTimeout)
         assert (caught.value.method, caught.value.waited) == ("expect_download", timedelta(seconds=0.5))
@@ -70,11 +70,11 @@ async def test_a_download_whose_disk_is_slow_times_out(server, tmp_path, monkeyp
 
     async with cdpbridge.open_browser(cdpbridge.at(server.base_url, server.key)) as browser:
         tab = await browser.new_tab("data:text/html,<a download=a.txt href='data:text/plain,abc'>a</a>")
-        async with tab.expect_download() as download:
+        async with tab.expect_download() as waiter:
             await tab.evaluate("document.querySelector('a').click()")
         monkeypatch.setattr(_download.asyncio, "to_thread", stuck)
         with pytest.raises(DownloadTimeout, match=r"a\.txt.*within 0\.5 s") as caught:
-            await download.save(tmp_path, timeout=0.5)
+            await waiter.download.save(tmp_path, timeout=0.5)
         assert (caught.value.name, caught.value.waited) == ("a.txt", timedelta(seconds=0.5))
         assert isinstance(caught.value, TimeoutError)
         assert list(tmp_path.iterdir()) == []
