@@ -308,10 +308,8 @@ class CDPSession:
         """
         method = _check(event, raw=raw)
 
-        def subscribe(expectation: Expectation[Any]) -> Callable[[], None]:
-            return self._listen(
-                event, expectation.offer, raw=raw, ended=expectation.fail, crashed=expectation.fail
-            )
+        def subscribe(offer: Callable[[Any], None], fail: Callable[[CDPError], None]) -> Callable[[], None]:
+            return self._listen(event, offer, raw=raw, ended=fail, crashed=fail)
 
         return Expectation(self, method, subscribe, predicate, timeout)
 

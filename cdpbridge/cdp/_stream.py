@@ -193,7 +193,7 @@ class Expectation(Generic[T]):
         self,
         session: CDPSession,
         name: str,
-        subscribe: Callable[[Expectation[T]], Callable[[], None]],
+        subscribe: Callable[[Callable[[T], None], Callable[[CDPError], None]], Callable[[], None]],
         predicate: Callable[[T], bool] | None,
         timeout: float | timedelta,
     ) -> None:
@@ -213,10 +213,12 @@ class Expectation(Generic[T]):
         return self._future.result()
 
     async def __aenter__(self) -> Self:
+        if self._remove is not None:
+            raise RuntimeError("this block is entered already; call expect() again for another one")
         loop = asyncio.get_running_loop()
         self._future = loop.create_future()
         self._deadline = loop.time() + self._timeout.total_seconds()
-        self._remove = self._subscribe(self)
+        self._remove = self._subscribe(self._offer, self._fail)
         return self
 
     async def __aexit__(
@@ -230,6 +232,7 @@ class Expectation(Generic[T]):
         finally:
             if self._remove is not None:
                 self._remove()
+                self._remove = None
             if not future.done():
                 future.cancel()
             elif kind is not None and not future.cancelled():
@@ -250,7 +253,7 @@ class Expectation(Generic[T]):
                     hint=self._session.hint(self._name),
                 ) from None
 
-    def offer(self, event: T) -> None:
+    def _offer(self, event: T) -> None:
         """Take an event of the class; called by the reader."""
         future = self._future
         if future is None or future.done():
@@ -263,7 +266,7 @@ class Expectation(Generic[T]):
         if fits:
             future.set_result(event)
 
-    def fail(self, error: CDPError) -> None:
+    def _fail(self, error: CDPError) -> None:
         """Fail: the target or the connection has closed."""
         if self._future is not None and not self._future.done():
             self._future.set_exception(error)

@@ -137,6 +137,8 @@ class ScriptedBrowser:
         self.port = 0
 
     async def __aenter__(self) -> Self:
+        if self._server is not None:
+            raise RuntimeError("this browser was started already; make another one")
         self._server = await serve(
             self._serve,
             "127.0.0.1",

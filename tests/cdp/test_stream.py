@@ -200,3 +200,15 @@ async def test_expect_armed_after_a_crash(memory):
         memory.transport.event("Inspector.targetReloadedAfterCrash", {}, "S")
         memory.transport.event("A.b", {"n": 1}, "S")
     assert waiter.event == {"n": 1}
+
+
+async def test_an_expect_block_is_entered_once_at_a_time(memory, turns):
+    """Entered twice, it would lose its first subscription."""
+    block = memory.root.expect("Page.loadEventFired", timeout=1)
+    for number in range(2):
+        async with block as expected:
+            with pytest.raises(RuntimeError, match="entered already"):
+                await block.__aenter__()
+            memory.transport.event("Page.loadEventFired", {"n": number})
+        assert expected.event == {"n": number}
+        assert not memory.root._node.listeners

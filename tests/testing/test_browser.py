@@ -124,3 +124,16 @@ def test_memory_transport_without_a_loop():
     ]
     with pytest.raises(ConnectionClosed):
         transport.send(b"{}")
+
+
+async def test_a_browser_is_started_once():
+    """Entered again, it would lose its first server."""
+    browser = ScriptedBrowser()
+    async with browser:
+        with pytest.raises(RuntimeError, match="started already"):
+            await browser.__aenter__()
+        async with connect(browser.ws_url) as client:
+            await client.send('{"id": 1, "method": "A.b"}')
+            assert json.loads(await client.recv()) == {"id": 1, "result": {}}
+    with pytest.raises(RuntimeError, match="started already"):
+        await browser.__aenter__()
