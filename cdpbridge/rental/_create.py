@@ -36,7 +36,7 @@ from ._stop import confirmed_stop, receipt_of
 from .journal import LOCAL, Entry, Outcome
 
 __all__ = [
-    "Verdict",
+    "CreateVerdict",
     "active_browsers",
     "candidates_of",
     "competes",
@@ -57,7 +57,7 @@ _CLOCKS_DIFFER: Final = timedelta(minutes=10)
 _SAME_DURATION: Final = timedelta(seconds=5)
 
 
-class Verdict(Enum):
+class CreateVerdict(Enum):
     """What a failed create means for the money."""
 
     REFUSED = "refused"
@@ -72,20 +72,20 @@ class Verdict(Enum):
     """An answer that does not say whether a browser was rented; only look, do not ask again."""
 
 
-def verdict(error: Exception) -> Verdict:
+def verdict(error: Exception) -> CreateVerdict:
     """Judge the failure of a create."""
     match error:
         case APIResponseError():
-            return Verdict.LOST if error.answer_id is None else Verdict.UNREAD
+            return CreateVerdict.LOST if error.answer_id is None else CreateVerdict.UNREAD
         case APIConnectionError():
-            return Verdict.LOST if error.maybe_processed else Verdict.REFUSED
+            return CreateVerdict.LOST if error.maybe_processed else CreateVerdict.REFUSED
         case RateLimitError():
-            return Verdict.NO_SLOT
+            return CreateVerdict.NO_SLOT
         case APIStatusError():
-            return Verdict.UNCLEAR if error.status in _MAYBE_RENTED else Verdict.REFUSED
+            return CreateVerdict.UNCLEAR if error.status in _MAYBE_RENTED else CreateVerdict.REFUSED
         case ConfigurationError():  # raised before anything is sent
-            return Verdict.REFUSED
-    return Verdict.UNCLEAR  # nothing says that it was not sent
+            return CreateVerdict.REFUSED
+    return CreateVerdict.UNCLEAR  # nothing says that it was not sent
 
 
 def reap_command(client: AsyncClient) -> str:
@@ -114,15 +114,15 @@ class _Create:
             record = await self._post()
         except Exception as error:
             match verdict(error):
-                case Verdict.NO_SLOT:
+                case CreateVerdict.NO_SLOT:
                     await in_thread(self.options.journal.withdraw, self.entry.rental)
-                case Verdict.REFUSED:
+                case CreateVerdict.REFUSED:
                     await self._end(Outcome.REFUSED)
-                case Verdict.UNREAD:
+                case CreateVerdict.UNREAD:
                     await self._stop_unread(error)
-                case Verdict.LOST:
+                case CreateVerdict.LOST:
                     return await self._settle(error, answered=False)
-                case Verdict.UNCLEAR:
+                case CreateVerdict.UNCLEAR:
                     return await self._settle(error, answered=True)
             raise
         await self._write(record)
@@ -231,7 +231,7 @@ class _Create:
 
     async def _stop_unread(self, error: Exception) -> None:
         """Stop a browser whose record cannot be read."""
-        assert isinstance(error, APIResponseError)  # `Verdict.UNREAD` means so
+        assert isinstance(error, APIResponseError)  # `CreateVerdict.UNREAD` means so
         assert error.answer_id is not None
         browser_id = UUID(error.answer_id)
         now = datetime.now(UTC)

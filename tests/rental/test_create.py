@@ -15,7 +15,7 @@ from cdpbridge.errors import (
     RateLimitError,
     ServerError,
 )
-from cdpbridge.rental._create import Verdict, verdict
+from cdpbridge.rental._create import CreateVerdict, verdict
 
 REQUEST = {"method": "POST", "path": "/browsers"}
 
@@ -27,27 +27,27 @@ def status(kind, number):
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (APIConnectionError("refused", maybe_processed=False, **REQUEST), Verdict.REFUSED),
-        (APIConnectionError("reset", **REQUEST), Verdict.LOST),
-        (APITimeoutError("no answer", **REQUEST), Verdict.LOST),
-        (APIResponseError("cut", **REQUEST), Verdict.LOST),
+        (APIConnectionError("refused", maybe_processed=False, **REQUEST), CreateVerdict.REFUSED),
+        (APIConnectionError("reset", **REQUEST), CreateVerdict.LOST),
+        (APITimeoutError("no answer", **REQUEST), CreateVerdict.LOST),
+        (APIResponseError("cut", **REQUEST), CreateVerdict.LOST),
         (
             APIResponseError("no cdpUrl", answer_id="1b4e28ba-2fa1-11d2-883f-0016d3cca427", **REQUEST),
-            Verdict.UNREAD,
+            CreateVerdict.UNREAD,
         ),
-        (status(RateLimitError, 429), Verdict.NO_SLOT),
-        (status(AuthenticationError, 401), Verdict.REFUSED),
-        (status(PaymentRequiredError, 402), Verdict.REFUSED),
-        (status(APIStatusError, 418), Verdict.REFUSED),
-        (status(ServerError, 500), Verdict.UNCLEAR),
-        (status(ServerError, 502), Verdict.UNCLEAR),
-        (status(ServerError, 503), Verdict.REFUSED),
-        (status(ServerError, 504), Verdict.UNCLEAR),
-        (ConfigurationError("bad key"), Verdict.REFUSED),
-        (RuntimeError("of a hook"), Verdict.UNCLEAR),
-        (TimeoutError(), Verdict.UNCLEAR),
+        (status(RateLimitError, 429), CreateVerdict.NO_SLOT),
+        (status(AuthenticationError, 401), CreateVerdict.REFUSED),
+        (status(PaymentRequiredError, 402), CreateVerdict.REFUSED),
+        (status(APIStatusError, 418), CreateVerdict.REFUSED),
+        (status(ServerError, 500), CreateVerdict.UNCLEAR),
+        (status(ServerError, 502), CreateVerdict.UNCLEAR),
+        (status(ServerError, 503), CreateVerdict.REFUSED),
+        (status(ServerError, 504), CreateVerdict.UNCLEAR),
+        (ConfigurationError("bad key"), CreateVerdict.REFUSED),
+        (RuntimeError("of a hook"), CreateVerdict.UNCLEAR),
+        (TimeoutError(), CreateVerdict.UNCLEAR),
     ],
-    ids=lambda value: value.name if isinstance(value, Verdict) else type(value).__name__,
+    ids=lambda value: value.name if isinstance(value, CreateVerdict) else type(value).__name__,
 )
 def test_fault_a81_every_failure_of_a_create_has_a_verdict(error, expected):
     assert verdict(error) is expected
