@@ -24,6 +24,7 @@ __all__ = [
     "charge",
     "cost",
     "forecast",
+    "money_text",
     "refund",
     "round_money",
 ]

@@ -158,9 +158,7 @@ def _read(where: str, variable: str | None = None) -> Place:
     if word.startswith(("http:", "https:")):
         return Place(checked_base_url(where, variable))
     shown = repr(_shown(where)) if variable is None else f"{variable}={_shown(where)!r}"
-    raise ConfigurationError(
-        f"unknown provider {shown}; use `cloud`, `local`, or a base URL (http://...)"
-    )
+    raise ConfigurationError(f"unknown provider {shown}; use `cloud`, `local`, or a base URL (http://...)")
 
 
 def _word(where: str) -> str:

@@ -38,6 +38,7 @@ def _reap(
 async def _reap_each(dry_run: bool, all_of_this_key: bool, provider: str | None) -> bool:
     """Whether one may still run."""
     from cdpbridge import reap
+    from cdpbridge.billing import money_text
     from cdpbridge.rental._reap import ReapOutcome
 
     done = await reap(provider, all_of_this_key=all_of_this_key, dry_run=dry_run)
@@ -49,5 +50,5 @@ async def _reap_each(dry_run: bool, all_of_this_key: bool, provider: str | None)
         error_console.print("nothing was left behind")
     else:
         what = "would be stopped" if dry_run else "stopped"
-        error_console.print(f"{counted} {what}, {saved.normalize():f} USD saved")
+        error_console.print(f"{counted} {what}, {money_text(saved)} USD saved")
     return any(each.outcome is ReapOutcome.FAILED for each in done)

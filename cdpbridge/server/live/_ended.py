@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Final
 
 from cdpbridge._lifecycle import EndReason
+from cdpbridge.billing import money_text
 
 __all__ = ["Outcome"]
 
@@ -59,4 +60,4 @@ def _duration(used: timedelta) -> str:
 def _amount(amount: Decimal) -> str:
     """Down, so that nobody is promised more than was booked."""
     rounded = amount.quantize(Decimal("0.0001"), rounding="ROUND_DOWN")
-    return f"{(rounded or amount).normalize():f}"
+    return money_text(rounded or amount)
