@@ -25,7 +25,7 @@ PLACES = (
     "chromium-browser",
     "google-chrome",
 )
-START_TIMEOUT_SECONDS = 30
+START_TIMEOUT_SECONDS = 90
 
 
 def binary() -> str:

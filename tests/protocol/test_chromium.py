@@ -33,7 +33,7 @@ pytestmark = pytest.mark.chromium
 
 T = TypeVar("T")
 PNG = b"\x89PNG\r\n\x1a\n"
-REPLY_TIMEOUT_SECONDS = 20
+REPLY_TIMEOUT_SECONDS = 60
 
 
 class Reply(msgspec.Struct):

@@ -148,7 +148,7 @@ class Chrome:
             env=user.environment(),
             start_new_session=True,  # the binary on the path may be a shell script: end its whole group
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while not (told.exists() and len(lines := told.read_text().split()) == 2):
             if process.poll() is not None or time.monotonic() > deadline:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -76,10 +76,10 @@ class Recorded:
     async def about(self):
         return (await self.server.http.get(f"/browsers/{self.record['id']}/recording")).json()
 
-    async def seen(self, colour, timeout=60):
-        """Wait until the colour is in the file, which grows while the browser runs."""
+    async def seen(self, colour, *, last=False, timeout=60):
+        """Wait until the colour is in the file, which grows while the browser runs; with `last`, at its end."""
         async with asyncio.timeout(timeout):
-            while colour not in await asyncio.to_thread(self._colours):
+            while colour not in (await asyncio.to_thread(self._colours))[-1 if last else 0 :]:
                 await asyncio.sleep(0.1)
 
     def _colours(self):

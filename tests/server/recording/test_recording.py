@@ -39,7 +39,7 @@ async def test_a_browser_is_filmed_through_navigations_and_tabs(make_server, rec
             other = await browser.open("blue")
             await browser.seen("blue")
             await other.send("Page.close")  # back to the one before
-            await asyncio.sleep(0.5)
+            await browser.seen("lime", last=True)
         stopped = await server.stop(browser.record)
         took = time.monotonic() - began
         video = await video_of(server, stopped)
