@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import logging
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,16 @@ def clean_environment(**more: str) -> dict[str, str]:
         if not name.startswith(SETTINGS) or name == RUNTIME_DIR
     }
     return kept | more
+
+
+@contextmanager
+def only_one_installs():
+    """Workers share what they install below `.cache`: one at a time, and the others find it there."""
+    folder = Path(__file__).parents[1] / ".cache" / "node"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def pytest_addoption(parser):

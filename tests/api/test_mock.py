@@ -22,6 +22,7 @@ from cdpbridge.errors import (
     ServerError,
     UnprocessableEntityError,
 )
+from tests.conftest import only_one_installs
 
 from .conftest import KEY, SPEC
 
@@ -36,12 +37,12 @@ def mock():
     if shutil.which("npm") is None:
         pytest.skip("no Node on this machine")
     program = FOLDER / "node_modules" / ".bin" / "prism"
-    if not program.exists():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(FOLDER), PACKAGE]
-        installed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-        if installed.returncode:
-            pytest.skip(f"Prism cannot be installed: {installed.stderr[-300:]}")
+    with only_one_installs():
+        if not program.exists():
+            command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(FOLDER), PACKAGE]
+            installed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+            if installed.returncode:
+                pytest.skip(f"Prism cannot be installed: {installed.stderr[-300:]}")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [str(program), "mock", "-h", "127.0.0.1", "-p", str(port), "--errors", str(SPEC)]

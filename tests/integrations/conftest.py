@@ -1,12 +1,13 @@
 """The suites are run by tests, in processes of their own. Node's packages are installed once, into .cache/node."""
 
-import fcntl
 import shutil
 import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.conftest import only_one_installs
 
 collect_ignore_glob = ["suites/*"]
 PACKAGES = {"puppeteer-core": "24", "@playwright/test": "1"}
@@ -18,9 +19,7 @@ def node_modules():
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("no Node on this machine")
     folder = Path(__file__).parents[2] / ".cache" / "node"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with only_one_installs():
         wanted = [
             f"{name}@{version}"
             for name, version in PACKAGES.items()

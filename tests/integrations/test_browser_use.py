@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import clean_environment
+from tests.conftest import clean_environment, only_one_installs
 from tests.folders import browsers_folder
 
 ROOT = Path(__file__).parents[2]
@@ -52,12 +52,13 @@ def quiet(folder):
 @pytest.fixture(scope="module")
 def python(agent_python):
     """The interpreter, with this project beside browser-use."""
-    found = subprocess.run(
-        [agent_python, "-c", "import cdpbridge.browser"], capture_output=True, cwd="/", check=False
-    )
-    if found.returncode:
-        command = [agent_python, "-m", "pip", "install", "--quiet", "--editable", str(ROOT)]
-        subprocess.run(command, check=True)
+    with only_one_installs():
+        found = subprocess.run(
+            [agent_python, "-c", "import cdpbridge.browser"], capture_output=True, cwd="/", check=False
+        )
+        if found.returncode:
+            command = [agent_python, "-m", "pip", "install", "--quiet", "--editable", str(ROOT)]
+            subprocess.run(command, check=True)
     return agent_python
 
 

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from cdpbridge.server.gateway import Registry, Upstream, gateway_protocol, router
+from tests.conftest import only_one_installs
 from tests.own_user import OwnUser
 
 TOKEN = "token-of-the-tests"
@@ -207,12 +208,20 @@ def puppeteer():
         pytest.skip("no Node on this machine")
     folder = Path(__file__).parents[3] / ".cache" / "node"
     package = folder / "node_modules" / "puppeteer-core"
-    if not package.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), "puppeteer-core@24"]
-        installed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-        if installed.returncode:
-            pytest.skip(f"puppeteer-core cannot be installed: {installed.stderr[-300:]}")
+    with only_one_installs():
+        if not package.is_dir():
+            command = [
+                "npm",
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--prefix",
+                str(folder),
+                "puppeteer-core@24",
+            ]
+            installed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+            if installed.returncode:
+                pytest.skip(f"puppeteer-core cannot be installed: {installed.stderr[-300:]}")
     return package
 
 
