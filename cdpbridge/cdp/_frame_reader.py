@@ -35,6 +35,7 @@ class FrameReader:
 
     Attributes:
         filled: Number of unconsumed bytes, from the buffer's start.
+        full: The last read has filled the buffer, and could have been larger.
         for_core: Bytes of the present frame still to be fed to the core.
     """
 
@@ -50,6 +51,7 @@ class FrameReader:
         "_view",
         "filled",
         "for_core",
+        "full",
     )
 
     def __init__(self, limit: int) -> None:
@@ -58,6 +60,7 @@ class FrameReader:
         self._buffer = bytearray()
         self._view = _NOTHING
         self.filled = 0
+        self.full = False
         self.for_core = 0
         self._fragmented = False
         # a message that outgrew the buffer is read into one of its own
@@ -79,19 +82,16 @@ class FrameReader:
         """Count bytes that were written there; return the large message that they complete."""
         large = self._large
         if large is None:
-            self.filled += size
+            self.filled = filled = self.filled + size
+            self.full = filled == self._size
             return None
+        self.full = False
         self._large_filled += size
         if self._large_filled < len(large):
             return None
         self._large = None
         self._large_view = _NOTHING
         return large
-
-    @property
-    def full(self) -> bool:
-        """True if the last read could have been larger."""
-        return self.filled == self._size
 
     @property
     def at_limit(self) -> bool:
@@ -139,8 +139,14 @@ class FrameReader:
                 received(buffer, body, end)
             return False
         finally:
-            # what an unfinished message or the core is to have moves to the start
-            self.drop(at)
+            if at:
+                # what an unfinished message or the core is to have moves to the start, as in `drop`
+                rest = self.filled - at
+                if rest > 0:
+                    buffer[:rest] = buffer[at:filled]
+                    self.filled = rest
+                else:
+                    self.filled = 0
 
     def _other(self, at: int, body: int, end: int) -> bool:
         """Decide about a frame that is no whole text."""

@@ -124,7 +124,6 @@ class Multiplexer:
         waiter: Waiter,
         now: float,
         deadline: float,
-        *,
         remember: bool = True,
     ) -> tuple[int, bytes]:
         """Give a command an id and its bytes, and wait for its reply until `deadline` (seconds, as `now`).
