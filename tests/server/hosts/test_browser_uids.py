@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from cdpbridge.chromium import uses_browser_uids
 from cdpbridge.chromium._processes import living_uids
 from cdpbridge.chromium._uid_ranges import parse_uid_range
 from cdpbridge.chromium._uids import STATE_FOLDER
-from cdpbridge.errors import CommandError
+from cdpbridge.errors import CommandError, CommandTimeout
 from tests.folders import browsers_folder
 
 pytestmark = [
@@ -26,10 +27,8 @@ pytestmark = [
 
 BUILDS = pytest.mark.parametrize("build", ["shell", "full"])
 SECRET = "secret-of-the-other-browser"
-LOADED = """new Promise(done => {
-  const tell = () => done(document.documentElement.innerText);
-  document.readyState === 'complete' ? tell() : addEventListener('load', tell);
-})"""
+LOADED = """document.readyState === 'complete' && location.href !== 'about:blank'
+  ? document.documentElement.innerText : null"""
 READ = """file => new Promise(done => {
   const reader = new FileReader();
   reader.onload = () => done(reader.result);
@@ -43,8 +42,15 @@ async def navigated(tab, url):
     reply = await tab.send("Page.navigate", {"url": url})
     if "errorText" in reply:
         return f"refused: {reply['errorText']}"
-    text = await tab.send("Runtime.evaluate", {"expression": LOADED, "awaitPromise": True})
-    return text["result"]["value"]
+    text = None
+    async with asyncio.timeout(100):
+        while text is None:  # a question to a document that is replaced meanwhile may have no answer
+            with suppress(CommandTimeout, CommandError):
+                asked = await tab.send(
+                    "Runtime.evaluate", {"expression": LOADED}, timeout=timedelta(seconds=10)
+                )
+                text = asked["result"].get("value")
+    return text
 
 
 async def chosen(tab, path):
