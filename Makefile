@@ -4,20 +4,23 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+# All extras but `agent`, which has an environment of its own.
+EXTRAS := chart,crawlee,local,playwright,pytest,recording,robot,scrapy
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test test-fast test-lowest check format bench clean
 
 help:  ## what there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 BASE := $(VENV)/.installed .cache/chromium.found
 
 setup: $(BASE) agent-environment  ## a virtual environment with everything, Chromium, browser-use
 
+# pip knows `--group` since 25.1.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]' --group dev
 	touch $@
 
 .cache/chromium.found: $(VENV)/.installed
@@ -34,12 +37,19 @@ demo: $(BASE)  ## rent a browser, drive it over CDP and Playwright, stop it, see
 test: setup  ## every test except those marked slow or cloud
 	$(BIN)/python -m pytest -m "not slow and not cloud" -n auto --dist loadfile --durations=30 $(PYTEST_ARGS)
 
-check: setup  ## lint, format and types
+test-fast: $(VENV)/.installed  ## the tests without a browser, in under a minute; needs no apt
+	$(BIN)/python -m pytest -m "not chromium and not slow and not cloud" -n auto --dist worksteal $(PYTEST_ARGS)
+
+test-lowest:  ## the same on the lowest version of every dependency
+	sh .ci/test-lowest $(PYTHON) $(PYTEST_ARGS)
+
+check: $(VENV)/.installed  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
-format: setup  ## let ruff format and fix what it can
+format: $(VENV)/.installed  ## let ruff format and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

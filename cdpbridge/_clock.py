@@ -1,4 +1,4 @@
-"""Time as an argument: what a clock must offer. The asyncio event loop already is one."""
+"""Time as an argument: the interface of a clock. The asyncio event loop has it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Clock", "TimerHandle"]
 
 
 class TimerHandle(Protocol):
-    """A scheduled call that can be taken back."""
+    """A scheduled call that can be cancelled."""
 
     def cancel(self) -> None: ...
 

@@ -1,6 +1,6 @@
-"""The disk that a process sees, as a text that two processes can compare without learning anything from it.
+"""Which disk a process sees, and files below a folder that another user can write.
 
-Also: files below a folder that another user can write.
+A disk is named by a text that two processes can compare and that tells nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STATUS: Final = re.compile(r"^(?:Uid|CapEff):\s*(.+)$", re.MULTILINE)
 
 
 def disk_identity(process: int | None = None) -> str | None:
-    """The same text for two processes that see the same files with the same rights.
+    """Return a text that is the same for two processes that see the same files with the same rights.
 
     On Linux it stands for the machine's boot, the mount and user namespaces, the root folder, the uid and the capabilities;
     elsewhere for the machine and this process's user.
@@ -48,7 +48,7 @@ def disk_identity(process: int | None = None) -> str | None:
 
 
 def mounts_identity() -> str | None:
-    """The same text for processes for which the same paths lead to the same files, whatever their rights; None when unknown."""
+    """Return a text that is the same for processes whose paths lead to the same files; None if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return _digest(boot, *(str(Path("/proc/self", name).readlink()) for name in ("ns/mnt", "root")))
@@ -58,7 +58,7 @@ def mounts_identity() -> str | None:
 
 @contextmanager
 def parent_below(folder: Path, parts: Sequence[str]) -> Iterator[int]:
-    """A descriptor of the folder that `folder/parts` is in. Others may write below `folder`, so no link is followed there.
+    """Open the folder that `folder/parts` is in. Other users may write below `folder`, so no link is followed there.
 
     Raises:
         OSError: There is none.
@@ -75,7 +75,7 @@ def parent_below(folder: Path, parts: Sequence[str]) -> Iterator[int]:
 
 
 def open_below(folder: Path, parts: Sequence[str]) -> BinaryIO:
-    """The regular file `folder/parts`, for reading without a buffer; see `parent_below`.
+    """Open the regular file `folder/parts`, for reading without a buffer; see `parent_below`.
 
     Raises:
         OSError: There is none, or it cannot be read.

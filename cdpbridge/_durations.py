@@ -22,7 +22,7 @@ _MAX_MINUTES: Final = 240
 
 
 def waiting_time(name: str, value: object, *, zero: bool = False) -> timedelta:
-    """Return a waiting time as a `timedelta`.
+    """Check a waiting time, and return it as a `timedelta`.
 
     Args:
         name: The argument's name, for the message.
@@ -56,12 +56,12 @@ def _of_seconds(name: str, value: float) -> timedelta:
 
 
 def waiting_seconds(name: str, value: object, *, zero: bool = False) -> float:
-    """Return a waiting time in seconds. Arguments and errors as of `waiting_time`."""
+    """Check a waiting time, and return it in seconds. Arguments and errors as of `waiting_time`."""
     return waiting_time(name, value, zero=zero).total_seconds()
 
 
 def paid_time(name: str, value: object) -> timedelta:
-    """Return time that is paid for, zero or more.
+    """Check paid time, zero or more, and return it.
 
     Raises:
         ConfigurationError: It is no `timedelta`, or negative.
@@ -81,7 +81,7 @@ def _as_paid(name: str, value: object) -> timedelta:
 
 
 def paid_minutes(name: str, value: object) -> int:
-    """Return the paid time of one browser, in the REST API's unit.
+    """Check the paid time of one browser, and return it in the REST API's unit.
 
     Raises:
         ConfigurationError: It is no `timedelta`, not whole minutes, or not 1 to 240 of them.

@@ -12,7 +12,7 @@ __all__ = ["check_writable", "in_its_folder", "names_a_folder", "write_bytes"]
 
 
 def in_its_folder(path: Path) -> Path:
-    """`path`, whose folder exists from now on.
+    """Make the folder of `path` if it is missing, and return `path`.
 
     Raises:
         OSError: It cannot be made.
@@ -36,7 +36,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def names_a_folder(path: Path | str) -> bool:
-    """Whether a user means a folder: it is one, or the name ends with a slash."""
+    """Return True if a user means a folder: it is one, or the name ends with a slash."""
     return str(path).endswith(tuple(filter(None, (os.sep, os.altsep)))) or Path(path).is_dir()
 
 

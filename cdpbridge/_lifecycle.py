@@ -1,7 +1,7 @@
 """The life of a rented browser as a table. Pure: no clock, no I/O; the present is an argument.
 
 Theory. A browser is in one of four states. It holds a slot of the account while `starting` or `active`, costs money
-while `active`, and is still being put away (cookies, profile, process) while `stopping`. Everything that can happen to
+while `active`, and is being shut down (cookies, profile, process) while `stopping`. Everything that can happen to
 it is a `Signal`; a pair of state and signal that is not in the table changes nothing, which is what makes an end happen
 once: a second stop, a timeout that races it, or a crash that follows it all find the browser on its way out. The first
 signal that leads out of `starting` or `active` is the reason of the end.
@@ -101,7 +101,7 @@ _HOUR: Final = timedelta(hours=1)
 
 
 def next_state(state: State, signal: Signal) -> State | None:
-    """The state that `signal` leads to, or None when it changes nothing."""
+    """Return the state that `signal` leads to, or None when it changes nothing."""
     return TRANSITIONS.get((state, signal))
 
 
@@ -122,12 +122,12 @@ class Lifecycle:
 
     @property
     def holds_slot(self) -> bool:
-        """Whether it counts against the limit of concurrent browsers."""
+        """True if it counts against the limit of concurrent browsers."""
         return self.state in {State.STARTING, State.ACTIVE}
 
     @property
     def over(self) -> bool:
-        """Whether it has been stopped, or is being stopped."""
+        """True if it has been stopped, or is being stopped."""
         return not self.holds_slot
 
     def take(self, signal: Signal) -> bool:
@@ -159,7 +159,7 @@ class Deadline:
 
     @classmethod
     def recomputed(cls, *, started_at: datetime, timeout_at: datetime, wall: datetime, now: float) -> Self:
-        """The deadline of a browser whose start this program did not see.
+        """Return the deadline of a browser whose start this program did not see.
 
         Args:
             started_at: When it started, by the server's clock.
@@ -176,23 +176,23 @@ class Deadline:
         return self.started + self.timeout.total_seconds()
 
     def used(self, now: float) -> timedelta:
-        """How much of the paid time is used: never negative, never more than `timeout`."""
+        """Return the used part of the paid time: never negative, never more than `timeout`."""
         return min(max(timedelta(seconds=now - self.started), timedelta(0)), self.timeout)
 
     def remaining(self, now: float) -> timedelta:
-        """What is left of the paid time."""
+        """Return the rest of the paid time."""
         return self.timeout - self.used(now)
 
     def expired(self, now: float) -> bool:
-        """Whether the paid time is over."""
+        """Return True if the paid time is over."""
         return now >= self.expires
 
     def warn_at(self, before: timedelta) -> float:
-        """When to warn that it ends, `before` the end, seconds; at the start when the timeout is shorter."""
+        """Return when to warn that it ends, `before` the end, seconds; at the start when the timeout is shorter."""
         return max(self.expires - before.total_seconds(), self.started)
 
     def next_hour(self, now: float) -> float | None:
-        """When the next hour that has to be paid starts, seconds; None when the timeout comes first.
+        """Return when the next hour to pay starts, seconds; None when the timeout comes first.
 
         An hour starts with the first instant after the full one: a browser stopped after exactly 60 minutes has used one.
         """
@@ -203,5 +203,5 @@ class Deadline:
 
 
 def used_until(*, started_at: datetime, timeout_at: datetime, last_seen_at: datetime) -> timedelta:
-    """Paid time used by a browser that was last known to be alive at `last_seen_at`."""
+    """Return the paid time used by a browser that was last known to be alive at `last_seen_at`."""
     return min(max(last_seen_at - started_at, timedelta(0)), timeout_at - started_at)

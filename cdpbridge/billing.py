@@ -1,7 +1,7 @@
-"""What a rented browser costs. Pure: no clock, no I/O; money is `Decimal`, durations are `timedelta`.
+"""The cost of a rented browser. Pure: no clock, no I/O; money is `Decimal`, durations are `timedelta`.
 
 The rule (REST reference, "Create" and "Update Browser Session", read 2026-11): the hourly price is charged upfront for
-each started hour; at the stop, the minutes of that hour that were not used are given back. Minutes are rounded up, and
+each started hour; at the stop, the unused minutes of that hour are refunded. Minutes are rounded up, and
 at least one is billed. The reference says "nearest" in one place and "ceil" in the newer one; ceil is the rule here.
 """
 
@@ -57,12 +57,12 @@ class Tariff:
 
 
 def round_money(amount: Decimal) -> Decimal:
-    """`amount` in whole millionths of a USD, half to even: how it is booked and shown. Done once, at the end."""
+    """Round to whole millionths of a USD, half to even, as amounts are booked and shown. Done once, at the end."""
     return amount.quantize(_MICRO_USD, rounding=ROUND_HALF_EVEN)
 
 
 def billed_minutes(tariff: Tariff, used: timedelta) -> int:
-    """Minutes that `used` costs: rounded up, at least the tariff's minimum.
+    """Return the minutes that are billed for `used`: rounded up, at least the tariff's minimum.
 
     Raises:
         ValueError: `used` is negative.
@@ -74,7 +74,7 @@ def billed_minutes(tariff: Tariff, used: timedelta) -> int:
 
 
 def charge(tariff: Tariff, used: timedelta) -> Decimal:
-    """USD charged so far for a browser that has run for `used`: one full hour for each hour that has started.
+    """Return the USD charged so far for a browser that has run for `used`: one full hour for each hour that has started.
 
     At `used` = 0 the first hour is charged; the second one when its first minute starts, i.e. after exactly 60 minutes
     nothing more is charged yet.
@@ -86,7 +86,7 @@ def charge(tariff: Tariff, used: timedelta) -> Decimal:
 
 
 def cost(tariff: Tariff, used: timedelta) -> Decimal:
-    """USD that `used` costs in the end: its billed minutes at the minute price.
+    """Return the USD that `used` costs in the end: its billed minutes at the minute price.
 
     Raises:
         ValueError: `used` is negative.
@@ -95,9 +95,9 @@ def cost(tariff: Tariff, used: timedelta) -> Decimal:
 
 
 def refund(tariff: Tariff, used: timedelta) -> Decimal:
-    """USD given back when a browser stops after `used`: what was charged, less the billed minutes. Never negative.
+    """Return the USD refunded when a browser stops after `used`: the charge less the billed minutes. Never negative.
 
-    30 of 60 minutes at 0.05 USD an hour give 0.025 back.
+    30 of 60 minutes at 0.05 USD an hour refund 0.025.
 
     Args:
         tariff: Price rule in force when the browser was created.
@@ -116,7 +116,7 @@ def refund(tariff: Tariff, used: timedelta) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a rental will cost, known before it begins.
+    """The cost of a rental, known before it begins.
 
     Attributes:
         upfront: USD charged when it starts: its first hour.
@@ -135,7 +135,7 @@ class Forecast:
 
 
 def forecast(tariff: Tariff, timeout: timedelta = DEFAULT_TIMEOUT) -> Forecast:
-    """What a browser that may run for `timeout` will cost.
+    """Return the cost of a browser that may run for `timeout`.
 
     Raises:
         ConfigurationError: `timeout` is no timedelta, or negative.
@@ -158,13 +158,13 @@ def money_text(amount: Decimal | int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What one rental cost, by the written rule, next to what the server says.
+    """The cost of one rental by the price rule, next to the server's figures.
 
     Attributes:
         used: Start to stop, by the server's clock.
         billed_minutes: `used`, rounded up by the tariff's rule.
         charged: USD charged upfront for the started hours.
-        refunded: USD given back at the stop.
+        refunded: USD refunded at the stop.
         booked: USD that the server itself says this rental cost; None where it does not say.
         account_change: How far the account balance moved meanwhile, in USD; None where it was not read. Other rentals of
             the same account move it too.
@@ -191,7 +191,7 @@ class Receipt:
 
     @property
     def difference(self) -> Decimal | None:
-        """USD that the server took above (or, negative, below) `paid`; None where the server does not tell what it took."""
+        """USD that the server took above (or, negative, below) `paid`; None where the server gives no figure."""
         if self.booked is not None:
             return round_money(self.booked - self.paid)
         if self.account_change is not None:
@@ -208,7 +208,7 @@ class Receipt:
         account_change: Decimal | None = None,
         simulated_country: str | None = None,
     ) -> Receipt:
-        """The receipt that the written rule gives for `used`.
+        """Return the receipt that the price rule gives for `used`.
 
         Raises:
             ValueError: `used` is negative.
@@ -225,7 +225,7 @@ class Receipt:
 
     @classmethod
     def total(cls, receipts: Sequence[Receipt]) -> Receipt:
-        """One receipt for several rentals; what the server says is kept if it says it of each."""
+        """Return one receipt for several rentals; the server's figures are kept if it gives them for each."""
         booked = [receipt.booked for receipt in receipts if receipt.booked is not None]
         changes = [receipt.account_change for receipt in receipts if receipt.account_change is not None]
         return cls(

@@ -229,12 +229,12 @@ def test_files_say_what_they_offer(file: Path) -> None:
     [
         (
             "import cdpbridge",
-            ["asyncio", "httpx", "pydantic", "msgspec", "websockets", "playwright", "typer"],
+            ["asyncio", "httpx", "pydantic", "msgspec", "websockets", "playwright", "click"],
         ),
-        ("import cdpbridge; cdpbridge.cdp.connect", ["httpx", "pydantic", "playwright", "fastapi", "typer"]),
+        ("import cdpbridge; cdpbridge.cdp.connect", ["httpx", "pydantic", "playwright", "fastapi", "click"]),
         (
             "import cdpbridge; cdpbridge.open_browser",
-            ["playwright", "fastapi", "sqlalchemy", "uvicorn", "typer"],
+            ["playwright", "fastapi", "sqlalchemy", "uvicorn", "click"],
         ),
         ("import cdpbridge.sync", ["playwright", "fastapi", "sqlalchemy", "uvicorn", "typer"]),
     ],

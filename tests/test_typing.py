@@ -1,7 +1,11 @@
-"""Type checks of the public surface: `tests/typing/*_accepted.py` pass, each marked line of `*_rejected.py` fails."""
+"""Type checks of the public surface, by mypy and by pyright.
+
+`tests/typing/*_accepted.py` pass, each marked line of `*_rejected.py` fails; the mark names mypy's code, pyright's are others.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -49,6 +53,32 @@ def test_rejected(file: Path, findings: set[Finding]) -> None:
     }
     assert expected
     assert {finding for finding in findings if finding[0] == file.name} == expected
+
+
+@pytest.fixture(scope="module")
+def by_pyright() -> set[tuple[str, int]]:
+    """File and line of every error pyright reports in the folder."""
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
+    files = sorted(str(file.relative_to(ROOT)) for file in FOLDER.glob("*.py"))
+    done = subprocess.run([*command, *files], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    problems = json.loads(done.stdout[done.stdout.index("{") :])["generalDiagnostics"]
+    return {
+        (Path(each["file"]).name, each["range"]["start"]["line"] + 1)
+        for each in problems
+        if each["severity"] == "error"
+    }
+
+
+@pytest.mark.timeout(300)
+def test_pyright_says_the_same(by_pyright: set[tuple[str, int]]) -> None:
+    marked = {
+        (file.name, number)
+        for file in FOLDER.glob("*_rejected.py")
+        for number, line in enumerate(file.read_text().splitlines(), start=1)
+        if EXPECTATION.search(line)
+    }
+    assert by_pyright == marked
 
 
 def test_every_file_is_checked() -> None:

@@ -222,9 +222,9 @@ class Module:
             self._uses.add(domain)
             return f"{domain}.{kind['id']}"
         # A plain alias of another domain is written out: its module need not be loaded for a `str`.
-        return Module(self._types[domain, ""], self._types)._plain(kind, self._uses)
+        return Module(self._types[domain, ""], self._types).plain(kind, self._uses)
 
-    def _plain(self, kind: Definition, uses: set[str]) -> str:
+    def plain(self, kind: Definition, uses: set[str]) -> str:
         """What an alias of this domain stands for, as another domain writes it."""
         if kind["type"] != "array":
             return _SIMPLE[kind["type"]]
@@ -235,7 +235,7 @@ class Module:
         if _is_class(target):
             uses.add(domain)
             return f"list[{domain}.{target['id']}]"
-        return f"list[{self._plain(target, uses)}]"
+        return f"list[{self.plain(target, uses)}]"
 
     def _resolve(self, reference: str) -> tuple[str, Definition]:
         domain, _, name = reference.rpartition(".")

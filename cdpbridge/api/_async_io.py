@@ -24,7 +24,7 @@ __all__ = [
 T = TypeVar("T")
 
 CANCELLED: Final = asyncio.CancelledError
-"""How a caller is told to give up."""
+"""How a caller is cancelled."""
 
 monotonic = time.monotonic
 
@@ -35,22 +35,22 @@ async def sleep(seconds: float) -> None:
 
 
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """The result of a function that waits for a disk."""
+    """Return the result of a function that waits for a disk."""
     return await asyncio.to_thread(function, *arguments)
 
 
 async def to_the_end(work: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-    """What `work` brings; it runs to its end however often the caller is cancelled, then that goes on."""
+    """Return the result of `work`, which runs to its end however often the caller is cancelled; then raise the cancellation."""
     return await _shield.to_the_end(work(*arguments))
 
 
 async def start_server(settings: Mapping[str, Any]) -> ServerProcess:
-    """An embedded server that serves."""
+    """Start an embedded server; it is ready."""
     return await ServerProcess.start(settings)
 
 
 async def stop_server(server: ServerProcess) -> None:
-    """End it; it stops its browsers on the way."""
+    """End it; it stops its browsers first."""
     await server.stop()
 
 
@@ -61,7 +61,7 @@ class Turns:
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     def lock(self) -> asyncio.Lock:
-        """The lock of the running loop."""
+        """Return the lock of the running loop."""
         loop = asyncio.get_running_loop()
         if self._lock is None or self._lock[0] is not loop:
             self._lock = loop, asyncio.Lock()

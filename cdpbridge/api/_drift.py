@@ -56,7 +56,7 @@ class Difference:
 
 
 def drift(kind: type[BaseModel], answer: Any) -> list[Difference]:
-    """Each difference once, sorted; an empty list when the answer is what the model says.
+    """Return each difference once, sorted; an empty list when the answer is as the model says.
 
     Args:
         kind: Class of the answer, e.g. `Page[Profile]`.
@@ -77,15 +77,15 @@ def _compare(kind: type[BaseModel], answer: Any, where: str) -> Iterator[Differe
         yield Difference(where or "answer", "invalid", f"{type(answer).__name__} instead of an object")
         return
     names = {field.alias or name: name for name, field in kind.model_fields.items()}
-    for wire, value in answer.items():
-        path = f"{where}.{wire}" if where else wire
-        if wire not in names:
+    for alias, value in answer.items():
+        path = f"{where}.{alias}" if where else alias
+        if alias not in names:
             yield Difference(path, "unknown field", type(value).__name__)
         else:
-            yield from _compare_field(kind, names[wire], value, path)
-    for wire in names.keys() - answer.keys():
-        required = kind.model_fields[names[wire]].is_required()
-        path = f"{where}.{wire}" if where else wire
+            yield from _compare_field(kind, names[alias], value, path)
+    for alias in names.keys() - answer.keys():
+        required = kind.model_fields[names[alias]].is_required()
+        path = f"{where}.{alias}" if where else alias
         yield Difference(path, "missing field", "required" if required else "optional")
 
 
@@ -113,7 +113,7 @@ def _is_naive(text: str) -> bool:
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """The classes in an annotation: `list[Task] | None` has `Task` and None's."""
+    """None` has `Task` and None's.|Yield the classes in an annotation: `list[Task] | None` has `Task` and None's.| None` has `Task` and None's."""
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     if is_model or get_origin(annotation) is None:
         yield annotation

@@ -48,7 +48,7 @@ class UploadPlan:
 
 
 def plan_upload(source: Path | None, file_name: str | None, content_type: str | None) -> UploadPlan:
-    """How a file is uploaded, checked before anything is sent.
+    """Return how a file is uploaded, checked before anything is sent.
 
     Args:
         source: Where it is, None for bytes.
@@ -84,7 +84,7 @@ def check_size(name: str, size_bytes: int) -> None:
 
 
 def local_target(path: Path, server_name: str, *, is_folder: bool) -> Path:
-    """Where a download goes: `path`, or, in a folder, the name that the server gives."""
+    """Return where a download goes: `path`, or, in a folder, the name that the server gives."""
     return path / safe_file_name(server_name, otherwise="download") if is_folder else path
 
 
@@ -94,7 +94,7 @@ class Partial:
 
     Attributes:
         received: Bytes on disk.
-        total: Bytes in all, None while nobody says.
+        total: Bytes in all; None while the server has not said.
         tag: The server's `ETag` of what is on disk; without one, a part is of no use.
     """
 
@@ -103,7 +103,7 @@ class Partial:
     tag: str | None = None
 
     def headers(self) -> dict[str, str]:
-        """For the next request: only what is missing, if the file is still the same (RFC 9110, section 13.1.5)."""
+        """Return headers that request only what is missing, if the file is still the same (RFC 9110, section 13.1.5)."""
         plain = {"Accept-Encoding": "identity"}  # so that lengths are those of the file
         if not self.received or self.tag is None:
             return plain
@@ -132,7 +132,7 @@ class Partial:
         return False
 
     def missing(self) -> str | None:
-        """What is wrong when the body has ended, None when it is whole."""
+        """Return what is wrong when the body has ended; None if it is complete."""
         if self.total is None or self.received == self.total:
             return None
         return f"{self.received} of {self.total} bytes came"

@@ -1,4 +1,4 @@
-"""From httpx to ours, at the border: what goes out, what an answer means, what a failure is called."""
+"""From httpx to our models and errors: build requests, read answers, name failures."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ _STATUS_ERRORS: Final[dict[int, type[APIStatusError]]] = {
 
 
 def _without_signatures(record: logging.LogRecord) -> bool:
-    """httpx writes the address of every request at INFO, and a presigned address is a password."""
+    """Mask signatures: httpx logs the address of every request at INFO, and a presigned address is a password."""
     if isinstance(record.args, tuple):
         record.args = tuple(_masked(arg) if isinstance(arg, httpx.URL) else arg for arg in record.args)
     return True
@@ -129,7 +129,7 @@ class RawResponse(Generic[T]):
 
     @classmethod
     def of(cls, response: httpx.Response, parsed: T) -> RawResponse[T]:
-        """From httpx's."""
+        """Make one from httpx's."""
         return cls(response.status_code, response.headers, response.content, parsed)
 
     @property
@@ -139,7 +139,7 @@ class RawResponse(Generic[T]):
 
 
 def http_options(base_url: str) -> dict[str, Any]:
-    """For httpx's `Client` and `AsyncClient`."""
+    """Return arguments of httpx's `Client` and `AsyncClient`."""
     return {
         # A server on this machine is never behind the proxy of the environment; certificates are read from it all the same.
         "trust_env": not is_loopback(urlsplit(base_url).hostname or ""),
@@ -149,7 +149,7 @@ def http_options(base_url: str) -> dict[str, Any]:
 
 @contextmanager
 def readable_environment() -> Iterator[None]:
-    """A block in which an httpx client is made, which reads the environment's proxies and certificates.
+    """Run a block in which an httpx client is made, which reads the environment's proxies and certificates.
 
     Raises:
         ConfigurationError: They cannot be used.
@@ -191,12 +191,12 @@ def request_of(call: Call[Any], base_url: str, api_key: str, timeout_seconds: fl
 
 
 def timeout_of(call: Call[Any], timeout_seconds: float) -> float:
-    """How long one try may take."""
+    """Return how long one try may take, seconds."""
     return max(timeout_seconds, _SLOW_SECONDS) if call.slow else timeout_seconds
 
 
 def failure(call: Call[Any], error: httpx.HTTPError | httpx.InvalidURL) -> APIError:
-    """What a request that brought no answer is called; to be raised from `error`."""
+    """Return the error for a request without an answer; raise it from `error`."""
     for kind, ours, maybe_processed, words in _FAILURES:
         if isinstance(error, kind):
             text = f"{words} ({error})" if str(error) else words
@@ -207,7 +207,7 @@ def failure(call: Call[Any], error: httpx.HTTPError | httpx.InvalidURL) -> APIEr
 
 
 def read_answer(call: Call[T], response: httpx.Response, *, secret: str) -> T:
-    """The model in an answer.
+    """Return the model in an answer.
 
     Args:
         call: What was asked.
@@ -292,7 +292,7 @@ def _status_error(call: Call[Any], response: httpx.Response, secret: str) -> API
 
 
 def _base_url_hint(call: Call[Any], response: httpx.Response, detail: Any) -> str:
-    """What to correct when a server knows no such path at all, and the base URL does not end as the API's does."""
+    """Return what to correct when a server does not know the path, and the base URL has no version at its end."""
     try:
         url = response.request.url
     except RuntimeError:  # an answer that was made by hand
@@ -323,12 +323,12 @@ def _refusal(call: Call[Any], response: httpx.Response, detail: Any) -> APIStatu
 
 
 def transfer_timeout(timeout_seconds: float) -> httpx.Timeout:
-    """For files: the bound is on silence, not on the whole."""
+    """Return the timeouts for files: they limit silence, not the whole transfer."""
     return httpx.Timeout(timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds))
 
 
 def transfer_error(call: Call[Any], response: httpx.Response) -> APIError:
-    """What a refusal of a signed address is called. A store's page repeats the signature, so only its reason is kept."""
+    """Return the error for a refused signed address. A store's page repeats the signature, so only its reason is kept."""
     if response.status_code < 400:
         return APIResponseError(
             f"{response.status_code}: the store of files redirects", method=call.method, path=call.path
@@ -349,19 +349,19 @@ def _text(response: httpx.Response, secret: str) -> str:
 
 
 def _visible(text: str) -> str:
-    """The beginning of what a page shows."""
+    """Return the beginning of what a page shows."""
     return " ".join(_INVISIBLE.sub(" ", text).split())[:_SHOWN_CHARACTERS]
 
 
 def _located(item: Any) -> Any:
-    """An entry of a 422's list; a `loc` that is no list is not the reference's, and is left out."""
+    """Return an entry of a 422's list; a `loc` that is no list is not the reference's, and is left out."""
     if isinstance(item, dict) and not isinstance(item.get("loc", []), list):
         return {name: value for name, value in item.items() if name != "loc"}
     return item
 
 
 def _proxy_hint(error: httpx.HTTPError | httpx.InvalidURL) -> str:
-    """Which proxy of the environment stood in between, without its credentials."""
+    """Name the proxy of the environment that stood in between, without its credentials."""
     request = getattr(error, "_request", None)
     if not isinstance(error, httpx.ConnectError | httpx.ProxyError | httpx.ConnectTimeout) or request is None:
         return ""

@@ -69,7 +69,7 @@ Instant = Annotated[datetime, AfterValidator(_aware)]
 Usd = Annotated[
     Decimal, PlainSerializer(float, return_type=float, when_used="json"), WithJsonSchema({"type": "number"})
 ]
-"""An amount in USD: exact here, a JSON number on the wire as the reference's schema says."""
+"""An amount in USD: exact here, a JSON number in answers, as the reference's schema says."""
 
 UsdText = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:f}", return_type=str, when_used="json")]
 """An amount in USD that the newer answers send as a string."""
@@ -82,7 +82,7 @@ MAX_METADATA_BYTES: Final = 16_384
 
 
 def metadata_bytes(metadata: dict[str, str]) -> int:
-    """Size of `metadata` as it is sent; a text that is no valid Unicode counts as escaped."""
+    """Return the size of `metadata` as it is sent; a text that is no valid Unicode counts as escaped."""
     return len(
         json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
     )
@@ -96,7 +96,7 @@ def _bounded(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _whole(value: Any) -> Any:
-    """JSON Schema calls `5.0` an integer; everything else is left to the strict check."""
+    """Accept `5.0`, which is an integer in JSON Schema; all else is left to the strict check."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -250,7 +250,7 @@ class CustomProxy(Request):
     ignore_cert_errors: StrictBool = False
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Without unknown fields: they may be passwords."""
+        """Leave out unknown fields: they may be passwords."""
         extra = self.model_extra or {}
         return ((name, value) for name, value in super().__repr_args__() if name not in extra)
 
@@ -353,8 +353,3 @@ class ProfileUpdateRequest(Request):
     """Body of `PATCH /profiles/{id}`."""
 
     name: Annotated[str, Field(max_length=100)] | None = None
-
-
-def to_wire(model: BaseModel, **options: Any) -> dict[str, Any]:
-    """A model as the JSON object that is sent: wire names, absent options left out."""
-    return model.model_dump(mode="json", by_alias=True, **options)

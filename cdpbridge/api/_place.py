@@ -63,7 +63,7 @@ def find_place(
     *,
     otherwise_local: bool = False,
 ) -> Place:
-    """The server that a call and the environment name, with the key that was given for it.
+    """Return the server that a call and the environment name, with the key that was given for it.
 
     1. **Where.** What the call names comes first: `cloud`, `local`, or a base URL. Without it, the environment decides:
        `CDPBRIDGE_PROVIDER` (the same words), or `CDPBRIDGE_BASE_URL`. When both are set they must name the same server.
@@ -119,7 +119,7 @@ def _local(api_key: str | None, source: str) -> Place:
 
 
 def _of_environment(environment: Mapping[str, str]) -> tuple[Place | None, str]:
-    """What the environment names, if anything, and by which variable."""
+    """Return the server that the environment names, if any, and the variable."""
     word, address = environment.get(PROVIDER_VARIABLE), environment.get(BASE_URL_VARIABLE)
     by_word = _read(word, PROVIDER_VARIABLE) if word else None
     by_address = Place(checked_base_url(address, BASE_URL_VARIABLE)) if address else None
@@ -149,7 +149,7 @@ def _missing() -> str:
 
 
 def _read(where: str, variable: str | None = None) -> Place:
-    """The server that a word or a base URL stands for, still without its key."""
+    """Return the server that a word or a base URL stands for, still without its key."""
     word = _word(where)
     if word == "cloud":
         return Place(DEFAULT_BASE_URL)
@@ -169,7 +169,7 @@ def _word(where: str) -> str:
 
 
 def checked_key(api_key: str) -> str:
-    """An API key that can stand in a header.
+    """Check that an API key can stand in a header, and return it.
 
     Raises:
         ConfigurationError: It cannot; the message does not repeat it.
@@ -182,7 +182,7 @@ def checked_key(api_key: str) -> str:
 
 
 def checked_base_url(base_url: str, variable: str | None = None) -> str:
-    """A base URL in one spelling: scheme and host in lower case, no default port, no slash at its end.
+    """Return a base URL in one spelling: scheme and host in lower case, no default port, no slash at its end.
 
     Args:
         base_url: `http(s)://host[:port][/path]`.
@@ -202,7 +202,7 @@ def checked_base_url(base_url: str, variable: str | None = None) -> str:
 
 
 def _problem(text: str) -> str:
-    """What is wrong with a base URL; empty if nothing is."""
+    """Return what is wrong with a base URL; empty if nothing is."""
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -240,7 +240,7 @@ def _same_host(one: Place, other: Place) -> bool:
 
 
 def _shown(text: str) -> str:
-    """A setting's value for a message; without what may be a password in it."""
+    """Return a setting's value for a message, without parts that may be a password."""
     head, at, tail = text.strip().rpartition("@")
     if at:
         scheme, separator, _ = head.partition("://")

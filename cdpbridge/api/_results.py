@@ -1,4 +1,4 @@
-"""What `run` gives: a task that has ended, and its output as the class that was asked for."""
+"""The result of `run`: a task that has ended, and its output as an instance of the requested class."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class TaskResult(Generic[ParsedT]):
 
     @property
     def id(self) -> UUID:
-        """Of the task."""
+        """Id of the task."""
         return self.task.id
 
     @property
     def session_id(self) -> UUID:
-        """Of the session it ran in."""
+        """Id of the session it ran in."""
         return self.task.session_id
 
     @property
@@ -51,22 +51,22 @@ class TaskResult(Generic[ParsedT]):
 
     @property
     def output(self) -> str | None:
-        """What the agent answered."""
+        """The agent's answer."""
         return self.task.output
 
     @property
     def is_success(self) -> bool | None:
-        """Whether the task was achieved, None while nobody has judged it."""
+        """True if the task was achieved; None while it is not judged."""
         return self.task.is_success
 
     @property
     def steps(self) -> list[TaskStep]:
-        """What the agent did."""
+        """The agent's steps."""
         return self.task.steps
 
     @property
     def output_files(self) -> list[FileView]:
-        """What it has written; `client.files.download` brings them."""
+        """Files it has written; `client.files.download` saves them."""
         return self.task.output_files
 
     @property
@@ -76,7 +76,7 @@ class TaskResult(Generic[ParsedT]):
 
 
 def read_output(model: type[ModelT], task: Task) -> ModelT:
-    """The output of a task as an instance of `model`.
+    """Return the output of a task as an instance of `model`.
 
     Raises:
         TaskOutputError: There is none, or it does not fit.

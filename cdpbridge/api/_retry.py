@@ -1,4 +1,4 @@
-"""What a failed request means: try again, when, or give up. Pure: no clock, no chance, no I/O.
+"""What a failed request means: try again, when, or raise. Pure: no clock, no chance, no I/O.
 
 A request that may be repeated is repeated after anything that passes: no connection, no answer, 429, 502, 503, 504; a change,
 e.g. a stop, after any 5xx, as each minute until it succeeds costs. One that may not (a create costs money) is repeated only
@@ -46,7 +46,7 @@ def may_retry(call: Call[Any], error: APIError) -> bool:
 
 
 def delay_seconds(tries: int, error: APIError, *, chance: float) -> float | None:
-    """How long to wait before the next try; None when the server asks for more patience than `MAX_DELAY_SECONDS`.
+    """Return seconds until the next try; None if the server asks for more than `MAX_DELAY_SECONDS`.
 
     Args:
         tries: How often it was tried, from 1.
@@ -60,7 +60,7 @@ def delay_seconds(tries: int, error: APIError, *, chance: float) -> float | None
 
 
 def retry_after_seconds(header: str | None, *, now: datetime) -> float | None:
-    """Seconds from a `Retry-After` header (RFC 9110, section 10.2.3): a number, or a date; None when it is neither."""
+    """Return the seconds of a `Retry-After` header (RFC 9110, section 10.2.3): a number, or a date; None if it is neither."""
     if header is None:
         return None
     text = header.strip()

@@ -22,7 +22,7 @@ _HTTP_PORTS: Final = {80, 8000, 8080}
 
 
 def start_page(value: str) -> str:
-    """The address that a browser opens for a `startUrl`.
+    """Return the address that a browser opens for a `startUrl`.
 
     An address without a scheme means `https://`, or `http://` where that is usual: IP addresses, `localhost` and other
     names of private networks, names without a dot, ports 80, 8000 and 8080.

@@ -25,34 +25,34 @@ __all__ = [
 T = TypeVar("T")
 
 CANCELLED: Final = KeyboardInterrupt
-"""How a caller is told to give up."""
+"""How a caller is cancelled."""
 
 monotonic = time.monotonic
 sleep = time.sleep
 
 
 def in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """The result of a function that waits for a disk; this thread may wait."""
+    """Return the result of a function that waits for a disk; this thread may wait."""
     return function(*arguments)
 
 
 def to_the_end(work: Callable[..., T], *arguments: Any) -> T:
-    """What `work` brings; only a signal can cut it short."""
+    """Return the result of `work`; only a signal interrupts it."""
     return work(*arguments)
 
 
 def start_server(settings: Mapping[str, Any]) -> ServerProcess:
-    """An embedded server that serves."""
+    """Start an embedded server; it is ready."""
     return _in_a_loop(ServerProcess.start(settings))
 
 
 def stop_server(server: ServerProcess) -> None:
-    """End it; it stops its browsers on the way."""
+    """End it; it stops its browsers first."""
     _in_a_loop(server.stop())
 
 
 def _in_a_loop(work: Coroutine[Any, Any, T]) -> T:
-    """What `work` brings, from a loop in a thread of its own: this one may have a loop that is running, e.g. a notebook's."""
+    """Run `work` in a loop of another thread: this thread may have a running loop, e.g. a notebook's."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
@@ -64,5 +64,5 @@ class Turns:
         self._lock = threading.Lock()
 
     def lock(self) -> threading.Lock:
-        """The lock."""
+        """Return the lock."""
         return self._lock

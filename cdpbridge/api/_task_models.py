@@ -295,7 +295,7 @@ class AgentSession(AgentSessionItem):
     """An agent session with its tasks.
 
     Attributes:
-        public_share_url: Read-only page for anybody who has the address.
+        public_share_url: Read-only page for all who have the address.
     """
 
     tasks: list[TaskItem]
@@ -306,7 +306,7 @@ class Share(Answer):
     """A public, read-only view of an agent session.
 
     Attributes:
-        share_token: Part of the address; whoever has it may watch.
+        share_token: Part of the address; all who have it may watch.
     """
 
     share_token: str = Field(repr=False)

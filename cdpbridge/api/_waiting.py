@@ -1,7 +1,7 @@
 """When to look at a task again. Pure: time and chance are given.
 
 Pauses grow with the silence: a tenth of it, so waiting adds a tenth to a task's time at most, and a long task is asked about
-every few seconds. News, e.g. a step, begins the silence anew. A server that is away is waited for as long as a restart
+every few seconds. News, e.g. a step, begins the silence anew. An unreachable server is waited for as long as a restart
 takes.
 """
 
@@ -15,10 +15,10 @@ from cdpbridge._durations import waiting_seconds
 
 from ._task_models import Task, TaskStatus, TaskStatusView
 
-__all__ = ["PATIENCE_SECONDS", "Watch", "is_over"]
+__all__ = ["MAX_OUTAGE_SECONDS", "Watch", "is_over"]
 
-PATIENCE_SECONDS: Final = 60.0
-"""How long a server may be away, or answer 5xx, before the wait ends with its error."""
+MAX_OUTAGE_SECONDS: Final = 60.0
+"""How long a server may be unreachable, or answer 5xx, before the wait ends with its error."""
 
 _SHORTEST_SECONDS: Final = 0.5
 _LONGEST_SECONDS: Final = 5.0
@@ -34,7 +34,7 @@ class Watch:
         started: When it began.
         deadline: When it ends without success, None for never.
         news_at: When something last changed.
-        failing_since: When the server was first found away, None while it answers.
+        failing_since: When a request first failed, None while the server answers.
     """
 
     started: float
@@ -44,7 +44,7 @@ class Watch:
 
     @classmethod
     def begin(cls, now: float, timeout: float | timedelta | None) -> Watch:
-        """A wait that begins now.
+        """Begin a wait now.
 
         Raises:
             ConfigurationError: `timeout` is no positive time.
@@ -54,11 +54,11 @@ class Watch:
         return cls(now, now + waiting_seconds("timeout", timeout), now)
 
     def left(self, now: float) -> float | None:
-        """Seconds to the deadline, never negative; None without one."""
+        """Return the seconds to the deadline, never negative; None without one."""
         return None if self.deadline is None else max(self.deadline - now, 0.0)
 
     def pause(self, now: float, *, chance: float) -> float | None:
-        """Seconds until the next look, None when the deadline has come.
+        """Return the seconds until the next request; None when the deadline has come.
 
         Args:
             now: The time.
@@ -72,18 +72,18 @@ class Watch:
         return pause if left is None else min(pause, left)
 
     def answered(self, now: float, *, news: bool = False) -> None:
-        """The server has answered, with news or without."""
+        """Note an answer of the server, with news or without."""
         self.failing_since = None
         if news:
             self.news_at = now
 
     def may_go_on(self, now: float) -> bool:
-        """Whether to look again after a look that failed."""
+        """Return True if the wait goes on after a request that failed."""
         if self.failing_since is None:
             self.failing_since = now
-        return now - self.failing_since < PATIENCE_SECONDS
+        return now - self.failing_since < MAX_OUTAGE_SECONDS
 
 
 def is_over(task: Task | TaskStatusView) -> bool:
-    """Whether a task has ended; one with a status that we do not know has, when the server says when."""
+    """Return True if a task has ended; a task with an unknown status has ended when it has a `finished_at`."""
     return task.status in TaskStatus.OVER or (task.status not in _KNOWN and task.finished_at is not None)

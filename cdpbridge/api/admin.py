@@ -175,12 +175,12 @@ class GrantRequest(Request):
 
 
 def list_keys() -> Call[Keys]:
-    """Every key."""
+    """List all keys."""
     return Call("GET", "/keys", Keys)
 
 
 def create_key(project: str = "default", *, name: str | None = None, admin: bool = False) -> Call[NewKey]:
-    """A new key of a project."""
+    """Create a key of a project."""
     body = CreateKeyRequest(project=project, name=name, admin=admin)
     return Call("POST", "/keys", NewKey, body=_body(body), repeatable=False)
 
@@ -192,17 +192,17 @@ def revoke_key(key_id: UUID, *, all_browsers: bool = False) -> Call[RevokedKey]:
 
 
 def list_projects() -> Call[Projects]:
-    """Every project."""
+    """List all projects."""
     return Call("GET", "/projects", Projects)
 
 
 def create_project(body: CreateProjectRequest) -> Call[Project]:
-    """A new project."""
+    """Create a project."""
     return Call("POST", "/projects", Project, body=_body(body), repeatable=False)
 
 
 def change_project(project_id: UUID, body: ChangeProjectRequest) -> Call[Project]:
-    """Another plan or limit."""
+    """Change plan or limit of a project."""
     return Call("PATCH", f"/projects/{project_id}", Project, body=_body(body))
 
 

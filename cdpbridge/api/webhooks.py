@@ -101,7 +101,7 @@ def verify(
     tolerance: float | timedelta = TOLERANCE,
     now: datetime | None = None,
 ) -> Event:
-    """The event in a message that is the service's, sent just now.
+    """Return the event of a message, after a check that the service has sent it just now.
 
     Args:
         body: As it came, byte by byte; not JSON that was decoded and encoded again.
@@ -138,7 +138,7 @@ def verify(
 
 
 def sign(body: bytes | str, secret: str, *, now: datetime | None = None) -> dict[str, str]:
-    """The headers of today's form for a message; for tests of your own handler."""
+    """Return the headers of a signed message, for tests of your own handler."""
     raw = body.encode() if isinstance(body, str) else bytes(body)
     stamp = str(int((now or datetime.now(UTC)).timestamp()))
     message = f"{stamp}.".encode() + next(_forms(raw))
@@ -151,7 +151,7 @@ def _lower(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, 
 
 
 def _forms(raw: bytes) -> Iterator[bytes]:
-    """What may have been signed: the sorted JSON, in both spellings of letters beyond ASCII, or the body as it came."""
+    """Yield what may have been signed: the sorted JSON, in both spellings of letters beyond ASCII, or the body as it came."""
     try:
         value = json.loads(raw)
         for ascii_only in (True, False):

@@ -6,7 +6,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Entry point of the `cdpbridge` command; ends the process with its status."""
+    """Run the `cdpbridge` command, and end the process with its status."""
     from ._app import run
 
     run()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import typer
-
-from ._output import JsonOption, ProviderOption, console, print_json, with_client
+from ._options import Group, json_option, provider_option
+from ._output import print_json, say, with_client
 
 __all__ = ["register"]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the command."""
     app.command("account")(_account)
 
 
-def _account(as_json: JsonOption = False, provider: ProviderOption = None) -> None:
+@json_option
+@provider_option
+def _account(as_json: bool, provider: str | None) -> None:
     """Show credits, plan and limits."""
     account = with_client(provider, lambda client: client.billing.account())
     if as_json:
@@ -22,10 +23,10 @@ def _account(as_json: JsonOption = False, provider: ProviderOption = None) -> No
         return
     limit = account.concurrent_session_limit or account.rate_limit
     active = "" if account.active_session_count is None else f", {account.active_session_count} active"
-    console.print(f"account   {account.name or account.project_id}", markup=False)
-    console.print(f"plan      {account.plan_info.plan_name}", markup=False)
-    console.print(
+    say(f"account   {account.name or account.project_id}")
+    say(f"plan      {account.plan_info.plan_name}")
+    say(
         f"credits   {account.total_credits_balance_usd} USD "
         f"(monthly {account.monthly_credits_balance_usd}, additional {account.additional_credits_balance_usd})"
     )
-    console.print(f"sessions  {limit} at once{active}")
+    say(f"sessions  {limit} at once{active}")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
-import typer
+import click
 
 from cdpbridge._version import __version__
 from cdpbridge.errors import CDPBridgeError
@@ -13,13 +12,14 @@ from cdpbridge.errors import CDPBridgeError
 from . import (
     _account,
     _browsers,
+    _completion,
     _cost,
     _demo,
     _doctor,
     _files,
     _keys,
     _open,
-    _profile_sync,  # noqa: F401  # adds to the group of _profiles
+    _profile_sync,
     _profiles,
     _projects,
     _reap,
@@ -29,77 +29,78 @@ from . import (
     _tasks,
     _tunnel,
 )
-from ._output import error_console
+from ._options import Group
+from ._output import note
 
 __all__ = ["app", "run"]
 
-app = typer.Typer(
-    name="cdpbridge",
-    help="Hosted browsers: rent one, drive it over CDP or Playwright, stop it, get the unused minutes back.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,  # its frames would show keys and addresses
-    context_settings={"help_option_names": ["-h", "--help"]},
+# As it is listed by `--help`.
+_COMMANDS = (
+    _open,
+    _run,
+    _demo,
+    _browsers,
+    _reap,
+    _cost,
+    _tasks,
+    _sessions,
+    _profiles,
+    _profile_sync,
+    _files,
+    _account,
+    _tunnel,
+    _keys,
+    _projects,
+    _doctor,
+    _serve,
+    _completion,
 )
+_INTERRUPTED = 130  # as a shell reports a program that SIGINT has ended
 
 
-def _show_version(value: bool) -> None:
-    if value:
-        print(f"cdpbridge {__version__}")
-        raise typer.Exit
+class _InOrder(Group):
+    """Lists commands in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return their names."""
+        return list(self.commands)
 
 
-@app.callback()
-def _root(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end."),
-    ] = False,
-) -> None:
-    pass
+@click.group(
+    "cdpbridge",
+    cls=_InOrder,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100},
+)
+@click.version_option(__version__, message="cdpbridge %(version)s")
+def app() -> None:
+    """Hosted browsers: rent one, drive it over CDP or Playwright, stop it, get the unused minutes back."""
 
 
-_open.register(app)
-_run.register(app)
-_demo.register(app)
-_browsers.register(app)
-_reap.register(app)
-_cost.register(app)
-_tasks.register(app)
-_sessions.register(app)
-_profiles.register(app)
-_files.register(app)
-_account.register(app)
-_tunnel.register(app)
-_keys.register(app)
-_projects.register(app)
-_doctor.register(app)
-_serve.register(app)
+for _command in _COMMANDS:
+    _command.register(app)
 
 
 def run() -> None:
     """Run the command line; errors of ours, and of files that were named, are one line on stderr and status 1."""
     try:
-        app()
+        status = app.main(prog_name="cdpbridge", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        note("cdpbridge: interrupted")
+        sys.exit(_INTERRUPTED)
     except CDPBridgeError as error:
-        error_console.print(f"[bold red]cdpbridge:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
-        for note in getattr(error, "__notes__", ()):
-            error_console.print(_escape(note), soft_wrap=True, highlight=False)
-        sys.exit(1)
+        _fail(str(error), getattr(error, "__notes__", ()))
     except OSError as error:
         if error.filename is None:  # no file that a command was given: a fault of ours
             raise
-        error_console.print(
-            f"[bold red]cdpbridge:[/] {_escape(f'{error.filename}: {error.strerror}')}",
-            soft_wrap=True,
-            highlight=False,
-        )
-        sys.exit(1)
-    except KeyboardInterrupt:
-        error_console.print("cdpbridge: interrupted", highlight=False)
-        sys.exit(130)
+        _fail(f"{error.filename}: {error.strerror}")
+    sys.exit(status if isinstance(status, int) else 0)
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+def _fail(text: str, notes: tuple[str, ...] | list[str] = ()) -> None:
+    note(f"cdpbridge: {text}")
+    for each in notes:
+        note(each)
+    sys.exit(1)

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-import typer
+import click
 
-from ._output import LimitOption, ProviderOption, console, error_console, first, print_rows
+from ._options import Group, argument, limit_option, provider_option
+from ._output import first, note, print_rows, say
 
 if TYPE_CHECKING:
     from cdpbridge.api import AsyncClient, BrowserSession
 
-__all__ = ["register"]
+__all__ = ["register", "shared_server"]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the commands."""
     app.command("browsers")(_browsers)
     app.command("stop")(_stop)
 
 
-def _browsers(
-    show_all: Annotated[bool, typer.Option("--all", help="Also those that are stopped.")] = False,
-    limit: LimitOption = 100,
-    provider: ProviderOption = None,
-) -> None:
+@click.option("--all", "show_all", is_flag=True, help="Also those that are stopped.")
+@limit_option
+@provider_option
+def _browsers(show_all: bool, limit: int, provider: str | None) -> None:
     """List rented browsers."""
     asyncio.run(_list(show_all, limit, provider))
 
 
 async def _list(show_all: bool, limit: int, where: str | None) -> None:
-    async with _server(where) as client:
+    async with shared_server(where) as client:
         found = await first(limit, client.browsers.list(status=None if show_all else "active"))
     print_rows(
         ["id", "status", "started", "ends", "cost USD"],
@@ -42,8 +43,8 @@ async def _list(show_all: bool, limit: int, where: str | None) -> None:
     )
 
 
-def _server(where: str | None) -> AsyncClient:
-    """A server that other programs rent from; a new embedded one would have nothing to list or stop."""
+def shared_server(where: str | None) -> AsyncClient:
+    """Return a server that other programs rent from: a new embedded one has nothing to list or stop."""
     from cdpbridge.errors import ConfigurationError
     from cdpbridge.providers import provider
 
@@ -75,27 +76,24 @@ def _until(browser: BrowserSession, end: datetime) -> str:
     return f"{end:%Y-%m-%d %H:%M:%S} (in {minutes:.0f} min)"
 
 
-def _stop(
-    ids: Annotated[
-        list[UUID] | None, typer.Argument(metavar="[ID]...", help="Browsers to stop.", show_default=False)
-    ] = None,
-    stop_all: Annotated[bool, typer.Option("--all", help="Every active browser of this key.")] = False,
-    provider: ProviderOption = None,
-) -> None:
+@argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...", help="Browsers to stop.")
+@click.option("--all", "stop_all", is_flag=True, help="Every active browser of this key.")
+@provider_option
+def _stop(ids: tuple[UUID, ...], stop_all: bool, provider: str | None) -> None:
     """Stop rented browsers and get their unused minutes back."""
     if bool(ids) == stop_all:
-        raise typer.BadParameter("name the browsers to stop, or give --all")
-    if asyncio.run(_stop_each(ids or [], provider)):
-        raise typer.Exit(1)
+        raise click.BadParameter("name the browsers to stop, or give --all")
+    if asyncio.run(_stop_each(ids, provider)):
+        raise click.exceptions.Exit(1)
 
 
-async def _stop_each(ids: list[UUID], where: str | None) -> int:
+async def _stop_each(ids: Sequence[UUID], where: str | None) -> int:
     """Stop them side by side; how many could not be stopped."""
-    async with _server(where) as client:
+    async with shared_server(where) as client:
         if not ids:
             ids = [browser.id async for browser in client.browsers.list(status="active")]
             if not ids:
-                error_console.print("no active browsers")
+                note("no active browsers")
         return sum(await asyncio.gather(*(_stop_one(client, browser_id) for browser_id in ids)))
 
 
@@ -103,8 +101,8 @@ async def _stop_one(client: AsyncClient, browser_id: UUID) -> int:
     try:
         browser = await client.browsers.stop(browser_id)
     except Exception as error:  # noqa: BLE001  # the others are stopped all the same
-        error_console.print(f"{browser_id} not stopped: {error}", markup=False, soft_wrap=True)
+        note(f"{browser_id} not stopped: {error}")
         return 1
     cost = "" if browser.browser_cost is None else f", cost {browser.browser_cost} USD"
-    console.print(f"{browser_id} {browser.status}{cost}")
+    say(f"{browser_id} {browser.status}{cost}")
     return 0

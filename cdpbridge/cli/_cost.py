@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
+import click
 
-from ._output import console, error_console
+from ._options import Group
+from ._output import note, print_rows
 
 if TYPE_CHECKING:
     from cdpbridge.rental._report import Spending
@@ -29,42 +29,39 @@ _DATES: Final = 15  # that stand side by side on the axis
 _SERIES: Final = 8  # colours a person can tell apart; the rest is one more
 
 
-class _By(StrEnum):
-    DAY = "day"
-    PROFILE = "profile"
-    COUNTRY = "country"
-    LABEL = "label"
-    PLACE = "place"
+_BY: Final = ("day", "profile", "country", "label", "place")
 
 
-class _Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-
-
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the command."""
     app.command("cost")(_cost)
 
 
-def _cost(
-    since: Annotated[
-        str,
-        typer.Option(
-            help="From when: a date (2026-11-01), or how long ago (90m, 12h, 7d, 4w); `all` for everything."
-        ),
-    ] = "30d",
-    by: Annotated[
-        list[_By] | None,
-        typer.Option(help="Sum by this; may be repeated. Default: day.", show_default=False),
-    ] = None,
-    form: Annotated[_Format, typer.Option("--format", help="How to print it.")] = _Format.TABLE,
-    chart: Annotated[
-        Path | None, typer.Option(help="Also draw it, a bar a day, into this PNG file (extra `chart`).")
-    ] = None,
-) -> None:
-    """Show what rented browsers have cost: day by day (UTC), or by profile, country, label or place.
+@click.option(
+    "--since",
+    default="30d",
+    help="From when: a date (2026-11-01), or how long ago (90m, 12h, 7d, 4w); `all` for everything.",
+)
+@click.option(
+    "--by",
+    multiple=True,
+    type=click.Choice(_BY),
+    help="Sum by this; may be repeated. Default: day.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    help="How to print it.",
+)
+@click.option(
+    "--chart",
+    type=click.Path(path_type=Path),
+    help="Also draw it, a bar a day, into this PNG file (extra `chart`).",
+)
+def _cost(since: str, by: tuple[str, ...], form: str, chart: Path | None) -> None:
+    """Show the cost of rented browsers, by day (UTC), profile, country, label or place.
 
     Every program of this user writes what it rents into one journal. Amounts are what the server booked where it says so,
     else what the written rule gives.
@@ -74,22 +71,22 @@ def _cost(
 
     now = datetime.now(UTC)
     entries = Journal().entries(since=_instant(since, now))
-    words = [str(word) for word in by or [_By.DAY]]
+    words = list(by or ["day"])
     rows = spending(entries, words, now=now)
-    if form is _Format.JSON:
+    if form == "json":
         print(json.dumps([_plain(row) for row in rows], indent=2))
-    elif form is _Format.CSV:
+    elif form == "csv":
         writer = csv.DictWriter(sys.stdout, [*words, *_FIGURES], lineterminator="\n")
         writer.writeheader()
         writer.writerows(_plain(row) for row in rows)
     elif rows:
         _print_table(rows, words)
     else:
-        error_console.print("no browsers were rented in that time, as far as the journal of this user knows")
+        note("no browsers were rented in that time, as far as the journal of this user knows")
     if chart is not None:
-        others = [word for word in words if word != _By.DAY]
+        others = [word for word in words if word != "day"]
         _draw(spending(entries, ["day", *others], now=now), others, chart)
-        error_console.print(f"saved {chart}", markup=False)
+        note(f"saved {chart}")
 
 
 def _instant(text: str, now: datetime) -> datetime | None:
@@ -100,7 +97,7 @@ def _instant(text: str, now: datetime) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{text!r} is no time; use a date (2026-11-01), how long ago (90m, 12h, 7d, 4w), or `all`",
             param_hint="--since",
         ) from None
@@ -116,32 +113,25 @@ def _usd(amount: Decimal) -> str:
 
 
 def _print_table(rows: Sequence[Spending], words: Sequence[str]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(show_footer=True)
-    for word in words:
-        table.add_column(word, footer="total" if word == words[0] else "")
-    for name in ("browsers", "minutes", "USD"):
-        table.add_column(name, justify="right")
-    table.columns[-3].footer = str(sum(row.browsers for row in rows))
-    table.columns[-2].footer = str(sum(row.minutes for row in rows))
-    table.columns[-1].footer = _usd(sum((row.usd for row in rows), Decimal(0)))
-    for row in rows:
-        group = [escape(value) or "-" for value in row.group.values()]
-        table.add_row(*group, str(row.browsers), str(row.minutes), _usd(row.usd))
-    console.print(table)
+    cells = [
+        [*(value or "-" for value in row.group.values()), str(row.browsers), str(row.minutes), _usd(row.usd)]
+        for row in rows
+    ]
+    browsers, minutes = sum(row.browsers for row in rows), sum(row.minutes for row in rows)
+    usd = sum((row.usd for row in rows), Decimal(0))
+    cells.append(["total", *("" for _ in words[1:]), str(browsers), str(minutes), _usd(usd)])
+    print_rows([*words, "browsers", "minutes", "USD"], cells, right=("browsers", "minutes", "USD"))
     running, unknown = sum(row.running for row in rows), sum(row.unknown for row in rows)
     if running:
-        error_console.print(f"{running} still running: counted as if stopped now, without their minutes")
+        note(f"{running} still running: counted as if stopped now, without their minutes")
     if unknown:
-        error_console.print(
+        note(
             f"{unknown} ended with an embedded server that was killed, or unseen: their cost is not known here"
         )
 
 
 def _draw(rows: Sequence[Spending], words: Sequence[str], path: Path) -> None:
-    """A bar a day, stacked by what else was summed by."""
+    """Draw a bar a day, stacked by what else was summed by."""
     from cdpbridge._folders import in_its_folder
     from cdpbridge.errors import ConfigurationError
 
@@ -182,7 +172,7 @@ def _draw(rows: Sequence[Spending], words: Sequence[str], path: Path) -> None:
 
 
 def _days(rows: Sequence[Spending]) -> list[str]:
-    """Every day from the first to the last, also those on which nothing was rented."""
+    """Return every day from the first to the last, also those on which nothing was rented."""
     found = sorted(datetime.fromisoformat(row.group["day"]).date() for row in rows)
     if not found:
         return []

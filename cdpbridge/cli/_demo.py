@@ -9,12 +9,13 @@ from collections import Counter
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-import typer
+import click
 
 from ._demo_site import PASSWORD, USER, serve_demo_site
-from ._output import console, error_console, progress
+from ._options import Group
+from ._output import note, progress, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,18 +40,20 @@ _READY: Final = """new Promise(done => {
 })"""
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the command."""
     app.command("demo")(_demo)
 
 
-def _demo(
-    output: Annotated[Path, typer.Option(help="Folder for the screenshots.")] = Path("demo-output"),
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Keep the second browser open, to look at it in the live view.")
-    ] = False,
-) -> None:
-    """Show the main job on this machine: no account, no network, nothing left behind but two screenshots.
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("demo-output"),
+    help="Folder for the screenshots.",
+)
+@click.option("--watch", is_flag=True, help="Keep the second browser open, to look at it in the live view.")
+def _demo(output: Path, watch: bool) -> None:
+    """Rent, drive, stop and refund a browser on this machine, without an account.
 
     Rents a browser with a profile and a proxy country from the embedded server, signs in to a site of its own over CDP, stops
     and refunds; rents again with the same profile and finds the login, then drives the same browser with Playwright.
@@ -71,14 +74,14 @@ async def _show(site: str, data_dir: Path, output: Path, *, watch: bool) -> None
             first = await _first_rental(client, site, output, tell)
             second = await _second_rental(client, site, output, tell, watch=watch)
             account = await client.billing.account()
-    console.rule("Receipts")
-    console.print(f"first rental    {first}")
-    console.print(f"second rental   {second}")
+    say("--- Receipts ---")
+    say(f"first rental    {first}")
+    say(f"second rental   {second}")
     paid = first.paid + second.paid
-    console.print(f"account         {before} - {paid} = {account.total_credits_balance_usd} USD")
+    say(f"account         {before} - {paid} = {account.total_credits_balance_usd} USD")
     if before - paid != account.total_credits_balance_usd or first.difference or second.difference:
-        error_console.print("the server's figures differ from the written price rule")
-        raise typer.Exit(1)
+        note("the server's figures differ from the written price rule")
+        raise click.exceptions.Exit(1)
 
 
 async def _first_rental(
@@ -87,29 +90,29 @@ async def _first_rental(
     import cdpbridge
     from cdpbridge.protocol import Network, Page
 
-    console.rule("1. Rent, and drive it over CDP")
+    say("--- 1. Rent, and drive it over CDP ---")
     async with cdpbridge.open_browser(
         client, profile=_PROFILE, proxy_country=_COUNTRY, timeout=_TIMEOUT, on_progress=tell
     ) as browser:
-        console.print(f"rented          {browser.id}, until {browser.timeout_at:%H:%M:%S %Z}")
-        console.print(f"profile         {_PROFILE}, proxy country {_COUNTRY}")
-        console.print(f"live view       {browser.live_url}", soft_wrap=True)
+        say(f"rented          {browser.id}, until {browser.timeout_at:%H:%M:%S %Z}")
+        say(f"profile         {_PROFILE}, proxy country {_COUNTRY}")
+        say(f"live view       {browser.live_url}")
         tell("signing in")
         tab = await browser.new_tab(site)
-        console.print(f"opened          {await tab.title()}")
+        say(f"opened          {await tab.title()}")
         answers: list[Network.ResponseReceived] = []
         tab.session.on(Network.ResponseReceived, answers.append)
         await tab.session.send(Network.enable())
         async with tab.session.expect(Page.LoadEventFired):
             await tab.evaluate(_SIGN_IN)
-        console.print(f"signed in       {await tab.evaluate(_READY)}")
-        console.print(f"network events  {len(answers)} responses: {_kinds(answers)}")
+        say(f"signed in       {await tab.evaluate(_READY)}")
+        say(f"network events  {len(answers)} responses: {_kinds(answers)}")
         picture = output / "signed-in.png"
         await tab.screenshot(picture, full_page=True)
-        console.print(f"screenshot      {picture}")
+        say(f"screenshot      {picture}")
         tell("stopping")
     assert browser.receipt is not None  # the block is over
-    console.print(f"stopped         proxy traffic {_kilobytes(browser.record.proxy_used_mb)}")
+    say(f"stopped         proxy traffic {_kilobytes(browser.record.proxy_used_mb)}")
     return browser.receipt
 
 
@@ -118,17 +121,17 @@ async def _second_rental(
 ) -> Receipt:
     import cdpbridge
 
-    console.rule("2. Rent again: the profile has kept the login")
+    say("--- 2. Rent again: the profile has kept the login ---")
     async with cdpbridge.open_browser(
         client, profile=_PROFILE, proxy_country=_COUNTRY, timeout=_TIMEOUT, on_progress=tell
     ) as browser:
-        console.print(f"live view       {browser.live_url}", soft_wrap=True)
+        say(f"live view       {browser.live_url}")
         tab = await browser.new_tab(site)
-        console.print(
+        say(
             f"over CDP        {await tab.evaluate(_READY)}, visits {await tab.evaluate('localStorage.visits')}"
         )
         if find_spec("playwright") is None:
-            console.print("Playwright      not installed: pip install 'cdpbridge\\[playwright]'")
+            say("Playwright      not installed: pip install 'cdpbridge\\[playwright]'")
         else:
             from cdpbridge import playwright
 
@@ -138,13 +141,13 @@ async def _second_rental(
                 await page.goto(site)
                 await page.wait_for_selector("body[data-ready]")
                 heading = await page.locator("h1").inner_text()
-                console.print(f"Playwright      {heading}, {await page.locator('#orders li').count()} orders")
+                say(f"Playwright      {heading}, {await page.locator('#orders li').count()} orders")
                 picture = output / "playwright.png"
                 await page.screenshot(path=picture)
-                console.print(f"screenshot      {picture}")
+                say(f"screenshot      {picture}")
         if watch:
             tell("running until Enter is pressed")
-            console.print("watch it, and take it over, at the live view's address; Enter stops it")
+            say("watch it, and take it over, at the live view's address; Enter stops it")
             await _enter_pressed()
         tell("stopping")
     assert browser.receipt is not None  # the block is over
@@ -152,7 +155,7 @@ async def _second_rental(
 
 
 async def _enter_pressed() -> None:
-    """A line on standard input, or its end. Not in a thread: that would outlive Ctrl-C."""
+    """Wait for a line on standard input, or its end. Not in a thread: that would outlive Ctrl-C."""
     pressed = asyncio.Event()
     loop = asyncio.get_running_loop()
     try:

@@ -103,12 +103,12 @@ class _Site(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Quiet: the demo shows the requests as the browser sees them."""
+        """Log nothing: the demo shows the requests as the browser sees them."""
 
 
 @contextmanager
 def serve_demo_site() -> Iterator[str]:
-    """A block in which the site is served; its address, e.g. `http://127.0.0.1:40123`."""
+    """Serve the site during a block; yield its address, e.g. `http://127.0.0.1:40123`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Site)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="demo-site")

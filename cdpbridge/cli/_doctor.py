@@ -6,11 +6,12 @@ import json
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from ._output import JsonOption, ProviderOption, console, print_json, with_client
+from ._options import Group, json_option, provider_option
+from ._output import print_json, say, with_client
 
 if TYPE_CHECKING:
     from cdpbridge.api import AsyncClient, Call, Difference
@@ -18,19 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the command."""
     app.command("doctor")(_doctor)
 
 
-def _doctor(
-    show_all: Annotated[
-        bool, typer.Option("--all", help="Also fields that are missing and need not be there.")
-    ] = False,
-    as_json: JsonOption = False,
-    provider: ProviderOption = None,
-) -> None:
-    """Ask a server everything that costs nothing, and print where its answers differ from the models.
+@click.option("--all", "show_all", is_flag=True, help="Also fields that are missing and need not be there.")
+@json_option
+@provider_option
+def _doctor(show_all: bool, as_json: bool, provider: str | None) -> None:
+    """Compare the answers of a server with the models; costs nothing.
 
     Ends with 1 when an answer cannot be used. Fields and words that are only new do no harm.
     """
@@ -47,7 +45,7 @@ def _doctor(
     else:
         _print(report)
     if bad:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def _texts(check: dict[str, Any]) -> dict[str, Any]:
@@ -55,20 +53,20 @@ def _texts(check: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print(report: dict[str, Any]) -> None:
-    console.print(f"server    {report['server']}", markup=False)
+    say(f"server    {report['server']}")
     if report["clock_skew_seconds"] is not None:
-        console.print(f"clock     {report['clock_skew_seconds']:+.0f} s from this machine's")
+        say(f"clock     {report['clock_skew_seconds']:+.0f} s from this machine's")
     for check in report["checks"]:
         head = check["error"] or f"{check['status']} in {check['seconds']:.3f} s"
-        console.print(f"{check['operation']:<20} {head}", markup=False, soft_wrap=True)
+        say(f"{check['operation']:<20} {head}")
         for each in check["differences"]:
-            console.print(f"    {each}", markup=False, soft_wrap=True)
+            say(f"    {each}")
     total = sum(len(check["differences"]) for check in report["checks"])
-    console.print(f"{total} difference{'' if total == 1 else 's'} from the models")
+    say(f"{total} difference{'' if total == 1 else 's'} from the models")
 
 
 async def _examine(client: AsyncClient) -> dict[str, Any]:
-    """Each operation that only reads, the newest entry of each list among them."""
+    """Check each operation that only reads, with the newest entry of each list."""
     from cdpbridge._version import __version__
     from cdpbridge.api import calls
     from cdpbridge.errors import redact_url

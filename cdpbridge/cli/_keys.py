@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from ._operator import ConfigOption, DataDirOption, Operator, Place, ServerOption, body_of, with_operator
-from ._output import JsonOption, console, error_console, instant, print_json, print_list
+from ._operator import (
+    Operator,
+    Place,
+    body_of,
+    config_option,
+    data_dir_option,
+    server_option,
+    with_operator,
+)
+from ._options import Group, argument, json_option
+from ._output import instant, note, print_json, print_list, say
 
 if TYPE_CHECKING:
     from cdpbridge.api.admin import Key, RevokedKey
 
 __all__ = ["register"]
 
-keys = typer.Typer(
-    no_args_is_help=True, help="API keys of a cdpbridge server, for its operator; also while it runs."
-)
+keys = Group(no_args_is_help=True, help="API keys of a cdpbridge server, also while it runs.")
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the group."""
-    app.add_typer(keys, name="keys")
+    app.add_command(keys, name="keys")
 
 
 @keys.command("create")
+@click.option("--project", default="default", help="The project that it belongs to.")
+@click.option("--name", help="What it is for.")
+@click.option("--admin", is_flag=True, help="May manage keys, projects and credits too.")
+@json_option
+@server_option
+@data_dir_option
+@config_option
 def _create(
-    project: Annotated[str, typer.Option(help="The project that it belongs to.")] = "default",
-    name: Annotated[str | None, typer.Option(help="What it is for.", show_default=False)] = None,
-    admin: Annotated[
-        bool, typer.Option("--admin", help="May manage keys, projects and credits too.")
-    ] = False,
-    as_json: JsonOption = False,
-    server: ServerOption = None,
-    data_dir: DataDirOption = None,
-    config: ConfigOption = None,
+    project: str,
+    name: str | None,
+    admin: bool,
+    as_json: bool,
+    server: str | None,
+    data_dir: Path | None,
+    config: Path | None,
 ) -> None:
     """Make a key and print it. It is shown this once: the server keeps only its hash."""
     from cdpbridge.api.admin import CreateKeyRequest
@@ -44,18 +57,24 @@ def _create(
     if as_json:
         print_json(made)
         return
-    error_console.print(f"key {made.id} of project {made.project!r}; it is shown this once:", markup=False)
+    note(f"key {made.id} of project {made.project!r}; it is shown this once:")
     print(made.key)
 
 
 @keys.command("list")
+@click.option("--project", help="Only its keys.")
+@click.option("--all", "show_all", is_flag=True, help="Revoked ones too.")
+@json_option
+@server_option
+@data_dir_option
+@config_option
 def _list(
-    project: Annotated[str | None, typer.Option(help="Only its keys.", show_default=False)] = None,
-    show_all: Annotated[bool, typer.Option("--all", help="Revoked ones too.")] = False,
-    as_json: JsonOption = False,
-    server: ServerOption = None,
-    data_dir: DataDirOption = None,
-    config: ConfigOption = None,
+    project: str | None,
+    show_all: bool,
+    as_json: bool,
+    server: str | None,
+    data_dir: Path | None,
+    config: Path | None,
 ) -> None:
     """List keys, oldest first."""
 
@@ -85,19 +104,23 @@ def _list(
 
 
 @keys.command("revoke")
+@argument("key", help="Its id, or its name if only one has it.")
+@click.option(
+    "--all-browsers",
+    is_flag=True,
+    help="Stop every browser of its project: who had the key may know their addresses.",
+)
+@json_option
+@server_option
+@data_dir_option
+@config_option
 def _revoke(
-    key: Annotated[str, typer.Argument(help="Its id, or its name if only one has it.", show_default=False)],
-    all_browsers: Annotated[
-        bool,
-        typer.Option(
-            "--all-browsers",
-            help="Stop every browser of its project: who had the key may know their addresses.",
-        ),
-    ] = False,
-    as_json: JsonOption = False,
-    server: ServerOption = None,
-    data_dir: DataDirOption = None,
-    config: ConfigOption = None,
+    key: str,
+    all_browsers: bool,
+    as_json: bool,
+    server: str | None,
+    data_dir: Path | None,
+    config: Path | None,
 ) -> None:
     """Revoke a key. What was rented with it is stopped and refunded; its console sign-ins end."""
 
@@ -116,4 +139,4 @@ def _revoke(
         return
     count = len(revoked.stopped_browsers)
     stopped = f"; {count} browser{'' if count == 1 else 's'} stopped" if count else ""
-    console.print(f"key {revoked.id} of project {revoked.project!r} is revoked{stopped}", markup=False)
+    say(f"key {revoked.id} of project {revoked.project!r} is revoked{stopped}")

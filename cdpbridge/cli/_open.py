@@ -6,44 +6,49 @@ import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from ._output import ProviderOption, console, error_console, progress
+from ._options import Group, argument, provider_option
+from ._output import note, progress, say
 
 __all__ = ["register"]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the command."""
     app.command("open")(_open)
 
 
+@argument("url", help="Page to load.")
+@click.option("--profile", help="State to start from and to save: a name (made if missing) or an id.")
+@click.option(
+    "--proxy-country",
+    help="Country of the proxy, e.g. `de`; `none` for no proxy. Default: the server's choice.",
+)
+@click.option(
+    "--timeout",
+    type=click.IntRange(min=1, max=240),
+    default=15,
+    help="Minutes after which the server stops the browser.",
+)
+@click.option(
+    "--screenshot", type=click.Path(path_type=Path), help="Save a picture of the whole page here (PNG)."
+)
+@click.option("--pdf", type=click.Path(path_type=Path), help="Save the page here as PDF.")
+@click.option("--eval", "evaluate", help="Print the value of this JavaScript expression as JSON.")
+@provider_option
 def _open(
-    url: Annotated[str, typer.Argument(help="Page to load.")],
-    profile: Annotated[
-        str | None, typer.Option(help="State to start from and to save: a name (made if missing) or an id.")
-    ] = None,
-    proxy_country: Annotated[
-        str | None,
-        typer.Option(
-            help="Country of the proxy, e.g. `de`; `none` for no proxy. Default: the server's choice."
-        ),
-    ] = None,
-    timeout: Annotated[
-        int, typer.Option(min=1, max=240, help="Minutes after which the server stops the browser.")
-    ] = 15,
-    screenshot: Annotated[
-        Path | None, typer.Option(help="Save a picture of the whole page here (PNG).")
-    ] = None,
-    pdf: Annotated[Path | None, typer.Option(help="Save the page here as PDF.")] = None,
-    evaluate: Annotated[
-        str | None, typer.Option("--eval", help="Print the value of this JavaScript expression as JSON.")
-    ] = None,
-    provider: ProviderOption = None,
+    url: str,
+    profile: str | None,
+    proxy_country: str | None,
+    timeout: int,
+    screenshot: Path | None,
+    pdf: Path | None,
+    evaluate: str | None,
+    provider: str | None,
 ) -> None:
-    """Rent a browser, load URL, save or print what was asked for, stop the browser, and print the receipt."""
+    """Rent a browser, load URL, save or print it, stop, print the receipt."""
     asyncio.run(_open_page(url, profile, proxy_country, timeout, screenshot, pdf, evaluate, provider))
 
 
@@ -82,20 +87,18 @@ async def _open_page(
                 tab = await browser.new_tab(url)
                 if evaluate is not None:
                     value = json.dumps(await tab.evaluate(evaluate), ensure_ascii=False)
-                    console.print(value, markup=False, soft_wrap=True)
+                    say(value)
                 else:
-                    error_console.print(
-                        f"{await tab.title() or '(no title)'}  {await tab.current_url()}", markup=False
-                    )
+                    note(f"{await tab.title() or '(no title)'}  {await tab.current_url()}")
                 if screenshot is not None:
                     tell(f"saving {screenshot}")
                     await tab.screenshot(screenshot, full_page=True)
-                    error_console.print(f"saved {screenshot}", markup=False)
+                    note(f"saved {screenshot}")
                 if pdf is not None:
                     tell(f"saving {pdf}")
                     await tab.pdf(pdf)
-                    error_console.print(f"saved {pdf}", markup=False)
+                    note(f"saved {pdf}")
                 tell("stopping")
     finally:
         if browser is not None and browser.receipt is not None:
-            error_console.print(str(browser.receipt), markup=False)
+            note(str(browser.receipt))

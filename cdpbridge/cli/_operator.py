@@ -8,48 +8,43 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
-import typer
+import click
 
 if TYPE_CHECKING:
     from cdpbridge.api import AsyncClient, admin
 
 __all__ = [
-    "ConfigOption",
-    "DataDirOption",
     "Operator",
     "Place",
-    "ServerOption",
     "body_of",
+    "config_option",
+    "data_dir_option",
     "project_id",
+    "server_option",
     "with_operator",
 ]
 
 T = TypeVar("T")
 BodyT = TypeVar("BodyT")
 
-ServerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--server",
-        envvar="CDPBRIDGE_ADMIN_SERVER",
-        help="Address of the server, e.g. https://browsers.example.com; its admin key in CDPBRIDGE_ADMIN_KEY. Default: the "
-        "server of the data folder on this machine, or the folder itself while none runs.",
-        show_default=False,
-    ),
-]
-DataDirOption = Annotated[
-    Path | None, typer.Option(help="Data folder of the server. Default: the setting's.", show_default=False)
-]
-ConfigOption = Annotated[
-    Path | None, typer.Option(help="The server's TOML file with settings.", show_default=False)
-]
+server_option = click.option(
+    "--server",
+    envvar="CDPBRIDGE_ADMIN_SERVER",
+    help="Address of the server, e.g. https://browsers.example.com; its admin key in CDPBRIDGE_ADMIN_KEY. Default: the server of the data folder on this machine, or the folder itself while none runs.",
+)
+data_dir_option = click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Data folder of the server. Default: the setting's."
+)
+config_option = click.option(
+    "--config", type=click.Path(path_type=Path), help="The server's TOML file with settings."
+)
 
 
 class Operator(Protocol):
-    """What can be done, wherever."""
+    """The operations, over the admin API or in the data folder."""
 
     async def list_keys(self) -> admin.Keys: ...
     async def create_key(self, body: admin.CreateKeyRequest) -> admin.NewKey: ...
@@ -112,7 +107,7 @@ class _Remote:
 
 
 def with_operator(place: Place, work: Callable[[Operator], Awaitable[T]]) -> T:
-    """What `work` brings.
+    """Return the result of `work`.
 
     Raises:
         ConfigurationError: There is no admin key, or the server of the data folder cannot be reached.
@@ -169,21 +164,21 @@ async def _remote(address: str, key: str) -> AsyncIterator[Operator]:
 
 
 def body_of(kind: type[BodyT], **given: object) -> BodyT:
-    """A request's body with what was given; None is left out.
+    """Return a request's body with what was given; None is left out.
 
     Raises:
-        typer.BadParameter: A value is out of its bounds.
+        click.BadParameter: A value is out of its bounds.
     """
     try:
         return kind(**{name: value for name, value in given.items() if value is not None})
     except ValueError as error:  # pydantic's
         found: list[dict[str, Any]] = getattr(error, "errors", list)()
         text = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in found) or str(error)
-        raise typer.BadParameter(text) from None
+        raise click.BadParameter(text) from None
 
 
 async def project_id(operator: Operator, name: str) -> UUID:
-    """The id of a project, by its name or id.
+    """Return the id of a project, by its name or id.
 
     Raises:
         ConfigurationError: There is no such project.

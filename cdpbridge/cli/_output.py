@@ -1,17 +1,17 @@
-"""What commands share: where they rent, how they show progress, tables and JSON."""
+"""Print results, notes, progress, tables and JSON; run work with a client."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Sequence
+import sys
+import unicodedata
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import typer
-from rich.console import Console
-from rich.markup import escape
+import click
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -19,17 +19,14 @@ if TYPE_CHECKING:
     from cdpbridge.api import AsyncClient
 
 __all__ = [
-    "JsonOption",
-    "LimitOption",
-    "ProviderOption",
-    "console",
-    "error_console",
     "first",
     "instant",
+    "note",
     "print_json",
     "print_list",
     "print_rows",
     "progress",
+    "say",
     "short",
     "with_client",
 ]
@@ -37,33 +34,64 @@ __all__ = [
 T = TypeVar("T")
 M = TypeVar("M", bound="BaseModel")
 
-console = Console(highlight=False)
-error_console = Console(stderr=True, highlight=False)
+_SHORT: Final = 60  # characters of a text in a table
+_GAP: Final = "  "
+# Titles of pages and outputs of agents are foreign text: no control sequence of it reaches the terminal.
+_CONTROLS: Final = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
-ProviderOption = Annotated[
-    str | None,
-    typer.Option(
-        "--provider",
-        help="Where: `cloud`, `local`, or the base URL of a server (its key in BROWSER_USE_API_KEY). Default: "
-        "CDPBRIDGE_PROVIDER or CDPBRIDGE_BASE_URL, else the cloud when BROWSER_USE_API_KEY is set, else this machine.",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-LimitOption = Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")]
 
-_WIDTH = 60
+def say(text: object) -> None:
+    """Print a result on standard output."""
+    with _line.hidden():
+        click.echo(str(text).translate(_CONTROLS))
+
+
+def note(text: object) -> None:
+    """Print a note for a person on standard error."""
+    with _line.hidden():
+        click.echo(str(text).translate(_CONTROLS), err=True)
+
+
+class _StatusLine:
+    """One line at the bottom of a terminal that says what goes on; nothing where standard error is no terminal."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def show(self, text: str) -> None:
+        self._text = short(text.translate(_CONTROLS))
+        self._draw()
+
+    def _draw(self) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r\x1b[K{self._text}", nl=False, err=True)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Make place for another line."""
+        text, self._text = self._text, ""
+        if text:
+            self._draw()
+        yield
+        if text:
+            self.show(text)
+
+
+_line = _StatusLine()
 
 
 @contextmanager
 def progress(text: str) -> Iterator[Callable[[str], Any]]:
-    """A spinner on stderr, where a person watches; its function changes the text."""
-    with error_console.status(escape(text)) as status:
-        yield lambda text: status.update(escape(text))
+    """Show on a terminal what goes on during a block; the yielded function changes the text."""
+    _line.show(text)
+    try:
+        yield _line.show
+    finally:
+        _line.show("")
 
 
 def print_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
-    """The records by their names on the wire."""
+    """Print records by the names of their fields in the API."""
     if isinstance(value, dict):
         shown: Any = value
     elif isinstance(value, Sequence):
@@ -73,32 +101,50 @@ def print_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
     print(json.dumps(shown, indent=2, ensure_ascii=False, default=str))
 
 
-def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, nothing: str) -> None:
-    """A table, or on stderr that there is nothing."""
-    from rich.table import Table
+def print_rows(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, nothing: str = "", right: Collection[str] = ()
+) -> None:
+    """Print a table, or on standard error that there is nothing.
 
+    Args:
+        columns: Its head.
+        rows: A cell for each column.
+        nothing: What to say when there are no rows.
+        right: Columns that are aligned to the right: numbers.
+    """
     if not rows:
-        error_console.print(nothing)
+        note(nothing)
         return
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    console.print(table)
+    cells = [[name.upper() for name in columns], *rows]
+    widths = [max(_width(row[index]) for row in cells) for index in range(len(columns))]
+    for row in cells:
+        padded = [
+            f"{' ' * (width - _width(cell))}{cell}"
+            if name in right
+            else f"{cell}{' ' * (width - _width(cell))}"
+            for name, cell, width in zip(columns, row, widths, strict=True)
+        ]
+        say(_GAP.join(padded).rstrip())
+
+
+def _width(text: str) -> int:
+    """Return the columns of a terminal that `text` takes."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def instant(value: datetime | None) -> str:
-    """A time in a table."""
+    """Return a time as it stands in a table."""
     return "" if value is None else f"{value:%Y-%m-%d %H:%M:%S}"
 
 
 def short(text: str | None) -> str:
-    """The beginning of a text, on one line."""
+    """Return the beginning of a text, on one line."""
     line = " ".join((text or "").split())
-    return line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"
+    return line if len(line) <= _SHORT else line[: _SHORT - 1] + "…"
 
 
 async def first(limit: int, items: AsyncIterable[T]) -> list[T]:
-    """So many of `items` at most."""
+    """Return at most `limit` of `items`."""
     found: list[T] = []
     async for item in items:
         found.append(item)
@@ -110,7 +156,7 @@ async def first(limit: int, items: AsyncIterable[T]) -> list[T]:
 def print_list(
     found: Sequence[M], as_json: bool, head: Sequence[str], row: Callable[[M], Sequence[str]], *, nothing: str
 ) -> None:
-    """A table with a row each, the text `nothing` when there is none, or JSON."""
+    """Print a table with a row for each record, the text `nothing` when there is none, or JSON."""
     if as_json:
         print_json(found)
     else:
@@ -118,7 +164,7 @@ def print_list(
 
 
 def with_client(where: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
-    """What `work` brings, with the client that a user's word stands for."""
+    """Return the result of `work` with the client that `where` names."""
     from cdpbridge.providers import provider
 
     async def run() -> T:

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-import typer
+import click
 
-from ._output import (
-    JsonOption,
-    LimitOption,
-    ProviderOption,
-    console,
-    first,
-    instant,
-    print_json,
-    print_list,
-    short,
-    with_client,
-)
+from ._options import Group, argument, json_option, limit_option, provider_option
+from ._output import first, instant, print_json, print_list, say, short, with_client
 
 if TYPE_CHECKING:
     from cdpbridge.api import Profile
 
 __all__ = ["profiles", "register"]
 
-ProfileId = Annotated[UUID, typer.Argument(metavar="PROFILE", help="Its id.", show_default=False)]
 
-profiles = typer.Typer(no_args_is_help=True, help="Profiles: browser state that is kept between rentals.")
+profiles = Group(no_args_is_help=True, help="Profiles: browser state that is kept between rentals.")
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the group."""
-    app.add_typer(profiles, name="profiles")
+    app.add_command(profiles, name="profiles")
 
 
 @profiles.command("list")
-def _list(
-    query: Annotated[str | None, typer.Option(help="Words of the name.", show_default=False)] = None,
-    limit: LimitOption = 100,
-    as_json: JsonOption = False,
-    provider: ProviderOption = None,
-) -> None:
+@click.option("--query", help="Words of the name.")
+@limit_option
+@json_option
+@provider_option
+def _list(query: str | None, limit: int, as_json: bool, provider: str | None) -> None:
     """List profiles."""
 
     def row(profile: Profile) -> list[str]:
@@ -56,47 +44,48 @@ def _list(
 
 
 @profiles.command("get")
-def _get(profile_id: ProfileId, as_json: JsonOption = False, provider: ProviderOption = None) -> None:
+@argument("profile_id", type=click.UUID, metavar="PROFILE", help="Its id.")
+@json_option
+@provider_option
+def _get(profile_id: UUID, as_json: bool, provider: str | None) -> None:
     """Show a profile."""
     profile = with_client(provider, lambda client: client.profiles.get(profile_id))
     if as_json:
         print_json(profile)
         return
-    console.print(f"profile   {profile.id} {profile.name or '(no name)'}", markup=False)
-    console.print(f"made      {instant(profile.created_at)}")
-    console.print(f"last used {instant(profile.last_used_at) or 'never'}")
-    console.print(
-        f"cookies   {', '.join(profile.cookie_domains or ()) or 'none'}", markup=False, soft_wrap=True
-    )
+    say(f"profile   {profile.id} {profile.name or '(no name)'}")
+    say(f"made      {instant(profile.created_at)}")
+    say(f"last used {instant(profile.last_used_at) or 'never'}")
+    say(f"cookies   {', '.join(profile.cookie_domains or ()) or 'none'}")
 
 
 @profiles.command("create")
-def _create(
-    name: Annotated[str | None, typer.Argument(help="Its name.", show_default=False)] = None,
-    as_json: JsonOption = False,
-    provider: ProviderOption = None,
-) -> None:
-    """Make an empty profile and print its id."""
+@argument("name", required=False, help="Its name.")
+@json_option
+@provider_option
+def _create(name: str | None, as_json: bool, provider: str | None) -> None:
+    """Create an empty profile and print its id."""
     profile = with_client(provider, lambda client: client.profiles.create(name=name))
     if as_json:
         print_json(profile)
     else:
-        console.print(str(profile.id))
+        say(str(profile.id))
 
 
 @profiles.command("rename")
-def _rename(
-    profile_id: ProfileId,
-    name: Annotated[str, typer.Argument(help="Its new name.", show_default=False)],
-    provider: ProviderOption = None,
-) -> None:
-    """Give a profile another name."""
+@argument("profile_id", type=click.UUID, metavar="PROFILE", help="Its id.")
+@argument("name", help="Its new name.")
+@provider_option
+def _rename(profile_id: UUID, name: str, provider: str | None) -> None:
+    """Rename a profile."""
     profile = with_client(provider, lambda client: client.profiles.update(profile_id, name=name))
-    console.print(f"{profile.id} {profile.name}", markup=False)
+    say(f"{profile.id} {profile.name}")
 
 
 @profiles.command("delete")
-def _delete(profile_id: ProfileId, provider: ProviderOption = None) -> None:
-    """Delete a profile and all that it holds."""
+@argument("profile_id", type=click.UUID, metavar="PROFILE", help="Its id.")
+@provider_option
+def _delete(profile_id: UUID, provider: str | None) -> None:
+    """Delete a profile and its content."""
     with_client(provider, lambda client: client.profiles.delete(profile_id))
-    console.print(f"{profile_id} deleted")
+    say(f"{profile_id} deleted")

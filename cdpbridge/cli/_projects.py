@@ -3,72 +3,65 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-import typer
+import click
 
 from ._operator import (
-    ConfigOption,
-    DataDirOption,
     Operator,
     Place,
-    ServerOption,
     body_of,
+    config_option,
+    data_dir_option,
     project_id,
+    server_option,
     with_operator,
 )
-from ._output import JsonOption, console, instant, print_json, print_list
+from ._options import Group, argument, json_option
+from ._output import instant, print_json, print_list, say
 
 if TYPE_CHECKING:
     from cdpbridge.api.admin import Credits, Project
 
 __all__ = ["register"]
 
-projects = typer.Typer(
-    no_args_is_help=True, help="Projects of a cdpbridge server: each has its own keys, browsers and credits."
+projects = Group(
+    no_args_is_help=True, help="Projects of a cdpbridge server, with keys, browsers and credits of their own."
 )
-credits_ = typer.Typer(no_args_is_help=True, help="Credits of a project of a cdpbridge server.")
+credits_ = Group(no_args_is_help=True, help="Credits of a project of a cdpbridge server.")
 
 
-class _Plan(StrEnum):
-    FREE = "free"
-    PAID = "paid"
+_DECIMALS: Final = 6  # of an amount in USD, as the ledger keeps it
+
+plan_option = click.option(
+    "--plan", type=click.Choice(["free", "paid"]), help="15 minutes a browser, or 240."
+)
 
 
-PlanOption = Annotated[_Plan | None, typer.Option(help="15 minutes a browser, or 240.", show_default=False)]
-LimitOption = Annotated[
-    int | None, typer.Option(min=1, max=10_000, help="Concurrent browsers.", show_default=False)
-]
-ProjectArgument = Annotated[
-    str, typer.Argument(metavar="PROJECT", help="Its name or id.", show_default=False)
-]
-
-
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the groups."""
-    app.add_typer(projects, name="projects")
-    app.add_typer(credits_, name="credits")
+    app.add_command(projects, name="projects")
+    app.add_command(credits_, name="credits")
 
 
 def usd(text: str) -> Decimal:
-    """An amount, exactly as it is written."""
+    """Return an amount, exactly as it is written."""
     try:
         amount = Decimal(text)
     except InvalidOperation:
-        raise typer.BadParameter(f"{text!r} is no amount in USD, e.g. 12.50") from None
-    if not amount.is_finite() or amount < 0 or -int(amount.as_tuple().exponent) > 6:
-        raise typer.BadParameter("an amount is positive, with six decimals at most")
+        raise click.BadParameter(f"{text!r} is no amount in USD, e.g. 12.50") from None
+    if not amount.is_finite() or amount < 0 or -int(amount.as_tuple().exponent) > _DECIMALS:
+        raise click.BadParameter("an amount is positive, with six decimals at most")
     return amount
 
 
 @projects.command("list")
-def _list(
-    as_json: JsonOption = False,
-    server: ServerOption = None,
-    data_dir: DataDirOption = None,
-    config: ConfigOption = None,
-) -> None:
+@json_option
+@server_option
+@data_dir_option
+@config_option
+def _list(as_json: bool, server: str | None, data_dir: Path | None, config: Path | None) -> None:
     """List projects by name."""
 
     def row(project: Project) -> list[str]:
@@ -88,18 +81,23 @@ def _list(
 
 
 @projects.command("create")
+@argument("name", help="Its name.")
+@plan_option
+@click.option("--max-browsers", type=click.IntRange(min=1, max=10000), help="Concurrent browsers.")
+@click.option("--credits", "first_credits", type=usd, metavar="USD", help="Its first credits.")
+@json_option
+@server_option
+@data_dir_option
+@config_option
 def _create(
-    name: Annotated[str, typer.Argument(help="Its name.", show_default=False)],
-    plan: PlanOption = None,
-    max_browsers: LimitOption = None,
-    first_credits: Annotated[
-        Decimal | None,
-        typer.Option("--credits", parser=usd, metavar="USD", help="Its first credits.", show_default=False),
-    ] = None,
-    as_json: JsonOption = False,
-    server: ServerOption = None,
-    data_dir: DataDirOption = None,
-    config: ConfigOption = None,
+    name: str,
+    plan: str | None,
+    max_browsers: int | None,
+    first_credits: Decimal | None,
+    as_json: bool,
+    server: str | None,
+    data_dir: Path | None,
+    config: Path | None,
 ) -> None:
     """Make a project; what is left out is as the server's settings say."""
     from cdpbridge.api.admin import CreateProjectRequest
@@ -107,7 +105,7 @@ def _create(
     body = body_of(
         CreateProjectRequest,
         name=name,
-        plan=plan and plan.value,
+        plan=plan,
         max_browsers=max_browsers,
         credits_usd=first_credits,
     )
@@ -116,19 +114,26 @@ def _create(
 
 
 @projects.command("set")
+@argument("name", metavar="PROJECT", help="Its name or id.")
+@plan_option
+@click.option("--max-browsers", type=click.IntRange(min=1, max=10000), help="Concurrent browsers.")
+@json_option
+@server_option
+@data_dir_option
+@config_option
 def _set(
-    name: ProjectArgument,
-    plan: PlanOption = None,
-    max_browsers: LimitOption = None,
-    as_json: JsonOption = False,
-    server: ServerOption = None,
-    data_dir: DataDirOption = None,
-    config: ConfigOption = None,
+    name: str,
+    plan: str | None,
+    max_browsers: int | None,
+    as_json: bool,
+    server: str | None,
+    data_dir: Path | None,
+    config: Path | None,
 ) -> None:
     """Change a project's plan or limit; it counts for what is rented from then on."""
     from cdpbridge.api.admin import ChangeProjectRequest
 
-    body = body_of(ChangeProjectRequest, plan=plan and plan.value, max_browsers=max_browsers)
+    body = body_of(ChangeProjectRequest, plan=plan, max_browsers=max_browsers)
 
     async def work(operator: Operator) -> Project:
         return await operator.change_project(await project_id(operator, name), body)
@@ -137,22 +142,27 @@ def _set(
 
 
 @credits_.command("grant")
+@argument("project", metavar="PROJECT", help="Its name or id.")
+@argument("amount", type=usd, metavar="USD", help="E.g. 12.50.")
+@click.option("--note", default="granted", help="What the ledger says it is for.")
+@json_option
+@server_option
+@data_dir_option
+@config_option
 def _grant(
-    project: ProjectArgument,
-    amount: Annotated[
-        Decimal, typer.Argument(parser=usd, metavar="USD", help="E.g. 12.50.", show_default=False)
-    ],
-    note: Annotated[str, typer.Option(help="What the ledger says it is for.")] = "granted",
-    as_json: JsonOption = False,
-    server: ServerOption = None,
-    data_dir: DataDirOption = None,
-    config: ConfigOption = None,
+    project: str,
+    amount: Decimal,
+    note: str,
+    as_json: bool,
+    server: str | None,
+    data_dir: Path | None,
+    config: Path | None,
 ) -> None:
     """Add credits to a project: one more entry of its ledger."""
     from cdpbridge.api.admin import GrantRequest
 
     if not amount:
-        raise typer.BadParameter("grant more than nothing")
+        raise click.BadParameter("grant more than nothing")
     body = body_of(GrantRequest, amount_usd=amount, note=note)
 
     async def work(operator: Operator) -> Credits:
@@ -162,16 +172,14 @@ def _grant(
     if as_json:
         print_json(granted)
     else:
-        console.print(f"{granted.amount_usd:f} USD granted; {granted.balance_usd:f} USD are there now")
+        say(f"{granted.amount_usd:f} USD granted; {granted.balance_usd:f} USD are there now")
 
 
 def _show(project: Project, as_json: bool) -> None:
     if as_json:
         print_json(project)
         return
-    console.print(
+    say(
         f"project {project.name!r} ({project.id}): plan {project.plan}, {project.max_browsers} browsers, "
-        f"{project.balance_usd:f} USD",
-        markup=False,
-        soft_wrap=True,
+        f"{project.balance_usd:f} USD"
     )

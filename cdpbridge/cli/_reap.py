@@ -4,51 +4,47 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
-from typing import Annotated
 
-import typer
+import click
 
-from ._output import ProviderOption, console, error_console
+from ._options import Group, provider_option
+from ._output import note, say
 
 __all__ = ["register"]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the command."""
     app.command("reap")(_reap)
 
 
-def _reap(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be stopped.")] = False,
-    all_of_this_key: Annotated[
-        bool,
-        typer.Option(
-            "--all-of-this-key",
-            help="Also stop what is active for this key and in no journal of this machine. Other machines that use the key lose "
-            "their browsers.",
-        ),
-    ] = False,
-    provider: ProviderOption = None,
-) -> None:
-    """Stop browsers that killed programs have left rented. What a running program owns is never touched."""
+@click.option("--dry-run", is_flag=True, help="Only show what would be stopped.")
+@click.option(
+    "--all-of-this-key",
+    is_flag=True,
+    help="Also stop what is active for this key and in no journal of this machine. Other machines that use the key lose their browsers.",
+)
+@provider_option
+def _reap(dry_run: bool, all_of_this_key: bool, provider: str | None) -> None:
+    """Stop browsers that killed programs have left rented."""
     if asyncio.run(_reap_each(dry_run, all_of_this_key, provider)):
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 async def _reap_each(dry_run: bool, all_of_this_key: bool, provider: str | None) -> bool:
-    """Whether one may still run."""
+    """Stop them; return True if one may still run."""
     from cdpbridge import reap
     from cdpbridge.billing import money_text
     from cdpbridge.rental._reap import ReapOutcome
 
     done = await reap(provider, all_of_this_key=all_of_this_key, dry_run=dry_run)
     for each in done:
-        console.print(str(each), markup=False, soft_wrap=True)
+        say(str(each))
     counted = sum(each.outcome in {ReapOutcome.STOPPED, ReapOutcome.WOULD_STOP} for each in done)
     saved = sum((each.saved for each in done), Decimal(0))
     if not done:
-        error_console.print("nothing was left behind")
+        note("nothing was left behind")
     else:
         what = "would be stopped" if dry_run else "stopped"
-        error_console.print(f"{counted} {what}, {money_text(saved)} USD saved")
+        note(f"{counted} {what}, {money_text(saved)} USD saved")
     return any(each.outcome is ReapOutcome.FAILED for each in done)

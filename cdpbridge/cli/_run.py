@@ -6,12 +6,13 @@ import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import typer
+import click
 
-from ._output import JsonOption, ProviderOption, error_console, print_json, progress, short
+from ._options import Group, argument, json_option, provider_option
+from ._output import note, print_json, progress, short
 
 if TYPE_CHECKING:
     from cdpbridge.api import TaskOptions, TaskResult, TaskStep
@@ -19,38 +20,40 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the command."""
     app.command("run")(_run)
 
 
+@argument("task", help="What to do, in words.")
+@click.option("--session", type=click.UUID, help="Session to run in; it stays. Default: one of its own.")
+@click.option("--llm", help="Model. Default: the server's.")
+@click.option("--max-steps", type=click.IntRange(min=1), help="Steps after which the agent stops.")
+@click.option("--start-url", help="Where the browser goes first.")
+@click.option(
+    "--schema",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with a JSON schema that the output must fit.",
+)
+@click.option("--timeout", type=click.IntRange(min=1), help="Minutes after which the task is stopped.")
+@click.option(
+    "--keep", is_flag=True, help="Keep its session for further tasks; it costs money until stopped."
+)
+@json_option
+@provider_option
 def _run(
-    task: Annotated[str, typer.Argument(help="What is to be done, in words.", show_default=False)],
-    session: Annotated[
-        UUID | None,
-        typer.Option(help="Session to run in; it stays. Default: one of its own.", show_default=False),
-    ] = None,
-    llm: Annotated[str | None, typer.Option(help="Model. Default: the server's.", show_default=False)] = None,
-    max_steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps after which the agent gives up.", show_default=False)
-    ] = None,
-    start_url: Annotated[
-        str | None, typer.Option(help="Where the browser goes first.", show_default=False)
-    ] = None,
-    schema: Annotated[
-        Path | None,
-        typer.Option(help="File with a JSON schema that the output must fit.", exists=True, dir_okay=False),
-    ] = None,
-    timeout: Annotated[
-        int | None, typer.Option(min=1, help="Minutes after which the task is stopped.", show_default=False)
-    ] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep its session for further tasks; it costs money until stopped.")
-    ] = False,
-    as_json: JsonOption = False,
-    provider: ProviderOption = None,
+    task: str,
+    session: UUID | None,
+    llm: str | None,
+    max_steps: int | None,
+    start_url: str | None,
+    schema: Path | None,
+    timeout: int | None,
+    keep: bool,
+    as_json: bool,
+    provider: str | None,
 ) -> None:
-    """Let an agent do TASK, show its steps, and print its output.
+    """Run TASK with an agent, show its steps, and print its output.
 
     Steps and the live address go to stderr, the output to stdout. Its own session is stopped with the task, unless --keep;
     Ctrl-C stops both. Ends with 0 when the task is finished and not judged a failure, else with 3.
@@ -78,10 +81,10 @@ def _run(
     elif result.output is not None:
         print(result.output)
     if result.status != "finished" or result.is_success is False:
-        error_console.print(f"task {result.id} {result.status}, success: {_word(result.is_success)}")
-        raise typer.Exit(3)
+        note(f"task {result.id} {result.status}, success: {_word(result.is_success)}")
+        raise click.exceptions.Exit(3)
     if result.task.judge_error is not None:
-        error_console.print(f"not judged: {result.task.judge_error}", markup=False, soft_wrap=True)
+        note(f"not judged: {result.task.judge_error}")
 
 
 async def _watch(
@@ -98,12 +101,10 @@ async def _watch(
         with progress("starting") as tell:
             run = await client.start(task, session_id=session, keep_session=keep, **options)
             async with run:
-                error_console.print(f"task     {run.id}")
-                error_console.print(
-                    f"session  {run.session_id} ({_fate(keep=keep, given=session is not None)})"
-                )
+                note(f"task     {run.id}")
+                note(f"session  {run.session_id} ({_fate(keep=keep, given=session is not None)})")
                 if run.live_url is not None:
-                    error_console.print(f"live     {run.live_url}", markup=False, soft_wrap=True)
+                    note(f"live     {run.live_url}")
                 tell("working")
                 async for step in run.steps(timeout=timeout):
                     _show(step)
@@ -112,7 +113,7 @@ async def _watch(
 
 
 def _fate(*, keep: bool, given: bool) -> str:
-    """What becomes of the session."""
+    """Return what happens to the session."""
     if keep:
         return "stays open and costs money until it is stopped: cdpbridge sessions stop"
     return "yours, stays open" if given else "stopped with the task"
@@ -120,7 +121,7 @@ def _fate(*, keep: bool, given: bool) -> str:
 
 def _show(step: TaskStep) -> None:
     goal = short(step.next_goal) or short(step.memory)
-    error_console.print(f"{step.number:>4}  {goal}  {short(step.url)}", markup=False, soft_wrap=True)
+    note(f"{step.number:>4}  {goal}  {short(step.url)}")
 
 
 def _value(output: str | None, *, structured: bool) -> Any:

@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
+
+from ._options import Group
 
 __all__ = ["register"]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the command."""
     app.command("serve")(_serve)
 
 
+@click.option("--host", help="Address to listen on. Default: 127.0.0.1.")
+@click.option(
+    "--port", type=click.IntRange(min=0, max=65535), help="Port; 0 takes a free one. Default: 8700."
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder of the database, profiles and running browsers.",
+)
+@click.option(
+    "--api-key",
+    envvar="CDPBRIDGE_API_KEY",
+    show_envvar=True,
+    help="API key of its clients. Without one, and without the setting `api_keys`, a key is made and shown once.",
+)
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
+@click.option("--show-settings", is_flag=True, help="Print every setting and end.")
 def _serve(
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.", show_default=False)
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="Port; 0 takes a free one. Default: 8700.", show_default=False),
-    ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the database, profiles and running browsers.", show_default=False),
-    ] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            envvar="CDPBRIDGE_API_KEY",
-            help="API key of its clients. Without one, and without the setting `api_keys`, a key is made and shown once.",
-            show_default=False,
-            show_envvar=True,
-        ),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings.", show_default=False)] = None,
-    show_settings: Annotated[
-        bool, typer.Option("--show-settings", help="Print every setting and end.")
-    ] = False,
+    host: str | None,
+    port: int | None,
+    data_dir: Path | None,
+    api_key: str | None,
+    config: Path | None,
+    show_settings: bool,
 ) -> None:
     """Serve the Browser Use Cloud API v2 over Chromium on this machine.
 

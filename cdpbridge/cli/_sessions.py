@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-import typer
+import click
 
-from ._output import (
-    JsonOption,
-    LimitOption,
-    ProviderOption,
-    console,
-    first,
-    instant,
-    print_json,
-    print_list,
-    short,
-    with_client,
-)
+from ._options import Group, argument, json_option, limit_option, provider_option
+from ._output import first, instant, print_json, print_list, say, short, with_client
 
 if TYPE_CHECKING:
     from cdpbridge.api import AgentSessionItem
 
 __all__ = ["register"]
 
-SessionId = Annotated[UUID, typer.Argument(metavar="SESSION", help="Its id.", show_default=False)]
 
-sessions = typer.Typer(no_args_is_help=True, help="Agent sessions: list, stop, share.")
+sessions = Group(no_args_is_help=True, help="Agent sessions: list, stop, share.")
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the group."""
-    app.add_typer(sessions, name="sessions")
+    app.add_command(sessions, name="sessions")
 
 
 @sessions.command("list")
-def _list(
-    show_all: Annotated[bool, typer.Option("--all", help="Also those that are stopped.")] = False,
-    limit: LimitOption = 100,
-    as_json: JsonOption = False,
-    provider: ProviderOption = None,
-) -> None:
+@click.option("--all", "show_all", is_flag=True, help="Also those that are stopped.")
+@limit_option
+@json_option
+@provider_option
+def _list(show_all: bool, limit: int, as_json: bool, provider: str | None) -> None:
     """List agent sessions."""
 
     def row(session: AgentSessionItem) -> list[str]:
@@ -56,47 +44,59 @@ def _list(
 
 
 @sessions.command("get")
-def _get(session_id: SessionId, as_json: JsonOption = False, provider: ProviderOption = None) -> None:
+@argument("session_id", type=click.UUID, metavar="SESSION", help="Its id.")
+@json_option
+@provider_option
+def _get(session_id: UUID, as_json: bool, provider: str | None) -> None:
     """Show a session and its tasks."""
     session = with_client(provider, lambda client: client.sessions.get(session_id))
     if as_json:
         print_json(session)
         return
-    console.print(f"session  {session.id} {session.status}", markup=False)
+    say(f"session  {session.id} {session.status}")
     if session.live_url is not None:
-        console.print(f"live     {session.live_url}", markup=False, soft_wrap=True)
+        say(f"live     {session.live_url}")
     if session.public_share_url is not None:
-        console.print(f"share    {session.public_share_url}", markup=False, soft_wrap=True)
+        say(f"share    {session.public_share_url}")
     for task in session.tasks:
-        console.print(f"task     {task.id} {task.status}  {short(task.task)}", markup=False)
+        say(f"task     {task.id} {task.status}  {short(task.task)}")
 
 
 @sessions.command("stop")
-def _stop(session_id: SessionId, provider: ProviderOption = None) -> None:
+@argument("session_id", type=click.UUID, metavar="SESSION", help="Its id.")
+@provider_option
+def _stop(session_id: UUID, provider: str | None) -> None:
     """Stop a session, its browser and its running task."""
     session = with_client(provider, lambda client: client.sessions.stop(session_id))
-    console.print(f"{session.id} {session.status}")
+    say(f"{session.id} {session.status}")
 
 
 @sessions.command("share")
-def _share(session_id: SessionId, as_json: JsonOption = False, provider: ProviderOption = None) -> None:
-    """Print an address under which anybody may watch."""
+@argument("session_id", type=click.UUID, metavar="SESSION", help="Its id.")
+@json_option
+@provider_option
+def _share(session_id: UUID, as_json: bool, provider: str | None) -> None:
+    """Print an address under which all who have it can watch."""
     share = with_client(provider, lambda client: client.sessions.create_share(session_id))
     if as_json:
         print_json(share)
     else:
-        console.print(share.share_url, markup=False, soft_wrap=True)
+        say(share.share_url)
 
 
 @sessions.command("unshare")
-def _unshare(session_id: SessionId, provider: ProviderOption = None) -> None:
+@argument("session_id", type=click.UUID, metavar="SESSION", help="Its id.")
+@provider_option
+def _unshare(session_id: UUID, provider: str | None) -> None:
     """End the public share of a session."""
     with_client(provider, lambda client: client.sessions.delete_share(session_id))
-    console.print(f"{session_id} not shared")
+    say(f"{session_id} not shared")
 
 
 @sessions.command("delete")
-def _delete(session_id: SessionId, provider: ProviderOption = None) -> None:
+@argument("session_id", type=click.UUID, metavar="SESSION", help="Its id.")
+@provider_option
+def _delete(session_id: UUID, provider: str | None) -> None:
     """Delete a session with all its tasks."""
     with_client(provider, lambda client: client.sessions.delete(session_id))
-    console.print(f"{session_id} deleted")
+    say(f"{session_id} deleted")

@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-import typer
+import click
 
-from ._output import (
-    JsonOption,
-    LimitOption,
-    ProviderOption,
-    console,
-    error_console,
-    first,
-    instant,
-    print_json,
-    print_list,
-    short,
-    with_client,
-)
+from ._options import Group, argument, json_option, limit_option, provider_option
+from ._output import first, instant, note, print_json, print_list, say, short, with_client
 
 if TYPE_CHECKING:
     from cdpbridge.api import AsyncClient, Task, TaskItem
 
 __all__ = ["print_task", "register"]
 
-TaskId = Annotated[UUID, typer.Argument(metavar="TASK", help="Its id.", show_default=False)]
 
-tasks = typer.Typer(
-    no_args_is_help=True, help="Tasks of agents: list, watch, stop, and fetch what they wrote."
-)
+tasks = Group(no_args_is_help=True, help="Tasks of agents: list, watch, stop, and fetch what they wrote.")
 
 
-def register(app: typer.Typer) -> None:
+def register(app: Group) -> None:
     """Add the group."""
-    app.add_typer(tasks, name="tasks")
+    app.add_command(tasks, name="tasks")
 
 
 @tasks.command("list")
-def _list(
-    status: Annotated[
-        str | None, typer.Option(help="Only these, e.g. `started`.", show_default=False)
-    ] = None,
-    session: Annotated[UUID | None, typer.Option(help="Only of this session.", show_default=False)] = None,
-    limit: LimitOption = 100,
-    as_json: JsonOption = False,
-    provider: ProviderOption = None,
-) -> None:
+@click.option("--status", help="Only these, e.g. `started`.")
+@click.option("--session", type=click.UUID, help="Only of this session.")
+@limit_option
+@json_option
+@provider_option
+def _list(status: str | None, session: UUID | None, limit: int, as_json: bool, provider: str | None) -> None:
     """List tasks."""
 
     def row(task: TaskItem) -> list[str]:
@@ -63,17 +47,19 @@ def _list(
 
 
 @tasks.command("get")
-def _get(task_id: TaskId, as_json: JsonOption = False, provider: ProviderOption = None) -> None:
+@argument("task_id", type=click.UUID, metavar="TASK", help="Its id.")
+@json_option
+@provider_option
+def _get(task_id: UUID, as_json: bool, provider: str | None) -> None:
     """Show a task: its steps, output and files."""
     _show(with_client(provider, lambda client: client.tasks.get(task_id)), as_json)
 
 
 @tasks.command("stop")
-def _stop(
-    task_id: TaskId,
-    session: Annotated[bool, typer.Option("--session", help="Stop its session too.")] = False,
-    provider: ProviderOption = None,
-) -> None:
+@argument("task_id", type=click.UUID, metavar="TASK", help="Its id.")
+@click.option("--session", is_flag=True, help="Stop its session too.")
+@provider_option
+def _stop(task_id: UUID, session: bool, provider: str | None) -> None:
     """Stop a task; its session stays and costs money, unless --session."""
     if session:
         _tell(with_client(provider, lambda client: client.tasks.stop_task_and_session(task_id)))
@@ -82,50 +68,54 @@ def _stop(
 
 
 @tasks.command("pause")
-def _pause(task_id: TaskId, provider: ProviderOption = None) -> None:
-    """Let the agent wait; the session goes on and costs money."""
+@argument("task_id", type=click.UUID, metavar="TASK", help="Its id.")
+@provider_option
+def _pause(task_id: UUID, provider: str | None) -> None:
+    """Pause the agent; the session goes on and costs money."""
     _tell(with_client(provider, lambda client: client.tasks.pause(task_id)))
 
 
 @tasks.command("resume")
-def _resume(task_id: TaskId, provider: ProviderOption = None) -> None:
-    """Let a paused agent go on."""
+@argument("task_id", type=click.UUID, metavar="TASK", help="Its id.")
+@provider_option
+def _resume(task_id: UUID, provider: str | None) -> None:
+    """Resume a paused agent."""
     _tell(with_client(provider, lambda client: client.tasks.resume(task_id)))
 
 
 @tasks.command("logs")
-def _logs(
-    task_id: TaskId,
-    path: Annotated[str, typer.Argument(help="File or folder (with a slash at its end) to save to.")] = ".",
-    provider: ProviderOption = None,
-) -> None:
+@argument("task_id", type=click.UUID, metavar="TASK", help="Its id.")
+@argument("path", default=".", help="File or folder (with a slash at its end) to save to.")
+@provider_option
+def _logs(task_id: UUID, path: str, provider: str | None) -> None:
     """Save the log of a task."""
     saved = with_client(provider, lambda client: client.tasks.download_logs(task_id, path))
-    console.print(f"saved {saved}", markup=False, soft_wrap=True)
+    say(f"saved {saved}")
 
 
 @tasks.command("download")
-def _download(
-    task_id: TaskId,
-    folder: Annotated[Path, typer.Argument(help="Folder to save to; made if missing.")] = Path(),
-    provider: ProviderOption = None,
-) -> None:
+@argument("task_id", type=click.UUID, metavar="TASK", help="Its id.")
+@argument(
+    "folder", type=click.Path(path_type=Path), default=Path(), help="Folder to save to; made if missing."
+)
+@provider_option
+def _download(task_id: UUID, folder: Path, provider: str | None) -> None:
     """Save every file that a task has written."""
 
     async def save(client: AsyncClient) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         task = await client.tasks.get(task_id)
         if not task.output_files:
-            error_console.print("no files")
+            note("no files")
         for file in task.output_files:
             saved = await client.files.download(task_id, file.id, folder)
-            console.print(f"saved {saved}", markup=False, soft_wrap=True)
+            say(f"saved {saved}")
 
     with_client(provider, save)
 
 
 def _tell(task: Task) -> None:
-    console.print(f"{task.id} {task.status}", markup=False)
+    say(f"{task.id} {task.status}")
 
 
 def _show(task: Task, as_json: bool) -> None:
@@ -134,18 +124,18 @@ def _show(task: Task, as_json: bool) -> None:
         return
     print_task(task)
     for step in task.steps:
-        console.print(f"  {step.number:>3}  {short(step.next_goal)}  {short(step.url)}", markup=False)
+        say(f"  {step.number:>3}  {short(step.next_goal)}  {short(step.url)}")
 
 
 def print_task(task: Task) -> None:
-    """A task in a few lines."""
-    console.print(f"task     {task.id} {task.status}", markup=False)
-    console.print(f"session  {task.session_id}", markup=False)
+    """Print a task in a few lines."""
+    say(f"task     {task.id} {task.status}")
+    say(f"session  {task.session_id}")
     if task.is_success is not None:
-        console.print(f"success  {'yes' if task.is_success else 'no'}")
+        say(f"success  {'yes' if task.is_success else 'no'}")
     if task.cost is not None:
-        console.print(f"cost     {task.cost} USD")
+        say(f"cost     {task.cost} USD")
     if task.output is not None:
-        console.print(f"output   {task.output}", markup=False, soft_wrap=True)
+        say(f"output   {task.output}")
     for file in task.output_files:
-        console.print(f"file     {file.id} {file.file_name}", markup=False)
+        say(f"file     {file.id} {file.file_name}")

@@ -99,12 +99,8 @@ def environment(service):
 @pytest.fixture
 def cdpbridge(service, monkeypatch, capsys):
     """The command as its entry point runs it, in this process: starting one takes a second."""
-    from cdpbridge.cli import _output
-
     for name, value in environment(service).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(_output.console, "width", 200)
-    monkeypatch.setattr(_output.error_console, "width", 200)
 
     def cdpbridge(*arguments, status=0):
         monkeypatch.setattr("sys.argv", ["cdpbridge", *map(str, arguments)])
@@ -239,4 +235,5 @@ def test_a_wrong_key_is_one_line(cdpbridge, service):
 
 
 def test_completion_is_there(cdpbridge):
-    assert "--install-completion" in cdpbridge("--help").out
+    for shell in ("bash", "zsh", "fish"):
+        assert "_CDPBRIDGE_COMPLETE=" in cdpbridge("completion", shell).out

@@ -14,5 +14,5 @@ class AsyncBilling(AsyncGroup):
     """`/billing`."""
 
     async def account(self) -> Account:
-        """Credits and limits."""
+        """Get credits and limits."""
         return await self._requests.send(calls.get_account())

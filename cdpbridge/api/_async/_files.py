@@ -29,7 +29,7 @@ class AsyncFiles(AsyncGroup):
         file_name: str | None = None,
         content_type: str | None = None,
     ) -> str:
-        """Give a file to an agent session or a browser, in one call.
+        """Upload a file for an agent session or a browser, in one call.
 
         Args:
             source: A path, or the content itself as bytes.
@@ -59,14 +59,14 @@ class AsyncFiles(AsyncGroup):
                 browser_id, file_name=plan.file_name, content_type=plan.content_type, size_bytes=len(content)
             )
         else:
-            raise ConfigurationError("say who gets the file: session_id or browser_id, one of them")
+            raise ConfigurationError("name who gets the file: session_id or browser_id, one of them")
         await upload(self._requests, where, plan, content)
         return where.file_name
 
     async def download(self, task_id: UUID | str, file_id: UUID | str, path: Path | str) -> Path:
         """Save a file that a task has written.
 
-        The file appears under its name when it is whole; a broken connection goes on where it broke.
+        The file appears under its name when it is complete; after a lost connection the rest is fetched.
 
         Args:
             task_id: The task.
@@ -87,7 +87,7 @@ class AsyncFiles(AsyncGroup):
     async def create_session_upload(
         self, session_id: UUID | str, *, file_name: str, content_type: str, size_bytes: int
     ) -> PresignedUpload:
-        """Where and how a file for an agent session may be posted; `upload` does it all."""
+        """Get a signed form to post a file for an agent session; `upload` does it all."""
         return await self._requests.send(
             calls.create_session_upload(
                 session_id, file_name=file_name, content_type=content_type, size_bytes=size_bytes
@@ -97,7 +97,7 @@ class AsyncFiles(AsyncGroup):
     async def create_browser_upload(
         self, browser_id: UUID | str, *, file_name: str, content_type: str, size_bytes: int
     ) -> PresignedUpload:
-        """Where and how a file for a browser may be posted; `upload` does it all."""
+        """Get a signed form to post a file for a browser; `upload` does it all."""
         return await self._requests.send(
             calls.create_browser_upload(
                 browser_id, file_name=file_name, content_type=content_type, size_bytes=size_bytes
@@ -105,5 +105,5 @@ class AsyncFiles(AsyncGroup):
         )
 
     async def get_output_file(self, task_id: UUID | str, file_id: UUID | str) -> TaskOutputFile:
-        """Where a task's file can be had; `download` brings it."""
+        """Get the address of a task's file; `download` saves it."""
         return await self._requests.send(calls.get_output_file(task_id, file_id))

@@ -41,7 +41,7 @@ class AsyncPages(Generic[T]):
         self._page_size = page_size
 
     async def page(self, number: int = 1) -> Page[T]:
-        """One page, from 1."""
+        """Get one page; the first has number 1."""
         page = await self._send(self._build(number, self._page_size))
         self.total_items = page.total_items
         return page
@@ -78,7 +78,7 @@ class AsyncDownloads:
         self._build = build
 
     async def page(self, cursor: str | None = None) -> BrowserDownloads:
-        """Some of them, from `next_cursor` of the ones before."""
+        """Get one page, from the `next_cursor` of the page before."""
         return await self._send(self._build(cursor))
 
     async def __aiter__(self) -> AsyncIterator[BrowserDownload]:

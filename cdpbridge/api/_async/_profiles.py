@@ -19,11 +19,11 @@ class AsyncProfiles(AsyncGroup):
     """`/profiles`: saved browser state."""
 
     async def create(self, *, name: str | None = None) -> Profile:
-        """A new, empty profile. Names need not be unique."""
+        """Create an empty profile. Names need not be unique."""
         return await self._requests.send(calls.create_profile(name=name))
 
     def list(self, *, query: str | None = None, page_size: int = MAX_PAGE_SIZE) -> AsyncPages[Profile]:
-        """Every profile, as `async for`, or page by page.
+        """List profiles, by `async for` or page by page.
 
         Args:
             query: Words of the name; a server older than this parameter ignores it.
@@ -32,7 +32,7 @@ class AsyncProfiles(AsyncGroup):
         return AsyncPages(self._requests.send, partial(_page, query), page_size)
 
     async def get(self, profile_id: UUID | str) -> Profile:
-        """One profile."""
+        """Get a profile."""
         return await self._requests.send(calls.get_profile(profile_id))
 
     async def update(self, profile_id: UUID | str, *, name: str | None) -> Profile:
@@ -40,7 +40,7 @@ class AsyncProfiles(AsyncGroup):
         return await self._requests.send(calls.update_profile(profile_id, name=name))
 
     async def delete(self, profile_id: UUID | str) -> None:
-        """Delete a profile and what it holds; one that is not there is fine."""
+        """Delete a profile and its content. Deleting an unknown one is no error."""
         return await self._requests.send(calls.delete_profile(profile_id))
 
 

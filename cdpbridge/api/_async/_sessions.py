@@ -44,11 +44,11 @@ class AsyncSessions(AsyncGroup):
             start_url: Where its browser goes first.
             browser_screen_width: CSS pixels. This and what follows is newer than the reference: older servers ignore it.
             browser_screen_height: CSS pixels.
-            persist_memory: Whether a task knows of the ones before it.
-            keep_alive: Whether it stays open after a task.
+            persist_memory: True if a task knows of the ones before it.
+            keep_alive: True if it stays open after a task.
             custom_proxy: Your own instead of a country's.
-            enable_recording: Whether a video is made.
-            extra_body: Further fields of the request, by their names on the wire.
+            enable_recording: True to record a video.
+            extra_body: Further fields of the request, by their names in the API.
             idempotency_key: Two requests with one key start one session, on servers that know the header.
         """
         return await self._requests.send(
@@ -70,7 +70,7 @@ class AsyncSessions(AsyncGroup):
     def list(
         self, *, status: str | None = None, page_size: int = MAX_PAGE_SIZE
     ) -> AsyncPages[AgentSessionItem]:
-        """Every session, as `async for`, or page by page.
+        """List sessions, by `async for` or page by page.
 
         Args:
             status: `"active"` or `"stopped"`; None for both.
@@ -79,7 +79,7 @@ class AsyncSessions(AsyncGroup):
         return AsyncPages(self._requests.send, partial(_page, status), page_size)
 
     async def get(self, session_id: UUID | str) -> AgentSession:
-        """One session with its tasks."""
+        """Get a session with its tasks."""
         return await self._requests.send(calls.get_session(session_id))
 
     async def stop(self, session_id: UUID | str) -> AgentSession:
@@ -95,11 +95,11 @@ class AsyncSessions(AsyncGroup):
         return await self._requests.send(calls.purge_session(session_id))
 
     async def get_share(self, session_id: UUID | str) -> Share:
-        """Its public share, and how often it was watched."""
+        """Get its public share, and how often it was watched."""
         return await self._requests.send(calls.get_share(session_id))
 
     async def create_share(self, session_id: UUID | str) -> Share:
-        """Let anybody who has the address watch; where there is a share already, the answer is that one."""
+        """Create a public share: all who have its address can watch. If there is one already, return it."""
         return await self._requests.send(calls.create_share(session_id))
 
     async def delete_share(self, session_id: UUID | str) -> None:

@@ -15,5 +15,5 @@ class Billing(Group):
     """`/billing`."""
 
     def account(self) -> Account:
-        """Credits and limits."""
+        """Get credits and limits."""
         return self._requests.send(calls.get_account())

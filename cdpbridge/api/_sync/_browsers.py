@@ -50,8 +50,8 @@ class Browsers(Group):
             browser_screen_height: CSS pixels.
             custom_proxy: Your own instead of a country's.
             metadata: Labels, 16 KiB at most.
-            enable_recording: Whether a video is made; `download_recording` brings it.
-            extra_body: Further fields of the request, by their names on the wire.
+            enable_recording: True to record a video; `download_recording` saves it.
+            extra_body: Further fields of the request, by their names in the API.
             idempotency_key: Two requests with one key rent one browser, on servers that know the header.
         """
         return self._requests.send(
@@ -76,7 +76,7 @@ class Browsers(Group):
         agent_session_id: UUID | str | None = None,
         page_size: int = MAX_PAGE_SIZE,
     ) -> Pages[BrowserSession]:
-        """Every browser, the newest first, as `for`, or page by page.
+        """List browsers, the newest first, by `for` or page by page.
 
         Args:
             status: `"active"` or `"stopped"`; None for both.
@@ -86,27 +86,27 @@ class Browsers(Group):
         return Pages(self._requests.send, partial(_page, status, agent_session_id), page_size)
 
     def get(self, browser_id: UUID | str) -> BrowserSession:
-        """One browser."""
+        """Get a browser."""
         return self._requests.send(calls.get_browser(browser_id))
 
     def stop(self, browser_id: UUID | str) -> BrowserSession:
-        """Stop a browser; the server gives back the minutes that were not used. May be repeated."""
+        """Stop a browser; the server refunds the unused minutes. May be repeated."""
         return self._requests.send(calls.stop_browser(browser_id))
 
     def downloads(
         self, browser_id: UUID | str, *, include_urls: bool = False, page_size: int = MAX_PAGE_SIZE
     ) -> Downloads:
-        """What a browser has downloaded, as `for` (newer than the reference).
+        """List the downloads of a browser, by `for` (newer than the reference).
 
         Args:
             browser_id: The browser, also one that has stopped.
-            include_urls: Whether each file comes with a signed address to get it from.
+            include_urls: True if each file comes with a signed address to get it from.
             page_size: Files per request.
         """
         return Downloads(self._requests.send, partial(_downloads, browser_id, include_urls, page_size))
 
     def recording(self, browser_id: UUID | str) -> BrowserRecording:
-        """What a browser was recorded as: the video, once it has stopped, and its stills (a cdpbridge server only).
+        """Get the recording of a browser: its stills, and the video when it has stopped (a cdpbridge server only).
 
         Raises:
             NotFoundError: It was not created with `enable_recording`, or the server knows no such thing.
@@ -116,7 +116,7 @@ class Browsers(Group):
     def download_recording(self, browser_id: UUID | str, path: Path | str) -> Path:
         """Save the video of a browser that has stopped, a WebM file.
 
-        The file appears under its name when it is whole; a broken connection goes on where it broke.
+        The file appears under its name when it is complete; after a lost connection the rest is fetched.
 
         Args:
             browser_id: The browser, created with `enable_recording`.

@@ -42,7 +42,7 @@ class Pages(Generic[T]):
         self._page_size = page_size
 
     def page(self, number: int = 1) -> Page[T]:
-        """One page, from 1."""
+        """Get one page; the first has number 1."""
         page = self._send(self._build(number, self._page_size))
         self.total_items = page.total_items
         return page
@@ -79,7 +79,7 @@ class Downloads:
         self._build = build
 
     def page(self, cursor: str | None = None) -> BrowserDownloads:
-        """Some of them, from `next_cursor` of the ones before."""
+        """Get one page, from the `next_cursor` of the page before."""
         return self._send(self._build(cursor))
 
     def __iter__(self) -> Iterator[BrowserDownload]:

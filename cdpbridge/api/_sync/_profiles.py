@@ -20,11 +20,11 @@ class Profiles(Group):
     """`/profiles`: saved browser state."""
 
     def create(self, *, name: str | None = None) -> Profile:
-        """A new, empty profile. Names need not be unique."""
+        """Create an empty profile. Names need not be unique."""
         return self._requests.send(calls.create_profile(name=name))
 
     def list(self, *, query: str | None = None, page_size: int = MAX_PAGE_SIZE) -> Pages[Profile]:
-        """Every profile, as `for`, or page by page.
+        """List profiles, by `for` or page by page.
 
         Args:
             query: Words of the name; a server older than this parameter ignores it.
@@ -33,7 +33,7 @@ class Profiles(Group):
         return Pages(self._requests.send, partial(_page, query), page_size)
 
     def get(self, profile_id: UUID | str) -> Profile:
-        """One profile."""
+        """Get a profile."""
         return self._requests.send(calls.get_profile(profile_id))
 
     def update(self, profile_id: UUID | str, *, name: str | None) -> Profile:
@@ -41,7 +41,7 @@ class Profiles(Group):
         return self._requests.send(calls.update_profile(profile_id, name=name))
 
     def delete(self, profile_id: UUID | str) -> None:
-        """Delete a profile and what it holds; one that is not there is fine."""
+        """Delete a profile and its content. Deleting an unknown one is no error."""
         return self._requests.send(calls.delete_profile(profile_id))
 
 

@@ -63,7 +63,7 @@ class Tasks(Group):
         before: datetime | None = None,
         page_size: int = MAX_PAGE_SIZE,
     ) -> Pages[TaskItem]:
-        """Every task, as `for`, or page by page.
+        """List tasks, by `for` or page by page.
 
         Args:
             status: One of `TaskStatus`; None for all.
@@ -75,11 +75,11 @@ class Tasks(Group):
         return Pages(self._requests.send, partial(_page, status, session_id, after, before), page_size)
 
     def get(self, task_id: UUID | str) -> Task:
-        """One task with its steps and files."""
+        """Get a task with its steps and files."""
         return self._requests.send(calls.get_task(task_id))
 
     def status(self, task_id: UUID | str) -> TaskStatusView:
-        """How it stands, cheaper than the whole task (newer than the reference)."""
+        """Get its status, cheaper than the whole task (newer than the reference)."""
         return self._requests.send(calls.get_task_status(task_id))
 
     def stop(self, task_id: UUID | str) -> Task:
@@ -87,11 +87,11 @@ class Tasks(Group):
         return self._requests.send(calls.update_task(task_id, "stop"))
 
     def pause(self, task_id: UUID | str) -> Task:
-        """Let the agent wait after its present step; the session goes on and costs money."""
+        """Pause the agent after its present step; the session goes on and costs money."""
         return self._requests.send(calls.update_task(task_id, "pause"))
 
     def resume(self, task_id: UUID | str) -> Task:
-        """Let a paused agent go on."""
+        """Resume a paused agent."""
         return self._requests.send(calls.update_task(task_id, "resume"))
 
     def stop_task_and_session(self, task_id: UUID | str) -> Task:
@@ -99,7 +99,7 @@ class Tasks(Group):
         return self._requests.send(calls.update_task(task_id, "stop_task_and_session"))
 
     def logs(self, task_id: UUID | str) -> TaskLogFile:
-        """Where its log can be had; `download_logs` brings it."""
+        """Get the address of its log; `download_logs` saves it."""
         return self._requests.send(calls.get_task_logs(task_id))
 
     def download_logs(self, task_id: UUID | str, path: Path | str) -> Path:
@@ -113,17 +113,17 @@ class Tasks(Group):
     def wait(
         self, task_id: UUID | str, *, timeout: float | timedelta | None = None, stop_on_cancel: bool = False
     ) -> Task:
-        """The task, when it has ended: finished, stopped or failed.
+        """Wait until a task has ended (finished, stopped or failed), and return it.
 
         Args:
             task_id: The task.
-            timeout: How long to wait. Default: for ever.
-            stop_on_cancel: Whether a wait that ends before the task (Ctrl-C, timed out, failed) stops the task. If not, a
+            timeout: How long to wait: seconds, or a `timedelta`. Default: without limit.
+            stop_on_cancel: True if a wait that ends before the task (Ctrl-C, timed out, failed) stops the task. If not, a
                 note of the exception says that it goes on.
 
         Raises:
             TaskTimeout: It has not ended in time.
-            APIError: The server cannot be asked, for a minute on end if that may pass.
+            APIError: The server refuses, or has not answered for a minute.
         """
         limit = None if timeout is None else waiting_time("timeout", timeout)
         try:
@@ -140,17 +140,17 @@ class Tasks(Group):
         timeout: float | timedelta | None = None,
         stop_on_cancel: bool = False,
     ) -> Iterator[TaskStep]:
-        """Each step of a task as it comes, to its end.
+        """Yield each step of a task as it comes, to its end.
 
         Args:
             task_id: The task.
             after: Number of the last step that is known already.
-            timeout: How long the task may take. Default: for ever.
-            stop_on_cancel: Whether leaving before the end (Ctrl-C, timed out, `break`) stops the task.
+            timeout: How long the task may take: seconds, or a `timedelta`. Default: without limit.
+            stop_on_cancel: True if leaving before the end (Ctrl-C, timed out, `break`) stops the task.
 
         Raises:
             TaskTimeout: It has not ended in time.
-            APIError: The server cannot be asked, for a minute on end if that may pass.
+            APIError: The server refuses, or has not answered for a minute.
         """
         limit = None if timeout is None else waiting_time("timeout", timeout)
         try:
@@ -160,7 +160,7 @@ class Tasks(Group):
             raise
 
     def _abandon(self, task_id: UUID | str, error: BaseException, *, stop: bool) -> None:
-        """Stop a task that nobody waits for any more, or say that it goes on."""
+        """Stop a task whose wait was left, or say in a note that it goes on."""
         if isinstance(error, NotFoundError):
             return
         if not stop:

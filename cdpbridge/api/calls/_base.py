@@ -66,8 +66,8 @@ class Call(Generic[T]):
         query: Parameters of the address.
         body: JSON object, None without a body.
         headers: Besides those of every request.
-        repeatable: Whether doing it twice is the same as once.
-        slow: Whether the server may take its time: it starts or stops a browser before it answers.
+        repeatable: True if sending it twice has the same effect as once.
+        slow: True if the server starts or stops a browser before it answers.
     """
 
     method: Literal["DELETE", "GET", "PATCH", "POST"]
@@ -84,7 +84,7 @@ class Call(Generic[T]):
 
 
 def timeout_minutes(timeout: timedelta) -> int:
-    """A browser's timeout in the API's unit.
+    """Return a browser's timeout in the API's unit.
 
     Raises:
         ConfigurationError: It is no timedelta, not whole minutes, or not 1 to 240 of them.
@@ -93,7 +93,7 @@ def timeout_minutes(timeout: timedelta) -> int:
 
 
 def country_code(country: str) -> str:
-    """A country as the API spells it: two lower-case letters, and `uk` for the ISO code `gb`.
+    """Return a country as the API spells it: two lower-case letters, and `uk` for the ISO code `gb`.
 
     Raises:
         ConfigurationError: It is not two letters.
@@ -105,10 +105,10 @@ def country_code(country: str) -> str:
 
 
 def id_text(value: UUID | str) -> str:
-    """An id as it stands in a path or a body.
+    """Return an id as it stands in a path or a body.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: It is no id.
     """
     if isinstance(value, UUID):
         return str(value)
@@ -119,10 +119,10 @@ def id_text(value: UUID | str) -> str:
 
 
 def instant_text(name: str, value: datetime) -> str:
-    """An instant as it stands in an address.
+    """Return an instant as it stands in an address.
 
     Raises:
-        ConfigurationError: It has no time zone, so nobody knows when it is.
+        ConfigurationError: It has no time zone, so the instant is not known.
     """
     if value.tzinfo is None:
         raise ConfigurationError(f"{name} must have a time zone, e.g. datetime.now(UTC), not {value!r}")
@@ -130,7 +130,7 @@ def instant_text(name: str, value: datetime) -> str:
 
 
 def idempotency(key: str | None) -> dict[str, str]:
-    """The header that makes two requests one, on servers that know it."""
+    """Return the header that makes two requests one, on servers that honour it."""
     if key is None:
         return {}
     if not _IDEMPOTENCY_KEY.fullmatch(key):
@@ -139,7 +139,7 @@ def idempotency(key: str | None) -> dict[str, str]:
 
 
 def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
-    """Labels of a browser or a task.
+    """Check labels of a browser or a task, and return them.
 
     Raises:
         ConfigurationError: They are more than the API takes, or not text.
@@ -158,14 +158,14 @@ def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | Non
 
 
 def country_field(country: str | ServerDefault | None) -> dict[str, Any]:
-    """`proxyCountryCode`, where None says "no proxy", and silence leaves it to the server."""
+    """Return the field `proxyCountryCode`: None for "no proxy", absent to leave it to the server."""
     if isinstance(country, ServerDefault):
         return {}
     return {"proxyCountryCode": None if country is None else country_code(country)}
 
 
 def paging(page_number: int, page_size: int) -> dict[str, str]:
-    """Which page of a list."""
+    """Return the query for a page of a list."""
     if page_number < 1:
         raise ConfigurationError(f"page_number must be 1 or more, not {page_number}")
     if not 1 <= page_size <= MAX_PAGE_SIZE:
@@ -174,7 +174,7 @@ def paging(page_number: int, page_size: int) -> dict[str, str]:
 
 
 def without_none(**fields: Any) -> dict[str, Any]:
-    """What was given, by the API's names; models as the JSON objects they stand for."""
+    """Return what is not None by the API's names, models as their JSON objects."""
     return {
         to_camel(name): value.model_dump(mode="json", by_alias=True, exclude_none=True)
         if isinstance(value, BaseModel)

@@ -104,7 +104,7 @@ def get_recording(browser_id: UUID | str) -> Call[BrowserRecording]:
 
 
 def recording_address(browser: BrowserSession) -> tuple[str, str]:
-    """Where the video of a browser is, and a name for it.
+    """Return the address of the video of a browser, and a name for it.
 
     Raises:
         RecordingUnavailable: It has none.

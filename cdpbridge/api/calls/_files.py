@@ -28,7 +28,7 @@ def create_browser_upload(
 def _upload(
     group: str, owner: UUID | str, file_name: str, content_type: str, size_bytes: int
 ) -> Call[PresignedUpload]:
-    """Repeatable: an address that is not used has no effect."""
+    """Build the request for a signed form. Repeatable: a form that is not used has no effect."""
     body = {"fileName": file_name, "contentType": content_type, "sizeBytes": size_bytes}
     return Call("POST", f"/files/{group}/{id_text(owner)}/presigned-url", PresignedUpload, body=body)
 

@@ -175,7 +175,7 @@ def get_task_logs(task_id: UUID | str) -> Call[TaskLogFile]:
 
 
 def schema_text(schema: str | Mapping[str, Any] | type[BaseModel]) -> str:
-    """A JSON schema as the API takes it: as text.
+    """Return a JSON schema as the API takes it: as text.
 
     Raises:
         ConfigurationError: It is no JSON object.
