@@ -37,8 +37,8 @@ demo: $(BASE)  ## rent a browser, drive it over CDP and Playwright, stop it, see
 test: setup  ## every test except those marked slow or cloud
 	$(BIN)/python -m pytest -m "not slow and not cloud" -n auto --dist loadfile --durations=30 $(PYTEST_ARGS)
 
-test-fast: $(VENV)/.installed  ## the tests without a browser, in under a minute; needs no apt
-	$(BIN)/python -m pytest -m "not chromium and not slow and not cloud" -n auto --dist worksteal $(PYTEST_ARGS)
+test-fast: $(VENV)/.installed  ## the tests that start no browser and no server, in under a minute; needs no apt
+	$(BIN)/python -m pytest -m "not chromium and not programs and not slow and not cloud" -n auto --dist worksteal $(PYTEST_ARGS)
 
 test-lowest:  ## the same on the lowest version of every dependency
 	sh .ci/test-lowest $(PYTHON) $(PYTEST_ARGS)

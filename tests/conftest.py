@@ -107,6 +107,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in heavy)
 
 
+# Fixtures that start a server: in a process of its own, or here with its database.
+SERVERS = {"api", "local_server", "make_api", "make_server", "server", "server_process", "spawn_server"}
+
+
+def pytest_itemcollected(item):
+    """`make test-fast` leaves out what starts a server; so does a test that asks for one."""
+    if SERVERS & set(getattr(item, "fixturenames", ())):
+        item.add_marker("programs")
+
+
 def pytest_collection_finish():
     """Thousands of collected tests stay to the end: the collector, which many tests call, need not look at them each time."""
     gc.collect()

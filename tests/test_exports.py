@@ -234,7 +234,7 @@ def test_files_say_what_they_offer(file: Path) -> None:
         ("import cdpbridge; cdpbridge.cdp.connect", ["httpx", "pydantic", "playwright", "fastapi", "click"]),
         (
             "import cdpbridge; cdpbridge.open_browser",
-            ["playwright", "fastapi", "sqlalchemy", "uvicorn", "click"],
+            ["playwright", "fastapi", "sqlalchemy", "uvicorn", "cdpbridge.cli"],
         ),
         ("import cdpbridge.sync", ["playwright", "fastapi", "sqlalchemy", "uvicorn", "typer"]),
     ],

@@ -9,6 +9,8 @@ import pytest
 
 from cdpbridge._tools import generate_api, generate_protocol, pin_protocol
 
+pytestmark = pytest.mark.programs
+
 
 def test_protocol_package_is_what_the_definition_gives(tmp_path: Path) -> None:
     names = generate_protocol.generate(tmp_path)

@@ -16,6 +16,8 @@ from cdpbridge.errors import ConfigurationError, UnprocessableEntityError
 from cdpbridge.providers import provider
 from tests.conftest import clean_environment
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.mark.parametrize(
     ("variables", "word"),

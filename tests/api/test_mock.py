@@ -26,6 +26,8 @@ from tests.conftest import only_one_installs
 
 from .conftest import KEY, SPEC
 
+pytestmark = pytest.mark.programs
+
 FOLDER = Path(__file__).parents[2] / ".cache" / "node"
 PACKAGE = "@stoplight/prism-cli@5.14.2"
 ID = UUID("11111111-2222-4333-8444-555555555555")

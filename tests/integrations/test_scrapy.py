@@ -24,6 +24,8 @@ from tests.conftest import clean_environment
 from tests.folders import browsers_folder
 from tests.integrations._site import serve
 
+pytestmark = pytest.mark.chromium
+
 SPIDER = Path(__file__).with_name("_spider.py")
 
 

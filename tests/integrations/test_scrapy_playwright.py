@@ -18,6 +18,8 @@ from cdpbridge.integrations.scrapy_playwright import RentedBrowserProvider
 from cdpbridge.server.hosts._processes import processes_using
 from tests.integrations.test_scrapy import active, crawl, pages, until  # noqa: F401
 
+pytestmark = pytest.mark.chromium
+
 HANDLER = "scrapy_playwright.handler.ScrapyPlaywrightDownloadHandler"
 PROVIDER = "cdpbridge.integrations.scrapy_playwright.RentedBrowserProvider"
 

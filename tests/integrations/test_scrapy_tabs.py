@@ -16,6 +16,8 @@ from cdpbridge.integrations.scrapy._visit import Visit
 from tests.integrations._site import serve
 from tests.integrations.test_scrapy import active, until
 
+pytestmark = pytest.mark.programs
+
 LONG = timedelta(seconds=60)
 
 

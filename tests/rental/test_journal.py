@@ -23,6 +23,8 @@ from cdpbridge.billing import cost
 from cdpbridge.rental.journal import Entry, Outcome, journal_at
 from cdpbridge.rental.journal._owner import Fate, Owner
 
+pytestmark = pytest.mark.programs
+
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 DEAD = Owner(
     2**22 + 1, "1", Owner.this_process().boot, Owner.this_process().host, Owner.this_process().namespace

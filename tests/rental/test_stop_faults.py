@@ -29,6 +29,8 @@ from cdpbridge.rental._rental import Rental
 from cdpbridge.rental._shutdown import Guard, guard
 from tests.browser.test_browser import Rest, rest, scripted  # noqa: F401  # fixtures
 
+pytestmark = pytest.mark.programs
+
 PACKAGE = str(Path(cdpbridge.__file__).parent)
 NOT_THE_WAY_OUT = (f"{PACKAGE}/testing", f"{PACKAGE}/server")
 KINDS = [RuntimeError, OSError, KeyError, asyncio.CancelledError, sqlite3.OperationalError]

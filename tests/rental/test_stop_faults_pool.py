@@ -12,6 +12,8 @@ from cdpbridge.rental._shutdown import guard
 from tests.pool.test_pool import rest, scripted  # noqa: F401  # fixtures
 from tests.rental.test_stop_faults import CALLS, KINDS, LEFT_COROUTINES, FailingCall, _name, broken, quick  # noqa: F401  # a fixture
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.mark.parametrize("step", [31, pytest.param(7, marks=pytest.mark.slow)])
 @pytest.mark.timeout(300)

@@ -12,6 +12,8 @@ import yaml
 
 from tests.server.scripted_agents import agents_for_a_server
 
+pytestmark = pytest.mark.programs
+
 SPEC = Path(__file__).parents[1] / "data" / "browser-use-cloud-v2.openapi.yaml"
 KEY = "key-of-tests"
 CHECKS = (

@@ -17,6 +17,8 @@ import pytest
 from cdpbridge.errors import CDPBridgeError
 from cdpbridge.server.profiles import ProfileStore, ProfileTooBig
 
+pytestmark = pytest.mark.programs
+
 PROFILE = UUID("11111111-2222-4333-8444-555555555555")
 
 

@@ -22,6 +22,8 @@ from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.store import Store, from_micro_usd, key_hash_of, to_micro_usd
 from cdpbridge.server.store._models import Base
 
+pytestmark = pytest.mark.programs
+
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 

@@ -15,7 +15,7 @@ from cdpbridge.cdp import connect
 from tests.server.tasks.agent.llm import act, done, go, typed
 
 # Bounds for a machine on which much else goes on: 30 steps take 10 s on an idle one.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 SECRETS = {"http://127.0.0.1": json.dumps({"user_name": "ada"})}
 SCHEMA = {
     "type": "object",

@@ -14,6 +14,8 @@ from cdpbridge.server import Settings
 from cdpbridge.server.hosts._processes import processes_using
 from cdpbridge.server.tasks.agent import AgentProcesses, AgentSpec, _process
 
+pytestmark = pytest.mark.programs
+
 _ANSWER = {"python": [3, 11], "browser_use": "9.9.9", "missing": [], "onepassword": False}
 _STEP = {
     "event": "step", "number": 1, "memory": "", "evaluation_previous_goal": "", "next_goal": "", "url": "",
