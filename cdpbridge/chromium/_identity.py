@@ -105,7 +105,7 @@ class Identity:
 
 
 def _has_setuid_helper(build: Build) -> bool:
-    """True if Chromium has the helper that makes its sandbox where ordinary users may make no user namespaces."""
+    """Return True if Chromium has the helper that makes its sandbox where ordinary users may make no user namespaces."""
     named = os.environ.get("CHROME_DEVEL_SANDBOX")
     try:
         status = Path(named or build.path.resolve().parent / _SETUID_HELPER).stat()

@@ -36,7 +36,7 @@ _CAPABILITIES: Final = {
 
 
 def uses_browser_uids() -> bool:
-    """True if browsers of this process get uids of their own: it runs as uid 0, on Linux."""
+    """Return True if browsers of this process get uids of their own: it runs as uid 0, on Linux."""
     return sys.platform == "linux" and os.geteuid() == 0
 
 

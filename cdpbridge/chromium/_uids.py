@@ -188,7 +188,7 @@ class UidPool:
 
 
 def is_in_use(uid: int, *, folder: Path = _LOCKS) -> bool:
-    """True if a browser has this uid, or has left processes of it behind."""
+    """Return True if a browser has this uid, or has left processes of it behind."""
     file = folder / str(uid)
     if not file.exists():
         return False

@@ -153,7 +153,7 @@ def _address(browser: Browser | BrowserSession | str) -> str:
 
 
 def _base(address: str, socket: SplitResult) -> SplitResult:
-    """The address that the `/json` endpoints and page sockets are below."""
+    """Return the address that the `/json` endpoints and page sockets are below."""
     prefix = socket.path.partition("/devtools/")[0] if "/devtools/" in socket.path else urlsplit(address).path
     return socket._replace(path=prefix.rstrip("/"))
 

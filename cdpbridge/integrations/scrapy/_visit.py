@@ -90,7 +90,7 @@ def header_list(headers: Mapping[str, Any] | None) -> Headers:
 def set_cookie_lines(
     headers: Headers, cookies: Iterable[Network.Cookie], *, sent: Headers, requested: str, final: str
 ) -> Headers:
-    """The `headers` with a `Set-Cookie` for each cookie that came otherwise: from a redirect, or a script.
+    """Return the `headers` with a `Set-Cookie` for each cookie that came otherwise: from a redirect, or a script.
 
     Scrapy puts cookies in its jar as if they came from the address it requested. When the browser ended at another host, a
     cookie without a domain is given one, so that the jar does not take it for the wrong host's.
