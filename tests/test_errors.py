@@ -207,6 +207,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.programs
 def test_every_error_leaves_a_worker_process(errors, tmp_path):
     """One that cannot be read ends the executor, and hangs `multiprocessing.Pool` for ever."""
     script, given = tmp_path / "workers.py", tmp_path / "given"

@@ -412,6 +412,7 @@ def test_a_missing_version_is_named(server):
 # --- the embedded server ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.programs
 def test_a_client_with_the_embedded_server(environment, tmp_path):
     """`CDPBRIDGE_PROVIDER=local`: the client starts the server, and ends it."""
     environment.setenv("CDPBRIDGE_PROVIDER", "local")

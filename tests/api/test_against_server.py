@@ -19,6 +19,8 @@ from cdpbridge.errors import (
 
 from .conftest import KEY
 
+pytestmark = pytest.mark.programs
+
 pytest.importorskip("fastapi")
 
 
