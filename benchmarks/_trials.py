@@ -29,7 +29,7 @@ from cdpbridge.billing import Tariff, cost
 from cdpbridge.rental import _reap
 from cdpbridge.rental.journal import Entry, Journal
 from cdpbridge.server import Settings, serve
-from cdpbridge.server.hosts._browser import scratch_folder
+from cdpbridge.server.hosts._folders import scratch_folder
 from cdpbridge.server.hosts._processes import processes_using
 
 KEY = "key-of-the-benchmark"

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ._app import create_app
-    from ._lock import ServerRuns
     from ._log import log_to_stderr
-    from ._operator import offline_accounts
-    from ._operator_file import read_operator_file
     from ._serve import serve, serving
-    from ._settings import Settings, settings_table
+    from .accounts import offline_accounts
+    from .data_dir import ServerRuns, read_operator_file
+    from .settings import Settings, settings_table
 
 __all__ = [
     "ServerRuns",
@@ -28,15 +27,15 @@ __all__ = [
 
 # Loaded on first use: a part of the server, e.g. its proxy, does not need the web framework and the database.
 _HOMES: Final = {
-    "ServerRuns": "_lock",
-    "Settings": "_settings",
+    "ServerRuns": "data_dir",
+    "Settings": "settings",
     "create_app": "_app",
     "log_to_stderr": "_log",
-    "offline_accounts": "_operator",
-    "read_operator_file": "_operator_file",
+    "offline_accounts": "accounts",
+    "read_operator_file": "data_dir",
     "serve": "_serve",
     "serving": "_serve",
-    "settings_table": "_settings",
+    "settings_table": "settings",
 }
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads. Events are counted as they happen; states are read when somebody asks."""
+"""What Prometheus reads. Events are counted as they happen; states are read when a monitor asks."""
 
 from __future__ import annotations
 

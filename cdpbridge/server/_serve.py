@@ -18,11 +18,11 @@ from fastapi import FastAPI
 
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server._app import create_app
-from cdpbridge.server._settings import Settings
 from cdpbridge.server.gateway import Registry, gateway_protocol
 from cdpbridge.server.limits import Border, Limits, http_protocol, raise_descriptor_limit
 from cdpbridge.server.live import SOCKET_PATHS
 from cdpbridge.server.routes import BASE_PATH
+from cdpbridge.server.settings import Settings
 
 __all__ = ["serve", "serving"]
 
@@ -121,9 +121,15 @@ async def serving(
         registry = Registry()
         own_ports = [listening.getsockname()[1]]
         border = Border.of(limits, trusted_proxies=settings.trusted_proxies)
-        app = create_app(settings, registry=registry, border=border, own_ports=own_ports, **options)
+        app = create_app(
+            settings,
+            registry=registry,
+            border=border,
+            own_ports=own_ports,
+            local_address=_local_address(listening),
+            **options,
+        )
         app.state.ended = asyncio.Event()
-        app.state.local_address = _local_address(listening)
         config = uvicorn.Config(
             app,
             http=http_protocol(border.limits, border.connections),
@@ -140,7 +146,7 @@ async def serving(
             log_config=None,
             log_level="warning",
             server_header=False,
-            proxy_headers=False,  # believed from anybody on this machine; see `ForwardedPeers`
+            proxy_headers=False,  # uvicorn believes them from every program of this machine; see `ForwardedPeers`
             timeout_keep_alive=border.limits.keep_alive_seconds,
             backlog=min(border.descriptors.backlog, _BACKLOG),
             timeout_graceful_shutdown=border.limits.grace_seconds,

@@ -28,10 +28,9 @@ class PaperHosts:
     """Machines that run nothing."""
 
     def __init__(self):
-        self.on_exit = None
         self.running = {}
 
-    async def start(self, spec):
+    async def start(self, spec, *, on_exit, on_limit):
         from cdpbridge.server.hosts import Placement
 
         writable = None if spec.profile_id is None else True

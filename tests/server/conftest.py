@@ -46,7 +46,7 @@ class ScriptedHosts:
     """Machines on which everything that can go wrong goes wrong when told."""
 
     def __init__(self):
-        self.on_exit = None
+        self.on_exit = {}
         self.running = {}
         self.stopped = []
         self.starts = 0
@@ -62,7 +62,7 @@ class ScriptedHosts:
         self.specs = []
         self.limits = []
 
-    async def start(self, spec):
+    async def start(self, spec, *, on_exit, on_limit):
         from cdpbridge.server.hosts import Placement
 
         self.starts += 1
@@ -77,6 +77,7 @@ class ScriptedHosts:
         writable = None
         if spec.profile_id is not None:
             writable = self.leases.setdefault(spec.profile_id, spec.id) == spec.id
+        self.on_exit[spec.id] = on_exit
         self.running[spec.id] = Placement(f"token-{spec.id.hex}", writable), spec
         return self.running[spec.id][0]
 
@@ -122,7 +123,7 @@ class ScriptedHosts:
         assert not self.running
 
     def crash(self, browser_id):
-        self.on_exit(browser_id)
+        self.on_exit[browser_id](browser_id)
 
 
 @pytest.fixture

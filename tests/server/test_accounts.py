@@ -139,7 +139,7 @@ async def test_nothing_is_reserved_with_a_key_that_was_revoked_after_the_request
         await asyncio.Event().wait()
 
     with pytest.raises(KeyRevoked):
-        await api.services.rentals.create(key.project_id, replace(order, key_id=key.id), gone=never)
+        await api.services.rentals.create(key.project_id, replace(order, key_id=key.id), client_left=never)
     assert api.hosts.starts == 0
 
 

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from cdpbridge.server._lock import tightened
+from cdpbridge.server.data_dir import tightened
 
 pytestmark = pytest.mark.chromium
 

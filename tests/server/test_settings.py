@@ -8,7 +8,7 @@ import pytest
 from cdpbridge.api import PROXY_COUNTRY_CODES
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server import Settings, settings_table
-from cdpbridge.server._settings import country_code, max_timeout_minutes
+from cdpbridge.server.settings import country_code, max_timeout_minutes
 
 
 @pytest.fixture(autouse=True)
@@ -182,12 +182,11 @@ def test_plans_are_of_projects_that_exist():
 )
 def test_fault_d06_private_addresses_are_denied_where_strangers_may_come(given, denied):
     loaded = Settings.load(**given)
-    assert loaded.private_network_denied is denied
-    assert loaded.network_rules.private is not denied
+    assert loaded.network_rules(projects=len(loaded.api_keys)).private is not denied
 
 
 def test_private_services_that_are_opened_have_a_port():
-    assert Settings.load(private_allowed=["localhost:3000"]).network_rules.private_allowed == (
+    assert Settings.load(private_allowed=["localhost:3000"]).network_rules(1).private_allowed == (
         "localhost:3000",
     )
     with pytest.raises(ConfigurationError, match=r"private_allowed .*is not host:port"):

@@ -74,6 +74,6 @@ class ConsoleCookie:
         path = parts.path.rstrip("/")
         if parts.scheme != "https":
             return _NAME, f"{path}/", False
-        # The prefix wants the path "/": servers behind one name are told apart by the cookie's own name.
+        # The prefix wants the path "/": servers behind one name are distinguished by the cookie's own name.
         suffix = f"_{hashlib.sha256(path.encode()).hexdigest()[:8]}" if path else ""
         return f"{_SECURE_PREFIX}{_NAME}{suffix}", "/", True

@@ -59,7 +59,7 @@ def console_router(
     external_base: Callable[[Request], str],
     border: Border,
 ) -> APIRouter:
-    """The console.
+    """Return the routes of the console.
 
     Args:
         cookie: Reads and writes sign-ins.
@@ -67,111 +67,140 @@ def console_router(
         external_base: The address clients use.
         border: Counts wrong keys.
     """
+    console = _Console(cookie, snapshots, external_base, border)
     router = APIRouter(include_in_schema=False)
+    router.get("/")(console.page)
+    router.get("/console/static/{path:path}")(console.static)
+    router.post(SIGN_IN_PATH)(console.sign_in)
+    router.post("/console/sign-out")(console.sign_out)
+    router.get("/console/events")(console.events)
+    router.get("/console/thumbnails/{browser_id}")(console.thumbnail)
+    router.get("/console/ledger")(console.ledger)
+    router.get("/console/files")(console.listing)
+    router.get("/console/files/browsers/{browser_id}/{folder}/{name}")(console.browser_file)
+    router.get("/console/files/tasks/{task_id}/{file_id}")(console.task_file)
+    return router
 
-    async def project(request: Request) -> UUID | None:
-        key_hash = cookie.key_hash(request)
-        return None if key_hash is None else await snapshots(request).project_of(key_hash)
 
-    async def signed_in(request: Request) -> UUID:
-        project_id = await project(request)
+class _Console:
+    """The handlers of the console's routes."""
+
+    def __init__(
+        self,
+        cookie: ConsoleCookie,
+        snapshots: Callable[[Request], Snapshots],
+        external_base: Callable[[Request], str],
+        border: Border,
+    ) -> None:
+        self._cookie = cookie
+        self._snapshots = snapshots
+        self._external_base = external_base
+        self._border = border
+
+    async def _project_or_none(self, request: Request) -> UUID | None:
+        key_hash = self._cookie.key_hash(request)
+        return None if key_hash is None else await self._snapshots(request).project_of(key_hash)
+
+    async def _project(self, request: Request) -> UUID:
+        project_id = await self._project_or_none(request)
         if project_id is None:
             raise HTTPException(401, "Sign in first")
         return project_id
 
-    @router.get("/")
-    async def page(request: Request) -> HTMLResponse:
+    async def page(self, request: Request) -> HTMLResponse:
+        """Send the page, with the address that it is reached at."""
         text = (_STATIC / "index.html").read_text("utf-8")
-        return HTMLResponse(text.replace("{base}", f"{external_base(request)}/"), headers=_HEADERS)
+        return HTMLResponse(text.replace("{base}", f"{self._external_base(request)}/"), headers=_HEADERS)
 
-    @router.get("/console/static/{path:path}")
-    async def static(path: str) -> Response:
+    async def static(self, path: str) -> Response:
+        """Send a file of the page."""
         found = _files().get(path)
         if found is None:
             raise HTTPException(404)
         body, kind = found
         return Response(body, media_type=kind, headers=_HEADERS)
 
-    @router.post(SIGN_IN_PATH)
     async def sign_in(
-        request: Request, key: Annotated[str, Body(embed=True, max_length=1000)]
+        self, request: Request, key: Annotated[str, Body(embed=True, max_length=1000)]
     ) -> JSONResponse:
+        """Sign in with an API key; the answer sets the cookie."""
         key = key.strip()
-        key_hash, keys = key_hash_of(key), border.guessing.keys
+        key_hash, keys = key_hash_of(key), self._border.guessing.keys
         peer = peer_name(request.client.host if request.client else "")
-        wait = keys.refused(peer, key, border.now())
+        wait = keys.refused(peer, key, self._border.now())
         if wait is not None:
             return JSONResponse(
                 {"detail": TOO_MANY_TEXT}, status_code=429, headers={"Retry-After": str(wait)}
             )
-        if await snapshots(request).project_of(key_hash) is None:
-            keys.failed(peer, key, border.now())
+        if await self._snapshots(request).project_of(key_hash) is None:
+            keys.failed(peer, key, self._border.now())
             return JSONResponse({"detail": "This server does not know that key."}, status_code=401)
         keys.right(peer, key)
         made = Response()
-        proof = cookie.sign_in(request, made, key_hash)
+        proof = self._cookie.sign_in(request, made, key_hash)
         response = JSONResponse({"signedIn": True, "proof": proof}, headers=_FILE_HEADERS)
         response.headers["Set-Cookie"] = made.headers["Set-Cookie"]
         return response
 
-    @router.post("/console/sign-out")
-    async def sign_out(request: Request) -> JSONResponse:
+    async def sign_out(self, request: Request) -> JSONResponse:
+        """Sign out; only the console's own page may."""
         response = JSONResponse({"signedIn": False}, headers=_FILE_HEADERS)
-        if not cookie.sign_out(request, response):
+        if not self._cookie.sign_out(request, response):
             raise HTTPException(403, "Sign out from the console's own page")
         return response
 
-    @router.get("/console/events")
-    async def events(request: Request) -> StreamingResponse:
-        project_id = await signed_in(request)
-        operator = await snapshots(request).is_operator(cookie.key_hash(request) or "")
+    async def events(self, request: Request) -> StreamingResponse:
+        """Stream the states of the project as server-sent events."""
+        project_id = await self._project(request)
+        operator = await self._snapshots(request).is_operator(self._cookie.key_hash(request) or "")
         stream = _changes(
-            snapshots(request), project_id, operator=operator, signed_in=lambda: project(request)
+            self._snapshots(request),
+            project_id,
+            operator=operator,
+            signed_in=lambda: self._project_or_none(request),
         )
         return StreamingResponse(
             stream, media_type="text/event-stream", headers=_HEADERS | {"X-Accel-Buffering": "no"}
         )
 
-    @router.get("/console/thumbnails/{browser_id}")
-    async def thumbnail(request: Request, browser_id: UUID) -> Response:
-        project_id = await signed_in(request)
-        jpeg = await snapshots(request).thumbnail(project_id, browser_id)
+    async def thumbnail(self, request: Request, browser_id: UUID) -> Response:
+        """Send a picture of a running browser."""
+        project_id = await self._project(request)
+        jpeg = await self._snapshots(request).thumbnail(project_id, browser_id)
         if jpeg is None:
             raise HTTPException(404, "There is no picture of such a browser")
         return Response(jpeg, media_type="image/jpeg", headers=_HEADERS | {"Cache-Control": "no-store"})
 
-    @router.get("/console/ledger")
     async def ledger(
-        request: Request, limit: Annotated[int, Query(ge=1, le=_MOST_ENTRIES)] = 50
+        self, request: Request, limit: Annotated[int, Query(ge=1, le=_MOST_ENTRIES)] = 50
     ) -> JSONResponse:
-        project_id = await signed_in(request)
-        found = await snapshots(request).ledger(project_id, limit=limit)
+        """List the newest entries of the project's ledger."""
+        project_id = await self._project(request)
+        found = await self._snapshots(request).ledger(project_id, limit=limit)
         return JSONResponse(found, headers=_FILE_HEADERS)
 
-    @router.get("/console/files")
-    async def listing(request: Request) -> JSONResponse:
-        project_id = await signed_in(request)
-        return JSONResponse(await snapshots(request).files.listing(project_id), headers=_FILE_HEADERS)
+    async def listing(self, request: Request) -> JSONResponse:
+        """List the files of the project's browsers and tasks."""
+        project_id = await self._project(request)
+        return JSONResponse(await self._snapshots(request).files.listing(project_id), headers=_FILE_HEADERS)
 
-    @router.get("/console/files/browsers/{browser_id}/{folder}/{name}")
     async def browser_file(
-        request: Request, browser_id: UUID, folder: BrowserFolder, name: str
+        self, request: Request, browser_id: UUID, folder: BrowserFolder, name: str
     ) -> StoredFileResponse:
-        project_id = await signed_in(request)
-        found = await snapshots(request).files.of_browser(project_id, browser_id, folder, name)
+        """Send a file of a browser, to be saved."""
+        project_id = await self._project(request)
+        found = await self._snapshots(request).files.of_browser(project_id, browser_id, folder, name)
         if found is None:
             raise HTTPException(404, "There is no such file")
         return _attachment(found, found.name)
 
-    @router.get("/console/files/tasks/{task_id}/{file_id}")
-    async def task_file(request: Request, task_id: UUID, file_id: UUID) -> StoredFileResponse:
-        project_id = await signed_in(request)
-        found = await snapshots(request).files.of_task(project_id, task_id, file_id)
+    async def task_file(self, request: Request, task_id: UUID, file_id: UUID) -> StoredFileResponse:
+        """Send an output file of a task, to be saved."""
+        project_id = await self._project(request)
+        found = await self._snapshots(request).files.of_task(project_id, task_id, file_id)
         if found is None:
             raise HTTPException(404, "There is no such file")
         return _attachment(*found)
-
-    return router
 
 
 def _attachment(file: Path, name: str) -> StoredFileResponse:

@@ -16,7 +16,7 @@ SIGN_IN_LASTS: Final = timedelta(hours=12)
 """A working day; then the key is asked for again."""
 
 _TOKEN_BYTES: Final = 32
-_MOST: Final = 10_000  # the oldest goes when somebody signs in without end
+_MOST: Final = 10_000  # above, the oldest is removed
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from cdpbridge.server._accounts import Accounts
-from cdpbridge.server._settings import Settings, max_timeout_minutes
+from cdpbridge.server.accounts import Accounts
 from cdpbridge.server.files import FileStore
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.live import Live
 from cdpbridge.server.recording import Recordings
 from cdpbridge.server.rentals import Rentals
+from cdpbridge.server.settings import Settings, max_timeout_minutes
 from cdpbridge.server.store import (
     AgentSession,
     Browser,
@@ -247,7 +247,7 @@ def _task(task: Task, steps: int) -> dict[str, Any]:
 
 
 def _share(share: Share) -> dict[str, Any]:
-    """Without its token, which is an address that anybody can watch at."""
+    """Return a share without its token, which is an address to watch at for all who have it."""
     return {
         "sessionId": str(share.session_id),
         "views": share.view_count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._disk import disk_usage
 from ._quota import FileQuota
 from ._response import StoredFileResponse
 from ._shared import SharedFolders
@@ -20,6 +21,7 @@ __all__ = [
     "UploadLimits",
     "UploadRefused",
     "UrlSigner",
+    "disk_usage",
     "distinct_names",
     "receive_upload",
     "signing_key",

@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from uuid import UUID
 
-from cdpbridge.server._disk import disk_usage
-
+from ._disk import disk_usage
 from ._storage import FileStore
 
 __all__ = ["FileQuota"]

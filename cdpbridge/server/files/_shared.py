@@ -5,7 +5,7 @@
     <root>/tasks/<browser id>/<task id>/downloads/      the browser's
                                         output/         ours, and readable for the browser's group
 
-The store itself lies where no browser can go. Whoever drives a browser may run code as its uid, so nothing in the folders
+The store itself lies where no browser can go. A client that drives a browser may run code as its uid, so nothing in the folders
 that it can write is trusted: links are not followed, and a file is looked at again when it is out of its reach.
 """
 

@@ -1,4 +1,4 @@
-"""Signed addresses: HMAC-SHA256 over what they allow and until when. Whoever has one needs no key."""
+"""Signed addresses: HMAC-SHA256 over what they allow and until when. A client that has one needs no key."""
 
 from __future__ import annotations
 

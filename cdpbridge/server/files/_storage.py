@@ -213,7 +213,7 @@ class FileStore:
             draft.unlink(missing_ok=True)
         if self._shared is not None:
             for folder in self._shared.tasks_left():
-                # Not the downloads, which nobody has cut secrets out of.
+                # Not the downloads, which still have secrets in them.
                 self._shared.take_in_task(folder, self._root / "tasks" / folder.name, downloads=False)
 
     def remove(self, *, browser_id: UUID | None = None, task_id: UUID | None = None) -> None:

@@ -18,6 +18,8 @@ _MASKED: Final = 0x80
 _CONTROL: Final = 0x08
 _CLOSE: Final = 0x08
 _OPCODE: Final = 0x0F
+# RFC 6455 section 5.2: bytes of a frame's head without its mask, by the 7 bits of its length.
+_HEAD_BYTES: Final = bytes([2] * 126 + [4, 10])
 # RFC 6455 section 5.5: a control frame carries 125 bytes, and a close frame's code takes two of them.
 _MAX_REASON_BYTES: Final = 123
 
@@ -69,14 +71,13 @@ class FrameScanner:
                 self._left = at - size
                 return size
             self._left = 0
-            if self._closing:
-                self.closed = True
+            self.closed = self._closing
             if one:
                 return at
         while at < size:
             first, second = data[at], data[at + 1] if at + 1 < size else 0
             length = second & 0x7F
-            body = at + (2 if length < 126 else 4 if length == 126 else 10)
+            body = at + _HEAD_BYTES[length]
             if body > size:
                 self._head = data[at:]
                 return size - known

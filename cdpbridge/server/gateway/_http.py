@@ -41,7 +41,6 @@ def router(
         external_base: The address under which the request's client sees the server, `http(s)://host[:port][/prefix]`.
         border: Counts wrong tokens; default: a new one.
     """
-
     endpoints = _Endpoints(registry, external_base, border or Border.of())
     routes = APIRouter(prefix="/cdp/{token}", include_in_schema=False)
     for path in ("", "/", "/json/version", "/json/version/"):  # Playwright asks with a slash at the end

@@ -75,7 +75,7 @@ class Client(Protocol):
         """Done when the browser is free of it; `finish` brings that about in bounded time."""
 
     def finish(self, code: int, reason: str) -> None:
-        """Say goodbye on a frame boundary, and part."""
+        """Send a close frame on a frame boundary, and end."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +99,7 @@ class Registry:
     def __init__(self) -> None:
         self._entries: dict[bytes, Entry] = {}
         self._hosts: frozenset[str] = frozenset()
-        self._sent_before = self._received_before = 0  # of browsers that are gone
+        self._sent_before = self._received_before = 0  # of browsers that were removed
 
     @property
     def allowed_hosts(self) -> frozenset[str]:
@@ -142,7 +142,7 @@ class Registry:
         return Usage(entry.open_clients, entry.messages_sent, entry.messages_received, entry.active_at)
 
     def total_usage(self) -> Usage:
-        """What all clients do, with what was relayed to browsers that are gone."""
+        """What all clients do, with what was relayed to browsers that were removed."""
         entries = self._entries.values()
         return Usage(
             sum(entry.open_clients for entry in entries),

@@ -1,16 +1,18 @@
 """An open WebSocket relayed: bytes pass unchanged, and only frame headers are read.
 
-How it ends is told by two facts, that a close frame went to the client (`_told`) and that one came from it (`_heard`):
+How it ends. The closing handshake with the client is the table in `_closing`; beside it stands one fact, that the browser is left:
+its socket is closing, and nothing of the client's passes any more.
 
-| What happens                   | Then                                                                                |
-|--------------------------------|-------------------------------------------------------------------------------------|
-| `finish` (stop, expiry)        | our close frame at the next boundary; the browser is left at once                   |
-| the browser sends a close      | it passes; told                                                                     |
-| the browser's socket ends      | our close frame, if at a boundary; within a frame the client is cut                 |
-| the client sends a close       | it passes unless the browser is left; heard                                         |
-| the client's socket ends       | the browser gets a close frame, so that it drops the client's sessions; all is over |
-| told and heard                 | both sockets are closed                                                             |
-| the goodbye takes too long     | the browser is left; who was told gets some seconds more to read it, others are cut |
+| What happens                      | Then                                                                             |
+|-----------------------------------|----------------------------------------------------------------------------------|
+| `finish` (stop, expiry)           | our close frame at the end of the running frame; the browser is left at once     |
+| the browser sends a close frame   | it is relayed, and counts as ours                                                |
+| the browser's socket ends         | our close frame; within a frame of the browser, the client's socket is aborted   |
+| the client sends a close frame    | it is relayed, unless the browser is left                                        |
+| the client's socket ends          | the browser gets a close frame, so that it drops the client's sessions           |
+| a close frame went each way       | both sockets are closed                                                          |
+| the handshake takes too long      | the browser is left; a client with a close frame gets time to read it, others    |
+|                                   | are aborted                                                                      |
 
 Reading stops on one side while the other side's write buffer is full, so the memory of a relay is bounded.
 """
@@ -25,6 +27,7 @@ from typing import Any, Final
 
 from cdpbridge.cdp._frames import Message, Sieve
 
+from ._closing import Phase, Signal, next_phase
 from ._frames import PING, FrameScanner, close_frame, masked_close_frame
 from ._registry import Entry
 
@@ -32,9 +35,9 @@ __all__ = ["Splice"]
 
 # Balancers cut what is silent for 60 seconds (nginx's proxy_read_timeout, AWS's idle timeout): two pings fit in.
 _PING_SECONDS: Final = 20.0
-# From the wish to part to the end of patience: the rest of the running frame, and the client's own close frame.
-_GOODBYE_SECONDS: Final = 1.5
-# So long a client that was told may take what is in its buffer.
+# For the closing handshake: the rest of the running frame, and the client's own close frame.
+_CLOSE_SECONDS: Final = 1.5
+# For a client with a close frame to take what is in its buffer.
 _FLUSH_SECONDS: Final = 3.0
 _HIGH_WATER: Final = 512 * 1024
 # A machine that lives acknowledges something in this time: our pings, a keepalive probe, or a probe of its closed
@@ -44,7 +47,8 @@ _UNACKNOWLEDGED_SECONDS: Final = 150.0
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 9}
 # tcpi_last_ack_recv, milliseconds: struct tcp_info of linux/tcp.h has 8 bytes and 12 words before it.
 _LAST_ACK: Final = struct.Struct("=56xI")
-_ANSWER: Final = close_frame(1000, "")  # to a client's close frame, if the browser owes it
+# To a client's close frame, when the browser has not answered it.
+_ANSWER: Final = close_frame(1000, "")
 # A command that says what becomes of downloads is short; see `Splice`.
 _LONGEST_COMMAND: Final = 8 * 1024
 _BROWSER_ENDED: Final = (1001, "the browser closed the connection")
@@ -55,14 +59,14 @@ def _asks_for_downloads(payload: bytes, _whole: bool) -> bool:  # see `Verdict`
 
 
 def _let_pass(_data: bytes) -> None:
-    """The watch only looks."""
+    """Do nothing: what the watch reads was relayed before."""
 
 
 class Splice:
     """One client and one browser socket, both open and not reading.
 
     Chromium forgets what holds for downloads when a client leaves that has set it, also what others have set. So these commands are
-    looked for until there was one, and `entry.downloads_reset` is called when the browser has put such a client's sessions away.
+    looked for until there was one, and `entry.downloads_reset` is called when the browser has closed such a client's sessions.
 
     Args:
         entry: Where traffic is counted.
@@ -70,6 +74,13 @@ class Splice:
         browser: The browser's transport, after its 101.
         pending: What the browser has sent since.
         on_end: Called when the client's socket is closed.
+
+    Attributes:
+        ended: Done when the browser is free of the client.
+        phase: Of the closing handshake with the client.
+        browser_left: The browser's socket is closing: nothing of the client's passes any more.
+        relaying: Chunks of the browser pass whole: it is not left, and no close frame of ours is due.
+        watch: Reads the client's commands until one sets what becomes of downloads; None after that.
     """
 
     def __init__(
@@ -87,13 +98,10 @@ class Splice:
         self.browser = browser
         self.up = FrameScanner()
         self.down = FrameScanner()
-        self.client_is_slow = False
-        self.left = False  # the browser's socket is closing: nothing of the client's passes any more
-        self.finishing = False  # our close frame waits for the end of the browser's running frame
-        self._goodbye = b""
-        self._told = False
-        self._heard = False
-        self._gone = False
+        self.phase = Phase.OPEN
+        self.browser_left = False
+        self.relaying = True
+        self._close_frame = b""
         self._on_end = on_end
         self.watch: Sieve | None = None
         if entry.downloads_reset is not None:
@@ -105,8 +113,8 @@ class Splice:
                 largest=_LONGEST_COMMAND,
             )
         self._asked_for_downloads = False
-        self._patience: asyncio.TimerHandle | None = None
-        self._browser_patience: asyncio.TimerHandle | None = None
+        self._client_deadline: asyncio.TimerHandle | None = None
+        self._browser_deadline: asyncio.TimerHandle | None = None
         entry.open_clients += 1
         _keep_alive(client)
         browser_end = _BrowserEnd(self)
@@ -116,130 +124,130 @@ class Splice:
         if pending:
             browser_end.data_received(pending)
         client.resume_reading()
-        if not self.client_is_slow:
+        if client.get_write_buffer_size() <= _HIGH_WATER:
             browser.resume_reading()
         self._pulse = self._loop.call_later(_PING_SECONDS, self._beat)
 
-    # --- parting --------------------------------------------------------------------------------------------------
+    # --- the closing handshake ------------------------------------------------------------------------------------
 
     def finish(self, code: int, reason: str) -> None:
-        """Say goodbye at the end of the running frame, and part within `_GOODBYE_SECONDS`."""
-        if self._told or self._goodbye:
+        """Send a close frame at the end of the running frame, and end within `_CLOSE_SECONDS`."""
+        if self.phase not in {Phase.OPEN, Phase.RECEIVED}:
             return
-        self._goodbye = close_frame(code, reason)
-        self._wait()
+        self._close_frame = close_frame(code, reason)
+        self._start_deadline()
         if self.down.at_boundary:
-            self._say_goodbye()
+            self._send_close()
         else:
-            self.finishing = True
+            self._take(Signal.DUE)
 
     def finish_frame(self, data: bytes) -> None:
-        """The rest of the frame after which a goodbye is due, or bytes behind it, which nobody wants."""
-        if self.left:
+        """Relay the rest of the frame after which our close frame is due; drop what follows it."""
+        if self.browser_left:
             return
         self.client.write(data[: self.down.feed_one(data)])
         if self.down.closed:
-            self.finishing = False
-            self.browser_said_goodbye()
+            self.browser_closed()
         elif self.down.at_boundary:
-            self._say_goodbye()
+            self._send_close()
 
     def abort(self) -> None:
-        """Part now, whatever is unsent."""
+        """Close both sockets now, whatever is unsent."""
         self._leave_browser()
         self.client.abort()
 
-    def browser_said_goodbye(self) -> None:
-        """Its close frame has been passed on."""
-        self._told = True
-        self._wait()
-        self._end_if_agreed()
+    def browser_closed(self) -> None:
+        """Note that the browser's close frame was relayed."""
+        self._take(Signal.SENT)
+        self._start_deadline()
+        self._close_if_agreed()
 
-    def client_said_goodbye(self) -> None:
-        """Its close frame has been passed on, or there was nobody to pass it on to."""
-        self._heard = True
-        self._wait()
-        self._end_if_agreed()
-
-    def _look(self, message: Message) -> None:
-        """Note when the client has sent a command that says what becomes of downloads."""
-        if _asks_for_downloads(message.payload, True):
-            self.watch = None
-            self._asked_for_downloads = True
+    def client_closed(self) -> None:
+        """Note that the client's close frame came, and was relayed unless the browser is left."""
+        self._take(Signal.RECEIVED)
+        self._start_deadline()
+        self._close_if_agreed()
 
     def browser_lost(self) -> None:
-        """Its socket has ended, with or without a word."""
+        """Note that the browser's socket has ended, with or without a close frame."""
         if self._asked_for_downloads and self.entry.downloads_reset is not None:
             self._asked_for_downloads = False
             self.entry.downloads_reset()
         self._leave_browser()
-        if self._browser_patience is not None:
-            self._browser_patience.cancel()
-        if self._told or self._gone:
+        if self._browser_deadline is not None:
+            self._browser_deadline.cancel()
+        if self.phase.has_sent or self.phase is Phase.LOST:
             return
-        if not self.down.at_boundary:  # what is missing of the frame will never come
+        # What is missing of a running frame will never come.
+        if not self.down.at_boundary:
             self.client.abort()
             return
-        if not self._goodbye:
-            self._goodbye = _ANSWER if self._heard else close_frame(*_BROWSER_ENDED)
-        self._wait()
-        self._say_goodbye()
+        if not self._close_frame:
+            self._close_frame = _ANSWER if self.phase.has_received else close_frame(*_BROWSER_ENDED)
+        self._start_deadline()
+        self._send_close()
 
     def client_left(self) -> None:
-        """It sends nothing any more; it may still read what is in its buffer."""
+        """Note that the client sends nothing any more; it may still read what is in its buffer."""
         self._leave_browser()
         self._close_client()
 
     def client_lost(self) -> None:
-        """Its socket is closed; the last call but `browser_lost`, which must not write to it: uvloop's raises then."""
-        self._gone = True
+        """Note that the client's socket is closed. Nothing may be written to it after that: uvloop's raises then."""
+        self._take(Signal.LOST)
         self._leave_browser()
         self._pulse.cancel()
-        if self._patience is not None:
-            self._patience.cancel()
+        if self._client_deadline is not None:
+            self._client_deadline.cancel()
         self.entry.open_clients -= 1
         self._settle()
         self._on_end()
 
-    def _say_goodbye(self) -> None:
-        self.client.write(self._goodbye)
-        self._told = True
-        self._leave_browser()
-        self._end_if_agreed()
+    def _take(self, signal: Signal) -> None:
+        self.phase = next_phase(self.phase, signal)
+        self.relaying = not self.browser_left and not self.phase.is_due
 
-    def _end_if_agreed(self) -> None:
-        if self._told and self._heard:
+    def _send_close(self) -> None:
+        self.client.write(self._close_frame)
+        self._take(Signal.SENT)
+        self._leave_browser()
+        self._close_if_agreed()
+
+    def _close_if_agreed(self) -> None:
+        if self.phase is Phase.CLOSED:
             self._leave_browser()
             self._close_client()
 
-    def _wait(self) -> None:
-        if self._patience is None:
-            self._patience = self._loop.call_later(_GOODBYE_SECONDS, self._lose_patience)
+    def _start_deadline(self) -> None:
+        if self._client_deadline is None:
+            self._client_deadline = self._loop.call_later(_CLOSE_SECONDS, self._on_close_timeout)
 
-    def _lose_patience(self) -> None:
+    def _on_close_timeout(self) -> None:
         self._leave_browser()
-        if self._told:
+        if self.phase.has_sent:
             self._close_client()
-        elif self._heard and self.down.at_boundary:
-            self._goodbye = _ANSWER
-            self._say_goodbye()
+        elif self.phase.has_received and self.down.at_boundary:
+            self._close_frame = _ANSWER
+            self._send_close()
         else:
             self.client.abort()
 
     def _close_client(self) -> None:
         """Close after what is in its buffer, in bounded time; the browser does not depend on that."""
         self.client.close()
-        if self._patience is not None:
-            self._patience.cancel()
-        self._patience = self._loop.call_later(_FLUSH_SECONDS, self.client.abort)
+        if self._client_deadline is not None:
+            self._client_deadline.cancel()
+        self._client_deadline = self._loop.call_later(_FLUSH_SECONDS, self.client.abort)
         self._settle()
 
     def _leave_browser(self) -> None:
-        if self.left:
+        if self.browser_left:
             return
-        self.left = True
+        self.browser_left = True
+        self.relaying = False
         if not self.client.is_closing():
-            self.client.resume_reading()  # its goodbye may stand behind what the browser was slow to take
+            # Its close frame may stand behind what the browser was slow to take.
+            self.client.resume_reading()
         if self._asked_for_downloads and not self.browser.is_closing():
             # Its end of the socket is waited for: what is set before that, it would still forget.
             if not self.up.at_boundary:
@@ -247,12 +255,12 @@ class Splice:
             elif not self.up.closed:
                 self.browser.write(masked_close_frame(1001))
             self.browser.resume_reading()
-            self._browser_patience = self._loop.call_later(_GOODBYE_SECONDS, self.browser.abort)
+            self._browser_deadline = self._loop.call_later(_CLOSE_SECONDS, self.browser.abort)
         elif self.up.at_boundary:
             if not self.up.closed and not self.browser.is_closing():
                 self.browser.write(masked_close_frame(1001))
             self.browser.close()
-            self._browser_patience = self._loop.call_later(_GOODBYE_SECONDS, self.browser.abort)
+            self._browser_deadline = self._loop.call_later(_CLOSE_SECONDS, self.browser.abort)
         else:
             self.browser.abort()
 
@@ -262,12 +270,18 @@ class Splice:
 
     # --- while it lasts -------------------------------------------------------------------------------------------
 
+    def _look(self, message: Message) -> None:
+        """Note when the client has sent a command that sets what becomes of downloads."""
+        if _asks_for_downloads(message.payload, True):
+            self.watch = None
+            self._asked_for_downloads = True
+
     def _beat(self) -> None:
         if _is_half_open(self.client):
             self.abort()
             return
-        # Within a frame, or with a full buffer, there is traffic anyway.
-        if self.down.at_boundary and not self._told and not self.client_is_slow:
+        # Within a frame, or with something in the buffer, there is traffic anyway.
+        if self.down.at_boundary and not self.phase.has_sent and not self.client.get_write_buffer_size():
             self.client.write(PING)
         self._pulse = self._loop.call_later(_PING_SECONDS, self._beat)
 
@@ -286,7 +300,7 @@ class _ClientEnd(asyncio.Protocol):
         splice, up = self._splice, self._up
         before = up.messages
         up.feed(data)
-        if not splice.left:
+        if not splice.browser_left:
             if splice.watch is not None:
                 splice.watch.feed(data)
             self._write(data)
@@ -294,15 +308,13 @@ class _ClientEnd(asyncio.Protocol):
                 self._entry.messages_sent += up.messages - before
                 self._entry.active_at = self._time()
         if up.closed:
-            splice.client_said_goodbye()
+            splice.client_closed()
 
     def pause_writing(self) -> None:
-        self._splice.client_is_slow = True
         if not self._splice.browser.is_closing():
             self._splice.browser.pause_reading()
 
     def resume_writing(self) -> None:
-        self._splice.client_is_slow = False
         if not self._splice.browser.is_closing():
             self._splice.browser.resume_reading()
 
@@ -324,7 +336,7 @@ class _BrowserEnd(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         splice, down = self._splice, self._down
-        if splice.finishing or splice.left:
+        if not splice.relaying:
             splice.finish_frame(data)
             return
         before = down.messages
@@ -332,7 +344,7 @@ class _BrowserEnd(asyncio.Protocol):
         self._write(data)
         self._entry.messages_received += down.messages - before
         if down.closed:
-            splice.browser_said_goodbye()
+            splice.browser_closed()
 
     def pause_writing(self) -> None:
         if not self._splice.client.is_closing():
@@ -350,7 +362,7 @@ class _BrowserEnd(asyncio.Protocol):
 
 
 def _keep_alive(client: asyncio.Transport) -> None:
-    """Have the kernel ask an idle client's machine whether it is there."""
+    """Have the kernel probe an idle client's machine."""
     connection: socket.socket | None = client.get_extra_info("socket")
     if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
         return
@@ -361,7 +373,7 @@ def _keep_alive(client: asyncio.Transport) -> None:
 
 
 def _is_half_open(client: asyncio.Transport) -> bool:
-    """Whether the client's machine has been silent for so long that it is gone (Linux; elsewhere keepalive must do)."""
+    """True if the client's machine has not acknowledged for so long that it has vanished (Linux; elsewhere keepalive finds out)."""
     connection: Any = client.get_extra_info("socket")
     if connection is None or not hasattr(socket, "TCP_INFO"):
         return False

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from ._base import BrowserHosts, BrowserSpec, Goodbye, Leftover, Placement, SavedState, StopReport
+from ._base import BrowserHosts, BrowserSpec, CloseFrame, Leftover, Placement, SavedState, StopReport
+from ._browser_uids import prepare_uids
 from ._builds import Builds
 from ._local import LocalHosts
+from ._options import BrowserOptions
 
 __all__ = [
     "BrowserHosts",
+    "BrowserOptions",
     "BrowserSpec",
     "Builds",
-    "Goodbye",
+    "CloseFrame",
     "Leftover",
     "LocalHosts",
     "Placement",
     "SavedState",
     "StopReport",
+    "prepare_uids",
 ]

@@ -16,7 +16,7 @@ from cdpbridge.cdp import Connection
 __all__ = [
     "BrowserHosts",
     "BrowserSpec",
-    "Goodbye",
+    "CloseFrame",
     "Leftover",
     "Placement",
     "SavedState",
@@ -30,7 +30,7 @@ class BrowserSpec:
 
     Attributes:
         id: Of the rental; a host keeps one browser for it.
-        profile_id: State to start from, and to save if nobody else does.
+        profile_id: State to start from, and to save if no other browser does.
         proxy: Upstream of its forwarding proxy, `"direct"` for a proxy without one, None for no proxy.
         trusted_proxy: False for an upstream that a client has named: it is dialled under the rules for browsers.
         agent: It belongs to an agent session: its traffic goes through a forwarding proxy in any case, so that `limit_hosts`
@@ -66,7 +66,7 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
-class Goodbye:
+class CloseFrame:
     """What clients read in the close frame: `code` as in RFC 6455 section 7.4, and a reason."""
 
     code: int
@@ -110,13 +110,15 @@ class Leftover:
 class BrowserHosts(Protocol):
     """Machines that run browsers."""
 
-    on_exit: Callable[[UUID], object]
-    """Called once when a browser ends that nobody asked to end."""
-    on_limit: Callable[[UUID], object]
-    """Called once when a browser uses more disk than it may; it runs on until it is stopped."""
-
-    async def start(self, spec: BrowserSpec) -> Placement:
+    async def start(
+        self, spec: BrowserSpec, *, on_exit: Callable[[UUID], object], on_limit: Callable[[UUID], object]
+    ) -> Placement:
         """Run a browser. Cancelled or failed, it leaves nothing behind.
+
+        Args:
+            spec: What to run.
+            on_exit: Called once with the browser's id when it ends without `stop`.
+            on_limit: Called once with the browser's id when it uses more disk than it may; it runs on until it is stopped.
 
         Raises:
             BrowserStartFailed: With the cause.
@@ -129,7 +131,7 @@ class BrowserHosts(Protocol):
         """The server's own DevTools connection to a browser, None when it does not run or is being stopped.
 
         It belongs to the host, is the same for all who ask, and ends with the browser. A host on another machine opens it
-        over its own wire on the first call.
+        over its own connection on the first call.
         """
 
     def proxy_bytes(self, browser_id: UUID) -> int:
@@ -157,8 +159,8 @@ class BrowserHosts(Protocol):
             ConfigurationError: A pattern is not valid; nothing is changed.
         """
 
-    async def stop(self, browser_id: UUID, goodbye: Goodbye, *, save: bool) -> StopReport | None:
-        """End a browser in bounded time, save its profile unless told not to, free everything; None when it is not there."""
+    async def stop(self, browser_id: UUID, frame: CloseFrame, *, save: bool) -> StopReport | None:
+        """End a browser in bounded time, save its profile with `save`, free everything; None when it is not there."""
 
     async def recover(self, left: Collection[Leftover]) -> Mapping[UUID, SavedState]:
         """Put away what a killed server left, and say whose profiles were saved. Unknown browsers are removed."""

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -25,22 +25,20 @@ from cdpbridge.chromium import (
     UidPool,
     give,
     lend,
-    remove_tree,
-    scratch_parent,
     uses_browser_uids,
 )
-from cdpbridge.errors import CDPBridgeError, CDPError
-from cdpbridge.server._disk import disk_usage
-from cdpbridge.server.files import FileStore
+from cdpbridge.errors import CDPError
+from cdpbridge.server.files import disk_usage
 from cdpbridge.server.gateway import BrowserFiles, Registry, Upstream
-from cdpbridge.server.profiles import ProfileRefused, ProfileStore, export_cookies, import_cookies
-from cdpbridge.server.proxy import BlockList, ForwardingProxy, Rules
+from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
+from cdpbridge.server.proxy import ForwardingProxy
 
-from ._base import BrowserSpec, Goodbye, SavedState, StopReport
-from ._builds import Builds
+from ._base import BrowserSpec, CloseFrame, StopReport
 from ._cookies import CookieExport, cookies_to_keep
+from ._folders import remove_folder, save_profile, scratch_folder
+from ._options import BrowserOptions
 
-__all__ = ["BrowserOptions", "LocalBrowser", "remove_folder", "save_profile", "scratch_folder"]
+__all__ = ["LocalBrowser"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -53,40 +51,10 @@ _SUPERVISION_SECONDS: Final = 5.0
 _FIRST_PAGE_TIMEOUT: Final = timedelta(seconds=5)
 
 
-@dataclass(frozen=True, slots=True)
-class BrowserOptions:
-    """What all browsers of a host have in common.
-
-    Attributes:
-        files: Where their downloads go, and where they find uploads.
-        sandbox: Chromium's own, around its renderers.
-        uids: Where uids come from, in a root process. Default: the range of all root processes.
-        rules: What browsers may reach.
-        block_list: Hosts of advertisements, for browsers that want none of them.
-        own_ports: Ports of this server and of its browsers, which browsers with a forwarding proxy may not reach. Each
-            browser adds its own while it runs.
-        max_disk_bytes: Of a browser's folders and downloads; None for no limit.
-    """
-
-    builds: Builds
-    args: tuple[str, ...]
-    start_timeout: timedelta
-    stop_timeout: timedelta
-    export_every: timedelta
-    health_every: timedelta
-    health_timeout: timedelta
-    files: FileStore | None = None
-    sandbox: bool = True
-    uids: UidPool | None = None
-    rules: Rules = field(default_factory=Rules)
-    block_list: BlockList = field(default_factory=BlockList)
-    own_ports: set[int] = field(default_factory=set)
-    max_disk_bytes: int | None = None
-
-
 class LocalBrowser:
     """A running browser. Made by `start`, ended by `stop`; `on_exit` is called when it ends unasked, `on_limit` when it uses too
-    much disk."""
+    much disk.
+    """
 
     def __init__(
         self,
@@ -97,7 +65,7 @@ class LocalBrowser:
         profiles: ProfileStore,
         registry: Registry,
         on_exit: Callable[[UUID], object],
-        on_limit: Callable[[UUID], object] = lambda _id: None,
+        on_limit: Callable[[UUID], object],
     ) -> None:
         self.id = spec.id
         self.profile_id = spec.profile_id
@@ -227,7 +195,8 @@ class LocalBrowser:
     @property
     def _udp_denied(self) -> bool:
         """True if nothing may go around the forwarder: where private addresses are denied, where an upstream hides ours, and
-        where an agent's hosts may be limited at any time. Chromium takes the switch at its start only."""
+        where an agent's hosts may be limited at any time. Chromium takes the switch at its start only.
+        """
         return self._upstream is not None or self._spec.agent or not self._options.rules.private
 
     async def _start_forwarder(self, undo: AsyncExitStack) -> ForwardingProxy:
@@ -345,7 +314,7 @@ class LocalBrowser:
             return None
         owner = str(self.id)
         undo.callback(self._profiles.release, self.profile_id, owner)
-        # To their ends: threads go on when we are cancelled, and what they did must be there to be undone.
+        # To their ends: threads go on when we are cancelled, and what they did must be there to be rolled back.
         self.profile_writable = self._profiles.try_lease(self.profile_id, owner)
         run = self._profiles.run
         await to_the_end(run(self._profiles.restore, self.profile_id, self._user_data_dir))
@@ -417,7 +386,7 @@ class LocalBrowser:
 
     # --- stop -----------------------------------------------------------------------------------------------------
 
-    async def stop(self, goodbye: Goodbye, *, save: bool) -> StopReport:
+    async def stop(self, frame: CloseFrame, *, save: bool) -> StopReport:
         """End it within the stop timeout (plus the export's), save its profile, and free everything it holds."""
         self.stopping = True
         save = save and bool(self.profile_writable)
@@ -430,7 +399,7 @@ class LocalBrowser:
             freeing.callback(self._options.own_ports.difference_update, self._ports)
             if self._proxy is not None:
                 freeing.push_async_callback(self._proxy.close)
-            await self._close_clients(goodbye)
+            await self._close_clients(frame)
             complete = await self._final_export() if save else None
             if await self._supervision.cancel(_SUPERVISION_SECONDS):
                 logger.error("browser %s: its supervision does not end; it is stopped all the same", self.id)
@@ -441,12 +410,14 @@ class LocalBrowser:
                 saved = await save_profile(self._profiles, self.profile_id, self._user_data_dir, cookies)
         return StopReport(how, saved, self.proxy_bytes, self.blocked_requests)
 
-    async def _close_clients(self, goodbye: Goodbye) -> None:
+    async def _close_clients(self, frame: CloseFrame) -> None:
         """No new sockets, and a close frame for the open ones; before the export, so that nothing changes after it."""
         try:
-            await self._registry.close(self.token, goodbye.code, goodbye.reason)
+            await self._registry.close(self.token, frame.code, frame.reason)
         except Exception:
-            logger.exception("browser %s: its clients could not be told; it is stopped all the same", self.id)
+            logger.exception(
+                "browser %s: its clients could not be sent a close frame; it is stopped all the same", self.id
+            )
 
     def _release(self) -> None:
         if self.profile_writable and self.profile_id is not None:
@@ -487,37 +458,3 @@ class LocalBrowser:
         await self._connection.close()
         kind = await self._chromium.stop(timeout=deadline)
         return "killed" if kind == "killed" else "closed"
-
-
-def scratch_folder(browser_id: UUID | str) -> Path:
-    """Where a browser keeps its temporary files; the same after a restart, so that it can be removed then."""
-    name = f"cdpb-{UUID(str(browser_id)).hex[:12]}"
-    return scratch_parent(name, for_others=uses_browser_uids()) / name
-
-
-async def save_profile(
-    profiles: ProfileStore, profile_id: UUID, user_data_dir: Path, cookies: list[dict[str, Any]] | None
-) -> SavedState | None:
-    """Save a profile after its browser has ended; a failure is logged, the former version stays."""
-    try:
-        saved = await profiles.run(profiles.save, profile_id, user_data_dir, cookies, saving=True)
-    except ProfileRefused as error:
-        logger.warning("%s", error)
-        return None
-    except (OSError, CDPBridgeError):
-        logger.exception("profile %s could not be saved; its former version stays", profile_id)
-        return None
-    return SavedState(saved.version, list(saved.cookie_domains))
-
-
-async def remove_folder(folder: Path) -> None:
-    """Remove a browser's folder; its last processes may still be writing for a moment."""
-    gone = folder.with_name(f"{folder.name}.gone")
-    try:  # renamed first: a folder under its own name is whole, also when we are killed half-way through
-        await asyncio.to_thread(folder.rename, gone)
-    except FileNotFoundError:  # perhaps a server was killed after it had renamed it
-        pass
-    except OSError as error:
-        logger.warning("folder %s cannot be renamed: %s", folder, error)
-        gone = folder
-    await remove_tree(gone)

@@ -20,17 +20,19 @@ from cdpbridge.server.gateway import Registry
 from cdpbridge.server.profiles import Hostile, ProfileStore
 from cdpbridge.server.proxy import Rules
 
-from ._base import BrowserSpec, Goodbye, Leftover, Placement, SavedState, StopReport
-from ._browser import BrowserOptions, LocalBrowser, remove_folder, save_profile, scratch_folder
+from ._base import BrowserSpec, CloseFrame, Leftover, Placement, SavedState, StopReport
+from ._browser import LocalBrowser
 from ._cookies import CookieExport, cookies_to_keep
-from ._processes import wait_gone
+from ._folders import REMOVED, remove_folder, save_profile, scratch_folder
+from ._options import BrowserOptions
+from ._processes import wait_unused
 
 __all__ = ["LocalHosts"]
 
 logger = logging.getLogger("cdpbridge.server")
 
 _LEFTOVER_TIMEOUT: Final = timedelta(seconds=5)
-_CLOSING: Final = Goodbye(1001, "server stopping")
+_CLOSING: Final = CloseFrame(1001, "server stopping")
 
 
 class LocalHosts:
@@ -59,8 +61,6 @@ class LocalHosts:
         former_roots: Iterable[Path] = (),
         rules: Callable[[], Rules] | None = None,
     ) -> None:
-        self.on_exit: Callable[[UUID], object] = lambda _id: None
-        self.on_limit: Callable[[UUID], object] = lambda _id: None
         self._root = root
         self._roots = dict.fromkeys([root, *former_roots])
         self._profiles = profiles
@@ -71,7 +71,9 @@ class LocalHosts:
         self._queue_timeout = queue_timeout.total_seconds()
         self._browsers: dict[UUID, LocalBrowser] = {}
 
-    async def start(self, spec: BrowserSpec) -> Placement:
+    async def start(
+        self, spec: BrowserSpec, *, on_exit: Callable[[UUID], object], on_limit: Callable[[UUID], object]
+    ) -> Placement:
         """Run a browser; see `BrowserHosts.start`."""
         try:
             async with asyncio.timeout(self._queue_timeout):
@@ -86,8 +88,8 @@ class LocalHosts:
             options=replace(self._options, rules=self._rules()),
             profiles=self._profiles,
             registry=self._registry,
-            on_exit=lambda browser_id: self.on_exit(browser_id),  # noqa: PLW0108  # set later, by who owns the host
-            on_limit=lambda browser_id: self.on_limit(browser_id),  # noqa: PLW0108  # as above
+            on_exit=on_exit,
+            on_limit=on_limit,
         )
         seconds = self._options.start_timeout.total_seconds()
         try:
@@ -135,13 +137,13 @@ class LocalHosts:
         browser = self._browsers.get(browser_id)
         return browser.blocked_requests if browser else None
 
-    async def stop(self, browser_id: UUID, goodbye: Goodbye, *, save: bool) -> StopReport | None:
+    async def stop(self, browser_id: UUID, frame: CloseFrame, *, save: bool) -> StopReport | None:
         """End a browser; see `BrowserHosts.stop`."""
         browser = self._browsers.get(browser_id)
         if browser is None or browser.stopping:
             return None
         try:
-            return await browser.stop(goodbye, save=save)
+            return await browser.stop(frame, save=save)
         finally:
             self._browsers.pop(browser_id, None)
 
@@ -151,17 +153,17 @@ class LocalHosts:
         saved: dict[UUID, SavedState] = {}
         folders = [folder for root in self._roots if root.is_dir() for folder in sorted(root.iterdir())]
         for folder in folders:
-            orderly = await wait_gone(folder, timeout=_LEFTOVER_TIMEOUT)
+            orderly = await wait_unused(folder, timeout=_LEFTOVER_TIMEOUT)
             if self._options.uids is not None:
                 await in_thread(
-                    self._options.uids.end_user_of, folder.with_name(folder.name.removesuffix(".gone"))
+                    self._options.uids.end_user_of, folder.with_name(folder.name.removesuffix(REMOVED))
                 )
             leftover = known.get(folder.name)
             if leftover is not None and leftover.profile_id is not None and leftover.profile_writable:
                 state = await self._save_leftover(leftover.profile_id, folder, orderly=orderly)
                 if state is not None:
                     saved[leftover.id] = state
-            name = folder.name.removesuffix(".gone")
+            name = folder.name.removesuffix(REMOVED)
             if self._options.files is not None:
                 await asyncio.to_thread(self._options.files.close_browser, name)
             with suppress(ValueError):  # not one of our names

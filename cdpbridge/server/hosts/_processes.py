@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-__all__ = ["processes_using", "wait_gone"]
+__all__ = ["processes_using", "wait_unused"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -33,8 +33,8 @@ def processes_using(folder: Path) -> list[int]:
     return found
 
 
-async def wait_gone(folder: Path, *, timeout: timedelta) -> bool:
-    """Wait until nobody uses `folder`; after `timeout`, kill who still does. Whether nobody had to be killed.
+async def wait_unused(folder: Path, *, timeout: timedelta) -> bool:
+    """Wait until no process uses `folder`; kill those that still do after `timeout`. Return True if none had to be killed.
 
     Chromium leaves by itself when its owner dies (the debugging pipe closes), and writes its cookies on the way.
     """

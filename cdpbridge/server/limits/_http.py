@@ -32,7 +32,7 @@ from ._limits import Limits
 
 __all__ = ["http_protocol"]
 
-# The parser sees this much at a time, so that no limit is missed by more. A socket gives up to 256 KiB at once.
+# The parser sees this much at a time, so that no limit is missed by more. A socket delivers 256 KiB at once.
 _PIECE: Final = 16 * 1024
 # What a field costs beside its text: a tuple and two objects.
 _FIELD: Final = 4
@@ -97,9 +97,9 @@ class _LimitedHttp(HttpToolsProtocol):
         self._feeding = False
         self._head_bytes = 0
         self._fields = 0
-        # Received since the parser last told something: the part of a line, or of a chunk's head, that it keeps.
+        # Received since the parser last reported something: the part of a line, or of a chunk's head, that it keeps.
         self._silent_bytes = 0
-        self._told = False
+        self._reported = False
         self._progress = 0
         self._discarded = 0
 
@@ -208,11 +208,11 @@ class _LimitedHttp(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete and not cycle.disconnected
 
     def _parse(self, piece: bytes) -> None:
-        self._told = False
+        self._reported = False
         if self._state is _State.IDLE:
             self._state = _State.HEAD
         super().data_received(piece)
-        self._silent_bytes = 0 if self._told else self._silent_bytes + len(piece)
+        self._silent_bytes = 0 if self._reported else self._silent_bytes + len(piece)
         if self._head_bytes + self._silent_bytes > self._limits.head_bytes and self._parser_runs():
             self._refuse(431, self._too_long())
 
@@ -232,7 +232,7 @@ class _LimitedHttp(HttpToolsProtocol):
     # --- the parser tells -----------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._told = True
+        self._reported = True
         self._head_bytes = self._fields = 0
         if self._state is not _State.REFUSED:
             self._state = _State.HEAD
@@ -252,14 +252,14 @@ class _LimitedHttp(HttpToolsProtocol):
             super().on_header(name, value)
 
     def _count(self, size: int) -> None:
-        self._told = True
+        self._reported = True
         self._head_bytes += size
         if self._head_bytes > self._limits.head_bytes:
             self._refusal = 431, self._too_long()
             raise _Refused
 
     def on_headers_complete(self) -> None:
-        self._told = True
+        self._reported = True
         self._head_bytes = self._fields = self._progress = 0
         self._set_timer(0, None)
         if len(self.pipeline) >= self._limits.pipelined:
@@ -270,7 +270,7 @@ class _LimitedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._told = True
+        self._reported = True
         self._progress += len(body)
         if self._state is _State.REST and self._progress > self._limits.linger_bytes:
             self._stop_answering()
@@ -278,7 +278,7 @@ class _LimitedHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._told = True
+        self._reported = True
         self._head_bytes = self._fields = 0
         self._set_timer(0, None)
         if self._state is _State.REST:

@@ -19,11 +19,11 @@ class Limits:
         head_seconds: From the first byte of a request, or from a new connection, to the end of its head.
         body_bytes: Body of a request; 413 above. Presigned uploads have the size that was signed.
         sign_in_bytes: Body of a sign-in to the console.
-        stall_seconds: A body that does not bring `stall_bytes` in this time is given up with 408.
+        stall_seconds: A body that does not bring `stall_bytes` in this time is answered with 408.
         stall_bytes: See `stall_seconds`.
         keep_alive_seconds: An idle connection is closed after this time.
         grace_seconds: When the server ends, how long answers on their way may take after the browsers have ended.
-        unread_seconds: An answer of which the peer reads nothing is given up after this time.
+        unread_seconds: An answer of which the peer reads nothing is aborted after this time.
         linger_seconds: How long the rest of a refused request is discarded, so that the refusal can be read.
         linger_bytes: A request with a longer rest is the last of its connection.
         discard_bytes: More than this ends the connection at once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._cast import Picture
 from ._ended import Outcome
 from ._http import SOCKET_PATHS, router
-from ._live import Live, ShareDirectory
+from ._live import Live
 from ._saved import SavedFiles
 from ._tokens import LiveTokens
 from ._watched import Tab, Viewing
@@ -17,7 +17,6 @@ __all__ = [
     "Outcome",
     "Picture",
     "SavedFiles",
-    "ShareDirectory",
     "Tab",
     "Viewing",
     "router",

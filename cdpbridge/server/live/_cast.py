@@ -4,11 +4,11 @@ It sets no device metrics and brings nothing to the front, so the page cannot te
 visibility or resize event). A hidden page sends no picture and costs nothing, but says when it comes to the front.
 
 Few pictures. Chromium (156) captures every frame of a page in motion, acknowledged or not. Where few are wanted, the screencast is
-off between two of them, which costs the browser half as much; it begins with the page as it is then. That is told from a page
+off between two of them, which costs the browser half as much; it begins with the page as it is then. That is distinguished from a page
 at rest by its being another picture than the last.
 
 Dialogs. With the Page domain on, Chromium holds a dialog open until some client answers; without it, the headless shell
-dismisses it at once (156). So the domain is on only while somebody watches who could answer. It never answers by itself, and
+dismisses it at once (156). So the domain is on only while a viewer watches who could answer. It never answers by itself, and
 as leaving a page dismisses its open dialog, an open dialog is waited for: the automation may be about to answer it.
 """
 
@@ -34,7 +34,7 @@ _TIMEOUT: Final = timedelta(seconds=5)
 _PROBE_TIMEOUT: Final = timedelta(seconds=1)
 _RETRY_SECONDS: Final = 1.0
 _HISTORY_SECONDS: Final = 0.2
-# An automation that handles dialogs has done so long before; after that Chromium's own rule holds: nobody there, dismissed.
+# An automation that handles dialogs has done so long before; after that Chromium's own rule holds: without a handler it is dismissed.
 _DIALOG_SECONDS: Final = 30.0
 _FEW_PER_SECOND: Final = 10
 _MAX_INPUT: Final = 256
@@ -83,7 +83,7 @@ class CastOwner(Protocol):
         """`Page.downloadWillBegin` or `Page.downloadProgress`."""
 
     def ended(self, cast: Cast) -> None:
-        """It is over: nobody wants it, or the page is gone."""
+        """Called at its end: no viewer wants it, or the page was closed."""
 
 
 class Cast:
@@ -107,7 +107,6 @@ class Cast:
         self.chooser: dict[str, Any] | None = None
         self.busy = False
         self.history = (False, False)
-        self.dropped_input = 0
         self._connection = connection
         self._owner = owner
         self._loop = asyncio.get_running_loop()
@@ -123,28 +122,28 @@ class Cast:
         self._wake = asyncio.Event()
         self._held_since: float | None = None
         self._input = 0
-        self._gone = False
+        self._page_closed = False
         self._down = False
         self.task = connection.create_task(self._run())
 
     # --- what the owner does --------------------------------------------------------------------------------------
 
     def want(self, wants: Wants) -> None:
-        """From now on, this is needed; nothing ends it, and `ended` is told."""
+        """From now on, this is needed; nothing else ends it, and `ended` is called at its end."""
         if wants != self._wants:
             self._wants = wants
             self._wake.set()
 
-    def page_gone(self) -> None:
+    def page_closed(self) -> None:
         """The page was closed."""
-        self._gone = True
+        self._page_closed = True
         self._wake.set()
 
     async def send(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """A command to the page, in bounded time.
 
         Raises:
-            CDPError: Refused, not answered, or the page is gone.
+            CDPError: Refused, not answered, or the page was closed.
         """
         if self._session is None:
             raise CommandTimeout(
@@ -155,7 +154,7 @@ class Cast:
     def input(self, method: str, params: dict[str, Any]) -> None:
         """Input for the page; in order, not waited for. A page that takes none gets no more than a few."""
         if self._session is None or self.dialog is not None or self._input >= _MAX_INPUT:
-            self.dropped_input += 1
+            logger.debug("input for a page that takes none is dropped")
             return
         self._input += 1
         self._connection.create_task(self._dispatch(self._session, method, params))
@@ -163,7 +162,7 @@ class Cast:
     async def _dispatch(self, session: CDPSession, method: str, params: dict[str, Any]) -> None:
         try:
             await session.send(method, params, timeout=_TIMEOUT)
-        except CDPError as error:  # the page is busy, has a dialog now, or is gone: the viewer sees that
+        except CDPError as error:  # the page is busy, has a dialog now, or was closed: the viewer sees that
             logger.debug("%s: %s", method, error)
         finally:
             self._input -= 1
@@ -172,15 +171,15 @@ class Cast:
 
     async def _run(self) -> None:
         try:
-            while self._wants != Wants() and not self._gone:
+            while self._wants != Wants() and not self._page_closed:
                 try:
                     await self._attached()
                 except (CommandError, CommandTimeout, TargetClosed) as error:
-                    # A renderer that is gone or hangs may come back; a page that is gone is told to `page_gone`.
+                    # A renderer that crashed or hangs may come back; a page that was closed is reported to `page_closed`.
                     logger.debug("page %s cannot be watched now: %s", self.target_id, error)
                     self._note_crash(error)
                 else:
-                    continue  # nobody wants it; or again, meanwhile
+                    continue  # no viewer wants it; or one does again, meanwhile
                 finally:
                     self._leave_behind()
                 self._wake.clear()
@@ -202,7 +201,7 @@ class Cast:
             self._owner.changed(self)
 
     async def _attached(self) -> None:
-        # After a crash too: the attachment from before stays with the renderer that is gone.
+        # After a crash too: the attachment from before stays with the crashed renderer.
         session = self._session = await self._connection.attach(self.target_id)
         self._down = False
         try:
@@ -211,7 +210,7 @@ class Cast:
                 self.crashed = False
                 self._owner.changed(self)
             self._listen(session)
-            while (wants := self._needed()) != Wants() and not self._gone:
+            while (wants := self._needed()) != Wants() and not self._page_closed:
                 if self._down:
                     raise TargetCrashed(target=session.describe())
                 self._wake.clear()
@@ -230,7 +229,7 @@ class Cast:
         if self._held_since is None:
             self._held_since = now
         if now - self._held_since >= _DIALOG_SECONDS:
-            logger.info("a dialog that nobody answered for %.0f s is left", _DIALOG_SECONDS)
+            logger.info("a dialog without an answer for %.0f s is left", _DIALOG_SECONDS)
             return self._wants
         return replace(self._wants, events=True)
 

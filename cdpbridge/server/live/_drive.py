@@ -66,7 +66,7 @@ def _address(typed: str) -> str | None:
 
 
 async def go(cast: Cast, message: Go) -> str | None:
-    """Navigate; what the viewer should be told, if anything."""
+    """Navigate; return a notice for the viewer, if there is one."""
     if message.url is not None:
         url = _address(message.url)
         if url is None:
@@ -117,7 +117,7 @@ async def show_tab(watched: Watched, target_id: str) -> None:
 
 
 async def answer_dialog(cast: Cast, message: Dialog) -> None:
-    """Answer the open dialog; somebody else may have been quicker."""
+    """Answer the open dialog; another viewer may have been quicker."""
     params: dict[str, Any] = {"accept": message.accept}
     if cast.dialog is not None and cast.dialog["type"] == "prompt":
         params["promptText"] = message.text
@@ -152,7 +152,7 @@ async def paste(cast: Cast, text: str) -> None:
 
 
 async def choose_files(cast: Cast, message: Files) -> str | None:
-    """Give files to the open chooser; what the viewer should be told, if anything.
+    """Give files to the open chooser; return a notice for the viewer, if there is one.
 
     They are made in the page from their bytes, so they need no folder that browser and server share.
     """

@@ -38,7 +38,7 @@ class Outcome:
     refunded: Decimal = Decimal(0)
 
     def words(self, *, money: bool) -> tuple[str, str]:
-        """A title and a sentence; `money` says what came back, which is not everybody's business."""
+        """Return a title and a sentence; with `money`, also the refund, which viewers of a share may not see."""
         title = _TITLES[self.reason] if self.reason is not None else "Session ended"
         if self.used is None:
             return title, ""
@@ -58,6 +58,6 @@ def _duration(used: timedelta) -> str:
 
 
 def _amount(amount: Decimal) -> str:
-    """Down, so that nobody is promised more than was booked."""
+    """Round down, so that no more is shown than was booked."""
     rounded = amount.quantize(Decimal("0.0001"), rounding="ROUND_DOWN")
     return money_text(rounded or amount)

@@ -30,7 +30,7 @@ _KINDS: Final = {
 _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    # Anybody may show it in a frame: that is what live addresses are for. Nothing is loaded from elsewhere.
+    # Any page may show it in a frame: that is what live addresses are for. Nothing is loaded from elsewhere.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors *"

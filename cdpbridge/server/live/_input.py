@@ -95,7 +95,7 @@ class Hands:
         }
 
     def let_go(self) -> list[Call]:
-        """What is still pressed is released: nobody else would."""
+        """Release what is still pressed: no other code does."""
         calls = [
             self._key(key.model_copy(update={"kind": "up", "modifiers": 0}))
             for key in list(self._keys.values())

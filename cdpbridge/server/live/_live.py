@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from uuid import UUID
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -23,7 +23,7 @@ from ._tokens import LiveTokens
 from ._viewer import Viewer
 from ._watched import Tab, Viewing, Watched
 
-__all__ = ["Live", "ShareDirectory"]
+__all__ = ["Live"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -40,21 +40,6 @@ _PER_SECOND: Final = 30.0
 _ENDED, _UNKNOWN, _CUT, _BUSY = 4410, 4404, 4403, 4429
 
 
-class ShareDirectory(Protocol):
-    """Who knows the public shares."""
-
-    async def view(self, token: str) -> UUID | None:
-        """The browser that a share shows, None when there is no such share; counts a view and notes when it was."""
-
-
-class NoShares:
-    """A server without shares."""
-
-    async def view(self, token: str) -> UUID | None:
-        """Always None."""
-        return None
-
-
 class Live:
     """The live view of every browser of this server.
 
@@ -62,9 +47,9 @@ class Live:
         connect: Our own connection to a browser, None when it does not run; see `BrowserHosts.connection`.
         outcome: How a browser ended; None while it has not.
         tokens: Of live addresses.
-        shares: Who knows the public shares.
+        view_share: Returns the browser that a share shows, by its token, and counts the view; None without such a share.
         saved: What browsers have downloaded.
-        record: The messages that show what an ended browser's session did; told before its end.
+        record: The messages that show what an ended browser's session did; sent before its end.
         max_per_second: Pictures of one page.
         border: Limits until a viewer's credential was accepted; default: new ones.
 
@@ -78,18 +63,18 @@ class Live:
         outcome: Callable[[UUID], Awaitable[Outcome | None]],
         tokens: LiveTokens,
         *,
-        shares: ShareDirectory | None = None,
+        view_share: Callable[[str], Awaitable[UUID | None]],
         saved: SavedFiles | None = None,
         record: Callable[[UUID], AsyncGenerator[dict[str, Any]]] | None = None,
         max_per_second: float = _PER_SECOND,
         border: Border | None = None,
     ) -> None:
         self._border = border or Border.of()
-        self.shares: ShareDirectory = shares or NoShares()
         self.ignored = 0
         self._connect = connect
         self._outcome = outcome
         self._tokens = tokens
+        self._view_share = view_share
         self._saved = saved
         self._record = record
         self._max_per_second = max_per_second
@@ -145,7 +130,7 @@ class Live:
             return None
         return still.jpeg
 
-    # --- those who are nobody -------------------------------------------------------------------------------------
+    # --- viewers of our own ---------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def watching(self, browser_id: UUID, viewer: Viewing) -> AsyncGenerator[bool]:
@@ -187,9 +172,7 @@ class Live:
             if not task.cancelled():
                 task.result()
             elif hello.share:
-                await _end(
-                    socket, _CUT, "Sharing has ended", "Whoever shared this browser has taken the share back."
-                )
+                await _end(socket, _CUT, "Sharing has ended", "The share of this browser was deleted.")
         finally:
             task.cancel()
             if hello.share:
@@ -207,7 +190,7 @@ class Live:
             await asyncio.wait(tasks)
 
     async def _show(self, socket: WebSocket, hello: Hello) -> None:
-        browser_id = await self.shares.view(hello.token) if hello.share else self._tokens.read(hello.token)
+        browser_id = await self._view_share(hello.token) if hello.share else self._tokens.read(hello.token)
         if browser_id is None:
             wait = self._border.wrong_token(socket.client.host if socket.client else None, hello.token)
             if wait is not None:
@@ -314,7 +297,7 @@ class Live:
         """How it ended, as soon as that is booked."""
         try:
             async with asyncio.timeout(_SETTLED_SECONDS):
-                while (outcome := await self._outcome(browser_id)) is None:  # noqa: ASYNC110  # the database tells nobody
+                while (outcome := await self._outcome(browser_id)) is None:  # noqa: ASYNC110  # the database sends no event
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             return None
@@ -375,5 +358,5 @@ async def _close(socket: WebSocket, code: int) -> None:
     ):
         try:
             await socket.close(code)
-        except RuntimeError as error:  # it has gone meanwhile
+        except RuntimeError as error:  # it was closed meanwhile
             logger.debug("a viewer's socket: %s", error)

@@ -51,7 +51,7 @@ class _Message(BaseModel):
 
 
 class Hello(_Message):
-    """The first message: the credential, which therefore is in no address that anybody logs."""
+    """The first message: the credential, which therefore is in no address, and in no log."""
 
     type: Literal["hello"]
     token: str = Field(max_length=500, repr=False)

@@ -1,4 +1,8 @@
-"""`Viewer`: one person's socket. What is told waits in one slot per kind, so a slow line drops and never queues."""
+"""`Viewer`: one person's socket. News waits in one slot per kind, so a slow connection drops some and never queues it.
+
+A viewer is in one of two states. While it watches, it may choose a tab and answer a dialog; everything else that it sends by hand is
+ignored and counted. While it drives, all of that acts on the browser. `Drive` leads from one to the other, for a credential that allows it.
+"""
 
 from __future__ import annotations
 
@@ -54,17 +58,17 @@ _IN_FLIGHT: Final = 3
 _MAX_MALFORMED: Final = 100
 _CANCEL_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
-"""Between two looks into the folder of downloads, which tells nobody that it has changed."""
+"""Between two looks into the folder of downloads, which sends no event when it changes."""
 
 
 class Viewer:
     """A viewer of a browser, from the accepted credential to the end of the socket.
 
     Args:
-        may_drive: The credential allows taking over; without, whatever is sent by hand is ignored and counted.
+        may_drive: The credential allows taking over; without, everything that is sent by hand is ignored and counted.
         count_ignored: Called for each message that was.
         browser_id: Of the browser, for its files.
-        saved: What it has downloaded; told and given to a viewer who has taken over.
+        saved: What it has downloaded; listed and given to a viewer that has taken over.
 
     Attributes:
         pinned: The tab it has chosen; None follows the active one.
@@ -99,7 +103,7 @@ class Viewer:
         self._hands = Hands()
         self._hands_on: Cast | None = None
         self._news: dict[str, dict[str, Any]] = {}
-        self._told: dict[str, Any] | None = None
+        self._last_status: dict[str, Any] | None = None
         self._picture: Picture | None = None
         self._has_picture = False
         self._sent = 0
@@ -108,10 +112,10 @@ class Viewer:
         self._malformed = 0
         self._tasks = TaskSet(logger)
 
-    # --- what the browser tells -----------------------------------------------------------------------------------
+    # --- news of the browser --------------------------------------------------------------------------------------
 
     def offer(self, picture: Picture) -> bool:
-        """Take a picture; whether it replaced one that was not sent."""
+        """Take a picture; return True if it replaced one that was not sent."""
         replaced = self._picture is not None
         self.dropped += replaced
         self._picture = picture
@@ -119,25 +123,25 @@ class Viewer:
         return replaced
 
     def switched(self, latest: Picture | None) -> None:
-        """It looks at another page now, whose last picture this is."""
+        """Show another page from now on, whose last picture this is."""
         self._let_go()
         self._picture = latest
         self._has_picture = False
         self._wake.set()
 
     def changed(self) -> None:
-        """What is told besides pictures may be different."""
+        """Send the status again if it differs from the last one."""
         status = self._status()
-        if status != self._told:
-            self._told = status
+        if status != self._last_status:
+            self._last_status = status
             self._say("status", **status)
 
     def icon(self, tab: BrowserTab) -> None:
-        """A tab has another icon."""
+        """Send the new icon of a tab."""
         self._say("icon", key=f"icon {tab.id}", tab=tab.id, data=tab.icon or "")
 
     def browser_ended(self) -> None:
-        """There is nothing more to see."""
+        """End: there is nothing more to see."""
         self.ended_by_browser.set()
 
     def _say(self, kind: str, *, key: str | None = None, **content: Any) -> None:
@@ -176,10 +180,10 @@ class Viewer:
     # --- the socket -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until the viewer leaves, the browser ends, or the task is cancelled."""
+        """Serve the viewer until it leaves, the browser ends, or the task is cancelled."""
         self._watched.enter(self)
         loop = asyncio.get_running_loop()
-        parts = [loop.create_task(work) for work in (self._read(), self._write(), self._tell_saved())]
+        parts = [loop.create_task(work) for work in (self._read(), self._write(), self._report_saved())]
         ended = loop.create_task(self.ended_by_browser.wait())
         try:
             done, _ = await asyncio.wait({*parts, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -216,9 +220,9 @@ class Viewer:
             if not self._news:
                 await self._wake.wait()
 
-    async def _tell_saved(self) -> None:
-        """Which files the browser has saved, while this viewer drives."""
-        told: list[dict[str, Any]] = []
+    async def _report_saved(self) -> None:
+        """Report which files the browser has saved, while this viewer drives."""
+        reported: list[dict[str, Any]] = []
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             if self._saved is None or self._browser_id is None or not self.driving:
@@ -229,8 +233,8 @@ class Viewer:
                 logger.debug("downloads of browser %s: %s", self._browser_id, error)
                 continue
             files = [{"name": file.name, "size": file.size} for file in listed]
-            if files != told:
-                told = files
+            if files != reported:
+                reported = files
                 self._say("saved", files=files)
 
     async def _read(self) -> None:
@@ -250,58 +254,76 @@ class Viewer:
     # --- what the viewer does -------------------------------------------------------------------------------------
 
     async def _take(self, message: Message) -> None:
-        if isinstance(message, Ack):
-            self._seen = min(max(self._seen, message.number), self._sent)
-            self._wake.set()
-        elif isinstance(message, View):
-            self._view(message)
-        elif isinstance(message, Drive) and self.may_drive:
-            self.driving = message.on
-            if not message.on:
-                self._let_go()
-                self.pinned = None
-            elif (cast := self._watched.cast_of(self)) is not None:
-                self._spawn(drive.show_tab(self._watched, cast.target_id))
-            self._watched.settle()
-        elif isinstance(message, Hello):
-            pass  # it has been let in already
-        elif self.driving or (self.may_drive and isinstance(message, Dialog)):
-            await self._act(message)
-        else:
-            self.ignored += 1
-            self._count_ignored()
+        match message:
+            case Hello():
+                # It was admitted by one before.
+                pass
+            case Ack(number=number):
+                self._seen = min(max(self._seen, number), self._sent)
+                self._wake.set()
+            case View(tab=tab):
+                self._view(tab)
+            case Drive(on=on) if self.may_drive:
+                self._drive(on=on)
+            case Dialog() if self.may_drive:
+                # Also of a viewer that has not taken over: a dialog holds up the whole page.
+                await self._act(message)
+            case _ if self.driving:
+                await self._act(message)
+            case _:
+                self.ignored += 1
+                self._count_ignored()
 
-    def _view(self, message: View) -> None:
-        if message.tab is not None and message.tab not in self._watched.tabs:
-            return  # closed meanwhile
-        self.pinned = message.tab
-        if self.driving and message.tab is not None:
-            self._spawn(drive.show_tab(self._watched, message.tab))
+    def _view(self, tab: str | None) -> None:
+        # It may have been closed meanwhile.
+        if tab is not None and tab not in self._watched.tabs:
+            return
+        self.pinned = tab
+        if self.driving and tab is not None:
+            self._start(drive.show_tab(self._watched, tab))
+        self._watched.settle()
+
+    def _drive(self, *, on: bool) -> None:
+        """Take the browser over, or release it."""
+        self.driving = on
+        if not on:
+            self._let_go()
+            self.pinned = None
+        elif (cast := self._watched.cast_of(self)) is not None:
+            self._start(drive.show_tab(self._watched, cast.target_id))
         self._watched.settle()
 
     async def _act(self, message: Message) -> None:
-        """Input and clipboard in their order; what may bring up a dialog beside them, or its answer were never read."""
+        """Act for a viewer: on the browser, or on the page that it sees.
+
+        Input and the clipboard are awaited, so that they keep their order. What may open a dialog runs beside the reading of messages,
+        or the answer to that dialog would never be read.
+        """
         watched, cast = self._watched, self._watched.cast_of(self)
-        if isinstance(message, Tab):
-            self._spawn(drive.tab(watched, message))
-        elif isinstance(message, Fetch):
-            self._spawn(self._fetch(message.name))
-        elif cast is None:
-            return
-        elif isinstance(message, Mouse | Wheel | Touch | Key | Text | Compose):
-            self._input(cast, message)
-        elif isinstance(message, Paste):
-            await self._told_if_it_fails(drive.paste(cast, message.text))
-        elif isinstance(message, Copy):
-            await self._told_if_it_fails(self._copy(cast))
-        elif isinstance(message, Go):
-            self._spawn(drive.go(cast, message))
-        elif isinstance(message, Reload):
-            self._spawn(drive.reload(watched, cast))
-        elif isinstance(message, Dialog):
-            self._spawn(drive.answer_dialog(cast, message))
-        elif isinstance(message, Files):
-            self._spawn(drive.choose_files(cast, message))
+        match message:
+            case Tab():
+                self._start(drive.tab(watched, message))
+            case Fetch(name=name):
+                self._start(self._fetch(name))
+            case _ if cast is not None:
+                await self._act_on_page(cast, message)
+
+    async def _act_on_page(self, cast: Cast, message: Message) -> None:
+        match message:
+            case Mouse() | Wheel() | Touch() | Key() | Text() | Compose():
+                self._input(cast, message)
+            case Paste(text=text):
+                await self._notify_if_it_fails(drive.paste(cast, text))
+            case Copy():
+                await self._notify_if_it_fails(self._copy(cast))
+            case Go():
+                self._start(drive.go(cast, message))
+            case Reload():
+                self._start(drive.reload(self._watched, cast))
+            case Dialog():
+                self._start(drive.answer_dialog(cast, message))
+            case Files():
+                self._start(drive.choose_files(cast, message))
 
     def _input(self, cast: Cast, message: Input) -> None:
         self._hands_on = cast
@@ -326,14 +348,14 @@ class Viewer:
         self._say("file", key=f"file {name}", name=name, path=address)
         return None
 
-    def _spawn(self, work: Coroutine[Any, Any, str | None]) -> None:
-        self._tasks.start(self._told_if_it_fails(work), "an action of a viewer")
+    def _start(self, work: Coroutine[Any, Any, str | None]) -> None:
+        self._tasks.start(self._notify_if_it_fails(work), "an action of a viewer")
 
-    async def _told_if_it_fails(self, work: Awaitable[str | None]) -> None:
+    async def _notify_if_it_fails(self, work: Awaitable[str | None]) -> None:
         try:
             said = await work
         except CDPError as error:
-            logger.debug("a viewer's wish failed: %s", error)
+            logger.debug("an action of a viewer failed: %s", error)
             said = "The page did not do that in time, or refused it."
         if said:
             self._say("notice", text=said)

@@ -1,4 +1,4 @@
-"""`Watched`: one browser while somebody watches it: its tabs, which of them is in front, and a cast for each that is looked at.
+"""`Watched`: one browser while it has viewers: its tabs, which of them is in front, and a cast for each that is looked at.
 
 Which tab is in front. The full build shows one tab of a window and says when it is hidden; then the others are asked which of
 them is visible. The headless shell shows all of them; there it is the one that was opened, or navigated, last. Someone who
@@ -65,7 +65,7 @@ class Viewing(Protocol):
         pinned: The tab it has chosen; None follows the active one.
         may_drive: It may take over.
         driving: It has.
-        is_person: Somebody looks, so it counts.
+        is_person: A person looks, so it counts as a viewer.
         per_second: Pictures it can use.
     """
 
@@ -82,7 +82,7 @@ class Viewing(Protocol):
         """It looks at another page now, whose last picture this is."""
 
     def changed(self) -> None:
-        """What is told besides pictures is different."""
+        """Called when something besides pictures has changed."""
 
     def icon(self, tab: Tab) -> None:
         """A tab has another icon."""
@@ -182,7 +182,7 @@ class Watched:
         self.settle()
 
     def leave(self, viewer: Viewing) -> None:
-        """A viewer has gone."""
+        """Remove a viewer that has left."""
         self.viewers.pop(viewer, None)
         self.settle()
 
@@ -192,7 +192,7 @@ class Watched:
         return self._casts.get(tab) if tab is not None else None
 
     def latest(self) -> Picture | None:
-        """The last picture of the tab in front, while somebody looks at it."""
+        """Return the last picture of the tab in front; None when no viewer sees it."""
         cast = self._casts.get(self.active) if self.active is not None else None
         return cast.latest if cast is not None else None
 
@@ -232,7 +232,7 @@ class Watched:
         self.tell()
 
     def tell(self) -> None:
-        """Have every viewer told what has changed, once per turn of the loop."""
+        """Notify every viewer of a change, once per turn of the loop."""
         if not self._telling:
             self._telling = True
             self._loop.call_soon(self._tell)
@@ -281,11 +281,11 @@ class Watched:
         self.tell()
 
     def ended(self, cast: Cast) -> None:
-        """Nobody wants it, or its page is gone."""
+        """Forget a cast that no viewer wants, or whose page was closed."""
         if self._casts.get(cast.target_id) is cast:
             del self._casts[cast.target_id]
         if not self.closed and cast.target_id in self.tabs and not self.connection.closed:
-            self._loop.call_later(_RETRY_SECONDS, self.settle)  # it failed, if somebody still wants it
+            self._loop.call_later(_RETRY_SECONDS, self.settle)  # it failed, and a viewer may still want it
 
     # --- tabs -----------------------------------------------------------------------------------------------------
 
@@ -354,7 +354,7 @@ class Watched:
         self._recent = [each for each in self._recent if each != target_id]
         cast = self._casts.get(target_id)
         if cast is not None:
-            cast.page_gone()
+            cast.page_closed()
         if self.active == target_id:
             before = tab.opener if tab.opener in self.tabs else (self._recent or [*self.tabs, ""])[-1]
             self.active = None

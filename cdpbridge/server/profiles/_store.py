@@ -102,8 +102,8 @@ class ProfileStore:
         self._guard = threading.Lock()
         self._locks: defaultdict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._writing: set[Path] = set()
-        for gone in root.glob(f"{_OLD}*"):  # a kill during `delete`
-            shutil.rmtree(gone, ignore_errors=True)
+        for removed in root.glob(f"{_OLD}*"):  # a kill during `delete`
+            shutil.rmtree(removed, ignore_errors=True)
 
     async def run(self, work: Callable[..., T], *arguments: Any, saving: bool = False) -> T:
         """The result of blocking work on profiles, in the store's own few threads: it never holds up other work on files.
@@ -219,14 +219,14 @@ class ProfileStore:
         sync_tree(draft, budget)
 
     def delete(self, profile_id: UUID) -> None:
-        """Remove all of it. Whoever is saving it meanwhile fails, or is overtaken and must delete it again."""
+        """Remove all of it. A save that runs meanwhile fails, or comes later, and its caller must delete the profile again."""
         home = self._home(profile_id)
         with self._lock(profile_id):
-            gone = self._root / f"{_OLD}{profile_id}"
-            shutil.rmtree(gone, ignore_errors=True)
+            removed = self._root / f"{_OLD}{profile_id}"
+            shutil.rmtree(removed, ignore_errors=True)
             with suppress(FileNotFoundError):
-                home.rename(gone)  # first, so that a kill half-way through leaves no half profile
-            shutil.rmtree(gone, ignore_errors=True)
+                home.rename(removed)  # first, so that a kill half-way through leaves no half profile
+            shutil.rmtree(removed, ignore_errors=True)
 
     def _tidy(self, home: Path) -> None:
         """Remove former versions, and what a kill has left."""

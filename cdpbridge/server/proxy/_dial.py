@@ -123,7 +123,7 @@ class Link:
             raise self.failure(_reason(error)) from error
 
     async def write(self, data: bytes) -> None:
-        """Write and wait until the send buffer has room again."""
+        """Write and wait until the send buffer is below its limit."""
         try:
             self.writer.write(data)
             await self.writer.drain()
@@ -151,7 +151,7 @@ def refuses_credentials(response: h11.Response, *, connect: bool) -> bool:
 
 
 def refused_credentials(upstream: Upstream) -> ProxyFailure:
-    """What the browser is told instead of a 407, which would make it ask its user."""
+    """Return what the browser gets in place of a 407, which would make it ask its user."""
     missing = "" if upstream.username is not None else " (none are configured)"
     return ProxyFailure(
         502,
@@ -245,7 +245,7 @@ async def _resolve(host: str, port: int) -> list[str]:
 
 
 def refused(refusal: Refusal) -> ProxyFailure:
-    """What the browser is told instead of an answer."""
+    """Return what the browser gets in place of an answer."""
     return ProxyFailure(403, refusal.text, error=refusal.error)
 
 
@@ -309,7 +309,7 @@ async def _socks5_handshake(link: Link, upstream: Upstream, target: Target) -> N
             f"{link.peer} could not reach {target.tunnel_authority.decode()}: {why}",
             error="destination_unavailable",
         )
-    # The address it is bound to follows; nobody needs it.
+    # The address it is bound to follows, and is not needed.
     length = {1: 4, 4: 16}.get(kind) or (await link.read_exactly(1))[0]
     await link.read_exactly(length + 2)
 

@@ -60,7 +60,7 @@ class ForwardingProxy:
         Args:
             upstream: `http://user:password@host:port` or `socks5://...` with percent-encoded credentials, or None to
                 connect directly.
-            host: A loopback address: whoever reaches the proxy uses the upstream's credentials.
+            host: A loopback address: a program that reaches the proxy uses the upstream's credentials.
             port: 0 takes a free one.
             sock: A bound socket to listen on instead, e.g. one made inside the browser's network namespace.
             rules: What may be reached; default: everything. What they refuse is answered with 403. A name is resolved once,
@@ -145,13 +145,8 @@ class ForwardingProxy:
 
     @property
     def last_failure(self) -> str | None:
-        """What the browser was last told by us rather than by a server, without credentials."""
+        """The last failure that the browser was sent by us rather than by a server, without credentials."""
         return self._route.last_failure
-
-    @property
-    def open_connections(self) -> int:
-        """How many connections of the browser are open."""
-        return len(self._clients)
 
     def __repr__(self) -> str:
         return f"ForwardingProxy({self._address!r}, upstream={str(self.upstream) if self.upstream else 'direct'!r})"
@@ -188,7 +183,8 @@ class ForwardingProxy:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         connection = self._clients.pop(task)
-        connection.writer.transport.abort()  # a task cancelled before its first step could not
+        # A task that was cancelled before its first step could not.
+        connection.writer.transport.abort()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error(
                 "proxy %s: a connection ended with an unexpected error", self._address, exc_info=error

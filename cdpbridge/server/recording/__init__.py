@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ._recordings import Recordings
+from ._recordings import Recordings, video_path
 
-__all__ = ["Recordings"]
+__all__ = ["Recordings", "video_path"]

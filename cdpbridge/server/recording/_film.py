@@ -34,7 +34,7 @@ class Film:
         self._minute = 0
 
     def show(self, jpeg: bytes, at: float) -> bool:
-        """A picture is there from `at` on, seconds from the beginning; False when there is no room for it.
+        """Show a picture from `at` on, seconds from the beginning; False when it does not fit.
 
         Raises:
             OSError, av.FFmpegError: It cannot be written, or is no picture.
@@ -44,7 +44,7 @@ class Film:
         if self._video is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._video = VideoWriter(self._folder / UNFINISHED, per_second=self._per_second)
-        # The last picture becomes a still too, so its room is kept.
+        # The last picture becomes a still too, so its size is reserved.
         if not self._video.add(jpeg, at, max_bytes=self._max_bytes - self._stills - len(jpeg)):
             return False
         self._latest = jpeg

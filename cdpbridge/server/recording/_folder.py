@@ -1,4 +1,4 @@
-"""What a recording's folder holds, and how one is put in order that a killed server has left."""
+"""What a recording's folder holds, and how it is recovered after an unclean shutdown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-__all__ = ["LAST_STILL", "UNFINISHED", "VIDEO", "put_in_order", "still_name"]
+__all__ = ["LAST_STILL", "UNFINISHED", "VIDEO", "recover_folder", "still_name"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -23,7 +23,7 @@ def still_name(minute: int) -> str:
     return f"at-{minute:03}-min.jpg"
 
 
-def put_in_order(folder: Path, mend: Callable[[Path, Path], None] | None) -> bool:
+def recover_folder(folder: Path, mend: Callable[[Path, Path], None] | None) -> bool:
     """Bring a video that was being written under its name; whether there is one.
 
     Args:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from uuid import UUID
 
 from cdpbridge.errors import CDPError
-from cdpbridge.server._recording_states import RecordingState
 from cdpbridge.server.live import Picture, Tab, Viewing
+from cdpbridge.server.store import RecordingState
 
 if TYPE_CHECKING:
     from ._film import Film
@@ -31,7 +31,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _HOLD_SECONDS: Final = 2.0
-"""A page without news is told to the film so often: what a killed server can lose of it."""
+"""How often an unchanged page is written to the film: what a killed server can lose of it."""
 _RETRY_SECONDS: Final = 1.0
 _NICENESS: Final = 10  # browsers and their clients come first
 
@@ -71,7 +71,7 @@ class Recorder:
     # --- what the browser tells -----------------------------------------------------------------------------------
 
     def offer(self, picture: Picture) -> bool:
-        """Take a picture. Never says that it replaced one: that would make the browser encode worse for everybody."""
+        """Take a picture. Never say that it replaced one: the browser would encode worse pictures for all viewers."""
         self._take(picture, picture.at)
         return False
 
@@ -141,14 +141,14 @@ class Recorder:
             await _set_within(self._over, due - self._loop.time())
             self._wake.clear()
             over, (shot, self._shot) = self._over.is_set(), (self._shot, None)
-            room = True
+            fits = True
             if shot is not None:
                 due = self._loop.time() + 1 / self.per_second
                 jpeg, at = shot
-                room = await self._in_thread(self._film.show, jpeg, at - self._began)
-            if room and (over or shot is None):
-                room = await self._in_thread(self._film.hold, self._loop.time() - self._began)
-            if not room:
+                fits = await self._in_thread(self._film.show, jpeg, at - self._began)
+            if fits and (over or shot is None):
+                fits = await self._in_thread(self._film.hold, self._loop.time() - self._began)
+            if not fits:
                 return RecordingState.SIZE_LIMIT
             if over:
                 return RecordingState.SAVED

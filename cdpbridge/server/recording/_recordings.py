@@ -14,18 +14,17 @@ from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from cdpbridge.server._recording_states import RecordingState
 from cdpbridge.server.files import FileStore, StoredFile
 from cdpbridge.server.live import Live
-from cdpbridge.server.store import Browser, Store
+from cdpbridge.server.store import Browser, RecordingState, Store
 
-from ._folder import VIDEO, put_in_order
+from ._folder import VIDEO, recover_folder
 from ._recorder import Recorder
 
 if TYPE_CHECKING:
     from ._film import Film
 
-__all__ = ["Recordings"]
+__all__ = ["Recordings", "video_path"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -77,7 +76,7 @@ class Recordings:
         """Keep what a killed server has recorded. Nothing is recorded yet."""
         for browser_id in await self._store.unfinished_recordings():
             mend = None if await self.refusal() is not None else _mend
-            found = await asyncio.to_thread(put_in_order, self._folder(browser_id), mend)
+            found = await asyncio.to_thread(recover_folder, self._folder(browser_id), mend)
             state = RecordingState.SERVER_LOST if found else RecordingState.EMPTY
             await self._store.recording_ended(browser_id, state)
 
@@ -106,7 +105,7 @@ class Recordings:
         """End the recording of a browser that is on its way out, if there is one; in bounded time.
 
         Args:
-            keep: Whether anybody will ask for it.
+            keep: False removes it: its browser was never delivered to a client.
         """
         running = self._running.pop(browser_id, None)
         if running is None:
@@ -133,10 +132,11 @@ class Recordings:
         video = next((file for file in found if file.name == VIDEO), None)
         return video, [file for file in found if file.name.endswith(".jpg")]
 
-    def video(self, browser: Browser) -> str | None:
-        """Where the video is in the store of files; None before it is finished, and when it was removed."""
-        file = self._folder(browser.id) / VIDEO
-        return self._files.relative(file) if browser.recording is not None and file.is_file() else None
+
+def video_path(files: FileStore, browser: Browser) -> str | None:
+    """Return where a browser's video is in the store of files; None before it is finished, and when it was removed."""
+    file = files.recording(browser.id) / VIDEO
+    return files.relative(file) if browser.recording is not None and file.is_file() else None
 
 
 def _load() -> type[Film]:

@@ -5,6 +5,18 @@ from __future__ import annotations
 from ._machine import Machine
 from ._order import Order
 from ._pressure import Pressure
-from ._rentals import ClientGone, KeyReused, Rentals, StartWithdrawn, utc_now
+from ._rental import OnEnd
+from ._rentals import Rentals, utc_now
+from ._starts import ClientLeft, KeyReused, StartWithdrawn
 
-__all__ = ["ClientGone", "KeyReused", "Machine", "Order", "Pressure", "Rentals", "StartWithdrawn", "utc_now"]
+__all__ = [
+    "ClientLeft",
+    "KeyReused",
+    "Machine",
+    "OnEnd",
+    "Order",
+    "Pressure",
+    "Rentals",
+    "StartWithdrawn",
+    "utc_now",
+]

@@ -1,12 +1,12 @@
-"""Whether there is room for one more browser. What `/pressure` says is what an order meets."""
+"""Capacity for one more browser. What `/pressure` says is what an order meets."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from cdpbridge.errors import BrowserStartFailed
-from cdpbridge.server._settings import Settings
 from cdpbridge.server.limits import Connections
+from cdpbridge.server.settings import Settings
 
 from ._machine import Machine, read_machine, strain
 
@@ -43,10 +43,10 @@ class Pressure:
         """Before an order is taken.
 
         Raises:
-            BrowserStartFailed: There is no room.
+            BrowserStartFailed: There is no capacity.
         """
         problem = self.problem(self.machine())
         if problem is not None:
             raise BrowserStartFailed(
-                f"the server has no room for another browser: {problem[1]}; try again later"
+                f"the server has no capacity for another browser: {problem[1]}; try again later"
             )

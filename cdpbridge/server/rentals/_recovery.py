@@ -1,4 +1,4 @@
-"""`recover`: what a server that was killed has left, put in order before the next one begins."""
+"""`recover`: the first step of a start, after an unclean shutdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("cdpbridge.server")
 
 
 async def recover(store: Store, hosts: BrowserHosts, *, wall: Callable[[], datetime]) -> None:
-    """Settle every browser in the books that nobody runs any more, and save the profiles that were in use.
+    """Settle every browser that a killed server has left in the books, and save the profiles that were in use.
 
     Args:
         wall: Where dates come from.

@@ -1,4 +1,4 @@
-"""`Rentals`: what is rented, from the order to the refund. The one place where states change.
+"""`Rentals`: every browser that is rented, from the order to its end. The one place where states change.
 
 The state table is in `cdpbridge._lifecycle`. Each end goes through `_end`, which the table lets through once, and
 through `Store.settle`, whose conditional update books once, so a stop, a timeout and a crash may race as they like.
@@ -8,89 +8,59 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID, uuid4
+from weakref import WeakValueDictionary
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from cdpbridge._clock import Clock, TimerHandle
+from cdpbridge._clock import Clock
 from cdpbridge._concurrency import TaskSet, to_the_end
-from cdpbridge._lifecycle import Deadline, EndReason, Lifecycle, Signal, State
+from cdpbridge._lifecycle import Deadline, EndReason, Signal, State
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server._metrics import Metrics
-from cdpbridge.server._settings import Settings
-from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, Goodbye, StopReport
+from cdpbridge.server.hosts import BrowserHosts, BrowserSpec
+from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Browser, Store
 
+from ._endings import CLOSE_FRAMES, Endings, Recorders
 from ._order import Order
 from ._pressure import Pressure
 from ._recovery import recover
-from ._starts import ClientGone, KeyReused, Start, StartWithdrawn, wait_for
+from ._rental import OnEnd, Rental
+from ._starts import KeyReused, StartWithdrawn, wait_for
 
-__all__ = ["ClientGone", "KeyReused", "Recorders", "Rentals", "StartWithdrawn"]
+__all__ = ["Rentals"]
 
 logger = logging.getLogger("cdpbridge.server")
 
-# RFC 6455 section 7.4.1: 1001 is an endpoint going away, 1011 a server that met an unexpected condition.
-_GOODBYES: Final = {
-    EndReason.STOPPED_BY_CALLER: Goodbye(1001, "session stopped"),
-    EndReason.EXPIRED: Goodbye(1001, "session expired"),
-    EndReason.SERVER_LOST: Goodbye(1001, "server stopping"),
-    EndReason.BROWSER_EXITED: Goodbye(1011, "browser exited"),
-    # RFC 6455 section 7.4.1: 1008 is a violated policy.
-    EndReason.DISK_LIMIT: Goodbye(1008, "disk limit reached"),
-}
 # The next hour starts with the first instant after the full one; a timer may be early by the clock's resolution.
 _AFTER_THE_HOUR_SECONDS: Final = 0.001
-# A new rental waits so long for the profile that one on its way out is saving.
+# How long a new rental waits for its profile while an ending one saves it.
 _PROFILE_WAIT_SECONDS: Final = 10.0
 
 
-class Recorders(Protocol):
-    """Who records browsers."""
-
-    def start(self, browser_id: UUID) -> None:
-        """Record a browser that has just started."""
-
-    async def finish(self, browser_id: UUID, *, keep: bool) -> None:
-        """End a recording, if there is one, in bounded time; `keep` says whether anybody will ask for it."""
-
-
-class _Rental:
-    def __init__(self, browser_id: UUID, profile_id: UUID | None) -> None:
-        self.id = browser_id
-        self.profile_id = profile_id
-        self.life = Lifecycle()
-        self.start: Start | None = None
-        self.exited = asyncio.Event()
-        self.void = False
-        self.deadline: Deadline | None = None
-        self.timers: dict[str, TimerHandle] = {}
-        self.ending: asyncio.Task[None] | None = None
-
-    def used(self, now: float) -> timedelta:
-        return self.deadline.used(now) if self.deadline else timedelta(0)
-
-    def cancel_timers(self) -> None:
-        for timer in self.timers.values():
-            timer.cancel()
-        self.timers.clear()
-
-
 def utc_now() -> datetime:
-    """The wall clock; only for what the outside is told."""
+    """Return the wall clock's time; only for dates in answers and records."""
     return datetime.now(UTC)
+
+
+def _no_listener(_browser_id: UUID, _reason: EndReason) -> None:
+    """Default of `on_end`."""
 
 
 class Rentals:
     """Every browser of this server that is not stopped.
 
     Args:
+        store: Open.
+        hosts: Where browsers run.
+        settings: Of the heartbeat.
         forget_profile: Removes a profile's saved state.
-        pressure: Says whether there is room for another browser.
+        pressure: Refuses browsers that the machine has no capacity for.
         metrics: Counts what happens.
         recorders: For orders with `recording`.
         clock: Where deadlines come from; default: the event loop.
@@ -112,48 +82,45 @@ class Rentals:
     ) -> None:
         self._store = store
         self._hosts = hosts
-        self._forget_profile = forget_profile
         self._pressure = pressure
         self._metrics = metrics
         self._recorders = recorders
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._wall = wall
         self._beat = timedelta(seconds=settings.heartbeat_seconds)
-        self._rentals: dict[UUID, _Rental] = {}
-        self._starts: dict[tuple[UUID, str], Start] = {}
-        self._tasks = TaskSet(logger)
-        self._unsettled: dict[UUID, tuple[_Rental, timedelta]] = {}
+        self._endings = Endings(
+            store, hosts, forget_profile=forget_profile, metrics=metrics, recorders=recorders, wall=wall
+        )
+        self._rentals: dict[UUID, Rental] = {}
+        self._turns: WeakValueDictionary[tuple[UUID, str], asyncio.Lock] = WeakValueDictionary()
+        self._charges = TaskSet(logger)
         self._heart: asyncio.Task[None] | None = None
         self._closing = False
-        self.on_end: Callable[[UUID, EndReason], object] = lambda _id, _reason: None
-        """Called once when a running browser is on its way out, and why."""
-        hosts.on_exit = self._exited
-        hosts.on_limit = self._over_limit
 
     # --- the server's own start and end ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Put in order what a killed server left, then begin."""
+        """Recover from an unclean shutdown, then start the heartbeat."""
         await recover(self._store, self._hosts, wall=self._wall)
         self._heart = asyncio.get_running_loop().create_task(self._heartbeat())
 
     async def close(self) -> None:
         """Stop every browser, refund it, save its profile. No new one starts any more."""
         self._closing = True
-        starts = [rental.start for rental in self._rentals.values() if rental.start is not None]
+        starts = [rental.start for rental in self._rentals.values()]
         for start in starts:
             if not start.task.done():
-                start.give_up()
+                start.cancel()
         if starts:
             await asyncio.wait({start.task for start in starts})
         ends = [self._end(rental, Signal.LOST) for rental in list(self._rentals.values())]
         await asyncio.gather(*(end for end in ends if end is not None))
-        await self._tasks.wait()
+        await self._charges.wait()
         if self._heart is not None:
             self._heart.cancel()
             await asyncio.wait({self._heart})
             self._heart = None
-        await self._settle_late()
+        await self._endings.retry()
         await self._hosts.close()
 
     # --- create ---------------------------------------------------------------------------------------------------
@@ -163,117 +130,96 @@ class Rentals:
         project_id: UUID,
         order: Order,
         *,
-        gone: Callable[[], Awaitable[None]],
+        client_left: Callable[[], Awaitable[None]],
         key: str | None = None,
         body_hash: str = "",
+        on_end: OnEnd = _no_listener,
     ) -> Browser:
-        """A running browser, charged for its first hour.
+        """Start a browser, charge its first hour, and return it.
 
         Args:
-            gone: Returns when the client has left; then the browser is undone.
+            project_id: Who pays.
+            order: What to start.
+            client_left: Returns when the client has left; the browser is rolled back then.
             key: The request's `Idempotency-Key`: the same key and body give the same browser, started once.
+            body_hash: Of the request's body.
+            on_end: Called once when the browser begins to end, with its id and the reason. A repeated request adds none.
 
         Raises:
             AdmissionRefused: No slot, or no credits.
             BrowserStartFailed: Nothing was charged.
             KeyReused: The key came with another body before.
             StartWithdrawn: It was stopped while it started.
-            ClientGone: The client left.
+            ClientLeft: The client left.
         """
         if key is None:
-            return await self._wait(self._begin(project_id, order, None, body_hash), gone)
-        reread = False
-        while True:
-            start = self._starts.get((project_id, key))
-            if start is None:
-                earlier = await self._store.repeated(project_id, key)
-                start = self._starts.get((project_id, key))  # another request may have begun it meanwhile
-                if start is None and earlier is not None:
-                    if earlier[0] != body_hash:
-                        raise KeyReused("this Idempotency-Key was used with another body")
-                    rental = self._rentals.get(earlier[1].id)
-                    if rental is not None and rental.void:  # on its way out: then the key is free again
-                        if rental.ending is not None:
-                            await asyncio.wait({rental.ending})
-                        continue
-                    if rental is None and earlier[1].finished_at is None and not reread:
-                        reread = True  # it has ended since: then the key may be free
-                        continue
-                    if rental is not None and rental.start is not None:
-                        rental.start.delivered = True
-                    return earlier[1]
-                if start is None:
-                    start = self._begin(project_id, order, key, body_hash)
-            if start.given_up:
-                await asyncio.wait({start.task})
-                continue
-            if start.body_hash != body_hash:
-                raise KeyReused("this Idempotency-Key was used with another body")
-            return await self._wait(start, gone)
+            rental = self._begin(project_id, order, None, body_hash, on_end)
+            return await self._started(rental, client_left)
+        async with self._turn(project_id, key):
+            known = await self._rental_of(project_id, key)
+            if known is None:
+                ended = await self._store.repeated(project_id, key)
+                if ended is not None:
+                    earlier_hash, browser = ended
+                    _check_body(earlier_hash, body_hash)
+                    return browser
+                known = self._begin(project_id, order, key, body_hash, on_end)
+            _check_body(known.start.body_hash, body_hash)
+        if known.start.succeeded:
+            known.start.delivered = True
+            return await self._store.rental(known.id) or known.start.task.result()
+        return await self._started(known, client_left)
 
-    async def _wait(self, start: Start, gone: Callable[[], Awaitable[None]]) -> Browser:
-        return await wait_for(start, gone, void=self._void)
+    @asynccontextmanager
+    async def _turn(self, project_id: UUID, key: str) -> AsyncIterator[None]:
+        """Let one request with this key at a time find out whether it is the first."""
+        lock = self._turns.setdefault((project_id, key), asyncio.Lock())
+        async with lock:
+            yield
 
-    def _begin(self, project_id: UUID, order: Order, key: str | None, body_hash: str) -> Start:
+    async def _rental_of(self, project_id: UUID, key: str) -> Rental | None:
+        """Return the rental of an `Idempotency-Key`; wait first for the end of one that is being rolled back."""
+        found = (rental for rental in self._rentals.values() if rental.key == (project_id, key))
+        rental = next(found, None)
+        if rental is None or not rental.withdrawn:
+            return rental
+        await rental.ended()
+        return None
+
+    async def _started(self, rental: Rental, client_left: Callable[[], Awaitable[None]]) -> Browser:
+        return await wait_for(rental.start, client_left, discard=self._discard)
+
+    def _begin(
+        self, project_id: UUID, order: Order, key: str | None, body_hash: str, on_end: OnEnd
+    ) -> Rental:
         if self._closing:
             raise StartWithdrawn("the server is stopping")
         self._pressure.check()
-        rental = _Rental(uuid4(), order.profile_id)
-        idempotency = None if key is None else (key, body_hash)
-        start = Start(rental.id, body_hash, self._run(project_id, rental, order, idempotency))
-        rental.start = start
+        rental = Rental(
+            uuid4(),
+            order.profile_id,
+            key=None if key is None else (project_id, key),
+            body_hash=body_hash,
+            run=lambda rental: self._run(project_id, rental, order),
+            on_end=on_end,
+        )
         self._rentals[rental.id] = rental
-        if key is not None:
-            self._starts[project_id, key] = start
-            start.task.add_done_callback(lambda _task: self._starts.pop((project_id, key), None))
-        return start
+        return rental
 
-    async def _run(
-        self, project_id: UUID, rental: _Rental, order: Order, idempotency: tuple[str, str] | None
-    ) -> Browser:
-        """From the order to a charged browser, or to nothing at all."""
+    async def _run(self, project_id: UUID, rental: Rental, order: Order) -> Browser:
+        """Start a rental and charge its first hour; roll everything back on an error or a cancellation."""
         began = self._clock.time()
         try:
             await self._profile_free(order.profile_id)
-            await to_the_end(
-                self._store.reserve(
-                    project_id,
-                    rental.id,
-                    profile_id=order.profile_id,
-                    proxy_country=order.proxy_country,
-                    timeout=order.timeout,
-                    tariff=order.tariff,
-                    limit=order.limit,
-                    now=self._wall(),
-                    idempotency=idempotency,
-                    labels=order.labels,
-                    agent_session=order.agent_session,
-                    recording=order.recording,
-                    key_id=order.key_id,
-                    proxy_simulated=order.proxy_simulated,
-                    ignored_fields=order.ignored_fields,
-                )
-            )
-            await self._hosts.start(
-                BrowserSpec(
-                    rental.id,
-                    order.profile_id,
-                    order.proxy,
-                    trusted_proxy=not order.own_proxy,
-                    agent=order.agent_session is not None,
-                    block_ads=order.block_ads,
-                    start_url=order.start_url,
-                    screen=order.screen,
-                    ignore_certificate_errors=order.ignore_certificate_errors,
-                )
-            )
+            await to_the_end(self._reserve(project_id, rental, order))
+            await self._hosts.start(_spec(rental.id, order), on_exit=self._exited, on_limit=self._over_limit)
             browser = await to_the_end(self._activate(rental, order))
         except BaseException as error:
             if isinstance(error, BrowserStartFailed):
                 self._metrics.start_failed()
             await to_the_end(self._undo(rental, error))
-            if isinstance(error, asyncio.CancelledError):
-                raise StartWithdrawn("the browser was stopped while it was starting") from None
+            if isinstance(error, asyncio.CancelledError) and rental.start.cancelled:
+                raise StartWithdrawn("the browser was stopped while it was starting") from error
             raise
         if order.proxy_simulated:
             logger.warning(
@@ -286,7 +232,7 @@ class Rentals:
         return browser
 
     async def _profile_free(self, profile_id: UUID | None) -> None:
-        """Wait for a browser on its way out that is just saving this profile, so that the new one sees it all."""
+        """Wait for ending browsers that are saving this profile, so that the new one gets the saved state."""
         ends = {
             rental.ending
             for rental in self._rentals.values()
@@ -295,7 +241,26 @@ class Rentals:
         if ends:
             await asyncio.wait(ends, timeout=_PROFILE_WAIT_SECONDS)
 
-    async def _activate(self, rental: _Rental, order: Order) -> Browser:
+    async def _reserve(self, project_id: UUID, rental: Rental, order: Order) -> None:
+        await self._store.reserve(
+            project_id,
+            rental.id,
+            profile_id=order.profile_id,
+            proxy_country=order.proxy_country,
+            timeout=order.timeout,
+            tariff=order.tariff,
+            limit=order.limit,
+            now=self._wall(),
+            idempotency=None if rental.key is None else (rental.key[1], rental.start.body_hash),
+            labels=order.labels,
+            agent_session=order.agent_session,
+            recording=order.recording,
+            key_id=order.key_id,
+            proxy_simulated=order.proxy_simulated,
+            ignored_fields=order.ignored_fields,
+        )
+
+    async def _activate(self, rental: Rental, order: Order) -> Browser:
         placement = self._hosts.placement(rental.id)
         if placement is None or rental.exited.is_set():
             raise BrowserStartFailed("the browser exited as soon as it had started")
@@ -313,25 +278,28 @@ class Rentals:
         self._arm_hour(rental, now)
         if order.recording and self._recorders is not None:
             self._recorders.start(rental.id)
-        if rental.exited.is_set():  # while that was written
+        # It may have exited while that was written.
+        if rental.exited.is_set():
             self._end(rental, Signal.EXIT)
         return browser
 
-    async def _undo(self, rental: _Rental, error: BaseException) -> None:
-        if rental.life.state is State.ACTIVE:  # given up in the moment it was ready
-            await self._void(rental.id)
+    async def _undo(self, rental: Rental, error: BaseException) -> None:
+        # It may have been cancelled in the moment it was ready.
+        if rental.is_active:
+            await self._discard(rental.id)
             return
         rental.life.take(Signal.STOP if isinstance(error, asyncio.CancelledError) else Signal.FAIL)
-        assert rental.life.reason is not None  # it was starting
-        async with AsyncExitStack() as steps:  # each, whatever becomes of the one before
+        # A stack runs each step, also when the one before fails.
+        async with AsyncExitStack() as steps:
             steps.callback(self._rentals.pop, rental.id, None)
-            steps.push_async_callback(self._store.abandon, rental.id, rental.life.reason, now=self._wall())
-            await self._hosts.stop(rental.id, _GOODBYES[EndReason.STOPPED_BY_CALLER], save=False)
+            steps.push_async_callback(self._store.abandon, rental.id, rental.reason, now=self._wall())
+            await self._hosts.stop(rental.id, CLOSE_FRAMES[EndReason.STOPPED_BY_CALLER], save=False)
 
-    async def _void(self, browser_id: UUID) -> None:
+    async def _discard(self, browser_id: UUID) -> None:
+        """Stop a browser that no client has received, and refund all of it."""
         rental = self._rentals.get(browser_id)
         if rental is not None:
-            rental.void = True
+            rental.discarded = True
             end = self._end(rental, Signal.STOP)
             if end is not None:
                 await asyncio.wait({end})
@@ -340,35 +308,40 @@ class Rentals:
 
     @property
     def closing(self) -> bool:
-        """Whether the server is on its way out."""
+        """True once the server is stopping."""
         return self._closing
 
     def states(self) -> dict[State, int]:
-        """Number of browsers in each state but `stopped`."""
+        """Return the number of browsers in each state but `stopped`."""
         states = [rental.life.state for rental in self._rentals.values()]
         return {state: states.count(state) for state in State if state is not State.STOPPED}
 
+    def running(self, browser_id: UUID) -> bool:
+        """True if a browser is active, as of this moment."""
+        rental = self._rentals.get(browser_id)
+        return rental is not None and rental.is_active
+
     # --- while it runs --------------------------------------------------------------------------------------------
 
-    def _arm_hour(self, rental: _Rental, now: float) -> None:
+    def _arm_hour(self, rental: Rental, now: float) -> None:
         assert rental.deadline is not None  # it is active
         when = rental.deadline.next_hour(now)
         if when is not None:
             rental.timers["hour"] = self._clock.call_at(when + _AFTER_THE_HOUR_SECONDS, self._hour, rental)
 
-    def _hour(self, rental: _Rental) -> None:
+    def _hour(self, rental: Rental) -> None:
         now = self._clock.time()
-        self._tasks.start(
+        self._charges.start(
             self._charge_hour(rental, rental.used(now)), f"the charge of an hour of browser {rental.id}"
         )
         self._arm_hour(rental, now)
 
-    async def _charge_hour(self, rental: _Rental, used: timedelta) -> None:
+    async def _charge_hour(self, rental: Rental, used: timedelta) -> None:
         try:
             await self._store.charge_started_hours(rental.id, used, now=self._wall())
         except SQLAlchemyError:
             logger.exception(
-                "an hour of browser %s could not be booked; the next hour or its end will", rental.id
+                "an hour of browser %s could not be booked; the next hour or its end will book it", rental.id
             )
 
     async def _heartbeat(self) -> None:
@@ -376,37 +349,29 @@ class Rentals:
             await asyncio.sleep(self._beat.total_seconds())
             try:
                 await self._note_alive()
-                await self._settle_late()
+                await self._endings.retry()
             except SQLAlchemyError:
                 logger.exception("the database cannot be written; browsers go on")
 
     async def _note_alive(self) -> None:
         now = self._clock.time()
-        used = {
-            rental.id: rental.used(now)
-            for rental in self._rentals.values()
-            if rental.life.state is State.ACTIVE
-        }
+        used = {rental.id: rental.used(now) for rental in self._rentals.values() if rental.is_active}
         if used:
             await self._store.seen(used, {each: self._hosts.proxy_bytes(each) for each in used})
-
-    def running(self, browser_id: UUID) -> bool:
-        """Whether a browser is active, as of this moment."""
-        rental = self._rentals.get(browser_id)
-        return rental is not None and rental.life.state is State.ACTIVE
 
     # --- the end --------------------------------------------------------------------------------------------------
 
     async def stop(self, project_id: UUID, browser_id: UUID) -> Browser | None:
-        """The browser, stopped, whoever stopped it; None when the project has no such browser."""
+        """Stop a browser and return its record, also when it has ended before; None when the project has no such browser."""
         browser = await self._store.browser(project_id, browser_id)
         rental = self._rentals.get(browser_id)
         if browser is None:
             return None
-        if rental is None:  # it ended, perhaps while its record was being read
+        # It may have ended while its record was being read.
+        if rental is None:
             return await self._store.browser(project_id, browser_id)
-        if rental.life.state is State.STARTING and rental.start is not None:
-            rental.start.give_up()
+        if rental.life.state is State.STARTING:
+            rental.start.cancel()
             await asyncio.wait({rental.start.task})
         end = self._end(rental, Signal.STOP)
         if end is not None:
@@ -417,78 +382,41 @@ class Rentals:
         rental = self._rentals.get(browser_id)
         if rental is not None:
             rental.exited.set()
-            if rental.life.state is State.ACTIVE:
-                self._end(rental, Signal.EXIT)
+            self._end(rental, Signal.EXIT)
 
     def _over_limit(self, browser_id: UUID) -> None:
         rental = self._rentals.get(browser_id)
-        if rental is not None and rental.life.state is State.ACTIVE:
+        if rental is not None:
             self._end(rental, Signal.LIMIT)
 
-    def _end(self, rental: _Rental, signal: Signal) -> asyncio.Task[None] | None:
-        """Put a browser away, once; the task that does it, None if there is nothing to do any more."""
-        if rental.life.state is State.ACTIVE and rental.life.take(signal):
+    def _end(self, rental: Rental, signal: Signal) -> asyncio.Task[None] | None:
+        """End an active browser, once; return the task that does it, None for one that has not run."""
+        if rental.is_active and rental.life.take(signal):
             rental.cancel_timers()
-            used = rental.used(self._clock.time())
-            rental.ending = asyncio.get_running_loop().create_task(self._put_away(rental, used))
-            assert rental.life.reason is not None  # it is on its way out
-            self.on_end(rental.id, rental.life.reason)
+            work = self._endings.run(
+                rental,
+                rental.used(self._clock.time()),
+                stopped=lambda: self._rentals.pop(rental.id, None),
+            )
+            rental.ending = asyncio.get_running_loop().create_task(work)
+            rental.on_end(rental.id, rental.reason)
         return rental.ending
 
-    async def _put_away(self, rental: _Rental, used: timedelta) -> None:
-        settled = await self._settle(rental, used)
-        assert rental.life.reason is not None  # it is on its way out
-        self._metrics.ended(rental.life.reason, used)
-        report: StopReport | None = None
-        recorded = asyncio.get_running_loop().create_task(self._finish_recording(rental))
-        try:
-            exists = rental.profile_id is not None and await self._store.profile_exists(rental.profile_id)
-            goodbye = _GOODBYES[rental.life.reason]
-            report = await self._hosts.stop(rental.id, goodbye, save=exists and not rental.void)
-            await self._note_saved(rental, report)
-        except Exception:
-            logger.exception("browser %s could not be put away in order", rental.id)
-        finally:
-            await asyncio.wait({recorded})
-            rental.life.take(Signal.ENDED)
-            self._rentals.pop(rental.id, None)
-        try:
-            if settled:
-                await self._store.finish(
-                    rental.id,
-                    proxy_bytes=report.proxy_bytes if report else 0,
-                    blocked_requests=report.blocked_requests if report else None,
-                )
-        except SQLAlchemyError:
-            logger.exception("the end of browser %s could not be written; it will be retried", rental.id)
-            self._unsettled[rental.id] = rental, used
 
-    async def _finish_recording(self, rental: _Rental) -> None:
-        if self._recorders is not None:
-            try:
-                await self._recorders.finish(rental.id, keep=not rental.void)
-            except OSError:
-                logger.exception("the recording of browser %s could not be put away", rental.id)
+def _check_body(earlier_hash: str, body_hash: str) -> None:
+    if earlier_hash != body_hash:
+        raise KeyReused("this Idempotency-Key was used with another body")
 
-    async def _note_saved(self, rental: _Rental, report: StopReport | None) -> None:
-        if report is None or report.saved is None or rental.profile_id is None:
-            return
-        domains = report.saved.cookie_domains
-        if not await self._store.profile_saved(rental.profile_id, domains, now=self._wall()):
-            await self._forget_profile(rental.profile_id)  # deleted while it was being saved
 
-    async def _settle(self, rental: _Rental, used: timedelta) -> bool:
-        assert rental.life.reason is not None  # it is on its way out
-        try:
-            await self._store.settle(rental.id, rental.life.reason, used, now=self._wall(), void=rental.void)
-        except SQLAlchemyError:
-            logger.exception("browser %s could not be settled; it will be retried", rental.id)
-            self._unsettled[rental.id] = rental, used
-            return False
-        return True
-
-    async def _settle_late(self) -> None:
-        for rental, used in list(self._unsettled.values()):
-            del self._unsettled[rental.id]
-            if await self._settle(rental, used):
-                await self._store.finish(rental.id, proxy_bytes=self._hosts.proxy_bytes(rental.id))
+def _spec(browser_id: UUID, order: Order) -> BrowserSpec:
+    return BrowserSpec(
+        browser_id,
+        order.profile_id,
+        order.proxy,
+        trusted_proxy=not order.own_proxy,
+        agent=order.agent_session is not None,
+        block_ads=order.block_ads,
+        start_url=order.start_url,
+        screen=order.screen,
+        ignore_certificate_errors=order.ignore_certificate_errors,
+    )

@@ -1,4 +1,4 @@
-"""Starts of browsers, each shared by the requests that wait for it, and given up with the last of them."""
+"""Starts of browsers. All requests with one `Idempotency-Key` share one; it is cancelled when the last of them leaves."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cdpbridge._concurrency import mark_retrieved, to_the_end
 from cdpbridge.errors import CDPBridgeError
 from cdpbridge.server.store import Browser
 
-__all__ = ["ClientGone", "KeyReused", "Start", "StartWithdrawn", "wait_for"]
+__all__ = ["ClientLeft", "KeyReused", "Start", "StartWithdrawn", "wait_for"]
 
 
-class ClientGone(CDPBridgeError):
-    """The client left before its browser was ready; nobody reads the answer."""
+class ClientLeft(CDPBridgeError):
+    """The client closed its connection before its browser was ready; no one reads the answer."""
 
 
 class StartWithdrawn(CDPBridgeError):
-    """The browser was stopped, or the server, before it was ready."""
+    """The browser, or the server, was stopped before the browser was ready."""
 
 
 class KeyReused(CDPBridgeError):
@@ -27,45 +27,56 @@ class KeyReused(CDPBridgeError):
 
 
 class Start:
-    """One browser on its way.
+    """A browser start in progress.
 
     Attributes:
-        body_hash: Of the request that began it.
-        given_up: It is being undone.
-        delivered: A request has its answer: what happens to the others undoes nothing any more.
-        task: Ends with the browser, or with the error for everybody who waits.
+        body_hash: Of the body of the request that began it.
+        cancelled: `cancel` was called; what was done so far is being rolled back.
+        delivered: A request has its answer, so the others may leave without an effect on the browser.
+        waiting: Number of requests that wait for it.
+        task: Returns the browser, or raises the error for all requests that wait.
     """
 
     def __init__(self, browser_id: UUID, body_hash: str, work: Coroutine[Any, Any, Browser]) -> None:
         self.browser_id = browser_id
         self.body_hash = body_hash
-        self.given_up = False
+        self.cancelled = False
         self.delivered = False
         self.waiting = 0
         self.task = asyncio.get_running_loop().create_task(work)
         self.task.add_done_callback(mark_retrieved)
 
-    def give_up(self) -> None:
-        """Undo it; whoever still waits gets `StartWithdrawn`."""
-        self.given_up = True
+    @property
+    def succeeded(self) -> bool:
+        """True once the browser is ready."""
+        return self.task.done() and not self.task.cancelled() and self.task.exception() is None
+
+    def cancel(self) -> None:
+        """Cancel the start and roll it back; requests that still wait get `StartWithdrawn`."""
+        self.cancelled = True
         self.task.cancel()
 
 
 async def wait_for(
-    start: Start, gone: Callable[[], Awaitable[None]], *, void: Callable[[UUID], Awaitable[None]]
+    start: Start,
+    client_left: Callable[[], Awaitable[None]],
+    *,
+    discard: Callable[[UUID], Awaitable[None]],
 ) -> Browser:
-    """The browser of `start`.
+    """Return the browser of `start`.
 
     Args:
-        gone: Returns when the client has left.
-        void: Undoes a browser that is ready but that no client has learnt of.
+        start: Perhaps shared with other requests.
+        client_left: Returns when the client has left.
+        discard: Stops a browser that is ready but that no client has received, and refunds all of it.
 
     Raises:
-        ClientGone: Then nothing is left of the browser, unless others wait for it as well.
+        ClientLeft: The browser is rolled back, unless other requests wait for it.
     """
     start.waiting += 1
-    leaving = asyncio.ensure_future(gone())
-    leaving.add_done_callback(mark_retrieved)  # a failure counts as gone
+    leaving = asyncio.ensure_future(client_left())
+    # A failure counts as a client that has left.
+    leaving.add_done_callback(mark_retrieved)
     left = True
     try:
         await asyncio.wait({start.task, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -75,12 +86,12 @@ async def wait_for(
         leaving.cancel()
         if left and not start.waiting:
             if not start.task.done():
-                start.give_up()
-            elif not start.delivered and not start.task.cancelled() and start.task.exception() is None:
-                await to_the_end(void(start.browser_id))
+                start.cancel()
+            elif start.succeeded and not start.delivered:
+                await to_the_end(discard(start.browser_id))
     if left:
         await asyncio.wait({start.task})
-        raise ClientGone("the client left before its browser was ready")
+        raise ClientLeft("the client left before its browser was ready")
     browser = start.task.result()
     start.delivered = True
     return browser

@@ -1,4 +1,4 @@
-"""Addresses in answers. Each is a secret: it opens what it leads to, for whoever has it."""
+"""Addresses in answers. Each is a secret: it opens what it leads to, for any client that has it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from starlette.requests import Request
 
 from cdpbridge.server.files import UrlSigner
+from cdpbridge.server.recording import video_path
 from cdpbridge.server.store import Browser
 
 from ._services import Services, external_base
@@ -54,7 +55,7 @@ def share_url(request: Request, token: str) -> str:
 
 def recording_url(request: Request, services: Services, browser: Browser) -> str | None:
     """Where the video of a browser can be had; None while there is none."""
-    path = services.recordings.video(browser)
+    path = video_path(services.files, browser)
     return None if path is None else signed_url(request, services, path)
 
 

@@ -36,7 +36,7 @@ async def revoke_key(
     all_browsers: Annotated[bool, Query(alias="allBrowsers")] = False,
 ) -> admin.RevokedKey:
     """Revoke a key, and stop what was rented with it; answered when that has ended."""
-    return await services.accounts.revoke_key(key_id, all_browsers=all_browsers)
+    return await services.accounts.revoke_key(key_id, all_browsers=all_browsers, stop=services.rentals.stop)
 
 
 @router.get("/projects")

@@ -24,7 +24,6 @@ from cdpbridge.api._models import (
     UpdateBrowserSessionRequest,
 )
 from cdpbridge.server import store
-from cdpbridge.server._recording_states import RecordingState
 
 from ._addresses import cdp_url, live_url, recording_url, signed_url
 from ._fields import FieldsRoute, IgnoredFields
@@ -37,7 +36,7 @@ from ._services import (
     ProjectId,
     Services,
     ServicesOf,
-    client_gone,
+    client_left,
     external_base,
 )
 
@@ -74,7 +73,7 @@ def browser_view(request: Request, services: Services, browser: store.Browser) -
         agent_session_id=browser.agent_session_id,
         metadata=browser.labels or {},
         recording_url=video,
-        recording_available=video is not None or browser.recording == RecordingState.RUNNING,
+        recording_available=video is not None or browser.recording == store.RecordingState.RUNNING,
         end_reason=browser.end_reason,
         ignored_fields=browser.ignored_fields or [],
     )
@@ -111,6 +110,13 @@ async def list_browsers(
     )
 
 
+async def _find(services: Services, project_id: UUID, session_id: UUID) -> store.Browser:
+    browser = await services.store.browser(project_id, session_id)
+    if browser is None:
+        raise not_found("Session")
+    return browser
+
+
 def _labels(pairs: list[str]) -> dict[str, str]:
     labels = {}
     for pair in pairs:
@@ -143,7 +149,7 @@ async def create_browser(
     browser = await services.rentals.create(
         project_id,
         await browser_order(services, project_id, body, unused=unused, key_id=key_id),
-        gone=lambda: client_gone(request),
+        client_left=lambda: client_left(request),
         key=idempotency_key,
         body_hash=body_hash("/browsers", body),
     )
@@ -155,9 +161,7 @@ async def get_browser(
     request: Request, services: ServicesOf, project_id: ProjectId, session_id: UUID
 ) -> BrowserSession:
     """Get detailed browser session information including status and URLs."""
-    browser = await services.store.browser(project_id, session_id)
-    if browser is None:
-        raise not_found("Session")
+    browser = await _find(services, project_id, session_id)
     return browser_view(request, services, browser)
 
 
@@ -181,9 +185,7 @@ async def get_recording(
     request: Request, services: ServicesOf, project_id: ProjectId, session_id: UUID
 ) -> BrowserRecording:
     """The video of a browser that was created with `enableRecording`, once it is finished, and its stills so far."""
-    browser = await services.store.browser(project_id, session_id)
-    if browser is None:
-        raise not_found("Session")
+    browser = await _find(services, project_id, session_id)
     if browser.recording_state is None:
         raise not_found("Recording")
     video, stills = await asyncio.to_thread(services.recordings.files, browser)
@@ -207,9 +209,7 @@ async def get_recording(
 @router.delete("/{session_id}/files", status_code=204)
 async def delete_files(services: ServicesOf, project_id: ProjectId, session_id: UUID) -> Response:
     """Remove what is kept of a stopped browser: uploads, downloads, recording. 400 while it runs; may be repeated."""
-    browser = await services.store.browser(project_id, session_id)
-    if browser is None:
-        raise not_found("Session")
+    browser = await _find(services, project_id, session_id)
     if browser.state != State.STOPPED:
         raise HTTPException(400, "The browser still runs; stop it first")
     await asyncio.to_thread(services.files.remove, browser_id=browser.id)
@@ -229,9 +229,7 @@ async def list_downloads(
     include_urls: Annotated[bool, Query(alias="includeUrls")] = False,
 ) -> dict[str, Any]:
     """Files that the browser has downloaded, by name; also after its end. `cursor` is the `nextCursor` of the page before."""
-    browser = await services.store.browser(project_id, session_id)
-    if browser is None:
-        raise not_found("Session")
+    browser = await _find(services, project_id, session_id)
     found = await asyncio.to_thread(services.files.listing, services.files.downloads(browser.id))
     later = [file for file in found if cursor is None or file.name > cursor]
     page = later[:limit]

@@ -1,4 +1,4 @@
-"""For balancers, orchestrators and monitoring: `/healthz`, `/readyz`, `/pressure`, `/metrics`. They need no key and name nobody."""
+"""For balancers, orchestrators and monitoring: `/healthz`, `/readyz`, `/pressure`, `/metrics`. They need no key and name no project."""
 
 from __future__ import annotations
 

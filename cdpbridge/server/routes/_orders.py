@@ -16,10 +16,9 @@ from pydantic import BaseModel
 from cdpbridge.api._models import CreateBrowserSessionRequest, CustomProxy
 from cdpbridge.api._task_models import CreateSessionRequest
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.server._countries import DIRECT, SIMULATE, country_code
-from cdpbridge.server._settings import Plan, max_timeout_minutes
 from cdpbridge.server.proxy import Rules, Upstream
 from cdpbridge.server.rentals import Order
+from cdpbridge.server.settings import DIRECT, SIMULATE, Plan, country_code, max_timeout_minutes
 
 from ._fields import Unused
 from ._problems import not_found, unprocessable

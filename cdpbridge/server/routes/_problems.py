@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from cdpbridge.errors import BrowserStartFailed
-from cdpbridge.server._accounts import AccountRefused
-from cdpbridge.server.rentals import ClientGone, KeyReused, StartWithdrawn
+from cdpbridge.server.accounts import AccountRefused
+from cdpbridge.server.rentals import ClientLeft, KeyReused, StartWithdrawn
 from cdpbridge.server.store import (
     AdmissionRefused,
     InsufficientCredits,
@@ -30,8 +30,8 @@ __all__ = ["STOPPED_TEXT", "install_problems", "not_found", "unprocessable"]
 
 logger = logging.getLogger("cdpbridge.server")
 
-# nginx's number for a client that has left; nobody reads it.
-_CLIENT_GONE: Final = 499
+# nginx's number for a client that has left; no one reads it.
+_CLIENT_LEFT: Final = 499
 # What FastAPI says of a body that is not even text (fastapi/routing.py); the reference knows 422 only.
 _UNREADABLE: Final = (400, "There was an error parsing the body")
 _CAUSE_CHARACTERS: Final = 1000
@@ -116,8 +116,8 @@ async def _over(_request: Request, _error: Exception) -> Response:
     return _answer(400, STOPPED_TEXT)
 
 
-async def _gone(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=_CLIENT_GONE)
+async def _client_left(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=_CLIENT_LEFT)
 
 
 async def _database(request: Request, error: Exception) -> Response:
@@ -138,8 +138,8 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(BrowserStartFailed, _not_started)
     app.add_exception_handler(StartWithdrawn, _withdrawn)
     app.add_exception_handler(KeyReused, _reused)
-    app.add_exception_handler(ClientGone, _gone)
-    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(ClientLeft, _client_left)
+    app.add_exception_handler(ClientDisconnect, _client_left)
     app.add_exception_handler(SessionBusy, _busy)
     app.add_exception_handler(SessionOver, _over)
     app.add_exception_handler(SQLAlchemyError, _database)

@@ -12,9 +12,8 @@ from fastapi import Depends, Header, Query
 from starlette.requests import HTTPConnection, Request
 from starlette.types import Scope
 
-from cdpbridge.server._accounts import Accounts
 from cdpbridge.server._metrics import Metrics
-from cdpbridge.server._settings import Plan, Settings
+from cdpbridge.server.accounts import Accounts
 from cdpbridge.server.files import FileQuota, FileStore, UrlSigner
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
@@ -23,6 +22,7 @@ from cdpbridge.server.live import Live
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.recording import Recordings
 from cdpbridge.server.rentals import Pressure, Rentals
+from cdpbridge.server.settings import Plan, Settings
 from cdpbridge.server.store import Store
 from cdpbridge.server.tasks._agent_sessions import AgentSessions, Shares
 from cdpbridge.server.tasks._tasks import Tasks
@@ -36,7 +36,7 @@ __all__ = [
     "Services",
     "ServicesOf",
     "client_address",
-    "client_gone",
+    "client_left",
     "external_base",
 ]
 
@@ -133,7 +133,7 @@ def client_address(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
-async def client_gone(request: Request) -> None:
+async def client_left(request: Request) -> None:
     """Return when the client has left; the body was read, so nothing else can come."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -24,7 +24,7 @@ from ._addresses import live_url, recording_url, share_url
 from ._fields import FieldsRoute, IgnoredFields
 from ._orders import body_hash, session_order
 from ._problems import not_found
-from ._services import IdempotencyKey, KeyId, Paging, ProjectId, Services, ServicesOf, client_gone
+from ._services import IdempotencyKey, KeyId, Paging, ProjectId, Services, ServicesOf, client_left
 from ._task_views import task_item
 
 __all__ = ["router"]
@@ -117,7 +117,7 @@ async def create_session(
         await session_order(services, project_id, body, unused=unused, key_id=key_id),
         keep_alive=body.keep_alive,
         persist_memory=body.persist_memory,
-        gone=lambda: client_gone(request),
+        client_left=lambda: client_left(request),
         key=idempotency_key,
         body_hash=body_hash("/sessions", body),
     )
@@ -158,7 +158,7 @@ async def delete_session(services: ServicesOf, project_id: ProjectId, session_id
 
 @router.post("/{session_id}/purge", status_code=204)
 async def purge_session(services: ServicesOf, project_id: ProjectId, session_id: UUID) -> Response:
-    """Remove all content: what tasks were told, saw and wrote, and every file. That they were is kept; a running session is stopped."""
+    """Remove all content: instructions, steps and outputs of tasks, and every file. Their records stay; a running session is stopped."""
     session, _ = await _find(services, project_id, session_id)
     await services.agent_sessions.purge(project_id, session)
     services.quota.forget(project_id)

@@ -40,7 +40,7 @@ from ._services import (
     ProjectId,
     Services,
     ServicesOf,
-    client_gone,
+    client_left,
     external_base,
 )
 from ._task_views import shown_status, task_item, task_view
@@ -232,7 +232,7 @@ async def _create(
         keep_alive=kept,
         persist_memory=settings.persist_memory,
         # With a key, a client that was cut off comes back for its task.
-        gone=(lambda: client_gone(request)) if idempotency is None else _never,
+        client_left=(lambda: client_left(request)) if idempotency is None else _never,
     )
     try:
         return await start(session=session, browser=browser, own_session=True)

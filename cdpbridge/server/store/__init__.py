@@ -18,6 +18,7 @@ from ._models import (
 )
 from ._money import LedgerKind, from_micro_usd, to_micro_usd
 from ._projects import Account, ProjectOverview
+from ._recording_states import RecordingState
 from ._refusals import AdmissionRefused, InsufficientCredits, KeyRevoked, TooManyBrowsers, TooManyProfiles
 from ._store import Store
 from ._tasks import SessionBusy, SessionOver, TaskOutcome
@@ -36,6 +37,7 @@ __all__ = [
     "Profile",
     "Project",
     "ProjectOverview",
+    "RecordingState",
     "SessionBusy",
     "SessionOver",
     "Settlement",

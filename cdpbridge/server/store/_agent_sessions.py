@@ -18,7 +18,7 @@ __all__ = ["AgentSessions"]
 
 
 class AgentSessions(Database):
-    """The room of agent sessions. They are made in the room of browsers, in one transaction with theirs."""
+    """Queries and transactions of agent sessions. Each is inserted with its browser, in one transaction."""
 
     async def agent_session(self, project_id: UUID, session_id: UUID) -> tuple[AgentSession, Browser] | None:
         async with self._read() as session:
@@ -68,7 +68,7 @@ class AgentSessions(Database):
             return (await session.scalars(mine)).all()
 
     async def create_share(self, session_id: UUID, token: str, *, now: datetime) -> Share | None:
-        """The session's share, made with `token` if there is none; None when the session is gone."""
+        """The session's share, made with `token` if there is none; None when the session was deleted."""
         async with self._write() as session:
             share = await session.scalar(select(Share).where(Share.session_id == session_id))
             if share is None and await session.get(AgentSession, session_id) is not None:

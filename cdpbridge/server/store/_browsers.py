@@ -15,12 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from cdpbridge import billing
 from cdpbridge._lifecycle import EndReason, State
 from cdpbridge.billing import Tariff
-from cdpbridge.server._recording_states import RecordingState
 
 from ._database import changed
 from ._models import HOLDS_SLOT, OVER, AgentSession, ApiKey, Browser, IdempotencyKey, Profile
 from ._money import LedgerKind, from_micro_usd, to_micro_usd
 from ._projects import Projects
+from ._recording_states import RecordingState
 from ._refusals import InsufficientCredits, KeyRevoked, TooManyBrowsers
 
 __all__ = ["Browsers", "NewAgentSession", "Settlement"]
@@ -43,7 +43,7 @@ class NewAgentSession:
 
     Attributes:
         keep_alive: Whether it stays open after a task.
-        persist_memory: Whether a task is told what the ones before have found.
+        persist_memory: Whether a task gets the outputs of the ones before.
     """
 
     id: UUID
@@ -53,7 +53,7 @@ class NewAgentSession:
 
 
 class Browsers(Projects):
-    """The room of browsers."""
+    """Queries and transactions of browsers."""
 
     async def reserve(
         self,
@@ -210,12 +210,12 @@ class Browsers(Projects):
                 self._charge(session, browser, used, now)
 
     async def settle(
-        self, browser_id: UUID, reason: EndReason, used: timedelta, *, now: datetime, void: bool = False
+        self, browser_id: UUID, reason: EndReason, used: timedelta, *, now: datetime, discarded: bool = False
     ) -> Settlement | None:
         """active -> stopping, with what is still to be charged and the refund; None when that has happened already.
 
         Args:
-            void: Give everything back: its client never learnt of it.
+            discarded: Refund everything, because no client received it.
         """
         async with self._write() as session:
             where = (Browser.id == browser_id, Browser.state == State.ACTIVE)
@@ -228,8 +228,8 @@ class Browsers(Projects):
             self._charge(session, browser, used, now)
             # Not `billing.refund`: an hour may be booked that a killed server did not live to see used.
             unused = browser.charged_micro_usd - to_micro_usd(billing.cost(browser.tariff, used))
-            refunded = browser.charged_micro_usd if void else unused
-            if void:  # a client that asks again shall get one that runs
+            refunded = browser.charged_micro_usd if discarded else unused
+            if discarded:  # a client that asks again shall get one that runs
                 await session.execute(delete(IdempotencyKey).where(IdempotencyKey.browser_id == browser_id))
             if refunded:
                 self._book(

@@ -1,4 +1,4 @@
-"""`Database`: connections, transactions and pages, for the rooms of the store."""
+"""`Database`: connections, transactions and pages, for the tables of the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Database", "changed"]
 
 
 class Database:
-    """What every room of the store stands on: a transaction to read in, and one to write in."""
+    """Base of the store's classes: a transaction to read in, and one to write in."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine

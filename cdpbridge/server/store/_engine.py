@@ -66,7 +66,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
             ):
                 cursor.execute(f"PRAGMA {pragma}")
             cursor.close()
-        except BaseException:  # cancelled: the pool does not know it yet, so nobody else would close it
+        except BaseException:  # cancelled: the pool does not know it yet, so no one else would close it
             dbapi_connection.close()
             raise
 

@@ -28,10 +28,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from cdpbridge._lifecycle import EndReason, State
 from cdpbridge.billing import Tariff
-from cdpbridge.server._recording_states import RecordingState
 from cdpbridge.server.tasks._task_states import WORKING, TaskEnd
 
 from ._money import from_micro_usd
+from ._recording_states import RecordingState
 
 __all__ = [
     "HOLDS_SLOT",

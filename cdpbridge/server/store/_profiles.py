@@ -17,7 +17,7 @@ __all__ = ["Profiles"]
 
 
 class Profiles(Database):
-    """The room of profiles."""
+    """Queries and transactions of profiles."""
 
     async def create_profile(
         self, project_id: UUID, name: str | None, *, limit: int | None, now: datetime

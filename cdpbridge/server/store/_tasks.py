@@ -60,7 +60,7 @@ class TaskOutcome:
 
 
 class Tasks(Database):
-    """The room of tasks."""
+    """Queries and transactions of tasks."""
 
     async def create_task(
         self,
@@ -227,7 +227,7 @@ class Tasks(Database):
         return True
 
     async def purge_tasks(self, session_id: UUID) -> None:
-        """Remove what the session's tasks have seen and written, and what they were told; the record of them stays."""
+        """Remove what the session's tasks have seen and written, and their instructions; their records stay."""
         ids = select(Task.id).where(Task.session_id == session_id)
         async with self._write() as session:
             await session.execute(delete(TaskStep).where(TaskStep.task_id.in_(ids)))

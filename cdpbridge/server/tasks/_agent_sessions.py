@@ -24,37 +24,34 @@ _TOKEN_BYTES: Final = 24
 class Shares:
     """Public, read-only views of agent sessions.
 
-    Attributes:
-        on_delete: Awaited with the token and the browser after a share is gone, so that open viewers can be cut.
+    Args:
+        store: Open.
+        cut: Closes the open viewers of a share, by its token.
+        wall: Where dates come from.
     """
 
-    def __init__(self, store: Store, *, wall: Callable[[], datetime]) -> None:
-        self.on_delete: Callable[[str, UUID], Awaitable[None]] = _nobody_watches
+    def __init__(
+        self,
+        store: Store,
+        *,
+        cut: Callable[[str], Awaitable[None]],
+        wall: Callable[[], datetime],
+    ) -> None:
         self._store = store
+        self._cut = cut
         self._wall = wall
 
-    async def view(self, token: str) -> UUID | None:
-        """The browser behind a share's token, counted as one view; None when there is no such share.
-
-        The browser may have been stopped: the page says so.
-        """
-        return await self._store.view_share(token, now=self._wall())
-
     async def create(self, session_id: UUID) -> Share | None:
-        """The session's share; the same one, however often it is asked for. None when the session is gone."""
+        """Return the session's share, the same one at each call; None when the session was deleted."""
         return await self._store.create_share(
             session_id, secrets.token_urlsafe(_TOKEN_BYTES), now=self._wall()
         )
 
     async def delete(self, session: AgentSession) -> None:
-        """Remove the session's share, if there is one, and cut who watches."""
+        """Delete the session's share, if there is one, and close its viewers."""
         share = await self._store.delete_share(session.id)
         if share is not None:
-            await self.on_delete(share.token, session.browser_id)
-
-
-async def _nobody_watches(_token: str, _browser_id: UUID) -> None:
-    pass
+            await self._cut(share.token)
 
 
 class AgentSessions:
@@ -76,14 +73,21 @@ class AgentSessions:
         *,
         keep_alive: bool,
         persist_memory: bool,
-        gone: Callable[[], Awaitable[None]],
+        client_left: Callable[[], Awaitable[None]],
         key: str | None = None,
         body_hash: str = "",
     ) -> tuple[AgentSession, Browser]:
         """A session over a running browser; arguments and errors as `Rentals.create`."""
         made = NewAgentSession(uuid4(), order.start_url, keep_alive, persist_memory)
         order = replace(order, agent_session=made)
-        browser = await self._rentals.create(project_id, order, gone=gone, key=key, body_hash=body_hash)
+        browser = await self._rentals.create(
+            project_id,
+            order,
+            client_left=client_left,
+            key=key,
+            body_hash=body_hash,
+            on_end=self._tasks.browser_ended,
+        )
         session = await self._store.agent_session_of(browser.id)
         assert session is not None  # made in one transaction with the browser
         return session, browser

@@ -22,11 +22,11 @@ from cdpbridge._concurrency import TaskSet, mark_retrieved, to_the_end
 from cdpbridge._lifecycle import EndReason
 from cdpbridge.api._task_models import CreateTaskRequest
 from cdpbridge.errors import CDPBridgeError
-from cdpbridge.server._reach import Reach
 from cdpbridge.server.files import FileStore, distinct_names
 from cdpbridge.server.rentals import KeyReused, Rentals, StartWithdrawn
 from cdpbridge.server.store import AgentSession, Store, Task, TaskOutcome, TaskStep
 
+from ._reach import Reach
 from ._task_states import END_TEXTS, TaskEnd, TaskLife, TaskSignal, TaskState
 from .agent import AgentResult, AgentRun, Agents, AgentSpec, AgentStep
 
@@ -45,7 +45,7 @@ _SIGNALS: Final = {
     EndReason.DISK_LIMIT: TaskSignal.DISK_LIMIT,
     EndReason.SERVER_LOST: TaskSignal.SERVER_STOP,
 }
-# Of the outputs that a later task is told, so that a long session does not fill the model's context.
+# Outputs of earlier tasks that a later one gets: more would fill the model's context.
 _EARLIER_TASKS: Final = 20
 
 
@@ -65,7 +65,7 @@ class _Work:
         self.moves = asyncio.Lock()  # the row follows the life in its order
 
     def steer(self) -> None:
-        """Tell the agent where its task is; one that is only starting is told as soon as it is there."""
+        """Send the task's state to its agent; an agent that is still starting gets it later, from `_drive`."""
         if self.run is not None:
             match self.life.state:
                 case TaskState.PAUSED:
@@ -103,7 +103,6 @@ class Tasks:
         self._background = TaskSet(logger)
         self._making: dict[tuple[UUID, str], tuple[str, asyncio.Task[Task]]] = {}
         self._closing = False
-        rentals.on_end = self._browser_ended
 
     async def open(self) -> None:
         """End what a killed server left, and remove it."""
@@ -419,7 +418,8 @@ class Tasks:
         for work in [work for work in self._working.values() if work.session.id == session_id]:
             await self._ended(work)
 
-    def _browser_ended(self, browser_id: UUID, reason: EndReason) -> None:
+    def browser_ended(self, browser_id: UUID, reason: EndReason) -> None:
+        """End the task of a browser that begins to end; `on_end` of the rentals of agent sessions."""
         for work in self._working.values():
             # A judge needs no browser; only a request to stop the session ends its task.
             needless = work.answered and (work.closing or reason is not EndReason.STOPPED_BY_CALLER)

@@ -279,7 +279,7 @@ async def test_fault_b02_the_frame_ends_and_what_follows_is_dropped(make_gateway
         await closing
 
 
-async def test_fault_b02_the_running_frame_is_the_browsers_goodbye(make_gateway):
+async def test_fault_b02_the_running_frame_is_the_browsers_close_frame(make_gateway):
     go_on = asyncio.Event()
 
     async def play(browser, reader, writer):
@@ -297,7 +297,7 @@ async def test_fault_b02_the_running_frame_is_the_browsers_goodbye(make_gateway)
 
 
 async def test_fault_b02_a_frame_that_never_ends(make_gateway, monkeypatch):
-    monkeypatch.setattr(_splice, "_GOODBYE_SECONDS", 0.2)
+    monkeypatch.setattr(_splice, "_CLOSE_SECONDS", 0.2)
 
     async def play(browser, reader, writer):
         browser.accept(writer, text(b"x" * MiB)[:1000])
@@ -309,8 +309,8 @@ async def test_fault_b02_a_frame_that_never_ends(make_gateway, monkeypatch):
         assert await ended(client) is None
 
 
-async def test_a_client_that_does_not_answer_the_goodbye(make_gateway, monkeypatch, wait_until):
-    monkeypatch.setattr(_splice, "_GOODBYE_SECONDS", 0.2)
+async def test_a_client_that_does_not_answer_the_close_frame(make_gateway, monkeypatch, wait_until):
+    monkeypatch.setattr(_splice, "_CLOSE_SECONDS", 0.2)
     async with scripted(accepted) as browser, make_gateway(browser.upstream) as gateway:
         client = await open_client(gateway)
         client.transport.pause_reading()
@@ -323,8 +323,8 @@ async def test_a_client_that_does_not_answer_the_goodbye(make_gateway, monkeypat
         assert (await ended(client)).reason == "session stopped"
 
 
-async def test_a_browser_that_does_not_answer_a_goodbye(make_gateway, monkeypatch):
-    monkeypatch.setattr(_splice, "_GOODBYE_SECONDS", 0.2)
+async def test_a_browser_that_does_not_answer_a_close_frame(make_gateway, monkeypatch):
+    monkeypatch.setattr(_splice, "_CLOSE_SECONDS", 0.2)
 
     async with scripted(accepted) as browser, make_gateway(browser.upstream) as gateway:
         client = await open_client(gateway, close_timeout=60)
@@ -333,7 +333,7 @@ async def test_a_browser_that_does_not_answer_a_goodbye(make_gateway, monkeypatc
         await asyncio.wait_for(browser.gone.wait(), 60)
 
 
-async def test_a_browser_that_answers_a_goodbye_with_the_end(make_gateway):
+async def test_a_browser_that_answers_a_close_frame_with_the_end(make_gateway):
     async def play(browser, reader, writer):
         browser.accept(writer)
         await reader.read(100)

@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from cdpbridge.server.gateway import Registry
-from cdpbridge.server.hosts import BrowserSpec, Builds
-from cdpbridge.server.hosts._browser import BrowserOptions, LocalBrowser
+from cdpbridge.server.hosts import BrowserOptions, BrowserSpec, Builds
+from cdpbridge.server.hosts._browser import LocalBrowser
 from cdpbridge.server.profiles import ProfileStore
 
 pytestmark = pytest.mark.chromium
@@ -52,6 +52,7 @@ async def test_a_start_given_up_while_its_profile_is_copied_leaves_no_folder_and
         profiles=profiles,
         registry=Registry(),
         on_exit=lambda _id: None,
+        on_limit=lambda _id: None,
     )
     starting = asyncio.create_task(browser.start())
     assert await asyncio.to_thread(profiles.entered.wait, 30)

@@ -8,7 +8,7 @@ import pytest
 
 from cdpbridge.cdp import connect
 from cdpbridge.errors import ConnectionClosed
-from cdpbridge.server._disk import disk_usage
+from cdpbridge.server.files import disk_usage
 
 BUILDS = ["shell", "full"]
 DOWNLOAD = (

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from cdpbridge.server.gateway import Registry
-from cdpbridge.server.hosts import Builds, Leftover, LocalHosts
-from cdpbridge.server.hosts._browser import BrowserOptions, remove_folder, scratch_folder
+from cdpbridge.server.hosts import BrowserOptions, Builds, Leftover, LocalHosts
+from cdpbridge.server.hosts._folders import remove_folder, scratch_folder
 from cdpbridge.server.profiles import ProfileStore
 
 SECOND = timedelta(seconds=1)

@@ -12,6 +12,7 @@ from cdpbridge.cdp import connect
 from cdpbridge.errors import ConfigurationError
 from tests.server.conftest import KEY, OTHER_KEY
 from tests.server.proxy.peers import UPSTREAM_ADDRESS, running_origin, running_pproxy
+from tests.server.sites import serve_site
 
 pytestmark = pytest.mark.chromium
 
@@ -81,32 +82,9 @@ async def run(tab, script):
 
 @asynccontextmanager
 async def running_site(pages):
-    """A site whose pages are given by path: a text, or an address to go on to."""
-
-    async def serve(reader, writer):
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            seen.append(head.split()[1])
-            answer = pages.get(head.split()[1], "nothing here")
-            if answer.startswith("http"):
-                writer.write(
-                    f"HTTP/1.1 302 Found\r\nLocation: {answer}\r\nContent-Length: 0\r\n\r\n".encode()
-                )
-            else:
-                body = answer.encode()
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n"
-                    b"Access-Control-Allow-Origin: *\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-                )
-            await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    seen = []
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1], seen
+    """A site whose pages are given by path: its port, and what it was asked for."""
+    async with serve_site(pages, otherwise="nothing here", keep_alive=False) as site:
+        yield site.port, site.log
 
 
 @pytest.mark.parametrize("build", BUILDS)

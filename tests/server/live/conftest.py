@@ -182,7 +182,8 @@ async def rented(make_rented):
 
 @pytest.fixture
 def shares(rented):
-    rented.live.shares = shares = Shares()
+    shares = Shares()
+    rented.live._view_share = shares.view
     return shares
 
 

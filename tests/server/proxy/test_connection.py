@@ -206,7 +206,7 @@ async def test_refuses_malformed_requests(direct, origin, request_bytes, status)
         assert answer[0] == status
         assert answer[1]["connection"] == "close"
         assert await client.reader.read() == b""
-    await wait_until(lambda: direct.open_connections == 0)
+    await wait_until(lambda: len(direct._clients) == 0)
     assert not origin.requests or origin.requests[0].method == "POST"
     assert all(r.body_bytes == 0 for r in origin.requests)
 
@@ -235,7 +235,7 @@ async def test_the_browser_leaves_while_the_server_is_silent(direct, origin, mon
         await tunnel.connect(origin.authority)
         await tunnel.send(b"GET /silent HTTP/1.1\r\nHost: x\r\n\r\n")
         await wait_until(lambda: len(origin.requests) == 2)
-    await wait_until(lambda: direct.open_connections == 0)
+    await wait_until(lambda: len(direct._clients) == 0)
     await wait_until(lambda: not origin.open)
 
 
@@ -257,6 +257,6 @@ async def test_any_bytes_are_answered_with_an_error_or_dropped(pieces, well_star
             client.writer.write_eof()
             async with asyncio.timeout(60):
                 answer = await client.reader.read()
-            await wait_until(lambda: proxy.open_connections == 0)
+            await wait_until(lambda: len(proxy._clients) == 0)
         assert not unexpected.called
     assert not answer or answer[:10] in {b"HTTP/1.1 4", b"HTTP/1.1 5"}

@@ -66,7 +66,7 @@ async def test_connect_carries_bytes_both_ways_and_counts_them(any_proxy, origin
         status, _, body = await client.answer()
         assert (status, body.decode()) == (200, hashlib.sha256(bytes(MiB)).hexdigest())
     assert origin.requests[0].peer == address
-    await wait_until(lambda: proxy.open_connections == 0)
+    await wait_until(lambda: len(proxy._clients) == 0)
     assert proxy.bytes_sent == len(request) + MiB
     assert len(body) < proxy.bytes_received < 400  # with the server's own head
 
@@ -343,7 +343,7 @@ async def test_close_ends_every_connection_and_frees_the_port(origin):
         await tunnel.connect(origin.authority)
         await waiting.send(f"GET http://{origin.authority}/silent HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await wait_until(lambda: len(origin.requests) == 2)
-        assert proxy.open_connections == 3
+        assert len(proxy._clients) == 3
         async with asyncio.timeout(60):
             await proxy.close()
             await proxy.close()
@@ -352,7 +352,7 @@ async def test_close_ends_every_connection_and_frees_the_port(origin):
                     assert await client.reader.read() == b""
                 except ConnectionResetError:
                     pass
-    assert proxy.open_connections == 0
+    assert len(proxy._clients) == 0
     await wait_until(lambda: not origin.open)
     host, _, port = proxy.address.rpartition(":")
     async with await ForwardingProxy.start(None, host=host, port=int(port)) as again:
@@ -362,10 +362,10 @@ async def test_close_ends_every_connection_and_frees_the_port(origin):
 async def test_too_many_connections_are_refused(direct, monkeypatch):
     monkeypatch.setattr("cdpbridge.server.proxy._forwarder._MAX_CLIENTS", 1)
     async with Client.to(direct):
-        await wait_until(lambda: direct.open_connections == 1)
+        await wait_until(lambda: len(direct._clients) == 1)
         async with Client.to(direct) as second:
             assert await second.reader.read() == b""
-        assert direct.open_connections == 1
+        assert len(direct._clients) == 1
 
 
 # --- large bodies ---

@@ -9,7 +9,7 @@ import pytest
 from av.video.codeccontext import VideoCodecContext
 
 from cdpbridge.server.recording._film import Film
-from cdpbridge.server.recording._folder import put_in_order
+from cdpbridge.server.recording._folder import recover_folder
 from cdpbridge.server.recording._video import mend
 from tests.server.recording.conftest import Video
 
@@ -110,7 +110,7 @@ def test_what_a_killed_server_left_is_kept(tmp_path, mender):
     film.close()
     (tmp_path / "recording.webm").unlink()
     (tmp_path / ".recording.webm").write_bytes(left)
-    assert put_in_order(tmp_path, mender)
+    assert recover_folder(tmp_path, mender)
     assert names(tmp_path) == ["last.jpg", "recording.webm"]
     video = Video(tmp_path / "recording.webm")
     assert len(video.times) >= 5
@@ -118,9 +118,9 @@ def test_what_a_killed_server_left_is_kept(tmp_path, mender):
 
 
 def test_what_cannot_be_mended_is_kept_as_it_is(tmp_path):
-    assert not put_in_order(tmp_path, mend)
+    assert not recover_folder(tmp_path, mend)
     (tmp_path / ".recording.webm").write_bytes(b"no video")
-    assert put_in_order(tmp_path, mend)
+    assert recover_folder(tmp_path, mend)
     assert (tmp_path / "recording.webm").read_bytes() == b"no video"
     assert names(tmp_path) == ["recording.webm"]
 

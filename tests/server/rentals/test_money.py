@@ -28,10 +28,10 @@ from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server import Settings
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server.limits import Border
+from cdpbridge.server.rentals import ClientLeft, Rentals, StartWithdrawn
 from cdpbridge.server.rentals._order import Order
 from cdpbridge.server.rentals._pressure import Pressure
 from cdpbridge.server.rentals._recovery import recover
-from cdpbridge.server.rentals._rentals import ClientGone, Rentals, StartWithdrawn
 from cdpbridge.server.store import AdmissionRefused, Store
 from cdpbridge.testing import ManualClock
 from tests.server.conftest import ScriptedHosts, Wall
@@ -235,7 +235,7 @@ class World(RuleBasedStateMachine):
         held = not self.hosts.may_stop.is_set()
         while True:
             rentals = self.rentals._rentals.values()
-            busy = set(self.rentals._tasks)
+            busy = set(self.rentals._charges)
             busy |= {each.ending for each in rentals if each.ending is not None and not held}
             busy |= {
                 each.start.task for each in rentals if each.start is not None and not self.hosts.starting
@@ -289,10 +289,10 @@ class World(RuleBasedStateMachine):
 
     # --- what clients do ------------------------------------------------------------------------------------------
 
-    async def _create(self, minutes, key=None, gone=never):
+    async def _create(self, minutes, key=None, client_left=never):
         order = Order(timedelta(minutes=minutes), self.tariff, LIMIT)
-        with suppress(AdmissionRefused, BrowserStartFailed, StartWithdrawn, ClientGone):
-            await self.rentals.create(self.project, order, gone=gone, key=key)
+        with suppress(AdmissionRefused, BrowserStartFailed, StartWithdrawn, ClientLeft):
+            await self.rentals.create(self.project, order, client_left=client_left, key=key)
 
     @precondition(lambda self: self.hosts.may_start.is_set())
     @rule(minutes=st.sampled_from([1, 5, 60, 61, 120, 240]))
@@ -316,7 +316,7 @@ class World(RuleBasedStateMachine):
         left = asyncio.Event()
 
         async def leave():
-            creating = asyncio.ensure_future(self._create(60, gone=left.wait))
+            creating = asyncio.ensure_future(self._create(60, client_left=left.wait))
             for _ in range(3):
                 await asyncio.sleep(0)
             left.set()
@@ -400,8 +400,8 @@ class World(RuleBasedStateMachine):
             self.store.failures = count
             self.drive(self.rentals.stop(self.project, browser_id))
             self.store.failures = 0
-            if self.rentals._unsettled:
-                self.drive(self.rentals._settle_late())
+            if self.rentals._endings.unsettled:
+                self.drive(self.rentals._endings.retry())
 
     @rule(after=st.integers(1, 6))
     def it_will_be_killed_before_or_after_a_commit(self, after):
@@ -481,7 +481,7 @@ async def test_fault_b05_an_hour_charged_just_before_the_server_is_killed(tmp_pa
         tmp_path / "test.sqlite3", ScriptedHosts(), clock, Wall(clock), usd=Decimal(1)
     )
     project = await store.project_of("key")
-    browser = await rentals.create(project, Order(timedelta(hours=4), Tariff(), LIMIT), gone=never)
+    browser = await rentals.create(project, Order(timedelta(hours=4), Tariff(), LIMIT), client_left=never)
     clock.advance(3601)
     async with asyncio.timeout(60):
         while len(Books(tmp_path / "test.sqlite3").of[browser.id.hex]) < 2:
@@ -509,7 +509,7 @@ async def test_fault_b04_minute_by_minute_over_four_hours(tmp_path, price):
     )
     project = await store.project_of("key")
     order = Order(timedelta(hours=4), tariff, limit=len(minutes))
-    browsers = [await rentals.create(project, order, gone=never) for _ in minutes]
+    browsers = [await rentals.create(project, order, client_left=never) for _ in minutes]
     total = Decimal(0)
     for minute, browser in zip(minutes, browsers, strict=True):
         stopped = await rentals.stop(project, browser.id)  # the last one finds its time over

@@ -344,7 +344,7 @@ async def test_one_of_two_that_wait_for_a_browser_leaves(api):
     headers = {"Idempotency-Key": "one"}
     first = asyncio.create_task(api.rent(headers=headers))
     second = asyncio.create_task(api.rent(headers=headers))
-    while sum(start.waiting for start in api.services.rentals._starts.values()) < 2:
+    while sum(rental.start.waiting for rental in api.services.rentals._rentals.values()) < 2:
         await asyncio.sleep(0)
     first.cancel()
     await asyncio.wait({first})
@@ -372,7 +372,7 @@ async def test_a_repeated_request_gets_no_browser_that_was_undone(api, moment):
     """The first client left in the moment when its browser was ready: nobody learnt of it, so it was undone."""
     headers = {"Idempotency-Key": "one"}
     first = await api.rent(headers=headers)
-    undoing = asyncio.create_task(api.services.rentals._void(UUID(first["id"])))
+    undoing = asyncio.create_task(api.services.rentals._discard(UUID(first["id"])))
     await asyncio.wait({undoing}, timeout=0 if moment == "while it is undone" else None)
     second = await api.rent(headers=headers)
     await undoing
@@ -381,21 +381,40 @@ async def test_a_repeated_request_gets_no_browser_that_was_undone(api, moment):
     assert (await api.rent(headers=headers))["id"] == second["id"]
 
 
-async def test_a_record_read_while_its_browser_is_undone_is_read_again(api, monkeypatch):
-    headers = {"Idempotency-Key": "one"}
-    first = await api.rent(headers=headers)
-    rentals, store = api.services.rentals, api.services.store
+async def test_requests_with_one_key_at_once_start_one_browser(api, monkeypatch):
+    """None of them is known yet while the others look into the database."""
+    store, reading = api.services.store, asyncio.Event()
     read = store.repeated
 
     async def slowly(*arguments):
         found = await read(*arguments)
-        await rentals._void(UUID(first["id"]))
+        await reading.wait()
         return found
 
     monkeypatch.setattr(store, "repeated", slowly)
-    second = await api.rent(headers=headers)
-    assert (second["status"], len(api.hosts.running)) == ("active", 1)
-    assert second["id"] != first["id"]
+    headers = {"Idempotency-Key": "one"}
+    requests = [asyncio.create_task(api.rent(headers=headers)) for _ in range(3)]
+    await asyncio.sleep(0)
+    reading.set()
+    answers = await asyncio.gather(*requests)
+    assert len({answer["id"] for answer in answers}) == 1
+    assert api.hosts.starts == 1
+    assert not api.services.rentals._turns
+
+
+async def test_a_start_that_its_event_loop_cancels_is_cancelled(api):
+    """An end of the loop is no `StartWithdrawn`: requests that wait for the start see the cancellation itself."""
+    api.hosts.may_start.clear()
+    creating = asyncio.create_task(api.rent())
+    while not api.hosts.starting:
+        await asyncio.sleep(0)
+    [rental] = api.services.rentals._rentals.values()
+    rental.start.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
+    assert rental.start.task.cancelled()
+    assert (api.services.rentals._rentals, api.hosts.running) == ({}, {})
+    assert (await api.account())["activeSessionCount"] == 0
 
 
 async def test_fault_b26_two_browsers_on_one_profile(api):
@@ -446,7 +465,7 @@ async def test_a_profile_deleted_while_it_is_saved_is_forgotten(api, monkeypatch
     async def forget(profile_id):
         forgotten.append(str(profile_id))
 
-    monkeypatch.setattr(api.services.rentals, "_forget_profile", forget)
+    monkeypatch.setattr(api.services.rentals._endings, "_forget_profile", forget)
     api.hosts.may_stop.clear()
     stopping = asyncio.create_task(api.stop(browser))
     while api.hosts.running:

@@ -11,7 +11,7 @@ from typing import Final
 
 from cdpbridge.api._task_models import SDK_LLMS, SUPPORTED_LLMS
 from cdpbridge.errors import AgentStartFailed
-from cdpbridge.server._settings import Settings
+from cdpbridge.server.settings import Settings
 
 from ._base import AgentResult, AgentRun, AgentSpec, AgentStep, Judgement
 from ._environment import AgentEnvironment, look_at

@@ -1,8 +1,8 @@
 """The agent's own process. Run by path, in an environment that may not have cdpbridge: so only the standard library at the
 top, and its neighbours are loaded by their paths, for they have one name there and another in the package.
 
-Standard input: one line with the task, its secrets among it, then one line a command; its end means that the owner is
-gone, and ends us. Standard output: one line of JSON an event. Standard error: the log. Whatever leaves is cut first.
+Standard input: one line with the task, its secrets among it, then one line a command; its end means that the owner has
+exited, and ends us. Standard output: one line of JSON an event. Standard error: the log. Whatever leaves is cut first.
 
     {"event": "started", "version": ..., "hide": {value: name}}     values that only we know: 1Password's
     {"event": "step", "number": ..., ...}                           after each step
@@ -230,7 +230,7 @@ def _totp_secret(value: str) -> str:
 
 
 class _Owner:
-    """The process that started us: it is told what happens, says what to do, and takes us along when it dies."""
+    """The process that started us: it gets our events, sends commands, and ends us when it dies."""
 
     def __init__(self, events: BinaryIO, commands: BinaryIO, folder: Path, scratch: Path) -> None:
         self.cutter = Cutter({})
@@ -406,7 +406,7 @@ async def _work(spec: dict[str, Any], owner: _Owner) -> None:
     for pattern, values in vault.items():
         secrets[pattern] = secrets.get(pattern, {}) | values
     hidden = {value: name for values in vault.values() for name, value in values.items()}
-    # Told before the cutter knows them: this one line goes to the owner's memory alone.
+    # Sent before the cutter knows them: this one line goes to the owner's memory alone.
     owner.tell("started", version=version("browser-use"), hide=hidden)
     owner.cutter = Cutter(hidden | names)
     _log_through(owner)

@@ -17,6 +17,9 @@ _LLM_SECONDS: Final = 120
 # Actions that carry a secret to a page. Others would put it into files, addresses, scripts, or the answer.
 _TYPING: Final = frozenset({"input", "send_keys"})
 
+# browser-use's method that hides secrets in a question; it has no public one.
+_FILTER: Final = "_filter_sensitive_data"
+
 _ELEMENT: Final = re.compile(r"(\[\d+\](?=<))")
 """The number of an element on a page, as the model is shown it."""
 
@@ -110,7 +113,7 @@ def _hide_in_questions(agent: Any, cutter: Any) -> None:
                     part.text = cut(part.text)
         return message
 
-    agent._message_manager._filter_sensitive_data = hide
+    setattr(agent.message_manager, _FILTER, hide)
 
 
 class _FirstStep:

@@ -1,7 +1,7 @@
 """A judge looks at what an agent has done, and says whether its task was achieved.
 
 It runs in the server, not in the agent's process: that one works on pages which may lead it astray, and must neither speak for
-the judge nor hold its key. What it is asked is made of the record: the steps as they were told, the pictures as they were stored.
+the judge nor hold its key. What it is asked is made of the record: the steps as they were reported, the pictures as they were stored.
 """
 
 from __future__ import annotations
@@ -283,14 +283,14 @@ def _case(
     case = Case(
         task=cutter.text(spec.task),
         output=cutter.text(result.output or ""),
-        steps=[JudgedStep(step.number, cutter.text(_told(step))) for step in steps],
+        steps=[JudgedStep(step.number, cutter.text(_described(step))) for step in steps],
         context={name: cutter.text(text) for name, text in context.items()},
         files=[(cutter.text(name), cutter.text(text)) for name, text in files],
     )
     return case, _pictures(steps)
 
 
-def _told(step: AgentStep) -> str:
+def _described(step: AgentStep) -> str:
     parts = {
         "page": step.url,
         "its view of the step before": step.evaluation_previous_goal,

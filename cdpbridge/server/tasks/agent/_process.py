@@ -194,7 +194,7 @@ class AgentProcess:
             stdin.write(json.dumps({"do": command}).encode() + b"\n")
 
     def _kill(self) -> None:
-        # Only while it is unreaped: afterwards its id may be somebody else's.
+        # Only while it is unreaped: afterwards its id may belong to another process.
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

@@ -2,58 +2,16 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
 
 import pytest
 
 from cdpbridge.api import AsyncClient
 from cdpbridge.cdp import connect
+from tests.server.sites import serve_site
 from tests.server.tasks.agent.llm import done, go, serve_model
 
 pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 KEY = "key-of-tests"
-
-
-class Site:
-    """A site on a port of its own, which writes down what it is asked for."""
-
-    def __init__(self):
-        self.pages = {}
-        self.log = []
-        self.address = ""
-
-    async def connected(self, reader, writer):
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                path = head.split()[1].decode()
-                self.log.append(path)
-                answer = self.pages.get(path.partition("?")[0], "<h1>here</h1>")
-                if answer.startswith("http"):
-                    writer.write(
-                        f"HTTP/1.1 302 F\r\nLocation: {answer}\r\nContent-Length: 0\r\n\r\n".encode()
-                    )
-                else:
-                    body = answer.encode()
-                    writer.write(
-                        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nSet-Cookie: sid=abc\r\n"
-                        b"Access-Control-Allow-Origin: *\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-                    )
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def serve_site():
-    site = Site()
-    server = await asyncio.start_server(site.connected, "127.0.0.1", 0)
-    site.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
-        yield site
-    finally:
-        server.close()
 
 
 @pytest.fixture

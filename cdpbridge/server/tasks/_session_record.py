@@ -7,7 +7,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
-from cdpbridge.server.recording import Recordings
+from cdpbridge.server.files import FileStore
+from cdpbridge.server.recording import video_path
 from cdpbridge.server.store import Store, Task, TaskStep
 
 __all__ = ["SessionRecord"]
@@ -24,9 +25,9 @@ class SessionRecord:
         sign: Makes the address of a file, relative to the server's, from its path in the store.
     """
 
-    def __init__(self, store: Store, recordings: Recordings, sign: Callable[[str], str]) -> None:
+    def __init__(self, store: Store, files: FileStore, sign: Callable[[str], str]) -> None:
         self._store = store
-        self._recordings = recordings
+        self._files = files
         self._sign = sign
 
     async def messages(self, browser_id: UUID) -> AsyncGenerator[dict[str, Any]]:
@@ -41,7 +42,7 @@ class SessionRecord:
                 part = steps[first : first + _STEPS_PER_MESSAGE]
                 yield {"type": "steps", "task": str(task.id), "steps": [self._step(step) for step in part]}
         browser = await self._store.rental(browser_id)
-        video = None if browser is None else self._recordings.video(browser)
+        video = None if browser is None else video_path(self._files, browser)
         if video is not None:
             yield {"type": "recording", "path": self._sign(video)}
 

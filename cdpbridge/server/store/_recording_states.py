@@ -1,4 +1,4 @@
-"""What becomes of a recording, and what people are told of it. Pure."""
+"""What becomes of a recording, and its description for users. Pure."""
 
 from __future__ import annotations
 

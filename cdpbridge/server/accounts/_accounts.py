@@ -22,8 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge.api import admin
 from cdpbridge.errors import CDPBridgeError
-from cdpbridge.server._settings import Plan, Settings
 from cdpbridge.server.proxy import Rules
+from cdpbridge.server.settings import Plan, Settings
 from cdpbridge.server.store import ApiKey, ProjectOverview, Store, key_hash_of
 
 __all__ = ["AccountRefused", "Accounts", "Identity", "new_key"]
@@ -73,9 +73,6 @@ class Accounts:
         store: Open.
         settings: Plans and limits of projects that have none of their own.
         wall: Where dates come from.
-
-    Attributes:
-        on_revoke: Stops a project's browser that was rented with a revoked key.
     """
 
     def __init__(
@@ -85,7 +82,6 @@ class Accounts:
         *,
         wall: Callable[[], datetime],
     ) -> None:
-        self.on_revoke: Callable[[UUID, UUID], Awaitable[object]] = _no_browsers
         self._store = store
         self._settings = settings
         self._wall = wall
@@ -197,7 +193,7 @@ class Accounts:
     @property
     def network_rules(self) -> Rules:
         """What browsers may reach that start from now on: projects are kept from each other, and from this machine."""
-        return self._settings.network_rules_of(self._projects_with_keys)
+        return self._settings.network_rules(self._projects_with_keys)
 
     def _learn(self, overview: ProjectOverview) -> None:
         project = overview.project
@@ -232,12 +228,19 @@ class Accounts:
         )
         return admin.NewKey(**_key(row, body.project).model_dump(), key=made)
 
-    async def revoke_key(self, key_id: UUID, *, all_browsers: bool = False) -> admin.RevokedKey:
+    async def revoke_key(
+        self,
+        key_id: UUID,
+        *,
+        all_browsers: bool = False,
+        stop: Callable[[UUID, UUID], Awaitable[object]] | None = None,
+    ) -> admin.RevokedKey:
         """Revoke a key and stop what was rented with it; answered when that has ended. May be repeated.
 
         Args:
             key_id: Of the key.
-            all_browsers: Stop every browser of its project: who had the key may know their addresses.
+            all_browsers: Stop every browser of its project: a client that had the key may know their addresses.
+            stop: Stops a browser, by project and id; None when no server runs, so that no browser does.
 
         Raises:
             AccountRefused: There is no such key.
@@ -249,7 +252,8 @@ class Accounts:
         audit.info(
             "key %s was revoked; browsers to stop: %s", key.id, ", ".join(map(str, browsers)) or "none"
         )
-        await asyncio.gather(*(self.on_revoke(key.project_id, browser) for browser in browsers))
+        if stop is not None:
+            await asyncio.gather(*(stop(key.project_id, browser) for browser in browsers))
         await self._count_projects()
         names = await self._store.project_names()
         view = _key(key, names[key.project_id])
@@ -330,10 +334,6 @@ class Accounts:
             created_at=project.created_at,
             last_used_at=max(used, default=None),
         )
-
-
-async def _no_browsers(_project_id: UUID, _browser_id: UUID) -> None:
-    """No server runs, so nothing is rented."""
 
 
 def _key(key: ApiKey, project: str) -> admin.Key:

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
-from cdpbridge.server._accounts import Accounts
-from cdpbridge.server._lock import locked
-from cdpbridge.server._settings import Settings
+from cdpbridge.server.data_dir import locked
+from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Store
+
+from ._accounts import Accounts
 
 __all__ = ["offline_accounts"]
 

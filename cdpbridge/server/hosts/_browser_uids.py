@@ -12,8 +12,9 @@ from cdpbridge.chromium import (
     uses_browser_uids,
 )
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.server._settings import Settings
-from cdpbridge.server.hosts import Builds
+from cdpbridge.server.settings import Settings
+
+from ._builds import Builds
 
 __all__ = ["prepare_uids"]
 

@@ -1,0 +1,250 @@
+"""The parts of a running server: made in one order, ended in the opposite one.
+
+Each part is complete when it is made, and is given only parts that were made before it:
+
+| part             | what it does                                    | it needs                             |
+|------------------|-------------------------------------------------|--------------------------------------|
+| `store`          | the database                                    | the locked data folder               |
+| `accounts`       | projects, keys, credits                         | store                                |
+| `profiles`       | saved profiles                                  | the data folder                      |
+| `files`          | uploads, downloads, recordings, signed addresses| the data folder                      |
+| `hosts`          | browser processes                               | profiles, files, registry, accounts  |
+| `live`           | the live view                                   | hosts, store, files                  |
+| `shares`         | public shares of agent sessions                 | live, store                          |
+| `recordings`     | videos of browsers                              | live, files, store                   |
+| `rentals`        | starts, charges and stops browsers              | hosts, recordings, profiles, store   |
+| `tasks`          | agents at work                                  | rentals, hosts, files, store         |
+| `agent_sessions` | browsers that take tasks                        | rentals, tasks, shares, files, store |
+
+A part reports to a later one only through a function that came with a call of the later one: `hosts.start(on_exit=, on_limit=)`,
+`rentals.create(on_end=)`, `accounts.revoke_key(stop=)`. So no part has a slot that is filled after it was made.
+
+The end: agents first, then browsers with their refunds, then what records them, the database, and the lock of the data folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+from cdpbridge._clock import Clock
+from cdpbridge.chromium import uses_browser_uids
+from cdpbridge.server._metrics import Metrics
+from cdpbridge.server.accounts import Accounts
+from cdpbridge.server.data_dir import locked, tightened
+from cdpbridge.server.files import FileQuota, FileStore, SharedFolders, UrlSigner, signing_key
+from cdpbridge.server.gateway import Registry
+from cdpbridge.server.hosts import BrowserHosts, BrowserOptions, Builds, LocalHosts, prepare_uids
+from cdpbridge.server.limits import Border
+from cdpbridge.server.live import Live, LiveTokens, Outcome, SavedFiles
+from cdpbridge.server.profiles import ProfileStore
+from cdpbridge.server.proxy import BlockList
+from cdpbridge.server.recording import Recordings
+from cdpbridge.server.rentals import Pressure, Rentals
+from cdpbridge.server.routes import Services, signed_path
+from cdpbridge.server.settings import Settings
+from cdpbridge.server.store import Store
+from cdpbridge.server.tasks._agent_sessions import AgentSessions, Shares
+from cdpbridge.server.tasks._reach import Reach
+from cdpbridge.server.tasks._session_record import SessionRecord
+from cdpbridge.server.tasks._tasks import Tasks
+from cdpbridge.server.tasks.agent import AgentProcesses, Agents
+
+__all__ = ["open_parts"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: Settings,
+    *,
+    registry: Registry,
+    border: Border,
+    clock: Clock | None,
+    wall: Callable[[], datetime],
+    hosts: Callable[[ProfileStore, Registry], BrowserHosts] | None,
+    agents: Callable[[Settings], Agents] | None,
+    show_key: Callable[[str], object] | None,
+    own_ports: Collection[int],
+) -> AsyncIterator[Services]:
+    """The parts of a server, open; leaving the block ends what runs. Arguments as in `create_app`."""
+    async with AsyncExitStack() as ends:
+        ends.enter_context(locked(settings.data_dir))
+        await asyncio.to_thread(tightened, settings.data_dir)
+        ends.callback(_remove_empty, settings.runtime_folder)
+
+        # What is kept.
+        store = await Store.open(settings.database())
+        ends.push_async_callback(store.close)
+        accounts = Accounts(store, settings, wall=wall)
+        await accounts.prepare(show_key or _print_key)
+        ends.push_async_callback(accounts.close)
+        accounts.start()
+        profiles = ProfileStore(settings.data_dir / "profiles", max_bytes=settings.max_profile_mb * 1024**2)
+        ends.callback(profiles.close)
+        shared_folders = SharedFolders(settings.runtime_folder) if uses_browser_uids() else None
+        files = FileStore(settings.data_dir / "files", shared_folders)
+        signer = UrlSigner(signing_key(settings.data_dir / "signing.key"))
+        sign = partial(signed_path, signer, wall)
+
+        # What runs browsers.
+        losses: tuple[str, ...] = ()
+        if hosts is not None:
+            machines = hosts(profiles, registry)
+        else:
+            builds = Builds.found(settings.browser_build, settings.browser_path)
+            machines = _local_hosts(
+                settings, accounts, builds, files, profiles, registry=registry, own_ports=own_ports
+            )
+            losses = builds.profile_losses
+
+        # What shows and records them.
+        live = Live(
+            machines.connection,
+            partial(_outcome, store),
+            LiveTokens.load(settings.data_dir / "live-key"),
+            view_share=partial(_view_share, store, wall),
+            saved=SavedFiles(files, sign),
+            record=SessionRecord(store, files, sign).messages,
+            border=border,
+        )
+        shares = Shares(store, cut=live.cut_share, wall=wall)
+        recordings = Recordings(
+            store,
+            live,
+            files,
+            per_second=settings.recording_frames_per_second,
+            max_mb=settings.recording_max_mb,
+        )
+        await recordings.recover()
+
+        # What rents them.
+        pressure, metrics = Pressure(settings, border.connections), Metrics()
+        rentals = Rentals(
+            store,
+            machines,
+            settings,
+            forget_profile=partial(_forget, profiles),
+            pressure=pressure,
+            metrics=metrics,
+            recorders=recordings,
+            clock=clock,
+            wall=wall,
+        )
+        ends.push_async_callback(rentals.close)
+        await rentals.open()
+
+        # What works in them.
+        runners = (agents or AgentProcesses)(settings)
+        tasks = Tasks(store, rentals, runners, files, Reach(machines), wall=wall)
+        ends.push_async_callback(tasks.close)
+        await tasks.open()
+        yield Services(
+            settings=settings,
+            store=store,
+            profiles=profiles,
+            hosts=machines,
+            rentals=rentals,
+            live=live,
+            tasks=tasks,
+            agent_sessions=AgentSessions(store, rentals, tasks, files, shares),
+            shares=shares,
+            recordings=recordings,
+            files=files,
+            quota=FileQuota(files, store.browsers_of, settings.max_files_mb_per_project),
+            signer=signer,
+            profile_losses=losses,
+            accounts=accounts,
+            wall=wall,
+            registry=registry,
+            pressure=pressure,
+            metrics=metrics,
+            border=border,
+        )
+
+
+async def _forget(profiles: ProfileStore, profile_id: UUID) -> None:
+    await profiles.run(profiles.delete, profile_id)
+
+
+async def _view_share(store: Store, wall: Callable[[], datetime], token: str) -> UUID | None:
+    return await store.view_share(token, now=wall())
+
+
+async def _outcome(store: Store, browser_id: UUID) -> Outcome | None:
+    browser = await store.rental(browser_id)
+    if browser is None or not browser.over:
+        return None
+    used = None
+    if browser.started_at is not None and browser.finished_at is not None:
+        used = browser.finished_at - browser.started_at
+    return Outcome(browser.reason, used, browser.refunded)
+
+
+def _remove_empty(runtime: Path) -> None:
+    """Leave no folder outside `data_dir` when no browser is left in it."""
+    for folder in (runtime / "tasks", runtime / "browsers", runtime):
+        with suppress(OSError):  # absent, not empty, or `data_dir`
+            folder.rmdir()
+
+
+def _local_hosts(
+    settings: Settings,
+    accounts: Accounts,
+    builds: Builds,
+    files: FileStore,
+    profiles: ProfileStore,
+    *,
+    registry: Registry,
+    own_ports: Collection[int],
+) -> BrowserHosts:
+    uids = prepare_uids(settings, builds)
+    if not settings.chromium_sandbox:
+        logger.warning(
+            "chromium_sandbox = false: browsers run with --no-sandbox, so a page that breaks into its renderer has all that "
+            "the browser has"
+        )
+    options = BrowserOptions(
+        builds=builds,
+        args=tuple(settings.browser_args),
+        start_timeout=settings.start_timeout,
+        stop_timeout=settings.stop_timeout,
+        export_every=timedelta(seconds=settings.cookie_export_seconds),
+        health_every=timedelta(seconds=settings.health_check_seconds),
+        health_timeout=timedelta(seconds=settings.health_timeout_seconds),
+        files=files,
+        sandbox=settings.chromium_sandbox,
+        uids=uids,
+        block_list=_block_list(settings),
+        own_ports=set(own_ports),
+        max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
+    )
+    return LocalHosts(
+        settings.runtime_folder / "browsers",
+        profiles,
+        registry,
+        options,
+        concurrent_starts=settings.concurrent_starts,
+        queue_timeout=timedelta(seconds=settings.queue_timeout_seconds),
+        former_roots=[settings.data_dir / "browsers"],
+        rules=lambda: accounts.network_rules,
+    )
+
+
+def _block_list(settings: Settings) -> BlockList:
+    found = BlockList.read(settings.block_lists)
+    if found:
+        logger.info("block lists: %d hosts; %d lines are about no whole host", len(found), found.unused)
+    return found
+
+
+def _print_key(key: str) -> None:
+    print(f"cdpbridge: API key (shown once): {key}", file=sys.stderr, flush=True)  # noqa: T201  # for the person who starts it

@@ -1,0 +1,8 @@
+"""Projects, API keys and credits, and what the operator changes about them."""
+
+from __future__ import annotations
+
+from ._accounts import AccountRefused, Accounts, Identity
+from ._offline import offline_accounts
+
+__all__ = ["AccountRefused", "Accounts", "Identity", "offline_accounts"]

@@ -1,0 +1,8 @@
+"""The data folder: held by one server, closed to other users, with the operator's way to the running server."""
+
+from __future__ import annotations
+
+from ._lock import ServerRuns, locked, tightened
+from ._operator_file import OperatorFile, operator_file, read_operator_file
+
+__all__ = ["OperatorFile", "ServerRuns", "locked", "operator_file", "read_operator_file", "tightened"]

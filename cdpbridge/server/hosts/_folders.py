@@ -1,0 +1,57 @@
+"""A browser's folders: where its temporary files are, what of its profile is kept, and how they are removed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from cdpbridge.chromium import remove_tree, scratch_parent, uses_browser_uids
+from cdpbridge.errors import CDPBridgeError
+from cdpbridge.server.profiles import ProfileRefused, ProfileStore
+
+from ._base import SavedState
+
+__all__ = ["REMOVED", "remove_folder", "save_profile", "scratch_folder"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+# At the end of the name of a folder that is being removed. Earlier versions wrote the same.
+REMOVED: Final = ".gone"
+
+
+def scratch_folder(browser_id: UUID | str) -> Path:
+    """Return where a browser keeps its temporary files: the same after a restart, so that it can be removed then."""
+    name = f"cdpb-{UUID(str(browser_id)).hex[:12]}"
+    return scratch_parent(name, for_others=uses_browser_uids()) / name
+
+
+async def save_profile(
+    profiles: ProfileStore, profile_id: UUID, user_data_dir: Path, cookies: list[dict[str, Any]] | None
+) -> SavedState | None:
+    """Save a profile after its browser has ended; a failure is logged, the former version stays."""
+    try:
+        saved = await profiles.run(profiles.save, profile_id, user_data_dir, cookies, saving=True)
+    except ProfileRefused as error:
+        logger.warning("%s", error)
+        return None
+    except (OSError, CDPBridgeError):
+        logger.exception("profile %s could not be saved; its former version stays", profile_id)
+        return None
+    return SavedState(saved.version, list(saved.cookie_domains))
+
+
+async def remove_folder(folder: Path) -> None:
+    """Remove a browser's folder; its last processes may still be writing for a moment."""
+    renamed = folder.with_name(f"{folder.name}{REMOVED}")
+    # Renamed first: a folder under its own name is whole, also when we are killed half-way through.
+    try:
+        await asyncio.to_thread(folder.rename, renamed)
+    except FileNotFoundError:
+        logger.debug("folder %s is absent, or was renamed before", folder)
+    except OSError as error:
+        logger.warning("folder %s cannot be renamed: %s", folder, error)
+        renamed = folder
+    await remove_tree(renamed)

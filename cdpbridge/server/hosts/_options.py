@@ -1,0 +1,45 @@
+"""`BrowserOptions`: what all browsers of a host have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from cdpbridge.chromium import UidPool
+from cdpbridge.server.files import FileStore
+from cdpbridge.server.proxy import BlockList, Rules
+
+from ._builds import Builds
+
+__all__ = ["BrowserOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserOptions:
+    """What all browsers of a host have in common.
+
+    Attributes:
+        files: Where their downloads go, and where they find uploads.
+        sandbox: Chromium's own, around its renderers.
+        uids: Where uids come from, in a root process. Default: the range of all root processes.
+        rules: What browsers may reach.
+        block_list: Hosts of advertisements, for browsers that want none of them.
+        own_ports: Ports of this server and of its browsers, which browsers with a forwarding proxy may not reach. Each
+            browser adds its own while it runs.
+        max_disk_bytes: Of a browser's folders and downloads; None for no limit.
+    """
+
+    builds: Builds
+    args: tuple[str, ...]
+    start_timeout: timedelta
+    stop_timeout: timedelta
+    export_every: timedelta
+    health_every: timedelta
+    health_timeout: timedelta
+    files: FileStore | None = None
+    sandbox: bool = True
+    uids: UidPool | None = None
+    rules: Rules = field(default_factory=Rules)
+    block_list: BlockList = field(default_factory=BlockList)
+    own_ports: set[int] = field(default_factory=set)
+    max_disk_bytes: int | None = None

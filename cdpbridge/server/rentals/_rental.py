@@ -1,0 +1,95 @@
+"""`Rental`: one rented browser as this server knows it, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from cdpbridge._clock import TimerHandle
+from cdpbridge._lifecycle import Deadline, EndReason, Lifecycle, State
+from cdpbridge.server.store import Browser
+
+from ._starts import Start
+
+__all__ = ["OnEnd", "Rental"]
+
+OnEnd = Callable[[UUID, EndReason], object]
+
+
+class Rental:
+    """One rented browser.
+
+    Args:
+        browser_id: Of the browser, chosen before it starts.
+        profile_id: The profile that it uses, if any.
+        key: Project and `Idempotency-Key` of the request that created it, None without a key.
+        body_hash: Of that request's body.
+        run: Starts it.
+        on_end: Called once when it leaves the state `active`, with its id and the reason.
+
+    Attributes:
+        life: Its state and the reason of its end.
+        start: Its start, which all requests with its key share.
+        exited: Set when its process has ended by itself.
+        discarded: No client received it, so everything is refunded and nothing of it is kept.
+        deadline: When its paid time is over; None before it is active.
+        timers: By name: `expire`, and `hour` for the next charge.
+        ending: The task that shuts it down; None before.
+    """
+
+    def __init__(
+        self,
+        browser_id: UUID,
+        profile_id: UUID | None,
+        *,
+        key: tuple[UUID, str] | None,
+        body_hash: str,
+        run: Callable[[Rental], Coroutine[Any, Any, Browser]],
+        on_end: OnEnd,
+    ) -> None:
+        self.id = browser_id
+        self.profile_id = profile_id
+        self.key = key
+        self.on_end = on_end
+        self.life = Lifecycle()
+        self.exited = asyncio.Event()
+        self.discarded = False
+        self.deadline: Deadline | None = None
+        self.timers: dict[str, TimerHandle] = {}
+        self.ending: asyncio.Task[None] | None = None
+        self.start = Start(browser_id, body_hash, run(self))
+
+    @property
+    def is_active(self) -> bool:
+        """True while it runs and is paid for."""
+        return self.life.state is State.ACTIVE
+
+    @property
+    def withdrawn(self) -> bool:
+        """True if it ends as if it had never been: its `Idempotency-Key` is free again after that."""
+        return self.start.cancelled or self.discarded
+
+    @property
+    def reason(self) -> EndReason:
+        """Why it ended; only for a rental that has left `starting` or `active`."""
+        assert self.life.reason is not None  # set by the signal that ended it
+        return self.life.reason
+
+    def used(self, now: float) -> timedelta:
+        """Return how much of the paid time is used at `now`, a reading of the monotonic clock in seconds."""
+        return self.deadline.used(now) if self.deadline else timedelta(0)
+
+    def cancel_timers(self) -> None:
+        """Cancel the timers of the deadline and of the next charge."""
+        for timer in self.timers.values():
+            timer.cancel()
+        self.timers.clear()
+
+    async def ended(self) -> None:
+        """Wait for the end of its start and, if it ran, of its shutdown."""
+        await asyncio.wait({self.start.task})
+        if self.ending is not None:
+            await asyncio.wait({self.ending})

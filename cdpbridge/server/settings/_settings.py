@@ -1,0 +1,303 @@
+"""`Settings`: the fields, read from their sources and checked together, and what follows from them."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from cdpbridge.api._models import PROXY_COUNTRY_CODES
+from cdpbridge.billing import Tariff
+from cdpbridge.chromium import STATE_FOLDER, parse_uid_range, uses_browser_uids
+from cdpbridge.errors import ConfigurationError
+from cdpbridge.server.limits import Peers
+from cdpbridge.server.proxy import Rules
+
+from ._countries import checked_proxies, country_code
+from ._fields import ENV_PREFIX, Fields
+from ._keys import check_keys
+from ._plans import Plan
+
+__all__ = ["Settings"]
+
+
+class Settings(Fields):
+    """Settings of the server: arguments, else environment (`CDPBRIDGE_...`), else the TOML file, else the default.
+
+    The file is given as `config=`, or by `CDPBRIDGE_CONFIG`. Use `Settings.load`, whose errors name field and source.
+    """
+
+    _toml: ClassVar[Path | None] = None
+    _simulating: ClassVar[bool] = False
+
+    @classmethod
+    def load(
+        cls, config: Path | None = None, *, simulate_countries: bool = False, **arguments: Any
+    ) -> Settings:
+        """Read settings from arguments, environment and file.
+
+        Args:
+            config: The TOML file; default: `CDPBRIDGE_CONFIG`, else none.
+            simulate_countries: Simulate each country of the reference that `proxies` does not have.
+            arguments: Fields given by the caller. None counts as not given.
+
+        Raises:
+            ConfigurationError: Naming field, source, and what would be right.
+        """
+        given = os.environ.get(f"{ENV_PREFIX}CONFIG")
+        path = config or (Path(given) if given else None)
+        if path is not None and not path.is_file():
+            raise ConfigurationError(
+                f"configuration file {path} does not exist; create it, or correct "
+                + ("the path" if config else f"{ENV_PREFIX}CONFIG")
+            )
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        made: type[Settings] = type(
+            "Settings",
+            (cls,),
+            {"_toml": path, "_simulating": simulate_countries, "__module__": cls.__module__},
+        )
+        try:
+            return made(**arguments)
+        except ValidationError as error:
+            raise ConfigurationError(_explain(error, arguments, path)) from None
+        except ValueError as error:  # of the TOML reader, and of the reader of the environment
+            raise ConfigurationError(f"configuration{f' file {path}' if path else ''}: {error}") from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        if cls._toml is None:
+            return init_settings, env_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, cls._toml)
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("write http(s)://host[:port][/prefix]")
+        return value.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_trusted_proxies(cls, value: list[str]) -> list[str]:
+        try:
+            Peers(value)
+        except ValueError as error:
+            raise ValueError(f"{error}; write addresses or networks, e.g. 10.0.0.0/8") from error
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_api_keys(cls, value: dict[str, list[SecretStr]]) -> dict[str, list[SecretStr]]:
+        check_keys([key for keys in value.values() for key in keys])
+        return value
+
+    @field_validator("admin_keys")
+    @classmethod
+    def _check_admin_keys(cls, value: list[SecretStr], info: ValidationInfo) -> list[SecretStr]:
+        check_keys([*value, *(key for keys in info.data.get("api_keys", {}).values() for key in keys)])
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        try:
+            dialect = make_url(value.get_secret_value()).get_dialect()
+            dialect.import_dbapi()
+        except ArgumentError as error:
+            raise ValueError("write driver://user:password@host/database") from error
+        except ImportError as error:
+            raise ValueError(f"its driver is not installed; pip install {error.name}") from error
+        if not dialect.is_async:
+            raise ValueError("use an async driver, e.g. sqlite+aiosqlite:///... or postgresql+asyncpg://...")
+        return value
+
+    @field_validator("proxies")
+    @classmethod
+    def _check_proxies(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        return checked_proxies(value, simulating=cls._simulating)
+
+    @field_validator("default_proxy_country")
+    @classmethod
+    def _check_default_country(cls, value: str | None) -> str | None:
+        return None if value is None else country_code(value)
+
+    @field_validator("private_allowed")
+    @classmethod
+    def _check_private_allowed(cls, value: list[str]) -> list[str]:
+        try:
+            Rules(private_allowed=value)
+        except ConfigurationError as error:
+            raise ValueError(str(error).removeprefix("private_allowed: ")) from error
+        return value
+
+    @field_validator("data_dir", "runtime_dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().resolve()
+
+    @field_validator("browser_uids")
+    @classmethod
+    def _check_browser_uids(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_uid_range(value)
+        return value
+
+    @field_validator("browser_args")
+    @classmethod
+    def _check_browser_args(cls, value: list[str]) -> list[str]:
+        if "--no-sandbox" in value:
+            raise ValueError("`--no-sandbox` is not taken here; write chromium_sandbox = false")
+        return value
+
+    @model_validator(mode="after")
+    def _check_default_proxy(self) -> Self:
+        country = self.default_proxy_country
+        if country is not None and country not in self.proxies:
+            raise ValueError(
+                f"default_proxy_country is {country!r}, but `proxies` has no such entry; add it there"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_judge(self) -> Self:
+        if self.judge_llm_base_url is not None and self.judge_llm is None:
+            raise ValueError("judge_llm_base_url needs the name of the model there; set `judge_llm`")
+        return self
+
+    @model_validator(mode="after")
+    def _check_plans(self) -> Self:
+        unknown = sorted(set(self.plans) - {"default", *self.api_keys})
+        if unknown:
+            raise ValueError(
+                f"plans names projects that are not in `api_keys`: {', '.join(unknown)}; add them there"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_vaults(self) -> Self:
+        unknown = sorted(set(self.op_vaults or ()) - {"default", *self.api_keys})
+        if unknown:
+            raise ValueError(
+                f"op_vaults names projects that are not in `api_keys`: {', '.join(unknown)}; add them there"
+            )
+        return self
+
+    def vault_refusal(self, project: str, vault: str, *, projects: int | None = None) -> str | None:
+        """Why tasks of a project may not name a 1Password vault; None when they may.
+
+        Args:
+            project: Its name.
+            vault: Id of the vault.
+            projects: How many have keys; default: those of the configuration.
+        """
+        if self.op_vaults is None:
+            if (len(self.api_keys) if projects is None else projects) > 1:
+                return "this server has several projects and no vaults for them; set `op_vaults`"
+            return None
+        return None if vault in self.op_vaults.get(project, ()) else "there is no such vault"
+
+    @property
+    def served_names(self) -> list[str]:
+        """Names that `Host` may have, besides IP addresses and `localhost`."""
+        name = urlsplit(self.public_url).hostname if self.public_url is not None else None
+        return [*self.allowed_hosts, *([name] if name else [])]
+
+    @property
+    def tariff(self) -> Tariff:
+        """The price rule for new browsers."""
+        return Tariff(self.usd_per_hour)
+
+    def plan_of(self, project: str) -> Plan:
+        """The plan of a project, by its name."""
+        return self.plans.get(project, self.plan)
+
+    def _denies_private(self, projects: int) -> bool:
+        if self.private_network is not None:
+            return self.private_network == "deny"
+        published = urlsplit(self.public_url).hostname if self.public_url else None
+        hosts = [self.host, *([published] if published else [])]
+        return projects > 1 or not all(_is_loopback(host) for host in hosts)
+
+    def network_rules(self, projects: int) -> Rules:
+        """Return what browsers may reach when so many projects have keys."""
+        return Rules(private=not self._denies_private(projects), private_allowed=self.private_allowed)
+
+    @property
+    def start_timeout(self) -> timedelta:
+        return timedelta(seconds=self.start_timeout_seconds)
+
+    @property
+    def stop_timeout(self) -> timedelta:
+        return timedelta(seconds=self.stop_timeout_seconds)
+
+    @property
+    def runtime_folder(self) -> Path:
+        """Where running browsers of this server, and of no other, have their folders."""
+        if self.runtime_dir is None and not uses_browser_uids():
+            return self.data_dir
+        # One for each `data_dir`: what a killed server left there belongs to its next start.
+        name = f"run-{sha256(os.fsencode(self.data_dir)).hexdigest()[:12]}"
+        return (self.runtime_dir or STATE_FOLDER) / name
+
+    @property
+    def known_countries(self) -> list[str]:
+        """Countries a request may name: the reference's, and those of the table."""
+        return sorted({*PROXY_COUNTRY_CODES, *self.proxies})
+
+    def database(self) -> str:
+        """Address of the database, with its password: not for logs."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite+aiosqlite:///{self.data_dir / 'cdpbridge.sqlite3'}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _explain(error: ValidationError, arguments: Mapping[str, Any], path: Path | None) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        name = str(item["loc"][0]) if item["loc"] else "settings"
+        where = ".".join(str(part) for part in item["loc"]) or "settings"
+        variable = f"{ENV_PREFIX}{name.upper()}"
+        if name in arguments:
+            source = "argument"
+        elif any(key.upper() == variable for key in os.environ):
+            source = f"environment variable {variable}"
+        else:
+            source = f"file {path}" if path else "default"
+        if item["type"] == "extra_forbidden":
+            known = ", ".join(Settings.model_fields)
+            lines.append(f"{where} ({source}): there is no such setting; remove it, or use one of: {known}")
+        else:
+            lines.append(f"{where} ({source}): {item['msg'].removeprefix('Value error, ')}; correct it there")
+    return "bad configuration: " + "\n".join(lines)
