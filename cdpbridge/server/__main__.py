@@ -14,7 +14,7 @@ from cdpbridge.server import Settings, log_to_stderr, serve, settings_table
 
 
 def _owners_settings() -> dict[str, Any]:
-    """The first line of standard input; what follows is left to the dead-man switch, so nothing is read ahead."""
+    """Return the first line of standard input; what follows is left to the dead-man switch, so nothing is read ahead."""
     line = bytearray()
     while not line.endswith(b"\n") and (byte := os.read(sys.stdin.fileno(), 1)):
         line += byte

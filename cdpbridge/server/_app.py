@@ -80,7 +80,7 @@ def create_app(
     own_ports: Collection[int] = (),
     local_address: str | None = None,
 ) -> FastAPI:
-    """The server as an ASGI application. WebSockets need the gateway's protocol class, so use `serve` to run it.
+    """Return the server as an ASGI application. WebSockets need the gateway's protocol class, so use `serve` to run it.
 
     Args:
         settings: From `Settings.load`.

@@ -1,4 +1,4 @@
-"""What Prometheus reads. Events are counted as they happen; states are read when a monitor asks."""
+"""Metrics for Prometheus. Events are counted as they happen; states are read when a monitor asks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,9 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from cdpbridge._lifecycle import EndReason
 from cdpbridge.server.gateway import Usage
-
-if TYPE_CHECKING:
-    from cdpbridge.server.rentals import Machine
+from cdpbridge.server.limits import Machine
 
 __all__ = ["METRICS_CONTENT_TYPE", "Metrics", "Moment"]
 
@@ -92,28 +90,28 @@ class Metrics:
         self._registry.register(self)
 
     def started(self, took: timedelta) -> None:
-        """A browser runs and is charged."""
+        """Count a browser that runs and is charged."""
         self._started.observe(took.total_seconds())
 
     def start_failed(self) -> None:
-        """An order came to nothing."""
+        """Count an order that ended without a browser."""
         self._failed.inc()
 
     def ended(self, reason: EndReason, used: timedelta) -> None:
-        """A browser is over."""
+        """Count a browser that has ended."""
         self._ended.labels(reason).observe(used.total_seconds())
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered; `route` is the pattern, not the path: ids would make a series each."""
+        """Count an answered request; `route` is the pattern, not the path: ids would make a series each."""
         self._answers.labels(method, route, str(status)).observe(seconds)
 
     def text(self, moment: Moment) -> bytes:
-        """Everything, in the format of `METRICS_CONTENT_TYPE`."""
+        """Return everything, in the format of `METRICS_CONTENT_TYPE`."""
         self._moment = moment
         return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
-        """For the registry: the states of the last moment."""
+        """Return the states of the last moment, for the registry."""
         moment = self._moment
         if moment is None:
             return

@@ -75,7 +75,7 @@ async def open_parts(
     show_key: Callable[[str], object] | None,
     own_ports: Collection[int],
 ) -> AsyncIterator[Services]:
-    """The parts of a server, open; leaving the block ends what runs. Arguments as in `create_app`."""
+    """Open the parts of a server; leaving the block ends what runs. Arguments as in `create_app`."""
     async with AsyncExitStack() as ends:
         ends.enter_context(locked(settings.data_dir))
         await asyncio.to_thread(tightened, settings.data_dir)

@@ -107,7 +107,7 @@ async def _serve(
 async def serving(
     settings: Settings, *, limits: Limits | None = None, **options: Any
 ) -> AsyncIterator[tuple[FastAPI, str]]:
-    """A running server in this event loop, and its base URL; leaving the block stops its browsers, then the server.
+    """Run a server in this event loop and give its base URL; leaving the block stops its browsers, then the server.
 
     Args:
         settings: From `Settings.load`.
@@ -141,12 +141,14 @@ async def serving(
             ),
             ws_max_size=border.limits.driver_bytes,
             ws_per_message_deflate=False,  # pictures are compressed already
-            lifespan="off",  # run below, so that its errors reach the caller and browsers end first
+            # Run below, so that its errors reach the caller and browsers end first.
+            lifespan="off",
             access_log=False,  # addresses of browsers are secrets
             log_config=None,
             log_level="warning",
             server_header=False,
-            proxy_headers=False,  # uvicorn believes them from every program of this machine; see `ForwardedPeers`
+            # uvicorn believes them from every program of this machine; see `ForwardedPeers`.
+            proxy_headers=False,
             timeout_keep_alive=border.limits.keep_alive_seconds,
             backlog=min(border.descriptors.backlog, _BACKLOG),
             timeout_graceful_shutdown=border.limits.grace_seconds,
@@ -171,7 +173,7 @@ async def _until_started(server: uvicorn.Server, serving: asyncio.Task[None]) ->
 
 @contextmanager
 def _bound(settings: Settings) -> Iterator[socket.socket]:
-    """A listening socket; it is bound here so that port 0 works and a taken one is an error of ours."""
+    """Open a listening socket; it is bound here so that port 0 works and a taken one is a ConfigurationError."""
     try:
         found = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -199,20 +201,20 @@ def _address(listening: socket.socket) -> str:
 
 
 def _local_address(listening: socket.socket) -> str:
-    """How programs of this machine reach us, whatever is in front for the others."""
+    """Return how programs of this machine reach us, whatever is in front for the others."""
     address = _address(listening)
     return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 @asynccontextmanager
 async def _stop_signal(dead_man_fd: int | None) -> AsyncIterator[asyncio.Event]:
-    """An event that is set by SIGTERM, SIGINT, or the end of the process that holds the other end of the pipe."""
+    """Give an event that is set by SIGTERM, SIGINT, or the end of the process that holds the other end of the pipe."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
     def asked(number: int) -> None:
         if stop.is_set():
-            logger.warning("asked again to stop; browsers are being put away, this takes some seconds")
+            logger.warning("asked again to stop; browsers are being shut down, this takes some seconds")
         logger.info("%s: stopping", signal.Signals(number).name)
         stop.set()
 

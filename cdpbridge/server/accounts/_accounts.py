@@ -37,7 +37,7 @@ _FLUSH_SECONDS: Final = 30.0
 
 
 class AccountRefused(CDPBridgeError):
-    """What the operator asked for cannot be done.
+    """A request of the operator that cannot be done.
 
     Attributes:
         status: HTTP status of the answer: 404 or 409.
@@ -50,7 +50,7 @@ class AccountRefused(CDPBridgeError):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks.
+    """The sender of a request.
 
     Attributes:
         key_id: None for the key in the data folder, which is no key of a project.
@@ -62,7 +62,7 @@ class Identity:
 
 
 def new_key() -> str:
-    """A key from 192 random bits."""
+    """Return a key from 192 random bits."""
     return f"cdpb_{secrets.token_urlsafe(_KEY_BYTES)}"
 
 
@@ -165,7 +165,7 @@ class Accounts:
         self._local_key_hash = key_hash_of(key)
 
     async def identify(self, key_hash: str) -> Identity | None:
-        """Who has the key with this hash; None when it is unknown or revoked."""
+        """Return who has the key with this hash; None when it is unknown or revoked."""
         key = await self._store.key_of_hash(key_hash)
         if key is None:
             return None
@@ -173,13 +173,13 @@ class Accounts:
         return Identity(key.project_id, key.id, key.admin)
 
     async def operator(self, key_hash: str) -> Identity | None:
-        """The same for the operator's routes, where the key in the data folder is good too."""
+        """Return the same for the operator's routes, where the key in the data folder is good too."""
         if self._local_key_hash is not None and hmac.compare_digest(key_hash, self._local_key_hash):
             return Identity(UUID(int=0), None, admin=True)
         return await self.identify(key_hash)
 
     def plan(self, project_id: UUID) -> Plan:
-        """The plan of a project."""
+        """Return the plan of a project."""
         return self._terms[project_id][0]
 
     def limit(self, project_id: UUID) -> int:
@@ -187,12 +187,12 @@ class Accounts:
         return self._terms[project_id][1]
 
     def vault_refusal(self, project_id: UUID, vault: str) -> str | None:
-        """Why tasks of a project may not name a 1Password vault; None when they may."""
+        """Return why tasks of a project may not name a 1Password vault; None when they may."""
         return self._settings.vault_refusal(self._names[project_id], vault, projects=self._projects_with_keys)
 
     @property
     def network_rules(self) -> Rules:
-        """What browsers may reach that start from now on: projects are kept from each other, and from this machine."""
+        """The rules for browsers that start from now on: projects are kept from each other, and from this machine."""
         return self._settings.network_rules(self._projects_with_keys)
 
     def _learn(self, overview: ProjectOverview) -> None:
@@ -206,12 +206,12 @@ class Accounts:
     # --- keys -----------------------------------------------------------------------------------------------------
 
     async def list_keys(self) -> admin.Keys:
-        """Every key, oldest first."""
+        """Return every key, oldest first."""
         await self._flush()
         return admin.Keys(items=[_key(key, project) for key, project in await self._store.keys()])
 
     async def create_key(self, body: admin.CreateKeyRequest) -> admin.NewKey:
-        """A new key.
+        """Create a key.
 
         Raises:
             AccountRefused: There is no such project.
@@ -262,7 +262,7 @@ class Accounts:
     # --- projects -------------------------------------------------------------------------------------------------
 
     async def list_projects(self) -> admin.Projects:
-        """Every project, by name."""
+        """Return every project, by name."""
         await self._flush()
         keys: dict[UUID, list[ApiKey]] = {}
         for key, _ in await self._store.keys():
@@ -271,7 +271,7 @@ class Accounts:
         return admin.Projects(items=[self._project(each, keys.get(each.project.id, ())) for each in found])
 
     async def create_project(self, body: admin.CreateProjectRequest) -> admin.Project:
-        """A new project with its first credits.
+        """Create a project with its first credits.
 
         Raises:
             AccountRefused: There is one of this name.

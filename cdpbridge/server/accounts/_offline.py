@@ -17,7 +17,7 @@ __all__ = ["offline_accounts"]
 
 @asynccontextmanager
 async def offline_accounts(settings: Settings) -> AsyncIterator[Accounts]:
-    """The accounts in `data_dir`, held for this block as a server would hold it.
+    """Open the accounts in `data_dir`, which is locked for this block as a server would lock it.
 
     Keys of the configuration are left as the last start of the server has made them: this program may have another one.
 

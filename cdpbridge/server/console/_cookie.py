@@ -59,13 +59,13 @@ class ConsoleCookie:
         return True
 
     def key_hash(self, connection: HTTPConnection) -> str | None:
-        """The hash of the key that the console behind a request signed in with."""
+        """Return the hash of the key that the console behind a request signed in with."""
         name, _, _ = self._attributes(connection)
         proof = connection.headers.get(_PROOF) or connection.query_params.get(_PROOF_PARAMETER, "")
         return self._sign_ins.key_hash(connection.cookies.get(name, ""), proof)
 
     def key_hash_for_api(self, connection: HTTPConnection) -> str | None:
-        """The same for the REST API, where the proof has to come in its header."""
+        """Return the same for the REST API, where the proof has to come in its header."""
         return self.key_hash(connection) if _PROOF in connection.headers else None
 
     def _attributes(self, connection: HTTPConnection) -> tuple[str, str, bool]:

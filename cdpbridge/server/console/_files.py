@@ -69,14 +69,14 @@ class ProjectFiles:
     async def of_browser(
         self, project_id: UUID, browser_id: UUID, folder: BrowserFolder, name: str
     ) -> Path | None:
-        """A finished file of one of the project's browsers, None when there is none."""
+        """Return a finished file of one of the project's browsers, None when there is none."""
         if await self._store.browser(project_id, browser_id) is None:
             return None
         listed = await asyncio.to_thread(self._files.listing, self._folder(browser_id, folder))
         return next((file.file for file in listed if file.name == name), None)
 
     async def of_task(self, project_id: UUID, task_id: UUID, file_id: UUID) -> tuple[Path, str] | None:
-        """An output file of one of the project's tasks, and the name it was given; None when there is none."""
+        """Return an output file of one of the project's tasks, and the name it was given; None when there is none."""
         if await self._store.task(project_id, task_id) is None:
             return None
         found = await self._store.task_file(task_id, file_id)

@@ -1,4 +1,4 @@
-"""Who is signed in to the console. In memory: a restarted server asks for the key again."""
+"""Sign-ins to the console. In memory: a restarted server asks for the key again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST: Final = 10_000  # above, the oldest is removed
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """What a page gets: `token` as a cookie, `proof` to keep in its own storage.
+    """The secrets that a page gets: `token` as a cookie, `proof` to keep in its own storage.
 
     Cookies are sent to every port of a host, and so to other servers there. A page's storage belongs to its origin, port
     included. Only both together count.
@@ -45,7 +45,7 @@ class SignIns:
         self._keys: dict[str, tuple[str, str, float]] = {}
 
     def add(self, key_hash: str) -> SignIn:
-        """A new sign-in for a key that was found good."""
+        """Add a sign-in for a key that was accepted."""
         while len(self._keys) >= _MOST:
             del self._keys[next(iter(self._keys))]
         made = SignIn(secrets.token_urlsafe(_TOKEN_BYTES), secrets.token_urlsafe(_TOKEN_BYTES))
@@ -54,7 +54,7 @@ class SignIns:
         return made
 
     def key_hash(self, token: str, proof: str) -> str | None:
-        """The hash of the key behind a cookie; None when it is unknown or too old, or without its proof."""
+        """Return the hash of the key behind a cookie; None when it is unknown or too old, or without its proof."""
         found = self._keys.get(_digest(token))
         if found is None:
             return None

@@ -87,11 +87,11 @@ class Snapshots:
 
     @property
     def closing(self) -> bool:
-        """Whether the server is on its way out."""
+        """True once the server is stopping."""
         return self._rentals.closing
 
     async def project_of(self, key_hash: str) -> UUID | None:
-        """The project that a key, by its hash, belongs to now."""
+        """Return the project that a key, by its hash, belongs to now."""
         return await self._store.project_of_hash(key_hash)
 
     async def is_operator(self, key_hash: str) -> bool:
@@ -100,21 +100,21 @@ class Snapshots:
         return identity is not None and identity.admin
 
     def now(self) -> str:
-        """The present by the server's clock."""
+        """Return the present by the server's clock."""
         return self._wall().isoformat()
 
     async def thumbnail(self, project_id: UUID, browser_id: UUID) -> bytes | None:
-        """A JPEG of a running browser of the project, at most a few seconds old; None when there is none."""
+        """Return a JPEG of a running browser of the project, at most a few seconds old; None when there is none."""
         browser = await self._store.browser(project_id, browser_id)
         return None if browser is None or browser.over else await self._live.thumbnail(browser_id)
 
     async def ledger(self, project_id: UUID, *, limit: int) -> dict[str, Any]:
-        """The newest entries of the ledger, each with the balance after it, newest first; and how many there are."""
+        """Return the newest entries of the ledger, each with the balance after it, newest first; and how many there are."""
         entries, total = await self._store.newest_entries(project_id, limit=limit)
         return {"entries": [_entry(entry, balance) for entry, balance in entries], "total": total}
 
     async def of(self, project_id: UUID) -> dict[str, Any]:
-        """Everything the console shows of a project that changes by itself."""
+        """Return everything the console shows of a project that changes by itself."""
         profiles, _ = await self._store.profiles(project_id, offset=0, limit=_PROFILES)
         names = {profile.id: profile.name for profile in profiles}
         limit = self._accounts.limit(project_id)
@@ -175,7 +175,7 @@ class Snapshots:
     async def _newest_work(
         self, project_id: UUID, shared: set[UUID]
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The newest agent sessions and the newest tasks."""
+        """Return the newest agent sessions and the newest tasks."""
         sessions, _ = await self._store.agent_sessions(project_id, active=None, offset=0, limit=_NEWEST)
         tasks, _ = await self._store.tasks(project_id, offset=0, limit=_NEWEST)
         steps = await self._store.step_counts([task.id for task in tasks])
@@ -185,7 +185,7 @@ class Snapshots:
         )
 
     async def _costs(self, project_id: UUID) -> list[dict[str, str]]:
-        """What was paid on each of the last days, oldest first; days without a cost are there too."""
+        """Return what was paid on each of the last days, oldest first; days without a cost are there too."""
         today = self._wall().astimezone(UTC).date()
         last_id = await self._store.last_entry(project_id)
         cached = self._days.get(project_id)

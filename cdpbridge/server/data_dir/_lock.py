@@ -104,9 +104,8 @@ def _tighten(path: Path) -> bool:
         return False
     try:
         path.chmod(stat.S_IMODE(status.st_mode) & ~_FILE_BITS, follow_symlinks=False)
-    except (
-        NotImplementedError
-    ):  # Linux before 6.6 cannot; it is no link, and no browser runs that could make it one
+    except NotImplementedError:
+        # Linux before 6.6 cannot; it is no link, and no browser runs that could make it one.
         path.chmod(stat.S_IMODE(status.st_mode) & ~_FILE_BITS)
     except OSError as error:
         logger.warning("%s can be read by other users: %s; correct its owner and mode", path, error.strerror)

@@ -1,4 +1,4 @@
-"""How the commands of this machine reach the running server: its address and a key, in a file of the data folder.
+"""The operator file: address and key with which commands of this machine reach the running server.
 
 Who may read the folder may do everything with the server anyway: its database and signing keys are there. The key is made at
 each start, readable by the owner alone, and good for the operator's routes only.
@@ -23,7 +23,7 @@ _KEY_BYTES: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class OperatorFile:
-    """What is in the file.
+    """The contents of the file.
 
     Attributes:
         address: Of the server, as this machine reaches it.
@@ -36,7 +36,7 @@ class OperatorFile:
 
 @contextmanager
 def operator_file(data_dir: Path, address: str) -> Iterator[OperatorFile]:
-    """The file, while the server runs."""
+    """Keep the file while the server runs."""
     found = OperatorFile(address, secrets.token_urlsafe(_KEY_BYTES))
     path = data_dir / _NAME
     draft = data_dir / f".{_NAME}.{secrets.token_hex(4)}"
@@ -50,7 +50,7 @@ def operator_file(data_dir: Path, address: str) -> Iterator[OperatorFile]:
 
 
 def read_operator_file(data_dir: Path) -> OperatorFile | None:
-    """The file of the server that runs in `data_dir`; None when there is none, or it may not be read."""
+    """Return the file of the server that runs in `data_dir`; None when there is none, or it may not be read."""
     try:
         found = json.loads((data_dir / _NAME).read_text())
         return OperatorFile(str(found["address"]), str(found["key"]))

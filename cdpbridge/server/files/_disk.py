@@ -1,4 +1,4 @@
-"""How much disk browsers use."""
+"""Disk usage of browsers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Final
 
 __all__ = ["disk_usage"]
 
-_BLOCK_BYTES: Final = 512  # of `st_blocks`, whatever the file system's own are (stat(2))
+# Of `st_blocks`, whatever the file system's own are (stat(2)).
+_BLOCK_BYTES: Final = 512
 # An empty file has a name and an inode: millions of them fill a disk, too.
 _NAME_BYTES: Final = 1024
 

@@ -1,4 +1,4 @@
-"""How much of the disk the files of a project may take."""
+"""The disk quota of a project's files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VALID_SECONDS: Final = 10.0
 
 
 class FileQuota:
-    """What is kept of the browsers of a project, running or not: uploads, downloads, recordings.
+    """The quota of the files kept of a project's browsers, running or not: uploads, downloads, recordings.
 
     Args:
         browsers: Ids of a project's browsers.
@@ -40,7 +40,7 @@ class FileQuota:
         self._found: dict[UUID, tuple[float, int]] = {}
 
     async def refusal(self, project_id: UUID, more: int = 0) -> str | None:
-        """Why a project may keep no `more` bytes, as a text for the client; None when it may."""
+        """Return why a project may keep no `more` bytes, as a text for the client; None when it may."""
         limit = self._megabytes * 1024**2
         if not limit or await self._used(project_id, limit) + more <= limit:
             return None

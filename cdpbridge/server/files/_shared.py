@@ -1,4 +1,4 @@
-"""What a browser with a uid of its own shares with the server while it runs, and how the server takes it in.
+"""Folders that a browser with its own uid shares with the server while it runs, and how the server takes their files over.
 
     <root>/browsers/<browser id>/files/downloads/       the browser's, mode 0700
                                        uploads/         ours, and readable for the browser's group
@@ -38,7 +38,7 @@ class SharedFolders:
         self._root = root
 
     def of_browser(self, browser_id: UUID | str, kind: str) -> Path:
-        """Its downloads or uploads while it runs."""
+        """Return its downloads or uploads while it runs."""
         return self._root / "browsers" / str(browser_id) / "files" / kind
 
     def open_for(self, browser_id: UUID, uid: int) -> None:

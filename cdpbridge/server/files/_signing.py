@@ -25,7 +25,7 @@ class BadSignature(CDPBridgeError):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What an upload may be.
+    """A permitted upload.
 
     Attributes:
         path: Where it goes, in the file store.
@@ -58,7 +58,7 @@ class UrlSigner:
         return "UrlSigner(key=…)"
 
     def download_query(self, path: str, expires: int) -> dict[str, str]:
-        """The query that makes an address of `path` readable until `expires`, Unix seconds."""
+        """Return the query that makes an address of `path` readable until `expires`, Unix seconds."""
         return {"expires": str(expires), "signature": self._sign("get", f"{expires}\n{path}")}
 
     def check_download(self, path: str, expires: str, signature: str, *, now: float) -> None:
@@ -78,7 +78,7 @@ class UrlSigner:
         }
 
     def check_upload(self, fields: dict[str, str], *, now: float) -> Grant:
-        """What the fields of a form allow.
+        """Return what the fields of a form allow.
 
         Raises:
             BadSignature: They are not those of `upload_fields`, or have expired.
@@ -88,7 +88,8 @@ class UrlSigner:
             self._sign("post", policy).encode(), fields.get("signature", "").encode(errors="replace")
         ):
             raise BadSignature("the fields are not those of the presigned address")
-        grant = Grant(**json.loads(urlsafe_b64decode(policy)))  # ours, or the signature would be wrong
+        # Ours, or the signature would be wrong.
+        grant = Grant(**json.loads(urlsafe_b64decode(policy)))
         if now > grant.expires:
             raise BadSignature("the presigned address has expired")
         if (fields.get("key"), fields.get("Content-Type")) != (grant.path, grant.content_type):
@@ -102,7 +103,7 @@ class UrlSigner:
 
 
 def signing_key(path: Path) -> bytes:
-    """The key in `path`, made there at first; addresses stay valid over a restart.
+    """Read the key in `path`, which the first call creates; addresses stay valid over a restart.
 
     Raises:
         ConfigurationError: The file cannot be read or written, or holds no key.

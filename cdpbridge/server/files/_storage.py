@@ -24,7 +24,7 @@ _DRAFT: Final = ".crdownload"  # Chromium's, while it downloads
 
 
 def distinct_names(names: Iterable[str]) -> list[str]:
-    """These names, safe, with a number where one comes again: `note.txt`, `note (2).txt`."""
+    """Return these names, safe, with a number where one comes again: `note.txt`, `note (2).txt`."""
     found: list[str] = []
     for name in names:
         free = (tried for tried in _variants(safe_file_name(name)) if tried not in found)
@@ -33,7 +33,7 @@ def distinct_names(names: Iterable[str]) -> list[str]:
 
 
 def _variants(name: str) -> Iterator[str]:
-    """A safe name, then the same with numbers."""
+    """Return a safe name, then the same with numbers."""
     yield name
     stem, dot, suffix = name.rpartition(".")
     stem, ending = (stem, dot + suffix) if dot else (name, "")
@@ -75,7 +75,7 @@ class FileStore:
         self._promising = threading.Lock()
 
     def browser_folders(self, browser_id: UUID) -> list[Path]:
-        """Everything of a browser, kept and, while it runs, beside it."""
+        """Return everything of a browser, kept and, while it runs, beside it."""
         kept = self._root / "browsers" / str(browser_id)
         running = (
             self._shared.of_browser(browser_id, "downloads").parent if self._shared is not None else kept
@@ -162,7 +162,7 @@ class FileStore:
         return sorted(found, key=lambda each: each.name)
 
     def path_of(self, file: Path, folder: Path) -> str | None:
-        """Where `file` is in the store; None unless it is a regular file really inside `folder`, links followed."""
+        """Return where `file` is in the store; None unless it is a regular file really inside `folder`, links followed."""
         try:
             found = file.resolve(strict=True)
         except (OSError, RuntimeError):
@@ -172,7 +172,7 @@ class FileStore:
         return self.relative(found)
 
     def browser_of(self, path: str) -> UUID | None:
-        """The browser whose folder a path of this store leads into; None for other paths."""
+        """Return the browser whose folder a path of this store leads into; None for other paths."""
         parts = PurePosixPath(path).parts
         try:
             return UUID(parts[1]) if len(parts) > 2 and parts[0] == "browsers" else None
@@ -180,7 +180,7 @@ class FileStore:
             return None
 
     def relative(self, file: Path) -> str:
-        """The path in the store of a file below its root or of a running browser; it need not be there."""
+        """Return the path in the store of a file below its root or of a running browser; it need not be there."""
         if file.is_relative_to(self._root):
             return file.relative_to(self._root).as_posix()
         kind, browser_id = file.parts[-2], file.parts[-4]
@@ -193,12 +193,12 @@ class FileStore:
         return self._root / path
 
     def place(self, path: str) -> Path | None:
-        """Where a new file at `path` goes; None when its folder has been removed."""
+        """Return where a new file at `path` goes; None when its folder has been removed."""
         found = self._located(path)
         return found if found.parent.is_dir() else None
 
     def file(self, path: str) -> Path | None:
-        """The regular file at a path of this store; None when there is none, or when it leads out of the store."""
+        """Return the regular file at a path of this store; None when there is none, or when it leads out of the store."""
         if "\0" in path or ".." in PurePosixPath(path).parts:
             return None
         found = self._located(path)

@@ -20,7 +20,8 @@ from ._signing import Grant
 
 __all__ = ["UploadLimits", "UploadRefused", "receive_upload", "stored_uploads"]
 
-_FIELD_BYTES: Final = 16 * 1024  # all fields together: they are held before their signature is known
+# All fields together: they are held before their signature is known.
+_FIELD_BYTES: Final = 16 * 1024
 _MAX_FIELDS: Final = 20
 _HEADER_BYTES: Final = 8 * 1024
 # What programs send for a file whose type they do not know.
@@ -46,13 +47,13 @@ class UploadRefused(CDPBridgeError):
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """What the folder of a browser's uploads may hold, with the settings' names for the answer."""
+    """Limits of the folder of a browser's uploads, with the settings' names for the answer."""
 
     files: int
     megabytes: int
 
     def refusal(self, files: int, size: int) -> str | None:
-        """Why there may not be so many files, or bytes in them."""
+        """Return why there may not be so many files, or bytes in them."""
         if files > self.files:
             return (
                 f"the browser has {self.files} uploaded files, which is the setting `max_uploads_per_browser`"
@@ -168,7 +169,7 @@ class _Form:
 
 
 def _check_type(header: bytes, granted: str) -> None:
-    """The part's own type must be the granted one. Without one, or as `application/octet-stream`, it says nothing."""
+    """Check that the part's own type is the granted one. Without one, or as `application/octet-stream`, it says nothing."""
     kind = parse_options_header(header)[0].decode("latin-1").strip().lower()
     if kind in {"", _UNTYPED} or _same_type(kind) == _same_type(granted.lower()):
         return
@@ -190,7 +191,7 @@ async def receive_upload(
     limits: UploadLimits,
     now: Callable[[], float],
 ) -> Path:
-    """The file, in its place; it appears there whole or not at all, and once for each address, over restarts of the server.
+    """Receive the file into its place; it appears there whole or not at all, and once for each address, over restarts of the server.
 
     An upload that fails or breaks off may be repeated. Of two at the same time, the first to be complete counts.
 
@@ -246,7 +247,8 @@ async def receive_upload(
 
 def _create(draft: Path) -> BinaryIO:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    if os.fstat(descriptor).st_gid != os.getegid():  # its folder is lent to the browser's group
+    # Its folder is lent to the browser's group.
+    if os.fstat(descriptor).st_gid != os.getegid():
         os.fchmod(descriptor, 0o640)
     return os.fdopen(descriptor, "wb")
 
@@ -268,7 +270,7 @@ def _used() -> UploadRefused:
 
 
 def _mark(final: Path, grant: Grant) -> Path:
-    """The empty file that says that an address has been used. It is removed with the browser's other files."""
+    """Return the empty file that marks an address as used. It is removed with the browser's other files."""
     return final.parent.with_name(_MARKS) / f"{grant.expires}-{grant.nonce}"
 
 
@@ -296,7 +298,7 @@ def _keep(draft: Path, final: Path, grant: Grant, limits: UploadLimits, now: flo
 
 
 def stored_uploads(folder: Path, *, without: str) -> tuple[int, int]:
-    """How many files were uploaded to a folder, and their bytes, `without` the one that is replaced."""
+    """Return how many files were uploaded to a folder, and their bytes, `without` the one that is replaced."""
     files = size = 0
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -1,4 +1,4 @@
-"""Where clients reach their browsers: `/cdp/{token}`, over HTTP and as a WebSocket whose bytes are passed on unread."""
+"""The way of clients to their browsers: `/cdp/{token}`, over HTTP and as a WebSocket whose bytes are passed on unread."""
 
 from __future__ import annotations
 

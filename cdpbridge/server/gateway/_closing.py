@@ -28,7 +28,7 @@ __all__ = ["TRANSITIONS", "Phase", "Signal", "next_phase"]
 
 
 class Phase(Enum):
-    """How far the closing handshake with the client is.
+    """A phase of the closing handshake with the client.
 
     Attributes:
         OPEN: No close frame has passed.
@@ -65,7 +65,7 @@ class Phase(Enum):
 
 
 class Signal(Enum):
-    """What can happen to the closing handshake.
+    """An event of the closing handshake.
 
     Attributes:
         DUE: We want to close, within a frame of the browser.

@@ -31,7 +31,7 @@ class TargetNotFound(Exception):
 
 
 async def dial(upstream: Upstream, path: str) -> tuple[asyncio.Transport, bytes]:
-    """A connected transport that is not reading, and what the browser has already sent.
+    """Connect to the browser; return a transport that is not reading, and what the browser has already sent.
 
     Raises:
         BrowserUnreachable: No WebSocket within a few seconds.
@@ -73,7 +73,8 @@ class _Handshake(asyncio.Protocol):
         self._answer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        # The transport of uvloop inherits from no asyncio class.
+        self._transport = cast("asyncio.Transport", transport)
         self._core.send_request(self._core.connect())
         self._transport.write(b"".join(self._core.data_to_send()))
 

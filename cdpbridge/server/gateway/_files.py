@@ -39,7 +39,7 @@ _MOST_DELAY_SECONDS: Final = 600.0
 
 
 def file_routes(find: Callable[[Request], BrowserFiles | None]) -> APIRouter:
-    """The routes; `find` gives the files of the request's browser, or refuses."""
+    """Return the routes; `find` gives the files of the request's browser, or refuses."""
     endpoints = _Files(find)
     routes = APIRouter(prefix="/files", include_in_schema=False)
     routes.add_api_route("", endpoints.folders, methods=["GET"])
@@ -83,7 +83,7 @@ class _Files:
         }
 
     async def read(self, request: Request, path: str) -> Response:
-        """The bytes of a finished file."""
+        """Return the bytes of a finished file."""
         files = self._files(request)
         folders = [each for each in (files.downloads, files.uploads, files.kept) if each is not None]
         place = _inside(path, folders)
@@ -96,7 +96,7 @@ class _Files:
         )
 
     async def write(self, request: Request, path: str, modified: float | None = None) -> Response:
-        """A new file in the folder of uploads, there whole or not at all."""
+        """Write a file into the folder of uploads, whole or not at all."""
         place = _inside(path, [self._files(request).uploads])
         expected = request.headers.get("content-length", "")
         if not expected.isdecimal():
@@ -108,7 +108,7 @@ class _Files:
         return Response(status_code=204)
 
     async def remove(self, request: Request, path: str, delay: float = 0.0) -> Response:
-        """A file or folder is removed, after `delay` seconds; what is not there is no error."""
+        """Remove a file or folder after `delay` seconds; an absent one is no error."""
         files = self._files(request)
         place = _inside(path, [files.downloads, files.uploads])
         if not 0 <= delay <= _MOST_DELAY_SECONDS:
@@ -140,7 +140,7 @@ class _Place:
 
 
 def _inside(path: str, folders: list[Path]) -> _Place:
-    """The place of `path` below one of `folders`.
+    """Return the place of `path` below one of `folders`.
 
     Raises:
         HTTPException: It is elsewhere.
@@ -192,7 +192,7 @@ async def _receive(chunks: AsyncIterator[bytes], place: Path, size: int, modifie
 
 
 def _create(draft: Path) -> BinaryIO:
-    """The file, and its folders, readable for the group of the folder of uploads: the browser's, where it runs as another user."""
+    """Create the file and its folders, readable for the group of the folder of uploads: the browser's, where it runs as another user."""
     missing = []
     folder = draft.parent
     while not folder.exists():

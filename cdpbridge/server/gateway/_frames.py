@@ -43,7 +43,7 @@ class FrameScanner:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether a frame of ours may follow."""
+        """True if a frame of ours may follow."""
         return not self._left and not self._head
 
     @property
@@ -97,13 +97,13 @@ class FrameScanner:
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """A server's close frame; a reason that is too long is cut between two characters."""
+    """Return a server's close frame; a reason that is too long is cut between two characters."""
     text = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
     return struct.pack("!BBH", _FIN | _CLOSE, 2 + len(text), code) + text
 
 
 def masked_close_frame(code: int) -> bytes:
-    """A client's close frame without a reason."""
+    """Return a client's close frame without a reason."""
     mask = os.urandom(4)
     payload = bytes(byte ^ key for byte, key in zip(struct.pack("!H", code), mask, strict=False))
     return struct.pack("!BB", _FIN | _CLOSE, _MASKED | 2) + mask + payload

@@ -1,4 +1,4 @@
-"""Who may be addressed, and from which pages: the checks against DNS rebinding and cross-site WebSockets.
+"""Checks of `Host` and `Origin` against DNS rebinding and cross-site WebSockets.
 
 A page can make its visitor's browser talk to us under the page's own name (`Host`), or open a WebSocket to us (`Origin`).
 Chromium refuses every name for the first reason and every Origin for the second; it sees neither, for we rewrite them.
@@ -17,7 +17,7 @@ HOST_TEXT: Final = "this Host is not served; name it in the setting `allowed_hos
 
 
 def host_allowed(host: str | None, allowed: Collection[str]) -> bool:
-    """Whether `Host` is an IP address, `localhost`, a name below it, or one of `allowed` (lower case)."""
+    """Return True if `Host` is an IP address, `localhost`, a name below it, or one of `allowed` (lower case)."""
     parts = _split(f"//{host or ''}")
     if parts is None:
         return False
@@ -26,7 +26,7 @@ def host_allowed(host: str | None, allowed: Collection[str]) -> bool:
 
 
 def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
-    """Whether the page is ours: none at all, the host it talks to, or one of `allowed` (a proxy may change `Host`)."""
+    """Return True if the page is ours: none at all, the host it talks to, or one of `allowed` (a proxy may change `Host`)."""
     if origin is None:
         return True
     page, here = _split(origin), _split(f"//{host or ''}")
@@ -39,7 +39,7 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str
 
 
 def _split(address: str) -> SplitResult | None:
-    """The parts of an address that names a host and nothing behind it."""
+    """Return the parts of an address that names a host and nothing behind it."""
     try:
         parts = urlsplit(address)
         parts.port  # noqa: B018  # raises what is wrong with it

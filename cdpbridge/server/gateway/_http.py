@@ -34,7 +34,7 @@ _FRONTEND: Final = re.compile(r"(?<=[?&])ws=[^/&]+(?=/devtools/)")
 def router(
     registry: Registry, external_base: Callable[[Request], str], *, border: Border | None = None
 ) -> APIRouter:
-    """The routes below `/cdp/{token}`.
+    """Return the routes below `/cdp/{token}`.
 
     Args:
         registry: The table of addresses.
@@ -43,7 +43,8 @@ def router(
     """
     endpoints = _Endpoints(registry, external_base, border or Border.of())
     routes = APIRouter(prefix="/cdp/{token}", include_in_schema=False)
-    for path in ("", "/", "/json/version", "/json/version/"):  # Playwright asks with a slash at the end
+    # Playwright asks with a slash at the end.
+    for path in ("", "/", "/json/version", "/json/version/"):
         routes.add_api_route(path, endpoints.version)
     for path in ("/json", "/json/list", "/json/list/"):
         routes.add_api_route(path, endpoints.targets)
@@ -97,11 +98,11 @@ class _Endpoints:
         return answer.response()
 
     def files(self, request: Request) -> BrowserFiles | None:
-        """The files of the browser behind the request's token, for those who may ask."""
+        """Return the files of the browser behind the request's token, for those who may ask."""
         return self._browser(request).files
 
     def _browser(self, request: Request) -> Entry:
-        """The browser behind the request's token, for those who may ask."""
+        """Return the browser behind the request's token, for those who may ask."""
         entry = self._registry.find(request.path_params["token"])
         if entry is None:
             self._border.check_token(
@@ -124,7 +125,7 @@ def _once(request: Request, name: str) -> str | None:
 
 
 def _with_external(body: bytes, base: str) -> bytes:
-    """An answer of Chromium in which it has the address `base`; what is no JSON stays as it is."""
+    """Return an answer of Chromium in which it has the address `base`; what is no JSON stays as it is."""
     try:
         value = json.loads(body)
     except ValueError:

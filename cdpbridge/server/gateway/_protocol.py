@@ -48,7 +48,7 @@ def gateway_protocol(
     border: Border | None = None,
     max_clients: int | None = None,
 ) -> type[asyncio.Protocol]:
-    """The class to give to uvicorn as `ws`. The ASGI application sees no WebSocket but those of `passed_on`.
+    """Return the class to give to uvicorn as `ws`. The ASGI application sees no WebSocket but those of `passed_on`.
 
     Args:
         registry: The table of addresses; it learns `allowed_hosts`, so that the HTTP side goes by them too.
@@ -140,8 +140,10 @@ class _GatewayProtocol(asyncio.Protocol):
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
-        self._connections: set[Any] = server_state.connections  # uvicorn waits for these when it stops
-        self._core = ServerProtocol()  # offers no extension: compressed frames would tie both sides together
+        # uvicorn waits for these when it stops.
+        self._connections: set[Any] = server_state.connections
+        # Offers no extension: compressed frames would tie both sides together.
+        self._core = ServerProtocol()
         self._core.debug = False  # the log would show addresses
         self._transport: asyncio.Transport
         self._entry: Entry | None = None
@@ -151,7 +153,8 @@ class _GatewayProtocol(asyncio.Protocol):
     # --- uvicorn's side -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        # The transport of uvloop inherits from no asyncio class.
+        self._transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -180,7 +183,7 @@ class _GatewayProtocol(asyncio.Protocol):
     # --- the registry's side, until the WebSocket is open ---------------------------------------------------------
 
     def finish(self, code: int, reason: str) -> None:
-        """The browser is being stopped: no WebSocket any more."""
+        """Refuse the WebSocket: the browser is being stopped."""
         if self._opening is not None:
             self._opening.cancel()
         if not self._transport.is_closing():
@@ -293,7 +296,7 @@ class _GatewayProtocol(asyncio.Protocol):
 
 
 def _browser_path(upstream: Upstream, path: str) -> str | None:
-    """Where a path below the token leads. Chromium takes any path that begins with its browser id: compared here."""
+    """Return where a path below the token leads. Chromium takes any path that begins with its browser id: compared here."""
     if path in {"", "/", upstream.browser_path}:
         return upstream.browser_path
     return path if _PAGE.fullmatch(path) else None

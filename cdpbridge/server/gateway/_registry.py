@@ -28,14 +28,14 @@ class Upstream:
 
     @property
     def authority(self) -> str:
-        """What Chromium accepts as `Host`."""
+        """The value that Chromium accepts as `Host`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class BrowserFiles:
-    """Where a browser's files are, on this machine and by the same names for the browser.
+    """The folders of a browser's files, on this machine and by the same names for the browser.
 
     Attributes:
         downloads: For clients that carry what is downloaded elsewhere; removed with the browser.
@@ -52,7 +52,7 @@ class BrowserFiles:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the clients of one browser do.
+    """Traffic of the clients of one browser.
 
     Attributes:
         clients: WebSockets open now.
@@ -118,7 +118,7 @@ class Registry:
         *,
         downloads_reset: Callable[[], object] | None = None,
     ) -> None:
-        """From now on `token` leads to `upstream`, whose `files` are reached below its address.
+        """Let `token` lead to `upstream`, whose `files` are reached below its address.
 
         Args:
             downloads_reset: Called when the browser has forgotten what becomes of downloads, as a client that had set it has left.
@@ -131,18 +131,18 @@ class Registry:
             raise ValueError("this token is in use")
 
     def find(self, token: str) -> Entry | None:
-        """The browser behind a token, if there is one."""
+        """Return the browser behind a token, if there is one."""
         return self._entries.get(_digest(token))
 
     def usage(self, token: str) -> Usage | None:
-        """What the clients behind a token do; None when it is unknown."""
+        """Return what the clients behind a token do; None when it is unknown."""
         entry = self.find(token)
         if entry is None:
             return None
         return Usage(entry.open_clients, entry.messages_sent, entry.messages_received, entry.active_at)
 
     def total_usage(self) -> Usage:
-        """What all clients do, with what was relayed to browsers that were removed."""
+        """Return what all clients do, with what was relayed to browsers that were removed."""
         entries = self._entries.values()
         return Usage(
             sum(entry.open_clients for entry in entries),

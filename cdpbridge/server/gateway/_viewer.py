@@ -21,7 +21,7 @@ _TOO_BIG: Final = 1009
 
 
 def viewer_protocol(border: Border) -> type[asyncio.Protocol]:
-    """The protocol class of the paths that belong to the application.
+    """Return the protocol class of the paths that belong to the application.
 
     The application finds `state["admit"]` in the scope: a function that it calls with the largest message, in bytes, once
     it knows the peer.

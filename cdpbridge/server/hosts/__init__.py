@@ -1,4 +1,4 @@
-"""Where rented browsers run: this machine now, a cluster later, behind one protocol."""
+"""Hosts of rented browsers, behind one protocol: this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seam between what is rented and where it runs.
+"""The protocol between rentals and the machines that run their browsers.
 
 Data of clients never passes through it: they reach the gateway. The server's own talk with a browser, e.g. for the live view,
 goes over a DevTools connection that the host hands out.
@@ -67,7 +67,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class CloseFrame:
-    """What clients read in the close frame: `code` as in RFC 6455 section 7.4, and a reason."""
+    """The close frame that clients get: `code` as in RFC 6455 section 7.4, and a reason."""
 
     code: int
     reason: str
@@ -83,7 +83,7 @@ class SavedState:
 
 @dataclass(frozen=True, slots=True)
 class StopReport:
-    """How a browser ended.
+    """The end of a browser.
 
     Attributes:
         how: `"closed"` when asked, `"exited"` by itself, `"killed"` because it did not answer in time.
@@ -125,20 +125,20 @@ class BrowserHosts(Protocol):
         """
 
     def placement(self, browser_id: UUID) -> Placement | None:
-        """Where a browser runs, None when it does not or is being stopped."""
+        """Return where a browser runs, None when it does not or is being stopped."""
 
     async def connection(self, browser_id: UUID) -> Connection | None:
-        """The server's own DevTools connection to a browser, None when it does not run or is being stopped.
+        """Return the server's own DevTools connection to a browser, None when it does not run or is being stopped.
 
         It belongs to the host, is the same for all who ask, and ends with the browser. A host on another machine opens it
         over its own connection on the first call.
         """
 
     def proxy_bytes(self, browser_id: UUID) -> int:
-        """What went through its proxy so far, both ways."""
+        """Return what went through its proxy so far, both ways."""
 
     def blocked_requests(self, browser_id: UUID) -> int | None:
-        """How many of its requests the block lists have refused so far; None when they do not apply to it."""
+        """Return how many of its requests the block lists have refused so far; None when they do not apply to it."""
 
     async def limit_hosts(
         self, browser_id: UUID, *, allowed: Collection[str] | None, denied: Collection[str] = ()
@@ -163,7 +163,7 @@ class BrowserHosts(Protocol):
         """End a browser in bounded time, save its profile with `save`, free everything; None when it is not there."""
 
     async def recover(self, left: Collection[Leftover]) -> Mapping[UUID, SavedState]:
-        """Put away what a killed server left, and say whose profiles were saved. Unknown browsers are removed."""
+        """Clean up after an unclean shutdown, and return the profiles that were saved. Unknown browsers are removed."""
 
     async def close(self) -> None:
         """End every browser that still runs."""

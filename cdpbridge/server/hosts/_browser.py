@@ -52,8 +52,9 @@ _FIRST_PAGE_TIMEOUT: Final = timedelta(seconds=5)
 
 
 class LocalBrowser:
-    """A running browser. Made by `start`, ended by `stop`; `on_exit` is called when it ends unasked, `on_limit` when it uses too
-    much disk.
+    """A running browser, from `start` to `stop`.
+
+    `on_exit` is called when it ends without `stop`, `on_limit` when it uses too much disk.
     """
 
     def __init__(
@@ -97,14 +98,14 @@ class LocalBrowser:
 
     @property
     def proxy_bytes(self) -> int:
-        """What went through the proxy that was ordered; a forwarder that only applies rules is not counted."""
+        """Bytes through the proxy that was ordered; a forwarder that only applies rules is not counted."""
         if self._proxy is None or self._spec.proxy is None:
             return 0
         return self._proxy.bytes_sent + self._proxy.bytes_received
 
     @property
     def blocked_requests(self) -> int | None:
-        """How many requests the block lists have refused; None when they do not apply."""
+        """The number of requests that the block lists have refused; None when they do not apply."""
         return self._proxy.blocked if self._proxy is not None and self._blocks_ads else None
 
     # --- start ----------------------------------------------------------------------------------------------------
@@ -194,8 +195,10 @@ class LocalBrowser:
 
     @property
     def _udp_denied(self) -> bool:
-        """True if nothing may go around the forwarder: where private addresses are denied, where an upstream hides ours, and
-        where an agent's hosts may be limited at any time. Chromium takes the switch at its start only.
+        """True if nothing may go around the forwarder.
+
+        That is so where private addresses are denied, where an upstream hides ours, and where an agent's hosts may be limited at any
+        time. Chromium takes the switch at its start only.
         """
         return self._upstream is not None or self._spec.agent or not self._options.rules.private
 
@@ -227,7 +230,7 @@ class LocalBrowser:
         return True
 
     def _files(self) -> BrowserFiles:
-        """What the tunnel may reach of the browser's disk."""
+        """Return what the tunnel may reach of the browser's disk."""
         return BrowserFiles(
             downloads=self._folder / "downloads",
             uploads=self._folder / "uploads",
@@ -236,7 +239,7 @@ class LocalBrowser:
         )
 
     def _take_uid(self) -> None:
-        """A root process runs no browser as root; whose uid is noted before there are files of it."""
+        """Take a uid for the browser of a root process, and note it before there are files of it."""
         if uses_browser_uids():
             self._uid = (self._options.uids or UidPool()).take()
             self._uid.hold("place", self._folder)
@@ -248,7 +251,8 @@ class LocalBrowser:
 
     def _make_folder(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True)
-        if self._uid is not None:  # it may pass through, and change nothing but its own folders
+        # It may pass through, and change nothing but its own folders.
+        if self._uid is not None:
             self._folder.chmod(0o711)
             for folder in (self._user_data_dir, self._folder / "downloads"):
                 folder.mkdir(mode=0o700)
@@ -338,7 +342,7 @@ class LocalBrowser:
             self._on_exit(self.id)
 
     async def _check_health(self) -> None:
-        """A hung browser still accepts connections; only an answer shows that it lives."""
+        """Ask the browser from time to time: a hung one still accepts connections, and only an answer shows that it works."""
         while True:
             await asyncio.sleep(self._options.health_every.total_seconds())
             try:
@@ -356,7 +360,8 @@ class LocalBrowser:
         limit = self._options.max_disk_bytes
         if limit is None:
             return False
-        downloads = () if self._kept is None else (self._kept.parent,)  # uploads and recording, too
+        # Uploads and recording, too.
+        downloads = () if self._kept is None else (self._kept.parent,)
         used = await asyncio.to_thread(disk_usage, (self._folder, self._scratch, *downloads), limit)
         if used > limit:
             logger.warning(
@@ -380,7 +385,8 @@ class LocalBrowser:
                 self._export = export
 
     async def _read_cookies(self) -> CookieExport:
-        at = time.time()  # before the question: what is set meanwhile is newer than this export
+        # Before the question: what is set meanwhile is newer than this export.
+        at = time.time()
         async with asyncio.timeout(_EXPORT_TIMEOUT.total_seconds()):
             return CookieExport(await export_cookies(self._connection.root.send), at)
 
@@ -390,7 +396,8 @@ class LocalBrowser:
         """End it within the stop timeout (plus the export's), save its profile, and free everything it holds."""
         self.stopping = True
         save = save and bool(self.profile_writable)
-        async with AsyncExitStack() as freeing:  # each step, whatever becomes of the others
+        # Each step, whatever becomes of the others.
+        async with AsyncExitStack() as freeing:
             freeing.push_async_callback(in_thread, self._release_uid)
             freeing.push_async_callback(remove_folder, self._folder)
             freeing.push_async_callback(remove_folder, self._scratch)
@@ -432,9 +439,8 @@ class LocalBrowser:
             logger.warning("browser %s: cookies could not be asked for at its end: %s", self.id, error)
             return None
         try:
-            await asyncio.to_thread(
-                export.write, self._folder
-            )  # in case we are killed before the profile is saved
+            # In case we are killed before the profile is saved.
+            await asyncio.to_thread(export.write, self._folder)
         except OSError as error:
             logger.warning("browser %s: its cookies cannot be written: %s", self.id, error)
         return export

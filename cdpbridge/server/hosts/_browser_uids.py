@@ -1,4 +1,4 @@
-"""What a server that runs as root needs before its first browser: uids, a folder that they can reach, a binary that they can run."""
+"""Preparations of a server that runs as root: uids, a folder that they can reach, a binary that they can run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger("cdpbridge.server")
 
 
 def prepare_uids(settings: Settings, builds: Builds) -> UidPool | None:
-    """Where the uids of browsers come from; None for a server that does not run as root. Checked before anything is sold.
+    """Return the pool of uids for browsers, checked before a browser is sold; None for a server that does not run as root.
 
     Raises:
         ConfigurationError: There are no such uids, or browsers under them could not run.

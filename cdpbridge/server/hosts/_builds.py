@@ -47,5 +47,5 @@ class Builds:
 
     @property
     def profile_losses(self) -> tuple[str, ...]:
-        """What a profile does not keep here: the headless shell has no password store and no settings."""
+        """The parts of a profile that are not kept here: the headless shell has no password store and no settings."""
         return ("passwords", "preferences") if self.for_profile.kind == "shell" else ()

@@ -58,7 +58,7 @@ class CookieExport:
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """The last one written to `folder`.
+        """Return the last one written to `folder`.
 
         Raises:
             ValueError: It is damaged.
@@ -79,7 +79,7 @@ class CookieExport:
 def cookies_to_keep(
     export: CookieExport | None, user_data_dir: Path, *, orderly: bool
 ) -> list[dict[str, Any]] | None:
-    """The cookies to save beside `user_data_dir`; None when there was no export.
+    """Return the cookies to save beside `user_data_dir`; None when there was no export.
 
     Args:
         orderly: The browser left by itself, so it wrote its database on the way.

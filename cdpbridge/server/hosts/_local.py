@@ -109,14 +109,14 @@ class LocalHosts:
         return Placement(browser.token, browser.profile_writable)
 
     def placement(self, browser_id: UUID) -> Placement | None:
-        """Where a browser runs; see `BrowserHosts.placement`."""
+        """Return where a browser runs; see `BrowserHosts.placement`."""
         browser = self._browsers.get(browser_id)
         if browser is None or browser.stopping:
             return None
         return Placement(browser.token, browser.profile_writable)
 
     async def connection(self, browser_id: UUID) -> Connection | None:
-        """The pipe's; see `BrowserHosts.connection`."""
+        """Return the pipe's; see `BrowserHosts.connection`."""
         browser = self._browsers.get(browser_id)
         return None if browser is None or browser.stopping else browser.connection
 
@@ -128,12 +128,12 @@ class LocalHosts:
         return browser is not None and not browser.stopping and browser.limit_hosts(allowed, denied)
 
     def proxy_bytes(self, browser_id: UUID) -> int:
-        """What went through its proxy so far."""
+        """Return what went through its proxy so far."""
         browser = self._browsers.get(browser_id)
         return browser.proxy_bytes if browser else 0
 
     def blocked_requests(self, browser_id: UUID) -> int | None:
-        """How many of its requests the block lists have refused so far; None when they do not apply to it."""
+        """Return how many of its requests the block lists have refused so far; None when they do not apply to it."""
         browser = self._browsers.get(browser_id)
         return browser.blocked_requests if browser else None
 
@@ -148,7 +148,7 @@ class LocalHosts:
             self._browsers.pop(browser_id, None)
 
     async def recover(self, left: Collection[Leftover]) -> Mapping[UUID, SavedState]:
-        """Put away what a killed server left; see `BrowserHosts.recover`."""
+        """Clean up after an unclean shutdown; see `BrowserHosts.recover`."""
         known = {str(leftover.id): leftover for leftover in left}
         saved: dict[UUID, SavedState] = {}
         folders = [folder for root in self._roots if root.is_dir() for folder in sorted(root.iterdir())]

@@ -1,4 +1,4 @@
-"""`BrowserOptions`: what all browsers of a host have in common."""
+"""`BrowserOptions`: options of all browsers of a host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["BrowserOptions"]
 
 @dataclass(frozen=True, slots=True)
 class BrowserOptions:
-    """What all browsers of a host have in common.
+    """Options of all browsers of a host.
 
     Attributes:
         files: Where their downloads go, and where they find uploads.

@@ -1,4 +1,7 @@
-"""Limits on what one peer may send, hold, wait for and guess, so that it cannot stop the server for the others."""
+"""Limits on what one peer may send, hold, wait for and guess, so that it cannot stop the server for the others.
+
+And what the machine can still bear, below which the server takes no more.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from ._connections import Connections, Descriptors, Waiting, raise_descriptor_li
 from ._guesses import Guesses, Guessing, KeyGuesses
 from ._http import http_protocol
 from ._limits import Limits
+from ._machine import Machine, read_machine, strain
 from ._peers import ForwardedPeers, Peers, peer_name
 
 __all__ = [
@@ -23,9 +27,12 @@ __all__ = [
     "Guessing",
     "KeyGuesses",
     "Limits",
+    "Machine",
     "Peers",
     "Waiting",
     "http_protocol",
     "peer_name",
     "raise_descriptor_limit",
+    "read_machine",
+    "strain",
 ]

@@ -1,4 +1,4 @@
-"""How long a body may be: in front of everything that looks at it, and at who sent it."""
+"""The limit on the length of bodies, checked before the body or its sender is looked at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands between peers and this server: the limits, and the tables that count."""
+"""The limits on peers of this server, and the tables that count."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_PLACE_TEXT: Final = (
 
 TOO_MANY_TEXT: Final = "Too many wrong keys or addresses from this network address; try again later"
 SAFE_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-"""Of every answer that does not say otherwise: most hold addresses that are passwords."""
+"""Headers of every answer that sets no others: most answers hold addresses that are passwords."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Border:
         return self.guessing.tokens.failed(peer_name(address or ""), token, self.now())
 
     def check_token(self, address: str | None, token: str) -> None:
-        """The same for routes.
+        """Do the same for routes.
 
         Raises:
             HTTPException: 429 when there were too many.

@@ -1,4 +1,4 @@
-"""How many connections there may be: descriptors are kept for browsers, and who says nothing makes way."""
+"""Limits on the number of connections: descriptors are reserved for browsers, and silent peers are dropped first."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Descriptors:
 
     @classmethod
     def of_process(cls) -> Descriptors:
-        """By RLIMIT_NOFILE as it is now."""
+        """Return the limits that RLIMIT_NOFILE sets now."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         limit = _WANTED if soft == resource.RLIM_INFINITY else soft
         return cls(limit, min(max(limit // 8, 64), limit // 2, 1024))
@@ -53,7 +53,7 @@ class Descriptors:
         return max(self.kept // 4, 8)
 
     def used(self) -> int:
-        """How many are open now. Takes 0.2 us each."""
+        """Return how many are open now. Takes 0.2 us each."""
         for folder in _SHOWN_IN:
             with suppress(OSError):
                 return len(os.listdir(folder))  # noqa: PTH208  # entries are counted, paths are not needed
@@ -96,7 +96,7 @@ class Connections:
         return len(self._waiting)
 
     def arrived(self, connection: Waiting) -> bool:
-        """A new connection waits from now on; False when there is no place for it."""
+        """Note that a new connection waits; False when there is no place for it."""
         if not self._make_way(self._waiting_most) and self._used >= self._most:
             return False
         self.waits(connection)
@@ -107,7 +107,7 @@ class Connections:
         return self._make_way(self._staying_most)
 
     def problem(self) -> str | None:
-        """Why no browser should be started now; None when one may, and will find place for its clients."""
+        """Return why no browser should be started now; None when one may, and will find place for its clients."""
         self._used = self._descriptors.used()
         left = self._waiting_most - (self._used - len(self._waiting))
         if left >= _BROWSER:
@@ -129,14 +129,14 @@ class Connections:
         return dropped > 0
 
     def waits(self, connection: Waiting) -> None:
-        """It waits, and did something useful just now."""
+        """Note that a connection waits, and was useful just now."""
         before = self._waiting.pop(connection, 0)
         self._waiting[connection] = before or _CONNECTION
         self._held += 0 if before else _CONNECTION
         self._bound()
 
     def holds(self, connection: Waiting, count: int) -> None:
-        """It holds `count` bytes, if it waits."""
+        """Note that a connection holds `count` bytes, if it waits."""
         before = self._waiting.get(connection)
         if before is not None:
             self._waiting[connection] = count + _CONNECTION
@@ -144,7 +144,7 @@ class Connections:
             self._bound()
 
     def served(self, connection: Waiting) -> None:
-        """It does not wait any more, or is closed."""
+        """Note that a connection waits no more, or is closed."""
         self._held -= self._waiting.pop(connection, 0)
 
     def _bound(self) -> None:

@@ -1,4 +1,4 @@
-"""How often a peer may be wrong. Pure: the caller brings the time."""
+"""Limits on wrong keys and tokens of a peer. Pure: the caller brings the time."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class KeyGuesses(Guesses):
         return wait
 
     def right(self, peer: str, key: str) -> None:
-        """The key was right."""
+        """Note that the key was right."""
         digest = _digest(f"{peer}\n{key}")
         self._good[digest] = None
         self._good.move_to_end(digest)

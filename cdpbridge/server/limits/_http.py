@@ -39,7 +39,7 @@ _FIELD: Final = 4
 
 
 def http_protocol(limits: Limits, connections: Connections) -> type[asyncio.Protocol]:
-    """The class to give to uvicorn as `http`.
+    """Return the class to give to uvicorn as `http`.
 
     Args:
         limits: Of each connection.
@@ -70,7 +70,8 @@ class _Flow(FlowControl):
 
     def resume_reading(self) -> None:
         if self.read_paused and self._feed():
-            self.read_paused = False  # and the transport stays paused, until that is parsed
+            # And the transport stays paused, until that is parsed.
+            self.read_paused = False
         else:
             super().resume_reading()
 
@@ -293,7 +294,8 @@ class _LimitedHttp(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         if self._answering:
-            self._refuse_after_answers()  # the answer would become part of the WebSocket
+            # The answer would become part of the WebSocket.
+            self._refuse_after_answers()
             return
         self._set_timer(0, None)
         self._unset_keepalive_if_required()
@@ -351,7 +353,7 @@ class _LimitedHttp(HttpToolsProtocol):
     # --- refusals -------------------------------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
-        """uvicorn calls it when the parser fails, which it also does when one of our callbacks raises."""
+        """Answer for uvicorn when the parser fails, which it also does when one of our callbacks raises."""
         if self._state is not _State.REFUSED:
             self._refuse(*(self._refusal or (400, msg)))
 

@@ -1,4 +1,4 @@
-"""Who a peer is: the address of its socket, or what a trusted proxy says about it."""
+"""The address of a peer: its socket's, or what a trusted proxy says about it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _IPV6_PREFIX: Final = 64  # what one customer gets (RFC 6177, section 2)
 
 
 def peer_name(address: str) -> str:
-    """What failures are counted by: an IPv4 address, or the /64 network of an IPv6 one."""
+    """Return what failures are counted by: an IPv4 address, or the /64 network of an IPv6 one."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -50,7 +50,7 @@ class Peers:
         return any(found in network for network in self._trusted)
 
     def client(self, address: str, forwarded_for: Sequence[str]) -> str:
-        """The client's address: the last one in `X-Forwarded-For` that is no trusted proxy.
+        """Return the client's address: the last one in `X-Forwarded-For` that is no trusted proxy.
 
         Args:
             address: Of the socket.

@@ -60,7 +60,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What viewers need of a page: so many pictures a second; dialogs, downloads and history; its file choosers."""
+    """The needs of a page's viewers: so many pictures a second; dialogs, downloads and history; its file choosers."""
 
     pictures: float = 0
     events: bool = False
@@ -68,16 +68,16 @@ class Wants:
 
 
 class CastOwner(Protocol):
-    """What a cast tells."""
+    """The listener of a cast."""
 
     def picture(self, cast: Cast, picture: Picture) -> tuple[int, int]:
-        """A picture has come; how many viewers it was offered to, and for how many it replaced an unsent one."""
+        """Offer a picture; return how many viewers it was offered to, and for how many it replaced an unsent one."""
 
     def changed(self, cast: Cast) -> None:
-        """Its state is another."""
+        """Called when its state has changed."""
 
     def hidden(self, cast: Cast) -> None:
-        """The page is not in front any more."""
+        """Called when the page is no longer in front."""
 
     def download(self, event: dict[str, Any]) -> None:
         """`Page.downloadWillBegin` or `Page.downloadProgress`."""
@@ -129,18 +129,18 @@ class Cast:
     # --- what the owner does --------------------------------------------------------------------------------------
 
     def want(self, wants: Wants) -> None:
-        """From now on, this is needed; nothing else ends it, and `ended` is called at its end."""
+        """Set what is needed from now on. The cast ends when that is nothing, and `ended` is called."""
         if wants != self._wants:
             self._wants = wants
             self._wake.set()
 
     def page_closed(self) -> None:
-        """The page was closed."""
+        """End: the page was closed."""
         self._page_closed = True
         self._wake.set()
 
     async def send(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """A command to the page, in bounded time.
+        """Send a command to the page, in bounded time.
 
         Raises:
             CDPError: Refused, not answered, or the page was closed.
@@ -221,7 +221,7 @@ class Cast:
                 await self._detach(session)
 
     def _needed(self) -> Wants:
-        """What is wanted, and for a while the Page domain when leaving it would dismiss a dialog."""
+        """Return what is wanted, and for a while the Page domain when leaving it would dismiss a dialog."""
         if self.dialog is None or self._wants.events:
             self._held_since = None
             return self._wants
@@ -352,7 +352,7 @@ class Cast:
             self._connection.create_task(self._try(session, "Page.stopScreencast", {}))
 
     def _cancel_pause(self) -> bool:
-        """Whether there was a pause."""
+        """Cancel the pause; True if there was one."""
         pause, self._pause = self._pause, None
         if pause is not None:
             pause.cancel()
@@ -411,7 +411,7 @@ class Cast:
         self._owner.changed(self)
 
     def choosing_is_over(self) -> None:
-        """The chooser has been answered."""
+        """Note that the chooser has been answered."""
         self.chooser = None
         self._owner.changed(self)
 
@@ -427,7 +427,7 @@ class Cast:
             self._connection.create_task(self._follow_history(self._session))
 
     async def _follow_history(self, session: CDPSession) -> None:
-        """The page's own process tells of a navigation, sometimes before the browser has put it into the history."""
+        """Update the history: the page's own process reports a navigation, sometimes before the browser has put it into the history."""
         await self._read_history(session)
         await asyncio.sleep(_HISTORY_SECONDS)
         if self._session is session:

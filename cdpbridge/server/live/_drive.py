@@ -1,4 +1,4 @@
-"""What a viewer who has taken over does, besides input: navigate, tabs, dialogs, clipboard, files."""
+"""Actions of a viewer that has taken over, besides input: navigate, tabs, dialogs, clipboard, files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _SET_FILES: Final = """function (files) {
 
 
 def _address(typed: str) -> str | None:
-    """What an address bar makes of what was typed; None when it may not be opened, e.g. files of the server."""
+    """Return what an address bar makes of what was typed; None when it may not be opened, e.g. files of the server."""
     typed = typed.strip()
     if _LOCAL.match(typed):
         return f"http://{typed}"
@@ -128,7 +128,7 @@ async def answer_dialog(cast: Cast, message: Dialog) -> None:
 
 
 async def selected_text(cast: Cast) -> str:
-    """What is selected in the page; nothing from a password field."""
+    """Return what is selected in the page; nothing from a password field."""
     world = await _world(cast)
     params = {"expression": _SELECTED, "contextId": world, "returnByValue": True}
     return str((await cast.send("Runtime.evaluate", params))["result"].get("value") or "")
@@ -184,6 +184,6 @@ def _plain(file: File) -> dict[str, str]:
 
 
 async def _world(cast: Cast) -> int:
-    """A context of our own, where the page's changes to its built-in objects do not count."""
+    """Return a context of our own, where the page's changes to its built-in objects do not count."""
     params = {"frameId": cast.target_id, "worldName": "live view"}
     return int((await cast.send("Page.createIsolatedWorld", params))["executionContextId"])

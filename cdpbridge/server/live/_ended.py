@@ -1,4 +1,4 @@
-"""How a browser ended, in the words of the live page. Pure."""
+"""The end of a browser, in the words of the live page. Pure."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from ._live import Live
 __all__ = ["SOCKET_PATHS", "router"]
 
 SOCKET_PATHS: Final = ("/live/socket", "/share/socket")
-"""Where viewers' WebSockets are; they carry no credential."""
+"""Paths of viewers' WebSockets; they carry no credential."""
 
 _KINDS: Final = {
     ".html": "text/html; charset=utf-8",
@@ -51,7 +51,7 @@ def _files() -> dict[str, tuple[bytes, str]]:
 
 
 def router(live: Callable[[], Live]) -> APIRouter:
-    """The routes.
+    """Return the routes.
 
     Args:
         live: The live view of the running server.

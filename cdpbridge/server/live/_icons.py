@@ -32,7 +32,7 @@ _KINDS: Final = (
 
 
 async def read_icon(connection: Connection, target_id: str) -> str:
-    """The icon that a page names, as a `data:` address; empty without one. It asks for no `/favicon.ico` on suspicion."""
+    """Return the icon that a page names, as a `data:` address; empty without one. It asks for no `/favicon.ico` on suspicion."""
     try:
         session = await connection.attach(target_id)
         try:

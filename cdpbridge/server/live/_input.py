@@ -1,4 +1,4 @@
-"""From a viewer's hands to DevTools commands, and what must be let go when the viewer leaves. Pure."""
+"""From a viewer's hands to DevTools commands, and what must be released when the viewer leaves. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Hands:
         self._touching = False
 
     def call(self, message: Input) -> Call:
-        """The command that does what the viewer did."""
+        """Return the command that does what the viewer did."""
         if isinstance(message, Mouse):
             return self._mouse(message)
         if isinstance(message, Key):
@@ -94,7 +94,7 @@ class Hands:
             **params,
         }
 
-    def let_go(self) -> list[Call]:
+    def release(self) -> list[Call]:
         """Release what is still pressed: no other code does."""
         calls = [
             self._key(key.model_copy(update={"kind": "up", "modifiers": 0}))

@@ -29,7 +29,7 @@ logger = logging.getLogger("cdpbridge.server")
 
 _MAX_HELLO: Final = 1000  # characters
 _SETTLED_SECONDS: Final = 5.0
-"""How long an ended browser's account may take to be closed."""
+"""Seconds that the books of an ended browser may take to be closed."""
 _POLL_SECONDS: Final = 0.05
 _STILL_SECONDS: Final = 3.0
 _STILL_AGE_SECONDS: Final = 5.0
@@ -88,7 +88,7 @@ class Live:
     # --- addresses ------------------------------------------------------------------------------------------------
 
     def live_url(self, browser_id: UUID, base: str) -> str:
-        """The address to watch a browser and take it over; a password.
+        """Return the address to watch a browser and take it over; a password.
 
         Args:
             base: How clients address the server, without a slash at its end.
@@ -97,17 +97,17 @@ class Live:
 
     @staticmethod
     def share_url(token: str, base: str) -> str:
-        """The address of a public share: to watch, not to take over."""
+        """Return the address of a public share: to watch, not to take over."""
         return f"{base}/share/{token}"
 
     def viewers(self, browser_id: UUID) -> int:
-        """How many watch a browser now."""
+        """Return how many watch a browser now."""
         return len(self._viewers.get(browser_id, ()))
 
     # --- stills ---------------------------------------------------------------------------------------------------
 
     async def thumbnail(self, browser_id: UUID) -> bytes | None:
-        """A JPEG of the page in front, at most 5 s old; None when there is none to be had.
+        """Return a JPEG of the page in front, at most 5 s old; None when there is none to be had.
 
         Who watches has it already; else the page is watched until its first picture.
         """
@@ -134,7 +134,7 @@ class Live:
 
     @asynccontextmanager
     async def watching(self, browser_id: UUID, viewer: Viewing) -> AsyncGenerator[bool]:
-        """A viewer of ours sees a browser while the block runs; whether the browser runs at all.
+        """Let a viewer of ours see a browser while the block runs; give True if the browser runs at all.
 
         Raises:
             CDPError: The browser does not answer.
@@ -152,7 +152,7 @@ class Live:
     # --- a viewer -------------------------------------------------------------------------------------------------
 
     async def serve(self, socket: WebSocket) -> None:
-        """A viewer's WebSocket, from its first message to its end."""
+        """Serve a viewer's WebSocket, from its first message to its end."""
         await socket.accept()
         try:
             async with asyncio.timeout(self._border.limits.hello_seconds):
@@ -165,7 +165,8 @@ class Live:
             await _close(socket, _UNKNOWN)
             return
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(self._show(socket, hello))
-        if hello.share:  # before the share is looked up: one that is cut meanwhile is cut here too
+        # Before the share is looked up: one that is cut meanwhile is cut here too.
+        if hello.share:
             self._by_share.setdefault(hello.token, set()).add(task)
         try:
             await asyncio.wait({task})
@@ -244,7 +245,7 @@ class Live:
         self.ignored += 1
 
     async def _watch(self, browser_id: UUID) -> Watched | None:
-        """The browser, watched from now on if it was not; None when it does not run."""
+        """Watch the browser, if it is not watched yet; None when it does not run."""
         try:
             return await self._watch_once(browser_id)
         finally:
@@ -294,7 +295,7 @@ class Live:
             await _end(socket, _ENDED, *outcome.words(money=money))
 
     async def _settled(self, browser_id: UUID) -> Outcome | None:
-        """How it ended, as soon as that is booked."""
+        """Return how it ended, as soon as that is booked."""
         try:
             async with asyncio.timeout(_SETTLED_SECONDS):
                 while (outcome := await self._outcome(browser_id)) is None:  # noqa: ASYNC110  # the database sends no event
@@ -324,10 +325,10 @@ class _Glance:
             self.offer(latest)
 
     def changed(self) -> None:
-        """It shows nothing."""
+        """Do nothing: it has no status."""
 
     def icon(self, tab: Tab) -> None:
-        """As above."""
+        """Do nothing: it has no icons."""
 
     def browser_ended(self) -> None:
         if not self.taken.done():

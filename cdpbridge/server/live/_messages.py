@@ -1,4 +1,4 @@
-"""What viewers send and get. Text frames are JSON both ways; a binary frame is a picture.
+"""Messages from and to viewers. Text frames are JSON both ways; a binary frame is a picture.
 
 A picture is 12 bytes, big-endian, and a JPEG: its number (uint32), and width and height of the page's window in CSS pixels
 (float32 each), which is the space that positions of the mouse are in.
@@ -240,7 +240,7 @@ _adapter: Final[TypeAdapter[Any]] = TypeAdapter(Message)
 
 
 def read_message(text: str) -> Message | str:
-    """A viewer's message, or in a few words why it is none."""
+    """Return a viewer's message, or in a few words why it is none."""
     try:
         message: Message = _adapter.validate_json(text)
     except ValidationError as error:
@@ -250,5 +250,5 @@ def read_message(text: str) -> Message | str:
 
 
 def picture_head(number: int, width: float, height: float) -> bytes:
-    """The bytes in front of the JPEG."""
+    """Return the bytes in front of the JPEG."""
     return _head.pack(number & 0xFFFFFFFF, width, height)

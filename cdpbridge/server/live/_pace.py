@@ -1,4 +1,4 @@
-"""How often and how sharp: when a picture is acknowledged, and at which JPEG quality the browser encodes. Pure.
+"""Rate and quality of pictures: when a picture is acknowledged, and at which JPEG quality the browser encodes. Pure.
 
 A page that moves is encoded coarsely, for it costs a core; a page that rests is encoded once more, finely.
 
@@ -47,12 +47,12 @@ class Pace:
         self.quality = STILL_QUALITY
 
     def limit(self, max_per_second: float) -> None:
-        """From now on, more pictures than these are not asked for."""
+        """Set how many pictures are asked for at most."""
         self._interval = 1 / max_per_second
         self.rest_seconds = max(REST_SECONDS, 2 * self._interval)
 
     def picture(self, now: float) -> float:
-        """A picture has come; when to acknowledge it, in the unit of `now`, seconds.
+        """Note a picture; return when to acknowledge it, in the unit of `now`, seconds.
 
         The browser sends the next one after that, so it is what limits the rate. After a rest there is no wait: a click
         is answered at once.
@@ -63,12 +63,12 @@ class Pace:
         return self._due
 
     def delivered(self, *, offered: int, dropped: int) -> None:
-        """How the last picture fared: to how many viewers it was offered, and for how many it replaced an unsent one."""
+        """Note how the last picture was delivered: to how many viewers it was offered, and for how many it replaced an unsent one."""
         self._offered += offered
         self._dropped += dropped
 
     def moves(self, now: float) -> bool:
-        """Whether to encode coarsely from now on; asked after each picture. True once a movement."""
+        """Return True if to encode coarsely from now on; asked after each picture. True once a movement."""
         burst = len(self._recent) == _BURST and now - self._recent[0] <= _BURST_SECONDS
         if not burst or self.quality != STILL_QUALITY:
             return False
@@ -79,11 +79,11 @@ class Pace:
 
     @property
     def unsettled(self) -> bool:
-        """Whether the last picture may not be what the page looks like at its best."""
+        """True if the last picture may not be what the page looks like at its best."""
         return self._late or self.quality != STILL_QUALITY
 
     def rests(self, now: float) -> bool:
-        """Whether to encode once more, and finely from now on; asked when a picture is `rest_seconds` old. True once a rest."""
+        """Return True if to encode once more, and finely from now on; asked when a picture is `rest_seconds` old. True once a rest."""
         if not self.unsettled or (self._recent and now - self._recent[-1] < self.rest_seconds - 0.001):
             return False
         self.quality = STILL_QUALITY

@@ -23,10 +23,10 @@ class SavedFiles:
         self._sign = sign
 
     async def listing(self, browser_id: UUID) -> list[StoredFile]:
-        """By name."""
+        """Return the finished downloads of a browser, by name."""
         return await asyncio.to_thread(self._files.listing, self._files.downloads(browser_id))
 
     async def address(self, browser_id: UUID, name: str) -> str | None:
-        """Where a file can be had for some minutes; None when there is none of that name."""
+        """Return where a file can be had for some minutes; None when there is none of that name."""
         found = (file for file in await self.listing(browser_id) if file.name == name)
         return next((self._sign(file.path) for file in found), None)

@@ -38,7 +38,7 @@ class LiveTokens:
 
     @classmethod
     def load(cls, path: Path) -> LiveTokens:
-        """With the key in a file, which is made on the first call and readable by its owner only.
+        """Load the key from a file, which the first call creates, readable by its owner only.
 
         Raises:
             ValueError: The file is not such a key.
@@ -48,7 +48,8 @@ class LiveTokens:
             return cls(path.read_bytes())
         except FileNotFoundError:
             key = secrets.token_bytes(_KEY_BYTES)
-            new = path.with_name(f"{path.name}.new")  # renamed when it is whole, also after a power loss
+            # Renamed when it is whole, also after a power loss.
+            new = path.with_name(f"{path.name}.new")
             new.unlink(missing_ok=True)
             with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123  # a descriptor
                 file.write(key)
@@ -58,7 +59,7 @@ class LiveTokens:
             return cls(key)
 
     def make(self, browser_id: UUID) -> str:
-        """The token of a browser; always the same."""
+        """Return the token of a browser; always the same."""
         return base64.urlsafe_b64encode(browser_id.bytes + self._sign(browser_id.bytes)).decode()
 
     def read(self, token: str) -> UUID | None:

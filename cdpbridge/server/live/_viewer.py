@@ -124,7 +124,7 @@ class Viewer:
 
     def switched(self, latest: Picture | None) -> None:
         """Show another page from now on, whose last picture this is."""
-        self._let_go()
+        self._release()
         self._picture = latest
         self._has_picture = False
         self._wake.set()
@@ -194,7 +194,7 @@ class Viewer:
         finally:
             for task in (*parts, ended):
                 task.cancel()
-            self._let_go()
+            self._release()
             self.driving = False
             self._watched.leave(self)
             await asyncio.wait({*parts, ended})
@@ -287,7 +287,7 @@ class Viewer:
         """Take the browser over, or release it."""
         self.driving = on
         if not on:
-            self._let_go()
+            self._release()
             self.pinned = None
         elif (cast := self._watched.cast_of(self)) is not None:
             self._start(drive.show_tab(self._watched, cast.target_id))
@@ -329,9 +329,9 @@ class Viewer:
         self._hands_on = cast
         cast.input(*self._hands.call(message))
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         cast, self._hands_on = self._hands_on, None
-        for call in self._hands.let_go():
+        for call in self._hands.release():
             if cast is not None:
                 cast.input(*call)
 

@@ -1,8 +1,8 @@
 """`Watched`: one browser while it has viewers: its tabs, which of them is in front, and a cast for each that is looked at.
 
 Which tab is in front. The full build shows one tab of a window and says when it is hidden; then the others are asked which of
-them is visible. The headless shell shows all of them; there it is the one that was opened, or navigated, last. Someone who
-drives is not led away, unless by a popup of the page that he drives.
+them is visible. The headless shell shows all of them; there it is the one that was opened, or navigated, last. A viewer who
+drives keeps their tab, unless the page that they drive opens a popup.
 """
 
 from __future__ import annotations
@@ -79,16 +79,16 @@ class Viewing(Protocol):
         """Take a picture; whether it replaced one that was not sent."""
 
     def switched(self, latest: Picture | None) -> None:
-        """It looks at another page now, whose last picture this is."""
+        """Called when it sees another page, with that page's last picture."""
 
     def changed(self) -> None:
         """Called when something besides pictures has changed."""
 
     def icon(self, tab: Tab) -> None:
-        """A tab has another icon."""
+        """Called when a tab has a new icon."""
 
     def browser_ended(self) -> None:
-        """There is nothing more to see."""
+        """Called when the browser has ended."""
 
 
 class Watched:
@@ -137,7 +137,8 @@ class Watched:
         for info in reversed(found["targetInfos"]):
             self._learn(info)
         written = [tab for tab in self.tabs if self.tabs[tab].url != "about:blank"]
-        if self.tabs:  # should it not be the one in front, it says so as soon as it is watched
+        # Should it not be the one in front, it says so as soon as it is watched.
+        if self.tabs:
             self._bring((written or list(self.tabs))[-1])
         if len(written) > 1:  # the browser lists them in no order
             self._looking = self.connection.create_task(self._find_front(written, otherwise=self.active))
@@ -171,7 +172,7 @@ class Watched:
     # --- viewers --------------------------------------------------------------------------------------------------
 
     def enter(self, viewer: Viewing) -> None:
-        """A viewer has come."""
+        """Add a viewer."""
         self.viewers[viewer] = None
         for tab in self.tabs.values():
             if tab.icon is not None:
@@ -187,7 +188,7 @@ class Watched:
         self.settle()
 
     def cast_of(self, viewer: Viewing) -> Cast | None:
-        """What a viewer looks at."""
+        """Return what a viewer looks at."""
         tab = self.viewers.get(viewer)
         return self._casts.get(tab) if tab is not None else None
 
@@ -245,20 +246,21 @@ class Watched:
     # --- what casts tell ------------------------------------------------------------------------------------------
 
     def picture(self, cast: Cast, picture: Picture) -> tuple[int, int]:
-        """A picture has come; see `CastOwner`."""
+        """Offer a picture; see `CastOwner`."""
         watching = [viewer for viewer, tab in self.viewers.items() if tab == cast.target_id]
         return len(watching), sum(viewer.offer(picture) for viewer in watching)
 
     def changed(self, cast: Cast) -> None:
-        """Its state is another."""
+        """Called when the state of a cast has changed."""
         self._news.set()  # a page that has loaded has a title
         self.tell()
 
     def hidden(self, cast: Cast) -> None:
-        """The page is not in front any more: look which one is."""
+        """Called when a page is no longer in front: find out which one is."""
         if self.closed or self.connection.closed or cast.target_id != self.active:
             return
-        if self._looking is not None and not self._looking.done():  # it may have asked too early to see this
+        # It may have asked too early to see this.
+        if self._looking is not None and not self._looking.done():
             self._looking.add_done_callback(lambda _: self.hidden(cast))
         else:
             others = [tab for tab in reversed(self._recent) if tab != cast.target_id]
@@ -285,7 +287,8 @@ class Watched:
         if self._casts.get(cast.target_id) is cast:
             del self._casts[cast.target_id]
         if not self.closed and cast.target_id in self.tabs and not self.connection.closed:
-            self._loop.call_later(_RETRY_SECONDS, self.settle)  # it failed, and a viewer may still want it
+            # It failed, and a viewer may still want it.
+            self._loop.call_later(_RETRY_SECONDS, self.settle)
 
     # --- tabs -----------------------------------------------------------------------------------------------------
 
@@ -358,7 +361,8 @@ class Watched:
         if self.active == target_id:
             before = tab.opener if tab.opener in self.tabs else (self._recent or [*self.tabs, ""])[-1]
             self.active = None
-            self._bring(before or None)  # should it not be the one, it says that it is hidden
+            # Should it not be the one, it says that it is hidden.
+            self._bring(before or None)
         self.settle()
 
     def _bring(self, target_id: str | None) -> None:
@@ -384,7 +388,7 @@ class Watched:
             self._bring(found)
 
     async def _visible_since(self, target_id: str) -> float:
-        """When the document of a visible page began, in ms of the browser's clock; 0 for a page that is hidden or silent."""
+        """Return when the document of a visible page began, in ms of the browser's clock; 0 for a page that is hidden or silent."""
         try:
             session = await self.connection.attach(target_id)
             try:
@@ -405,7 +409,8 @@ class Watched:
             tab.icon_timer.cancel()
         if (
             not self._seen_by_people
-        ):  # it is loaded from the page's own server, which shall not notice a recording
+            # It is loaded from the page's own server, which shall not notice a recording.
+        ):
             tab.icon = tab.icon_timer = None
             return
         tab.icon_timer = self._loop.call_later(

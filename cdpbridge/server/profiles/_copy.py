@@ -68,7 +68,7 @@ class TooBig(Exception):
 
 @dataclass(slots=True)
 class Budget:
-    """What a copy may still use.
+    """The budget that a copy has left.
 
     Attributes:
         bytes_left: Of files.
@@ -132,7 +132,8 @@ def _copy_file(source: str, target: Path, budget: Budget) -> None:
         status = os.fstat(source_fd)
         if not stat.S_ISREG(status.st_mode):
             return
-        if status.st_size > budget.bytes_left:  # a sparse file of terabytes costs its writer nothing
+        # A sparse file of terabytes costs its writer nothing.
+        if status.st_size > budget.bytes_left:
             raise TooBig("too many bytes")
         target_fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(target_fd, "wb", buffering=0) as writer:  # noqa: PTH123  # as above

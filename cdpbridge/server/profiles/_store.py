@@ -98,7 +98,8 @@ class ProfileStore:
         self._max_seconds = max_seconds
         self._savers = ThreadPoolExecutor(_THREADS, thread_name_prefix="profiles-save")
         self._others = ThreadPoolExecutor(_THREADS, thread_name_prefix="profiles")
-        self._leases: dict[UUID, str] = {}  # they end with the server, and so do the browsers that hold them
+        # They end with the server, and so do the browsers that hold them.
+        self._leases: dict[UUID, str] = {}
         self._guard = threading.Lock()
         self._locks: defaultdict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._writing: set[Path] = set()
@@ -106,7 +107,7 @@ class ProfileStore:
             shutil.rmtree(removed, ignore_errors=True)
 
     async def run(self, work: Callable[..., T], *arguments: Any, saving: bool = False) -> T:
-        """The result of blocking work on profiles, in the store's own few threads: it never holds up other work on files.
+        """Run blocking work on profiles in the store's own few threads, so that it never holds up other work on files.
 
         Args:
             work: A method of the store, or what belongs to it.
@@ -124,7 +125,7 @@ class ProfileStore:
     # --- who may save -----------------------------------------------------------------------------------------------
 
     def try_lease(self, profile_id: UUID, owner: str) -> bool:
-        """Whether `owner` is the one who may save this profile, until `release`."""
+        """Return True if `owner` is the one who may save this profile, until `release`."""
         with self._guard:
             return self._leases.setdefault(profile_id, owner) == owner
 
@@ -144,7 +145,7 @@ class ProfileStore:
                 shutil.copytree(version / _USER_DATA, user_data_dir, symlinks=True, dirs_exist_ok=True)
 
     def load_cookies(self, profile_id: UUID) -> list[dict[str, Any]] | None:
-        """The cookies saved with the newest version; None when there were none, or when they cannot be read."""
+        """Return the cookies saved with the newest version; None when there were none, or when they cannot be read."""
         with self._lock(profile_id):
             version = self._newest(profile_id)
             if version is None:
@@ -225,7 +226,8 @@ class ProfileStore:
             removed = self._root / f"{_OLD}{profile_id}"
             shutil.rmtree(removed, ignore_errors=True)
             with suppress(FileNotFoundError):
-                home.rename(removed)  # first, so that a kill half-way through leaves no half profile
+                # First, so that a kill half-way through leaves no half profile.
+                home.rename(removed)
             shutil.rmtree(removed, ignore_errors=True)
 
     def _tidy(self, home: Path) -> None:
@@ -236,7 +238,8 @@ class ProfileStore:
             if entry in self._writing or (match and int(match[1]) == newest):
                 continue
             if match:
-                with suppress(OSError):  # a version that cannot be renamed is removed next time
+                # A version that cannot be renamed is removed next time.
+                with suppress(OSError):
                     entry = entry.rename(home / f"{_OLD}{os.urandom(4).hex()}")  # noqa: PLW2901  # its new name
             shutil.rmtree(entry, ignore_errors=True)
 

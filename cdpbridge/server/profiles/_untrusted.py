@@ -47,7 +47,7 @@ class Hostile(CDPBridgeError):
 
 
 def open_plain(path: Path, root: Path) -> int:
-    """A descriptor of the regular file `path` below the folder `root`, for reading; no link on the way is followed.
+    """Return a descriptor of the regular file `path` below the folder `root`, for reading; no link on the way is followed.
 
     Raises:
         FileNotFoundError: There is none.
@@ -84,7 +84,7 @@ def _open_at(name: str, folder: int, path: Path, flags: int) -> int:
 
 
 def _kind(name: str, folder: int, *, folder_wanted: bool) -> str | None:
-    """What a name is that could not be opened, if that is the reason."""
+    """Return what a name is that could not be opened, if that is the reason."""
     try:
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except OSError:
@@ -99,7 +99,7 @@ def _kind(name: str, folder: int, *, folder_wanted: bool) -> str | None:
 
 
 def read_plain(path: Path, root: Path, *, max_bytes: int) -> bytes:
-    """The content of a regular file below `root`.
+    """Return the content of a regular file below `root`.
 
     Raises:
         Hostile: See `open_plain`; or it has more than `max_bytes`.
@@ -119,7 +119,7 @@ def read_plain(path: Path, root: Path, *, max_bytes: int) -> bytes:
 def read_table(
     path: Path, root: Path, table: str, query: str, *, seconds: float = _QUERY_SECONDS
 ) -> list[tuple[Any, ...]] | None:
-    """The rows of `query`, which reads from `table` alone, in a database that is not trusted; None when there is no such file.
+    """Return the rows of `query`, which reads from `table` alone, in a database that is not trusted; None when there is no such file.
 
     Args:
         path: The database, below `root`.

@@ -9,15 +9,17 @@ from typing import Final
 __all__ = ["LOOPBACK_ADDRESSES", "is_forbidden", "is_local_name", "is_loopback", "is_own", "literal_address"]
 
 LOOPBACK_ADDRESSES: Final = ("127.0.0.1", "::1")
-"""What `localhost` stands for, in the order of Chromium (net/dns/dns_util.cc asks no resolver either)."""
+"""The addresses that `localhost` stands for, in the order of Chromium (net/dns/dns_util.cc asks no resolver either)."""
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
-_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")  # all that is assigned for public use
+# All that is assigned for public use.
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 # What the ipaddress module of some Python versions calls global.
 _NOT_PUBLIC: Final = (
     # Azure's metadata and platform address: learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
     ipaddress.IPv4Network("168.63.129.16/32"),
-    ipaddress.IPv4Network("192.0.0.0/24"),  # RFC 6890; Oracle's metadata address is in it
+    # RFC 6890; Oracle's metadata address is in it.
+    ipaddress.IPv4Network("192.0.0.0/24"),
     ipaddress.IPv4Network("192.88.99.0/24"),  # RFC 7526; once the relay of 6to4
 )
 _DISCARD_PORT: Final = 9
@@ -30,7 +32,7 @@ def is_local_name(host: str) -> bool:
 
 
 def literal_address(host: str) -> str | None:
-    """The address that `host` spells, also in the old forms (`2130706433`, `0x7f.1`), or None for a name."""
+    """Return the address that `host` spells, also in the old forms (`2130706433`, `0x7f.1`), or None for a name."""
     host = host.rstrip(".")
     try:
         return str(ipaddress.ip_address(host))

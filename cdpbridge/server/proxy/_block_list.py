@@ -102,7 +102,7 @@ class BlockList:
 
 
 def _read(text: str) -> tuple[str, Sequence[str]]:
-    """The kind of a line, and the names it is about."""
+    """Return the kind of a line, and the names it is about."""
     rule = _RULE.fullmatch(text)
     if rule is not None:
         options = {option for option in (rule["options"] or "").split(",") if option}
@@ -125,7 +125,7 @@ def _is_address(text: str) -> bool:
 
 
 def _canonical(name: str) -> str | None:
-    """One spelling of a name; None for what is none, such as the `localhost` of a hosts file."""
+    """Return one spelling of a name; None for what is none, such as the `localhost` of a hosts file."""
     spelled = name.strip().lower().rstrip(".")
     if not spelled.isascii():
         try:

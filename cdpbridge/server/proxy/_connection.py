@@ -121,11 +121,12 @@ class ClientConnection:
             self.target = self.link = None
 
     async def _read_head(self, pending: bytes) -> bytes | None:
-        """The bytes up to at least the end of the next request's head, or None when there is no more."""
+        """Return the bytes up to at least the end of the next request's head, or None when there is no more."""
         data = bytearray(pending)
         searched = 0
         while True:
-            while data.startswith((b"\r", b"\n")):  # RFC 9112 section 2.2: empty lines before a request
+            # RFC 9112 section 2.2: empty lines before a request.
+            while data.startswith((b"\r", b"\n")):
                 del data[:1]
             end = _END_OF_HEAD.search(data, searched)
             if (end.end() if end else len(data)) > MAX_HEAD_BYTES:
@@ -324,7 +325,8 @@ class ClientConnection:
         try:
             await link.write(conn.send(event) or b"")
         except (ProxyFailure, h11.LocalProtocolError):
-            return False  # the server takes no more; it may have said why, which `_download` finds
+            # The server takes no more; it may have said why, which `_download` finds.
+            return False
         return True
 
     async def _download(self, link: Link, conn: h11.Connection) -> bool:
@@ -426,7 +428,7 @@ class ClientConnection:
         await self._send_down(h11.EndOfMessage())
 
     async def _linger(self) -> None:
-        """End our direction and read the rest of the request away for a moment."""
+        """End our direction and drain the rest of the request for a moment."""
         _end(self.writer)
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_SECONDS):
@@ -435,7 +437,7 @@ class ClientConnection:
 
 
 async def _is_quiet(link: Link) -> bool:
-    """Whether the server has neither closed nor spoken: an unasked 408 would pass for the next answer."""
+    """Return True if the server has neither closed nor spoken: an unasked 408 would pass for the next answer."""
     probe = asyncio.create_task(link.read())
     await asyncio.sleep(0)
     quiet = not probe.done()

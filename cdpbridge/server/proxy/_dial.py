@@ -39,7 +39,7 @@ _FIRST_ADDRESSES_SECONDS: Final = 3.0
 
 @dataclass(slots=True)
 class Route:
-    """How the connections of one proxy reach the internet, and what they have carried.
+    """The route of one proxy's connections to the internet, and the bytes that they carried.
 
     Attributes:
         upstream: The proxy to go through, or None to connect directly.
@@ -63,7 +63,7 @@ class Route:
     last_failure: str | None = None
 
     def refuse(self, target: Target, address: str | None) -> Refusal | None:
-        """Why `target` may not be reached: at `address` if it is connected to directly, else at what its host spells."""
+        """Return why `target` may not be reached: at `address` if it is connected to directly, else at what its host spells."""
         refusal = self.rules.refuse_host(target.host, target.port)
         where = address or literal_address(target.host)
         if refusal is not None or where is None:
@@ -71,7 +71,7 @@ class Route:
         return self.refuse_address(target.host, target.port, where)
 
     def refuse_address(self, host: str, port: int, address: str) -> Refusal | None:
-        """Why no connection for `host` may be opened to `address`."""
+        """Return why no connection for `host` may be opened to `address`."""
         rules = self.rules
         if rules.private and port not in self.own_ports:
             return None
@@ -106,7 +106,7 @@ class Link:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def read(self) -> bytes:
-        """The next bytes, empty at the end."""
+        """Return the next bytes, empty at the end."""
         try:
             data = await self.reader.read(CHUNK_BYTES)
         except OSError as error:
@@ -141,7 +141,7 @@ class Link:
 
 
 def refuses_credentials(response: h11.Response, *, connect: bool) -> bool:
-    """Whether an HTTP upstream says with `response` that it does not accept our credentials.
+    """Return True if an HTTP upstream says with `response` that it does not accept our credentials.
 
     407, and tinyproxy's 401 (its src/reqs.c, "e401"), which a server behind the proxy may send too, but not to CONNECT.
     """
@@ -161,7 +161,7 @@ def refused_credentials(upstream: Upstream) -> ProxyFailure:
 
 
 async def dial(route: Route, target: Target, *, tunnel: bool) -> Link:
-    """A connection over which `target` can be spoken to.
+    """Open a connection to `target`.
 
     Names that an upstream resolves are the upstream's to refuse, except by a list of hosts.
 
@@ -324,7 +324,7 @@ def _unreachable(peer: str, error: OSError) -> ProxyFailure:
 
 
 def _reason(error: OSError) -> str:
-    """The system's words for the error, without asyncio's list of addresses."""
+    """Return the system's words for the error, without asyncio's list of addresses."""
     if isinstance(error, socket.gaierror):
         return "its name could not be resolved"
     if error.errno:

@@ -55,7 +55,7 @@ class ForwardingProxy:
         block_list: BlockList | None = None,
         connect_timeout: timedelta = timedelta(seconds=30),
     ) -> Self:
-        """A listening proxy.
+        """Start a proxy and listen.
 
         Args:
             upstream: `http://user:password@host:port` or `socks5://...` with percent-encoded credentials, or None to
@@ -108,12 +108,12 @@ class ForwardingProxy:
 
     @property
     def upstream(self) -> Upstream | None:
-        """Where traffic goes; None is directly to the servers."""
+        """The upstream that traffic goes to; None is directly to the servers."""
         return self._route.upstream
 
     @property
     def rules(self) -> Rules:
-        """What may be reached at the moment."""
+        """The rules of what may be reached at the moment."""
         return self._route.rules
 
     def apply(self, rules: Rules) -> int:
@@ -130,7 +130,7 @@ class ForwardingProxy:
 
     @property
     def blocked(self) -> int:
-        """How many requests the block list has refused."""
+        """The number of requests that the block list has refused."""
         return self._route.blocked
 
     @property

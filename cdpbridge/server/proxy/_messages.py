@@ -34,7 +34,7 @@ def _refuse(text: str, status: int = 400) -> ProxyFailure:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a request goes.
+    """The target of a request.
 
     Attributes:
         host: Name or address, IPv6 without brackets.
@@ -56,7 +56,7 @@ class Target:
 
     @classmethod
     def of(cls, request: h11.Request) -> Target:
-        """The target of a request to a proxy.
+        """Return the target of a request to a proxy.
 
         Raises:
             ProxyFailure: 400 for anything but `CONNECT host:port` or an absolute `http://` address.
@@ -107,13 +107,13 @@ def check_head(head: bytes | bytearray) -> None:
 
 
 def has_body_twice(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether both Content-Length and Transfer-Encoding frame the body: the classic request smuggling."""
+    """Return True if both Content-Length and Transfer-Encoding frame the body: the classic request smuggling."""
     names = {name for name, _ in headers}
     return b"content-length" in names and b"transfer-encoding" in names
 
 
 def wants_websocket(request: h11.Request) -> bool:
-    """Whether the request asks to switch to the WebSocket protocol."""
+    """Return True if the request asks to switch to the WebSocket protocol."""
     headers = list(request.headers)
     return b"upgrade" in _nominated(headers) and any(
         name == b"upgrade" and value.lower() == b"websocket" for name, value in headers
@@ -132,7 +132,7 @@ def _nominated(headers: HeaderList) -> set[bytes]:
 def passed_headers(
     message: h11.Request | h11.InformationalResponse | h11.Response, *, host: bytes | None = None
 ) -> HeaderList:
-    """The end-to-end headers in their order and spelling, with the body's framing kept.
+    """Return the end-to-end headers in their order and spelling, with the body's framing kept.
 
     Args:
         message: As received.

@@ -1,4 +1,4 @@
-"""Where the connections of a browser may go: private addresses, and lists of hosts. Pure."""
+"""Rules for the connections of a browser: private addresses, and lists of hosts. Pure."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _Pattern:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a browser may reach. Replace the whole object to change it: `dataclasses.replace(rules, ...)`.
+    """The rules of what a browser may reach. Replace the whole object to change it: `dataclasses.replace(rules, ...)`.
 
     A pattern of a host is a name or an address (`example.com`, `192.0.2.1`, `[2001:db8::1]`), `*.example.com` for
     `example.com` and every name below it, or `*`; `:port` behind it limits it to that port. Case and a dot at the end make
@@ -96,7 +96,7 @@ class Rules:
         return _compiled("denied_hosts", self.denied_hosts)
 
     def refuse_host(self, host: str, port: int) -> Refusal | None:
-        """Why a request may not go to `host`, as it is written in the request; None when it may, as far as that tells.
+        """Return why a request may not go to `host`, as it is written in the request; None when it may, as far as that tells.
 
         Args:
             host: Name or address, IPv6 without brackets.
@@ -110,7 +110,7 @@ class Rules:
         return None if literal is None else self.refuse_address(host, port, literal)
 
     def refuse_address(self, host: str, port: int, address: str, *, own: bool = False) -> Refusal | None:
-        """Why a connection for `host` may not be opened to `address`, which `host` is or resolves to.
+        """Return why a connection for `host` may not be opened to `address`, which `host` is or resolves to.
 
         Args:
             host: As in the request.
@@ -137,7 +137,7 @@ def _not_allowed(host: str) -> Refusal:
 
 
 def _canonical(host: str) -> str:
-    """One spelling of a host: addresses in their usual form, names in lower case without the dot at the end."""
+    """Return one spelling of a host: addresses in their usual form, names in lower case without the dot at the end."""
     literal = None if is_local_name(host) else literal_address(host)
     if literal is None:
         return host.lower().rstrip(".")

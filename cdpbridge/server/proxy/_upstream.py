@@ -1,4 +1,4 @@
-"""Where the proxy of a rented browser sends its traffic: the upstream's address, credentials and SOCKS5 messages."""
+"""The upstream of a rented browser's proxy: its address, credentials and SOCKS5 messages."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Upstream:
 
     @classmethod
     def parse(cls, url: str) -> Upstream:
-        """The upstream in `http://user:password@host:port` or `socks5://...`.
+        """Return the upstream in `http://user:password@host:port` or `socks5://...`.
 
         Args:
             url: User and password percent-encoded (UTF-8). The port defaults to 80 for http and 1080 for socks5;
@@ -131,7 +131,7 @@ class Upstream:
         return cls(scheme, host, port, username, password)
 
     def url(self) -> str:
-        """The address with the credentials, as `parse` takes it: a secret."""
+        """Return the address with the credentials, as `parse` takes it: a secret."""
         if self.username is None:
             return str(self)
         userinfo = quote(self.username, safe="")
@@ -144,7 +144,7 @@ class Upstream:
         return (self.username or "").encode(), (self.password or "").encode()
 
     def authorization(self) -> bytes | None:
-        """The value of `Proxy-Authorization`, in UTF-8 (RFC 7617), or None.
+        """Return the value of `Proxy-Authorization`, in UTF-8 (RFC 7617), or None.
 
         A colon in the username is sent as it is, as curl does: the proxy may read it as the separator.
         """
@@ -153,17 +153,17 @@ class Upstream:
         return b"Basic " + b64encode(b":".join(self._credentials()))
 
     def socks5_greeting(self) -> bytes:
-        """The methods we offer: username and password when we have them, otherwise none."""
+        """Return the methods we offer: username and password when we have them, otherwise none."""
         return b"\x05\x01\x00" if self.username is None else b"\x05\x02\x00\x02"
 
     def socks5_login(self) -> bytes:
-        """The username and password message (RFC 1929 section 2)."""
+        """Return the username and password message (RFC 1929 section 2)."""
         username, password = self._credentials()
         return bytes((1, len(username))) + username + bytes((len(password),)) + password
 
     @staticmethod
     def socks5_connect(host: str, port: int) -> bytes:
-        """The CONNECT message; a name travels as a name, so that the upstream resolves it."""
+        """Return the CONNECT message; a name travels as a name, so that the upstream resolves it."""
         try:
             address = ipaddress.ip_address(host)
         except ValueError:

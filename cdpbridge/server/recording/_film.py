@@ -51,7 +51,7 @@ class Film:
         return True
 
     def hold(self, at: float) -> bool:
-        """The last picture is still there at `at`; else as `show`."""
+        """Show the last picture until `at`; else as `show`."""
         if self._video is None or self._latest is None:
             return True
         if not self._still_of_minute(at):

@@ -1,4 +1,4 @@
-"""What a recording's folder holds, and how it is recovered after an unclean shutdown."""
+"""The contents of a recording's folder, and their recovery after an unclean shutdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DRAFT: Final = f".new.{VIDEO}"
 
 
 def still_name(minute: int) -> str:
-    """Of the page as it was at a full minute; names are in the order of time."""
+    """Return the name of the still of a full minute; names sort by time."""
     return f"at-{minute:03}-min.jpg"
 
 

@@ -85,19 +85,19 @@ class Recorder:
         self._wake.set()
 
     def changed(self) -> None:
-        """It shows nothing."""
+        """Do nothing: it has no status."""
 
     def icon(self, tab: Tab) -> None:
-        """As above."""
+        """Do nothing: it has no icons."""
 
     def browser_ended(self) -> None:
-        """There is nothing to see any more, or not for a while."""
+        """Note that there is nothing to see any more, or not for a while."""
         self._lost.set()
 
     # --- its life -------------------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """The browser is on its way out: `run` comes to its end."""
+        """End `run`: the browser is being stopped."""
         self._over.set()
         self._wake.set()
 

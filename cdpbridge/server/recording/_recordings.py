@@ -56,7 +56,7 @@ class Recordings:
     # --- before, and after a kill ---------------------------------------------------------------------------------
 
     async def refusal(self) -> str | None:
-        """Why this server cannot record; None when it can. Asked before `start`."""
+        """Return why this server cannot record; None when it can. Asked before `start`."""
         if self._film is None:
             try:
                 self._film = await asyncio.to_thread(_load)
@@ -102,7 +102,7 @@ class Recordings:
             logger.exception("the end of the recording of browser %s could not be written", browser_id)
 
     async def finish(self, browser_id: UUID, *, keep: bool) -> None:
-        """End the recording of a browser that is on its way out, if there is one; in bounded time.
+        """End the recording of a browser that is being stopped, if there is one; in bounded time.
 
         Args:
             keep: False removes it: its browser was never delivered to a client.
@@ -125,7 +125,7 @@ class Recordings:
         return self._files.recording(browser_id)
 
     def files(self, browser: Browser) -> tuple[StoredFile | None, list[StoredFile]]:
-        """The video, once it is finished, and the stills so far, in the order of time."""
+        """Return the video, once it is finished, and the stills so far, in the order of time."""
         if browser.recording is None:
             return None, []
         found = self._files.listing(self._folder(browser.id))

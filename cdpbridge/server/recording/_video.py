@@ -82,7 +82,7 @@ class VideoWriter:
         return self._show(at, max_bytes)
 
     def hold(self, at: float, *, max_bytes: int) -> bool:
-        """The last picture is still there at `at`. Called now and then, it brings what there is onto the disk."""
+        """Show the last picture until `at`. Called now and then, it writes what there is to the disk."""
         return self._show(at, max_bytes)
 
     def close(self) -> None:
@@ -155,12 +155,13 @@ class _Fit:
         self._graph.push(frame)
         made = self._graph.pull()
         assert isinstance(made, VideoFrame)  # as it was put in
-        made.pict_type = PictureType.NONE  # a JPEG is a keyframe; this says that nothing else needs to be
+        # A JPEG is a keyframe; this says that nothing else needs to be.
+        made.pict_type = PictureType.NONE
         return made
 
 
 def _bounded(width: int, height: int) -> tuple[int, int]:
-    """A picture's shape within `_MAX_SIDE`, in even numbers, which the encoder's colours need."""
+    """Return a picture's shape within `_MAX_SIDE`, in even numbers, which the encoder's colours need."""
     scale = min(1.0, _MAX_SIDE / max(width, height))
     return max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ._machine import Machine
 from ._order import Order
 from ._pressure import Pressure
 from ._rental import OnEnd
@@ -12,7 +11,6 @@ from ._starts import ClientLeft, KeyReused, StartWithdrawn
 __all__ = [
     "ClientLeft",
     "KeyReused",
-    "Machine",
     "OnEnd",
     "Order",
     "Pressure",

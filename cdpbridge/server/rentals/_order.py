@@ -1,4 +1,4 @@
-"""What is ordered of the rentals."""
+"""`Order`: the browser that a request asks for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Order"]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a client asks for, checked.
+    """A browser that a client asks for, checked.
 
     Attributes:
         proxy: Upstream of the country, `"direct"`, or None for no proxy.

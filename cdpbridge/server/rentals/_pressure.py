@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from cdpbridge.errors import BrowserStartFailed
-from cdpbridge.server.limits import Connections
+from cdpbridge.server.limits import Connections, Machine, read_machine, strain
 from cdpbridge.server.settings import Settings
-
-from ._machine import Machine, read_machine, strain
 
 __all__ = ["Pressure"]
 
@@ -23,7 +21,7 @@ class Pressure:
         self._connections = connections
 
     def machine(self) -> Machine:
-        """As it is now."""
+        """Return the machine as it is now."""
         return read_machine(self._settings.data_dir, self._settings.runtime_folder)
 
     def problem(self, machine: Machine) -> tuple[str, str] | None:

@@ -31,7 +31,7 @@ _DOWNLOAD_AGE: Final = timedelta(minutes=15)
 
 
 def cdp_url(base: str, services: Services, browser: Browser) -> str | None:
-    """Where a browser is driven; None while it starts and after it stopped.
+    """Return where a browser is driven; None while it starts and after it stopped.
 
     Args:
         base: Address of the server, without a slash at its end.
@@ -43,28 +43,28 @@ def cdp_url(base: str, services: Services, browser: Browser) -> str | None:
 
 
 def live_url(request: Request, services: Services, browser: Browser) -> str | None:
-    """Where a browser is watched and taken over; None while it starts and after it stopped."""
+    """Return where a browser is watched and taken over; None while it starts and after it stopped."""
     base = external_base(request)
     return None if cdp_url(base, services, browser) is None else services.live.live_url(browser.id, base)
 
 
 def share_url(request: Request, token: str) -> str:
-    """The public page of a share."""
+    """Return the public page of a share."""
     return f"{external_base(request)}/share/{token}"
 
 
 def recording_url(request: Request, services: Services, browser: Browser) -> str | None:
-    """Where the video of a browser can be had; None while there is none."""
+    """Return where the video of a browser can be had; None while there is none."""
     path = video_path(services.files, browser)
     return None if path is None else signed_url(request, services, path)
 
 
 def signed_url(request: Request, services: Services, path: str) -> str:
-    """Where a file of the store can be had, for 15 minutes."""
+    """Return where a file of the store can be had, for 15 minutes."""
     return f"{external_base(request)}/{signed_path(services.signer, services.wall, path)}"
 
 
 def signed_path(signer: UrlSigner, wall: Callable[[], datetime], path: str) -> str:
-    """The same, relative to the address of the server."""
+    """Return the same, relative to the address of the server."""
     expires = int((wall() + _DOWNLOAD_AGE).timestamp())
     return f"{FILES_PATH[1:]}/{quote(path)}?{urlencode(signer.download_query(path, expires))}"

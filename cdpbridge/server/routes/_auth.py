@@ -1,4 +1,4 @@
-"""Who asks: the project that a key belongs to. In front of the routes, so that nothing is parsed for a stranger."""
+"""Authentication: the project that a key belongs to. In front of the routes, so that nothing is parsed without a key."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ _STRAY_BODY_BYTES: Final = 65_536
 
 
 def misspelling(name: str, known: Collection[str]) -> str | None:
-    """The known name that `name` was probably meant to be: other case, underscores, or a typing error or two."""
+    """Return the known name that `name` was probably meant to be: other case, underscores, or a typing error or two."""
     folded = _folded(name)
     for each in known:
         if _folded(each) == folded:
@@ -147,7 +147,7 @@ class Unused:
         return [*self.names, *more] or None
 
     def below(self, field: str) -> list[str] | None:
-        """Those inside of one field, without its name."""
+        """Return those inside of one field, without its name."""
         start = f"{field}."
         return [name.removeprefix(start) for name in self.names if name.startswith(start)] or None
 

@@ -132,7 +132,7 @@ def _limits(services: Services) -> UploadLimits:
 
 
 async def _place(services: Services, grant: Grant) -> Path | None:
-    """Where an upload goes; None when its browser has been stopped, or its files removed."""
+    """Return where an upload goes; None when its browser has been stopped, or its files removed."""
     browser_id = services.files.browser_of(grant.path)
     browser = None if browser_id is None else await services.store.rental(browser_id)
     return None if browser is None or browser.over else services.files.place(grant.path)

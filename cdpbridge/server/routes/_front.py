@@ -29,7 +29,8 @@ class KnownHost:
     def __init__(self, app: ASGIApp, registry: Registry) -> None:
         self._app = app
         self._registry = registry
-        self._seen: set[str] = set()  # allowed ones; names are added to the registry, and never taken away
+        # Allowed ones; names are added to the registry, and never taken away.
+        self._seen: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
@@ -44,9 +45,8 @@ class KnownHost:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()
-            await send(
-                {"type": "websocket.close", "code": 1008}
-            )  # answered with 403, as nothing was accepted yet
+            # Answered with 403, as nothing was accepted yet.
+            await send({"type": "websocket.close", "code": 1008})
         else:
             status = 400 if len(hosts) > 1 else 403
             text = "Host may be given once" if len(hosts) > 1 else HOST_TEXT

@@ -1,4 +1,4 @@
-"""What a request for a browser or a session means: the order that is given to the rentals."""
+"""Orders: what a request for a browser or a session asks of the rentals."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _SCREEN: Final = (1280, 800)
 
 
 def body_hash(path: str, body: BaseModel) -> str:
-    """What an `Idempotency-Key` stands for."""
+    """Return what an `Idempotency-Key` stands for."""
     given = json.dumps(_given(body), sort_keys=True, default=str)
     return hashlib.sha256(f"{path}\n{given}".encode()).hexdigest()
 
 
 def _given(model: BaseModel) -> dict[str, Any]:
-    """The fields that the client has set, without those that are not the model's."""
+    """Return the fields that the client has set, without those that are not the model's."""
     values = {name: getattr(model, name) for name in model.model_fields_set & type(model).model_fields.keys()}
     return {name: _given(value) if isinstance(value, BaseModel) else value for name, value in values.items()}
 
@@ -55,7 +55,7 @@ async def browser_order(
     unused: Unused,
     key_id: UUID | None,
 ) -> Order:
-    """The order for a browser by itself.
+    """Return the order for a browser by itself.
 
     Args:
         services: The open parts of the server.
@@ -83,7 +83,7 @@ async def session_order(
     key_id: UUID | None,
     within: str = "",
 ) -> Order:
-    """The order for an agent session: as long as the plan allows. Arguments and errors as `browser_order`.
+    """Return the order for an agent session: as long as the plan allows. Arguments and errors as `browser_order`.
 
     Args:
         within: The field that `body` is in, if it is not the whole body.
@@ -105,7 +105,7 @@ def _blocks_ads(services: Services, body: CreateBrowserSessionRequest | CreateSe
 def _note_overruled(
     body: CreateBrowserSessionRequest | CreateSessionRequest, unused: Unused, *within: str
 ) -> None:
-    """A proxy of the caller's own goes before a country's."""
+    """Note the country as ignored when the request names a proxy of its own."""
     if body.custom_proxy is not None and body.proxy_country_code is not None:
         unused.add(*filter(None, within), "proxyCountryCode")
 
@@ -161,7 +161,7 @@ def _timeout(plan: Plan, body: CreateBrowserSessionRequest) -> timedelta:
 def _proxy(
     services: Services, body: CreateBrowserSessionRequest | CreateSessionRequest
 ) -> tuple[str | None, str | None]:
-    """The country, and the upstream that is used: the caller's own goes before the country's."""
+    """Return the country, and the upstream that is used: the caller's own goes before the country's."""
     if body.custom_proxy is not None:
         return None, _custom_proxy(services.accounts.network_rules, body.custom_proxy)
     settings = services.settings
@@ -185,7 +185,7 @@ def _proxy(
 
 
 def _custom_proxy(rules: Rules, proxy: CustomProxy) -> str:
-    """The address of the client's own proxy. A private one is refused here if it is written as an address, else when it is dialled."""
+    """Return the address of the client's own proxy. A private one is refused here if it is written as an address, else when it is dialled."""
     scheme, separator, host = proxy.host.rpartition("://")
     userinfo = ""
     try:

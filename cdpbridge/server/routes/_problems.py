@@ -126,7 +126,8 @@ async def _database(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:
-    return _answer(500, "Internal server error")  # Starlette raises it again, so the log has it
+    # Starlette raises it again, so the log has it.
+    return _answer(500, "Internal server error")
 
 
 def install_problems(app: FastAPI) -> None:

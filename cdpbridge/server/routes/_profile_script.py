@@ -21,7 +21,7 @@ profile_script = APIRouter(include_in_schema=False)
 
 @profile_script.get("/profile.sh")
 def script(request: Request) -> PlainTextResponse:
-    """The script, with the address of this server in it; the key stays with the user."""
+    """Return the script, with the address of this server in it; the key stays with the user."""
     text = files("cdpbridge.server.routes").joinpath("profile.sh").read_text("utf-8")
     server = shlex.quote(f"{external_base(request)}{BASE_PATH}")
     return PlainTextResponse(

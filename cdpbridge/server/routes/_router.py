@@ -23,7 +23,7 @@ _key = APIKeyHeader(name=KEY_HEADER, scheme_name="BrowserUseApiKey", auto_error=
 
 
 def api_router() -> APIRouter:
-    """The REST API."""
+    """Return the REST API."""
     router = APIRouter(prefix=BASE_PATH, dependencies=[Security(_key)])
     for part in (billing, tasks, sessions, files, profiles, browsers, absent):
         router.include_router(part)

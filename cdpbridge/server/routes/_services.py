@@ -1,4 +1,4 @@
-"""What the routes work with, and the parameters they share."""
+"""The parts that routes work with, and the parameters they share."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Services:
     border: Border
 
     def plan(self, project_id: UUID) -> Plan:
-        """The plan of a project."""
+        """Return the plan of a project."""
         return self.accounts.plan(project_id)
 
     async def close(self) -> None:
@@ -122,13 +122,13 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_lengt
 
 
 def external_base(request: HTTPConnection) -> str:
-    """The address clients use, without a slash at its end: `public_url`, else as the request was addressed."""
+    """Return the address clients use, without a slash at its end: `public_url`, else as the request was addressed."""
     services: Services = request.app.state.services
     return services.settings.public_url or str(request.base_url).rstrip("/")
 
 
 def client_address(scope: Scope) -> str:
-    """The address of a request's client; empty when the server does not know it."""
+    """Return the address of a request's client; empty when the server does not know it."""
     client = scope.get("client")
     return str(client[0]) if client else ""
 

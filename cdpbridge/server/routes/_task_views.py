@@ -1,4 +1,4 @@
-"""How a task is shown."""
+"""Tasks as answers show them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["shown_status", "task_item", "task_view"]
 
 
 def shown_status(task: store.Task) -> str:
-    """A task whose agent is asked to stop is stopped, for the outside."""
+    """Return the status that answers show: a task whose agent is asked to stop counts as stopped."""
     return TaskState.STOPPED if task.state == TaskState.STOPPING else task.state
 
 
@@ -84,7 +84,8 @@ def _fields(task: store.Task) -> dict[str, Any]:
         "started_at": task.created_at,
         "finished_at": task.finished_at,
         "metadata": task.labels or {},
-        "output": None if task.working else task.output,  # it may be there, and be judged
+        # It may be there, and be judged.
+        "output": None if task.working else task.output,
         "browser_use_version": task.browser_use_version,
         "is_success": task.is_success,
         **_judgement(task.judgement),

@@ -106,7 +106,7 @@ async def list_tasks(
 
 
 def _instant(field: str, value: datetime | None) -> datetime | None:
-    """A date-time without a zone is UTC; at the ends of the calendar there is none."""
+    """Return a date-time in UTC, which it is without a zone; refuse one at the ends of the calendar."""
     if value is None:
         return None
     try:
@@ -152,7 +152,7 @@ async def create_task(
 
 
 def _check(services: Services, project_id: UUID, body: CreateTaskRequest) -> None:
-    """What can be said before anything is started."""
+    """Refuse what can be refused before anything is started."""
     refusal = services.tasks.agents.refusal()
     if refusal is not None:
         raise HTTPException(400, refusal)
@@ -187,7 +187,7 @@ def _check(services: Services, project_id: UUID, body: CreateTaskRequest) -> Non
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Who asks for which task."""
+    """A request for a task, with its sender."""
 
     project_id: UUID
     key_id: UUID | None

@@ -1,4 +1,4 @@
-"""What can be configured, and its table in the documentation."""
+"""Settings of the server, and their table in the documentation."""
 
 from __future__ import annotations
 

@@ -280,7 +280,7 @@ _ISO: Final = frozenset(
 
 
 def proxies_of(value: object) -> object:
-    """What the setting `proxies` stands for: a table, one as JSON, or the word `simulate`.
+    """Return what the setting `proxies` stands for: a table, one as JSON, or the word `simulate`.
 
     Raises:
         ValueError: It is some other text.
@@ -298,7 +298,7 @@ def proxies_of(value: object) -> object:
 
 
 def checked_proxies(table: Mapping[str, SecretStr], *, simulating: bool) -> dict[str, SecretStr]:
-    """The table by the reference's codes.
+    """Return the table by the reference's codes.
 
     Args:
         table: Country to upstream, `direct` or `simulate`.

@@ -206,7 +206,7 @@ class Settings(Fields):
         return self
 
     def vault_refusal(self, project: str, vault: str, *, projects: int | None = None) -> str | None:
-        """Why tasks of a project may not name a 1Password vault; None when they may.
+        """Return why tasks of a project may not name a 1Password vault; None when they may.
 
         Args:
             project: Its name.
@@ -231,7 +231,7 @@ class Settings(Fields):
         return Tariff(self.usd_per_hour)
 
     def plan_of(self, project: str) -> Plan:
-        """The plan of a project, by its name."""
+        """Return the plan of a project, by its name."""
         return self.plans.get(project, self.plan)
 
     def _denies_private(self, projects: int) -> bool:
@@ -255,7 +255,7 @@ class Settings(Fields):
 
     @property
     def runtime_folder(self) -> Path:
-        """Where running browsers of this server, and of no other, have their folders."""
+        """The folder of this server's running browsers, which no other server uses."""
         if self.runtime_dir is None and not uses_browser_uids():
             return self.data_dir
         # One for each `data_dir`: what a killed server left there belongs to its next start.

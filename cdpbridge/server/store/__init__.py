@@ -1,4 +1,4 @@
-"""What the server remembers: projects, keys, profiles, browsers, sessions, tasks, and a ledger that is only ever added to."""
+"""The database: projects, keys, profiles, browsers, sessions, tasks, and a ledger that is only ever added to."""
 
 from __future__ import annotations
 

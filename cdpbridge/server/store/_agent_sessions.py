@@ -26,14 +26,14 @@ class AgentSessions(Database):
             return None if row is None else (row[0], row[1])
 
     async def agent_session_of(self, browser_id: UUID) -> AgentSession | None:
-        """The session that a browser belongs to."""
+        """Return the session that a browser belongs to."""
         async with self._read() as session:
             return await session.scalar(select(AgentSession).where(AgentSession.browser_id == browser_id))
 
     async def agent_sessions(
         self, project_id: UUID, *, active: bool | None, offset: int, limit: int
     ) -> tuple[Sequence[tuple[AgentSession, Browser]], int]:
-        """One page, newest first, and how many there are; sessions whose browser never started are left out."""
+        """Return one page, newest first, and how many there are; sessions whose browser never started are left out."""
         rows = _sessions(project_id).where((Browser.state != State.STOPPED) | Browser.started_at.is_not(None))
         if active is not None:
             rows = rows.where(Browser.state.in_(HOLDS_SLOT if active else OVER))
@@ -59,7 +59,7 @@ class AgentSessions(Database):
             return await session.scalar(select(Share).where(Share.session_id == session_id))
 
     async def shares(self, project_id: UUID) -> Sequence[Share]:
-        """Every share of a project, newest first."""
+        """Return every share of a project, newest first."""
         rows = select(Share).join(AgentSession, AgentSession.id == Share.session_id)
         mine = rows.where(AgentSession.project_id == project_id).order_by(
             Share.created_at.desc(), Share.token
@@ -68,7 +68,7 @@ class AgentSessions(Database):
             return (await session.scalars(mine)).all()
 
     async def create_share(self, session_id: UUID, token: str, *, now: datetime) -> Share | None:
-        """The session's share, made with `token` if there is none; None when the session was deleted."""
+        """Return the session's share, created with `token` if there is none; None when the session was deleted."""
         async with self._write() as session:
             share = await session.scalar(select(Share).where(Share.session_id == session_id))
             if share is None and await session.get(AgentSession, session_id) is not None:
@@ -79,7 +79,7 @@ class AgentSessions(Database):
         return share
 
     async def delete_share(self, session_id: UUID) -> Share | None:
-        """The share that was deleted."""
+        """Delete a session's share, and return it; None when there was none."""
         async with self._write() as session:
             share = await session.scalar(select(Share).where(Share.session_id == session_id))
             if share is not None:

@@ -31,7 +31,7 @@ _IDEMPOTENCY_AGE: Final = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What the end of a browser booked, in USD; made once per browser."""
+    """The amounts booked at the end of a browser, in USD; once per browser."""
 
     charged: Decimal
     refunded: Decimal
@@ -74,7 +74,7 @@ class Browsers(Projects):
         proxy_simulated: bool = False,
         ignored_fields: Sequence[str] | None = None,
     ) -> Browser:
-        """A browser that starts: it takes a slot, and nothing is charged yet.
+        """Insert a browser that starts: it takes a slot, and nothing is charged yet.
 
         Args:
             browser_id: A new one; chosen by the caller, who can withdraw it without having seen the answer.
@@ -152,7 +152,7 @@ class Browsers(Projects):
         return browser
 
     async def repeated(self, project_id: UUID, key: str) -> tuple[str, Browser] | None:
-        """The body's hash and the browser of an earlier request with this `Idempotency-Key`."""
+        """Return the body's hash and the browser of an earlier request with this `Idempotency-Key`."""
         async with self._read() as session:
             row = await session.get(IdempotencyKey, (project_id, key))
             if row is None:
@@ -164,7 +164,7 @@ class Browsers(Projects):
     async def activate(
         self, browser_id: UUID, *, started_at: datetime, profile_writable: bool | None
     ) -> Browser | None:
-        """starting -> active, and the charge for the first hour; None when it was stopped meanwhile."""
+        """Move a browser from starting to active and charge its first hour; None when it was stopped meanwhile."""
         async with self._write() as session:
             values = {
                 "state": State.ACTIVE,
@@ -183,7 +183,7 @@ class Browsers(Projects):
         return browser
 
     async def abandon(self, browser_id: UUID, reason: EndReason, *, now: datetime) -> bool:
-        """starting -> stopped: nothing was charged, and its `Idempotency-Key` may be used again."""
+        """Move a browser from starting to stopped: nothing was charged, and its `Idempotency-Key` may be used again."""
         async with self._write() as session:
             values = {"state": State.STOPPED, "end_reason": reason, "finished_at": now, "recording": None}
             where = (Browser.id == browser_id, Browser.state == State.STARTING)
@@ -202,17 +202,18 @@ class Browsers(Projects):
                     browser.proxy_bytes = traffic.get(browser_id, browser.proxy_bytes)
 
     async def charge_started_hours(self, browser_id: UUID, used: timedelta, *, now: datetime) -> None:
-        """Book the hours that have started after `used`, those that are booked already excepted."""
+        """Book the hours that have started after `used`, except those that are booked already."""
         async with self._write() as session:
             browser = await session.get(Browser, browser_id, with_for_update=True)
             if browser is not None and browser.state == State.ACTIVE and browser.started_at:
-                browser.last_seen_at = browser.started_at + used  # what is charged was seen
+                # What is charged was seen.
+                browser.last_seen_at = browser.started_at + used
                 self._charge(session, browser, used, now)
 
     async def settle(
         self, browser_id: UUID, reason: EndReason, used: timedelta, *, now: datetime, discarded: bool = False
     ) -> Settlement | None:
-        """active -> stopping, with what is still to be charged and the refund; None when that has happened already.
+        """Move a browser from active to stopping; book its last charge and its refund. None when that has happened already.
 
         Args:
             discarded: Refund everything, because no client received it.
@@ -247,7 +248,7 @@ class Browsers(Projects):
     async def finish(
         self, browser_id: UUID, *, proxy_bytes: int, blocked_requests: int | None = None
     ) -> bool:
-        """stopping -> stopped."""
+        """Move a browser from stopping to stopped."""
         async with self._write() as session:
             where = (Browser.id == browser_id, Browser.state == State.STOPPING)
             values = {
@@ -258,7 +259,7 @@ class Browsers(Projects):
             return await changed(session, update(Browser).where(*where).values(values))
 
     async def rental(self, browser_id: UUID) -> Browser | None:
-        """A browser of whichever project: for those who have its own credential."""
+        """Return a browser of any project: for a client that has the browser's own credential."""
         async with self._read() as session:
             return await session.get(Browser, browser_id)
 
@@ -299,7 +300,7 @@ class Browsers(Projects):
         agent_session_id: UUID | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> tuple[Sequence[Browser], int]:
-        """One page, newest first, and how many there are; browsers that never started are left out.
+        """Return one page, newest first, and how many there are; browsers that never started are left out.
 
         Args:
             active: Only those that hold a slot, or only those that do not.

@@ -25,11 +25,12 @@ class Database:
         self._engine = engine
         self._reading = async_sessionmaker(engine.execution_options(writing=False), expire_on_commit=False)
         self._writing = async_sessionmaker(engine, expire_on_commit=False)
-        self._turn = asyncio.Lock()  # SQLite has one writer; waiting here is fair, its busy handler is not
+        # SQLite has one writer; waiting here is fair, its busy handler is not.
+        self._turn = asyncio.Lock()
 
     @classmethod
     async def open(cls, url: str) -> Self:
-        """The database at `url`, with its tables up to date."""
+        """Open the database at `url` and bring its tables up to date."""
         return cls(await open_engine(url))
 
     async def close(self) -> None:
@@ -54,12 +55,12 @@ class Database:
             return page.all(), total
 
     async def _lock(self, session: AsyncSession, project_id: UUID) -> None:
-        """One admission of a project at a time; SQLite's write lock does that already."""
+        """Admit one browser of a project at a time; SQLite's write lock does that already."""
         await session.execute(select(Project.id).where(Project.id == project_id).with_for_update())
 
 
 async def changed(session: AsyncSession, statement: Any) -> bool:
-    """Whether an update or delete has met a row."""
+    """Return True if an update or delete has met a row."""
     result = await session.execute(statement)
     assert isinstance(result, CursorResult)
     return bool(result.rowcount)

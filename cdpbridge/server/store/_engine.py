@@ -23,7 +23,7 @@ _TALKATIVE: Final = ("aiosqlite", "sqlalchemy.engine.Engine")
 
 
 async def open_engine(url: str) -> AsyncEngine:
-    """A connected engine, migrated to this version's tables.
+    """Open a connected engine, migrated to this version's tables.
 
     Raises:
         ConfigurationError: The database cannot be reached or read, or belongs to a newer version.
@@ -53,7 +53,8 @@ async def open_engine(url: str) -> AsyncEngine:
 def _prepare_sqlite(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def connected(dbapi_connection: Any, _record: object) -> None:
-        dbapi_connection.isolation_level = None  # transactions are ours: the driver would begin them too late
+        # Transactions are ours: the driver would begin them too late.
+        dbapi_connection.isolation_level = None
         try:
             cursor = dbapi_connection.cursor()
             # WAL: readers and a writer at once, and a killed process leaves nothing half-written (sqlite.org/wal.html).

@@ -19,7 +19,7 @@ _HINT_CHARACTERS: Final = 9
 
 
 def key_hash_of(key: str) -> str:
-    """What is kept of a key."""
+    """Return what is kept of a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -57,22 +57,22 @@ class Keys(Database):
         return row
 
     async def key_of_hash(self, key_hash: str) -> ApiKey | None:
-        """The key with this hash, unless it was revoked."""
+        """Return the key with this hash, unless it was revoked."""
         where = (ApiKey.key_hash == key_hash, ApiKey.revoked_at.is_(None))
         async with self._read() as session:
             return await session.scalar(select(ApiKey).where(*where))
 
     async def project_of(self, key: str) -> UUID | None:
-        """The project a key belongs to."""
+        """Return the project a key belongs to."""
         return await self.project_of_hash(key_hash_of(key))
 
     async def project_of_hash(self, key_hash: str) -> UUID | None:
-        """The project that the key with this hash belongs to."""
+        """Return the project that the key with this hash belongs to."""
         key = await self.key_of_hash(key_hash)
         return None if key is None else key.project_id
 
     async def keys(self) -> Sequence[tuple[ApiKey, str]]:
-        """Every key with the name of its project, oldest first; revoked ones too."""
+        """Return every key with the name of its project, oldest first; revoked ones too."""
         rows = select(ApiKey, Project.name).join(Project, Project.id == ApiKey.project_id)
         async with self._read() as session:
             found = await session.execute(rows.order_by(ApiKey.created_at, ApiKey.id))
@@ -95,7 +95,8 @@ class Keys(Database):
             row = await session.scalar(select(ApiKey).where(ApiKey.id == key_id))
             if row is None:
                 return None
-            await self._lock(session, row.project_id)  # against a browser that is being reserved
+            # Against a browser that is being reserved.
+            await self._lock(session, row.project_id)
             row.revoked_at = row.revoked_at or now
             whose = Browser.project_id == row.project_id if all_browsers else Browser.key_id == key_id
             running = select(Browser.id).where(whose, Browser.state.in_(HOLDS_SLOT))

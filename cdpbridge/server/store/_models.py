@@ -293,7 +293,7 @@ class Task(Base):
 
     @property
     def working(self) -> bool:
-        """Whether its agent is not done yet."""
+        """True if its agent is not done yet."""
         return self.state in WORKING
 
     @property

@@ -14,7 +14,7 @@ _MICRO: Final = 1_000_000
 
 
 class LedgerKind(StrEnum):
-    """What a ledger entry is. Grants and refunds are positive, charges negative."""
+    """The kind of a ledger entry. Grants and refunds are positive, charges negative."""
 
     GRANT = "grant"
     CHARGE = "charge"
@@ -27,5 +27,5 @@ def to_micro_usd(amount: Decimal) -> int:
 
 
 def from_micro_usd(amount: int) -> Decimal:
-    """The exact amount in USD."""
+    """Return the exact amount in USD."""
     return Decimal(amount) / _MICRO

@@ -22,7 +22,7 @@ class Profiles(Database):
     async def create_profile(
         self, project_id: UUID, name: str | None, *, limit: int | None, now: datetime
     ) -> Profile:
-        """A new profile.
+        """Insert a profile.
 
         Raises:
             TooManyProfiles: The project has `limit` profiles already.
@@ -45,7 +45,7 @@ class Profiles(Database):
     async def profiles(
         self, project_id: UUID, *, offset: int, limit: int, query: str | None = None
     ) -> tuple[Sequence[Profile], int]:
-        """One page, newest first, and how many there are.
+        """Return one page, newest first, and how many there are.
 
         Args:
             query: Only those with this in their name, in whatever case.
@@ -65,7 +65,7 @@ class Profiles(Database):
         return profile
 
     async def delete_profile(self, project_id: UUID, profile_id: UUID) -> bool:
-        """Whether there was one."""
+        """Delete a profile; True if there was one."""
         async with self._write() as session:
             profile = await session.scalar(_profile(project_id, profile_id))
             if profile is not None:

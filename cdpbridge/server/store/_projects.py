@@ -23,7 +23,7 @@ __all__ = ["Account", "ProjectOverview", "Projects"]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a project has.
+    """The account of a project.
 
     Attributes:
         balance: Sum of its ledger, USD.
@@ -93,12 +93,12 @@ class Projects(Keys):
         return revoked
 
     async def project_names(self) -> dict[UUID, str]:
-        """Every project and its name in the configuration."""
+        """Return every project and its name in the configuration."""
         async with self._read() as session:
             return {project.id: project.name for project in await session.scalars(select(Project))}
 
     async def projects(self) -> Sequence[ProjectOverview]:
-        """Every project, by name, with what the operator wants to know of it."""
+        """Return every project, by name, with what the operator wants to know of it."""
         async with self._read() as session:
             rows = (await session.scalars(select(Project).order_by(Project.name))).all()
             return [
@@ -119,7 +119,7 @@ class Projects(Keys):
         credits: Decimal,  # noqa: A002  # the field's word
         now: datetime,
     ) -> Project | None:
-        """A new project with its first credits; None when there is one of this name."""
+        """Insert a project with its first credits; None when there is one of this name."""
         async with self._write() as session:
             if await session.scalar(select(Project.id).where(Project.name == name)) is not None:
                 return None
@@ -179,7 +179,7 @@ class Projects(Keys):
             return {kind: from_micro_usd(int(amount)) for kind, amount in await session.execute(statement)}
 
     async def ledger(self, project_id: UUID, *, since: datetime | None = None) -> Sequence[LedgerEntry]:
-        """Every entry, or those from an instant on, oldest first."""
+        """Return every entry, or those from an instant on, oldest first."""
         rows = select(LedgerEntry).where(LedgerEntry.project_id == project_id).order_by(LedgerEntry.id)
         if since is not None:
             rows = rows.where(LedgerEntry.created_at >= since)
@@ -189,7 +189,7 @@ class Projects(Keys):
     async def newest_entries(
         self, project_id: UUID, *, limit: int
     ) -> tuple[Sequence[tuple[LedgerEntry, Decimal]], int]:
-        """The newest entries, each with the balance after it in USD, newest first; and how many there are in all."""
+        """Return the newest entries, each with the balance after it in USD, newest first; and how many there are in all."""
         mine = LedgerEntry.project_id == project_id
         async with self._read() as session:
             balance = await self._balance(session, project_id)

@@ -1,4 +1,4 @@
-"""What becomes of a recording, and its description for users. Pure."""
+"""States of a recording, and their descriptions for users. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["RecordingState"]
 
 
 class RecordingState(StrEnum):
-    """Of a browser that was to be recorded.
+    """The state of the recording of a browser.
 
     Attributes:
         RUNNING: It is made, until its browser ends.
@@ -27,7 +27,7 @@ class RecordingState(StrEnum):
     FAILED = "failed"
 
     def words(self, max_mb: int) -> str | None:
-        """A sentence about what is missing, None when nothing is."""
+        """Return a sentence about what is missing, None when nothing is."""
         return {
             RecordingState.SIZE_LIMIT: f"The recording ended before the browser, at the server's limit of {max_mb} MB.",
             RecordingState.SERVER_LOST: "The server was killed; the recording ends a few seconds before that.",

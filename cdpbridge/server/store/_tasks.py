@@ -41,7 +41,7 @@ class SessionOver(CDPBridgeError):
 
 @dataclass(frozen=True, slots=True)
 class TaskOutcome:
-    """How a task ended.
+    """The end of a task.
 
     Attributes:
         files: Name and path in the file store of each output file.
@@ -76,7 +76,7 @@ class Tasks(Database):
         idempotency: tuple[str, str] | None = None,
         ignored_fields: Sequence[str] | None = None,
     ) -> Task:
-        """A task that works from now on.
+        """Insert a task that works from now on.
 
         Args:
             ignored_fields: Of the request; see `Unused`.
@@ -116,7 +116,7 @@ class Tasks(Database):
         return row
 
     async def repeated_task(self, project_id: UUID, key: str) -> Task | None:
-        """The task of an earlier request with this `Idempotency-Key`."""
+        """Return the task of an earlier request with this `Idempotency-Key`."""
         async with self._read() as session:
             where = (Task.project_id == project_id, Task.idempotency_key == key)
             return await session.scalar(select(Task).where(*where))
@@ -126,7 +126,7 @@ class Tasks(Database):
             return await session.scalar(select(Task).where(Task.id == task_id, Task.project_id == project_id))
 
     async def task_details(self, task_id: UUID) -> tuple[Sequence[TaskStep], Sequence[TaskFile]]:
-        """Its steps in order, and its files by name."""
+        """Return its steps in order, and its files by name."""
         async with self._read() as session:
             steps = select(TaskStep).where(TaskStep.task_id == task_id).order_by(TaskStep.number)
             files = select(TaskFile).where(TaskFile.task_id == task_id)
@@ -136,7 +136,7 @@ class Tasks(Database):
             )
 
     async def step_counts(self, task_ids: Sequence[UUID]) -> dict[UUID, int]:
-        """How many steps each of these tasks has; those without one are left out."""
+        """Return how many steps each of these tasks has; those without one are left out."""
         async with self._read() as session:
             counted = select(TaskStep.task_id, func.count()).where(TaskStep.task_id.in_(task_ids))
             rows = await session.execute(counted.group_by(TaskStep.task_id))
@@ -148,7 +148,7 @@ class Tasks(Database):
             return await session.scalar(select(TaskFile).where(*where))
 
     async def files_of_tasks(self, task_ids: Sequence[UUID]) -> Sequence[TaskFile]:
-        """The files of these tasks, by name."""
+        """Return the files of these tasks, by name."""
         rows = select(TaskFile).where(TaskFile.task_id.in_(task_ids))
         async with self._read() as session:
             return (await session.scalars(rows.order_by(TaskFile.file_name, TaskFile.id))).all()
@@ -164,7 +164,7 @@ class Tasks(Database):
         after: datetime | None = None,
         before: datetime | None = None,
     ) -> tuple[Sequence[Task], int]:
-        """One page, newest first, and how many there are.
+        """Return one page, newest first, and how many there are.
 
         Args:
             after: Only those made after that instant.
@@ -182,7 +182,7 @@ class Tasks(Database):
         return await self._page(rows, (Task.created_at.desc(), Task.id), offset, limit)
 
     async def tasks_of_session(self, session_id: UUID) -> Sequence[Task]:
-        """All of them, oldest first."""
+        """Return all of them, oldest first."""
         async with self._read() as session:
             return (await session.scalars(_of_session(session_id))).all()
 
@@ -201,7 +201,8 @@ class Tasks(Database):
     async def add_step(self, step: TaskStep) -> None:
         """Keep a step; the same number again replaces it."""
         async with self._write() as session:
-            if await session.get(Task, step.task_id) is not None:  # else deleted meanwhile
+            # Else deleted meanwhile.
+            if await session.get(Task, step.task_id) is not None:
                 await session.merge(step)
 
     async def finish_task(self, task_id: UUID, outcome: TaskOutcome, *, now: datetime) -> bool:

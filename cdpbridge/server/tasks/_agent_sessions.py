@@ -77,7 +77,7 @@ class AgentSessions:
         key: str | None = None,
         body_hash: str = "",
     ) -> tuple[AgentSession, Browser]:
-        """A session over a running browser; arguments and errors as `Rentals.create`."""
+        """Create a session over a running browser; arguments and errors as `Rentals.create`."""
         made = NewAgentSession(uuid4(), order.start_url, keep_alive, persist_memory)
         order = replace(order, agent_session=made)
         browser = await self._rentals.create(

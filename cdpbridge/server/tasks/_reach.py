@@ -32,7 +32,7 @@ class ReachNotLimited(CDPBridgeError):
 
 
 class Reach:
-    """What the browsers of agent sessions reach."""
+    """The domains that browsers of agent sessions reach."""
 
     def __init__(self, hosts: BrowserHosts) -> None:
         self._hosts = hosts

@@ -1,4 +1,4 @@
-"""What an agent session did, for those who may still see it after its end: the messages of the live page."""
+"""The record of an ended agent session, for viewers of its live page: the messages that show it."""
 
 from __future__ import annotations
 

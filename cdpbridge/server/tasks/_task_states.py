@@ -23,7 +23,7 @@ __all__ = ["END_TEXTS", "TRANSITIONS", "WORKING", "TaskEnd", "TaskLife", "TaskSi
 
 
 class TaskState(StrEnum):
-    """Where a task is in its life."""
+    """A state of a task."""
 
     STARTED = "started"
     PAUSED = "paused"
@@ -33,7 +33,7 @@ class TaskState(StrEnum):
 
 
 class TaskSignal(StrEnum):
-    """What can happen to a task."""
+    """An event of a task."""
 
     PAUSE = "pause"
     RESUME = "resume"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -76,6 +76,14 @@ class _Work:
                     self.run.stop()
 
 
+@dataclass(frozen=True, slots=True)
+class _Creation:
+    """A task that is being created for an `Idempotency-Key`."""
+
+    body_hash: str
+    task: asyncio.Task[Task]
+
+
 class Tasks:
     """Every task of this server.
 
@@ -101,7 +109,7 @@ class Tasks:
         self._wall = wall
         self._working: dict[UUID, _Work] = {}
         self._background = TaskSet(logger)
-        self._making: dict[tuple[UUID, str], tuple[str, asyncio.Task[Task]]] = {}
+        self._creations: dict[tuple[UUID, str], _Creation] = {}
         self._closing = False
 
     async def open(self) -> None:
@@ -133,27 +141,27 @@ class Tasks:
     async def once(
         self, project_id: UUID, key: str, body_hash: str, make: Callable[[], Coroutine[Any, Any, Task]]
     ) -> Task:
-        """The task of a request with an `Idempotency-Key`: made by the first, found by the others.
+        """Return the task of a request with an `Idempotency-Key`: created by the first, found by the others.
 
         Raises:
             KeyReused: The key came with another body before.
         """
-        making = self._making.get((project_id, key))
-        if making is None:
+        creation = self._creations.get((project_id, key))
+        if creation is None:
             earlier = await self._store.repeated_task(project_id, key)
-            making = self._making.get((project_id, key))  # another request may have begun it meanwhile
-            if making is None and earlier is not None:
+            # Another request may have begun it meanwhile.
+            creation = self._creations.get((project_id, key))
+            if creation is None and earlier is not None:
                 if earlier.body_hash != body_hash:
                     raise KeyReused("this Idempotency-Key was used with another body")
                 return earlier
-        if making is None:
-            made = asyncio.create_task(make())
-            making = self._making[project_id, key] = body_hash, made
-            made.add_done_callback(lambda _task: self._making.pop((project_id, key), None))
-            made.add_done_callback(mark_retrieved)
-        if making[0] != body_hash:
+        if creation is None:
+            creation = self._creations[project_id, key] = _Creation(body_hash, asyncio.create_task(make()))
+            creation.task.add_done_callback(lambda _task: self._creations.pop((project_id, key), None))
+            creation.task.add_done_callback(mark_retrieved)
+        if creation.body_hash != body_hash:
             raise KeyReused("this Idempotency-Key was used with another body")
-        return await asyncio.shield(making[1])
+        return await asyncio.shield(creation.task)
 
     async def start(
         self,
@@ -208,7 +216,8 @@ class Tasks:
             await asyncio.to_thread(self._files.close_task, work.task_id, shared)
             await asyncio.to_thread(self._files.remove, task_id=work.task_id)
             raise
-        if not self._rentals.running(session.browser_id):  # it ended before this work was known
+        # It ended before this work was known.
+        if not self._rentals.running(session.browser_id):
             self._signal(work, TaskSignal.STOP_SESSION)
         spec = AgentSpec(
             task_id=task.id,
@@ -240,7 +249,7 @@ class Tasks:
     # --- while it runs --------------------------------------------------------------------------------------------
 
     async def _drive(self, work: _Work, spec: AgentSpec, *, own_session: bool) -> None:
-        """From the agent's start to the stored result."""
+        """Run the agent, and store its result."""
 
         async def on_step(step: AgentStep) -> None:
             await self._keep_step(work.task_id, spec.folder, step)
@@ -275,7 +284,7 @@ class Tasks:
             await self._close_session(work)
 
     def _answered(self, work: _Work, spec: AgentSpec, result: AgentResult) -> None:
-        """The agent is done with the browser; what comes is a judge, who needs none, so nothing is paid for it."""
+        """Stop paying for the browser: the agent is done with it, and a judge needs none."""
         work.answered = True
         self._background.start(self._keep_answer(work.task_id, result), f"task {work.task_id}: its answer")
         work.lifted = asyncio.create_task(self._lift(work, spec))
@@ -360,7 +369,7 @@ class Tasks:
                 return
 
     def _keep_log(self, folder: Path, log: Path, output: str) -> str | None:
-        """The log's path in the store; an agent that never came to write one gets one that says why."""
+        """Return the log's path in the store; an agent that never came to write one gets one that says why."""
         try:
             if not log.exists():
                 log = folder / "agent.log"
@@ -393,7 +402,7 @@ class Tasks:
             return
         if self._signal(work, signal):
             await self._note_move(work)
-        if work.life.reason is not None:  # on its way out
+        if work.life.reason is not None:  # it is ending
             await self._ended(work)
 
     def _signal(self, work: _Work, signal: TaskSignal) -> bool:

@@ -120,18 +120,18 @@ def test_keys():
     assert hands.call(key("up"))[1]["type"] == "keyUp"
 
 
-def test_what_is_pressed_is_let_go():
+def test_what_is_pressed_is_released():
     hands = Hands()
     hands.call(key(modifiers=8))
     hands.call(Mouse(type="mouse", kind="down", x=1, y=2, button="left", buttons=1, clicks=1))
     hands.call(Touch(type="touch", kind="start", points=[{"id": 0, "x": 1, "y": 1}]))
-    released = [(method, params["type"]) for method, params in hands.let_go()]
+    released = [(method, params["type"]) for method, params in hands.release()]
     assert released == [
         ("Input.dispatchKeyEvent", "keyUp"),
         ("Input.dispatchMouseEvent", "mouseReleased"),
         ("Input.dispatchTouchEvent", "touchCancel"),
     ]
-    assert hands.let_go() == []
+    assert hands.release() == []
 
 
 def test_the_rest_of_the_input():

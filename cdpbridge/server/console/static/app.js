@@ -118,7 +118,7 @@ const actions = {
     const known = state.details.get(name);
     if (known) known.revision = null;
   },
-  /** Counts on every 5 s, while somebody can see the page: what pictures are asked for by. */
+  /** Counts on every 5 s, while the page is visible: pictures are asked for by it. */
   beat() {
     if (!document.hidden) beat = Math.floor(Date.now() / 5000);
     return beat;

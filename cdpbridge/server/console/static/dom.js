@@ -74,7 +74,7 @@ function update(node, child) {
 function set(node, name, value) {
   if (name.startsWith("on")) node[name] = value;
   else if (name === "initial") {
-    // What a field holds before anybody has touched it; from then on it is theirs.
+    // What a field holds until the user changes it; then it is left alone.
     if (!node.given.has(name)) node.value = value;
   } else if (value === null || value === undefined || value === false) node.removeAttribute(name);
   else if (node.getAttribute(name) !== String(value === true ? "" : value)) node.setAttribute(name, value === true ? "" : value);

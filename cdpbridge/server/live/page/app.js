@@ -34,7 +34,7 @@ let saved = [];
 
 const connection = new Connection({
   picture: (...parts) => picture.take(...parts),
-  message: message => told[message.type]?.(message),
+  message: message => handlers[message.type]?.(message),
   lost() {
     connected = false;
     if (status.driving) status = { ...status, driving: false, again: true };
@@ -49,7 +49,7 @@ const picture = new Picture($('picture'), $('stage'), {
 });
 
 const record = new Record($('record'), path => new URL(path, base).href);
-const told = {
+const handlers = {
   status(message) {
     const again = status.again;
     connected = true;

@@ -1,4 +1,4 @@
-// The socket to the server: JSON both ways, and pictures. It comes back by itself unless the server has said goodbye.
+// The socket to the server: JSON both ways, and pictures. It comes back by itself unless the server has sent an end message.
 
 import { share, socketAddress, token } from './credential.js';
 
@@ -10,9 +10,9 @@ export class Connection {
   #failures = 0;
 
   /** @param {{message: (m: object) => void, picture: (number: number, width: number, height: number, jpeg: Uint8Array) => void,
-   *           lost: () => void}} told */
-  constructor(told) {
-    this.told = told;
+   *           lost: () => void}} handlers */
+  constructor(handlers) {
+    this.handlers = handlers;
   }
 
   open() {
@@ -23,21 +23,21 @@ export class Connection {
       this.#failures = 0;
       if (typeof data !== 'string') {
         const head = new DataView(data);
-        this.told.picture(head.getUint32(0), head.getFloat32(4), head.getFloat32(8), new Uint8Array(data, 12));
+        this.handlers.picture(head.getUint32(0), head.getFloat32(4), head.getFloat32(8), new Uint8Array(data, 12));
         return;
       }
       const message = JSON.parse(data);
       if (message.type === 'end') this.#over = true;
-      this.told.message(message);
+      this.handlers.message(message);
     };
     socket.onclose = ({ code }) => {
       if (this.#socket !== socket || this.#over) return;
       if (code === 4404) {
         this.#over = true;
-        this.told.message({ type: 'end', title: 'Nothing to see here', text: 'The address may be cut off or mistyped.' });
+        this.handlers.message({ type: 'end', title: 'Nothing to see here', text: 'The address may be cut off or mistyped.' });
         return;
       }
-      this.told.lost();
+      this.handlers.lost();
       setTimeout(() => this.open(), PAUSES[Math.min(this.#failures++, PAUSES.length - 1)]);
     };
   }

@@ -47,11 +47,11 @@ class AgentProcesses:
 
     @property
     def version(self) -> str | None:
-        """Of browser-use, when it is there."""
+        """The version of browser-use, when it is installed."""
         return self._environment.version if self._environment else None
 
     def refusal(self, *, op_vault_id: str | None = None) -> str | None:
-        """Why no task can be taken, as a text for the client; None when one can."""
+        """Return why no task can be taken, as a text for the client; None when one can."""
         if self._environment is None:
             return "no tasks here: this server has no model for agents; set `llm_base_url`"
         if self._environment.refusal is not None:
@@ -65,7 +65,7 @@ class AgentProcesses:
         return None
 
     def knows(self, model: str) -> bool:
-        """Whether a request may name this model: the reference's names, the official SDK's, and the configuration's."""
+        """Return True if a request may name this model: the reference's names, the official SDK's, and the configuration's."""
         if model in SUPPORTED_LLMS or model in SDK_LLMS:
             return True
         return model in self._settings.llm_models and model != _DEFAULT
@@ -116,14 +116,15 @@ class AgentProcesses:
         return run
 
     def _judge(self, agents_model: str) -> Judge:
-        """Who judges a task of this model: another one when there is one."""
+        """Return the model that judges a task of this model: another one when there is one."""
         settings = self._settings
         assert settings.llm_base_url is not None
         name = settings.judge_llm
         name = agents_model if name is None else settings.llm_models.get(name, name)
         base_url = settings.judge_llm_base_url or settings.llm_base_url
         key = settings.judge_llm_api_key
-        if key is None and base_url == settings.llm_base_url:  # a key belongs to its endpoint
+        # A key belongs to its endpoint.
+        if key is None and base_url == settings.llm_base_url:
             key = settings.llm_api_key
         model = JudgeModel(
             base_url,
@@ -180,7 +181,7 @@ class _Run:
             self._judging.cancel()
 
     async def result(self) -> AgentResult:
-        """How it ended, when it has, and the judge has."""
+        """Return how it ended, once it has and was judged."""
         return await asyncio.shield(self._over)
 
     def on_end(self, call: Callable[[_Run], object]) -> None:

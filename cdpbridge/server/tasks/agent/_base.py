@@ -78,7 +78,7 @@ class AgentStep:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a judge has said of a task.
+    """A judge's verdict on a task.
 
     Attributes:
         model: Which model judged, as its endpoint calls it.
@@ -99,7 +99,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class AgentResult:
-    """How an agent ended.
+    """The end of an agent.
 
     Attributes:
         how: `"finished"` by itself (also when it gave up), `"stopped"` when asked, `"died"` when its process ended without a result.
@@ -135,17 +135,17 @@ class AgentRun(Protocol):
         """End soon: after the step at hand, or by force after a bounded time."""
 
     async def result(self) -> AgentResult:
-        """How it ended, when it has; may be awaited often. Never raises for what the agent did."""
+        """Return how it ended, once it has; may be awaited often. Never raises for what the agent did."""
 
 
 class Agents(Protocol):
-    """What runs agents."""
+    """Runs agents."""
 
     def refusal(self, *, op_vault_id: str | None = None) -> str | None:
-        """Why no task can be taken, as a text for the client: nothing configured, unknown 1Password; None when one can."""
+        """Return why no task can be taken, as a text for the client: nothing configured, unknown 1Password; None when one can."""
 
     def knows(self, model: str) -> bool:
-        """Whether a request may name this model."""
+        """Return True if a request may name this model."""
 
     def known(self) -> list[str]:
         """Models to choose from, the default first."""

@@ -1,5 +1,7 @@
-"""The agent's own process. Run by path, in an environment that may not have cdpbridge: so only the standard library at the
-top, and its neighbours are loaded by their paths, for they have one name there and another in the package.
+"""The agent's own process.
+
+Run by path, in an environment that may not have cdpbridge: so only the standard library at the top, and its neighbours are loaded by
+their paths, for they have one name there and another in the package.
 
 Standard input: one line with the task, its secrets among it, then one line a command; its end means that the owner has
 exited, and ends us. Standard output: one line of JSON an event. Standard error: the log. Whatever leaves is cut first.
@@ -12,8 +14,6 @@ exited, and ends us. Standard output: one line of JSON an event. Standard error:
 from __future__ import annotations
 
 import asyncio
-import base64
-import html
 import json
 import logging
 import os
@@ -26,10 +26,10 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, BinaryIO, Final
-from urllib.parse import parse_qs, quote, quote_plus, urlsplit
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["Cutter", "logins", "shortened", "written_files"]
+__all__ = ["logins"]
 
 OUTPUT_CHARACTERS: Final = 1_000_000
 """Longest answer of a task, longest action in a step ten times less; the rest is cut off, and says so."""
@@ -38,167 +38,29 @@ _STATE_CHARACTERS: Final = 20_000
 _LOG_CHARACTERS: Final = 8_000
 _EARLIER_TASKS: Final = 20
 _EARLIER_CHARACTERS: Final = 4_000
-_CUT_FILE_BYTES: Final = 50 * 1024 * 1024
-_MAX_FILES: Final = 1000
 _STOP_STEP_SECONDS: Final = 3.0
 _SCREENSHOT_SECONDS: Final = 5.0
 _CONNECT_1PASSWORD_SECONDS: Final = 30.0
-_SHORT: Final = 4
-"""Characters from which on a secret is cut within words, too."""
-
-_NO_WORD: Final = 8
-"""Characters from which on a secret is no name of a field, and no chance in a binary file."""
-
-# Not within a word; what is before it may be the end of an escape: %3D, \\n, \\u0020.
-_ALONE_BEFORE: Final = r"(?:(?<![^\W_])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
-_ALONE_AFTER: Final = r"(?![^\W_])"
-_NAME: Final = re.compile(r"[A-Za-z_]+")
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 logger = logging.getLogger("cdpbridge.agent")
 
 
-class Cutter:
-    """Replaces secrets, in every spelling they take in texts and addresses, by their names.
-
-    Longest first, so that a secret within another leaves no rest of it. A short one is replaced only where it stands alone:
-    anywhere else it is a part of a word, and an answer without its letters could not be read. What it has put in is left as it
-    is when the text comes by a second time.
-    """
-
-    def __init__(self, names: Mapping[str, str]) -> None:
-        spelled: dict[str, str] = {}
-        for value, name in names.items():
-            # Without a letter or a digit in it, a short one is punctuation.
-            for spelling in _spellings(value) if len(value) >= _SHORT or any(map(str.isalnum, value)) else ():
-                spelled.setdefault(spelling, f"<secret>{name}</secret>")
-        self._spelled = {put_in: put_in for put_in in spelled.values()} | spelled
-        self._numbers = {
-            value: f"<secret>{name}</secret>" for value, name in names.items() if len(value) >= _SHORT
-        }
-        self._pattern = re.compile(_alternatives(self._spelled, {*spelled.values()}) or r"(?!)")
-        self._bytes = {text.encode(errors="replace"): self._spelled[text].encode() for text in self._spelled}
-        kept = [spelling for spelling in self._bytes if len(spelling) >= _NO_WORD]
-        self._bytes_pattern = re.compile(
-            b"|".join(map(re.escape, sorted(kept, key=len, reverse=True))) or rb"(?!)"
-        )
-
-    def text(self, text: str) -> str:
-        return self._pattern.sub(lambda found: self._spelled[found[0]], text)
-
-    def value(self, value: Any) -> Any:
-        """A JSON value, cut in its strings, and in numbers that are a secret.
-
-        Keys are names, and stay; except one that holds a secret which is no name: long, and not of letters alone.
-        """
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, dict):
-            return {self._key(str(key)): self.value(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.value(inner) for inner in value]
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return self._numbers.get(str(value), value)
-        return value
-
-    def _key(self, key: str) -> str:
-        def cut(found: re.Match[str]) -> str:
-            is_name = len(found[0]) < _NO_WORD or _NAME.fullmatch(found[0])
-            return found[0] if is_name else self._spelled[found[0]]
-
-        return self._pattern.sub(cut, key)
-
-    def document(self, text: str) -> str:
-        """A text that may be JSON: then it stays JSON, with the same names in it."""
-        try:
-            parsed = json.loads(text) if text.lstrip()[:1] in {"{", "["} else None
-        except (ValueError, RecursionError):
-            parsed = None
-        if parsed is None:
-            return self.text(text)
-        cut = self.value(parsed)
-        if cut == parsed:
-            return text
-        return json.dumps(cut, ensure_ascii=False, indent=2 if "\n" in text.strip() else None)
-
-    def file(self, path: Path) -> bool:
-        """Cut a file in place. Whether there was anything to cut.
-
-        In what is no text, short secrets are chance: replacing them would break the file.
-        """
-        content = path.read_bytes()
-        try:
-            text = content.decode() if b"\0" not in content else None
-        except UnicodeDecodeError:
-            text = None
-        if text is not None:
-            cut = (self.document(text) if path.suffix.lower() == ".json" else self.text(text)).encode()
-        else:
-            cut = self._bytes_pattern.sub(lambda found: self._bytes[found[0]], content)
-        if cut == content:
-            return False
-        temporary = path.with_name(f".{path.name}.cut")
-        temporary.write_bytes(cut)
-        temporary.replace(path)
-        return True
+def _neighbour(name: str) -> Any:
+    """Return a file beside this one, as a module."""
+    found = spec_from_file_location(f"cdpbridge_agent{name}", Path(__file__).with_name(f"{name}.py"))
+    assert found is not None
+    assert found.loader is not None
+    module = sys.modules[found.name] = module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
-def _alternatives(spellings: Iterable[str], first: set[str]) -> str:
-    """What a cutter looks for, as a regular expression: what it has put in itself, then the longest first."""
-    ordered = sorted(spellings, key=lambda spelling: (spelling not in first, -len(spelling)))
-    long = [re.escape(spelling) for spelling in ordered if len(spelling) >= _SHORT]
-    short = [re.escape(spelling) for spelling in ordered if len(spelling) < _SHORT]
-    if short:
-        long.append(f"{_ALONE_BEFORE}(?:{'|'.join(short)}){_ALONE_AFTER}")
-    return "|".join(long)
-
-
-def written_files(folder: Path, cutter: Cutter, names: Iterable[str] = ("output", "downloads")) -> list[Path]:
-    """What an agent has written into its task's folder, cut."""
-    found = [
-        path
-        for name in names
-        for path in sorted((folder / name).rglob("*"))
-        if path.is_file()
-        and not path.is_symlink()
-        and not path.name.startswith(".")
-        # browser-use's own list of what is left to do
-        and not (path.name == "todo.md" and path.stat().st_size == 0)
-    ][:_MAX_FILES]
-    for path in found:
-        if path.stat().st_size <= _CUT_FILE_BYTES:
-            cutter.file(path)
-    return found
-
-
-def _spellings(value: str) -> Iterable[str]:
-    lines = [line for line in value.splitlines() if len(line) >= 8] if "\n" in value else []
-    for text in (value, value.strip(), *lines):
-        if text:
-            yield from (
-                text,
-                quote(text, safe=""),
-                quote(text),
-                quote_plus(text),
-                html.escape(text),
-                json.dumps(text)[1:-1],
-                json.dumps(text, ensure_ascii=False)[1:-1],
-                repr(text)[1:-1],
-            )
-        if len(text) >= 6:  # shorter ones would be found everywhere
-            yield base64.b64encode(text.encode(errors="replace")).decode().rstrip("=")
-
-
-def shortened(value: Any, characters: int) -> Any:
-    """A JSON value whose strings are not longer than this."""
-    if isinstance(value, str):
-        left_out = len(value) - characters
-        return value if left_out <= 0 else f"{value[:characters]}... ({left_out} more characters)"
-    if isinstance(value, dict):
-        return {key: shortened(inner, characters) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [shortened(inner, characters) for inner in value]
-    return value
+if TYPE_CHECKING or __package__:
+    from ._cutter import Cutter, shortened, written_files
+else:
+    _loaded = _neighbour("_cutter")
+    Cutter, shortened, written_files = _loaded.Cutter, _loaded.shortened, _loaded.written_files
 
 
 def logins(items: Iterable[Any]) -> dict[str, dict[str, str]]:
@@ -251,14 +113,15 @@ class _Owner:
         self._events.flush()
 
     def attach(self, agent: Any) -> None:
-        """What was said before there was an agent counts too."""
+        """Attach the agent, and apply the commands that came before it."""
         self._agent = agent
         if self._paused:
             agent.pause()
         if self.stopping.is_set():
             agent.stop()
 
-    def _listen(self) -> None:  # in a thread: it must hear the owner's end even when the loop is busy
+    # In a thread: it must hear the owner's end even when the loop is busy.
+    def _listen(self) -> None:
         for line in self._commands:
             self._loop.call_soon_threadsafe(self._do, json.loads(line)["do"])
         try:
@@ -363,22 +226,12 @@ def _cut_action(cutter: Cutter, action: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_step(item: Any) -> bool:
-    """Whether a model was asked for it: not for the start page, and not for the note that the steps are used up."""
+    """Return True if a model was asked for it: not for the start page, and not for the note that the steps are used up."""
     return item.metadata is not None and item.metadata.step_number > 0
 
 
-def _neighbour(name: str) -> Any:
-    """A file beside this one, as a module."""
-    found = spec_from_file_location(f"cdpbridge_agent{name}", Path(__file__).with_name(f"{name}.py"))
-    assert found is not None
-    assert found.loader is not None
-    module = sys.modules[found.name] = module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
 async def _vault(spec: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """The logins of a 1Password vault."""
+    """Return the logins of a 1Password vault."""
     from onepassword.client import Client
 
     async with asyncio.timeout(_CONNECT_1PASSWORD_SECONDS):
@@ -459,7 +312,7 @@ def _result(history: Any, steps: _Steps, *, stopped: bool, error: BaseException 
 
 
 def _log_through(owner: _Owner) -> None:
-    """Everything from INFO on to standard error, cut as a whole and not line by line."""
+    """Log from INFO on to standard error, each record cut as a whole and not line by line."""
 
     class Formatter(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:

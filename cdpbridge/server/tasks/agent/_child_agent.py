@@ -27,7 +27,7 @@ logger = logging.getLogger("cdpbridge.agent")
 
 
 def _extension(spec: Mapping[str, Any], *words: str) -> str | None:
-    """What is added to the system prompt: the caller's words, ours, and what the session has done before."""
+    """Return what is added to the system prompt: the caller's words, ours, and what the session has done before."""
     parts = [spec["system_prompt_extension"], *words]
     if spec["earlier"]:
         parts.append(
@@ -40,7 +40,7 @@ def _extension(spec: Mapping[str, Any], *words: str) -> str | None:
 async def make(
     spec: Mapping[str, Any], secrets: Mapping[str, Any], load: Callable[[str], Any], cutter: Any
 ) -> tuple[Any, _FirstStep]:
-    """The agent of a task, and what is to be done before each of its steps.
+    """Return the agent of a task, and what is to be done before each of its steps.
 
     Args:
         load: Gives a file beside this one as a module.

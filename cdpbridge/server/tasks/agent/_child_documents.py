@@ -16,7 +16,7 @@ from pypdf.errors import PyPdfError
 __all__ = ["Unreadable", "is_image", "kind", "text"]
 
 _MEMBER_BYTES: Final = 50 * 1024 * 1024
-"""Of one part of an Office file, unpacked: a small file can hold a huge one."""
+"""Bytes of one part of an Office file, unpacked: a small file can hold a huge one."""
 
 _HEAD_BYTES: Final = 4096
 _PDF_PAGES: Final = 500
@@ -36,7 +36,7 @@ class Unreadable(Exception):
 
 
 def kind(path: Path) -> str:
-    """What is in a file, in a word for the model."""
+    """Return what is in a file, in a word for the model."""
     head = _head(path)
     found = _image(head)
     if found:
@@ -58,7 +58,7 @@ def is_image(path: Path) -> bool:
 
 
 def text(path: Path) -> str:
-    """What can be read in a file.
+    """Return what can be read in a file.
 
     Raises:
         Unreadable: Nothing.
@@ -104,7 +104,8 @@ def _decoded(data: bytes, *, whole: bool) -> str | None:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if not whole and error.start >= len(data) - 3:  # a character that the head ends in
+        # A character that the head ends in.
+        if not whole and error.start >= len(data) - 3:
             return data[: error.start].decode("utf-8-sig")
     decoded = data.decode("cp1252", errors="replace")
     odd = sum(not (letter.isprintable() or letter.isspace()) or letter == "\ufffd" for letter in decoded)
@@ -251,7 +252,7 @@ def _date(held: str) -> str:
 
 
 def _old_office(path: Path) -> str:
-    """What looks like text in a file of Office 97 to 2003: the runs of letters in it, in either of its two encodings.
+    """Return what looks like text in a file of Office 97 to 2003: the runs of letters in it, in either of its two encodings.
 
     Its own formats take a library; this finds the words, not the layout, and says so.
     """

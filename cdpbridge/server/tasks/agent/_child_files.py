@@ -20,7 +20,7 @@ from PIL import Image
 __all__ = ["Files"]
 
 PART_CHARACTERS: Final = 50_000
-"""Of a text, shown at once: browser-use shows 60,000 characters of what an action has read."""
+"""Characters of a text that are shown at once: browser-use shows 60,000 characters of what an action has read."""
 
 _FIRST_IMAGES: Final = 10
 _FIRST_IMAGE_BYTES: Final = 8 * 1024 * 1024
@@ -35,7 +35,7 @@ _WRITES: Final = frozenset({"write_file", "replace_file"})
 
 
 class Files:
-    """What was given, and how the agent gets at it.
+    """The files that were given, and the agent's access to them.
 
     Args:
         given: On this machine; names are unique, since they are in one folder.
@@ -64,7 +64,7 @@ class Files:
         return images
 
     def words(self) -> str:
-        """For the system prompt; empty when nothing was given."""
+        """Return the text for the system prompt; empty when nothing was given."""
         if not self._given:
             return ""
         lines = [
@@ -118,7 +118,7 @@ class Files:
         self._downloads = paths
 
     def _find(self, name: str, files: Any) -> Path | None:
-        """The given file that the model means; its own ones go first."""
+        """Return the given file that the model means; its own ones go first."""
         if name in self._paths:
             return self._paths[name]
         if name.startswith(_GIVEN):
@@ -202,7 +202,7 @@ def _normal(name: str) -> str:
 
 
 def _image(path: Path) -> bytes | None:
-    """A picture as models take it: no larger than needed, and of the type that browser-use takes it for by its name."""
+    """Return a picture as models take it: no larger than needed, and of the type that browser-use takes it for by its name."""
     wanted = "PNG" if path.suffix.lower() == ".png" else "JPEG"
     try:
         with Image.open(path) as picture:

@@ -17,14 +17,15 @@ __all__ = ["endpoint", "output_model"]
 
 _SLOW_SECONDS: Final = 15.0
 _LLM_RETRIES: Final = (
-    3  # of the endpoint's client, within one step; browser-use allows six failed steps in a row
+    # Of the endpoint's client, within one step; browser-use allows six failed steps in a row.
+    3
 )
 
 logger = logging.getLogger("cdpbridge.agent")
 
 
 def output_model(text: str) -> Any:
-    """A pydantic class that shows the model this schema and accepts what it allows, no less and no more."""
+    """Return a pydantic class that shows the model this schema and accepts what it allows, no less and no more."""
     schema = json.loads(text)
     validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)(
         schema, format_checker=jsonschema.FormatChecker()
@@ -46,9 +47,10 @@ def output_model(text: str) -> Any:
 
 
 def endpoint(spec: Mapping[str, Any]) -> Any:
-    """The model that the task names, at the configured endpoint."""
+    """Return the model that the task names, at the configured endpoint."""
 
-    class Model(ChatOpenAI):  # type: ignore[misc]  # its class is unknown where types are checked
+    # Its class is unknown where types are checked.
+    class Model(ChatOpenAI):  # type: ignore[misc]
         async def ainvoke(self, *args: Any, **options: Any) -> Any:
             asked_at = time.monotonic()
             waiting = asyncio.create_task(_count_the_wait(asked_at))

@@ -22,7 +22,7 @@ _URL_CHARACTERS: Final = 50
 
 
 class Reach:
-    """Where a task may go.
+    """The domains that a task may visit.
 
     Args:
         given: `allowedDomains` of the request; empty when it may go everywhere.
@@ -35,7 +35,7 @@ class Reach:
         self._allowed = domains.allowed_domains(given)
 
     def refusal(self, action: str, params: Mapping[str, Any]) -> str | None:
-        """Why an action is not done, as a text for the model."""
+        """Return why an action is not done, as a text for the model."""
         if action == "navigate":
             url = str(params.get("url") or "")
         elif action == "search":
@@ -53,14 +53,14 @@ class Reach:
         )
 
     def explained(self, error: str) -> str:
-        """An error of browser-use, with what may be its reason when a page could not be loaded."""
+        """Return an error of browser-use, with what may be its reason when a page could not be loaded."""
         if not self._given or "site unavailable" not in error:
             return error
         only = self._shown(_DOMAINS_CHARACTERS)
         return f"{_start(error, 80)}. It may be outside: this task may reach only {only}"
 
     def words(self) -> str:
-        """For the system prompt; empty when the task may go everywhere."""
+        """Return the text for the system prompt; empty when the task may go everywhere."""
         if not self._given:
             return ""
         return (

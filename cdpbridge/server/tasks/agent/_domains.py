@@ -67,7 +67,7 @@ class AllowedDomain:
 
 
 def allowed_domains(given: Sequence[str]) -> tuple[AllowedDomain, ...]:
-    """The entries of a request; a name with one dot stands for its `www.` too, as in browser-use.
+    """Return the entries of a request; a name with one dot stands for its `www.` too, as in browser-use.
 
     Raises:
         ValueError: An entry that cannot be enforced; with the reason, as a text for the client.
@@ -149,7 +149,7 @@ def _split_port(text: str, authority: str) -> tuple[str, int | None]:
 
 
 def _canonical(host: str) -> str:
-    """A host as Chromium asks its proxy for it: lower case, punycode, addresses in their usual form, no dot at the end.
+    """Return a host as Chromium asks its proxy for it: lower case, punycode, addresses in their usual form, no dot at the end.
 
     Raises:
         ValueError: It is no host.
@@ -160,7 +160,8 @@ def _canonical(host: str) -> str:
     name = bare.replace("\u3002", ".").replace("\uff0e", ".").replace("\uff61", ".").removesuffix(".")
     if not name.isascii():
         try:
-            name = idna.encode(name, uts46=True).decode()  # as Chromium does, which keeps a sharp s
+            # As Chromium does, which keeps a sharp s.
+            name = idna.encode(name, uts46=True).decode()
         except idna.IDNAError as error:
             raise ValueError(f"{host!r} is no name of a host") from error
     name = name.lower()

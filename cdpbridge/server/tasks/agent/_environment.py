@@ -30,7 +30,7 @@ print(json.dumps({
 
 @dataclass(frozen=True, slots=True)
 class AgentEnvironment:
-    """What an interpreter offers.
+    """The packages that an interpreter offers.
 
     Attributes:
         version: Of browser-use.
@@ -45,7 +45,7 @@ class AgentEnvironment:
 
 
 def look_at(python: Path | None) -> AgentEnvironment:
-    """What this interpreter offers; default: our own."""
+    """Return what this interpreter offers; default: our own."""
     named = str((python or Path(sys.executable)).expanduser())
     # Not resolved: what a virtual environment is, its interpreter knows by its own path. Absolute: agents run elsewhere.
     path = Path(shutil.which(named) or named).absolute()

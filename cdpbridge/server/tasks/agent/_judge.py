@@ -18,7 +18,7 @@ from typing import Any, Final
 import httpx
 
 from ._base import AgentResult, AgentSpec, AgentStep, Judgement
-from ._child import Cutter
+from ._cutter import Cutter
 from ._judge_prompt import SCHEMA, Case, JudgedStep, NoVerdict, Verdict, question, read, spread, system_prompt
 
 __all__ = ["Judge", "JudgeModel", "Trajectory"]
@@ -31,7 +31,7 @@ _SCREENSHOTS_BYTES: Final = 8 * 1024 * 1024
 _FILES: Final = 5
 _FILE_BYTES: Final = 4_000
 _ANSWER_TOKENS: Final = 8_192
-"""Of the answer, reasoning tokens among them."""
+"""Tokens of the answer, reasoning tokens among them."""
 
 _ANSWER_BYTES: Final = 1024 * 1024
 _TRIES: Final = 3
@@ -47,7 +47,7 @@ _LATER: Final = frozenset({408, 409, 425, 429})
 
 @dataclass(frozen=True, slots=True)
 class JudgeModel:
-    """Who judges.
+    """The model that judges.
 
     Attributes:
         name: What the endpoint calls it.
@@ -100,7 +100,7 @@ class Judge:
     async def judge(
         self, spec: AgentSpec, result: AgentResult, steps: Sequence[AgentStep], cutter: Cutter
     ) -> Judgement:
-        """The verdict, or why there is none. Never raises but when it is cancelled.
+        """Judge; return the verdict, or why there is none. Raises only when it is cancelled.
 
         Args:
             cutter: Takes the task's secrets out of everything that is sent, and out of what comes back.
@@ -125,7 +125,7 @@ class Judge:
     def judgement(
         self, verdict: Verdict | None, error: str | None, cutter: Cutter, *, screenshots: int = 0
     ) -> Judgement:
-        """A record that says who judged."""
+        """Return a record that says who judged."""
         return Judgement(
             model=self._model.name,
             independent=self._model.independent,
@@ -139,7 +139,7 @@ class Judge:
     async def _ask(
         self, instructions: str, text: str, pictures: Sequence[tuple[int, bytes]]
     ) -> tuple[Verdict, int]:
-        """The verdict, and how many pictures it rests on: endpoints differ in what they understand."""
+        """Return the verdict, and how many pictures it rests on: endpoints differ in what they understand."""
         options: dict[str, Any] = {
             "response_format": {
                 "type": "json_schema",
@@ -168,7 +168,7 @@ class Judge:
             raise refused
 
     async def _verdict(self, http: httpx.AsyncClient, body: dict[str, Any]) -> Verdict:
-        """One question; an answer that is none is asked for once more."""
+        """Ask one question; ask once more for an answer that is no verdict."""
         try:
             return read(await self._content(http, body))
         except NoVerdict:
@@ -218,7 +218,7 @@ class _NotUnderstood(_Failed):
 
 
 def _message(answer: Any) -> str:
-    """What the model says in a chat completion.
+    """Return what the model says in a chat completion.
 
     Raises:
         NoVerdict: Nothing, or it was cut off.
@@ -268,7 +268,7 @@ def _parts(pictures: Sequence[tuple[int, bytes]]) -> list[dict[str, Any]]:
 def _case(
     spec: AgentSpec, result: AgentResult, steps: Sequence[AgentStep], cutter: Cutter
 ) -> tuple[Case, list[tuple[int, bytes]]]:
-    """What is judged, without a secret in it, and the pictures of some steps."""
+    """Return what is judged, without a secret in it, and the pictures of some steps."""
     context = {
         "instructions besides the task": spec.system_prompt_extension,
         "page at the start": spec.start_url or "",
@@ -313,7 +313,7 @@ def _beginning(path: Path) -> str:
 
 
 def _pictures(steps: Sequence[AgentStep]) -> list[tuple[int, bytes]]:
-    """Of the latest steps first, as far as the bounds go; in their order."""
+    """Return pictures of the latest steps, as many as the bounds allow, in their order."""
     shown: list[tuple[int, bytes]] = []
     left = _SCREENSHOTS_BYTES
     there = [(step.number, step.screenshot) for step in steps if step.screenshot is not None]

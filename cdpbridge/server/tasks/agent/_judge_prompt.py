@@ -42,7 +42,7 @@ SCHEMA: Final[Mapping[str, Any]] = {
     "required": ["reasoning", "failure_reason", "verdict"],
     "additionalProperties": False,
 }
-"""Of the answer. The reasoning comes first: a model that has written its verdict defends it."""
+"""JSON schema of the answer. The reasoning comes first: a model that has written its verdict defends it."""
 
 
 class NoVerdict(Exception):
@@ -51,7 +51,7 @@ class NoVerdict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the judge has found.
+    """A verdict.
 
     Attributes:
         failure_reason: Empty when the task was achieved.
@@ -72,7 +72,7 @@ class JudgedStep:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is judged, secrets cut.
+    """A task to be judged, secrets cut.
 
     Attributes:
         context: Name to text of what the agent was given besides: instructions, schema, names of files.
@@ -87,7 +87,7 @@ class Case:
 
 
 def system_prompt(mark: str) -> str:
-    """The judge's instructions.
+    """Return the judge's instructions.
 
     Args:
         mark: A random text that the parts of the evidence are marked with.
@@ -120,7 +120,7 @@ else what is missing, in at most three sentences", "verdict": true or false}}"""
 
 
 def question(case: Case, mark: str) -> str:
-    """The evidence, without its pictures."""
+    """Return the evidence, without its pictures."""
     parts = [_part(mark, "task", _start(case.task, _TASK_CHARACTERS))]
     parts += [
         _part(mark, name, _start(text, _CONTEXT_CHARACTERS)) for name, text in case.context.items() if text
@@ -135,7 +135,7 @@ def question(case: Case, mark: str) -> str:
 
 
 def read(content: str) -> Verdict:
-    """The verdict in an answer.
+    """Return the verdict in an answer.
 
     Raises:
         NoVerdict: It is not the object that was asked for.
@@ -160,7 +160,7 @@ def read(content: str) -> Verdict:
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """Which of `count` things to show when only `wanted` can be: the last, the first, and evenly between them."""
+    """Return which of `count` things to show when only `wanted` can be: the last, the first, and evenly between them."""
     if count <= wanted:
         return list(range(count))
     if wanted == 1:

@@ -27,7 +27,7 @@ from cdpbridge._concurrency import to_the_end
 from cdpbridge.errors import AgentStartFailed
 
 from ._base import AgentResult, AgentSpec, AgentStep
-from ._child import Cutter, written_files
+from ._cutter import Cutter, written_files
 
 __all__ = ["AgentProcess"]
 
@@ -35,11 +35,13 @@ logger = logging.getLogger("cdpbridge.server.tasks.agent")
 
 _PROGRAM: Final = Path(__file__).with_name("_child.py")
 _STOP_SECONDS: Final = (
-    8.0  # the step at hand has 3 of them, then the agent is cancelled and closes its connection
+    # The step at hand has 3 of them, then the agent is cancelled and closes its connection.
+    8.0
 )
 _EXIT_SECONDS: Final = 5.0  # from the last word to the end
 _KILL_SECONDS: Final = 5.0
-_LINE_BYTES: Final = 32 * 1024 * 1024  # longest event; the child's own bounds are far below
+# Longest event; the child's own bounds are far below.
+_LINE_BYTES: Final = 32 * 1024 * 1024
 _READ_BYTES: Final = 65_536
 _LOG_BYTES: Final = 10 * 1024 * 1024
 _LAST_LINES: Final = 5
@@ -178,7 +180,7 @@ class AgentProcess:
             self._killer = asyncio.get_running_loop().call_later(_STOP_SECONDS, self._kill)
 
     async def result(self) -> AgentResult:
-        """How it ended, when it has."""
+        """Return how it ended, once it has."""
         assert self._over is not None
         return await asyncio.shield(self._over)
 
@@ -220,7 +222,7 @@ class AgentProcess:
             _, unfinished = await asyncio.wait({log}, timeout=_EXIT_SECONDS)
             for reading in unfinished:
                 reading.cancel()
-        files = await asyncio.to_thread(self._put_away)
+        files = await asyncio.to_thread(self._clean_up)
         return self._result(files)
 
     async def _talk(self, task: bytes) -> None:
@@ -265,7 +267,7 @@ class AgentProcess:
             await asyncio.to_thread(self._log.write, self._cutter.text(line))
 
     async def _end(self) -> None:
-        """It has said its last word, or closed its output: wait for it, then make it."""
+        """Wait for the process to end after its last event, then end it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         # asyncio has seen the end of a process only when it has seen its pipes' end, too.
@@ -283,7 +285,7 @@ class AgentProcess:
             rest.cancel()
             self._process.stdin.close()
 
-    def _put_away(self) -> tuple[Path, ...]:
+    def _clean_up(self) -> tuple[Path, ...]:
         """Cut what it has written, remove the rest; the files of the task."""
         self._log.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -389,7 +391,7 @@ def _hidden(
     llm: Mapping[str, str | None],
     op_token: str | None,
 ) -> dict[str, str]:
-    """Every secret that the process is given: value to name."""
+    """Return every secret that the process is given: value to name."""
     hidden: dict[str, str] = {}
     for key, value in secrets.items():
         for name, secret in value.items() if isinstance(value, dict) else [(key, value)]:
@@ -411,7 +413,7 @@ def _task(
     hidden: Mapping[str, str],
     scratch: Path,
 ) -> bytes:
-    """The first line that the process reads."""
+    """Return the first line that the process reads."""
     task = {
         **llm,
         "task_id": str(spec.task_id),

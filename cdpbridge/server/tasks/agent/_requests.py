@@ -14,7 +14,8 @@ from ._domains import secret_pages
 __all__ = ["check_schema", "split_secrets"]
 
 _SCHEMA_CHARACTERS: Final = 100_000
-_SCHEMA_NODES: Final = 10_000  # after references are written out: a small text can stand for a huge schema
+# After references are written out: a small text can stand for a huge schema.
+_SCHEMA_NODES: Final = 10_000
 _SCHEMA_DEPTH: Final = 50
 _ADDRESSES: Final = re.compile(
     r"(?P<scheme>[a-z*][a-z0-9+.*-]*://)?(?P<host>\*|localhost|(?:[\w*-]+\.)+[\w*-]+|\[[0-9a-f:]+\])(?::\d+)?(?:/\*?)?",
@@ -23,7 +24,7 @@ _ADDRESSES: Final = re.compile(
 
 
 def check_schema(text: str) -> dict[str, Any]:
-    """A JSON schema for structured output, its references written out: models are shown it in the midst of another.
+    """Return a JSON schema for structured output, its references written out: models are shown it in the midst of another.
 
     Raises:
         ValueError: It is none, or more than an agent can be asked for; with the place, as a text for the client.
@@ -92,7 +93,7 @@ class _Writer:
 def split_secrets(
     secrets: Mapping[str, str], allowed_domains: Sequence[str] = ()
 ) -> dict[str, str | dict[str, str]]:
-    """The flat table of a request as browser-use takes it: {pattern of addresses: {placeholder: value}}.
+    """Return the flat table of a request as browser-use takes it: {pattern of addresses: {placeholder: value}}.
 
     A key is one of two things:
 

@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-from pathlib import Path
+import sys
 
 import pytest
 
 from cdpbridge.server.tasks.agent import _child
-from cdpbridge.server.tasks.agent._child import Cutter, shortened
+from cdpbridge.server.tasks.agent._cutter import Cutter, shortened
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,13 @@ print(json.dumps(child["logins"](items)))
 
 def test_the_program_needs_nothing_of_ours():
     """The environment of agents need not have cdpbridge."""
-    text = Path(_child.__file__).read_text()
-    assert "import cdpbridge" not in text
-    assert "from cdpbridge" not in text
-    assert "from ." not in text
+    program = f"""
+import runpy, sys
+runpy.run_path({_child.__file__!r}, run_name="child")
+print(*(name for name in sys.modules if name.partition(".")[0] == "cdpbridge"))
+"""
+    said = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == []
 
 
 @pytest.mark.parametrize("secret", ["x", "1", "step", "output", "how", "finished", "screenshot", "llm"])

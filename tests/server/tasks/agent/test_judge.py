@@ -10,7 +10,7 @@ import pytest
 
 from cdpbridge.server import Settings
 from cdpbridge.server.tasks.agent import AgentProcesses, AgentResult, AgentSpec, AgentStep
-from cdpbridge.server.tasks.agent._child import Cutter
+from cdpbridge.server.tasks.agent._cutter import Cutter
 from cdpbridge.server.tasks.agent._judge import Judge, JudgeModel, Trajectory
 from cdpbridge.server.tasks.agent._judge_prompt import (
     Case,

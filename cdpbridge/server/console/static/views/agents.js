@@ -45,7 +45,7 @@ function taskRow(task, actions) {
   return h(
     "tr",
     { key: task.id },
-    h("th.told", { scope: "row" }, h("a", { href: `${location.pathname}#/tasks/${task.id}` }, task.task || "(purged)")),
+    h("th.wrap", { scope: "row" }, h("a", { href: `${location.pathname}#/tasks/${task.id}` }, task.task || "(purged)")),
     h("td", {}, status(task)),
     h("td", {}, task.llm),
     h("td.number", {}, String(task.steps)),
@@ -69,7 +69,7 @@ function sessionRow(session, state, actions) {
   );
 }
 
-/** What a session may be told: to stop, and who may watch it. */
+/** The actions of a session: stop it, share it. */
 function sessionButtons(session, state, actions) {
   const { id } = session;
   const stopping = state.busy.has(`stop ${id}`);
@@ -93,7 +93,7 @@ export function taskView(state, actions, id) {
   const session = state.snapshot.sessions.find((candidate) => candidate.id === task.sessionId);
   return [
     heading(h("div.actions", {}, taskButtons(id, now, state, actions), session ? sessionButtons(session, state, actions) : null)),
-    h("p.told", {}, task.task || "(purged)"),
+    h("p.wrap", {}, task.task || "(purged)"),
     h(
       "dl.facts.wide.panel",
       {},

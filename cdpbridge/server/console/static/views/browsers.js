@@ -55,7 +55,7 @@ export function browsersView(state, actions) {
                 h("td", { title: moment(browser.finishedAt) }, ago(browser.finishedAt, actions.now())),
                 h("td", {}, reason(browser.endReason)),
                 h("td", {}, browser.startedAt && browser.finishedAt ? clock(Date.parse(browser.finishedAt) - Date.parse(browser.startedAt)) : ""),
-                h("td.told", {}, browser.profileName ?? (browser.profileId ? short(browser.profileId) : "")),
+                h("td.wrap", {}, browser.profileName ?? (browser.profileId ? short(browser.profileId) : "")),
                 h("td", {}, country(browser)),
                 h("td.number", {}, usd(Number(browser.chargedUsd) - Number(browser.refundedUsd), 6)),
               ),
@@ -163,7 +163,7 @@ export function browserView(state, actions, id) {
   ];
 }
 
-/** One that is not among those the page is told of, as the API has it. */
+/** A browser that is not in the stream of events, as the API has it. */
 function older(found) {
   const { id, startedAt, timeoutAt, finishedAt, profileId, profileWritable, endReason } = found;
   return { id, startedAt, timeoutAt, finishedAt, profileId, profileWritable, endReason, state: found.status, country: found.proxyCountryCode, countrySimulated: found.proxySimulated, paidUsd: found.browserCost, usdPerHour: 0, minimumMinutes: 1, clients: 0 };

@@ -3,7 +3,7 @@ import { h } from "../dom.js";
 import { ago, moment, short, size } from "../format.js";
 import { badge, button, dialogForm, empty, field, table } from "../parts.js";
 
-// The disk tells nobody that it has changed.
+// The disk sends no event when it changes.
 const ASKED_EVERY = 5_000;
 
 export function filesView(state, actions) {
@@ -29,7 +29,7 @@ function row(file, actions) {
   return h(
     "tr",
     { key: file.path },
-    h("th.told", { scope: "row" }, h("a", { href: api.linked(file.path), download: file.name, title: file.name }, file.name)),
+    h("th.wrap", { scope: "row" }, h("a", { href: api.linked(file.path), download: file.name, title: file.name }, file.name)),
     h("td", {}, badge(file.kind)),
     h("td.number", {}, size(file.size)),
     h("td", { title: moment(file.modifiedAt) }, ago(file.modifiedAt, actions.now())),
@@ -61,7 +61,7 @@ export function uploadDialog(state, actions) {
     { title: "Upload a file", name: "upload", word: "Upload", waiting: "Uploading...", disabled: !candidates.length, submit },
     candidates.length
       ? [
-          field("browser", "For", ["select", { autofocus: true }, candidates.map((browser) => h("option", { key: browser.id, value: browser.id }, told(browser, sessions.get(browser.id))))]),
+          field("browser", "For", ["select", { autofocus: true }, candidates.map((browser) => h("option", { key: browser.id, value: browser.id }, described(browser, sessions.get(browser.id))))]),
           field("file", "File", ["input", { type: "file", required: true, accept: types.join(","), onchange: judge }], `A picture, PDF, Word, Excel, text, CSV or Markdown file, ${size(bytes)} at most.`),
         ]
       : h("p.hint", {}, "A file is uploaded for a browser, and none is running."),
@@ -75,7 +75,7 @@ function refusal(file, types, bytes) {
   return types.includes(file.type) ? "" : "Files of this kind are not taken.";
 }
 
-function told(browser, session) {
+function described(browser, session) {
   const name = session ? `session ${short(session)}` : `browser ${short(browser.id)}`;
   return browser.profileName ? `${name}, ${browser.profileName}` : name;
 }

@@ -25,7 +25,7 @@ function row(profile, state, actions) {
   return h(
     "tr",
     { key: profile.id },
-    h("th.told", { scope: "row" }, name),
+    h("th.wrap", { scope: "row" }, name),
     h(
       "td",
       { title: domains?.join(", ") },

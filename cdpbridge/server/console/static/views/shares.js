@@ -9,7 +9,7 @@ export function sharesView(state, actions) {
   const { shares } = state.snapshot;
   return [
     h("div.heading", {}, h("h1", {}, "Shares"), h("div.actions", {}, button("Share a session", () => actions.open({ kind: "share" }), { kind: "primary" }))),
-    h("p.hint", {}, "Whoever has the address of a share can watch its session, and cannot take it over. Taking it back cuts who watches."),
+    h("p.hint", {}, "Anyone who has the address of a share can watch its session, and cannot take it over. Deleting the share disconnects its viewers."),
     shares.length
       ? table(
           "Shares, newest first",

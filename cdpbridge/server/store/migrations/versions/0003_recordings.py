@@ -1,4 +1,4 @@
-"""Whether a browser is recorded, and what became of that."""
+"""True if a browser is recorded, and what became of that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the machine is doing, within the limits of the container the server runs in, and what that means for new browsers."""
+"""Load, memory and disk of the machine, within the container's limits, and whether they allow new browsers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KIB: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is left of a machine.
+    """Free resources of a machine.
 
     Attributes:
         cpus: Processors this process may use; fractions come from a container's quota.
@@ -41,7 +41,7 @@ class Machine:
 
 
 def strain(machine: Machine, *, max_load: float, min_memory: int, min_disk: int) -> tuple[str, str] | None:
-    """Why a machine should start no further browser: a word for programs and a text for people; None when it may.
+    """Return why a machine should start no further browser: a word for programs and a text for people; None when it may.
 
     Args:
         machine: As read.
@@ -65,7 +65,7 @@ def strain(machine: Machine, *, max_load: float, min_memory: int, min_disk: int)
 
 
 def read_machine(*folders: Path, cgroup: Path = _CGROUP) -> Machine:
-    """The machine as it is now. Reads some files of the kernel's, and asks for the free space of `folders`, the least counts.
+    """Return the machine as it is now. Reads some files of the kernel's, and asks for the free space of `folders`, the least counts.
 
     Args:
         folders: Where browsers and the server write. One that does not exist yet does not count.

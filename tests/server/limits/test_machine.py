@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cdpbridge.server.rentals._machine import Machine, read_machine, strain
+from cdpbridge.server.limits import Machine, read_machine, strain
 
 MIB = 1 << 20
 LIMITS = {"max_load": 4, "min_memory": 256 * MIB, "min_disk": 512 * MIB}
