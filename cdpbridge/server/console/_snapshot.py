@@ -95,7 +95,7 @@ class Snapshots:
         return await self._store.project_of_hash(key_hash)
 
     async def is_operator(self, key_hash: str) -> bool:
-        """True if the key with this hash may manage projects, keys and credits."""
+        """Return True if the key with this hash may manage projects, keys and credits."""
         identity = await self._accounts.identify(key_hash)
         return identity is not None and identity.admin
 

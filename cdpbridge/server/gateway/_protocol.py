@@ -172,7 +172,7 @@ class _GatewayProtocol(asyncio.Protocol):
         self._over()
 
     def shutdown(self) -> None:
-        """Called by uvicorn when it stops; clients whose browser has been stopped know already."""
+        """Run by uvicorn when it stops; clients whose browser has been stopped know already."""
         if self._splice is None:
             self.finish(1001, "server stopping")
         elif self._splice.ended.done():

@@ -373,7 +373,7 @@ def _keep_alive(client: asyncio.Transport) -> None:
 
 
 def _is_half_open(client: asyncio.Transport) -> bool:
-    """True if the client's machine has not acknowledged for so long that it has vanished (Linux; elsewhere keepalive finds out)."""
+    """Return True if the client's machine has not acknowledged for so long that it has vanished (Linux; elsewhere keepalive finds out)."""
     connection: Any = client.get_extra_info("socket")
     if connection is None or not hasattr(socket, "TCP_INFO"):
         return False

@@ -81,7 +81,7 @@ class _ViewerProtocol(WebSocketsSansIOProtocol):
         super().data_received(data)
 
     def _is_too_much(self, data: bytes) -> bool:
-        """True if a message is too long, by what was received or announced of it; before admission, all of them together."""
+        """Return True if a message is too long, by what was received or announced of it; before admission, all of them together."""
         if self.close_sent:
             return False
         messages = self._scanner.messages
@@ -105,7 +105,7 @@ class _ViewerProtocol(WebSocketsSansIOProtocol):
         self._part()
 
     def _part(self) -> None:
-        """Closing waits for the peer to read what is in the buffer; not for ever."""
+        """Wait at the close for the peer to read what is in the buffer; not for ever."""
         if self._unread_timer is None and not self.disconnected:
             self._unread_timer = self.loop.call_later(
                 self._border.limits.unread_seconds, self.transport.abort

@@ -269,7 +269,7 @@ class LocalBrowser:
         return args
 
     async def _allow_downloads(self) -> None:
-        """Downloads go to the browser's own folder, where the API lists them; a client may send them elsewhere."""
+        """Send downloads to the browser's own folder, where the API lists them; a client may send them elsewhere."""
         if self._kept is not None:
             behaviour = {"behavior": "allow", "downloadPath": str(self._kept)}
             await self._connection.root.send("Browser.setDownloadBehavior", behaviour)

@@ -42,7 +42,7 @@ class Border:
 
     @classmethod
     def of(cls, limits: Limits | None = None, *, trusted_proxies: Iterable[str] = ()) -> Self:
-        """New tables.
+        """Start new tables.
 
         Args:
             limits: Default: those of a server.

@@ -103,7 +103,7 @@ class Connections:
         return True
 
     def may_stay(self) -> bool:
-        """True if a connection may become a client of a browser, which takes another descriptor and never waits."""
+        """Return True if a connection may become a client of a browser, which takes another descriptor and never waits."""
         return self._make_way(self._staying_most)
 
     def problem(self) -> str | None:

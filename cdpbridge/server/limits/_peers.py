@@ -40,7 +40,7 @@ class Peers:
         self._trusted = tuple(ipaddress.ip_network(each, strict=False) for each in trusted)
 
     def trusts(self, address: str) -> bool:
-        """True if headers of this peer are believed."""
+        """Return True if headers of this peer are believed."""
         try:
             found = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:

@@ -74,16 +74,16 @@ class CastOwner(Protocol):
         """Offer a picture; return how many viewers it was offered to, and for how many it replaced an unsent one."""
 
     def changed(self, cast: Cast) -> None:
-        """Called when its state has changed."""
+        """Run when its state has changed."""
 
     def hidden(self, cast: Cast) -> None:
-        """Called when the page is no longer in front."""
+        """Run when the page is no longer in front."""
 
     def download(self, event: dict[str, Any]) -> None:
         """`Page.downloadWillBegin` or `Page.downloadProgress`."""
 
     def ended(self, cast: Cast) -> None:
-        """Called at its end: no viewer wants it, or the page was closed."""
+        """Run at its end: no viewer wants it, or the page was closed."""
 
 
 class Cast:

@@ -79,16 +79,16 @@ class Viewing(Protocol):
         """Take a picture; whether it replaced one that was not sent."""
 
     def switched(self, latest: Picture | None) -> None:
-        """Called when it sees another page, with that page's last picture."""
+        """Run when it sees another page, with that page's last picture."""
 
     def changed(self) -> None:
-        """Called when something besides pictures has changed."""
+        """Run when something besides pictures has changed."""
 
     def icon(self, tab: Tab) -> None:
-        """Called when a tab has a new icon."""
+        """Run when a tab has a new icon."""
 
     def browser_ended(self) -> None:
-        """Called when the browser has ended."""
+        """Run when the browser has ended."""
 
 
 class Watched:
@@ -251,12 +251,12 @@ class Watched:
         return len(watching), sum(viewer.offer(picture) for viewer in watching)
 
     def changed(self, cast: Cast) -> None:
-        """Called when the state of a cast has changed."""
+        """Run when the state of a cast has changed."""
         self._news.set()  # a page that has loaded has a title
         self.tell()
 
     def hidden(self, cast: Cast) -> None:
-        """Called when a page is no longer in front: find out which one is."""
+        """Run when a page is no longer in front: find out which one is."""
         if self.closed or self.connection.closed or cast.target_id != self.active:
             return
         # It may have asked too early to see this.
@@ -366,7 +366,7 @@ class Watched:
         self.settle()
 
     def _bring(self, target_id: str | None) -> None:
-        """This tab is in front now."""
+        """Note that this tab is in front now."""
         previous, self.active = self.active, target_id
         if target_id is not None:
             self._recent = [*(each for each in self._recent if each != target_id), target_id][-100:]

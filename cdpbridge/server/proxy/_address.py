@@ -26,7 +26,7 @@ _DISCARD_PORT: Final = 9
 
 
 def is_local_name(host: str) -> bool:
-    """True if `host` is `localhost` or a name below it (RFC 6761 section 6.3): they never leave this machine."""
+    """Return True if `host` is `localhost` or a name below it (RFC 6761 section 6.3): they never leave this machine."""
     name = host.lower().rstrip(".")
     return name == "localhost" or name.endswith(".localhost")
 
@@ -46,7 +46,7 @@ def literal_address(host: str) -> str | None:
 
 
 def is_forbidden(address: str) -> bool:
-    """True if `address` is anything but a public unicast address, also behind an IPv6 form of an IPv4 address.
+    """Return True if `address` is anything but a public unicast address, also behind an IPv6 form of an IPv4 address.
 
     Covers loopback, private, link-local (cloud metadata), shared, multicast, reserved and unspecified ranges.
     """
@@ -67,7 +67,7 @@ def is_forbidden(address: str) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """True if `address` is one of the loopback's, mapped into IPv6 or not; False for a name."""
+    """Return True if `address` is one of the loopback's, mapped into IPv6 or not; False for a name."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -77,7 +77,7 @@ def is_loopback(address: str) -> bool:
 
 
 def is_own(address: str) -> bool:
-    """True if a connection to `address` stays on this machine: it belongs to one of its interfaces.
+    """Return True if a connection to `address` stays on this machine: it belongs to one of its interfaces.
 
     The kernel is asked which source it would take for it: for an address of its own, that address. Nothing is sent.
     """

@@ -52,7 +52,7 @@ class BlockList:
         return len(self.exact) + len(self.below)
 
     def blocks(self, host: str) -> bool:
-        """True if a host is listed; case and a dot at the end make no difference."""
+        """Return True if a host is listed; case and a dot at the end make no difference."""
         name = host.lower().rstrip(".")
         listed = name in self.exact or _is_below(name, self.below)
         return listed and not (self.exceptions and _is_below(name, self.exceptions))

@@ -126,7 +126,7 @@ class Rules:
         )
 
     def opens(self, host: str, port: int, address: str) -> bool:
-        """True if `private_allowed` names this host or address at this port."""
+        """Return True if `private_allowed` names this host or address at this port."""
         return bool(self._opened) and not self._opened.isdisjoint(
             ((_canonical(host), port), (_canonical(address), port))
         )

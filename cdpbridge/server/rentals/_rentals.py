@@ -317,7 +317,7 @@ class Rentals:
         return {state: states.count(state) for state in State if state is not State.STOPPED}
 
     def running(self, browser_id: UUID) -> bool:
-        """True if a browser is active, as of this moment."""
+        """Return True if a browser is active, as of this moment."""
         rental = self._rentals.get(browser_id)
         return rental is not None and rental.is_active
 

@@ -25,7 +25,7 @@ async def list_keys(services: ServicesOf) -> admin.Keys:
 
 @router.post("/keys", status_code=201)
 async def create_key(services: ServicesOf, body: admin.CreateKeyRequest) -> admin.NewKey:
-    """A new key; the only answer that has it."""
+    """Create a key; this is the only answer that has it."""
     return await services.accounts.create_key(body)
 
 
@@ -47,7 +47,7 @@ async def list_projects(services: ServicesOf) -> admin.Projects:
 
 @router.post("/projects", status_code=201)
 async def create_project(services: ServicesOf, body: admin.CreateProjectRequest) -> admin.Project:
-    """A new project."""
+    """Create a project."""
     return await services.accounts.create_project(body)
 
 

@@ -74,7 +74,7 @@ class Authentication:
 
 
 def _from_this_machine(scope: Scope) -> bool:
-    """True if the peer is on this machine, and no proxy has passed the request on."""
+    """Return True if the peer is on this machine, and no proxy has passed the request on."""
     headers = Headers(scope=scope)
     if any(name in headers for name in _FORWARDED):
         return False

@@ -184,7 +184,7 @@ async def update_browser(
 async def get_recording(
     request: Request, services: ServicesOf, project_id: ProjectId, session_id: UUID
 ) -> BrowserRecording:
-    """The video of a browser that was created with `enableRecording`, once it is finished, and its stills so far."""
+    """Return the video of a browser that was created with `enableRecording`, once it is finished, and its stills so far."""
     browser = await _find(services, project_id, session_id)
     if browser.recording_state is None:
         raise not_found("Recording")

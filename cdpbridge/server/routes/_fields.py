@@ -219,7 +219,7 @@ async def _of_body(
 
 
 def _is_stray(request: Request) -> bool:
-    """True if a route without a body was sent one that is worth a look."""
+    """Return True if a route without a body was sent one that is worth a look."""
     length = request.headers.get("content-length", "")
     return (
         request.method in {"POST", "PATCH", "PUT", "DELETE"}

@@ -189,7 +189,7 @@ async def upload(request: Request, services: ServicesOf) -> Response:
 async def download(
     request: Request, services: ServicesOf, path: str, expires: str = "", signature: str = ""
 ) -> StoredFileResponse:
-    """A file, or the range of it that is asked for."""
+    """Return a file, or the range of it that is asked for."""
     try:
         services.signer.check_download(path, expires, signature, now=services.wall().timestamp())
     except BadSignature as error:

@@ -41,7 +41,7 @@ async def readyz(services: ServicesOf) -> JSONResponse:
 
 @router.get("/pressure")
 async def pressure(services: ServicesOf) -> dict[str, Any]:
-    """True if a new browser would be started, and if not, why: `descriptors`, `memory`, `disk`, `cpu` or `stopping`."""
+    """Return True if a new browser would be started, and if not, why: `descriptors`, `memory`, `disk`, `cpu` or `stopping`."""
     machine = services.pressure.machine()
     problem = services.pressure.problem(machine)
     if services.rentals.closing:

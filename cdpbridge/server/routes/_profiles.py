@@ -49,7 +49,7 @@ async def list_profiles(
 async def create_profile(
     services: ServicesOf, project_id: ProjectId, body: Annotated[ProfileCreateRequest | None, Body()] = None
 ) -> Profile:
-    """A new, empty profile; 402 for a second one on the plan `free`, and above `max_profiles`."""
+    """Create an empty profile; 402 for a second one on the plan `free`, and above `max_profiles`."""
     limit = 1 if services.plan(project_id) == "free" else services.settings.max_profiles
     name = body.name if body else None
     return _view(await services.store.create_profile(project_id, name, limit=limit, now=services.wall()))

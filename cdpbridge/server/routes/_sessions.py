@@ -110,7 +110,7 @@ async def create_session(
     key_id: KeyId,
     unused: IgnoredFields,
 ) -> AgentSessionItem:
-    """A session over a browser of its own, charged as one; answered when it runs. It may run as long as the plan allows."""
+    """Start a session over a browser of its own, charged as one; answered when it runs. It may run as long as the plan allows."""
     body = body or CreateSessionRequest()
     session, browser = await services.agent_sessions.create(
         project_id,

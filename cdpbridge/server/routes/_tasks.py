@@ -295,7 +295,7 @@ async def update_task(
 
 @router.get("/{task_id}/status")
 async def get_task_status(services: ServicesOf, project_id: ProjectId, task_id: UUID) -> TaskStatusView:
-    """The status alone: cheaper to ask for than the task."""
+    """Return the status alone: cheaper to ask for than the task."""
     task = await _find(services, project_id, task_id)
     return TaskStatusView(
         id=task.id,

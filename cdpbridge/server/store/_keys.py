@@ -27,7 +27,7 @@ class Keys(Database):
     """API keys."""
 
     async def has_keys(self) -> bool:
-        """True if there is or was a key, revoked ones included."""
+        """Return True if there is or was a key, revoked ones included."""
         async with self._read() as session:
             return await session.scalar(select(ApiKey.key_hash).limit(1)) is not None
 

@@ -202,7 +202,7 @@ class Projects(Keys):
         return found, total
 
     async def last_entry(self, project_id: UUID) -> int:
-        """Number of the newest entry, 0 without one: it tells whether the ledger has moved."""
+        """Return the number of the newest entry, 0 without one: it tells whether the ledger has moved."""
         newest = select(func.max(LedgerEntry.id)).where(LedgerEntry.project_id == project_id)
         async with self._read() as session:
             return await session.scalar(newest) or 0

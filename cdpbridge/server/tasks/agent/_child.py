@@ -244,7 +244,7 @@ async def _vault(spec: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _tables(secrets: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Placeholder to value, for each pattern of addresses and for those without one."""
+    """Map placeholder to value, for each pattern of addresses and for those without one."""
     return [
         values if isinstance(values, dict) else {placeholder: values}
         for placeholder, values in secrets.items()

@@ -53,7 +53,7 @@ def kind(path: Path) -> str:
 
 
 def is_image(path: Path) -> bool:
-    """True if a model can be shown it."""
+    """Return True if a model can be shown it."""
     return bool(_image(_head(path)))
 
 

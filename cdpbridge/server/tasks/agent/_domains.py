@@ -58,7 +58,7 @@ class AllowedDomain:
         return f"{self.scheme}://{pattern}" if self.scheme else pattern
 
     def matches(self, host: str, port: int) -> bool:
-        """True if a connection to `host`, spelled as `_canonical` does, belongs to this entry."""
+        """Return True if a connection to `host`, spelled as `_canonical` does, belongs to this entry."""
         if self.port is not None and self.port != port:
             return False
         if self.below:
@@ -83,7 +83,7 @@ def secret_pages(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def outside(url: str, domains: Iterable[AllowedDomain]) -> bool:
-    """True if a page with this address is not among the domains."""
+    """Return True if a page with this address is not among the domains."""
     try:
         parts = urlsplit(url.strip())
         host, port = parts.hostname, parts.port
