@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Final
 
 __all__ = [
     "TRANSITIONS",
@@ -156,19 +156,6 @@ class Deadline:
     def __post_init__(self) -> None:
         if self.timeout <= timedelta(0):
             raise ValueError(f"a timeout must be positive, not {self.timeout}")
-
-    @classmethod
-    def recomputed(cls, *, started_at: datetime, timeout_at: datetime, wall: datetime, now: float) -> Self:
-        """Return the deadline of a browser whose start this program did not see.
-
-        Args:
-            started_at: When it started, by the server's clock.
-            timeout_at: When the server stops it.
-            wall: The present by the same clock; before `started_at` counts as `started_at`.
-            now: The present by the monotonic clock, seconds.
-        """
-        elapsed = max(wall - started_at, timedelta(0))
-        return cls(now - elapsed.total_seconds(), timeout_at - started_at)
 
     @property
     def expires(self) -> float:

@@ -127,20 +127,6 @@ def test_next_hour(minutes, now, expected):
 
 
 @pytest.mark.parametrize(
-    ("wall", "remaining"),
-    [
-        (START, HOUR),
-        (START + timedelta(minutes=20), timedelta(minutes=40)),
-        (START + 2 * HOUR, timedelta(0)),
-        (START - HOUR, HOUR),  # a wall clock set back does not lengthen it
-    ],
-)
-def test_fault_b06_a_deadline_is_recomputed_from_the_dates(wall, remaining):
-    deadline = Deadline.recomputed(started_at=START, timeout_at=START + HOUR, wall=wall, now=5000.0)
-    assert deadline.remaining(5000.0) == remaining
-
-
-@pytest.mark.parametrize(
     ("last_seen", "used"),
     [
         (START + timedelta(minutes=7), timedelta(minutes=7)),
