@@ -113,14 +113,16 @@ def test_a_stop_before_the_end_of_the_block(client):
 
 @pytest.mark.chromium
 def test_an_opening_rents_once(client):
-    opening = sync.open_browser(client)
-    with opening as browser, pytest.raises(RuntimeError, match="opened already"), opening:
-        pass
-    assert browser.receipt is not None
-    with pytest.raises(RuntimeError, match="opened already"), opening:
-        pass
     with client:
-        assert client.billing.account().active_session_count == 0
+        before = {each.id for each in client.browsers.list()}
+        opening = sync.open_browser(client)
+        with opening as browser, pytest.raises(RuntimeError, match="opened already"), opening:
+            pass
+        assert browser.receipt is not None
+        with pytest.raises(RuntimeError, match="opened already"), opening:
+            pass
+        made = [each for each in client.browsers.list() if each.id not in before]
+        assert [(each.id, each.status) for each in made] == [(browser.record.id, "stopped")]
 
 
 @pytest.mark.chromium

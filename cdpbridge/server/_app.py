@@ -92,7 +92,8 @@ def create_app(
         agents: Makes what runs agents; default: browser-use in processes of its own.
         own_ports: Ports that the server listens on, which no browser with a forwarding proxy may reach.
         show_key: Called once with the API key that is made when there is none; default: printed on stderr.
-        local_address: How programs of this machine reach the server: commands read it in the data folder. None writes nothing.
+        local_address: How programs of this machine reach the server: commands read it in the data folder, agents
+            connect by it. None: it writes nothing, and agents go by the address of the request.
     """
     registry = registry or Registry()
     registry.allow_hosts(settings.served_names)
@@ -151,6 +152,7 @@ def create_app(
     app.include_router(gateway.router(registry, external_base, border=border))
     app.include_router(live_router(lambda: app.state.services.live))
     app.state.registry = registry
+    app.state.local_address = local_address
     return app
 
 

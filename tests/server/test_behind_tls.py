@@ -9,6 +9,7 @@ from playwright.async_api import async_playwright, expect
 
 from cdpbridge.chromium import Chromium, find
 from tests.server import tls
+from tests.server.scripted_agents import ScriptedAgents
 
 expect.set_options(timeout=30_000)
 
@@ -88,3 +89,16 @@ async def live_page(context, browser, outside):
     await page.wait_for_selector("body[data-state=live]")
     assert asked
     assert not [request for request in asked if token in "".join(request)]
+
+
+@pytest.mark.chromium
+async def test_an_agent_goes_by_the_local_address_and_not_by_the_public_one(make_server):
+    agents = ScriptedAgents()
+    async with make_server(
+        public_url="https://browsers.example/pool", agents=lambda _settings: agents
+    ) as server:
+        inside = server.app.state.local_address
+        server.http.base_url = f"{inside}/api/v2"
+        (await server.http.post("/tasks", json={"task": "Wait"})).raise_for_status()
+        run = await agents.started()
+        assert run.spec.cdp_url.startswith(f"{inside}/cdp/")

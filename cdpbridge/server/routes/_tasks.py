@@ -255,7 +255,7 @@ async def _start(
     idempotency: tuple[str, str] | None,
     own_session: bool = False,
 ) -> store.Task:
-    local = getattr(request.app.state, "local_address", None) or external_base(request)
+    local = request.app.state.local_address or external_base(request)
     address = cdp_url(local, services, browser)
     if address is None:
         raise SessionOver("the session has been stopped")
