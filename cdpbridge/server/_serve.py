@@ -64,7 +64,7 @@ def serve(
     try:
         raise_descriptor_limit()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings, ready or _print_ready, show_key, dead_man_fd, limits))
+            runner.run(_serve(settings, ready or print_ready, show_key, dead_man_fd, limits))
     finally:
         os.umask(before)
 
@@ -78,7 +78,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def _print_ready(base_url: str) -> None:
+def print_ready(base_url: str) -> None:
     print(f"cdpbridge: serving {base_url}", flush=True)  # noqa: T201  # the one line a parent process waits for
 
 

@@ -20,6 +20,7 @@ from cdpbridge._lifecycle import EndReason
 from cdpbridge.billing import Tariff
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.store import Store, from_micro_usd, key_hash_of, to_micro_usd
+from cdpbridge.server.store._engine import newest_revision
 from cdpbridge.server.store._models import Base
 
 pytestmark = pytest.mark.programs
@@ -186,6 +187,29 @@ async def test_the_migrations_make_the_tables_of_the_models(store):
             lambda sync: compare_metadata(MigrationContext.configure(sync), Base.metadata)
         )
     assert difference == []
+
+
+def test_alembics_head_is_the_newest_revision():
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", "cdpbridge.server.store:migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [newest_revision()]
+
+
+def test_a_database_that_is_up_to_date_needs_no_alembic(tmp_path):
+    program = """
+import asyncio, sys
+from cdpbridge.server.store import Store
+async def main():
+    await (await Store.open(sys.argv[1])).close()
+asyncio.run(main())
+print("alembic" in sys.modules)
+"""
+    command = [sys.executable, "-c", program, f"sqlite+aiosqlite:///{tmp_path / 'a.sqlite3'}"]
+    ran = [subprocess.run(command, capture_output=True, text=True, timeout=90, check=True) for _ in range(2)]
+    assert [each.stdout.strip() for each in ran] == ["True", "False"]
 
 
 async def test_opening_again_changes_nothing(store, url, project, rent):
