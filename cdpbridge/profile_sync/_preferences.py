@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from cdpbridge.browser._tab import Tab
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CommandError, EvaluationError, NavigationError
+
+from ._tabs import own_tab
 
 __all__ = ["chosen_preferences", "extensions_of", "read_preferences", "storage_origins", "write_preferences"]
 
@@ -85,14 +86,14 @@ def _collect(content: Mapping[str, Any], prefix: str, into: set[str]) -> None:
 
 async def storage_origins(connection: Connection) -> list[str] | None:
     """Return the origins that have storage in this browser; None when it does not tell."""
-    async with _tab(connection) as tab:
+    async with own_tab(connection) as tab:
         found = await _asked(tab, _ORIGINS)
     return None if found is None else [str(origin).rstrip("/") for origin in found]
 
 
 async def read_preferences(connection: Connection, chosen: set[str]) -> list[tuple[str, Any]]:
     """Return those of the `chosen` preferences that the browser lets others set, with their values."""
-    async with _tab(connection) as tab:
+    async with own_tab(connection) as tab:
         found = await _asked(tab, _READ) or []
     return [(key, value) for key, value in found if key in chosen]
 
@@ -101,19 +102,9 @@ async def write_preferences(
     connection: Connection, preferences: Sequence[tuple[str, Any]]
 ) -> list[str] | None:
     """Set preferences; the names of those that were refused, None when this browser has no settings page."""
-    async with _tab(connection) as tab:
+    async with own_tab(connection) as tab:
         refused = await _asked(tab, f"{_WRITE}({json.dumps(preferences)})")
     return None if refused is None else [str(name) for name in refused]
-
-
-@asynccontextmanager
-async def _tab(connection: Connection) -> AsyncGenerator[Tab]:
-    tab = Tab(await connection.new_tab())
-    try:
-        yield tab
-    finally:
-        if tab.session.closed is None:
-            await tab.close()
 
 
 async def _asked(tab: Tab, expression: str) -> Any:

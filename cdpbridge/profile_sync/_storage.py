@@ -17,6 +17,8 @@ from cdpbridge.browser._tab import Tab
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CommandError, ConfigurationError, EvaluationError, NavigationError
 
+from ._tabs import own_tab
+
 __all__ = ["StorageReport", "origin_of", "read_storage", "write_storage"]
 
 _EMPTY: Final = base64.b64encode(b"<!doctype html><title></title>").decode()
@@ -168,26 +170,22 @@ class _Page:
 
 @asynccontextmanager
 async def _quiet_page(connection: Connection) -> AsyncGenerator[_Page]:
-    tab = Tab(await connection.new_tab())
-    session = tab.session
+    async with own_tab(connection) as tab:
+        session = tab.session
 
-    async def answer(event: dict[str, Any]) -> None:
-        await session.send(
-            "Fetch.fulfillRequest",
-            {
-                "requestId": event["requestId"],
-                "responseCode": 200,
-                "responseHeaders": [{"name": "Content-Type", "value": "text/html"}],
-                "body": _EMPTY,
-            },
-        )
+        async def answer(event: dict[str, Any]) -> None:
+            await session.send(
+                "Fetch.fulfillRequest",
+                {
+                    "requestId": event["requestId"],
+                    "responseCode": 200,
+                    "responseHeaders": [{"name": "Content-Type", "value": "text/html"}],
+                    "body": _EMPTY,
+                },
+            )
 
-    try:
         await session.send("Network.enable")
         await session.send("Network.setBypassServiceWorker", {"bypass": True})
         session.on("Fetch.requestPaused", answer)
         await session.send("Fetch.enable")
         yield _Page(tab)
-    finally:
-        if session.closed is None:
-            await tab.close()
