@@ -243,14 +243,16 @@ class Cast:
     async def _apply(self, session: CDPSession, wants: Wants) -> None:
         has = self._has
         self._has = wants
+        if wants.events != has.events:
+            self._connection.create_task(self._observe(session, wants.events))
+            # Its command goes first: who has a picture is shown the next dialog, which the shell would dismiss otherwise.
+            await asyncio.sleep(0)
         if bool(wants.pictures) != bool(has.pictures):
             await (self._begin(session, wants.pictures) if wants.pictures else self._end(session))
         elif wants.pictures != has.pictures:
             self._pace.limit(wants.pictures)
             if self._cancel_pause():
                 self._resume(session)
-        if wants.events != has.events:
-            self._connection.create_task(self._observe(session, wants.events))
         if wants.choosers != has.choosers:
             self.chooser = None
             params = {"enabled": wants.choosers}
