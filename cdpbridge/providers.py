@@ -199,8 +199,9 @@ class _SharedServerClient(AsyncClient):
         await to_the_end(self._enter(stack))
 
     async def _enter(self, stack: AsyncExitStack) -> None:
-        await in_thread(self._owner.__enter__)
-        stack.push_async_callback(in_thread, self._owner.__exit__, None, None, None)
+        block = self._owner.share()
+        await in_thread(block.__enter__)
+        stack.push_async_callback(in_thread, block.__exit__, None, None, None)
         address = self._owner.address()
         self._base_url, self._api_key = address["base_url"], address["api_key"]
 

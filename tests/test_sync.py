@@ -344,3 +344,16 @@ def test_interrupts_cancel_the_work_and_wait_for_its_end():
     with pytest.raises(KeyboardInterrupt), LoopThread() as loop:
         loop.run(stop())
     assert ends == ["done"]
+
+
+@pytest.mark.chromium
+def test_a_client_that_a_request_has_opened_stays_open_after_a_rental(tmp_path):
+    client = sync.local(data_dir=tmp_path / "data", browser_build="shell")
+    try:
+        list(client.profiles.list())
+        pid = client.server_pid
+        with sync.open_browser(client):
+            assert client.server_pid == pid
+        assert (client.is_open, client.server_pid) == (True, pid)
+    finally:
+        client.close()

@@ -118,7 +118,7 @@ class BrowserCore:
     async def _renew_beside(self, old: Rental) -> bool:
         """Rent the next one, switch to it, then stop the old one. False if there is no slot for both."""
         replaced = self._connection
-        found = await next_beside(old)
+        found = await next_beside(old, self._options)
         if found is None:
             return False
         try:
@@ -139,7 +139,7 @@ class BrowserCore:
         self._between = True
         try:
             self.events.detach()
-            self._switch_to(*await next_after(old, self._connection))
+            self._switch_to(*await next_after(old, self._options, self._connection))
         finally:
             self._between = False
         await self._renewed()

@@ -125,7 +125,7 @@ async def open_checked(options: CheckedOptions, *, holder: asyncio.Task[Any] | N
 
 
 async def _open(options: CheckedOptions, *, holder: asyncio.Task[Any] | None) -> BrowserCore:
-    async with guard.opening():
+    async with guard.opening(holder):
         if options.reap:
             await _reap_first(options)
         rental = await Rental.begin(options)

@@ -60,7 +60,8 @@ class ResponseReader:
         except h11.RemoteProtocolError as error:
             if self._head is not None and not data:
                 raise ValueError("the answer was cut off") from error
-            raise ValueError(f"no HTTP answer ({error})" if self._seen else _NO_ANSWER) from error
+            # Not h11's text: it quotes the line, which may hold a cookie.
+            raise ValueError("no HTTP answer" if self._seen else _NO_ANSWER) from None
         if response is None and not data:
             raise ValueError("the answer was cut off")
         return response

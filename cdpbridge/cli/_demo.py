@@ -131,7 +131,7 @@ async def _second_rental(
             f"over CDP        {await tab.evaluate(_READY)}, visits {await tab.evaluate('localStorage.visits')}"
         )
         if find_spec("playwright") is None:
-            say("Playwright      not installed: pip install 'cdpbridge\\[playwright]'")
+            say("Playwright      not installed: pip install 'cdpbridge[playwright]'")
         else:
             from cdpbridge import playwright
 

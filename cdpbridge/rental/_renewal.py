@@ -16,6 +16,7 @@ from cdpbridge._concurrency import to_the_end, unhindered
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import NoFreeSlot, RateLimitError, StopFailed
 
+from ._options import CheckedOptions
 from ._rental import Rental, stop_noting
 
 __all__ = ["close_connection", "end_replaced", "next_after", "next_beside", "overlaps"]
@@ -28,14 +29,17 @@ def overlaps(old: Rental) -> bool:
     return old.profile_id is None or old.record.profile_writable is False
 
 
-async def next_beside(old: Rental) -> tuple[Rental, Connection] | None:
+async def next_beside(old: Rental, options: CheckedOptions) -> tuple[Rental, Connection] | None:
     """Rent the next browser while `old` runs; None if there is no slot for both. Stop `old` by `end_replaced` afterwards.
+
+    Args:
+        options: The user's, from before any renewal.
 
     Raises:
         APIError, ConnectFailed: Nothing new is rented, `old` runs on.
     """
     try:
-        rental = await Rental.begin(replace(old.options, slot_timeout=timedelta(0)))
+        rental = await Rental.begin(replace(options, profile=old.profile_id, slot_timeout=timedelta(0)))
     except (NoFreeSlot, RateLimitError) as error:
         logger.info(
             "the next browser cannot be rented beside the old one (%s); the old one is stopped first", error
@@ -44,14 +48,19 @@ async def next_beside(old: Rental) -> tuple[Rental, Connection] | None:
     return await _connected(rental)
 
 
-async def next_after(old: Rental, connection: Connection | None) -> tuple[Rental, Connection]:
+async def next_after(
+    old: Rental, options: CheckedOptions, connection: Connection | None
+) -> tuple[Rental, Connection]:
     """Stop `old`, which saves its profile, then rent the next browser from that profile.
+
+    Args:
+        options: The user's, from before any renewal.
 
     Raises:
         APIError, ConnectFailed: Nothing new is rented, and `old` is stopped.
     """
     await to_the_end(end_replaced(old, connection))
-    return await _connected(await Rental.begin(replace(old.options, profile=old.profile_id)))
+    return await _connected(await Rental.begin(replace(options, profile=old.profile_id)))
 
 
 async def _connected(rental: Rental) -> tuple[Rental, Connection]:

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import FrameType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from cdpbridge.errors import CDPBridgeError
 
@@ -83,8 +83,13 @@ class Guard:
         self._handled = None
 
     @asynccontextmanager
-    async def opening(self) -> AsyncIterator[None]:
-        """Mark the current task as renting, for a block: SIGTERM or SIGHUP cancels it, so that it can stop its browser."""
+    async def opening(self, holder: asyncio.Task[Any] | None = None) -> AsyncIterator[None]:
+        """Mark the current task as renting, for a block: SIGTERM or SIGHUP cancels it, so that it can stop its browser.
+
+        Args:
+            holder: The task whose block stops the browser. If it is another one, as of a pool, that one waits for this task
+                on its way out, so this task does not wait for the end of the process.
+        """
         task = asyncio.current_task()
         assert task is not None  # it awaits the server
         self._opening.add(task)
@@ -93,7 +98,8 @@ class Guard:
             yield
         except asyncio.CancelledError:
             self._opened(task)
-            await self.ended()
+            if holder is None or holder is task:
+                await self.ended()
             raise
         finally:
             self._opened(task)
@@ -265,15 +271,37 @@ def _free_signals() -> list[signal.Signals]:
 @contextmanager
 def exit_on_signals() -> Iterator[None]:
     """Raise SystemExit on SIGTERM or SIGHUP in a block of a program without an event loop, so that its blocks are left."""
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(_status(number))
-
-    free = _free_signals()
-    for number in free:
-        signal.signal(number, leave)
+    _leaving.enter()
     try:
         yield
     finally:
-        for number in free:
-            signal.signal(number, signal.SIG_DFL)
+        _leaving.exit()
+
+
+class _Leaving:
+    """The handlers of all such blocks: the first one sets them, the last one resets them, in whatever order they are left."""
+
+    def __init__(self) -> None:
+        self._blocks = 0
+        self._handled: list[signal.Signals] = []
+
+    def enter(self) -> None:
+        self._blocks += 1
+        for number in _free_signals():
+            signal.signal(number, _leave)
+            self._handled.append(number)
+
+    def exit(self) -> None:
+        self._blocks -= 1
+        # Elsewhere they cannot be reset; they end the program then, with the status that it would have without them.
+        if self._blocks == 0 and threading.current_thread() is threading.main_thread():
+            handled, self._handled = self._handled, []
+            for number in handled:
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(_status(number))
+
+
+_leaving = _Leaving()

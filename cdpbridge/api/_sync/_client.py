@@ -136,13 +136,13 @@ class Client:
     def address(self) -> Address:
         """Return `base_url` and `api_key` of the server, for another client of it; a password.
 
-        Both are empty while an embedded server does not run.
+        Of an embedded server, those of the last one that ran; both are empty before the first.
         """
         return {"base_url": self._base_url, "api_key": self._api_key}
 
     @property
     def base_url(self) -> str:
-        """Address of the REST API; empty while an embedded server does not run."""
+        """Address of the REST API; of an embedded server, the last one's, and empty before the first."""
         return self._base_url
 
     def __repr__(self) -> str:

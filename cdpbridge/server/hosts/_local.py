@@ -93,10 +93,12 @@ class LocalHosts:
         )
         seconds = self._options.start_timeout.total_seconds()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as deadline:
                 await browser.start()
         except TimeoutError as error:
-            raise BrowserStartFailed(f"the browser was not ready within {seconds:g} s") from error
+            if deadline.expired():
+                raise BrowserStartFailed(f"the browser was not ready within {seconds:g} s") from error
+            raise BrowserStartFailed(f"the browser could not be started: {error}") from error
         except OSError as error:
             raise BrowserStartFailed(f"the browser could not be started: {error}") from error
         except CDPBridgeError as error:

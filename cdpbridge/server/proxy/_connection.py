@@ -453,8 +453,8 @@ def _end(writer: StreamWriter) -> None:
 
 def _reset(writer: StreamWriter) -> None:
     """End with a reset: what broke off must not look complete."""
-    with suppress(OSError):  # already closed by the other side
-        writer.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )
+    sock = writer.get_extra_info("socket")
+    if sock is not None:  # None in uvloop when it is closed
+        with suppress(OSError):  # already closed by the other side
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

@@ -103,7 +103,10 @@ class Link:
         self.received = b""
         self.answered = False
         sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if (
+            sock is not None
+        ):  # None in uvloop when the other side has closed it already, as the first read reports
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def read(self) -> bytes:
         """Return the next bytes, empty at the end."""

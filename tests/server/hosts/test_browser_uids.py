@@ -37,20 +37,25 @@ READ = """file => new Promise(done => {
 })"""
 
 
-async def navigated(tab, url):
-    """What stands on the page, or Chromium's reason for having none."""
-    reply = await tab.send("Page.navigate", {"url": url})
-    if "errorText" in reply:
-        return f"refused: {reply['errorText']}"
-    text = None
-    async with asyncio.timeout(100):
-        while text is None:  # a question to a document that is replaced meanwhile may have no answer
-            with suppress(CommandTimeout, CommandError):
-                asked = await tab.send(
-                    "Runtime.evaluate", {"expression": LOADED}, timeout=timedelta(seconds=10)
-                )
-                text = asked["result"].get("value")
-    return text
+async def navigated(connection, url):
+    """What stands on a page of its own, or Chromium's reason for having none."""
+    for _ in range(
+        4
+    ):  # a question to a document that is replaced meanwhile may have no answer, and none later
+        tab = await connection.new_tab()
+        reply = await tab.send("Page.navigate", {"url": url})
+        if "errorText" in reply:
+            return f"refused: {reply['errorText']}"
+        with suppress(CommandTimeout):
+            while True:
+                with suppress(CommandError):
+                    asked = await tab.send(
+                        "Runtime.evaluate", {"expression": LOADED}, timeout=timedelta(seconds=20)
+                    )
+                    if (text := asked["result"].get("value")) is not None:
+                        return text
+                await asyncio.sleep(0.05)
+    raise AssertionError(f"no page of {url} answers")
 
 
 async def chosen(tab, path):
@@ -97,7 +102,7 @@ async def test_fault_d01_the_servers_files_and_other_browsers_cannot_be_read(mak
             for path in paths:
                 assert path.exists(), path
                 for prefix in ("file://", "view-source:file://"):
-                    answer = await navigated(await connection.new_tab(), f"{prefix}{path}")
+                    answer = await navigated(connection, f"{prefix}{path}")
                     assert answer.startswith("refused: ") or (SECRET not in answer and not answer.strip()), (
                         path,
                         answer,
@@ -109,9 +114,11 @@ async def test_fault_d01_the_servers_files_and_other_browsers_cannot_be_read(mak
                 (server.folder(other), "cookies.json"),
                 (server.folder(other) / "profile", "secret.txt"),
             ):
-                assert inside not in await navigated(await connection.new_tab(), f"file://{folder}/")
+                assert inside not in await navigated(connection, f"file://{folder}/")
             # The way of the attack is open: what all users may read can be read.
-            assert "root:" in await navigated(await connection.new_tab(), "file:///etc/passwd")
+            if build == "full":  # the shell lists no folder
+                assert "passwd" in await navigated(connection, "file:///etc/")
+            assert "root:" in await navigated(connection, "file:///etc/passwd")
             assert "root:" in await chosen(tab, "/etc/passwd")
 
 

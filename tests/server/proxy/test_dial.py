@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from cdpbridge.server.proxy import ForwardingProxy, Rules, Upstream
+from cdpbridge.server.proxy._dial import Link
 from tests.server.proxy.peers import (
     PASSWORD,
     USERNAME,
@@ -253,3 +254,24 @@ async def test_deny_private_with_an_upstream_refuses_addresses_before_they_get_t
     ):
         assert (await client.get(origin))[0] == 403
     assert not origin.connections
+
+
+async def test_a_connection_that_its_server_has_closed_already_is_one_whose_first_read_ends():
+    """uvloop: a transport that is closed has no socket any more."""
+
+    class Closed(asyncio.Transport):
+        def get_extra_info(self, name, default=None):
+            return None
+
+        def is_closing(self):
+            return True
+
+        def close(self):
+            pass
+
+    reader = asyncio.StreamReader()
+    reader.feed_eof()
+    writer = asyncio.StreamWriter(
+        Closed(), asyncio.StreamReaderProtocol(reader), reader, asyncio.get_running_loop()
+    )
+    assert await Link(reader, writer, "the server").read() == b""
