@@ -17,6 +17,7 @@ logger = logging.getLogger("cdpbridge")
 T = TypeVar("T")
 
 _POLL_SECONDS: Final = 0.05
+_SIGNAL_SECONDS: Final = 0.25
 
 
 class TaskSet:
@@ -258,7 +259,8 @@ def _wait(event: threading.Event, interrupted: Callable[[], object]) -> None:
     interrupt: BaseException | None = None
     while not event.is_set():
         try:
-            event.wait()
+            # Not for ever: a signal that comes right before the thread sleeps is not handled until it wakes up.
+            event.wait(_SIGNAL_SECONDS)
         except BaseException as error:  # noqa: BLE001  # of a signal; raised below
             interrupt = error
             interrupted()
