@@ -206,11 +206,15 @@ def umask():
         return next((int(line.split()[1], 8) for line in status if line.startswith("Umask:")), None)
 
 
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @pytest.fixture(autouse=True)
 def own_process_state(temporary_dir):
     """What a test changes in this process, and does not set back, ends with it: others on this worker begin as it did."""
     mask, folder = umask(), os.getcwd()
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    handlers = {number: signal.getsignal(number) for number in HANDLED}
     yield
     if mask is not None and umask() != mask:
         os.umask(mask)
@@ -220,6 +224,10 @@ def own_process_state(temporary_dir):
         logging.getLogger(name).setLevel(level)
     if (journal := sys.modules.get("cdpbridge.rental.journal._journal")) is not None:
         journal._journals.clear()  # one in memory keeps entries for all that come later
+    left = {number: found for number in HANDLED if (found := signal.getsignal(number)) != handlers[number]}
+    for number in left:
+        signal.signal(number, handlers[number])
+    assert not left, f"signal handlers that are not reset: {left}"
 
 
 @pytest.fixture(scope="session")

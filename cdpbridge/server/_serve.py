@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import stat
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.util import find_spec
@@ -31,6 +32,7 @@ logger = logging.getLogger("cdpbridge.server")
 _BACKLOG: Final = 2048
 # What is below `data_dir` is for the server's user alone: keys, cookies, downloads.
 _UMASK: Final = 0o077
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class _Server(uvicorn.Server):
@@ -58,15 +60,33 @@ def serve(
         limits: Of peers; default: those in `Limits`.
 
     Raises:
-        ConfigurationError: The address is taken, another server uses the data folder, there is no Chromium, ...
+        ConfigurationError: The address is taken, another server uses the data folder, there is no Chromium, it is called in
+            a thread, ...
     """
-    before = os.umask(_UMASK)
-    try:
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigurationError(
+            "serve() handles signals, so it runs in the main thread of a program; in another thread, rent from `local()`, "
+            "which starts the server in a process of its own"
+        )
+    with _process_settings():
         raise_descriptor_limit()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(settings, ready or print_ready, show_key, dead_man_fd, limits))
+
+
+@contextmanager
+def _process_settings() -> Iterator[None]:
+    """Set the umask of the server; at the end, restore it and the signal handlers of the program that called."""
+    handlers = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
+    mask = os.umask(_UMASK)
+    try:
+        yield
     finally:
-        os.umask(before)
+        os.umask(mask)
+        for number, handler in handlers.items():
+            # None: it was not set from Python, and cannot be set again.
+            if handler is not None and signal.getsignal(number) != handler:
+                signal.signal(number, handler)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -230,15 +250,16 @@ async def _stop_signal(dead_man_fd: int | None) -> AsyncIterator[asyncio.Event]:
         loop.remove_reader(dead_man_fd)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked, number)
     if dead_man_fd is not None:
         _check_pipe(dead_man_fd)
-        loop.add_reader(dead_man_fd, dead_man_moved)
     try:
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, asked, number)
+        if dead_man_fd is not None:
+            loop.add_reader(dead_man_fd, dead_man_moved)
         yield stop
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOP_SIGNALS:
             loop.remove_signal_handler(number)
         if dead_man_fd is not None:
             loop.remove_reader(dead_man_fd)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import httpx
@@ -202,6 +203,33 @@ def test_a_file_is_no_dead_mans_pipe(tmp_path):
     mask = os.umask(0o022)
     os.umask(mask)
     assert mask != 0o077  # the server's is not left to the program that called it
+
+
+@pytest.mark.parametrize("problem", ["no pipe", "a port that is taken"])
+def test_the_programs_own_signal_handlers_come_back(tmp_path, problem):
+    """Else Ctrl-C would do nothing in a program that goes on after an error."""
+
+    def ours(number, frame):
+        raise AssertionError(number)
+
+    before = signal.getsignal(signal.SIGINT), signal.signal(signal.SIGTERM, ours)
+    try:
+        with open(tmp_path / "file", "w") as file, socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = 0 if problem == "no pipe" else taken.getsockname()[1]
+            settings = Settings.load(port=port, data_dir=tmp_path / "data", browser_build="shell")
+            with pytest.raises(ConfigurationError):
+                serve(settings, dead_man_fd=file.fileno() if problem == "no pipe" else None)
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == (before[0], ours)
+    finally:
+        signal.signal(signal.SIGTERM, before[1])
+
+
+def test_in_a_thread_it_says_what_to_do(tmp_path):
+    settings = Settings.load(port=0, data_dir=tmp_path / "data", browser_build="shell")
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ConfigurationError, match=r"main thread.*local\(\)"):
+        pool.submit(serve, settings).result()
 
 
 def test_the_settings_are_shown():
