@@ -113,9 +113,9 @@ async def model():
         yield model
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rented(server):
-    """A browser of the run's server, for all tests of this folder."""
+    """A browser of the run's server, for all tests of a file; other files expect that none runs."""
     headers = {"X-Browser-Use-API-Key": server.key}
     with httpx.Client(base_url=server.base_url, headers=headers, timeout=60) as http:
         browser = http.post("/browsers", json={"timeout": 60}).raise_for_status().json()
