@@ -7,7 +7,7 @@ DEMO_ARGS ?=
 # All extras but `agent`, which has an environment of its own.
 EXTRAS := chart,crawlee,local,playwright,pytest,recording,robot,scrapy
 
-.PHONY: help setup demo test test-fast test-lowest check format bench clean
+.PHONY: help setup demo test test-fast test-lowest check docs screenshots format bench clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -48,6 +48,14 @@ check: $(VENV)/.installed  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# Built strict, and without a script, style or picture of another host: the site works without a network.
+docs: $(VENV)/.installed  ## the documentation as a site: .cache/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	! grep -rnE '(src=|url\(|<link[^>]* rel="?stylesheet"?[^>]* href=)"?https?:' --include=*.html --include=*.css .cache/site
+
+screenshots: $(BASE)  ## the pictures of the documentation, from the running product
+	$(BIN)/python -m cdpbridge._tools.screenshots
 
 format: $(VENV)/.installed  ## let ruff format and fix what it can
 	$(BIN)/ruff format .

@@ -41,7 +41,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 class LocalSettings(TypedDict, total=False):
-    """Settings of the embedded server; None is the same as leaving one out. `docs/server.md` has the table.
+    """Settings of the embedded server; None is the same as leaving one out. `docs/reference/settings.md` has the table.
 
     Its address and keys (`host`, `port`, `public_url`, `api_keys`) are not here: `local()` chooses them.
     """

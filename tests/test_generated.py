@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from cdpbridge._tools import generate_api, generate_protocol, pin_protocol
+from cdpbridge._tools import generate_api, generate_docs, generate_protocol, pin_protocol
 
 pytestmark = pytest.mark.programs
 
@@ -100,3 +101,31 @@ def test_no_sentence_about_event_loops_is_left_over() -> None:
 )
 def test_the_copy_has_no_loop(source: str, copy: str) -> None:
     assert generate_api.without_loop(source) == copy
+
+
+def test_the_pages_of_the_reference_are_what_the_code_gives(capsys) -> None:
+    assert generate_docs.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_a_changed_and_a_missing_page_are_written_and_reported(tmp_path: Path, monkeypatch, capsys) -> None:
+    shutil.copytree(generate_docs.DOCS, tmp_path / "docs")
+    monkeypatch.setattr(generate_docs, "DOCS", tmp_path / "docs")
+    (tmp_path / "docs/reference/errors.md").unlink()
+    (tmp_path / "docs/llms.txt").write_text("# edited")
+    assert generate_docs.main(["--check"]) == 1
+    assert "reference/errors.md, llms.txt" in capsys.readouterr().out
+    assert generate_docs.main([]) == 0
+    assert generate_docs.main(["--check"]) == 0
+
+
+def test_every_variable_that_the_package_reads_is_on_the_page_of_variables() -> None:
+    """Names in the source, but for Scrapy's settings and what is passed on to browser-use."""
+    package = generate_docs.ROOT / "cdpbridge"
+    found = set()
+    for file in package.rglob("*.py"):
+        if not {"_tools", "integrations", "agent", "protocol"} & set(file.relative_to(package).parts):
+            found |= set(
+                re.findall(r'"((?:CDPBRIDGE|BROWSER_USE|PLAYWRIGHT)_[A-Z_]*[A-Z])"', file.read_text())
+            )
+    assert len(found) > 10
+    assert found <= generate_docs.variables()

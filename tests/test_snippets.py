@@ -27,10 +27,13 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
+import yaml
 
 import cdpbridge
+from cdpbridge.server import Settings
 
 from .conftest import KEY, RunningServer, clean_environment
+from .server.tls import certificate
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -103,6 +106,19 @@ class NotRun:
 
 
 @dataclass(frozen=True)
+class IsFile:
+    """The block is a file of the project, letter by letter, which another test runs.
+
+    Attributes:
+        path: The file, from the project's folder.
+        test: The test that runs it.
+    """
+
+    path: str
+    test: str
+
+
+@dataclass(frozen=True)
 class Run:
     """How a block is run.
 
@@ -126,8 +142,8 @@ class Run:
 
 
 CASES = named([block for file in DOCUMENTS for block in blocks_of(file)])
-FIRST = CASES["import asyncio"]
-# The pages say: the snippets go on from README's first program, with its imports, its `browser` and its `tab`.
+FIRST = CASES["first-program.md 1: import asyncio"]
+# The pages say: the snippets go on from the first program, with its imports, its `browser` and its `tab`.
 IMPORTS = "".join(re.findall(r"^(?:import|from) .*\n", FIRST.text, re.MULTILINE))
 TAB = (
     IMPORTS + 'browser = await cdpbridge.open_browser()\ntab = await browser.new_tab("https://example.com")\n'
@@ -135,16 +151,54 @@ TAB = (
 STOP = "await browser.stop()\n"
 RECEIPT = "charged 0.05, used 1 min, refunded 0.049167, paid 0.000833"
 
-BLOCKS: dict[str, Run | NotRun] = {
+BLOCKS: dict[str, Run | NotRun | IsFile] = {
+    "first-program.md 1: import asyncio": Run(
+        "program", says=("https://example.com/", "Example Domain", RECEIPT)
+    ),
+    "blocking.md 1: from datetime import timedelta": Run(
+        "program", says=("Example Domain 1\n", "\n2\n", RECEIPT)
+    ),
+    "from-playwright.md 1: import asyncio": Run("program", says=("The Python Standard Library\n", RECEIPT)),
+    '"""Selenium on a rented browser, over a port of this machine: pip install \'cdpbridge[local]\' selenium, and chromedriver"""': IsFile(
+        "examples/frameworks/selenium_title.py", "tests/integrations/test_examples.py"
+    ),
+    "// puppeteer-core on a rented browser. CDPBRIDGE_PROVIDER: the server's base URL; BROWSER_USE_API_KEY: its key.": IsFile(
+        "examples/frameworks/puppeteer.cjs", "tests/integrations/test_examples.py"
+    ),
+    '"""Crawlee on rented browsers: pip install \'cdpbridge[local,crawlee]\'"""': IsFile(
+        "examples/frameworks/crawlee_titles.py", "tests/integrations/test_examples.py"
+    ),
+    "*** Comments ***": IsFile("examples/frameworks/title.robot", "tests/integrations/test_examples.py"),
+    '"""browser-use on a rented browser: pip install \'cdpbridge[local]\' browser-use"""': IsFile(
+        "examples/frameworks/browser_use_agent.py", "tests/integrations/test_browser_use.py"
+    ),
+    "browser = await cdpbridge.open_browser(timeout=timedelta(minutes=15), on_progress=print)": Run(
+        "notebook", IMPORTS, CASES["await browser.stop()"].text, says=("connecting",)
+    ),
+    "await browser.stop()": NotRun("the last cell of the notebook before it, which runs it"),
+    "cdpbridge keys create --name replacement     # prints the key, this once": Run(
+        "shell", says=("cdpb_", "replacement"), server=False
+    ),
+    "name: browsers": NotRun("needs GitHub; its form is checked below"),
+    "FROM python:3.13-slim-bookworm": NotRun("needs Docker and PyPI"),
+    'public_url = "https://browsers.example.com"': NotRun("settings; they are read below"),
+    'host = "0.0.0.0"': NotRun("settings; they are read below"),
+    "map $http_upgrade $connection_header { default upgrade; '' close; }": NotRun(
+        "nginx, as in tests/server/test_behind_tls.py; checked below where it is installed"
+    ),
+    "[Unit]": NotRun("systemd; checked below where it is installed"),
+    "CDPBridgeError": NotRun("a drawing of the tree of errors"),
+    "install.md 1: pip install 'cdpbridge[local,playwright]'": NotRun(
+        "needs PyPI; tests/cli runs `cdpbridge demo`"
+    ),
     "files.md 1: import asyncio": Run("program", says=("a,b",)),
     "files.md 2: import asyncio": Run("program", says=("hello",)),
     "files.md 3: import asyncio": Run("program", says=("hello",)),
     "cdpbridge projects create team-a --plan free --max-browsers 5 --credits 20": Run(
         "shell", says=("cdpb_", "crawler", "32.5"), server=False
     ),
-    "make demo": NotRun("installs from PyPI and apt; tests/cli runs `cdpbridge demo`"),
-    "import asyncio": Run("program", says=("https://example.com/", "Example Domain", RECEIPT)),
-    "pip install 'cdpbridge[local,playwright]'": NotRun("needs PyPI and apt"),
+    "import asyncio": Run("program", says=("Example Domain 1\n", RECEIPT), makes=("page.png",)),
+    "pip install 'cdpbridge[local,playwright]'": NotRun("needs PyPI; tests/cli runs `cdpbridge demo`"),
     "cdpbridge reap --dry-run      # what killed programs have left on this server": Run(
         "shell", says=("saved cost.png",), makes=("cost.png",)
     ),
@@ -162,7 +216,7 @@ BLOCKS: dict[str, Run | NotRun] = {
         says=("report.csv",),
         makes=("reports/report.csv",),
     ),
-    "from datetime import timedelta": Run("program", says=("Example Domain 1\n", "\n2\n", RECEIPT)),
+    "from datetime import timedelta": Run("program", says=("Example Domain\n", RECEIPT)),
     "from cdpbridge import playwright": Run(
         "notebook", IMPORTS, "print(page, browser.receipt)", says=("about:blank", RECEIPT)
     ),
@@ -506,6 +560,56 @@ def test_the_agents_block_names_settings_that_exist():
     assert len(names) == 4
     for name in names:
         assert f"`{name}`" in settings_table()
+
+
+def blocks_in(language: str) -> list[Block]:
+    return [block for block in CASES.values() if block.language == language]
+
+
+def test_blocks_that_are_files_of_the_project_are_those_files():
+    for name, how in BLOCKS.items():
+        if isinstance(how, IsFile):
+            assert CASES[name].text == (ROOT / how.path).read_text(), f"{CASES[name]} differs from {how.path}"
+            assert Path(how.path).name in (ROOT / how.test).read_text()
+
+
+def test_settings_in_the_documentation_are_read(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("CDPBRIDGE_")]:
+        monkeypatch.delenv(name)
+    blocks = blocks_in("toml")
+    assert len(blocks) == 2
+    for block in blocks:
+        file = tmp_path / "settings.toml"
+        file.write_text(block.text)
+        assert Settings.load(file).public_url == "https://browsers.example.com"
+
+
+def test_yaml_in_the_documentation_is_a_workflow():
+    [block] = blocks_in("yaml")
+    [job] = yaml.safe_load(block.text)["jobs"].values()
+    assert all({"run", "uses"} & step.keys() for step in job["steps"])
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")
+def test_the_unit_of_the_documentation_is_one(tmp_path):
+    [block] = blocks_in("ini")
+    # The program and the user are the reader's.
+    text = re.sub("ExecStart=.*", "ExecStart=/bin/true", block.text).replace("User=cdpbridge\n", "")
+    (tmp_path / "cdpbridge.service").write_text(text)
+    command = ["systemd-analyze", "verify", "--man=no", "--generators=no", tmp_path / "cdpbridge.service"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert "cdpbridge.service" not in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx on this machine")
+def test_the_nginx_configuration_of_the_documentation_is_one(tmp_path):
+    [block] = blocks_in("nginx")
+    file = certificate(tmp_path)
+    text = re.sub("/etc/ssl/[^;]*", str(file), block.text).replace("listen 443", "listen 127.0.0.1:0")
+    (tmp_path / "nginx.conf").write_text(f"pid {tmp_path}/pid; events {{}}\nhttp {{ {text} }}\n")
+    command = ["nginx", "-t", "-c", tmp_path / "nginx.conf"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
