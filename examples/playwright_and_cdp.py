@@ -1,7 +1,8 @@
 """Playwright and our own CDP client on one rented browser, at the same time."""
 
 import asyncio
-import sys
+
+from _site import address
 
 import cdpbridge
 from cdpbridge import playwright
@@ -25,4 +26,5 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "https://example.com"))
+    with address() as url:
+        asyncio.run(main(url))

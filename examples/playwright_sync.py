@@ -1,6 +1,6 @@
 """Playwright's synchronous API on a rented browser, in a program without an event loop."""
 
-import sys
+from _site import address
 
 from cdpbridge import playwright, sync
 
@@ -14,4 +14,5 @@ def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "https://example.com")
+    with address() as url:
+        main(url)

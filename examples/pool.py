@@ -4,6 +4,8 @@ import asyncio
 import sys
 from datetime import timedelta
 
+from _site import address
+
 import cdpbridge
 
 
@@ -27,4 +29,5 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "https://example.com"))
+    with address() as url:
+        asyncio.run(main(url))

@@ -1,11 +1,12 @@
 """Sign in on one rental, and be signed in on the next one with the same profile.
 
-Give the address of a page with a login form whose fields are called `user` and `password`.
+On a site of this machine; or give the address of a page with a login form whose fields are called `user` and `password`.
 """
 
 import asyncio
 import os
-import sys
+
+from _site import address
 
 import cdpbridge
 from cdpbridge.protocol import Page
@@ -35,6 +36,5 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} URL")
-    asyncio.run(main(sys.argv[1]))
+    with address(local=True) as url:
+        asyncio.run(main(url))

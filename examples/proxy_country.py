@@ -5,7 +5,8 @@ On this machine, the embedded server is told which upstream stands for which cou
 
 import asyncio
 import os
-import sys
+
+from _site import address
 
 import cdpbridge
 
@@ -20,4 +21,5 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "https://example.com"))
+    with address(local=True) as url:
+        asyncio.run(main(url))

@@ -4,8 +4,9 @@ Runs on this machine as it is; with BROWSER_USE_API_KEY set, the same lines rent
 """
 
 import asyncio
-import sys
 from datetime import timedelta
+
+from _site import address
 
 import cdpbridge
 from cdpbridge.protocol import Network
@@ -27,4 +28,5 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "https://example.com"))
+    with address() as url:
+        asyncio.run(main(url))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urljoin
 
+from _site import address
 from scrapy import Request, Spider
 from scrapy.crawler import AsyncCrawlerProcess
 
@@ -55,8 +56,10 @@ if __name__ == "__main__":
     Path("screenshots").mkdir(exist_ok=True)
     process = AsyncCrawlerProcess({"LOG_LEVEL": "ERROR"})
     crawler = process.create_crawler(Site)
-    process.crawl(crawler, sys.argv[1] if len(sys.argv) > 1 else "https://example.com")
-    process.start()
-    assert crawler.stats is not None
-    stats = crawler.stats.get_stats()
-    print(stats["cdpbridge/pages"], "pages,", stats["cdpbridge/usd"], "USD")
+    with address() as first:
+        process.crawl(crawler, first)
+        process.start()
+    stats = crawler.stats.get_stats() if crawler.stats else {}
+    print(stats.get("cdpbridge/pages", 0), "pages,", stats.get("cdpbridge/usd", 0), "USD")
+    if not stats.get("item_scraped_count"):
+        sys.exit("no page was read; the log above says why")

@@ -1,7 +1,8 @@
 """Two browsers side by side; each has its own cookies, and its own receipt."""
 
 import asyncio
-import sys
+
+from _site import address
 
 import cdpbridge
 
@@ -21,4 +22,5 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "https://example.com"))
+    with address() as url:
+        asyncio.run(main(url))

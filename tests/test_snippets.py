@@ -33,7 +33,7 @@ import cdpbridge
 from cdpbridge.server import Settings
 
 from .conftest import KEY, RunningServer, clean_environment
-from .server.tls import certificate
+from .server.tls import certificate, free_port
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -605,8 +605,13 @@ def test_the_unit_of_the_documentation_is_one(tmp_path):
 def test_the_nginx_configuration_of_the_documentation_is_one(tmp_path):
     [block] = blocks_in("nginx")
     file = certificate(tmp_path)
-    text = re.sub("/etc/ssl/[^;]*", str(file), block.text).replace("listen 443", "listen 127.0.0.1:0")
-    (tmp_path / "nginx.conf").write_text(f"pid {tmp_path}/pid; events {{}}\nhttp {{ {text} }}\n")
+    text = re.sub("/etc/ssl/[^;]*", str(file), block.text).replace(
+        "listen 443", f"listen 127.0.0.1:{free_port()}"
+    )
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    folders = "".join(f"{kind}_temp_path {tmp_path};" for kind in kinds)
+    frame = f"pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}"
+    (tmp_path / "nginx.conf").write_text(f"{frame} http {{ access_log off; {folders}\n{text} }}\n")
     command = ["nginx", "-t", "-c", tmp_path / "nginx.conf"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@
 | docs/reference/errors.md | docstrings of `cdpbridge.errors`, and `_remedies.py` |
 | docs/reference/rest-api.md | the server's own OpenAPI document |
 | docs/reference/settings.md | `server.settings_table` |
+| docs/images/icon.svg | the console's icon |
 | docs/llms.txt | the navigation in mkdocs.yml, and the first sentence of each page |
 """
 
@@ -34,6 +35,8 @@ ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
 _HEAD: Final = "<!-- Written by `python -m cdpbridge._tools.generate_docs`; do not edit. -->\n\n"
 _RAW: Final = "https://raw.githubusercontent.com/cdpbridge/cdpbridge/main/docs/"
+_PAGE: Final = re.compile("Page_(\\w+)_")
+_NOT_SHOWN: Final = {"HTTPValidationError", "ValidationError"}
 _METHODS: Final = ("get", "post", "patch", "put", "delete")
 
 CLIENT_VARIABLES: Final = {
@@ -58,7 +61,7 @@ CLIENT_VARIABLES: Final = {
 
 
 def pages() -> dict[str, str]:
-    """Return each generated page by its path below `docs/`."""
+    """Return each generated file by its path below `docs/`."""
     reference = {
         "reference/cli.md": _command_line(),
         "reference/environment.md": _environment(),
@@ -66,7 +69,8 @@ def pages() -> dict[str, str]:
         "reference/rest-api.md": _rest(),
         "reference/settings.md": _settings(),
     }
-    return {**reference, "llms.txt": _llms(reference)}
+    icon = (ROOT / "cdpbridge/server/console/static/icon.svg").read_text(encoding="utf-8")
+    return {**reference, "llms.txt": _llms(reference), "images/icon.svg": icon}
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -74,6 +78,13 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
     return "\n".join([line(head), "|---" * len(head) + "|", *map(line, rows)]) + "\n"
+
+
+def _attributes(docstring: str) -> tuple[str, dict[str, str]]:
+    """A docstring's text, and what its section `Attributes` says of each."""
+    text, _, attributes = inspect.cleandoc(docstring).partition("\n\nAttributes:\n")
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", attributes, re.MULTILINE)
+    return text, {name: " ".join(meaning.split()) for name, meaning in found}
 
 
 # --- command line -----------------------------------------------------------------------------------------------------
@@ -215,15 +226,12 @@ def _errors() -> str:
         "```text\n" + tree + "\n```\n",
     ]
     for each in _in_tree_order():
-        text, _, attributes = inspect.cleandoc(each.__doc__ or "").partition("\n\nAttributes:\n")
+        text, attributes = _attributes(each.__doc__ or "")
         parents = ", ".join(f"`{parent.__name__}`" for parent in each.__bases__)
         parts.append(f"## {each.__name__}\n\n*{parents}.* {' '.join(text.split())}\n")
         parts.append(f"**What to do:** {REMEDIES[each.__name__]}\n")
         if attributes:
-            found = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", attributes, re.MULTILINE)
-            parts.append(
-                "\n".join(f"- `{name}`: {' '.join(meaning.split())}" for name, meaning in found) + "\n"
-            )
+            parts.append("\n".join(f"- `{name}`: {meaning}" for name, meaning in attributes.items()) + "\n")
     return "\n".join(parts)
 
 
@@ -233,7 +241,6 @@ def _errors() -> str:
 def _rest() -> str:
     with tempfile.TemporaryDirectory() as folder:
         document = server.create_app(server.Settings(data_dir=Path(folder))).openapi()
-    schemas = document["components"]["schemas"]
     parts = [
         _HEAD + "# REST API\n\n"
         "The operations of a cdpbridge server: those of the Browser Use Cloud API v2, and a few of its own. Every request needs the "
@@ -241,7 +248,6 @@ def _rest() -> str:
         "From Python, use [the client](../rest.md).\n"
     ]
     tag = ""
-    bodies: dict[str, None] = {}
     for path, operations in document["paths"].items():
         for method in _METHODS:
             if (operation := operations.get(method)) is None:
@@ -249,55 +255,54 @@ def _rest() -> str:
             if (found := operation.get("tags", ["Other"])[0]) != tag:
                 tag = found
                 parts.append(f"## {tag}\n")
-            parts.append(
-                f"### {method.upper()} {path}\n\n{_prose(operation.get('description', operation['summary']))}"
-            )
-            parameters: list[tuple[str, ...]] = [
-                (f"`{each['name']}`", each["in"], _type(each["schema"]))
-                for each in operation.get("parameters", [])
-                if each["in"] != "path"
-            ]
-            if parameters:
-                parts.append(_table(("parameter", "in", "type"), parameters))
-            if body := operation.get("requestBody"):
-                schema = body["content"]["application/json"]["schema"]
-                names = _references(schema)
-                bodies |= dict.fromkeys(names)
-                parts.append("Body: " + ", ".join(f"[{name}](#{name.lower()})" for name in names) + "\n")
-            good = [status for status in operation["responses"] if status.startswith("2")]
-            answer = (
-                operation["responses"][good[0]]
-                .get("content", {})
-                .get("application/json", {})
-                .get("schema", {})
-            )
-            shown = f", {_type(answer)}" if answer else ", without content"
-            parts.append(f"Answers {good[0]}{shown}.\n")
-    parts.append("## Bodies\n")
-    for name in bodies:
-        properties: list[tuple[str, ...]] = [
+            parts.append(f"### {method.upper()} {path}\n\n{_operation(operation)}")
+    parts.append("## Objects\n\nA page of a list has `items`, `totalItems`, `pageNumber` and `pageSize`.\n")
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        if _PAGE.fullmatch(name) or name in _NOT_SHOWN:
+            continue
+        text, attributes = _attributes(schema.get("description", ""))
+        # In JSON their names are in camelCase.
+        meanings = {
+            re.sub(r"_(\w)", lambda found: found[1].upper(), name): each for name, each in attributes.items()
+        }
+        rows = [
             (
-                f"`{field}`",
-                _type(schema),
-                "yes" if field in schemas[name].get("required", ()) else "",
-                schema.get("description", ""),
+                f"`{field}`" + ("" if field in schema.get("required", ()) else " (optional)"),
+                _type(each),
+                each.get("description") or meanings.get(field, ""),
             )
-            for field, schema in schemas[name].get("properties", {}).items()
+            for field, each in schema.get("properties", {}).items()
         ]
-        parts.append(f"### {name}\n\n" + _table(("field", "type", "required", "meaning"), properties))
+        parts.append(f"### {name}\n\n{text}\n")
+        parts.append(_table(("field", "type", "meaning"), rows))
     return "\n".join(parts)
 
 
-def _references(schema: dict[str, Any]) -> list[str]:
-    if reference := schema.get("$ref"):
-        return [reference.rpartition("/")[2]]
-    return [name for each in schema.get("anyOf", ()) for name in _references(each)]
+def _operation(operation: dict[str, Any]) -> str:
+    """What an operation does, takes and answers."""
+    parts = [_prose(operation.get("description", operation["summary"]))]
+    parameters = [
+        (f"`{each['name']}`", each["in"], _type(each["schema"]))
+        for each in operation.get("parameters", [])
+        if each["in"] != "path"
+    ]
+    if parameters:
+        parts.append(_table(("parameter", "in", "type"), parameters))
+    if body := operation.get("requestBody"):
+        parts.append(f"Body: {_type(body['content']['application/json']['schema'])}\n")
+    status = min(operation["responses"])
+    content = operation["responses"][status].get("content", {}).get("application/json", {})
+    parts.append(f"Answers {status}, {_type(content['schema']) if content else 'without content'}.\n")
+    return "\n".join(parts)
 
 
 def _type(schema: dict[str, Any]) -> str:
-    """A short form of a JSON schema's type."""
+    """A short form of a JSON schema's type, with links to objects."""
     if reference := schema.get("$ref"):
-        return f"`{reference.rpartition('/')[2]}`"
+        name = reference.rpartition("/")[2]
+        if page := _PAGE.fullmatch(name):
+            return f"a page of [{page[1]}](#{page[1].lower()})"
+        return f"[{name}](#{name.lower()})"
     if choices := schema.get("anyOf"):
         return " or ".join(_type(each) for each in choices)
     if values := schema.get("enum"):
@@ -349,9 +354,13 @@ def _beginning(text: str) -> tuple[str, str]:
     """The title of a page, and its first sentence."""
     body = re.sub(r"<!--.*?-->\s*|```.*?```", "", text, flags=re.DOTALL)
     title, _, rest = body.partition("\n")
-    paragraphs = [each for each in rest.split("\n\n") if re.match(r"\s*[\w*`\[]", each)]
-    first = " ".join(re.sub(r"\[([^]]+)\]\([^)]+\)|\*\*", r"\1", paragraphs[0]).split()) if paragraphs else ""
-    return title.removeprefix("# "), re.split(r"(?<=[.:])\s", first)[0].rstrip(":")
+    paragraphs = [
+        each
+        for each in rest.split("\n\n")
+        if re.match(r"\s*[\w*`\[]", each) and not each.strip().startswith("The snippets go on")
+    ]
+    first = re.sub(r"\[([^]]+)\]\([^)]+\)|\*\*", r"\1", paragraphs[0]) if paragraphs else ""
+    return title.removeprefix("# "), re.split(r"(?<=\.)\s", " ".join(first.split()))[0].rstrip(":")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
