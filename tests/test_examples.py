@@ -76,6 +76,4 @@ def test_a_crawl_that_reads_nothing_says_so(tmp_path: Path, server: RunningServe
     done = run("scrapy_crawl.py", f"http://127.0.0.1:{closed}/", folder=tmp_path, environment=environment)
     assert done.returncode == 1
     assert "0 pages" in done.stdout
-    assert (
-    )
     assert done.stderr.endswith("no page was read; the log above says why\n")
