@@ -1,4 +1,4 @@
-"""Every code block of the documentation runs as it is printed: a new interpreter, an empty folder, a real browser.
+"""Every code block of the documentation runs as it is printed: the built wheel, a new interpreter, an empty folder, a real browser.
 
 A block is known by its first line. `BLOCKS` says how each is run, or why it is not; a block that is missing there fails the
 test, and so does an entry without a block. There is no internet: an HTTP proxy of the test, the server's default proxy country,
@@ -17,7 +17,10 @@ import signal
 import ssl
 import subprocess
 import sys
+import sysconfig
 import threading
+import venv
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -372,14 +375,40 @@ class World:
 
     server: RunningServer
     settings: dict[str, str]
+    python: Path
 
     def environment(self, folder: Path, *, server: bool) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        path = f"{self.python.parent}{os.pathsep}{os.environ['PATH']}"
         homes = {name: str(folder / name) for name in ("HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")}
         ours = {"PATH": path, "COLUMNS": "200", **homes}
         if not server:
             return clean_environment(**ours, **self.settings)
         return self.server.environment(**ours, BASE=self.server.base_url, KEY=KEY)
+
+
+def installed_wheel(folder: Path) -> Path:
+    """Python of a new virtual environment with the built wheel, and what it needs from this environment; as a user installs it."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    [wheel] = folder.glob("*.whl")
+    venv.create(folder / "venv", symlinks=True)
+    python = folder / "venv" / "bin" / "python"
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "venv")}))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    # A path in a .pth file is not searched for further .pth files: the editable installation stays unseen.
+    (site / "dependencies.pth").write_text(
+        f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n"
+    )
+    for name, function in {"cdpbridge": "cdpbridge.cli:main", "pytest": "pytest:console_main"}.items():
+        module, _, attribute = function.partition(":")
+        script = python.with_name(name)
+        script.write_text(
+            f"#!{python}\nimport sys\nfrom {module} import {attribute}\nsys.exit({attribute}())\n"
+        )
+        script.chmod(0o755)
+    return python
 
 
 @pytest.fixture(scope="module")
@@ -398,7 +427,8 @@ def world(tmp_path_factory) -> Iterator[World]:
         try:
             line = process.stdout.readline()
             assert line.startswith("cdpbridge: serving "), line
-            yield World(RunningServer(process, line.split()[-1], folder / "data"), settings)
+            server = RunningServer(process, line.split()[-1], folder / "data")
+            yield World(server, settings, installed_wheel(folder))
             process.terminate()
             assert process.wait(100) == 0
         finally:
@@ -445,14 +475,14 @@ def call(command: list[str], folder: Path, environment: dict[str, str]) -> str:
 def as_program(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:
     """A file that is run by `python`."""
     (folder / "program.py").write_text(run.before + text + run.after)
-    return call([sys.executable, "program.py"], folder, environment)
+    return call([str(world.python), "program.py"], folder, environment)
 
 
 def as_notebook(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:
     """Cells, one after the other."""
     for name, part in (("before.py", run.before), ("block.py", text), ("after.py", run.after)):
         (folder / name).write_text(part)
-    return call([sys.executable, "-c", NOTEBOOK, "before.py", "block.py", "after.py"], folder, environment)
+    return call([str(world.python), "-c", NOTEBOOK, "before.py", "block.py", "after.py"], folder, environment)
 
 
 def as_shell(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:
@@ -503,7 +533,7 @@ def as_commands(world: World, run: Run, text: str, folder: Path, environment: di
 def as_spider(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:
     """A file for `scrapy runspider`."""
     (folder / "spider.py").write_text(text)
-    command = [sys.executable, "-m", "scrapy", "runspider", "spider.py", "-o", "items.json"]
+    command = [str(world.python), "-m", "scrapy", "runspider", "spider.py", "-o", "items.json"]
     return call(command, folder, environment) + (folder / "items.json").read_text()
 
 
@@ -549,6 +579,13 @@ def test_fault_e02_a_block_runs_as_printed(world, name, tmp_path):
         assert (tmp_path / file).stat().st_size, file
     with cdpbridge.Client(KEY, world.server.base_url) as client:
         assert list(client.browsers.list(status="active")) == []
+
+
+def test_the_blocks_run_on_the_wheel(world, tmp_path):
+    text = "import cdpbridge, importlib.util; print(cdpbridge.__file__, importlib.util.find_spec('cdpbridge._tools'))"
+    found = call([str(world.python), "-c", text], tmp_path, world.environment(tmp_path, server=False)).split()
+    assert Path(found[0]).is_relative_to(world.python.parents[1])
+    assert found[1] == "None"  # tools are not shipped
 
 
 def test_the_agents_block_names_settings_that_exist():
