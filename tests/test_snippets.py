@@ -588,6 +588,15 @@ def test_the_blocks_run_on_the_wheel(world, tmp_path):
     assert found[1] == "None"  # tools are not shipped
 
 
+def test_the_description_of_the_wheel_has_whole_addresses(world):
+    """PyPI shows README without the files beside it."""
+    [file] = world.python.parents[1].rglob("cdpbridge-*.dist-info/METADATA")
+    links = re.findall(r"\]\(([^)]+)\)", file.read_text())
+    assert len(links) > 30
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert any(link.startswith("https://raw.githubusercontent.com/") for link in links)
+
+
 def test_the_agents_block_names_settings_that_exist():
     """It is not run, so at least its variables are looked at."""
     from cdpbridge.server import settings_table
