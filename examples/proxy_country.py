@@ -1,6 +1,6 @@
 """Browse through a proxy in another country: PROXY_DE is its address, e.g. http://user:password@proxy.example.com:8080.
 
-On this machine, the embedded server is told which upstream stands for which country; the cloud has its own.
+On this machine, `local()` names the upstream of each country; the cloud has its own.
 """
 
 import asyncio

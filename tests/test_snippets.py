@@ -244,11 +244,8 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
     'curl -X POST $BASE/tasks -H "X-Browser-Use-API-Key: $KEY" -H "Content-Type: application/json" -d \'{"task": "Find the top post"}\'': Run(
         "shell", says=('"sessionId"', '"liveUrl"', '"status":"stopped"')
     ),
-    "import pydantic": Run(
-        "program",
-        "import cdpbridge\nfrom datetime import timedelta\n",
-        says=("12.5 ",),
-        makes=("downloads/prices.csv",),
+    "rest.md 1: from datetime import timedelta": Run(
+        "program", says=("12.5 ",), makes=("downloads/prices.csv",)
     ),
     '<iframe src="LIVE_URL?theme=dark&ui=false" allow="clipboard-read; clipboard-write"></iframe>': Run(
         "page"

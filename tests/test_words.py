@@ -60,3 +60,23 @@ def test_words(file: Path) -> None:
             for match in pattern.finditer(text)
         ]
     assert not found, "\n".join(found)
+
+
+ROOT = PACKAGE.parent
+DOCUMENTS = [
+    *(ROOT / name for name in ("CONTRIBUTING.md", "README.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.py")),
+]
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_words_of_the_documentation(file: Path) -> None:
+    """Names of tests and settings, in backticks, are what they are."""
+    found = [
+        f"{file.name}:{number}: {match[0]!r}: write {instead}"
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        for pattern, instead in WORD.items()
+        for match in pattern.finditer(re.sub(r"`[^`]*`", "", line))
+    ]
+    assert not found, "\n".join(found)
