@@ -14,6 +14,8 @@ REMEDIES: Final = {
     "`cdpbridge doctor` compares a server's answers with the models.",
     "APIStatusError": "Read `detail`, the server's own words, and quote `request_id` to whom operates the server.",
     "APITimeoutError": "Wait longer (`timeout` of the client), or ask again. A lost create is settled as after `APIConnectionError`.",
+    "ActionTimeout": "Read the hint: it says what the element was like at the last try, e.g. covered or disabled. Correct the selector, "
+    "wait for the page first, or give the action a longer `timeout`.",
     "AgentStartFailed": "Check `agent_python` in the server's settings: its environment needs browser-use.",
     "AuthenticationError": "Check `BROWSER_USE_API_KEY`, and that the key belongs to the server that is named.",
     "BadRequestError": "Read `detail`: it names the state that does not allow the request.",
@@ -39,6 +41,7 @@ REMEDIES: Final = {
     "a newer Chromium may send another form.",
     "DownloadFailed": "Read the reason: the page or the connection closed, the server refused, or the disk is full.",
     "DownloadTimeout": "Wait longer (`timeout` of `save`).",
+    "ElementError": "Correct the selector, or use it on another kind of element: the message says why it cannot be used so.",
     "EvaluationError": "Correct the script; `line` and `column` are places in it.",
     "EventsLost": "Read events faster, raise the stream's limit, or listen to fewer events. `count` says how many are missing.",
     "LeaseTimeout": "Raise `lease_timeout` or `wait_timeout`, or give the pool more browsers or tabs.",

@@ -55,6 +55,7 @@ CLIENT_VARIABLES: Final = {
     "CDPBRIDGE_TRACE": "File that CDP messages are written to, for a look at what was sent. Secrets are cut out.",
     "CDPBRIDGE_LOG": "Level of the log on stderr of `cdpbridge serve`, e.g. `DEBUG`.",
     "CDPBRIDGE_ADMIN_KEY": "Admin key of the server that `keys`, `projects` and `credits` reach over the network.",
+    "CDPBRIDGE_PACKAGE": "What `profile.sh` of a server installs, e.g. a wheel. Default: `cdpbridge`.",
     "CDPBRIDGE_CONFIG": "TOML file with settings of the server.",
 }
 """Variables that are neither an option of a command nor a setting of the server."""
@@ -209,10 +210,10 @@ def _in_tree_order() -> list[type[Exception]]:
     classes = [errors.CDPBridgeError, *(getattr(errors, name) for name in names)]
     public = {name for name in errors.__all__ if inspect.isclass(getattr(errors, name))}
     listed = {each.__name__ for each in classes}
-    if listed != public or public != REMEDIES.keys():
-        missing = (public ^ listed) | (public ^ REMEDIES.keys())
+    if missing := (listed ^ public) | (public - REMEDIES.keys()):
         raise ValueError(
-            f"the tree in errors/__init__.py, `__all__` and _remedies.py differ in: {', '.join(sorted(missing))}"
+            "the tree in errors/__init__.py, `__all__` and _remedies.py must name the same classes, but not all have: "
+            + ", ".join(sorted(missing))
         )
     return classes
 
