@@ -154,6 +154,8 @@ TAB = (
 STOP = "await browser.stop()\n"
 RECEIPT = "charged 0.05, used 1 min, refunded 0.049167, paid 0.000833"
 
+RECIPES = ("async def answer(event):", "async def accept(event):", "async def prepare(session):")
+
 BLOCKS: dict[str, Run | NotRun | IsFile] = {
     "first-program.md 1: import asyncio": Run(
         "program", says=("https://example.com/", "Example Domain", RECEIPT)
@@ -212,6 +214,18 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
         "assert (result.result.value, reply['result']['value']) == (2, 2)\n" + STOP,
         says=("url='https://example.com/'", "https://example.com/\n"),
     ),
+    "from cdpbridge.protocol import Fetch, Network, Page": Run(
+        "notebook",
+        TAB,
+        "".join(CASES[name].text for name in RECIPES) + STOP,
+        says=(
+            "['GET', 'https://example.com/', 200]",
+            '{"price": 12.5}',
+            "confirm Are you sure?\nTrue\n",
+            "\n[]\n",
+        ),
+    ),
+    **dict.fromkeys(RECIPES, NotRun("goes on from the recipe before it, which runs it")),
     "async with tab.expect_download() as waiter:": Run(
         "notebook",
         TAB,
