@@ -19,7 +19,7 @@ from cdpbridge.errors import APIStatusError, BrowserExpired, CDPBridgeError, Con
 # A script that only alembic runs; and what is installed in the environment of agents only.
 NOT_HERE = {"cdpbridge.server.store.migrations.env"}
 OF_AGENTS = {"PIL", "browser_use", "onepassword", "pypdf"}
-OF_EXTRAS = {"crawlee", "robot"}  # not in the environment of the lowest versions
+OF_EXTRAS = {"crawlee", "griffe", "robot"}  # not in the environment of the lowest versions
 AT = datetime(2026, 11, 2, 12, tzinfo=UTC)
 # An argument for each annotation that an error's `__init__` has; a new one needs a line here.
 SAMPLES = {
