@@ -168,6 +168,8 @@ class Receipt:
         booked: USD that the server itself says this rental cost; None where it does not say.
         account_change: How far the account balance moved meanwhile, in USD; None where it was not read. Other rentals of
             the same account move it too.
+        simulated: The server says that its money is simulated: nothing is paid.
+        place: Where it ran: `cloud`, `this machine`, or a server's host and port; empty where that is not known.
         simulated_country: The proxy country, when the server has no proxy there and connected directly.
     """
 
@@ -178,6 +180,8 @@ class Receipt:
     booked: Decimal | None = None
     account_change: Decimal | None = None
     simulated_country: str | None = None
+    simulated: bool = False
+    place: str = ""
 
     @property
     def paid(self) -> Decimal:
@@ -207,6 +211,8 @@ class Receipt:
         booked: Decimal | None = None,
         account_change: Decimal | None = None,
         simulated_country: str | None = None,
+        simulated: bool = False,
+        place: str = "",
     ) -> Receipt:
         """Return the receipt that the price rule gives for `used`.
 
@@ -221,6 +227,8 @@ class Receipt:
             booked,
             account_change,
             simulated_country,
+            simulated,
+            place,
         )
 
     @classmethod
@@ -236,12 +244,17 @@ class Receipt:
             sum(booked, Decimal(0)) if receipts and len(booked) == len(receipts) else None,
             sum(changes, Decimal(0)) if receipts and len(changes) == len(receipts) else None,
             next((receipt.simulated_country for receipt in receipts if receipt.simulated_country), None),
+            bool(receipts) and all(receipt.simulated for receipt in receipts),
+            ", ".join(dict.fromkeys(receipt.place for receipt in receipts if receipt.place)),
         )
 
     def __str__(self) -> str:
+        unit = "simulated USD" if self.simulated else "USD"
+        if self.place:
+            unit += f", {self.place}"
         text = (
             f"charged {money_text(self.charged)}, used {self.billed_minutes} min, "
-            f"refunded {money_text(self.refunded)}, paid {money_text(self.paid)} (USD)"
+            f"refunded {money_text(self.refunded)}, paid {money_text(self.paid)} ({unit})"
         )
         if self.difference:
             source = "the server booked" if self.booked is not None else "the account balance fell by"

@@ -134,8 +134,9 @@ def local(
 ) -> LocalClient:
     """Return a client of an embedded server on this machine, which runs as long as the client is open.
 
-    Needs the extra `local` and Chromium. One server at a time uses a data folder: programs that run side by side need a
-    `data_dir` each, or one `cdpbridge serve` that they share by `at`.
+    Needs the extra `local` and Chromium. Programs may run side by side: the first one uses the data folder, the others work
+    without profiles, and say so when one is asked for. For profiles in all of them, give each a `data_dir`, or let them share
+    one `cdpbridge serve` by `at`.
 
     Args:
         data_dir: Folder of profiles and records. Default: the platform's data folder, so profiles last.

@@ -125,6 +125,26 @@ def test_receipt():
 
 
 @pytest.mark.parametrize(
+    ("simulated", "place", "unit"),
+    [
+        (True, "this machine", "simulated USD, this machine"),
+        (True, "127.0.0.1:8700", "simulated USD, 127.0.0.1:8700"),
+        (False, "cloud", "USD, cloud"),
+        (False, "", "USD"),
+    ],
+)
+def test_fault_e08_a_receipt_says_where_and_whether_it_is_money(simulated, place, unit):
+    receipt = Receipt.of(DEFAULT, timedelta(seconds=20), simulated=simulated, place=place)
+    assert str(receipt).endswith(f"paid 0.000833 ({unit})")
+    assert str(Receipt.total([receipt, receipt])).endswith(f"paid 0.001666 ({unit})")
+
+
+def test_fault_e08_a_sum_of_simulated_and_other_money_is_not_simulated():
+    one, other = (Receipt.of(DEFAULT, timedelta(0), simulated=simulated) for simulated in (True, False))
+    assert not Receipt.total([one, other]).simulated
+
+
+@pytest.mark.parametrize(
     ("booked", "account_change", "difference", "words"),
     [
         ("0.05", None, "0", ""),

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "cdpbridge"
 FLOORS = {
     "cdpbridge._clock": 0,
     "cdpbridge._durations": 0,
+    "cdpbridge._environment": 0,
     "cdpbridge._file_names": 0,
     "cdpbridge._folders": 0,
     "cdpbridge._loopback": 0,

@@ -2,18 +2,26 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import warnings
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
 import cdpbridge
-from cdpbridge.errors import ConfigurationError, UnprocessableEntityError
+from cdpbridge import Journal
+from cdpbridge._environment import SERVER_SETTINGS, check_variables
+from cdpbridge.errors import ConfigurationError, ConflictError, UnprocessableEntityError
+from cdpbridge.integrations.scrapy._settings import settings_table
 from cdpbridge.providers import provider
+from cdpbridge.rental._report import spending
+from cdpbridge.server import Settings
+from cdpbridge.server.settings._fields import Fields
 from tests.conftest import clean_environment
 
 pytestmark = pytest.mark.programs
@@ -149,9 +157,81 @@ async def test_countries_of_the_reference_work_out_of_the_box_and_say_that_they_
         assert f"browser {browser.id}: its proxy country 'de' is simulated" in caplog.text
         async with cdpbridge.open_browser(client, proxy_country="se") as browser:
             pass
-        assert "simulated" not in str(browser.receipt)
+        assert browser.receipt.simulated_country is None
         with pytest.raises(UnprocessableEntityError, match="unknown country"):
             await client.browsers.create(proxy_country="br")
+
+
+async def test_fault_e08_receipts_follow_the_price_of_the_server(tmp_path, environment):
+    journal = Journal(tmp_path / "journal")
+    told = []
+    for price, charged in (("0.6", "0.6"), ("0", "0")):
+        async with cdpbridge.local(data_dir=tmp_path / "data", usd_per_hour=price) as client:
+            async with cdpbridge.open_browser(client, journal=journal, on_progress=told.append) as browser:
+                assert browser.cost_now == Decimal(charged) / 60
+            assert browser.receipt.charged == Decimal(charged)
+            assert browser.receipt.difference == 0
+            assert str(browser.receipt).endswith("(simulated USD, this machine)")
+    assert told[0] == "starting browsers on this machine"
+    first, second = journal.entries()
+    assert (first.tariff.usd_per_hour, second.tariff.usd_per_hour) == (Decimal("0.6"), 0)
+    assert first.simulated
+    [row] = spending(journal.entries(), ["place"], now=datetime.now(UTC))
+    assert (row.group["place"], row.usd, row.simulated_usd) == ("this machine", 0, Decimal("0.01"))
+
+
+async def test_fault_e07_two_programs_at_once(tmp_path, environment):
+    """Both run; the second keeps no profiles, and says so instead of losing them."""
+    environment.setenv("XDG_DATA_HOME", str(tmp_path))
+    journal = Journal(tmp_path / "journal")
+    async with cdpbridge.local() as first, cdpbridge.local() as second, cdpbridge.local() as third:
+        for client in (first, second, third):
+            async with cdpbridge.open_browser(client, journal=journal) as browser:
+                tab = await browser.new_tab("data:text/html,<title>here</title>")
+                assert await tab.title() == "here"
+        async with cdpbridge.open_browser(first, profile="work", journal=journal):
+            [profile] = [each async for each in first.profiles.list()]
+        for asked in ("work", profile.id):
+            with pytest.raises(ConflictError, match=r"is used by another server.*CDPBRIDGE_PROVIDER"):
+                await cdpbridge.open_browser(second, profile=asked, journal=journal)
+        with pytest.raises(ConflictError, match="profiles cannot be used here"):
+            [each async for each in third.profiles.list()]
+        with pytest.raises(
+            ConfigurationError, match="is used by another server"
+        ):  # a folder that was asked for
+            async with cdpbridge.local(data_dir=tmp_path / "cdpbridge"):
+                pass
+    async with cdpbridge.local() as later:
+        assert [each.id async for each in later.profiles.list()] == [profile.id]
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("CDPBRIDGE_PROVIDR", "CDPBRIDGE_PROVIDER"),
+        ("CDPBRIDGE_BASEURL", "CDPBRIDGE_BASE_URL"),
+        ("CDPBRIDGE_BUDGET_US", "CDPBRIDGE_BUDGET_USD"),
+        ("CDPBRIDGE_MAX_BROWSER", "CDPBRIDGE_MAX_BROWSERS"),
+        ("CDPBRIDGE_DATADIR", "CDPBRIDGE_DATA_DIR"),
+        ("CDPBRIDGEJOURNAL", "CDPBRIDGE_JOURNAL"),
+    ],
+)
+async def test_fault_e11_a_variable_with_a_typo_is_named(environment, name, right):
+    environment.setenv(name, "local")
+    for use in (lambda: provider(None), cdpbridge.Client, lambda: Settings.load(plan="free")):
+        with pytest.raises(ConfigurationError, match=f"{name} means nothing; did you mean {right}"):
+            use()
+    with pytest.raises(ConfigurationError, match=f"did you mean {right}"):
+        await cdpbridge.open_browser(cdpbridge.at("http://127.0.0.1:9", "key-of-tests"))
+
+
+def test_fault_e11_variables_that_are_not_ours_are_left_alone():
+    orchestrator = ["CDPBRIDGE_SERVICE_HOST", "CDPBRIDGE_SERVICE_PORT", "CDPBRIDGE_PORT_8700_TCP_ADDR"]
+    crawls = re.findall("CDPBRIDGE_[A-Z_]+", settings_table())
+    assert len(crawls) > 10
+    check_variables([*orchestrator, *crawls, "CDPBRIDGE_PACKAGE", "CDP", "PATH"])
+    check_variables(f"CDPBRIDGE_{name.upper()}" for name in Fields.model_fields)
+    assert set(Fields.model_fields) == SERVER_SETTINGS
 
 
 async def test_settings_reach_the_server(tmp_path, environment):

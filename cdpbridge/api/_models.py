@@ -161,6 +161,8 @@ class Account(Answer):
         rate_limit: Concurrent sessions allowed; the reference's older word for `concurrent_session_limit`.
         concurrent_session_limit: Concurrent sessions allowed; not in every server's answer.
         active_session_count: Sessions active now; not in every server's answer.
+        credits_simulated: True when the money of this server is simulated, False when it is not; None where it does not say.
+        usd_per_hour: Price of a browser hour; None where the server does not say.
     """
 
     name: str | None = None
@@ -172,6 +174,8 @@ class Account(Answer):
     project_id: UUID
     concurrent_session_limit: int | None = None
     active_session_count: int | None = None
+    credits_simulated: bool | None = None
+    usd_per_hour: UsdText | None = None
 
 
 class Profile(Answer):

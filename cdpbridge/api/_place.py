@@ -10,9 +10,19 @@ from ipaddress import IPv6Address
 from typing import Final, TypedDict
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from cdpbridge._environment import check_variables
 from cdpbridge.errors import ConfigurationError
 
-__all__ = ["DEFAULT_BASE_URL", "LOCAL", "Address", "Place", "checked_base_url", "checked_key", "find_place"]
+__all__ = [
+    "DEFAULT_BASE_URL",
+    "LOCAL",
+    "Address",
+    "Place",
+    "checked_base_url",
+    "checked_key",
+    "find_place",
+    "place_name",
+]
 
 DEFAULT_BASE_URL: Final = "https://api.browser-use.com/api/v2"
 """The Browser Use Cloud (REST reference, servers)."""
@@ -85,13 +95,14 @@ def find_place(
         otherwise_local: Whether the embedded server is used when nothing is said.
 
     Raises:
-        ConfigurationError: Settings contradict each other, a word means nothing, a base URL is malformed, or there is no key.
+        ConfigurationError: Settings contradict each other, a word means nothing, a variable has a typo, a base URL is malformed, or there is no key.
     """
     named = None if where is None else _read(where)
     if named is not None and named.is_local:
         return _local(api_key, "local")
     if named is not None and api_key is not None:
         return Place(named.base_url, checked_key(api_key or _missing()))
+    check_variables(environment)
     chosen, source = _of_environment(environment)
     key = environment.get(KEY_VARIABLE) or None
     if named is not None:
@@ -163,6 +174,15 @@ def _read(where: str, variable: str | None = None) -> Place:
 
 def _word(where: str) -> str:
     return where.strip().casefold()
+
+
+def place_name(place: str) -> str:
+    """Return the word for a server in receipts, progress and tables: `cloud`, `this machine`, or its host and port."""
+    if place == LOCAL:
+        return "this machine"
+    if place == DEFAULT_BASE_URL:
+        return "cloud"
+    return urlsplit(place).netloc.rpartition("@")[2] or place
 
 
 # --- addresses and keys -----------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def open_browser(
             is none. Default: no profile.
         proxy_country: Two letters, e.g. `"de"`; None for no proxy. Default: the server's choice.
         timeout: Whole minutes, 1 to 240; the server stops the browser then. Default: the server's (60 minutes).
-        tariff: Price rule for the receipt. Default: the REST reference's.
+        tariff: Price rule for budgets and the receipt. Default: the server's own where it says so, else the REST reference's.
         connect_timeout: From the server's answer to a usable connection. Default: 30 s.
         stop_timeout: For the confirmed stop at the end, retries included. Default: 30 s.
         on_progress: Called with a short text as the browser comes up.

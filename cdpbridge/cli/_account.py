@@ -25,8 +25,11 @@ def _account(as_json: bool, provider: str | None) -> None:
     active = "" if account.active_session_count is None else f", {account.active_session_count} active"
     say(f"account   {account.name or account.project_id}")
     say(f"plan      {account.plan_info.plan_name}")
+    simulated = ", simulated" if account.credits_simulated else ""
     say(
         f"credits   {account.total_credits_balance_usd} USD "
-        f"(monthly {account.monthly_credits_balance_usd}, additional {account.additional_credits_balance_usd})"
+        f"(monthly {account.monthly_credits_balance_usd}, additional {account.additional_credits_balance_usd}){simulated}"
     )
+    if account.usd_per_hour is not None:
+        say(f"price     {account.usd_per_hour:f} USD a browser hour{simulated}")
     say(f"sessions  {limit} at once{active}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_FIGURES: Final = ("browsers", "minutes", "usd", "running", "unknown")
+_FIGURES: Final = ("browsers", "minutes", "usd", "simulated_usd", "running", "unknown")
 _CHART_INCHES: Final = (9.0, 4.5)
 _DATES: Final = 15  # that stand side by side on the axis
 _SERIES: Final = 8  # colours a person can tell apart; the rest is one more
@@ -64,7 +64,7 @@ def _cost(since: str, by: tuple[str, ...], form: str, chart: Path | None) -> Non
     """Show the cost of rented browsers, by day (UTC), profile, country, label or place.
 
     Every program of this user writes what it rents into one journal. Amounts are what the server booked where it says so,
-    else what the written rule gives.
+    else what the written rule gives. Simulated money, as of browsers on this machine, has a column of its own.
     """
     from cdpbridge.rental._report import spending
     from cdpbridge.rental.journal import Journal
@@ -105,7 +105,12 @@ def _instant(text: str, now: datetime) -> datetime | None:
 
 
 def _plain(row: Spending) -> dict[str, Any]:
-    return {**row.group, **{name: getattr(row, name) for name in _FIGURES}, "usd": _usd(row.usd)}
+    return {
+        **row.group,
+        **{name: getattr(row, name) for name in _FIGURES},
+        "usd": _usd(row.usd),
+        "simulated_usd": _usd(row.simulated_usd),
+    }
 
 
 def _usd(amount: Decimal) -> str:
@@ -113,14 +118,11 @@ def _usd(amount: Decimal) -> str:
 
 
 def _print_table(rows: Sequence[Spending], words: Sequence[str]) -> None:
-    cells = [
-        [*(value or "-" for value in row.group.values()), str(row.browsers), str(row.minutes), _usd(row.usd)]
-        for row in rows
-    ]
-    browsers, minutes = sum(row.browsers for row in rows), sum(row.minutes for row in rows)
-    usd = sum((row.usd for row in rows), Decimal(0))
-    cells.append(["total", *("" for _ in words[1:]), str(browsers), str(minutes), _usd(usd)])
-    print_rows([*words, "browsers", "minutes", "USD"], cells, right=("browsers", "minutes", "USD"))
+    amounts = ["USD", "simulated USD"] if any(row.simulated_usd for row in rows) else ["USD"]
+    figures = ["browsers", "minutes", *amounts]
+    cells = [[*(value or "-" for value in row.group.values()), *_figures([row], amounts)] for row in rows]
+    cells.append(["total", *("" for _ in words[1:]), *_figures(rows, amounts)])
+    print_rows([*words, *figures], cells, right=figures)
     running, unknown = sum(row.running for row in rows), sum(row.unknown for row in rows)
     if running:
         note(f"{running} still running: counted as if stopped now, without their minutes")
@@ -128,6 +130,16 @@ def _print_table(rows: Sequence[Spending], words: Sequence[str]) -> None:
         note(
             f"{unknown} ended with an embedded server that was killed, or unseen: their cost is not known here"
         )
+
+
+def _figures(rows: Sequence[Spending], amounts: Sequence[str]) -> list[str]:
+    """Return the sums of some rows, as cells."""
+    sums = {
+        "USD": sum((row.usd for row in rows), Decimal(0)),
+        "simulated USD": sum((row.simulated_usd for row in rows), Decimal(0)),
+    }
+    counts = [sum(row.browsers for row in rows), sum(row.minutes for row in rows)]
+    return [*map(str, counts), *(_usd(sums[name]) for name in amounts)]
 
 
 def _draw(rows: Sequence[Spending], words: Sequence[str], path: Path) -> None:
@@ -140,11 +152,12 @@ def _draw(rows: Sequence[Spending], words: Sequence[str], path: Path) -> None:
     except ImportError as error:
         raise ConfigurationError("a chart needs matplotlib: pip install 'cdpbridge[chart]'") from error
     days = _days(rows)
+    unit = "USD" if any(row.usd for row in rows) else "simulated USD"
     amounts: dict[str, dict[str, float]] = {}
     for row in rows:
         name = ", ".join(row.group[word] or "-" for word in words)
         series = amounts.setdefault(name, dict.fromkeys(days, 0.0))
-        series[row.group["day"]] += float(row.usd)
+        series[row.group["day"]] += float(row.usd if unit == "USD" else row.simulated_usd)
     by_size = sorted(amounts, key=lambda name: -sum(amounts[name].values()))
     figure = Figure(figsize=_CHART_INCHES, layout="constrained")
     axes = figure.subplots()
@@ -157,8 +170,8 @@ def _draw(rows: Sequence[Spending], words: Sequence[str], path: Path) -> None:
     rest = [sum(amounts[name][day] for name in by_size[_SERIES:]) for day in days]
     if any(rest):
         axes.bar(places, rest, bottom=below, color="0.7", label="others")
-    axes.set_ylabel("USD")
-    axes.set_title("Rented browsers: USD a day (UTC)")
+    axes.set_ylabel(unit)
+    axes.set_title(f"Rented browsers: {unit} a day (UTC)")
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
     step = max(-(-len(days) // _DATES), 1)

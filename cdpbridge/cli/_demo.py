@@ -78,7 +78,7 @@ async def _show(site: str, data_dir: Path, output: Path, *, watch: bool) -> None
     say(f"first rental    {first}")
     say(f"second rental   {second}")
     paid = first.paid + second.paid
-    say(f"account         {before} - {paid} = {account.total_credits_balance_usd} USD")
+    say(f"account         {before} - {paid} = {account.total_credits_balance_usd} USD, simulated")
     if before - paid != account.total_credits_balance_usd or first.difference or second.difference:
         note("the server's figures differ from the written price rule")
         raise click.exceptions.Exit(1)

@@ -41,10 +41,12 @@ async def _reap_each(dry_run: bool, all_of_this_key: bool, provider: str | None)
     for each in done:
         say(str(each))
     counted = sum(each.outcome in {ReapOutcome.STOPPED, ReapOutcome.WOULD_STOP} for each in done)
-    saved = sum((each.saved for each in done), Decimal(0))
+    saved = sum((each.saved for each in done if not each.simulated), Decimal(0))
+    simulated = sum((each.saved for each in done if each.simulated), Decimal(0))
     if not done:
         note("nothing was left behind")
     else:
         what = "would be stopped" if dry_run else "stopped"
-        note(f"{counted} {what}, {money_text(saved)} USD saved")
+        text = f"{counted} {what}, {money_text(saved)} USD saved"
+        note(f"{text}, and {money_text(simulated)} simulated USD" if simulated else text)
     return any(each.outcome is ReapOutcome.FAILED for each in done)

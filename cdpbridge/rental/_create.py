@@ -259,9 +259,7 @@ class _Create:
                 await in_thread(self.options.journal.give_up, self.entry.rental)
             raise
         with unhindered(f"writing the end of browser {browser_id} into the journal"):
-            await self._end(
-                Outcome.STOPPED, None if record is None else receipt_of(record, self.entry.tariff)
-            )
+            await self._end(Outcome.STOPPED, None if record is None else receipt_of(record, self.entry))
 
 
 async def create(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 from uuid import UUID
 
 from cdpbridge._durations import paid_minutes, waiting_time
+from cdpbridge._environment import check_variables
 from cdpbridge.api import AsyncClient, Profile, ServerDefault, server_default
 from cdpbridge.billing import Tariff
 from cdpbridge.providers import provider as client_of
@@ -63,6 +64,7 @@ class CheckedOptions:
 
     Attributes:
         client: Where to rent.
+        tariff: The caller's price rule; None for the server's.
         budgets: The caller's, and the one of the environment.
         reap: True to stop first what killed programs have left.
     """
@@ -71,7 +73,7 @@ class CheckedOptions:
     profile: str | UUID | Profile | None
     proxy_country: str | ServerDefault | None
     timeout: timedelta | None
-    tariff: Tariff
+    tariff: Tariff | None
     connect_timeout: timedelta
     stop_timeout: timedelta
     on_progress: Callable[[str], object]
@@ -103,6 +105,7 @@ def check(provider: AsyncClient | str | None, options: RentalOptions) -> Checked
         paid_minutes("timeout", timeout)
     budget = options.get("budget", ())
     budgets = [budget] if isinstance(budget, Budget) else list(budget)
+    check_variables(os.environ)  # a budget with a typo would be none
     machine = Budget.of_environment(os.environ)
     reap = options.get("reap")
     return CheckedOptions(
@@ -110,7 +113,7 @@ def check(provider: AsyncClient | str | None, options: RentalOptions) -> Checked
         profile=options.get("profile"),
         proxy_country=options.get("proxy_country", server_default),
         timeout=timeout,
-        tariff=options.get("tariff") or Tariff(),
+        tariff=options.get("tariff"),
         connect_timeout=waiting_time("connect_timeout", options.get("connect_timeout", _CONNECT_TIMEOUT)),
         stop_timeout=waiting_time("stop_timeout", options.get("stop_timeout", _STOP_TIMEOUT)),
         on_progress=options.get("on_progress") or (lambda _text: None),

@@ -21,6 +21,7 @@ from cdpbridge.providers import provider as client_of
 from cdpbridge.rental.journal._owner import Fate
 
 from ._create import active_browsers, candidates_of, reap_command
+from ._price import price_of
 from ._stop import confirmed_stop, receipt_of, said_by
 from .journal import LOCAL, Entry, Journal, Outcome, journal_at
 
@@ -69,13 +70,20 @@ class ReapResult:
     saved: Decimal = Decimal(0)
     reason: str = ""
 
+    @property
+    def simulated(self) -> bool:
+        """True where the server's money is simulated, as far as that is known."""
+        if self.receipt is not None:
+            return self.receipt.simulated
+        return self.entry is not None and self.entry.simulated
+
     def __str__(self) -> str:
         what = "a create without an answer" if self.browser_id is None else f"browser {self.browser_id}"
         whose = f" of {self.entry.owner}" if self.entry is not None else ""
         label = f" ({self.entry.label})" if self.entry is not None and self.entry.label else ""
         text = f"{what}{whose}{label}: {self.outcome}"
         if self.saved:
-            text += f", {money_text(self.saved)} USD saved"
+            text += f", {money_text(self.saved)} {'simulated ' if self.simulated else ''}USD saved"
         return f"{text}: {self.reason}" if self.reason else text
 
 
@@ -223,7 +231,7 @@ class _Reap:
         except Exception as error:  # noqa: BLE001  # the others are stopped all the same
             return ReapResult(ReapOutcome.FAILED, entry.browser_id, entry, reason=said_by(error))
         try:
-            receipt = receipt_of(record, entry.tariff)
+            receipt = receipt_of(record, entry)
             await self._end(entry, Outcome.STOPPED, receipt)
         except Exception as error:  # noqa: BLE001  # as above
             reason = f"it is stopped, but the journal cannot be written: {said_by(error)}"
@@ -291,9 +299,9 @@ class _Reap:
     # --- strays ---------------------------------------------------------------------------------------------------
 
     async def _stop_stray(self, browser: BrowserSession) -> ReapResult:
-        tariff = Tariff()
+        price = await price_of(self._client)
         if self._dry_run:
-            saved = _left_to_pay(browser, tariff)
+            saved = _left_to_pay(browser, price.tariff)
             return ReapResult(ReapOutcome.WOULD_STOP, browser.id, None, saved=saved, reason=_STRAY)
         try:
             async with self._slots:
@@ -302,10 +310,9 @@ class _Reap:
             return ReapResult(ReapOutcome.FAILED, browser.id, None, reason=said_by(error))
         if record is None:
             return ReapResult(ReapOutcome.WAS_OVER, browser.id, None, reason="the server has forgotten it")
-        receipt = receipt_of(record, tariff)
-        return ReapResult(
-            ReapOutcome.STOPPED, browser.id, None, receipt, _saved(record, receipt, tariff), _STRAY
-        )
+        receipt = receipt_of(record, price)
+        saved = _saved(record, receipt, price.tariff)
+        return ReapResult(ReapOutcome.STOPPED, browser.id, None, receipt, saved, _STRAY)
 
 
 _STRAY: Final = "it was in no journal here"

@@ -18,6 +18,7 @@ from cdpbridge._concurrency import in_thread, to_the_end, unhindered
 from cdpbridge._lifecycle import Deadline
 from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus, Profile
 from cdpbridge.api._blocking import stop_now
+from cdpbridge.api._place import place_name
 from cdpbridge.billing import Receipt, cost, refund
 from cdpbridge.cdp import Connection, connect
 from cdpbridge.errors import (
@@ -36,6 +37,7 @@ from cdpbridge.rental.journal._owner import Owner
 
 from ._create import active_browsers, create, discard
 from ._options import CheckedOptions
+from ._price import Price, price_of
 from ._queue import Queue
 from ._stop import confirmed_stop, receipt_of, server_ended, stop_failed
 from .journal import Entry, Outcome
@@ -78,7 +80,7 @@ class Rental:
         entry: Entry,
         uses: AsyncExitStack,
         profile_id: UUID | None,
-        balance: Decimal | None,
+        price: Price,
     ) -> None:
         self.record = record
         self.profile_id = profile_id
@@ -88,7 +90,7 @@ class Rental:
         self.client = client
         self._entry = entry
         self._uses = uses
-        self._balance = balance
+        self._price = price
         # The answer comes when it runs, so its time began just now; the server's clock may be set differently.
         timeout = max(record.timeout_at - record.started_at, _SHORTEST)
         self.deadline = Deadline(time.monotonic(), timeout)
@@ -102,16 +104,17 @@ class Rental:
             APIError: See `open_browser`.
         """
         async with AsyncExitStack() as uses:
-            options.on_progress("reaching the server")
+            options.on_progress(_reaching(options.client))
             client = await uses.enter_async_context(options.client.share())
             profile = await _profile_id(client, options.profile)
-            before, active = await asyncio.gather(_balance(client), _active(client))
+            price, active = await asyncio.gather(price_of(client, options.tariff), _active(client))
             entry = Entry(
                 rental=uuid4(),
                 place=client.place,
                 account=await in_thread(options.journal.fingerprint, client.address()["api_key"]),
                 owner=Owner.this_process(),
-                tariff=options.tariff,
+                tariff=price.tariff,
+                simulated=price.simulated,
                 intended_at=datetime.now(UTC),
                 timeout=options.timeout,
                 profile=_profile_label(options.profile),
@@ -129,7 +132,7 @@ class Rental:
                     entry=entry,
                     uses=uses.pop_all(),
                     profile_id=profile,
-                    balance=before,
+                    price=price,
                 )
             except BaseException as error:
                 await to_the_end(discard(client, options, entry, record.id, error))
@@ -221,14 +224,14 @@ class Rental:
         """USD that a stop now would cost; after the stop, what the rental cost."""
         if self.receipt is not None:
             return self.receipt.paid
-        return cost(self.options.tariff, self.deadline.used(time.monotonic()))
+        return cost(self._price.tariff, self.deadline.used(time.monotonic()))
 
     @property
     def refund_now(self) -> Decimal:
         """USD that a stop now would refund; after the stop, what was refunded."""
         if self.receipt is not None:
             return self.receipt.refunded
-        return refund(self.options.tariff, self.deadline.used(time.monotonic()))
+        return refund(self._price.tariff, self.deadline.used(time.monotonic()))
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -296,12 +299,16 @@ class Rental:
 
     async def _settle(self) -> Receipt:
         change = None
-        if self.record.browser_cost is None and self._balance is not None:
+        before = self._price.balance
+        if self.record.browser_cost is None and before is not None:
             with unhindered("reading the account's balance"):
-                now = await _balance(self.client)
-                change = None if now is None else now - self._balance
+                now = (await price_of(self.client)).balance
+                change = None if now is None else now - before
+        return self._receipt_of(self.record, change)
+
+    def _receipt_of(self, record: BrowserSession, change: Decimal | None = None) -> Receipt:
         used = self.deadline.used(time.monotonic())
-        return receipt_of(self.record, self.options.tariff, used=used, account_change=change)
+        return receipt_of(record, self._entry, used=used, account_change=change)
 
     def stop_blocking(self) -> None:
         """Stop the browser without an event loop, at the end of the interpreter.
@@ -325,7 +332,7 @@ class Rental:
         receipt = None
         if record is not None:
             with unhindered(f"computing what browser {self.id} cost"):
-                receipt = receipt_of(record, self.options.tariff, used=self.deadline.used(time.monotonic()))
+                receipt = self._receipt_of(record)
         with unhindered(f"writing the end of browser {self.id} into the journal"):
             journal.end(rental, Outcome.STOPPED, receipt, now=datetime.now(UTC))
 
@@ -388,13 +395,10 @@ async def _active(client: AsyncClient) -> frozenset[UUID] | None:
         return None
 
 
-async def _balance(client: AsyncClient) -> Decimal | None:
-    """Return the account's balance, for the receipt; None if the server does not give it."""
-    try:
-        return (await client.billing.account()).total_credits_balance_usd
-    except APIError as error:
-        logger.debug("the account balance cannot be read: %s", error)
-        return None
+def _reaching(client: AsyncClient) -> str:
+    if client.is_local:
+        return "starting browsers on this machine"
+    return f"reaching {place_name(client.place)}"
 
 
 async def _profile_id(client: AsyncClient, profile: str | UUID | Profile | None) -> UUID | None:

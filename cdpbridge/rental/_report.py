@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
 
+from cdpbridge._loopback import is_loopback
+from cdpbridge.api._place import LOCAL, place_name
 from cdpbridge.billing import cost
 
 from .journal import Entry, Outcome
@@ -28,6 +31,7 @@ class Spending:
         browsers: How many were rented.
         minutes: Billed.
         usd: Paid, as the server booked it, else by the written rule.
+        simulated_usd: The same of servers whose money is simulated; not in `usd`.
         running: How many run; they count with what they would cost if they were stopped now.
         unknown: How many ended at a cost that is not known here; they count as nothing.
     """
@@ -36,6 +40,7 @@ class Spending:
     browsers: int
     minutes: int
     usd: Decimal
+    simulated_usd: Decimal
     running: int
     unknown: int
 
@@ -58,23 +63,33 @@ def spending(entries: Iterable[Entry], by: Sequence[str], *, now: datetime) -> l
 def _value(entry: Entry, word: str) -> str:
     if word == "day":
         return f"{(entry.started_at or entry.intended_at).astimezone(UTC):%Y-%m-%d}"
+    if word == "place":
+        return _place(entry)
     value = getattr(entry, word)
     return "" if value is None else str(value)
 
 
+def _place(entry: Entry) -> str:
+    """Return where it ran. A server of one test run has another port each time, and is this machine all the same."""
+    name = place_name(entry.place)
+    host = urlsplit(f"//{name}").hostname or ""
+    return place_name(LOCAL) if entry.simulated and is_loopback(host) else name
+
+
 def _row(group: dict[str, str], entries: list[Entry], now: datetime) -> Spending:
-    minutes, usd, running, unknown = 0, Decimal(0), 0, 0
+    minutes, running, unknown = 0, 0, 0
+    usd = {False: Decimal(0), True: Decimal(0)}  # by `simulated`
     for entry in entries:
         receipt = entry.receipt
         if receipt is not None:
             minutes += receipt.billed_minutes
-            usd += receipt.cost
+            usd[entry.simulated] += receipt.cost
         elif entry.is_open:
             running += 1
-            usd += cost(entry.tariff, _used(entry, now))
+            usd[entry.simulated] += cost(entry.tariff, _used(entry, now))
         else:
             unknown += 1
-    return Spending(MappingProxyType(group), len(entries), minutes, usd, running, unknown)
+    return Spending(MappingProxyType(group), len(entries), minutes, usd[False], usd[True], running, unknown)
 
 
 def _used(entry: Entry, now: datetime) -> timedelta:

@@ -6,11 +6,12 @@ import asyncio
 import logging
 from datetime import timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from cdpbridge._concurrency import unhindered
 from cdpbridge.api import DEFAULT_BASE_URL, AsyncClient, BrowserSession, BrowserSessionStatus
+from cdpbridge.api._place import place_name
 from cdpbridge.billing import Receipt, Tariff
 from cdpbridge.errors import (
     APIConnectionError,
@@ -28,6 +29,18 @@ from .journal import LOCAL
 __all__ = ["confirmed_stop", "receipt_of", "said_by", "server_ended", "stop_advice", "stop_failed"]
 
 logger = logging.getLogger("cdpbridge")
+
+
+class _Priced(Protocol):
+    """Where and at which price a browser was rented."""
+
+    @property
+    def tariff(self) -> Tariff: ...
+    @property
+    def simulated(self) -> bool: ...
+    @property
+    def place(self) -> str: ...
+
 
 _STOP_RETRY_SECONDS: Final = 0.5
 _UNEXPECTED_TRIES: Final = 3
@@ -107,7 +120,7 @@ async def _stop_once(client: AsyncClient, browser_id: UUID) -> BrowserSession | 
 
 def receipt_of(
     record: BrowserSession,
-    tariff: Tariff,
+    priced: _Priced,
     *,
     used: timedelta = timedelta(0),
     account_change: Decimal | None = None,
@@ -115,15 +128,18 @@ def receipt_of(
     """Return what a stopped browser cost, by the server's dates.
 
     Args:
+        priced: Its entry in the journal, or the price of its server.
         used: How long it was used, where the server does not say when it ended.
         account_change: See `Receipt`.
     """
     if record.finished_at is not None:
         used = record.finished_at - record.started_at
     return Receipt.of(
-        tariff,
+        priced.tariff,
         max(used, timedelta(0)),
         booked=record.browser_cost,
         account_change=account_change,
         simulated_country=record.proxy_country_code if record.proxy_simulated else None,
+        simulated=priced.simulated,
+        place=place_name(priced.place),
     )

@@ -7,6 +7,9 @@ import gc
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,22 @@ def _owners_settings() -> dict[str, Any]:
     return found
 
 
+def _serve_beside(data_dir: Path, why: str, run: Callable[..., object]) -> None:
+    """Serve a second program of this machine in a folder of its own, the first that is free.
+
+    Two programs at a time are normal, and one server uses a data folder. The folders stay: what a killed server leaves in one
+    is for the next that takes it.
+    """
+    from cdpbridge.server.data_dir import BESIDE, ServerRuns  # noqa: PLC0415  # after `gc.disable`
+
+    for number in count(1):
+        try:
+            run(data_dir=data_dir / BESIDE / str(number), beside=why)
+        except ServerRuns:
+            continue
+        return
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the server; 2 for a bad configuration."""
     # What is imported stays: to look for garbage in it takes a sixth of the imports' CPU.
@@ -42,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 def _main(argv: list[str] | None) -> int:
     from cdpbridge.server import Settings, log_to_stderr, serve, settings_table  # noqa: PLC0415  # after `gc.disable`
     from cdpbridge.server._serve import print_ready  # noqa: PLC0415  # as above
+    from cdpbridge.server.data_dir import ServerRuns  # noqa: PLC0415  # as above
 
     def ready(url: str) -> None:
         """Print the ready line, and begin to collect garbage, of what comes from now on only."""
@@ -83,10 +103,19 @@ def _main(argv: list[str] | None) -> int:
         if given.owned:
             arguments |= _owners_settings()
         config = arguments.pop("config", given.config)
-        settings = Settings.load(
-            None if config is None else Path(config), simulate_countries=given.owned, **arguments
+        load = partial(
+            Settings.load, None if config is None else Path(config), simulate_countries=given.owned
         )
-        serve(settings, ready=ready, dead_man_fd=sys.stdin.fileno() if given.owned else given.dead_man_fd)
+        settings = load(**arguments)
+        run = partial(
+            serve, ready=ready, dead_man_fd=sys.stdin.fileno() if given.owned else given.dead_man_fd
+        )
+        try:
+            run(settings)
+        except ServerRuns as error:
+            if not given.owned or settings.model_fields_set & {"data_dir", "database_url"}:
+                raise
+            _serve_beside(settings.data_dir, str(error), lambda **own: run(load(**arguments | own)))
     except CDPBridgeError as error:
         print(f"cdpbridge: {error}", file=sys.stderr)  # noqa: T201  # for the person who starts it
         return 2

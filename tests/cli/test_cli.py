@@ -14,7 +14,7 @@ from tests.conftest import clean_environment
 
 pytestmark = pytest.mark.chromium
 
-RECEIPT = "charged 0.05, used 1 min, refunded 0.049167, paid 0.000833 (USD)"
+RECEIPT = "charged 0.05, used 1 min, refunded 0.049167, paid 0.000833 (simulated USD, "
 
 
 def cdpbridge(server, *arguments, status=0, **variables):
@@ -230,7 +230,7 @@ def test_demo(server, tmp_path):
     assert "Welcome, ada" in text
     assert "over CDP        Welcome, ada, visits 2" in text
     assert "Playwright      Welcome, ada, 2 orders" in text
-    assert "account         100 - 0.001666 = 99.998334 USD" in text
+    assert "account         100 - 0.001666 = 99.998334 USD, simulated" in text
     assert text.count(RECEIPT) == 2
     assert re.search(r"network events  \d responses: .*1 fetch", text)
     assert re.search(r"proxy traffic [1-9]\d*\.\d kB", text)

@@ -56,6 +56,18 @@ def journal(tmp_path):
     return Journal(tmp_path / "state" / "journal.sqlite3")
 
 
+def test_a_file_of_an_older_version_gets_the_columns_that_came_later(journal):
+    older = an_entry()
+    journal.intend(older)
+    with sqlite3.connect(journal.path) as database:
+        database.execute("ALTER TABLE rentals DROP COLUMN simulated")
+    database.close()
+    later = Journal(journal.path)
+    newer = an_entry(simulated=True, intended_at=NOW + timedelta(minutes=1))
+    later.intend(newer)
+    assert later.entries() == [older, newer]
+
+
 def test_the_three_steps_of_a_rental(journal):
     entry = an_entry()
     journal.intend(entry)
@@ -65,7 +77,7 @@ def test_the_three_steps_of_a_rental(journal):
     rented = replace(entry, browser_id=browser_id, started_at=NOW, timeout_at=end)
     assert journal.open_entries() == [rented]
     assert journal.known_browsers(entry.place) == {browser_id}
-    receipt = Receipt.of(Tariff(), timedelta(minutes=3), booked=Decimal("0.0025"))
+    receipt = Receipt.of(Tariff(), timedelta(minutes=3), booked=Decimal("0.0025"), place="rest.test")
     assert journal.end(entry.rental, Outcome.STOPPED, receipt, now=end)
     assert not journal.end(entry.rental, Outcome.NOTHING, None, now=end)  # an end happens once
     assert journal.open_entries() == []

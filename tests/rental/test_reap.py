@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -76,7 +77,7 @@ async def test_what_a_killed_program_left_is_stopped(server, journal, client):
     [done] = await cdpbridge.reap(client, journal=journal)
     assert (done.outcome, str(done.browser_id)) == (ReapOutcome.STOPPED, browser_id)
     assert done.saved == Decimal("0.05") - Decimal("0.000833")
-    assert "(left): stopped, 0.049167 USD saved" in str(done)
+    assert "(left): stopped, 0.049167 simulated USD saved" in str(done)
     assert await status(client, browser_id) == "stopped"
     assert journal.entry(entry.rental).receipt.booked == Decimal("0.000833")
     assert await cdpbridge.reap(client, journal=journal) == []
@@ -262,19 +263,21 @@ async def test_commands_reap_and_cost(server, journal, tmp_path):
     assert f"browser {browser_id}" in dry.stdout
     assert "1 would be stopped" in dry.stderr
     done = await asyncio.to_thread(run, server, journal, "reap")
-    assert "1 stopped, 0.049167 USD saved" in done.stderr
+    assert "1 stopped, 0 USD saved, and 0.049167 simulated USD" in done.stderr
     assert "nothing was left" in (await asyncio.to_thread(run, server, journal, "reap")).stderr
     picture = tmp_path / "cost.png"
     table = await asyncio.to_thread(run, server, journal, "cost", "--by", "label", "--chart", str(picture))
     assert "left" in table.stdout
-    assert "0.000833" in table.stdout
+    assert re.search(r"left +1 +1 +0\.000000 +0\.000833", table.stdout)
+    assert "SIMULATED USD" in table.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     found = json.loads((await asyncio.to_thread(run, server, journal, "cost", "--format", "json")).stdout)
-    assert [(row["browsers"], row["minutes"], row["usd"]) for row in found] == [(1, 1, "0.000833")]
+    assert [(row["browsers"], row["minutes"], row["simulated_usd"]) for row in found] == [(1, 1, "0.000833")]
+    assert [row["usd"] for row in found] == ["0.000000"]
     lines = (await asyncio.to_thread(run, server, journal, "cost", "--by", "place", "--format", "csv")).stdout
     assert lines.splitlines() == [
-        "place,browsers,minutes,usd,running,unknown",
-        f"{server.base_url},1,1,0.000833,0,0",
+        "place,browsers,minutes,usd,simulated_usd,running,unknown",
+        "this machine,1,1,0.000000,0.000833,0,0",
     ]
     assert (
         "is no time"

@@ -43,6 +43,7 @@ class Entry:
         profile: As ordered: a name or an id.
         country: Country of the proxy as ordered; None for none or the server's choice.
         label: The program's own word for it.
+        simulated: The server says that its money is simulated.
         scopes: Of the budgets that count it.
         active_before: Browsers that were active when it was ordered; None where the server did not tell.
         browser_id: None until the server's answer.
@@ -64,6 +65,7 @@ class Entry:
     profile: str | None = None
     country: str | None = None
     label: str | None = None
+    simulated: bool = False
     scopes: tuple[str, ...] = ()
     active_before: frozenset[UUID] | None = None
     browser_id: UUID | None = None

@@ -44,6 +44,7 @@ CREATE TABLE rentals (
     intended_at TEXT NOT NULL,
     browser_id TEXT, started_at TEXT, timeout_at TEXT,
     given_up INTEGER NOT NULL DEFAULT 0,
+    simulated INTEGER NOT NULL DEFAULT 0,
     ended_at TEXT, outcome TEXT,
     used_seconds REAL, minutes INTEGER, charged_micro INTEGER, refunded_micro INTEGER, booked_micro INTEGER,
     UNIQUE (place, browser_id)
@@ -82,6 +83,8 @@ def opened(path: Path) -> sqlite3.Connection:
             raise Unusable(
                 f"it was written by a newer cdpbridge: its schema is {version}, this one knows {_SCHEMA}"
             )
+        if not _has_every_column(database):
+            committed(database, _add_columns)
     except BaseException:
         database.close()
         raise
@@ -113,6 +116,23 @@ def make_tables(database: sqlite3.Connection) -> None:
         database.execute(statement)
     database.execute("INSERT INTO salt VALUES (?)", (secrets.token_bytes(32),))
     database.execute(f"PRAGMA user_version = {_SCHEMA}")
+
+
+# Columns that came later. Each has a default, so an older cdpbridge writes the same file and the schema's number stays.
+_ADDED: Final = {"simulated": "INTEGER NOT NULL DEFAULT 0"}
+
+
+def _columns(database: sqlite3.Connection) -> set[str]:
+    return {row["name"] for row in database.execute("PRAGMA table_info(rentals)")}
+
+
+def _has_every_column(database: sqlite3.Connection) -> bool:
+    return _ADDED.keys() <= _columns(database)
+
+
+def _add_columns(database: sqlite3.Connection) -> None:
+    for name in sorted(_ADDED.keys() - _columns(database)):  # another process may have been faster
+        database.execute(f"ALTER TABLE rentals ADD COLUMN {name} {_ADDED[name]}")
 
 
 def committed(database: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:

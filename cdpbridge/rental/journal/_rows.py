@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from cdpbridge.api._place import place_name
 from cdpbridge.billing import Receipt, Tariff
 from cdpbridge.errors import ConfigurationError
 
@@ -35,6 +36,7 @@ def insert(database: sqlite3.Connection, entry: Entry) -> None:
         "scopes": json.dumps(entry.scopes),
         "timeout_seconds": None if entry.timeout is None else entry.timeout.total_seconds(),
         "usd_per_hour": str(entry.tariff.usd_per_hour),
+        "simulated": int(entry.simulated),
         "minimum_minutes": entry.tariff.minimum_minutes,
         "active_before": ids_text(entry.active_before),
         "intended_at": text_of(entry.intended_at),
@@ -66,6 +68,7 @@ def entry_of(row: sqlite3.Row) -> Entry:
         profile=row["profile"],
         country=row["country"],
         label=row["label"],
+        simulated=bool(row["simulated"]),
         scopes=tuple(json.loads(row["scopes"])),
         active_before=None
         if row["active_before"] is None
@@ -109,6 +112,8 @@ def _receipt(row: sqlite3.Row) -> Receipt | None:
         row["charged_micro"] / MICRO,
         row["refunded_micro"] / MICRO,
         None if booked is None else booked / MICRO,
+        simulated=bool(row["simulated"]),
+        place=place_name(row["place"]),
     )
 
 

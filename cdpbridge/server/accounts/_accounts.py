@@ -104,7 +104,7 @@ class Accounts:
         admin_keys = [key.get_secret_value() for key in settings.admin_keys]
         now = self._wall()
         revoked = await self._store.prepare(
-            keys, credits=settings.credits_usd, now=now, admin_keys=admin_keys
+            keys, credits=settings.first_credits, now=now, admin_keys=admin_keys
         )
         for key in revoked:
             logger.warning("key %s of the configuration was revoked and stays so; remove it there", key.id)
@@ -121,7 +121,7 @@ class Accounts:
                 "default",
                 plan=None,
                 max_browsers=None,
-                credits=self._settings.credits_usd,
+                credits=self._settings.first_credits,
                 now=self._wall(),
             )
         for overview in await self._store.projects():
@@ -276,7 +276,7 @@ class Accounts:
         Raises:
             AccountRefused: There is one of this name.
         """
-        credits_usd = self._settings.credits_usd if body.credits_usd is None else body.credits_usd
+        credits_usd = self._settings.first_credits if body.credits_usd is None else body.credits_usd
         project = await self._store.create_project(
             body.name,
             plan=body.plan,

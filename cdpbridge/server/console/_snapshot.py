@@ -134,6 +134,7 @@ class Snapshots:
                 "plan": plan,
                 "maxMinutes": max_timeout_minutes(plan),
                 "usdPerHour": str(self._settings.usd_per_hour),
+                "simulated": self._settings.money_simulated,
                 "canRecord": self._recordings.offered,
                 "countries": sorted(self._settings.proxies),
             },

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from ._lock import ServerRuns, locked, tightened
+from ._lock import BESIDE, ServerRuns, locked, tightened
 from ._operator_file import OperatorFile, operator_file, read_operator_file
 
-__all__ = ["OperatorFile", "ServerRuns", "locked", "operator_file", "read_operator_file", "tightened"]
+__all__ = [
+    "BESIDE",
+    "OperatorFile",
+    "ServerRuns",
+    "locked",
+    "operator_file",
+    "read_operator_file",
+    "tightened",
+]

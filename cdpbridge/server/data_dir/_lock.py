@@ -13,7 +13,7 @@ from typing import Final
 
 from cdpbridge.errors import ConfigurationError
 
-__all__ = ["ServerRuns", "locked", "tightened"]
+__all__ = ["BESIDE", "ServerRuns", "locked", "tightened"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -24,6 +24,7 @@ _FILE_BITS: Final = 0o077
 _OURS: Final = frozenset(
     {
         "agents",
+        "beside",
         "browsers",
         "files",
         "live-key",
@@ -34,6 +35,8 @@ _OURS: Final = frozenset(
         "signing.key",
     }
 )
+BESIDE: Final = "beside"
+"""Folder of the servers of further programs, below the data folder that the first one uses."""
 _DATABASE: Final = "cdpbridge.sqlite3"
 
 

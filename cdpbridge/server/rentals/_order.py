@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from uuid import UUID
 
 from cdpbridge.billing import Tariff
@@ -29,6 +30,7 @@ class Order:
         screen: Width and height of its window, CSS pixels.
         ignore_certificate_errors: For a proxy that looks into TLS.
         recording: Whether a video is made.
+        top_up: USD that the project is granted when its credits are used up; None to refuse then.
         block_ads: Whether the server's block lists apply.
     """
 
@@ -48,4 +50,5 @@ class Order:
     screen: tuple[int, int] | None = None
     ignore_certificate_errors: bool = False
     recording: bool = False
+    top_up: Decimal | None = None
     block_ads: bool = True

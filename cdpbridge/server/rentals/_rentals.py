@@ -258,6 +258,7 @@ class Rentals:
             key_id=order.key_id,
             proxy_simulated=order.proxy_simulated,
             ignored_fields=order.ignored_fields,
+            top_up=order.top_up,
         )
 
     async def _activate(self, rental: Rental, order: Order) -> Browser:

@@ -22,7 +22,7 @@ from cdpbridge.server.settings import DIRECT, SIMULATE, Plan, country_code, max_
 
 from ._fields import Unused
 from ._problems import not_found, unprocessable
-from ._services import Services
+from ._services import Services, profiles_kept
 
 __all__ = ["body_hash", "browser_order", "session_order"]
 
@@ -120,6 +120,8 @@ async def _order(
     settings = services.settings
     country, proxy = _proxy(services, body)
     simulated = proxy == SIMULATE
+    if body.profile_id is not None:
+        profiles_kept(services)
     if body.profile_id is not None and await services.store.profile(project_id, body.profile_id) is None:
         raise not_found("Profile")
     if (why := await services.quota.refusal(project_id)) is not None:
@@ -132,6 +134,7 @@ async def _order(
     return Order(
         timeout=timeout,
         tariff=settings.tariff,
+        top_up=settings.top_up_usd,
         limit=services.accounts.limit(project_id),
         profile_id=body.profile_id,
         proxy_country=country,

@@ -76,7 +76,10 @@ async def _refused(request: Request, error: Exception) -> Response:
             "Too many concurrent active sessions. "
             "Please wait for one to finish, kill one, or upgrade your plan."
         )
-        return _answer(429, f"{text} (limit: {error.limit})")
+        hint = (
+            "the operator sets it by `max_browsers`, or for a project; a client can wait, with `slot_timeout`"
+        )
+        return _answer(429, f"{text} (limit: {error.limit}; {hint})")
     if isinstance(error, KeyRevoked):
         return _answer(401, "Invalid API key")
     free = request.app.state.services.plan(request.state.project_id) == "free"
@@ -86,7 +89,9 @@ async def _refused(request: Request, error: Exception) -> Response:
             f"Too many profiles: the project has {error.limit}, which is the setting `max_profiles`. Delete one and try again.",
         )
     if isinstance(error, InsufficientCredits):
-        return _answer(402, "Insufficient credits")
+        return _answer(
+            402, "Insufficient credits (the server's operator adds some: cdpbridge credits grant PROJECT USD)"
+        )
     return _answer(402, "Subscription required for additional profiles")
 
 

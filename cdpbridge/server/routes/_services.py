@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import Depends, Header, Query
+from fastapi import Depends, Header, HTTPException, Query
 from starlette.requests import HTTPConnection, Request
 from starlette.types import Scope
 
@@ -38,6 +38,7 @@ __all__ = [
     "client_address",
     "client_left",
     "external_base",
+    "profiles_kept",
 ]
 
 BASE_PATH: Final = "/api/v2"
@@ -119,6 +120,12 @@ ProjectId = Annotated[UUID, Depends(_project)]
 KeyId = Annotated[UUID | None, Depends(_key)]
 Paging = Annotated[_Paging, Depends(_paging)]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+
+
+def profiles_kept(services: ServicesOf) -> None:
+    """Refuse where profiles are not kept: an empty list would say that there are none."""
+    if services.settings.no_profiles:
+        raise HTTPException(409, f"profiles cannot be used here: {services.settings.no_profiles}")
 
 
 def external_base(request: HTTPConnection) -> str:

@@ -76,11 +76,12 @@ class Fields(BaseSettings):
         description="Plan of each project of `api_keys` that has another one than `plan`.",
     )
     usd_per_hour: Decimal = Field(Decimal("0.05"), ge=0, description="Price of a browser hour in USD.")
-    credits_usd: Decimal = Field(
-        Decimal(100),
+    credits_usd: Decimal | None = Field(
+        None,
         ge=0,
         le=10**9,
-        description="Credits in USD granted to a project when it is made.",
+        description="Credits in USD granted to a project when it is made; without enough of them a browser is refused (402), and "
+        "`cdpbridge credits grant` adds more. Default: money is simulated and never runs out.",
     )
     max_browsers: int = Field(10, ge=1, le=10_000, description="Concurrent browsers of a project; 429 above.")
     max_profiles: int = Field(

@@ -6,9 +6,10 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -16,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConf
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from cdpbridge._environment import check_variables
 from cdpbridge.api._models import PROXY_COUNTRY_CODES
 from cdpbridge.billing import Tariff
 from cdpbridge.chromium import STATE_FOLDER, parse_uid_range, uses_browser_uids
@@ -30,6 +32,9 @@ from ._plans import Plan
 
 __all__ = ["Settings"]
 
+# Simulated money only has to look like money: a balance that falls, and is filled up.
+_SIMULATED_CREDITS: Final = Decimal(100)
+
 
 class Settings(Fields):
     """Settings of the server: arguments, else environment (`CDPBRIDGE_...`), else the TOML file, else the default.
@@ -39,21 +44,29 @@ class Settings(Fields):
 
     _toml: ClassVar[Path | None] = None
     _simulating: ClassVar[bool] = False
+    _beside: ClassVar[str] = ""
 
     @classmethod
     def load(
-        cls, config: Path | None = None, *, simulate_countries: bool = False, **arguments: Any
+        cls,
+        config: Path | None = None,
+        *,
+        simulate_countries: bool = False,
+        beside: str = "",
+        **arguments: Any,
     ) -> Settings:
         """Read settings from arguments, environment and file.
 
         Args:
             config: The TOML file; default: `CDPBRIDGE_CONFIG`, else none.
             simulate_countries: Simulate each country of the reference that `proxies` does not have.
+            beside: Why this server, of one program, works in a folder of its own and keeps no profiles; empty if it does.
             arguments: Fields given by the caller. None counts as not given.
 
         Raises:
             ConfigurationError: Naming field, source, and what would be right.
         """
+        check_variables(os.environ)
         given = os.environ.get(f"{ENV_PREFIX}CONFIG")
         path = config or (Path(given) if given else None)
         if path is not None and not path.is_file():
@@ -65,7 +78,12 @@ class Settings(Fields):
         made: type[Settings] = type(
             "Settings",
             (cls,),
-            {"_toml": path, "_simulating": simulate_countries, "__module__": cls.__module__},
+            {
+                "_toml": path,
+                "_simulating": simulate_countries,
+                "_beside": beside,
+                "__module__": cls.__module__,
+            },
         )
         try:
             return made(**arguments)
@@ -224,6 +242,26 @@ class Settings(Fields):
         """Names that `Host` may have, besides IP addresses and `localhost`."""
         name = urlsplit(self.public_url).hostname if self.public_url is not None else None
         return [*self.allowed_hosts, *([name] if name else [])]
+
+    @property
+    def money_simulated(self) -> bool:
+        """True when no one pays: no credits are set, or the server is of one program on this machine, for itself."""
+        return self.credits_usd is None or self._simulating
+
+    @property
+    def no_profiles(self) -> str:
+        """Why this server keeps no profiles; empty if it does."""
+        return self._beside
+
+    @property
+    def first_credits(self) -> Decimal:
+        """USD that a new project gets."""
+        return _SIMULATED_CREDITS if self.credits_usd is None else self.credits_usd
+
+    @property
+    def top_up_usd(self) -> Decimal | None:
+        """USD that a project gets when its credits are used up; None where it gets no more."""
+        return _SIMULATED_CREDITS if self.credits_usd is None else None
 
     @property
     def tariff(self) -> Tariff:

@@ -73,6 +73,7 @@ class Browsers(Projects):
         key_id: UUID | None = None,
         proxy_simulated: bool = False,
         ignored_fields: Sequence[str] | None = None,
+        top_up: Decimal | None = None,
     ) -> Browser:
         """Insert a browser that starts: it takes a slot, and nothing is charged yet.
 
@@ -86,6 +87,7 @@ class Browsers(Projects):
             key_id: The key that asks.
             proxy_simulated: Its country has no upstream.
             ignored_fields: Of the request; see `Unused`.
+            top_up: USD that are granted when credits are missing, as often as it takes; None to refuse then.
 
         Raises:
             KeyRevoked: The key was revoked since the request came.
@@ -100,8 +102,18 @@ class Browsers(Projects):
                 raise TooManyBrowsers(limit)
             price = to_micro_usd(billing.charge(tariff, timedelta(0)))
             starting = await self._slots(session, project_id, (State.STARTING,))
-            if price and await self._balance(session, project_id) < price * (starting + 1):
-                raise InsufficientCredits("the credits do not pay for another hour")
+            missing = price * (starting + 1) - await self._balance(session, project_id)
+            if price and missing > 0:
+                if not top_up:
+                    raise InsufficientCredits("the credits do not pay for another hour")
+                self._book(
+                    session,
+                    project_id,
+                    kind=LedgerKind.GRANT,
+                    entry="simulated credits",
+                    amount=to_micro_usd(top_up) * -(-missing // to_micro_usd(top_up)),
+                    now=now,
+                )
             browser = Browser(
                 id=browser_id,
                 project_id=project_id,

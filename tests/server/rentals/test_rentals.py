@@ -245,10 +245,11 @@ async def test_fault_b09_the_limit_and_no_ghost_slots(make_api, end):
         browsers = await asyncio.gather(*(api.rent(timeout=5) for _ in range(3)))
         refused = await api.post("/browsers", {})
         assert refused.status_code == 429
-        assert refused.json()["detail"] == (
+        assert refused.json()["detail"].startswith(
             "Too many concurrent active sessions. "
-            "Please wait for one to finish, kill one, or upgrade your plan. (limit: 3)"
+            "Please wait for one to finish, kill one, or upgrade your plan. (limit: 3; "
         )
+        assert "`max_browsers`" in refused.json()["detail"]
         assert (await api.account())["concurrentSessionLimit"] == 3
         api.hosts.may_stop.clear()  # what is on its way out holds no slot
         if end == "stop":
@@ -299,7 +300,24 @@ async def test_credits_are_counted_for_starts_on_their_way(make_api):
         assert done
         assert (await api.account())["totalCreditsBalanceUsd"] == 0
         refused = await api.post("/browsers", {})
-        assert (refused.status_code, refused.json()) == (402, {"detail": "Insufficient credits"})
+        assert refused.status_code == 402
+        assert refused.json()["detail"].startswith("Insufficient credits")
+
+
+async def test_fault_e08_simulated_money_never_runs_out(make_api):
+    """By default: the balance falls as it would, and is filled up; also for a project from before, with nothing left."""
+    async with make_api(credits_usd=0) as api:
+        refused = await api.post("/browsers", {})
+        assert refused.status_code == 402
+        assert "cdpbridge credits grant" in refused.json()["detail"]
+        assert (await api.account())["creditsSimulated"] is False
+    async with make_api(usd_per_hour=60, max_browsers=5) as api:
+        for _ in range(5):
+            await api.rent()
+            assert (await api.account())["totalCreditsBalanceUsd"] >= 0
+        account = await api.account()
+        assert account["totalCreditsBalanceUsd"] == 0  # three grants of 100, five hours at 60
+        assert (account["creditsSimulated"], account["usdPerHour"]) == (True, "60")
 
 
 async def test_idempotency_key(api):
