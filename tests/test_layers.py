@@ -100,9 +100,10 @@ ROOMS = {
         "cdpbridge.testing",
         "cdpbridge.cdp._frames",  # the C helper that masks
     ),
-    # `local()`'s child; the question to the environment of agents
+    # `local()`'s child; the question to the environment of agents; `doctor` asks a binary for its version
     "subprocess": (
         "cdpbridge.chromium",
+        "cdpbridge.cli._doctor_machine",
         "cdpbridge._local_server",
         "cdpbridge.server.tasks.agent._environment",
     ),

@@ -204,12 +204,21 @@ def timeout_of(call: Call[Any], timeout_seconds: float) -> float:
 
 
 def failure(call: Call[Any], error: httpx.HTTPError | httpx.InvalidURL) -> APIError:
-    """Return the error for a request without an answer; raise it from `error`."""
+    """Return the error for a request without an answer; raise it from `error`.
+
+    `error` loses its own chain and frames: sixty lines of a library's inside bury the one that helps.
+    """
+    error.with_traceback(None)
+    error.__cause__ = None
+    error.__suppress_context__ = True
     for kind, ours, maybe_processed, words in _FAILURES:
         if isinstance(error, kind):
-            text = f"{words} ({error})" if str(error) else words
-            if proxy := _proxy_hint(error):
-                text += proxy
+            text = f"{words}{_server_of(error)}"
+            if str(error):
+                text += f" ({error})"
+            text += _proxy_hint(error)
+            if isinstance(error, httpx.ConnectError):
+                text += "; does the server run, and is that its address?"
             return ours(text, method=call.method, path=call.path, maybe_processed=maybe_processed)
     return APIResponseError(f"{type(error).__name__}: {error}", method=call.method, path=call.path)
 
@@ -366,6 +375,15 @@ def _located(item: Any) -> Any:
     if isinstance(item, dict) and not isinstance(item.get("loc", []), list):
         return {name: value for name, value in item.items() if name != "loc"}
     return item
+
+
+def _server_of(error: httpx.HTTPError | httpx.InvalidURL) -> str:
+    """Name the server that a request was for, by scheme, host and port."""
+    request = getattr(error, "_request", None)
+    if request is None:
+        return ""
+    url = request.url
+    return f": {url.scheme}://{url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
 
 
 def _proxy_hint(error: httpx.HTTPError | httpx.InvalidURL) -> str:

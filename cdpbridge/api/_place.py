@@ -14,8 +14,11 @@ from cdpbridge._environment import check_variables
 from cdpbridge.errors import ConfigurationError
 
 __all__ = [
+    "BASE_URL_VARIABLE",
     "DEFAULT_BASE_URL",
+    "KEY_VARIABLE",
     "LOCAL",
+    "PROVIDER_VARIABLE",
     "Address",
     "Place",
     "checked_base_url",

@@ -13,11 +13,13 @@ from . import (
     _account,
     _browsers,
     _completion,
+    _config,
     _cost,
     _demo,
     _doctor,
     _files,
     _keys,
+    _live,
     _open,
     _profile_sync,
     _profiles,
@@ -36,10 +38,11 @@ __all__ = ["app", "run"]
 
 # As it is listed by `--help`.
 _COMMANDS = (
+    _demo,
     _open,
     _run,
-    _demo,
     _browsers,
+    _live,
     _reap,
     _cost,
     _tasks,
@@ -51,8 +54,9 @@ _COMMANDS = (
     _tunnel,
     _keys,
     _projects,
-    _doctor,
     _serve,
+    _config,
+    _doctor,
     _completion,
 )
 _INTERRUPTED = 130  # as a shell reports a program that SIGINT has ended
@@ -73,7 +77,10 @@ class _InOrder(Group):
 )
 @click.version_option(__version__, message="cdpbridge %(version)s")
 def app() -> None:
-    """Hosted browsers: rent one, drive it over CDP or Playwright, stop it, get the unused minutes back."""
+    """Hosted browsers: rent one, drive it over CDP or Playwright, stop it, get the unused minutes back.
+
+    New here? `cdpbridge demo` shows all of it on this machine, without an account; `cdpbridge doctor` says what is missing.
+    """
 
 
 for _command in _COMMANDS:

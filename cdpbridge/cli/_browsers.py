@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import click
 
-from ._options import Group, argument, limit_option, provider_option
-from ._output import first, note, print_rows, say
+from ._ids import ID, browser_id
+from ._options import Group, argument, json_option, limit_option, provider_option
+from ._output import first, instant, note, on_terminal, print_json, print_list, say
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from cdpbridge.api import AsyncClient, BrowserSession
 
 __all__ = ["register", "shared_server"]
@@ -27,20 +29,26 @@ def register(app: Group) -> None:
 
 @click.option("--all", "show_all", is_flag=True, help="Also those that are stopped.")
 @limit_option
+@json_option
 @provider_option
-def _browsers(show_all: bool, limit: int, provider: str | None) -> None:
+def _browsers(show_all: bool, limit: int, as_json: bool, provider: str | None) -> None:
     """List rented browsers."""
-    asyncio.run(_list(show_all, limit, provider))
-
-
-async def _list(show_all: bool, limit: int, where: str | None) -> None:
-    async with shared_server(where) as client:
-        found = await first(limit, client.browsers.list(status=None if show_all else "active"))
-    print_rows(
-        ["id", "status", "started", "ends", "cost USD"],
-        [_row(browser) for browser in found],
+    found = asyncio.run(_list(show_all, limit, provider))
+    whole = not on_terminal()
+    label = any(_label(browser) for browser in found)
+    print_list(
+        found,
+        as_json,
+        ["id", "status", "started", "ends", "cost USD", *(["label"] if label else [])],
+        lambda browser: [*_row(browser, whole=whole), *([_label(browser)] if label else [])],
         nothing="no browsers" if show_all else "no active browsers",
+        cut=("label",),
     )
+
+
+async def _list(show_all: bool, limit: int, where: str | None) -> list[BrowserSession]:
+    async with shared_server(where) as client:
+        return await first(limit, client.browsers.list(status=None if show_all else "active"))
 
 
 def shared_server(where: str | None) -> AsyncClient:
@@ -57,52 +65,63 @@ def shared_server(where: str | None) -> AsyncClient:
     return client
 
 
-def _row(browser: BrowserSession) -> list[str]:
-    end = browser.finished_at or browser.timeout_at
-    cost = "" if browser.browser_cost is None else f"{browser.browser_cost}"
-    return [
-        str(browser.id),
-        browser.status,
-        f"{browser.started_at:%Y-%m-%d %H:%M:%S}",
-        _until(browser, end),
-        cost,
-    ]
+def _row(browser: BrowserSession, *, whole: bool) -> list[str]:
+    """Return its cells: whole dates for programs, what fits in 80 columns for people."""
+    started, end = browser.started_at, browser.finished_at or browser.timeout_at
+    cost = "" if browser.browser_cost is None else f"{browser.browser_cost:f}"
+    if whole:
+        dates = [instant(started), instant(end)]
+    else:
+        today = datetime.now(UTC).date()
+        dates = [
+            f"{each:%H:%M:%S}" if each.date() == today else f"{each:%m-%d %H:%M}" for each in (started, end)
+        ]
+        if browser.finished_at is None:
+            dates[1] = f"in {max((end - datetime.now(UTC)).total_seconds(), 0) / 60:.0f} min"
+    return [str(browser.id), browser.status, *dates, cost]
 
 
-def _until(browser: BrowserSession, end: datetime) -> str:
-    if browser.finished_at is not None:
-        return f"{end:%Y-%m-%d %H:%M:%S}"
-    minutes = max((end - datetime.now(UTC)).total_seconds(), 0) / 60
-    return f"{end:%Y-%m-%d %H:%M:%S} (in {minutes:.0f} min)"
+def _label(browser: BrowserSession) -> str:
+    return str((browser.metadata or {}).get("label", ""))
 
 
-@argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...", help="Browsers to stop.")
+@argument("ids", nargs=-1, type=ID, metavar="[ID]...", help="Browsers to stop: ids, or their beginnings.")
 @click.option("--all", "stop_all", is_flag=True, help="Every active browser of this key.")
+@json_option
 @provider_option
-def _stop(ids: tuple[UUID, ...], stop_all: bool, provider: str | None) -> None:
+def _stop(ids: tuple[str, ...], stop_all: bool, as_json: bool, provider: str | None) -> None:
     """Stop rented browsers and get their unused minutes back."""
     if bool(ids) == stop_all:
         raise click.BadParameter("name the browsers to stop, or give --all")
-    if asyncio.run(_stop_each(ids, provider)):
+    asked = asyncio.run(_stop_each(ids, provider, quiet=as_json))
+    stopped = [each for each in asked if each is not None]
+    if as_json:
+        print_json(stopped)
+    if len(stopped) < len(asked):
         raise click.exceptions.Exit(1)
 
 
-async def _stop_each(ids: Sequence[UUID], where: str | None) -> int:
-    """Stop them side by side; how many could not be stopped."""
+async def _stop_each(ids: Sequence[str], where: str | None, *, quiet: bool) -> list[BrowserSession | None]:
+    """Stop them side by side; None for each that could not be stopped."""
     async with shared_server(where) as client:
-        if not ids:
-            ids = [browser.id async for browser in client.browsers.list(status="active")]
-            if not ids:
+        if ids:
+            # All are looked up before one is stopped: a mistyped id stops nothing.
+            found = [await browser_id(client, text) for text in ids]
+        else:
+            found = [browser.id async for browser in client.browsers.list(status="active")]
+            if not found:
                 note("no active browsers")
-        return sum(await asyncio.gather(*(_stop_one(client, browser_id) for browser_id in ids)))
+        stops = (_stop_one(client, each, quiet=quiet) for each in dict.fromkeys(found))
+        return await asyncio.gather(*stops)
 
 
-async def _stop_one(client: AsyncClient, browser_id: UUID) -> int:
+async def _stop_one(client: AsyncClient, which: UUID, *, quiet: bool) -> BrowserSession | None:
     try:
-        browser = await client.browsers.stop(browser_id)
+        browser = await client.browsers.stop(which)
     except Exception as error:  # noqa: BLE001  # the others are stopped all the same
-        note(f"{browser_id} not stopped: {error}")
-        return 1
-    cost = "" if browser.browser_cost is None else f", cost {browser.browser_cost} USD"
-    say(f"{browser_id} {browser.status}{cost}")
-    return 0
+        note(f"cdpbridge: browser {which} is not stopped: {error}")
+        return None
+    if not quiet:
+        cost = "" if browser.browser_cost is None else f", cost {browser.browser_cost} USD"
+        say(f"{which} {browser.status}{cost}")
+    return browser

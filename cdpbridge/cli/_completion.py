@@ -20,7 +20,7 @@ def register(app: Group) -> None:
 @argument("shell", type=click.Choice(_SHELLS), help="Shell to complete in.")
 @click.pass_context
 def _completion(ctx: click.Context, shell: str) -> None:
-    """Print a script that completes commands and options in SHELL.
+    """Print a script that completes commands in SHELL.
 
     For bash: add `eval "$(cdpbridge completion bash)"` to ~/.bashrc. zsh: the same in ~/.zshrc. fish: save the script as
     ~/.config/fish/completions/cdpbridge.fish.

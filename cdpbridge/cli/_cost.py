@@ -55,13 +55,16 @@ def register(app: Group) -> None:
     default="table",
     help="How to print it.",
 )
+@click.option("--json", "form", flag_value="json", help="The same as --format json.")
 @click.option(
     "--chart",
     type=click.Path(path_type=Path),
     help="Also draw it, a bar a day, into this PNG file (extra `chart`).",
 )
 def _cost(since: str, by: tuple[str, ...], form: str, chart: Path | None) -> None:
-    """Show the cost of rented browsers, by day (UTC), profile, country, label or place.
+    """Show the cost of rented browsers, by day or otherwise.
+
+    By day (UTC), profile, country, label or place; with several, by each combination.
 
     Every program of this user writes what it rents into one journal. Amounts are what the server booked where it says so,
     else what the written rule gives. Simulated money, as of browsers on this machine, has a column of its own.

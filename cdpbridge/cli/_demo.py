@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 from collections import Counter
 from datetime import timedelta
@@ -15,7 +14,7 @@ import click
 
 from ._demo_site import PASSWORD, USER, serve_demo_site
 from ._options import Group
-from ._output import note, progress, say
+from ._output import enter_pressed, note, progress, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +52,7 @@ def register(app: Group) -> None:
 )
 @click.option("--watch", is_flag=True, help="Keep the second browser open, to look at it in the live view.")
 def _demo(output: Path, watch: bool) -> None:
-    """Rent, drive, stop and refund a browser on this machine, without an account.
+    """See the whole job on this machine, without an account.
 
     Rents a browser with a profile and a proxy country from the embedded server, signs in to a site of its own over CDP, stops
     and refunds; rents again with the same profile and finds the login, then drives the same browser with Playwright.
@@ -148,24 +147,10 @@ async def _second_rental(
         if watch:
             tell("running until Enter is pressed")
             say("watch it, and take it over, at the live view's address; Enter stops it")
-            await _enter_pressed()
+            await enter_pressed()
         tell("stopping")
     assert browser.receipt is not None  # the block is over
     return browser.receipt
-
-
-async def _enter_pressed() -> None:
-    """Wait for a line on standard input, or its end. Not in a thread: that would outlive Ctrl-C."""
-    pressed = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    try:
-        loop.add_reader(sys.stdin, pressed.set)
-    except OSError:  # a plain file can always be read
-        return
-    try:
-        await pressed.wait()
-    finally:
-        loop.remove_reader(sys.stdin)
 
 
 def _kinds(answers: list[Network.ResponseReceived]) -> str:

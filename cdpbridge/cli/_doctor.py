@@ -1,15 +1,22 @@
-"""`cdpbridge doctor`: does the server answer, and does it say what our models expect. Reads only, costs nothing."""
+"""`cdpbridge doctor`: is this machine ready, does the server answer, and does it say what our models expect. Costs nothing."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import tempfile
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cdpbridge.api._place import Place, find_place
+
+from ._doctor_machine import Check, machine_checks
 from ._options import Group, json_option, provider_option
 from ._output import print_json, say, with_client
 
@@ -25,26 +32,52 @@ def register(app: Group) -> None:
 
 
 @click.option("--all", "show_all", is_flag=True, help="Also fields that are missing and need not be there.")
+@click.option("--machine", "only_machine", is_flag=True, help="Check this machine only.")
 @json_option
 @provider_option
-def _doctor(show_all: bool, as_json: bool, provider: str | None) -> None:
-    """Compare the answers of a server with the models; costs nothing.
+def _doctor(show_all: bool, only_machine: bool, as_json: bool, provider: str | None) -> None:
+    """Check this machine, then the server in use.
 
-    Ends with 1 when an answer cannot be used. Fields and words that are only new do no harm.
+    This machine: Chromium, folders, memory, ports, keys. Where browsers run here, one is started and stopped. The server:
+    whether it answers, and whether its answers are what the models expect. Costs nothing. Ends with 1 when something does
+    not work; warnings, and fields that are only new, do no harm.
     """
-    report = with_client(provider, _examine)
-    bad = False
-    for check in report["checks"]:
+    from cdpbridge.errors import CDPBridgeError
+
+    problem: CDPBridgeError | None = None
+    place: Place | None = None
+    try:
+        place = find_place(os.environ, provider, otherwise_local=True)
+    except CDPBridgeError as error:
+        problem = error
+    local = place is not None and place.is_local
+    machine = machine_checks(local=local)
+    if not as_json:
+        _print_machine(machine)
+    bad = any(check.status == "fail" for check in machine)
+    report: dict[str, Any] = {}
+    if problem is None and not only_machine and not (local and bad):
+        try:
+            report = asyncio.run(_examine_local()) if local else with_client(provider, _examine)
+        except CDPBridgeError as error:
+            problem = error
+    for check in report.get("checks", ()):
         found: list[Difference] = check["differences"]
         check["differences"] = [each for each in found if show_all or each.detail != "optional"]
         bad |= check["error"] is not None or any(
             each.kind == "invalid" or each.detail == "required" for each in found
         )
     if as_json:
-        print_json(report | {"checks": [check | _texts(check) for check in report["checks"]]})
-    else:
+        checks = [check | _texts(check) for check in report.get("checks", ())]
+        said = None if problem is None else str(problem)
+        print_json(
+            {"machine": [asdict(check) for check in machine], **report, "checks": checks, "error": said}
+        )
+    elif report:
         _print(report)
-    if bad:
+    if problem is not None and not as_json:
+        raise problem
+    if bad or problem is not None:
         raise click.exceptions.Exit(1)
 
 
@@ -52,8 +85,16 @@ def _texts(check: dict[str, Any]) -> dict[str, Any]:
     return {"differences": [str(each) for each in check["differences"]]}
 
 
+def _print_machine(checks: list[Check]) -> None:
+    for check in checks:
+        remedy = f": {check.remedy}" if check.remedy else ""
+        say(f"{check.status:<5} {check.name:<10} {check.text}{remedy}")
+
+
 def _print(report: dict[str, Any]) -> None:
     say(f"server    {report['server']}")
+    if "browser_seconds" in report:
+        say(f"a browser starts, loads a page and stops, in {report['browser_seconds']:.1f} s")
     if report["clock_skew_seconds"] is not None:
         say(f"clock     {report['clock_skew_seconds']:+.0f} s from this machine's")
     for check in report["checks"]:
@@ -63,6 +104,20 @@ def _print(report: dict[str, Any]) -> None:
             say(f"    {each}")
     total = sum(len(check["differences"]) for check in report["checks"])
     say(f"{total} difference{'' if total == 1 else 's'} from the models")
+
+
+async def _examine_local() -> dict[str, Any]:
+    """Start a server in a folder of its own and a browser on it, sandbox included; then check the server as any other."""
+    from cdpbridge import local, open_browser
+
+    with tempfile.TemporaryDirectory(prefix="cdpbridge-doctor-") as folder:
+        async with local(data_dir=folder) as client:
+            began = time.monotonic()
+            async with open_browser(client, journal="off", reap=False) as browser:
+                tab = await browser.new_tab("data:text/html,<title>well</title>")
+                assert await tab.title() == "well"
+            seconds = time.monotonic() - began
+            return {**await _examine(client), "browser_seconds": round(seconds, 3)}
 
 
 async def _examine(client: AsyncClient) -> dict[str, Any]:
@@ -107,7 +162,7 @@ async def _check(
     call: Call[Any],
 ) -> Any:
     from cdpbridge.api import drift
-    from cdpbridge.errors import APIError, AuthenticationError
+    from cdpbridge.errors import APIConnectionError, APIError, AuthenticationError
 
     entry: dict[str, Any] = {
         "operation": operation,
@@ -120,7 +175,7 @@ async def _check(
     began = time.monotonic()
     try:
         answer = await client.send_raw(call)
-    except AuthenticationError:
+    except (AuthenticationError, APIConnectionError):  # so it would be with all others
         raise
     except APIError as error:
         entry["error"] = str(error)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ._ids import one_of
 from ._operator import (
     Operator,
     Place,
@@ -104,7 +105,7 @@ def _list(
 
 
 @keys.command("revoke")
-@argument("key", help="Its id, or its name if only one has it.")
+@argument("key", help="Its id, the beginning of that, or its name.")
 @click.option(
     "--all-browsers",
     is_flag=True,
@@ -125,13 +126,9 @@ def _revoke(
     """Revoke a key. What was rented with it is stopped and refunded; its console sign-ins end."""
 
     async def work(operator: Operator) -> RevokedKey:
-        from cdpbridge.errors import ConfigurationError
-
-        found = [each for each in (await operator.list_keys()).items if key in {str(each.id), each.name}]
-        if len(found) != 1:
-            many = f"{len(found)} keys are named {key!r}" if found else f"there is no key {key!r}"
-            raise ConfigurationError(f"{many}; see `cdpbridge keys list` and give its id")
-        return await operator.revoke_key(found[0].id, all_browsers=all_browsers)
+        found = {each.id: each.name for each in (await operator.list_keys()).items}
+        chosen = one_of("key", key, found, hint="cdpbridge keys list", named=True)
+        return await operator.revoke_key(chosen, all_browsers=all_browsers)
 
     revoked = with_operator(Place(server, data_dir, config), work)
     if as_json:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
-from ._options import Group, argument, provider_option
-from ._output import note, progress, say
+from cdpbridge._loopback import is_loopback
 
-__all__ = ["register"]
+from ._options import Group, argument, provider_option
+from ._output import enter_pressed, note, progress, say
+
+if TYPE_CHECKING:
+    from cdpbridge import RentalOptions
+
+__all__ = ["full_url", "register"]
 
 
 def register(app: Group) -> None:
@@ -37,6 +45,10 @@ def register(app: Group) -> None:
 )
 @click.option("--pdf", type=click.Path(path_type=Path), help="Save the page here as PDF.")
 @click.option("--eval", "evaluate", help="Print the value of this JavaScript expression as JSON.")
+@click.option("--label", help="Your word for it, shown by `browsers`, `cost` and the console.")
+@click.option(
+    "--live", is_flag=True, help="Show the address of the live view, and keep the page until Enter."
+)
 @provider_option
 def _open(
     url: str,
@@ -46,43 +58,63 @@ def _open(
     screenshot: Path | None,
     pdf: Path | None,
     evaluate: str | None,
+    label: str | None,
+    live: bool,
     provider: str | None,
 ) -> None:
-    """Rent a browser, load URL, save or print it, stop, print the receipt."""
-    asyncio.run(_open_page(url, profile, proxy_country, timeout, screenshot, pdf, evaluate, provider))
-
-
-async def _open_page(
-    url: str,
-    profile: str | None,
-    proxy_country: str | None,
-    timeout: int,
-    screenshot: Path | None,
-    pdf: Path | None,
-    evaluate: str | None,
-    provider: str | None,
-) -> None:
+    """Rent a browser, load URL, save or print it, stop."""
     import cdpbridge
     from cdpbridge._folders import check_writable
 
     for file in (screenshot, pdf):
         if file is not None:
             check_writable(file)  # before it costs anything
-    if "://" not in url and not url.startswith(("about:", "data:")):
-        url = f"https://{url}"
     country: str | cdpbridge.ServerDefault | None = cdpbridge.server_default
     if proxy_country is not None:
         country = None if proxy_country.lower() == "none" else proxy_country
+    options: RentalOptions = {
+        "profile": profile,
+        "proxy_country": country,
+        "timeout": timedelta(minutes=timeout),
+        "label": label,
+    }
+    asyncio.run(_open_page(full_url(url), screenshot, pdf, evaluate, live, provider, options))
+
+
+def full_url(text: str) -> str:
+    """Return an address with its scheme: http for this machine and for IP addresses, where few have a certificate."""
+    if "://" in text or text.startswith(("about:", "data:", "view-source:", "chrome:")):
+        return text
+    host = urlsplit(f"//{text}").hostname or ""
+    return f"{'http' if is_loopback(host) or _is_ip(host) else 'https'}://{text}"
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+async def _open_page(
+    url: str,
+    screenshot: Path | None,
+    pdf: Path | None,
+    evaluate: str | None,
+    live: bool,
+    provider: str | None,
+    options: RentalOptions,
+) -> None:
+    import cdpbridge
+
     browser = None
     try:
         with progress("starting") as tell:
-            async with cdpbridge.open_browser(
-                provider,
-                profile=profile,
-                proxy_country=country,
-                timeout=timedelta(minutes=timeout),
-                on_progress=tell,
-            ) as browser:
+            options["on_progress"] = tell
+            async with cdpbridge.open_browser(provider, **options) as browser:
+                if live:
+                    note(f"live      {browser.live_url}")
                 tell(f"loading {url}")
                 tab = await browser.new_tab(url)
                 if evaluate is not None:
@@ -98,6 +130,9 @@ async def _open_page(
                     tell(f"saving {pdf}")
                     await tab.pdf(pdf)
                     note(f"saved {pdf}")
+                if live:
+                    tell("running until Enter is pressed")
+                    await enter_pressed()
                 tell("stopping")
     finally:
         if browser is not None and browser.receipt is not None:

@@ -13,6 +13,8 @@ from uuid import UUID
 
 import click
 
+from ._ids import one_of
+
 if TYPE_CHECKING:
     from cdpbridge.api import AsyncClient, admin
 
@@ -178,16 +180,10 @@ def body_of(kind: type[BodyT], **given: object) -> BodyT:
 
 
 async def project_id(operator: Operator, name: str) -> UUID:
-    """Return the id of a project, by its name or id.
+    """Return the id of a project, by its name, its id, or the beginning of that.
 
     Raises:
-        ConfigurationError: There is no such project.
+        ConfigurationError: There is no such project, or several.
     """
-    from cdpbridge.errors import ConfigurationError
-
-    projects = (await operator.list_projects()).items
-    for project in projects:
-        if name in {project.name, str(project.id)}:
-            return project.id
-    known = ", ".join(project.name for project in projects)
-    raise ConfigurationError(f"there is no project {name!r}; there are: {known}")
+    found: dict[UUID, str | None] = {each.id: each.name for each in (await operator.list_projects()).items}
+    return one_of("project", name, found, hint="cdpbridge projects list", named=True)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._options import Command, Group, argument, provider_option
-from ._output import note, progress, say
+from ._ids import profile_id
+from ._options import Command, Group, argument, json_option, provider_option
+from ._output import note, print_record, progress, say
 from ._profiles import profiles
 
 if TYPE_CHECKING:
@@ -83,10 +84,17 @@ def _sync(
             sync_state(local, provider=provider, to=name, domains=wanted, preferences=preferences)
         )
     _tell(report)
-    say(
-        f"{report.cookies.imported} cookies, {report.items} items of localStorage, {report.databases} databases and "
-        f"{report.preferences} preferences are in the profile {name}"
-    )
+    counts = [
+        _count(number, what)
+        for number, what in (
+            (report.cookies.imported, "cookie"),
+            (report.items, "item"),
+            (report.databases, "database"),
+            (report.preferences, "preference"),
+        )
+    ]
+    counts[1] += " of localStorage"
+    say(f"{', '.join(counts[:-1])} and {counts[-1]} are in the profile {name}")
     note(str(report.receipt))
     if report.saved is False:
         note("another browser holds the profile, so nothing was saved: stop it, and sync again")
@@ -147,7 +155,7 @@ def _show(report: CookieReport, dropped: dict[str, int]) -> None:
 
 
 @click.command("export", cls=Command)
-@argument("profile", metavar="PROFILE", help="Its name or id.")
+@argument("profile", metavar="PROFILE", help="Its name, its id, or the beginning of the id.")
 @argument("file", type=click.Path(path_type=Path), help="JSON file to write (Playwright's storage_state).")
 @click.option(
     "--origin",
@@ -155,8 +163,9 @@ def _show(report: CookieReport, dropped: dict[str, int]) -> None:
     multiple=True,
     help="Its localStorage too, e.g. http://localhost:8000; hosts with cookies are looked at anyway.",
 )
+@json_option
 @provider_option
-def _export(profile: str, file: Path, origins: tuple[str, ...], provider: str | None) -> None:
+def _export(profile: str, file: Path, origins: tuple[str, ...], as_json: bool, provider: str | None) -> None:
     """Write logins of a hosted profile into a file that only you can read."""
     from cdpbridge._folders import check_writable
 
@@ -164,24 +173,36 @@ def _export(profile: str, file: Path, origins: tuple[str, ...], provider: str | 
     state = asyncio.run(_read(profile, origins, provider))
     _write_private(file, json.dumps(state, indent=2))
     items = sum(len(each["localStorage"]) for each in state["origins"])
-    say(f"{len(state['cookies'])} cookies and {items} items of localStorage are in {file}")
+    found = {"cookies": len(state["cookies"]), "localStorage": items, "file": str(file)}
+    counts = f"{_count(len(state['cookies']), 'cookie')} and {_count(items, 'item')} of localStorage"
+    print_record(found, as_json, f"{counts} are in {file}")
 
 
-async def _read(profile: str, origins: Sequence[str], provider: str | None) -> dict[str, Any]:
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+async def _read(profile: str, origins: Sequence[str], where: str | None) -> dict[str, Any]:
     from cdpbridge import open_browser
     from cdpbridge.profile_sync import export_state
+    from cdpbridge.providers import provider
 
-    async with open_browser(provider, profile=profile, timeout=_RENTAL) as browser:
-        return await export_state(browser, origins=origins)
+    async with provider(where) as client:
+        # By its id: by a name that is mistyped, the rental would make a profile, and export nothing.
+        found = await profile_id(client, profile)
+        async with open_browser(client, profile=found, timeout=_RENTAL) as browser:
+            return await export_state(browser, origins=origins)
 
 
 @click.command("import", cls=Command)
-@argument("profile", metavar="PROFILE", help="Its name or id.")
+@argument("profile", metavar="PROFILE", help="Its name (made if missing) or id.")
 @argument("file", type=click.Path(path_type=Path), help="JSON file to read (Playwright's storage_state).")
+@json_option
 @provider_option
-def _import(profile: str, file: Path, provider: str | None) -> None:
+def _import(profile: str, file: Path, as_json: bool, provider: str | None) -> None:
     """Copy logins from a file into a hosted profile; all else in it stays."""
     from cdpbridge.errors import ConfigurationError
+    from cdpbridge.profile_sync._state import checked_state
 
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
@@ -189,11 +210,15 @@ def _import(profile: str, file: Path, provider: str | None) -> None:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
     except ValueError:
         raise ConfigurationError(f"{file} is no JSON file") from None
-    if not asyncio.run(_write(profile, state, provider)):
+    try:
+        checked_state(state)  # before it costs anything
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{file}: {error}") from None
+    if not asyncio.run(_write(profile, state, as_json, provider)):
         raise click.exceptions.Exit(1)
 
 
-async def _write(profile: str, state: dict[str, Any], provider: str | None) -> bool:
+async def _write(profile: str, state: dict[str, Any], as_json: bool, provider: str | None) -> bool:
     from collections import Counter
 
     from cdpbridge import open_browser
@@ -204,9 +229,9 @@ async def _write(profile: str, state: dict[str, Any], provider: str | None) -> b
     _show(report.cookies, dict(Counter(each.domain for each in report.cookies.dropped)))
     for origin in report.refused:
         note(f"not all of localStorage could be stored for {origin}")
-    say(
-        f"{report.cookies.imported} cookies and {report.items} items of localStorage are in the profile {profile}"
-    )
+    found = {"cookies": report.cookies.imported, "localStorage": report.items, "profile": profile}
+    counts = f"{_count(report.cookies.imported, 'cookie')} and {_count(report.items, 'item')} of localStorage"
+    print_record(found, as_json, f"{counts} are in the profile {profile}")
     if browser.profile_writable is False:
         note("another browser holds the profile, so nothing was saved: stop it, and import again")
     return browser.profile_writable is not False

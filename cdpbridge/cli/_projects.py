@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-projects = Group(
-    no_args_is_help=True, help="Projects of a cdpbridge server, with keys, browsers and credits of their own."
-)
-credits_ = Group(no_args_is_help=True, help="Credits of a project of a cdpbridge server.")
+projects = Group(no_args_is_help=True, help="Projects of a server: keys, browsers, credits of their own.")
+credits_ = Group(no_args_is_help=True, help="Credits of a project of a server.")
 
 
 _DECIMALS: Final = 6  # of an amount in USD, as the ledger keeps it

@@ -15,7 +15,7 @@ from ._options import Group, argument, json_option, provider_option
 from ._output import note, print_json, progress, short
 
 if TYPE_CHECKING:
-    from cdpbridge.api import TaskOptions, TaskResult, TaskStep
+    from cdpbridge.api import Account, AsyncClient, TaskOptions, TaskResult, TaskStep
 
 __all__ = ["register"]
 
@@ -53,7 +53,7 @@ def _run(
     as_json: bool,
     provider: str | None,
 ) -> None:
-    """Run TASK with an agent, show its steps, and print its output.
+    """Run TASK with an agent and print its output.
 
     Steps and the live address go to stderr, the output to stdout. Its own session is stopped with the task, unless --keep;
     Ctrl-C stops both. Ends with 0 when the task is finished and not judged a failure, else with 3.
@@ -98,6 +98,7 @@ async def _watch(
     from cdpbridge.providers import provider
 
     async with provider(where) as client:
+        before = await _account(client)
         with progress("starting") as tell:
             run = await client.start(task, session_id=session, keep_session=keep, **options)
             async with run:
@@ -109,7 +110,34 @@ async def _watch(
                 async for step in run.steps(timeout=timeout):
                     _show(step)
                     tell(short(step.next_goal) or "working")
-                return await run.result(timeout=timeout)
+                result = await run.result(timeout=timeout)
+        _tell_cost(result, before, await _account(client), client.place)
+        return result
+
+
+async def _account(client: AsyncClient) -> Account | None:
+    from cdpbridge.errors import APIError
+
+    try:
+        return await client.billing.account()
+    except APIError:  # the task counts, and says what is wrong with the server
+        return None
+
+
+def _tell_cost(result: TaskResult[None], before: Account | None, after: Account | None, place: str) -> None:
+    """Say what it cost, by the account: the browser's paid time and the models. Other work on the account moves it too."""
+    from cdpbridge.api._place import place_name
+    from cdpbridge.billing import money_text
+
+    if result.cost is not None:
+        note(f"models   {money_text(result.cost)} USD")
+    if before is None or after is None:
+        return
+    unit = "simulated USD" if after.credits_simulated else "USD"
+    fell = before.total_credits_balance_usd - after.total_credits_balance_usd
+    if fell < 0:  # it was topped up meanwhile
+        return
+    note(f"account  fell by {money_text(fell)} ({unit}, {place_name(place)})")
 
 
 def _fate(*, keep: bool, given: bool) -> str:

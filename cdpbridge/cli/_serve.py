@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ._options import Group
+from ._output import note, print_rows
+
+if TYPE_CHECKING:
+    from cdpbridge.server import Settings
 
 __all__ = ["register"]
 
@@ -32,7 +38,7 @@ def register(app: Group) -> None:
     help="API key of its clients. Without one, and without the setting `api_keys`, a key is made and shown once.",
 )
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
-@click.option("--show-settings", is_flag=True, help="Print every setting and end.")
+@click.option("--show-settings", is_flag=True, help="Print every setting with its value, and end.")
 def _serve(
     host: str | None,
     port: int | None,
@@ -41,18 +47,48 @@ def _serve(
     config: Path | None,
     show_settings: bool,
 ) -> None:
-    """Serve the Browser Use Cloud API v2 over Chromium on this machine.
+    """Serve browsers of this machine to other programs.
 
-    Prints `cdpbridge: serving http://HOST:PORT/api/v2` when it is ready. SIGTERM or Ctrl-C stops every browser, saves its
+    The API is that of the Browser Use Cloud, version 2.
+
+    Prints `cdpbridge: serving http://HOST:PORT/api/v2` on standard output when it is ready. SIGTERM or Ctrl-C stops every browser, saves its
     profile, refunds it, and ends.
     """
     from cdpbridge._local_server import check_installed
 
     check_installed()
-    from cdpbridge.server import Settings, log_to_stderr, serve, settings_table
+    from cdpbridge.server import Settings, log_to_stderr, serve
 
+    settings = Settings.load(config, host=host, port=port, data_dir=data_dir, api_keys=api_key)
     if show_settings:
-        print(settings_table())
+        _show(settings)
         return
     log_to_stderr()
-    serve(Settings.load(config, host=host, port=port, data_dir=data_dir, api_keys=api_key))
+    made: list[str] = []
+
+    def show_key(key: str) -> None:
+        note(f"cdpbridge: API key (shown once): {key}")
+        made.append(key)
+
+    def ready(base_url: str) -> None:
+        print(f"cdpbridge: serving {base_url}", flush=True)  # the one line that programs wait for
+        key = made[0] if made else "...  # a key of yours; a new one: cdpbridge keys create"
+        note(f"console   {base_url.removesuffix('/api/v2')}/console")
+        note(f"use it    export CDPBRIDGE_PROVIDER={base_url}")
+        note(f"          export BROWSER_USE_API_KEY={key}")
+
+    serve(settings, ready=ready, show_key=show_key)
+
+
+def _show(settings: Settings) -> None:
+    """Print the values in force; secrets as asterisks."""
+    values = settings.model_dump(mode="json")
+    rows = [
+        [
+            name,
+            json.dumps(value, ensure_ascii=False),
+            "set" if name in settings.model_fields_set else "default",
+        ]
+        for name, value in values.items()
+    ]
+    print_rows(["setting", "value", ""], rows, cut=("value",))

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import click
 
+from ._ids import ID, session_id
 from ._options import Group, argument, json_option, limit_option, provider_option
-from ._output import first, instant, print_json, print_list, say, short, with_client
+from ._output import first, instant, print_json, print_list, print_record, say, short, with_client
 
 if TYPE_CHECKING:
-    from cdpbridge.api import AgentSessionItem
+    from uuid import UUID
+
+    from cdpbridge.api import AgentSession, AgentSessionItem, AsyncClient, Share
 
 __all__ = ["register"]
 
 
 sessions = Group(no_args_is_help=True, help="Agent sessions: list, stop, share.")
+
+
+_session = argument("session", type=ID, metavar="SESSION", help="Its id, or the beginning of it.")
 
 
 def register(app: Group) -> None:
@@ -44,59 +49,83 @@ def _list(show_all: bool, limit: int, as_json: bool, provider: str | None) -> No
 
 
 @sessions.command("get")
-@argument("session_id", type=click.UUID, metavar="SESSION", help="Its id.")
+@_session
 @json_option
 @provider_option
-def _get(session_id: UUID, as_json: bool, provider: str | None) -> None:
+def _get(session: str, as_json: bool, provider: str | None) -> None:
     """Show a session and its tasks."""
-    session = with_client(provider, lambda client: client.sessions.get(session_id))
+
+    async def work(client: AsyncClient) -> AgentSession:
+        return await client.sessions.get(await session_id(client, session))
+
+    found = with_client(provider, work)
     if as_json:
-        print_json(session)
+        print_json(found)
         return
-    say(f"session  {session.id} {session.status}")
-    if session.live_url is not None:
-        say(f"live     {session.live_url}")
-    if session.public_share_url is not None:
-        say(f"share    {session.public_share_url}")
-    for task in session.tasks:
+    say(f"session  {found.id} {found.status}")
+    if found.live_url is not None:
+        say(f"live     {found.live_url}")
+    if found.public_share_url is not None:
+        say(f"share    {found.public_share_url}")
+    for task in found.tasks:
         say(f"task     {task.id} {task.status}  {short(task.task)}")
 
 
 @sessions.command("stop")
-@argument("session_id", type=click.UUID, metavar="SESSION", help="Its id.")
+@_session
+@json_option
 @provider_option
-def _stop(session_id: UUID, provider: str | None) -> None:
+def _stop(session: str, as_json: bool, provider: str | None) -> None:
     """Stop a session, its browser and its running task."""
-    session = with_client(provider, lambda client: client.sessions.stop(session_id))
-    say(f"{session.id} {session.status}")
+
+    async def work(client: AsyncClient) -> AgentSession:
+        return await client.sessions.stop(await session_id(client, session))
+
+    stopped = with_client(provider, work)
+    print_record(stopped, as_json, f"{stopped.id} {stopped.status}")
 
 
 @sessions.command("share")
-@argument("session_id", type=click.UUID, metavar="SESSION", help="Its id.")
+@_session
 @json_option
 @provider_option
-def _share(session_id: UUID, as_json: bool, provider: str | None) -> None:
+def _share(session: str, as_json: bool, provider: str | None) -> None:
     """Print an address under which all who have it can watch."""
-    share = with_client(provider, lambda client: client.sessions.create_share(session_id))
-    if as_json:
-        print_json(share)
-    else:
-        say(share.share_url)
+
+    async def work(client: AsyncClient) -> Share:
+        return await client.sessions.create_share(await session_id(client, session))
+
+    share = with_client(provider, work)
+    print_record(share, as_json, share.share_url)
 
 
 @sessions.command("unshare")
-@argument("session_id", type=click.UUID, metavar="SESSION", help="Its id.")
+@_session
+@json_option
 @provider_option
-def _unshare(session_id: UUID, provider: str | None) -> None:
+def _unshare(session: str, as_json: bool, provider: str | None) -> None:
     """End the public share of a session."""
-    with_client(provider, lambda client: client.sessions.delete_share(session_id))
-    say(f"{session_id} not shared")
+
+    async def work(client: AsyncClient) -> UUID:
+        found = await session_id(client, session)
+        await client.sessions.delete_share(found)
+        return found
+
+    found = with_client(provider, work)
+    print_record({"id": str(found), "shared": False}, as_json, f"{found} not shared")
 
 
 @sessions.command("delete")
-@argument("session_id", type=click.UUID, metavar="SESSION", help="Its id.")
+@_session
+@json_option
 @provider_option
-def _delete(session_id: UUID, provider: str | None) -> None:
+def _delete(session: str, as_json: bool, provider: str | None) -> None:
     """Delete a session with all its tasks."""
-    with_client(provider, lambda client: client.sessions.delete(session_id))
-    say(f"{session_id} deleted")
+
+    async def work(client: AsyncClient) -> UUID:
+        found = await session_id(client, session)
+        await client.sessions.delete(found)
+        return found
+
+    found = with_client(provider, work)
+    print_record({"id": str(found), "deleted": True}, as_json, f"{found} deleted")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import click
 
+from ._ids import ID, session_id, task_id
 from ._options import Group, argument, json_option, limit_option, provider_option
-from ._output import first, instant, note, print_json, print_list, say, short, with_client
+from ._output import first, instant, note, print_json, print_list, print_record, say, short, with_client
 
 if TYPE_CHECKING:
     from cdpbridge.api import AsyncClient, Task, TaskItem
@@ -21,6 +21,9 @@ __all__ = ["print_task", "register"]
 tasks = Group(no_args_is_help=True, help="Tasks of agents: list, watch, stop, and fetch what they wrote.")
 
 
+_task = argument("task", type=ID, metavar="TASK", help="Its id, or the beginning of it.")
+
+
 def register(app: Group) -> None:
     """Add the group."""
     app.add_command(tasks, name="tasks")
@@ -28,94 +31,123 @@ def register(app: Group) -> None:
 
 @tasks.command("list")
 @click.option("--status", help="Only these, e.g. `started`.")
-@click.option("--session", type=click.UUID, help="Only of this session.")
+@click.option("--session", type=ID, help="Only of this session: its id, or the beginning of it.")
 @limit_option
 @json_option
 @provider_option
-def _list(status: str | None, session: UUID | None, limit: int, as_json: bool, provider: str | None) -> None:
+def _list(status: str | None, session: str | None, limit: int, as_json: bool, provider: str | None) -> None:
     """List tasks."""
 
     def row(task: TaskItem) -> list[str]:
-        return [str(task.id), task.status, instant(task.started_at), short(task.task)]
+        return [str(task.id), task.status, instant(task.started_at), task.task]
 
     async def collect(client: AsyncClient) -> list[TaskItem]:
-        tasks = client.tasks.list(status=status, session_id=session, page_size=min(limit, 100))
-        return await first(limit, tasks)
+        of = None if session is None else await session_id(client, session)
+        return await first(limit, client.tasks.list(status=status, session_id=of, page_size=min(limit, 100)))
 
     found = with_client(provider, collect)
-    print_list(found, as_json, ["id", "status", "started", "task"], row, nothing="no tasks")
+    head = ["id", "status", "started", "task"]
+    print_list(found, as_json, head, row, nothing="no tasks", cut=("task",))
 
 
 @tasks.command("get")
-@argument("task_id", type=click.UUID, metavar="TASK", help="Its id.")
+@_task
 @json_option
 @provider_option
-def _get(task_id: UUID, as_json: bool, provider: str | None) -> None:
+def _get(task: str, as_json: bool, provider: str | None) -> None:
     """Show a task: its steps, output and files."""
-    _show(with_client(provider, lambda client: client.tasks.get(task_id)), as_json)
+
+    async def work(client: AsyncClient) -> Task:
+        return await client.tasks.get(await task_id(client, task))
+
+    _show(with_client(provider, work), as_json)
 
 
 @tasks.command("stop")
-@argument("task_id", type=click.UUID, metavar="TASK", help="Its id.")
+@_task
 @click.option("--session", is_flag=True, help="Stop its session too.")
+@json_option
 @provider_option
-def _stop(task_id: UUID, session: bool, provider: str | None) -> None:
+def _stop(task: str, session: bool, as_json: bool, provider: str | None) -> None:
     """Stop a task; its session stays and costs money, unless --session."""
-    if session:
-        _tell(with_client(provider, lambda client: client.tasks.stop_task_and_session(task_id)))
-    else:
-        _tell(with_client(provider, lambda client: client.tasks.stop(task_id)))
+
+    async def work(client: AsyncClient) -> Task:
+        found = await task_id(client, task)
+        return await (client.tasks.stop_task_and_session if session else client.tasks.stop)(found)
+
+    _tell(with_client(provider, work), as_json)
 
 
 @tasks.command("pause")
-@argument("task_id", type=click.UUID, metavar="TASK", help="Its id.")
+@_task
+@json_option
 @provider_option
-def _pause(task_id: UUID, provider: str | None) -> None:
+def _pause(task: str, as_json: bool, provider: str | None) -> None:
     """Pause the agent; the session goes on and costs money."""
-    _tell(with_client(provider, lambda client: client.tasks.pause(task_id)))
+
+    async def work(client: AsyncClient) -> Task:
+        return await client.tasks.pause(await task_id(client, task))
+
+    _tell(with_client(provider, work), as_json)
 
 
 @tasks.command("resume")
-@argument("task_id", type=click.UUID, metavar="TASK", help="Its id.")
+@_task
+@json_option
 @provider_option
-def _resume(task_id: UUID, provider: str | None) -> None:
+def _resume(task: str, as_json: bool, provider: str | None) -> None:
     """Resume a paused agent."""
-    _tell(with_client(provider, lambda client: client.tasks.resume(task_id)))
+
+    async def work(client: AsyncClient) -> Task:
+        return await client.tasks.resume(await task_id(client, task))
+
+    _tell(with_client(provider, work), as_json)
 
 
 @tasks.command("logs")
-@argument("task_id", type=click.UUID, metavar="TASK", help="Its id.")
+@_task
 @argument("path", default=".", help="File or folder (with a slash at its end) to save to.")
+@json_option
 @provider_option
-def _logs(task_id: UUID, path: str, provider: str | None) -> None:
+def _logs(task: str, path: str, as_json: bool, provider: str | None) -> None:
     """Save the log of a task."""
-    saved = with_client(provider, lambda client: client.tasks.download_logs(task_id, path))
-    say(f"saved {saved}")
+
+    async def work(client: AsyncClient) -> Path:
+        return await client.tasks.download_logs(await task_id(client, task), path)
+
+    saved = with_client(provider, work)
+    print_record({"saved": str(saved)}, as_json, f"saved {saved}")
 
 
 @tasks.command("download")
-@argument("task_id", type=click.UUID, metavar="TASK", help="Its id.")
+@_task
 @argument(
     "folder", type=click.Path(path_type=Path), default=Path(), help="Folder to save to; made if missing."
 )
+@json_option
 @provider_option
-def _download(task_id: UUID, folder: Path, provider: str | None) -> None:
+def _download(task: str, folder: Path, as_json: bool, provider: str | None) -> None:
     """Save every file that a task has written."""
 
-    async def save(client: AsyncClient) -> None:
+    async def save(client: AsyncClient) -> list[Path]:
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        task = await client.tasks.get(task_id)
-        if not task.output_files:
-            note("no files")
-        for file in task.output_files:
-            saved = await client.files.download(task_id, file.id, folder)
-            say(f"saved {saved}")
+        found = await client.tasks.get(await task_id(client, task))
+        saved = []
+        for file in found.output_files:
+            saved.append(await client.files.download(found.id, file.id, folder))
+            if not as_json:
+                say(f"saved {saved[-1]}")
+        return saved
 
-    with_client(provider, save)
+    saved = with_client(provider, save)
+    if as_json:
+        print_json({"saved": [str(path) for path in saved]})
+    elif not saved:
+        note("no files")
 
 
-def _tell(task: Task) -> None:
-    say(f"{task.id} {task.status}")
+def _tell(task: Task, as_json: bool) -> None:
+    print_record(task, as_json, f"{task.id} {task.status}")
 
 
 def _show(task: Task, as_json: bool) -> None:

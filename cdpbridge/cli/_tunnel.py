@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import UUID
 
 import click
 
+from ._ids import ID, browser_id
 from ._options import Group, argument, provider_option
 from ._output import note
 
@@ -18,7 +18,9 @@ def register(app: Group) -> None:
     app.command("tunnel")(_tunnel)
 
 
-@argument("browser", metavar="BROWSER", help="Id of a rented browser, or its cdpUrl.")
+@argument(
+    "browser", metavar="BROWSER", help="A rented browser: its id, the beginning of that, or its cdpUrl."
+)
 @click.option(
     "--port", type=click.IntRange(min=0, max=65535), default=0, help="Port to listen on; 0 takes a free one."
 )
@@ -27,7 +29,7 @@ def register(app: Group) -> None:
     "--ws", is_flag=True, help="Print a ws:// address with a secret path, and answer to that alone."
 )
 def _tunnel(browser: str, port: int, provider: str | None, ws: bool) -> None:
-    """Reach a rented browser on a port of this machine, as if it ran here.
+    """Reach a rented browser on a port of this machine.
 
     What it downloads arrives in the folders that clients name on this machine, and files of this machine can be given to its pages. Prints
     host:port, for clients that take no more (Selenium), and runs until Ctrl-C. Who can open connections on this machine can use it;
@@ -45,14 +47,11 @@ async def _run(browser: str, port: int, where: str | None, *, ws: bool) -> None:
     if "://" in browser:
         address = browser
     else:
-        try:
-            browser_id = UUID(browser)
-        except ValueError:
-            raise ConfigurationError(f"{browser!r} is neither the id of a browser nor a cdpUrl") from None
+        text = ID.convert(browser, None, None)
         async with shared_server(where) as client:
-            record = await client.browsers.get(browser_id)
+            record = await client.browsers.get(await browser_id(client, text))
         if not record.cdp_url:
-            raise ConfigurationError(f"browser {browser_id} is {record.status}: it has no cdpUrl")
+            raise ConfigurationError(f"browser {record.id} is {record.status}: it has no cdpUrl")
         address = record.cdp_url
     try:
         async with open_tunnel(address, port=port, bare=not ws) as here:

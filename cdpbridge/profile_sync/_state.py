@@ -72,7 +72,7 @@ async def import_state(browser: Browser, state: Mapping[str, Any]) -> StateRepor
         ConfigurationError: This is no storage state.
         CDPError: The browser does not answer.
     """
-    cookies, origins = _checked(state)
+    cookies, origins = checked_state(state)
     report = await import_cookies(browser.connection.root.send, [_native(cookie) for cookie in cookies])
     stored = await write_storage(browser.connection, origins)
     return StateReport(report, stored.items, stored.refused, stored.databases, stored.lost)
@@ -99,8 +99,18 @@ def _native(cookie: Mapping[str, Any]) -> dict[str, Any]:
     return native
 
 
-def _checked(state: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], Sequence[dict[str, Any]]]:
+def checked_state(state: Any) -> tuple[list[Mapping[str, Any]], Sequence[dict[str, Any]]]:
+    """Return the cookies and origins of a `storage_state`.
+
+    Raises:
+        ConfigurationError: It is something else. The message repeats no value.
+    """
     try:
+        parts = {name: state[name] for name in ("cookies", "origins") if name in state}
+        if not isinstance(state, Mapping) or not parts:
+            raise TypeError("no storage state")
+        if not all(isinstance(part, list | tuple) for part in parts.values()):
+            raise TypeError("no lists")
         cookies = [
             cookie for cookie in state.get("cookies", ()) if cookie["name"] is not None and cookie["domain"]
         ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -107,6 +107,7 @@ class _Create:
     options: CheckedOptions
     profile_id: UUID | None
     entry: Entry
+    metadata: Mapping[str, str] | None = None
 
     async def run(self) -> BrowserSession:
         """Create the browser and write it into the journal."""
@@ -134,6 +135,7 @@ class _Create:
             proxy_country=self.options.proxy_country,
             timeout=self.options.timeout,
             enable_recording=self.options.recording or None,
+            metadata=self.metadata,
             idempotency_key=str(self.entry.rental),
         )
 
@@ -263,16 +265,28 @@ class _Create:
 
 
 async def create(
-    client: AsyncClient, options: CheckedOptions, profile_id: UUID | None, entry: Entry
+    client: AsyncClient,
+    options: CheckedOptions,
+    profile_id: UUID | None,
+    entry: Entry,
+    *,
+    metadata: Mapping[str, str] | None = None,
 ) -> BrowserSession:
     """Create a browser and write it into the journal under `entry`, which is there as an intention.
 
     When the caller is cancelled, wait for the answer and stop what it rented.
 
+    Args:
+        client: Of the server.
+        options: What is asked for.
+        profile_id: State to start from.
+        entry: Of the journal.
+        metadata: For the server's lists; None for a server whose contract has no place for it.
+
     Raises:
         APIError: Nothing was rented; or that is not known, then a note says so, and the journal leaves it to `reap`.
     """
-    work = _Create(client, options, profile_id, entry)
+    work = _Create(client, options, profile_id, entry, metadata)
     creating = asyncio.ensure_future(work.run())
     try:
         return await asyncio.shield(creating)

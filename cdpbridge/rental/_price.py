@@ -23,6 +23,7 @@ class Price:
         tariff: As the caller gave it, else as the server says, else the REST reference's.
         place: Base URL of the server; `"local"` for an embedded one.
         simulated: The server says that its money is simulated.
+        own_fields: The server knows fields that the cloud's contract has not, as it says its price.
         balance: USD of the account; None where the server does not say.
     """
 
@@ -30,6 +31,7 @@ class Price:
     place: str
     simulated: bool = False
     balance: Decimal | None = None
+    own_fields: bool = False
 
 
 async def price_of(client: AsyncClient, given: Tariff | None = None) -> Price:
@@ -42,4 +44,5 @@ async def price_of(client: AsyncClient, given: Tariff | None = None) -> Price:
     if given is None:
         given = Tariff() if account.usd_per_hour is None else Tariff(account.usd_per_hour)
     simulated = client.is_local if account.credits_simulated is None else account.credits_simulated
-    return Price(given, client.place, simulated, account.total_credits_balance_usd)
+    own_fields = account.usd_per_hour is not None
+    return Price(given, client.place, simulated, account.total_credits_balance_usd, own_fields)

@@ -123,7 +123,7 @@ class Rental:
                 scopes=tuple(budget.scope for budget in options.budgets),
                 active_before=active,
             )
-            entry, record = await _admitted(client, options, profile, entry)
+            entry, record = await _admitted(client, options, profile, entry, price)
             try:
                 return cls(
                     client,
@@ -346,10 +346,11 @@ async def stop_noting(rental: _Stoppable, error: BaseException) -> None:
 
 
 async def _admitted(
-    client: AsyncClient, options: CheckedOptions, profile_id: UUID | None, entry: Entry
+    client: AsyncClient, options: CheckedOptions, profile_id: UUID | None, entry: Entry, price: Price
 ) -> tuple[Entry, BrowserSession]:
     """Create the browser once budgets and the server admit it."""
     rented: tuple[Entry, BrowserSession] | None = None
+    metadata = {"label": options.label} if options.label and price.own_fields else None
     journal = options.journal
     try:
         async with Queue(journal, options.budgets, options.slot_timeout) as queue:
@@ -367,7 +368,7 @@ async def _admitted(
                     await in_thread(journal.withdraw, entry.rental)
                     raise
                 try:
-                    rented = entry, await create(client, options, profile_id, entry)
+                    rented = entry, await create(client, options, profile_id, entry, metadata=metadata)
                 except RateLimitError as error:
                     options.on_progress("waiting for a slot")
                     await queue.full(entry, error)

@@ -7,15 +7,18 @@ import logging
 from datetime import timedelta
 from decimal import Decimal
 from typing import Final, Protocol
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from cdpbridge._concurrency import unhindered
+from cdpbridge._loopback import is_loopback
 from cdpbridge.api import DEFAULT_BASE_URL, AsyncClient, BrowserSession, BrowserSessionStatus
 from cdpbridge.api._place import place_name
 from cdpbridge.billing import Receipt, Tariff
 from cdpbridge.errors import (
     APIConnectionError,
     APIError,
+    APITimeoutError,
     BadRequestError,
     CDPBridgeError,
     NotFoundError,
@@ -47,15 +50,21 @@ _UNEXPECTED_TRIES: Final = 3
 """A failure that is none of the REST API's may pass (a closed connection pool, a full descriptor table), or be a defect."""
 
 
+_REFUSED_SECONDS: Final = 5.0
+"""A server of this machine that no longer listens has ended, or is starting again. Its browsers end with it, and its next start
+settles them, so a person who pressed Ctrl-C does not wait for the whole timeout."""
+
+
 async def confirmed_stop(client: AsyncClient, browser_id: UUID, timeout: timedelta) -> BrowserSession | None:
     """Stop a browser; repeat that until the server confirms. Return its record, None if the server does not know it any more.
 
     Raises:
-        StopFailed: No confirmation within `timeout`, or the server refused, or an unexpected failure came three times.
+        StopFailed: No confirmation within `timeout`, or a server of this machine has ended, or the server refused, or an unexpected failure came three times.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout.total_seconds()
     unexpected = 0
+    refused_since: float | None = None
     while True:
         cause: Exception
         try:
@@ -73,10 +82,23 @@ async def confirmed_stop(client: AsyncClient, browser_id: UUID, timeout: timedel
             unexpected += 1
             if unexpected == _UNEXPECTED_TRIES:
                 raise stop_failed(client, browser_id, error) from error
+        refused_since = (refused_since or loop.time()) if _refused_here(client, cause) else None
+        if refused_since is not None and loop.time() - refused_since > _REFUSED_SECONDS:
+            raise stop_failed(client, browser_id, cause) from cause
         if loop.time() + _STOP_RETRY_SECONDS >= deadline:
             raise stop_failed(client, browser_id, cause) from cause
         logger.warning("browser %s is not stopped yet (%s); trying again", browser_id, said_by(cause))
         await asyncio.sleep(_STOP_RETRY_SECONDS)
+
+
+def _refused_here(client: AsyncClient, cause: Exception) -> bool:
+    """Return True if nothing listens at the address of a server on this machine."""
+    refused = isinstance(cause, APIConnectionError) and not cause.maybe_processed
+    return (
+        refused
+        and not isinstance(cause, APITimeoutError)
+        and is_loopback(urlsplit(client.place).hostname or "")
+    )
 
 
 def stop_failed(client: AsyncClient, browser_id: UUID, cause: BaseException) -> StopFailed:

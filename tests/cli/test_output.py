@@ -12,7 +12,8 @@ from cdpbridge.errors import CDPBridgeError
 from tests.conftest import clean_environment
 
 
-def test_a_table_is_aligned_and_has_no_trailing_spaces(capsys):
+def test_a_table_is_aligned_and_has_no_trailing_spaces(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     print_rows(["name", "usd"], [["東京", "0.5"], ["a", "12.25"]], right=("usd",))
     assert capsys.readouterr().out == "NAME    USD\n東京    0.5\na     12.25\n"
 

@@ -199,7 +199,7 @@ def test_the_command(server, local_profile):
     )
     assert done.returncode == 0, done.stderr
     assert (
-        "3 cookies, 0 items of localStorage, 1 databases and 0 preferences are in the profile commanded"
+        "3 cookies, 0 items of localStorage, 1 database and 0 preferences are in the profile commanded"
         in done.stdout
     )
     assert "5 cookies, 3 chosen" in done.stderr.replace("\n", " ")
@@ -467,7 +467,7 @@ def test_export_and_import_commands(server, site, tmp_path):
     }
     (tmp_path / "in.json").write_text(json.dumps(state))
     done = run("import", "ported", "in.json")
-    assert "1 cookies and 1 items of localStorage are in the profile ported" in done.stdout, done.stderr
+    assert "1 cookie and 1 item of localStorage are in the profile ported" in done.stdout, done.stderr
     done = run("export", "ported", "out.json", "--origin", site)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out.json").read_text()) == state

@@ -268,7 +268,7 @@ async def test_commands_reap_and_cost(server, journal, tmp_path):
     picture = tmp_path / "cost.png"
     table = await asyncio.to_thread(run, server, journal, "cost", "--by", "label", "--chart", str(picture))
     assert "left" in table.stdout
-    assert re.search(r"left +1 +1 +0\.000000 +0\.000833", table.stdout)
+    assert re.search(r"left\t1\t1\t0\.000000\t0\.000833", table.stdout)
     assert "SIMULATED USD" in table.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     found = json.loads((await asyncio.to_thread(run, server, journal, "cost", "--format", "json")).stdout)

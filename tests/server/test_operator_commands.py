@@ -128,8 +128,8 @@ async def test_projects_and_credits(spawn_server):
         for arguments, words in (
             (("credits", "grant", "team a", "0"), "more than nothing"),
             (("credits", "grant", "team a", "1e400"), ""),
-            (("credits", "grant", "nothing", "1"), "there is no project 'nothing'"),
-            (("keys", "revoke", "nothing"), "there is no key 'nothing'"),
+            (("credits", "grant", "nothing", "1"), "no project is called"),
+            (("keys", "revoke", "nothing"), "no key is called"),
             (("projects", "create", "team a"), "already"),
         ):
             status = 2 if words in {"more than nothing", ""} else 1

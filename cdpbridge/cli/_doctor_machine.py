@@ -1,0 +1,235 @@
+"""Checks of `cdpbridge doctor` on this machine: what browsers here, and clients, need."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from ._config import ending
+
+if TYPE_CHECKING:
+    from cdpbridge.chromium import Build
+
+__all__ = ["Check", "Status", "machine_checks"]
+
+Status = Literal["ok", "warn", "fail"]
+
+_PORT: Final = 8700  # of `cdpbridge serve`, unless set
+_GIB: Final = 1024**3
+_FREE_MEMORY: Final = _GIB // 2  # for two or three pages
+_FREE_DISK: Final = _GIB
+_VERSION_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check has found.
+
+    Attributes:
+        name: Of what.
+        status: `"warn"` where it only may matter.
+        text: What is there.
+        remedy: What to do; empty when it is well.
+    """
+
+    name: str
+    status: Status
+    text: str
+    remedy: str = ""
+
+
+def machine_checks(*, local: bool) -> list[Check]:
+    """Check this machine; change nothing.
+
+    Args:
+        local: Whether browsers would run here. If not, what only they need is a warning.
+    """
+    missing: Status = "fail" if local else "warn"
+    return [
+        _software(),
+        _packages(missing),
+        *_chromium(missing),
+        _data_dir(missing),
+        _memory(),
+        _ports(missing),
+        _key(),
+        _variables(),
+        _journal(),
+    ]
+
+
+def _software() -> Check:
+    from cdpbridge._version import __version__
+
+    text = f"cdpbridge {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return Check("version", "ok", text)
+
+
+def _packages(missing: Status) -> Check:
+    from cdpbridge._local_server import check_installed
+    from cdpbridge.errors import ConfigurationError
+
+    try:
+        check_installed()
+    except ConfigurationError as error:
+        text, _, remedy = str(error).rpartition(": ")
+        return Check("packages", missing, text, remedy)
+    return Check("packages", "ok", "those of the extra `local` are installed")
+
+
+def _chromium(missing: Status) -> list[Check]:
+    from cdpbridge.chromium import find
+    from cdpbridge.errors import BrowserNotFound, ConfigurationError
+
+    named = os.environ.get("CDPBRIDGE_BROWSER_PATH")
+    try:
+        build = find(path=Path(named)) if named else find()
+    except (BrowserNotFound, ConfigurationError) as error:
+        text, _, remedy = str(error).partition(": ")
+        return [Check("chromium", missing, text, remedy)]
+    found = [_version(build, missing)]
+    if build.kind == "shell" and not named and not os.environ.get("CDPBRIDGE_CHROMIUM"):
+        try:
+            found.append(_version(find("full"), missing))
+        except BrowserNotFound:
+            found.append(
+                Check(
+                    "chromium",
+                    "ok",
+                    "only the headless shell is there; its profiles keep no passwords and no extensions",
+                )
+            )
+    return found
+
+
+def _version(build: Build, missing: Status) -> Check:
+    try:
+        done = subprocess.run(  # noqa: S603  # the binary that is about to be used
+            [build.path, "--version"], capture_output=True, text=True, timeout=_VERSION_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Check("chromium", missing, f"{build.path} cannot be run: {error}", "install it again")
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+        return Check(
+            "chromium", missing, f"{build.path} --version: {last}", "install it again, with its libraries"
+        )
+    return Check("chromium", "ok", f"{done.stdout.strip()} ({build.kind}), {build.path}")
+
+
+def _data_dir(missing: Status) -> Check:
+    import platformdirs
+
+    folder = Path(os.environ.get("CDPBRIDGE_DATA_DIR") or platformdirs.user_data_dir("cdpbridge"))
+    there = folder
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return Check(
+            "data_dir", missing, f"{folder} cannot be written", "correct its owner, or set CDPBRIDGE_DATA_DIR"
+        )
+    free = shutil.disk_usage(there).free
+    text = f"{folder}, {free / _GIB:.1f} GiB free"
+    if free < _FREE_DISK:
+        return Check(
+            "data_dir",
+            "warn",
+            text,
+            f"make space: {_FREE_DISK / _GIB:.0f} GiB at least, or set CDPBRIDGE_DATA_DIR",
+        )
+    return Check("data_dir", "ok", text)
+
+
+def _memory() -> Check:
+    try:
+        from cdpbridge.server.limits import read_machine
+
+        free = read_machine(Path("/")).memory_available
+    except (ImportError, OSError, KeyError, AttributeError):  # another system than Linux
+        return Check("memory", "ok", "how much is free cannot be read on this system")
+    text = f"{free / _GIB:.1f} GiB free"
+    if free < _FREE_MEMORY:
+        return Check(
+            "memory",
+            "warn",
+            text,
+            "end other programs; a browser takes 100 to 300 MiB, and as much for each heavy page",
+        )
+    return Check("memory", "ok", text)
+
+
+def _ports(missing: Status) -> Check:
+    with socket.socket() as any_port:
+        try:
+            any_port.bind(("127.0.0.1", 0))
+        except OSError as error:
+            return Check(
+                "ports",
+                missing,
+                f"127.0.0.1 cannot be listened on: {error.strerror}",
+                "allow it in the firewall or the container",
+            )
+    with socket.socket() as usual:
+        usual.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            usual.bind(("127.0.0.1", _PORT))
+        except OSError:
+            return Check(
+                "ports",
+                "ok",
+                f"127.0.0.1 can be listened on; port {_PORT} is taken, perhaps by a `cdpbridge serve`",
+            )
+    return Check(
+        "ports", "ok", f"127.0.0.1 can be listened on, and port {_PORT} of `cdpbridge serve` is free"
+    )
+
+
+def _key() -> Check:
+    from cdpbridge.api._place import KEY_VARIABLE, checked_key
+    from cdpbridge.errors import ConfigurationError
+
+    key = os.environ.get(KEY_VARIABLE)
+    if not key:
+        return Check("key", "ok", f"{KEY_VARIABLE} is not set; browsers of this machine need none")
+    try:
+        checked_key(key)
+    except ConfigurationError as error:
+        return Check("key", "fail", f"{KEY_VARIABLE}: {error}", "copy it again")
+    return Check("key", "ok", f"{KEY_VARIABLE} is set, {ending(key)}")
+
+
+def _variables() -> Check:
+    from cdpbridge._environment import PREFIX, check_variables
+    from cdpbridge.errors import ConfigurationError
+
+    try:
+        check_variables(os.environ)
+    except ConfigurationError as error:
+        return Check("variables", "fail", str(error), "rename or unset it")
+    names = sorted(name for name in os.environ if name.startswith(PREFIX))
+    return Check("variables", "ok", ", ".join(names) or f"no {PREFIX}... is set")
+
+
+def _journal() -> Check:
+    from cdpbridge.rental import Journal
+    from cdpbridge.rental.journal._owner import Fate
+
+    journal = Journal()
+    if journal.path is None:
+        return Check(
+            "journal",
+            "warn",
+            "CDPBRIDGE_JOURNAL is off: what a killed program leaves is not found",
+            "unset it",
+        )
+    left = [each for each in journal.open_entries() if each.given_up or each.owner.fate is Fate.DEAD]
+    if left:
+        count = f"{len(left)} browser{'' if len(left) == 1 else 's'}"
+        return Check("journal", "warn", f"killed programs may have left {count} rented", "cdpbridge reap")
+    return Check("journal", "ok", f"{journal.path}, nothing is left rented")
