@@ -28,11 +28,15 @@ class TaskSet:
 
     Args:
         log: Where failures are logged; default: the logger `cdpbridge`.
+        loop: Runs the tasks; default: the loop that runs when a task is started.
     """
 
-    def __init__(self, log: logging.Logger = logger) -> None:
+    __slots__ = ("_log", "_loop", "_tasks")
+
+    def __init__(self, log: logging.Logger = logger, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._log = log
+        self._loop = loop
 
     def __len__(self) -> int:
         """Return the number of tasks that have not ended."""
@@ -43,13 +47,13 @@ class TaskSet:
         return iter(tuple(self._tasks))
 
     def start(self, work: Coroutine[Any, Any, T], what: str) -> asyncio.Task[T]:
-        """Run `work` in a task of the running loop.
+        """Run `work` in a task.
 
         Args:
             work: A coroutine.
             what: What it does, for the log: "the export of cookies".
         """
-        task = asyncio.get_running_loop().create_task(work)
+        task = (self._loop or asyncio.get_running_loop()).create_task(work)
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, what))
         return task
@@ -77,11 +81,11 @@ class TaskSet:
             await asyncio.wait(others, timeout=left)
         return 0
 
-    async def cancel(self, timeout: float) -> int:
+    async def cancel(self, timeout: float | None = None) -> int:
         """Cancel the tasks and wait for them to end; the caller's own task is left out.
 
         Args:
-            timeout: Seconds to wait for those that clean up.
+            timeout: Seconds to wait for those that clean up; None waits without a limit.
 
         Returns:
             How many have not ended in time.

@@ -121,6 +121,21 @@ async def test_cancel_ends_the_tasks_and_logs_nothing(caplog):
     assert await tasks.cancel(5) == 0
 
 
+def test_a_set_may_have_a_loop_that_does_not_run_yet(caplog):
+    done = []
+
+    async def work():
+        done.append(True)
+        raise KeyError("mine")
+
+    with asyncio.Runner() as runner:
+        tasks = TaskSet(loop=runner.get_loop())
+        tasks.start(work(), "the work")
+        assert runner.run(tasks.wait()) == 0
+    assert done == [True]
+    assert "the work failed" in caplog.text
+
+
 async def test_cancel_says_how_many_have_not_ended():
     tasks, may_end = TaskSet(), asyncio.Event()
 

@@ -166,7 +166,6 @@ CONNECTION_MEMBERS = [
     "is_alive",
     "new_tab",
     "on",
-    "on_handler_error",
     "reconnecting",
     "root",
     "sessions",

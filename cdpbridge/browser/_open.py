@@ -51,6 +51,8 @@ def open_browser(
         connect_timeout: From the server's answer to a usable connection. Default: 30 s.
         stop_timeout: For the confirmed stop at the end, retries included. Default: 30 s.
         on_progress: Called with a short text as the browser comes up.
+        on_handler_error: Called with `(error, session, method)` when a handler of CDP events fails, also after a renewal; see
+            `cdp.connect`. Default: logged.
         recording: True for a video, made by the server. `client.browsers.download_recording(browser.id, path)` brings it
             after the stop, from a `client` that is still open.
         label: Your own word for this rental; `cdpbridge cost` sums by it.

@@ -39,6 +39,7 @@ class AutoAttach:
         self._setup: Setup | None = None
         # of `Target.setAutoAttach`; None: this session does not attach automatically
         self._params: dict[str, Any] | None = None
+        # of the link's tasks, those that `begin` waits for
         self._preparing: set[asyncio.Task[None]] = set()
 
     async def begin(self, params: dict[str, Any], setup: Setup | None) -> None:
@@ -109,11 +110,11 @@ class AutoAttach:
             self._link.report(error, session, "Target.attachedToTarget")
 
     async def _release(self, child: Node) -> None:
-        try:
-            await asyncio.shield(self._link.run(_run_if_waiting(child.owner.session)))
-        except CDPError as error:
-            logger.debug("%s could not be released: %s", child.describe(), error)
+        await asyncio.shield(self._link.run(_run_if_waiting(child.owner.session)))
 
 
 async def _run_if_waiting(child: CDPSession) -> None:
-    await child.send("Runtime.runIfWaitingForDebugger")
+    try:
+        await child.send("Runtime.runIfWaitingForDebugger")
+    except CDPError as error:
+        logger.debug("%s could not be released: %s", child.describe(), error)

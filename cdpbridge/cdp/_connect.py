@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from cdpbridge._durations import waiting_time
-from cdpbridge.cdp._connection import COMMAND_TIMEOUT, Connection
+from cdpbridge.cdp._connection import COMMAND_TIMEOUT, Connection, HandlerErrorHook
 from cdpbridge.cdp._endpoint import Progress, check_headers, connecting, dial, resolve
 from cdpbridge.cdp._pipe import open_pipe
 from cdpbridge.cdp._reconnect import RECONNECT_LIMIT
@@ -75,6 +75,7 @@ def connect(
     reconnect: bool | float | timedelta = False,
     browser_ended: Callable[[], bool] | None = None,
     explain_end: ExplainEnd | None = None,
+    on_handler_error: HandlerErrorHook | None = None,
     ping_interval: float | timedelta | None = _PING_INTERVAL,
     ping_timeout: float | timedelta | None = _PING_TIMEOUT,
     record: int = 0,
@@ -106,6 +107,8 @@ def connect(
         browser_ended: Asked before each try to resume; True ends the tries, e.g. when the browser's process has exited.
         explain_end: Called with each `ConnectionClosed` that calls get from the end; returns what is raised instead, or the
             same. For an owner that knows why the connection ended.
+        on_handler_error: Called with `(error, session, method)` when a handler raises, is too slow for its events, or an
+            event cannot be decoded, and with `(error, None, "")` for a message that is no CDP. Default: logged.
         ping_interval: Ping after so long without a byte from the other side. None: never.
         ping_timeout: When the silence lasts so much longer, the connection has ended with code 1006, reason "keepalive".
             None: it never ends by that.
@@ -148,6 +151,7 @@ def connect(
             reconnect_limit=limit,
             recorder=recording.recorder,
             explain_end=explain_end,
+            on_handler_error=on_handler_error,
         )
 
     return Connecting(opening)
@@ -199,6 +203,7 @@ def connect_pipe(
     *,
     command_timeout: float | timedelta = COMMAND_TIMEOUT,
     max_message_bytes: int = _MAX_MESSAGE_BYTES,
+    on_handler_error: HandlerErrorHook | None = None,
     record: int = 0,
 ) -> Connecting:
     """Connect over Chromium's debugging pipe (`--remote-debugging-pipe`).
@@ -206,6 +211,7 @@ def connect_pipe(
     Args:
         read_fd: Where the browser's messages come out; closed with the connection.
         write_fd: Where commands go in; closed with the connection.
+        on_handler_error: As for `connect`.
         record: As for `connect`.
     """
     command_timeout = waiting_time("command_timeout", command_timeout)
@@ -213,6 +219,11 @@ def connect_pipe(
     async def opening() -> Connection:
         recording = Recording(record)
         transport = recording.wrap(await open_pipe(read_fd, write_fd, max_message_bytes=max_message_bytes))
-        return Connection(transport, command_timeout=command_timeout, recorder=recording.recorder)
+        return Connection(
+            transport,
+            command_timeout=command_timeout,
+            recorder=recording.recorder,
+            on_handler_error=on_handler_error,
+        )
 
     return Connecting(opening)

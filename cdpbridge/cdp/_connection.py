@@ -35,7 +35,7 @@ HandlerErrorHook = Callable[[BaseException, CDPSession | None, str], object]
 
 
 def log_handler_error(error: BaseException, session: CDPSession | None, method: str) -> None:
-    """Log a handler's failure: the default of `Connection.on_handler_error`."""
+    """Log a handler's failure: the default of `on_handler_error`."""
     if session is None:
         logger.error("a message from the browser could not be read: %s", error)
         return
@@ -55,11 +55,10 @@ class Connection:
         reconnect_limit: How long to try.
         recorder: The recorder that its messages pass, if any.
         explain_end: As of `connect`.
+        on_handler_error: As of `connect`.
 
     Attributes:
         root: Session of the target the address leads to, normally the browser.
-        on_handler_error: Called with `(error, session, method)` when a handler raises, is too slow for its events, or an
-            event cannot be decoded, and with `(error, None, "")` for a message that is no CDP. Default: logged.
     """
 
     def __init__(
@@ -72,8 +71,9 @@ class Connection:
         reconnect_limit: timedelta = RECONNECT_LIMIT,
         recorder: Recorder | None = None,
         explain_end: ExplainEnd | None = None,
+        on_handler_error: HandlerErrorHook | None = None,
     ) -> None:
-        self.on_handler_error: HandlerErrorHook = log_handler_error
+        self._on_handler_error = on_handler_error or log_handler_error
         self._recorder = recorder
         self._emitter: AsyncIOEventEmitter | None = None
         self._link = Link(
@@ -223,7 +223,7 @@ class Connection:
     def _report(self, error: BaseException, session: CDPSession | None, method: str) -> None:
         """Hand a handler's failure to the hook; a hook that fails itself is logged with both."""
         try:
-            self.on_handler_error(error, session, method)
+            self._on_handler_error(error, session, method)
         except Exception:
             logger.exception("on_handler_error failed while reporting %r", error)
 

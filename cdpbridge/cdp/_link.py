@@ -16,6 +16,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from cdpbridge._clock import Clock, TimerHandle
+from cdpbridge._concurrency import TaskSet
 from cdpbridge._durations import waiting_seconds
 from cdpbridge.cdp._backoff import resumable
 from cdpbridge.cdp._multiplexer import Multiplexer
@@ -104,7 +105,7 @@ class Link:
         self._timeout = waiting_seconds("command_timeout", command_timeout)
         self._timer: TimerHandle | None = None
         self._timer_at = float("inf")
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet(logger, self._loop)
         self.send_blocked = False
         self._domains_pending = 0
         self._paused: asyncio.Future[None] | None = None
@@ -248,11 +249,9 @@ class Link:
         return lambda: self._mux.unsubscribe(node, subscription)
 
     def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task, keep a reference to it, and cancel it when the connection is closed."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        """Start a task, keep a reference to it, and cancel it when the connection is closed; log its failure."""
+        name = getattr(work, "__qualname__", type(work).__name__)
+        return self._tasks.start(work, f"{name}, a task of a connection,")
 
     def clean_up(self, node: Node, method: str, params: Mapping[str, Any]) -> None:
         """Send a command after a failure that is already on its way to the user; its own failure is logged."""
@@ -425,18 +424,9 @@ class Link:
             self._transport.abort()
         if not self._lost.done():
             await asyncio.wait([self._lost], timeout=_CLOSE_TIMEOUT)
-        await self._end_tasks()
+        if late := await self._tasks.cancel(_CLOSE_TIMEOUT):
+            logger.warning("%d handlers did not end when their connection was closed", late)
         await asyncio.sleep(0)  # the loop closes the socket in its next turn
-
-    async def _end_tasks(self) -> None:
-        current = asyncio.current_task()
-        tasks = {task for task in self._tasks if task is not current}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            _, stuck = await asyncio.wait(tasks, timeout=_CLOSE_TIMEOUT)
-            if stuck:
-                logger.warning("%d handlers did not end when their connection was closed", len(stuck))
 
     async def wait_closed(self) -> None:
         """Do what `Connection.wait_closed` says."""

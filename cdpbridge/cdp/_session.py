@@ -341,7 +341,7 @@ class CDPSession:
         """Attach to every frame, worker and popup that this target opens, and to theirs, from their first instruction on.
 
         Each child waits until `setup(child)` has returned or raised, then runs: no event is missed, none stays frozen. What
-        `setup` raises goes to `Connection.on_handler_error`. Returns when the children that exist already are set up.
+        `setup` raises goes to `on_handler_error`, see `connect`. Returns when the children that exist already are set up.
 
         A page that `Target.createTarget` opens has no renderer while it waits and answers few commands; nor has a service
         worker. When their `setup` gets no answer for 0.25 s they are let run; what was sent by then takes effect first. So send

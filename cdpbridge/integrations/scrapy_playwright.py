@@ -195,7 +195,7 @@ def _shared(key: dict[str, Any], options: CheckedOptions) -> _Rental:
 
 
 def _checked(options: Mapping[str, Any]) -> CheckedOptions:
-    known = {"provider", _MINUTES, *RentalOptions.__annotations__} - {"on_progress"}
+    known = {"provider", _MINUTES, *RentalOptions.__annotations__} - {"on_progress", "on_handler_error"}
     unknown = options.keys() - known
     if unknown:
         raise ConfigurationError(

@@ -6,10 +6,10 @@ import asyncio
 import copy
 import logging
 import math
-from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
+from cdpbridge._concurrency import TaskSet
 from cdpbridge.billing import Receipt
 from cdpbridge.browser import Browser
 from cdpbridge.browser._open import open_checked
@@ -60,8 +60,8 @@ class Fleet:
         self._holder: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waiters: dict[Ticket, asyncio.Future[Place]] = {}
-        self._openings: set[asyncio.Task[None]] = set()
-        self._stops: set[asyncio.Task[None]] = set()
+        self._openings = TaskSet(logger)
+        self._stops = TaskSet(logger)
 
     # --- the block -------------------------------------------------------------------------------------------------
 
@@ -76,22 +76,21 @@ class Fleet:
         self._loop = asyncio.get_running_loop()
         self._holder = asyncio.current_task()
 
-    def close(self) -> set[asyncio.Task[None]]:
-        """Reject waiting leases; return the tasks that still open browsers, to be cancelled."""
+    async def close(self) -> None:
+        """Reject waiting leases, at once; cancel what still opens browsers, and wait for its end."""
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
         for waiter in self._waiters.values():
             if not waiter.done():
                 waiter.set_exception(PoolClosed("the pool was closed while a lease waited for a tab"))
-        return self._openings
+        await self._openings.cancel()
 
     async def stop(self) -> list[StopFailed]:
         """Stop every browser, those that could not be stopped before once more; return the stops that were not confirmed."""
         for place in list(self.browsers):
             self._stop(place)
-        if self._stops:
-            await asyncio.wait(self._stops)
+        await self._stops.wait()
         stops = (self._stop_again(each) for each in self.unstopped)
         ends = await asyncio.gather(*stops, return_exceptions=True)
         return [failed for failed in ends if isinstance(failed, StopFailed)]
@@ -179,14 +178,9 @@ class Fleet:
                 if not self._waiters[ticket].done():
                     self._waiters[ticket].set_exception(_for_one_waiter(error))
             case Open(place):
-                self._spawn(self._openings, self._open(place))
+                self._openings.start(self._open(place), "opening a browser for the pool")
             case Stop(place):
                 self._stop(place)
-
-    def _spawn(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
 
     async def _open(self, place: Place) -> None:
         loop = asyncio.get_running_loop()
@@ -230,7 +224,7 @@ class Fleet:
             self.schedule.lose(place)
 
     def _stop(self, place: Place) -> None:
-        self._spawn(self._stops, self._stopped(place, self.browsers.pop(place)))
+        self._stops.start(self._stopped(place, self.browsers.pop(place)), "stopping a browser of the pool")
 
     async def _stopped(self, place: Place, browser: Browser) -> None:
         try:

@@ -9,6 +9,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Coroutine,
     Iterable,
     Iterator,
 )
@@ -84,7 +85,7 @@ async def mapped(
     ordered: bool,
     return_exceptions: bool,
     finished: Callable[[int], object],
-    started: Callable[[asyncio.Task[None]], object],
+    start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
 ) -> AsyncGenerator[R | Exception, None]:
     """Yield the result of `work` for each item.
 
@@ -92,7 +93,7 @@ async def mapped(
 
     Args:
         finished: Called with how many items are done.
-        started: Given the task that stands for all of this; cancelling it ends the results with its `CancelledError`.
+        start: Runs all of this in a task; cancelling that ends the results with its `CancelledError`.
     """
     feed = _Feed(items)
     slots = asyncio.Semaphore(_AHEAD * concurrency)
@@ -113,24 +114,18 @@ async def mapped(
             results.put_nowait(outcome)
 
     async def all_workers() -> None:
-        workers = [asyncio.ensure_future(worker()) for _ in range(concurrency)]
         end: BaseException | None = None
         try:
-            await asyncio.gather(*workers)
-        except BaseException as error:  # of the items, or a cancellation
+            await _gathered([worker() for _ in range(concurrency)])
+        except Exception as error:  # noqa: BLE001  # of the items; raised in the reader
+            end = error
+        except BaseException as error:
             end = error
             raise
         finally:
-            for each in workers:
-                each.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
             results.put_nowait(end)
 
-    everything = asyncio.ensure_future(all_workers())
-    everything.add_done_callback(
-        lambda task: task.cancelled() or task.exception()
-    )  # it has been put in the results
-    started(everything)
+    everything = start(all_workers())
     order: Reorder[_Outcome] = Reorder()
     done = 0
     try:
@@ -147,3 +142,14 @@ async def mapped(
     finally:
         everything.cancel()
         await asyncio.wait({everything})
+
+
+async def _gathered(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all of `work` at once; cancel the rest when one fails, and return when all have ended."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -19,7 +19,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
 
-from cdpbridge._concurrency import to_the_end, unhindered
+from cdpbridge._concurrency import TaskSet, to_the_end, unhindered
 from cdpbridge._durations import waiting_seconds, waiting_time
 from cdpbridge.api import AsyncClient
 from cdpbridge.billing import Receipt
@@ -131,7 +131,7 @@ class BrowserPool:
         self._fleet = Fleet(options, rules)
         self.receipts = self._fleet.receipts
         self._uses = AsyncExitStack()
-        self._maps: set[asyncio.Task[None]] = set()
+        self._maps = TaskSet(logger)
         self._retried = 0
 
     def __repr__(self) -> str:
@@ -156,11 +156,7 @@ class BrowserPool:
 
     async def _close(self, error: BaseException | None) -> None:
         with unhindered(f"ending the work of {self!r}"):
-            tasks = self._maps | self._fleet.close()
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
+            await asyncio.gather(self._fleet.close(), self._maps.cancel())
         failures: list[StopFailed] = []
         try:
             failures = await self._fleet.stop()
@@ -382,10 +378,6 @@ class BrowserPool:
         return_exceptions: bool,
         progress: bool | ProgressHook,
     ) -> AsyncGenerator[R | Exception, None]:
-        def started(task: asyncio.Task[None]) -> None:
-            self._maps.add(task)
-            task.add_done_callback(self._maps.discard)
-
         total = len(items) if isinstance(items, Sized) else None
         with progress_of(progress, total, lambda: self.stats.browsers) as finished:
             results = mapped(
@@ -395,7 +387,7 @@ class BrowserPool:
                 ordered=ordered,
                 return_exceptions=return_exceptions,
                 finished=finished,
-                started=started,
+                start=lambda workers: self._maps.start(workers, "a map of the pool"),
             )
             try:
                 async for result in results:

@@ -15,6 +15,7 @@ from cdpbridge._durations import paid_minutes, waiting_time
 from cdpbridge._environment import check_variables
 from cdpbridge.api import AsyncClient, Profile, ServerDefault, server_default
 from cdpbridge.billing import Tariff
+from cdpbridge.cdp._connection import HandlerErrorHook
 from cdpbridge.providers import provider as client_of
 
 from ._budget import Budget
@@ -48,6 +49,7 @@ class RentalOptions(TypedDict, total=False):
     connect_timeout: float | timedelta
     stop_timeout: float | timedelta
     on_progress: Callable[[str], object] | None
+    on_handler_error: HandlerErrorHook | None
     recording: bool
     label: str | None
     budget: Budget | Sequence[Budget]
@@ -77,6 +79,7 @@ class CheckedOptions:
     connect_timeout: timedelta
     stop_timeout: timedelta
     on_progress: Callable[[str], object]
+    on_handler_error: HandlerErrorHook | None
     recording: bool
     label: str | None
     budgets: tuple[Budget, ...]
@@ -117,6 +120,7 @@ def check(provider: AsyncClient | str | None, options: RentalOptions) -> Checked
         connect_timeout=waiting_time("connect_timeout", options.get("connect_timeout", _CONNECT_TIMEOUT)),
         stop_timeout=waiting_time("stop_timeout", options.get("stop_timeout", _STOP_TIMEOUT)),
         on_progress=options.get("on_progress") or (lambda _text: None),
+        on_handler_error=options.get("on_handler_error"),
         recording=options.get("recording", False),
         label=options.get("label"),
         budgets=(*budgets, *([] if machine is None else [machine])),

@@ -167,6 +167,7 @@ class Rental:
                         reconnect=True,
                         browser_ended=lambda: server_ended(self.client),
                         explain_end=self._explained,
+                        on_handler_error=self.options.on_handler_error,
                     )
                 except ConnectFailed as error:
                     if not _may_be_early(error):

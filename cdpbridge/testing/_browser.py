@@ -19,6 +19,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from cdpbridge._concurrency import TaskSet
+
 __all__ = ["SILENT", "Refusal", "ScriptedBrowser", "ScriptedClient"]
 
 BROWSER_PATH: Final = "/devtools/browser/scripted"
@@ -133,7 +135,7 @@ class ScriptedBrowser:
         self._news = asyncio.Event()
         self._numbers = count(1)
         self._sessions: dict[str, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -164,10 +166,7 @@ class ScriptedBrowser:
             client.cut()
         self._server.close()
         await self._server.wait_closed()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.cancel()
 
     @property
     def http_url(self) -> str:
@@ -224,9 +223,9 @@ class ScriptedBrowser:
                 if callable(script):
                     answer = script(client, command)
                     if inspect.isawaitable(answer):
-                        task = asyncio.ensure_future(self._answer_later(client, command, answer))
-                        self._tasks.add(task)
-                        task.add_done_callback(self._tasks.discard)
+                        self._tasks.start(
+                            self._answer_later(client, command, answer), f"the script of {command['method']}"
+                        )
                         continue
                     await self._reply(client, command, answer)
                 else:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
+from cdpbridge._concurrency import TaskSet
 from cdpbridge.cdp._frames import Message, Sieve, close_frame, text_frame
 from cdpbridge.errors import CDPBridgeError
 
@@ -95,7 +95,7 @@ class Relay:
         self._lines: dict[str, deque[tuple[Message, dict[str, Any]]]] = {}
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._next_id = FIRST_ID + 1
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet(logger)
         self._listening = False
         self._browser_closed = False
         self._browser_ended: asyncio.Future[None] = self._loop.create_future()
@@ -172,7 +172,7 @@ class Relay:
             if self._waits(command, session):
                 self._lines[session] = deque([(message, command)])
                 self._up.everything = True
-                self._spawn(self._work_off(session))
+                self._tasks.start(self._work_off(session), "bringing a client's files to the browser")
                 return
             now = self._rewritten(command, session) or now
         if now and not self._browser.is_closing():
@@ -325,7 +325,7 @@ class Relay:
         parameters = event.get("params") or {}
         session, target = parameters.get("sessionId"), parameters.get("targetId")
         if isinstance(session, str) and self._uploads.has(session):
-            self._spawn(self._forget_if_closed(session, target))
+            self._tasks.start(self._forget_if_closed(session, target), "removing a client's files")
 
     async def _forget_if_closed(self, session: str, target: object) -> None:
         reply = await self._ask("", "Target.getTargetInfo", {"targetId": target})
@@ -409,9 +409,7 @@ class Relay:
         """Cancel what is under way, and clean up. Await it once, after `ended`: the browser has ended its sessions then."""
         self._control.forget(self._own_event)
         self._control.stop_telling(self._hide)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()
         await self._downloads.close()
         await self._browser_ended
 
@@ -424,11 +422,6 @@ class Relay:
         for context_id in self._downloads.contexts:
             with suppress(CDPBridgeError):  # the context may have been closed, or the browser
                 await self._control.send_downloads_to(self._downloads.folder(context_id), context_id)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # --- flow -----------------------------------------------------------------------------------------------------
 

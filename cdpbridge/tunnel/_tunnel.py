@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -23,6 +23,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from cdpbridge._concurrency import TaskSet
 from cdpbridge._disk import disk_identity
 from cdpbridge._loopback import is_loopback
 from cdpbridge.cdp import resolve
@@ -172,7 +173,7 @@ class _Tunnel:
         self._socket = socket
         self._base = base
         self._files = files
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet(logger)
         self._uploaded: list[str] = []
         self._relays: dict[asyncio.Task[None], Relay] = {}
 
@@ -185,21 +186,18 @@ class _Tunnel:
         """End every connection, and clean up behind each client."""
         for relay in self._relays.values():
             relay.close()
-        joined = set(self._relays)
-        for task in self._tasks - joined:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for task in self._tasks:
+            if task not in self._relays:
+                task.cancel()
+        await self._tasks.wait()
         for folder in self._uploaded:
             await self._files.disk.remove(folder)
 
     def accept(self) -> HeadReader:
         """Serve a client that has connected."""
-        return HeadReader(on_open=lambda client: self._spawn(self.serve(client)))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        return HeadReader(
+            on_open=lambda client: self._tasks.start(self.serve(client), "a tunnel's connection")
+        )
 
     async def serve(self, client: HeadReader) -> None:
         try:

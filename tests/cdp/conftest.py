@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cdpbridge.cdp import Connection, connect
+from cdpbridge.cdp._connection import log_handler_error
 from cdpbridge.testing import ManualClock, MemoryTransport, ScriptedBrowser
 from tests.own_user import OwnUser
 
@@ -68,10 +69,11 @@ class Memory:
     def __init__(self, answer=None):
         self.clock = ManualClock()
         self.transport = MemoryTransport(answer)
-        self.connection = Connection(self.transport, clock=self.clock)
-        self.root = self.connection.root
         self.failures = []
-        self.connection.on_handler_error = lambda *args: self.failures.append(args)
+        self.connection = Connection(
+            self.transport, clock=self.clock, on_handler_error=lambda *args: self.failures.append(args)
+        )
+        self.root = self.connection.root
 
     def attach(self, session_id="S", target_id="T", kind="page", parent="", waiting=False):
         info = {"targetId": target_id, "type": kind}
@@ -97,8 +99,22 @@ async def scripted(running_loop):
 
 
 @pytest.fixture
-async def connection(scripted):
-    async with connect(scripted.ws_url) as connection:
+def failures():
+    """What the handlers of `connection` and of `chrome_connection` did wrong; it is logged too."""
+    return []
+
+
+def noting(failures):
+    def note(*failure):
+        failures.append(failure)
+        log_handler_error(*failure)
+
+    return note
+
+
+@pytest.fixture
+async def connection(scripted, failures):
+    async with connect(scripted.ws_url, on_handler_error=noting(failures)) as connection:
         yield connection
 
 
@@ -183,8 +199,8 @@ def own_chrome(tmp_path) -> Iterator[Chrome]:
 
 
 @pytest.fixture
-async def chrome_connection(chrome, running_loop):
-    async with connect(chrome.ws_url) as connection:
+async def chrome_connection(chrome, failures, running_loop):
+    async with connect(chrome.ws_url, on_handler_error=noting(failures)) as connection:
         yield connection
 
 

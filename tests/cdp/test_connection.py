@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import logging
 import os
 import threading
 import weakref
@@ -100,7 +99,7 @@ async def test_fault_a14_server_that_knows_no_target_domain(connection, scripted
     assert (await scripted.received("Target.closeTarget"))["params"] == {"targetId": "TARGET1"}
 
 
-async def test_fault_a16_a19_a20_a21_over_a_real_socket(connection, scripted):
+async def test_fault_a16_a19_a20_a21_over_a_real_socket(connection, scripted, failures):
     async def misbehave(client, command):
         await client.send({"id": command["id"], "result": {"n": 1}})
         await client.send({"id": command["id"], "result": {"n": 2}})
@@ -108,8 +107,6 @@ async def test_fault_a16_a19_a20_a21_over_a_real_socket(connection, scripted):
         await client.send("this is not JSON")
         return SILENT
 
-    failures = []
-    connection.on_handler_error = lambda *args: failures.append(args)
     scripted.on("Test.odd", misbehave)
     assert await connection.root.send("Test.odd") == {"n": 1}
     assert await connection.root.send("Test.even") == {}
@@ -118,10 +115,10 @@ async def test_fault_a16_a19_a20_a21_over_a_real_socket(connection, scripted):
     assert [(session, method) for _, session, method in failures] == [(None, "")]
 
 
-async def test_unreadable_message_is_logged_by_default(connection, scripted, caplog):
-    client = await scripted.client()
-    await client.send("this is not JSON, and has a secret")
-    await connection.root.send("A.b")
+async def test_unreadable_message_is_logged_by_default(scripted, caplog):
+    async with connect(scripted.ws_url) as connection:
+        await (await scripted.client()).send("this is not JSON, and has a secret")
+        await connection.root.send("A.b")
     assert "not JSON" in caplog.text
     assert "secret" not in caplog.text
 
@@ -284,10 +281,8 @@ async def test_cancelled_close_still_lets_go(scripted, turns, monkeypatch):
     assert (await scripted.clients[0].wait_closed())[0] is None
 
 
-async def test_disconnected_is_told_once(connection, scripted, turns):
+async def test_disconnected_is_told_once(connection, scripted, turns, failures):
     calls = []
-    failures = []
-    connection.on_handler_error = lambda error, *_: failures.append(type(error))
 
     async def in_a_task():
         calls.append("task")
@@ -311,7 +306,7 @@ async def test_disconnected_is_told_once(connection, scripted, turns):
     await turns()
     await connection.close()
     assert sorted(calls) == ["plain", "task"]
-    assert set(failures) == {LookupError, KeyError}
+    assert {type(error) for error, *_ in failures} == {LookupError, KeyError}
 
 
 async def test_close_codes_of_our_own(connection):
@@ -459,12 +454,11 @@ async def test_connecting_is_for_await_and_for_with(scripted):
             pytest.fail("not reached")
 
 
-async def test_hook_that_fails_is_logged(connection, scripted, caplog):
+async def test_hook_that_fails_is_logged(scripted, caplog):
     def hook(*_):
         raise LookupError("hook")
 
-    connection.on_handler_error = hook
-    with caplog.at_level(logging.ERROR, "cdpbridge"):
+    async with connect(scripted.ws_url, on_handler_error=hook) as connection:
         await (await scripted.client()).send("no JSON")
         await connection.root.send("A.b")
     assert "on_handler_error failed" in caplog.text
@@ -543,3 +537,14 @@ async def test_tasks_end_with_the_connection(scripted):
     async with connect(scripted.ws_url) as connection:
         task = connection.create_task(asyncio.Event().wait())
     assert task.cancelled()
+
+
+async def test_a_task_that_fails_is_logged(connection, turns, caplog):
+    async def watch_prices():
+        raise LookupError("mine")
+
+    task = connection.create_task(watch_prices())
+    await turns()
+    [record] = caplog.records
+    assert "watch_prices, a task of a connection, failed" in record.message
+    assert record.exc_info[1] is task.exception()

@@ -34,7 +34,13 @@ class Browser:
         self.tries = []
         self.transports = []
         self.sessions = {}
-        self.connection = Connection(self.wire(), clock=self.clock, reopen=self.reopen)
+        self.handlers_failed = []
+        self.connection = Connection(
+            self.wire(),
+            clock=self.clock,
+            reopen=self.reopen,
+            on_handler_error=lambda *failure: self.handlers_failed.append(failure),
+        )
         self.events = []
         self.connection.on("reconnected", self.events.append)
         self.connection.on("disconnected", lambda: self.events.append("disconnected"))
@@ -224,9 +230,6 @@ async def test_a_wire_that_is_paused_when_it_drops(browser, turns):
 
 
 async def test_handlers_of_reconnected_that_fail_are_reported(browser):
-    failures = []
-    browser.connection.on_handler_error = lambda *args: failures.append(args[2])
-
     def fail(report):
         raise LookupError
 
@@ -235,7 +238,7 @@ async def test_handlers_of_reconnected_that_fail_are_reported(browser):
     await browser.reported()
     await browser.drop()
     await browser.reported()
-    assert failures == ["disconnected or reconnected"] * 2
+    assert [method for _, _, method in browser.handlers_failed] == ["disconnected or reconnected"] * 2
 
 
 async def test_what_the_browser_has_done_counts_not_who_still_waits(browser, turns):

@@ -65,11 +65,13 @@ class World:
     def __init__(self):
         self.clock = ManualClock()
         self.transport = MemoryTransport()
-        self.connection = Connection(
-            self.transport, clock=self.clock, command_timeout=timedelta(seconds=TIMEOUT)
-        )
         self.failures = []
-        self.connection.on_handler_error = lambda error, *_: self.failures.append(error)
+        self.connection = Connection(
+            self.transport,
+            clock=self.clock,
+            command_timeout=timedelta(seconds=TIMEOUT),
+            on_handler_error=lambda error, *_: self.failures.append(error),
+        )
         self.cut = self.paused = False
         self.targets = []
         self.calls = []

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdpbridge._concurrency import TaskSet
 from cdpbridge.pool._map import Reorder, mapped
 
 
@@ -22,6 +23,7 @@ class Work:
         self.began = []
         self.most = self.running = 0
         self.gates = {}
+        self.tasks = TaskSet()
         self.free = False
 
     async def __call__(self, item):
@@ -57,7 +59,7 @@ async def work():
 
 def start(work, items, *, concurrency=3, ordered=True, return_exceptions=False, done=None):
     done = [] if done is None else done
-    work.done, work.tasks = done, []
+    work.done = done
     return mapped(
         work,
         items,
@@ -65,7 +67,7 @@ def start(work, items, *, concurrency=3, ordered=True, return_exceptions=False, 
         ordered=ordered,
         return_exceptions=return_exceptions,
         finished=done.append,
-        started=work.tasks.append,
+        start=lambda workers: work.tasks.start(workers, "the map"),
     )
 
 

@@ -272,6 +272,23 @@ async def test_renewal_without_a_profile_overlaps(rest, journal):  # noqa: F811
     assert not rest.client.is_open
 
 
+async def test_failures_of_handlers_are_told_after_a_renewal_too(rest, scripted):  # noqa: F811
+    last(rest, 1)
+    told = []
+    renewed = asyncio.Event()
+
+    async def renew(_browser):
+        rest.timeout = lambda _body: timedelta(hours=1)
+        renewed.set()
+
+    options = {"renew": renew, "on_handler_error": lambda *failure: told.append(failure)}
+    async with cdpbridge.open_browser(rest.client, **options) as browser:
+        await asyncio.wait_for(renewed.wait(), 60)
+        await (await scripted.client(1)).send("no JSON")
+        await browser.connection.root.send("Browser.getVersion")
+    assert [(session, method) for _error, session, method in told] == [(None, "")]
+
+
 async def test_renewal_with_a_profile_saves_it_first(rest):  # noqa: F811
     last(rest, 1)
     order = []
