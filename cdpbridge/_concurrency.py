@@ -251,10 +251,21 @@ class LoopThread:
             tasks[0].add_done_callback(lambda _task: done.set())
 
         def cancel() -> None:
-            tasks[0].cancel()  # behind `begin`, so it is there
+            if tasks:
+                tasks[0].cancel()
+            else:  # the interrupt came before `begin` was handed over
+                work.close()
+                done.set()
 
-        self._loop.call_soon_threadsafe(begin)
-        _wait(done, lambda: self._loop.call_soon_threadsafe(cancel))
+        try:
+            self._loop.call_soon_threadsafe(begin)
+            _wait(done, lambda: self._loop.call_soon_threadsafe(cancel))
+        except BaseException:
+            # An interrupt right before `_wait`, which would have seen to it.
+            if not done.is_set():
+                self._loop.call_soon_threadsafe(cancel)
+                _wait(done, lambda: None)
+            raise
         return tasks[0].result()
 
 

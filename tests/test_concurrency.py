@@ -2,11 +2,14 @@
 
 import asyncio
 import gc
+import inspect
 import logging
+import os
+import signal
 
 import pytest
 
-from cdpbridge._concurrency import TaskSet, mark_retrieved, to_the_end
+from cdpbridge._concurrency import LoopThread, TaskSet, mark_retrieved, to_the_end
 
 
 async def test_the_result():
@@ -182,3 +185,25 @@ async def test_a_retrieved_exception_is_not_reported():
     cancelled.cancel()
     await asyncio.sleep(0)
     assert len(reported) == 1
+
+
+# --- a loop in a thread -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("handed_over", [True, False])
+def test_an_interrupt_before_the_wait_cancels_the_work(handed_over, monkeypatch):
+    """Ctrl-C right behind, or right before, the work is handed to the loop: it does not go on by itself."""
+    with LoopThread() as thread:
+        hand_over = thread._loop.call_soon_threadsafe
+
+        def interrupted(*arguments):
+            monkeypatch.undo()
+            if handed_over:
+                hand_over(*arguments)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(thread._loop, "call_soon_threadsafe", interrupted)
+        work = asyncio.sleep(3600)
+        with pytest.raises(KeyboardInterrupt):
+            thread.run(work)
+        assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED

@@ -35,7 +35,7 @@ from ._progress import ProgressHook, progress_of
 from ._schedule import Phase, Place, Rules
 from ._stats import PoolStats
 
-__all__ = ["BrowserPool"]
+__all__ = ["IDLE_TIMEOUT", "RETRIES", "BrowserPool"]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -43,8 +43,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
 
-_IDLE_TIMEOUT: Final = timedelta(seconds=30)
-_RETRIES: Final = 2
+IDLE_TIMEOUT: Final = timedelta(seconds=30)
+RETRIES: Final = 2
 
 
 class _MapOptions(TypedDict, total=False):
@@ -99,7 +99,7 @@ class BrowserPool:
         isolated: bool | None = None,
         lease_timeout: float | timedelta | None = None,
         wait_timeout: float | timedelta | None = None,
-        idle_timeout: float | timedelta = _IDLE_TIMEOUT,
+        idle_timeout: float | timedelta = IDLE_TIMEOUT,
         retire_before: float | timedelta | None = None,
         **rental: Unpack[RentalOptions],
     ) -> None:
@@ -224,7 +224,7 @@ class BrowserPool:
         need = 0.0 if limit is None else limit.total_seconds()
         try:
             async with asyncio.timeout(None if wait is None else wait.total_seconds()) as deadline:
-                for left in reversed(range(_RETRIES + 1)):
+                for left in reversed(range(RETRIES + 1)):
                     place = await self._fleet.place(need)
                     lease = Lease(self._fleet.browsers[place], isolated=self._isolated)
                     try:
@@ -280,7 +280,7 @@ class BrowserPool:
         Raises:
             Exception: What `work` raises, and what `lease` does.
         """
-        return await self._run(lambda tab: work(tab, *arguments, **options), retries=_RETRIES, timeout=None)
+        return await self._run(lambda tab: work(tab, *arguments, **options), retries=RETRIES, timeout=None)
 
     async def _run(
         self, work: Callable[[Tab], Awaitable[R]], *, retries: int, timeout: float | timedelta | None
@@ -292,11 +292,17 @@ class BrowserPool:
                 async with self.lease(timeout=timeout) as lease:
                     return await work(lease.tab)
             except Exception as error:
-                if lease is None or not lease.lost or not left or self._fleet.closed:
+                if not left or not self._repeats(lease, error):
                     raise
                 left -= 1
-                self._retried += 1
-                logger.info("browser %s was lost (%s); its work is repeated", lease.browser.id, error)
+
+    def _repeats(self, lease: Lease | None, error: Exception) -> bool:
+        """Return True if work that failed with `error` is to be repeated, because its browser was lost; count it then."""
+        if lease is None or not lease.lost or self._fleet.closed:
+            return False
+        self._retried += 1
+        logger.info("browser %s was lost (%s); its work is repeated", lease.browser.id, error)
+        return True
 
     @overload
     def map(
@@ -325,7 +331,7 @@ class BrowserPool:
         *,
         ordered: bool = True,
         concurrency: int | None = None,
-        retries: int = _RETRIES,
+        retries: int = RETRIES,
         timeout: float | timedelta | None = None,
         return_exceptions: bool = False,
         progress: bool | ProgressHook = False,

@@ -1,17 +1,4 @@
-"""The blocking API, for programs without an event loop.
-
-    from cdpbridge import sync
-
-    with sync.open_browser(profile="work", timeout=timedelta(minutes=5)) as browser:
-        tab = browser.new_tab("https://example.com")
-        print(tab.title())
-
-`open_browser` takes what `cdpbridge.open_browser` takes, and gives the same guarantees: leaving the block stops the rental, also by
-an exception, Ctrl-C, SIGTERM or SIGHUP, and the unused minutes are refunded. The rental lives in an event loop of its own, in a
-thread that ends with the block. `playwright.connect_sync(browser)` connects Playwright to it.
-
-`Client` is the blocking REST API; `cloud`, `local` and `at` make one.
-"""
+"""`open_browser` for programs without an event loop: the rental, its pages and downloads; and the blocking clients."""
 
 from __future__ import annotations
 
@@ -33,6 +20,7 @@ from cdpbridge.browser._open import open_checked
 from cdpbridge.providers import LocalSettings, LocalSyncClient, of_blocking
 from cdpbridge.rental._options import CheckedOptions, RentalOptions, check
 from cdpbridge.rental._shutdown import exit_on_signals
+from cdpbridge.sync._caller import check_caller
 
 if TYPE_CHECKING:
     import httpx
@@ -131,6 +119,7 @@ class Opening:
         return f"<Opening {'used' if self._options is None else 'not used yet'}>"
 
     def __enter__(self) -> Browser:
+        check_caller("sync.open_browser()", "async with cdpbridge.open_browser() as browser")
         options, self._options = self._options, None
         self._pid = os.getpid()
         if options is None:
