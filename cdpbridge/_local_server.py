@@ -119,7 +119,8 @@ def _forked() -> None:
 
 
 _running: WeakSet[subprocess.Popen[str]] = WeakSet()
-os.register_at_fork(after_in_child=_forked)
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_forked)
 
 
 class _Errors:
@@ -153,7 +154,12 @@ class _Errors:
 
 
 def check_installed() -> None:
-    """Raise ConfigurationError unless the packages of the extra `local` are there."""
+    """Raise ConfigurationError unless browsers can run here: on Linux or macOS, with the packages of the extra `local`."""
+    if sys.platform == "win32":
+        raise ConfigurationError(
+            "browsers on this machine need Linux or macOS; on Windows, run the server in WSL, or use one elsewhere: "
+            "at(base_url, api_key), or CDPBRIDGE_BASE_URL"
+        )
     missing = [
         name for name in ("fastapi", "sqlalchemy", "uvicorn", "pydantic_settings") if find_spec(name) is None
     ]

@@ -60,6 +60,7 @@ FLOORS = {
     "cdpbridge._concurrency": 2,
     "cdpbridge._disk": 2,
     "cdpbridge._local_server": 2,
+    "cdpbridge._ps": 2,
     "cdpbridge.api": 2,
     "cdpbridge.cdp": 2,
     "cdpbridge.chromium": 2,
@@ -105,6 +106,7 @@ ROOMS = {
         "cdpbridge.chromium",
         "cdpbridge.cli._doctor_machine",
         "cdpbridge._local_server",
+        "cdpbridge._ps",
         "cdpbridge.server.tasks.agent._environment",
     ),
     "browser_use": (

@@ -332,9 +332,10 @@ def _rename_to_free_name(temporary: Path, folder: Path, name: str) -> Path:
 def _make_durable(file: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
-    mask = os.umask(0)
-    os.umask(mask)
-    os.fchmod(file.fileno(), 0o666 & ~mask)
+    if hasattr(os, "fchmod"):  # on Windows, the folder says who may read it
+        mask = os.umask(0)
+        os.umask(mask)
+        os.fchmod(file.fileno(), 0o666 & ~mask)
 
 
 def _limit(timeout: float | timedelta | None) -> timedelta | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
@@ -174,7 +174,7 @@ class CDPSession:
     def on(
         self,
         event: type[E],
-        handler: Callable[[E], object] | Callable[[E], Awaitable[object]],
+        handler: Callable[[E], object],
         /,
         *,
         raw: bool = False,
@@ -184,7 +184,7 @@ class CDPSession:
     def on(
         self,
         event: str,
-        handler: Callable[[dict[str, Any]], object] | Callable[[dict[str, Any]], Awaitable[object]],
+        handler: Callable[[dict[str, Any]], object],
         /,
         *,
         raw: bool = False,

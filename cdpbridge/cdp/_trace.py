@@ -74,5 +74,5 @@ class Recording:
 
 def _open(path: str) -> TextIO:
     """Open a file to append lines, each in one write so that connections may share it; only its owner may read it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: PTH123  # a descriptor

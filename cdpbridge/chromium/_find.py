@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -33,6 +34,12 @@ _PLACES: Final[dict[Kind, tuple[str, ...]]] = {
         "/headless-shell/headless-shell",  # chromedp's container image
     ),
 }
+# Below the applications of the machine and of the user.
+_MAC_APPLICATIONS: Final = (
+    "Google Chrome.app/Contents/MacOS/Google Chrome",
+    "Chromium.app/Contents/MacOS/Chromium",
+    "Google Chrome for Testing.app/Contents/MacOS/Google Chrome for Testing",
+)
 _COMMANDS: Final[dict[Kind, tuple[str, ...]]] = {
     "full": ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome"),
     "shell": ("chromium-headless-shell", "chrome-headless-shell", "headless_shell", "headless-shell"),
@@ -45,8 +52,20 @@ _PLAYWRIGHT: Final[dict[Kind, tuple[str, ...]]] = {
         "chromium_headless_shell-*/chrome-linux*/headless_shell",
     ),
 }
+_PLAYWRIGHT_MAC: Final[dict[Kind, tuple[str, ...]]] = {
+    "full": (
+        "chromium-*/chrome-mac*/Google Chrome for Testing.app/Contents/MacOS/Google Chrome for Testing",
+        "chromium-*/chrome-mac*/Chromium.app/Contents/MacOS/Chromium",
+    ),
+    "shell": (
+        "chromium_headless_shell-*/chrome-headless-shell-mac*/chrome-headless-shell",
+        "chromium_headless_shell-*/chrome-mac*/headless_shell",
+    ),
+}
+_MAC_NAMES: Final = frozenset(application.rpartition("/")[2] for application in _MAC_APPLICATIONS)
 _ADVICE: Final = (
-    "install it (Debian: apt-get install chromium chromium-headless-shell; anywhere: playwright install chromium), "
+    "install it (Debian: apt-get install chromium chromium-headless-shell; macOS: brew install --cask google-chrome; "
+    "anywhere: playwright install chromium), "
     f"or name the binary with {_VARIABLE} or browser_path"
 )
 
@@ -68,7 +87,7 @@ class Build:
 def find(kind: Kind | None = None, path: Path | None = None) -> Build:
     """Return a Chromium binary: `path`, else the variable CDPBRIDGE_CHROMIUM, else the usual places.
 
-    The usual places are those of the distributions, then Playwright's cache, then PATH.
+    The usual places are those of the distributions, or macOS's applications, then Playwright's cache, then PATH.
 
     Args:
         kind: Default: that of the named binary, by its name; else the shell, or the full build where there is no shell.
@@ -112,21 +131,63 @@ def _named(name: str, kind: Kind | None, source: str) -> Build:
 def _recognise(name: str) -> Kind | None:
     if re.search("headless[-_]shell", name):
         return "shell"
-    return "full" if name in _COMMANDS["full"] else None
+    return "full" if name in _COMMANDS["full"] or name in _MAC_NAMES else None
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """Where one kind of build is on a system.
+
+    Attributes:
+        places: Binaries, the first choice first.
+        cache: Playwright's.
+        patterns: Of binaries below `cache`.
+    """
+
+    places: tuple[Path, ...]
+    cache: Path
+    patterns: tuple[str, ...]
+
+
+def usual_places(kind: Kind, system: str, home: Path, environ: Mapping[str, str]) -> Usual:
+    """Return where a kind of build is looked for; touches no disk.
+
+    Args:
+        system: As `sys.platform` has it; `"darwin"` is macOS, every other one is looked through as Linux.
+        home: The user's folder.
+        environ: The environment's variables.
+
+    Source:
+        Playwright 1.65, its registry of browsers: the cache's place and the folders below it.
+    """
+    if system == "darwin":
+        folders = (Path("/Applications"), home / "Applications")
+        places = [folder / name for name in _MAC_APPLICATIONS for folder in folders] if kind == "full" else []
+        cache, patterns = home / "Library/Caches/ms-playwright", _PLAYWRIGHT_MAC[kind]
+    else:
+        places = [Path(place) for place in _PLACES[kind]]
+        cache, patterns = home / ".cache/ms-playwright", _PLAYWRIGHT[kind]
+    if named := environ.get("PLAYWRIGHT_BROWSERS_PATH"):
+        cache = home / named[2:] if named.startswith("~/") else Path(named)
+    return Usual(tuple(places), cache, patterns)
 
 
 def _usual(kind: Kind) -> Iterator[Path]:
-    yield from map(Path, _PLACES[kind])
-    cache = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or "~/.cache/ms-playwright").expanduser()
-    for pattern in _PLAYWRIGHT[kind]:
-        yield from sorted(cache.glob(pattern), key=_revision, reverse=True)
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  # `Path.home()` fails for a user that is in no list of users
+    usual = usual_places(kind, sys.platform, home, os.environ)
+    yield from usual.places
+    for pattern in usual.patterns:
+        yield from sorted(
+            usual.cache.glob(pattern), key=lambda each: _revision(each.relative_to(usual.cache)), reverse=True
+        )
     for command in _COMMANDS[kind]:
         if on_path := shutil.which(command):
             yield Path(on_path)
 
 
-def _revision(binary: Path) -> int:
-    digits = binary.parents[1].name.rpartition("-")[2]
+def _revision(below_cache: Path) -> int:
+    """Return the number in the name of the build's folder."""
+    digits = below_cache.parts[0].rpartition("-")[2]
     return int(digits) if digits.isdecimal() else 0
 
 

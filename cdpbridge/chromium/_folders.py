@@ -72,10 +72,20 @@ def remove_stale_locks(user_data_dir: Path) -> None:
     if not lock.is_symlink():
         return
     host, _, pid = str(lock.readlink()).rpartition("-")
-    if host == socket.gethostname() and pid.isdecimal() and Path("/proc", pid).exists():
+    if host == socket.gethostname() and pid.isdecimal() and _runs(int(pid)):
         return  # in use, perhaps: Chromium itself knows
     for name in _SINGLETONS:
         (user_data_dir / name).unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def scratch_parent(name: str, *, for_others: bool) -> Path:

@@ -22,7 +22,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from fcntl import F_DUPFD_CLOEXEC, fcntl
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -58,6 +57,8 @@ _LAST_WRITES_SECONDS: Final = 2.0
 _KILL_SECONDS: Final = 1.0
 _REAP_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.01
+# of Linux, and of macOS
+_OPEN_FDS: Final = (Path("/proc/self/fd"), Path("/dev/fd"))
 # Above the child's 0 to 4, so that putting one in place never overwrites another.
 _LOWEST_FD: Final = 10
 # Chromium's own words when the kernel refuses it every kind of sandbox (content/browser/zygote_host, 156).
@@ -200,6 +201,8 @@ class Chromium:
             small_shm=_shm_is_small(),
         )
         command = self._identity.command([os.fspath(self.build.path), *switches])
+        from fcntl import F_DUPFD_CLOEXEC, fcntl  # noqa: PLC0415  # Windows has none, and starts no browser
+
         opened: list[int] = []  # all of them close on exec: no other child inherits our ends
         try:
             commands, to_chromium = _pipe(opened)
@@ -355,7 +358,9 @@ class Chromium:
     def _kill_group(self) -> None:
         if self.returncode is None:
             self._killed = True
-            os.killpg(self.pid, signal.SIGKILL)
+            # Where it cannot be waited for without reaping it, its end may not be known here yet; macOS refuses a group of zombies.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     async def _free_resources(self) -> None:
         await self.wait()
@@ -372,7 +377,7 @@ class Chromium:
         """Have `_on_exit` called when the main process has ended."""
         try:
             self._pidfd = os.pidfd_open(self.pid)
-        except OSError:  # kernels before 5.3, and sandboxes that do not know it
+        except (AttributeError, OSError):  # macOS, kernels before 5.3, and sandboxes that do not know it
             threading.Thread(
                 target=_wait_blocking,
                 args=(self.pid, self._loop, self._on_exit),
@@ -380,13 +385,15 @@ class Chromium:
                 name="chromium-wait",
             ).start()
         else:
-            self._loop.add_reader(self._pidfd, self._on_exit)
+            self._loop.add_reader(self._pidfd, self._on_pidfd)
 
-    def _on_exit(self) -> None:
-        if self._pidfd >= 0:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-        self.returncode = _exit_status(self.pid)
+    def _on_pidfd(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._on_exit(_exit_status(self.pid))
+
+    def _on_exit(self, status: int) -> None:
+        self.returncode = status
         self._close_pipe()
         self._exited.set_result(self.returncode)
         self._putting_away = self._loop.create_task(self._clean_up(self.returncode))
@@ -433,7 +440,7 @@ def _pipe(opened: list[int]) -> tuple[int, int]:
 def _inheritable() -> list[int]:
     """Return our descriptors that would survive the exec, e.g. listening sockets handed to us; above the child's own."""
     found = []
-    for entry in Path("/proc/self/fd").iterdir():
+    for entry in next(folder for folder in _OPEN_FDS if folder.exists()).iterdir():
         fd = int(entry.name)
         with suppress(OSError):  # the listing's own
             if fd > 4 and os.get_inheritable(fd):
@@ -459,16 +466,17 @@ def _read_answer(fd: int, received: bytearray, answered: asyncio.Future[None]) -
             )
 
 
-def _wait_blocking(pid: int, loop: asyncio.AbstractEventLoop, on_exit: Callable[[], None]) -> None:
-    with suppress(ChildProcessError):
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+def _wait_blocking(pid: int, loop: asyncio.AbstractEventLoop, on_exit: Callable[[int], None]) -> None:
+    status = _exit_status(pid)
     with suppress(RuntimeError):  # the loop is closed
-        loop.call_soon_threadsafe(on_exit)
+        loop.call_soon_threadsafe(on_exit, status)
 
 
 def _exit_status(pid: int) -> int:
-    """Without reaping it."""
+    """Wait for its end, without reaping it where the system can do that: Python for macOS has no waitid() before 3.13."""
     try:
+        if not hasattr(os, "waitid"):
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     except ChildProcessError:
         return _UNKNOWN_STATUS

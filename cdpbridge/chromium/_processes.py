@@ -84,7 +84,7 @@ def _kill(pid: int, uid: int) -> None:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    except OSError:  # kernels before 5.3, and sandboxes that do not know it
+    except (AttributeError, OSError):  # another system, kernels before 5.3, and sandboxes that do not know it
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         return

@@ -13,7 +13,6 @@ nothing holds it; then the file is removed.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import random
@@ -94,7 +93,8 @@ def _forked() -> None:
 
 
 _held: WeakSet[BrowserUid] = WeakSet()
-os.register_at_fork(after_in_child=_forked)
+if hasattr(os, "register_at_fork"):  # not on Windows, where this package is imported only
+    os.register_at_fork(after_in_child=_forked)
 
 
 class UidPool:
@@ -205,6 +205,8 @@ def _lock(file: Path, flags: int = 0) -> int | None:
         descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
     except FileNotFoundError:
         return None
+    import fcntl  # noqa: PLC0415  # Windows has none, and no such uids
+
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(descriptor), file.stat()):

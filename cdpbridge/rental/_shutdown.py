@@ -27,7 +27,10 @@ __all__ = ["Guard", "Guarded", "exit_on_signals", "guard"]
 
 logger = logging.getLogger("cdpbridge")
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP.
+_SIGNALS: Final = tuple(
+    number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None
+)
 _LEAVING_SECONDS: Final = 5.0
 """For blocks to close their connections after a signal, once their browsers are stopped; that takes milliseconds."""
 
@@ -73,7 +76,8 @@ class Guard:
         self._news = asyncio.Event()
         self._waiting: set[asyncio.Task[object]] = set()
         atexit.register(self._at_exit)
-        os.register_at_fork(after_in_child=self._forked)
+        if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+            os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
         """Forget everything in a fork: the parent stops what it has rented."""

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from cdpbridge._local_server import check_installed
 from cdpbridge.errors import CDPBridgeError, ConfigurationError
 
 
@@ -59,6 +60,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(argv: list[str] | None) -> int:
+    try:
+        check_installed()
+    except ConfigurationError as error:
+        print(f"cdpbridge: {error}", file=sys.stderr)  # noqa: T201  # for the person who starts it
+        return 2
     from cdpbridge.server import Settings, log_to_stderr, serve, settings_table  # noqa: PLC0415  # after `gc.disable`
     from cdpbridge.server._serve import print_ready  # noqa: PLC0415  # as above
     from cdpbridge.server.data_dir import ServerRuns  # noqa: PLC0415  # as above

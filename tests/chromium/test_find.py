@@ -1,5 +1,8 @@
 """Which binary is found, and what is said when there is none."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from cdpbridge.chromium import Build, _find, find
@@ -46,6 +49,64 @@ def test_the_newest_of_playwright(tmp_path):
         cache / "chromium_headless_shell-1200" / "chrome-headless-shell-linux64" / "chrome-headless-shell"
     )
     assert find() == Build(shell, "shell")
+
+
+MAC = "Contents/MacOS"
+TESTING = f"Google Chrome for Testing.app/{MAC}/Google Chrome for Testing"
+
+
+@pytest.mark.parametrize(
+    ("kind", "environ", "places", "cache", "found"),
+    [
+        (
+            "full",
+            {},
+            [
+                f"/Applications/Google Chrome.app/{MAC}/Google Chrome",
+                f"/Users/me/Applications/Google Chrome.app/{MAC}/Google Chrome",
+                f"/Applications/Chromium.app/{MAC}/Chromium",
+                f"/Users/me/Applications/Chromium.app/{MAC}/Chromium",
+                f"/Applications/{TESTING}",
+                f"/Users/me/Applications/{TESTING}",
+            ],
+            "/Users/me/Library/Caches/ms-playwright",
+            [
+                f"chromium-1200/chrome-mac-arm64/{TESTING}",
+                f"chromium-999/chrome-mac/Chromium.app/{MAC}/Chromium",
+            ],
+        ),
+        (
+            "shell",
+            {"PLAYWRIGHT_BROWSERS_PATH": "~/browsers"},
+            [],
+            "/Users/me/browsers",
+            [
+                "chromium_headless_shell-1200/chrome-headless-shell-mac-x64/chrome-headless-shell",
+                "chromium_headless_shell-1100/chrome-mac/headless_shell",
+            ],
+        ),
+    ],
+)
+def test_where_macos_has_it(kind, environ, places, cache, found):
+    usual = _find.usual_places(kind, "darwin", Path("/Users/me"), environ)
+    assert [str(each) for each in usual.places] == places
+    assert str(usual.cache) == cache
+    for path in found:
+        assert any(Path(path).match(pattern) for pattern in usual.patterns), path
+
+
+def test_macos_as_it_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cache = tmp_path / "playwright"
+    binary(cache / f"chromium-999/chrome-mac/Chromium.app/{MAC}/Chromium")
+    newest = binary(cache / f"chromium-1200/chrome-mac-arm64/{TESTING}")
+    assert find("full") == Build(newest, "full")
+    chrome = binary(tmp_path / f"Applications/Google Chrome.app/{MAC}/Google Chrome")
+    assert find() == Build(chrome, "full")
+    assert find(path=chrome) == Build(chrome, "full")
+    with pytest.raises(ConfigurationError, match="is the full build"):
+        find("shell", chrome)
 
 
 def test_places_come_before_path(tmp_path):

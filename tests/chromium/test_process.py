@@ -331,6 +331,48 @@ async def test_without_pidfd(build, monkeypatch):
     assert await (await Chromium.start(build=build)).stop() == "closed"
 
 
+@pytest.fixture
+def as_on_macos(monkeypatch):
+    """Without the system calls that Python for macOS does not have."""
+    monkeypatch.delattr(os, "pidfd_open")
+    monkeypatch.delattr(os, "waitid")
+
+
+async def test_every_end_without_pidfd_and_waitid(as_on_macos, build, children, members):
+    before = children()
+    chromium = await Chromium.start(build=build)
+    os.kill(chromium.pid, signal.SIGKILL)
+    assert await chromium.wait() == -signal.SIGKILL
+    assert await chromium.stop() == "exited"
+    assert members(chromium.pid) == []
+    chromium = await Chromium.start(build=build)
+    assert await chromium.stop() == "closed"
+    chromium = await Chromium.start(build=build)
+    os.kill(chromium.pid, signal.SIGSTOP)
+    assert await chromium.stop(timeout=timedelta(seconds=0.1)) == "killed"
+    assert (chromium.returncode, members(chromium.pid)) == (-signal.SIGKILL, [])
+    assert children() == before
+
+
+async def test_a_killed_owner_takes_its_browser_along_without_pidfd(build, tmp_path, members, wait_until):
+    command = [
+        sys.executable,
+        "-c",
+        f"import os\ndel os.pidfd_open, os.waitid\n{OWNER}",
+        build.kind,
+        str(tmp_path / "profile"),
+        HERE,
+    ]
+    with tempfile.TemporaryDirectory(prefix="t") as scratch:
+        await killed_owner(command, scratch, members, wait_until)
+
+
+async def test_fault_b08_a_binary_that_exits_without_pidfd(as_on_macos, tmp_path):
+    build = script(tmp_path / "chromium", "echo no such luck >&2; exit 7")
+    with pytest.raises(BrowserStartFailed, match=r"status 7 [^\n]*\nno such luck"):
+        await Chromium.start(build=build)
+
+
 async def test_the_address_is_a_secret(build):
     async with await Chromium.start(build=build) as chromium:
         identifier = chromium.browser_path.rpartition("/")[2]

@@ -73,7 +73,7 @@ def connect(path: Path | str) -> sqlite3.Connection:
 def opened(path: Path) -> sqlite3.Connection:
     """Open a journal of our schema; create a missing file, for this user only."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     database = connect(path)
     try:
         if _version(database) == 0:
@@ -153,10 +153,9 @@ def is_broken(error: Exception) -> bool:
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    import fcntl  # noqa: PLC0415  # POSIX only, and hardly ever needed
-
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Let one process at a time into a block: by a lock of SQLite on an empty file beside `path`, which every system has."""
+    with closing(connect(path.with_name(f"{path.name}.lock"))) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
         yield
 
 

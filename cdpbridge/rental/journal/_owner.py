@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Final, Self
+
+from cdpbridge import _ps
 
 __all__ = ["Fate", "Owner"]
 
@@ -35,7 +38,8 @@ class Owner:
 
     Attributes:
         pid: Its number, as its own container counts.
-        started: Its start in clock ticks since the boot; empty where the system does not tell.
+        started: When it was started: in clock ticks since the boot, or, where there is no `/proc`, as a date; empty where the
+            system does not tell.
         boot: Which boot of the machine; empty where the system does not tell.
         host: Name of the machine or container.
         namespace: Where `pid` means something; empty where the system has no such thing.
@@ -67,12 +71,16 @@ class Owner:
             return Fate.DEAD if self.host == socket.gethostname() else Fate.UNKNOWN
         if self.namespace != _namespace():
             return Fate.UNKNOWN
-        if not self.started:  # no /proc here: a number in use is believed
+        if not self.started:  # the system did not tell: a number in use is believed
             return Fate.ALIVE if _in_use(self.pid) else Fate.DEAD
         return Fate.ALIVE if _start_of(self.pid) == self.started else Fate.DEAD
 
 
 def _start_of(pid: int) -> str | None:
+    if sys.platform == "win32":
+        return _windows_start_of(pid)
+    if not _PROC.joinpath("self").exists():
+        return _ps.start_of(pid)
     try:
         fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
@@ -80,7 +88,33 @@ def _start_of(pid: int) -> str | None:
     return None if fields[_STATE_FIELD] in _ENDED else fields[_START_FIELD]
 
 
+def _windows_start_of(pid: int) -> str | None:
+    """Source: Win32, `OpenProcess`, `GetExitCodeProcess` (259 while it runs) and `GetProcessTimes`."""
+    if sys.platform == "win32":
+        import ctypes  # noqa: PLC0415  # for one system only
+        from ctypes import wintypes  # noqa: PLC0415  # as above
+
+        kernel = ctypes.WinDLL("kernel32")
+        kernel.OpenProcess.restype = wintypes.HANDLE
+        kernel.OpenProcess.argtypes = [wintypes.DWORD, wintypes.BOOL, wintypes.DWORD]
+        handle = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
+        if not handle:
+            return None
+        handle = wintypes.HANDLE(handle)
+        try:
+            code, times = wintypes.DWORD(), [wintypes.FILETIME() for _ in range(4)]
+            kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+            if code.value != 259 or not kernel.GetProcessTimes(handle, *map(ctypes.byref, times)):
+                return None
+            return f"{times[0].dwHighDateTime:08x}{times[0].dwLowDateTime:08x}"
+        finally:
+            kernel.CloseHandle(handle)
+    return None
+
+
 def _in_use(pid: int) -> bool:
+    if sys.platform == "win32":  # where `os.kill(pid, 0)` sends Ctrl-C
+        return _windows_start_of(pid) is not None
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

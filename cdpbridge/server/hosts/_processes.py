@@ -1,4 +1,4 @@
-"""Processes that still use a folder, found by their command lines (Linux `/proc`)."""
+"""Processes that still use a folder, found by their command lines."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import signal
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
+
+from cdpbridge import _ps
 
 __all__ = ["processes_using", "wait_unused"]
 
@@ -23,6 +25,8 @@ def processes_using(folder: Path) -> list[int]:
     """Ids of the processes whose command line names `folder`. Zombies have none, so they do not count."""
     needle = os.fsencode(folder)
     found = []
+    if not _PROC.joinpath("self").exists():  # macOS
+        return [pid for pid, command in _ps.command_lines().items() if needle in command]
     for entry in _PROC.iterdir():
         if entry.name.isdecimal():
             try:

@@ -11,6 +11,7 @@ from typing import Final
 
 __all__ = ["Machine", "read_machine", "strain"]
 
+_MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _V1_UNLIMITED: Final = 1 << 60  # version 1 writes a limit near 2**63 for none
 _KIB: Final = 1024
@@ -82,9 +83,15 @@ def read_machine(*folders: Path, cgroup: Path = _CGROUP) -> Machine:
 
 
 def _memory(cgroup: Path) -> tuple[int, int]:
-    """Linux: proc(5), section /proc/meminfo; cgroups: the kernel's admin-guide, "Memory Interface Files"."""
+    """Linux: proc(5), section /proc/meminfo; cgroups: the kernel's admin-guide, "Memory Interface Files".
+
+    macOS does not tell how much can be used without swapping; all of it counts as available there.
+    """
+    if not _MEMINFO.exists():
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return total, total
     host: dict[str, int] = {}
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    for line in _MEMINFO.read_text().splitlines():
         name, _, rest = line.partition(":")
         host[name] = int(rest.split()[0]) * _KIB
     total, available = host["MemTotal"], host["MemAvailable"]
@@ -107,7 +114,8 @@ def _reclaimable(stat: Path) -> int:
 
 
 def _cpus(cgroup: Path) -> float:
-    usable = float(len(os.sched_getaffinity(0)))
+    # macOS binds no process to processors
+    usable = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with suppress(OSError, ValueError):
         quota, period = (cgroup / "cpu.max").read_text().split()
         return min(usable, int(quota) / int(period))
