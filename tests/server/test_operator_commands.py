@@ -4,12 +4,15 @@ import asyncio
 import json
 import os
 import stat
-import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 
 import httpx
 import pytest
 import websockets
+
+from cdpbridge.cli import _app
 
 pytestmark = pytest.mark.chromium
 
@@ -17,23 +20,25 @@ HEADER = "X-Browser-Use-API-Key"
 
 
 async def command(server, *arguments, status=0, reach=("--data-dir",), **variables):
-    """What a command printed."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("CDPBRIDGE_", "BROWSER_USE_"))
-    }
+    """What a command printed. It runs in this process: to start one for each would take most of these tests' CPU."""
     place = [*reach, str(server.data_dir)] if reach == ("--data-dir",) else list(reach)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cdpbridge", *arguments, *place),
-        env=environment | {"COLUMNS": "250"} | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 100)
-    assert process.returncode == status, (out + err).decode()
-    assert "Traceback" not in err.decode()
-    return out.decode() if status == 0 else err.decode()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("CDPBRIDGE_", "BROWSER_USE_")):
+                patch.delenv(name)
+        for name, value in ({"COLUMNS": "250"} | variables).items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["cdpbridge", *arguments, *place])
+        with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+            found = await asyncio.to_thread(_status)
+    assert found == status, out.getvalue() + err.getvalue()
+    return out.getvalue() if status == 0 else err.getvalue()
+
+
+def _status():
+    with pytest.raises(SystemExit) as ended:
+        _app.run()
+    return ended.value.code
 
 
 async def closed(socket):
