@@ -255,7 +255,9 @@ class _Create:
 
     async def _stop(self, browser_id: UUID) -> None:
         try:
-            record = await confirmed_stop(self.client, browser_id, self.options.stop_timeout)
+            record = await confirmed_stop(
+                self.client, browser_id, self.options.stop_timeout, simulated=self.entry.simulated
+            )
         except StopFailed:
             with unhindered(f"leaving browser {browser_id} to `cdpbridge reap`"):
                 await in_thread(self.options.journal.give_up, self.entry.rental)

@@ -220,9 +220,10 @@ class _Reap:
                         saved=_left_to_pay(record, entry.tariff),
                     )
                 if not was_over:
-                    record = (
-                        await confirmed_stop(self._client, entry.browser_id, self._stop_timeout) or record
+                    stopped = await confirmed_stop(
+                        self._client, entry.browser_id, self._stop_timeout, simulated=entry.simulated
                     )
+                    record = stopped or record
         except NotFoundError:
             await self._end(entry, Outcome.STOPPED, None)
             return ReapResult(
@@ -305,7 +306,9 @@ class _Reap:
             return ReapResult(ReapOutcome.WOULD_STOP, browser.id, None, saved=saved, reason=_STRAY)
         try:
             async with self._slots:
-                record = await confirmed_stop(self._client, browser.id, self._stop_timeout)
+                record = await confirmed_stop(
+                    self._client, browser.id, self._stop_timeout, simulated=price.simulated
+                )
         except Exception as error:  # noqa: BLE001  # as above
             return ReapResult(ReapOutcome.FAILED, browser.id, None, reason=said_by(error))
         if record is None:

@@ -278,7 +278,7 @@ class Rental:
         while not self.ended:
             left = timedelta(seconds=max(deadline - loop.time(), 0))
             try:
-                stopped = await confirmed_stop(self.client, self.id, left)
+                stopped = await confirmed_stop(self.client, self.id, left, simulated=self._price.simulated)
             except asyncio.CancelledError as error:
                 cancelled += 1
                 if cancelled == _CANCELLATIONS:

@@ -51,15 +51,24 @@ _UNEXPECTED_TRIES: Final = 3
 
 
 _REFUSED_SECONDS: Final = 5.0
-"""A server of this machine that no longer listens has ended, or is starting again. Its browsers end with it, and its next start
-settles them, so a person who pressed Ctrl-C does not wait for the whole timeout."""
+"""Where money is simulated, a server of this machine that no longer listens has ended, or is starting again. Its browsers end with
+it, and its next start settles them, so a person who pressed Ctrl-C does not wait for the whole timeout. Where it is real, we do: the
+address may be a forwarded port."""
 
 
-async def confirmed_stop(client: AsyncClient, browser_id: UUID, timeout: timedelta) -> BrowserSession | None:
+async def confirmed_stop(
+    client: AsyncClient, browser_id: UUID, timeout: timedelta, *, simulated: bool = False
+) -> BrowserSession | None:
     """Stop a browser; repeat that until the server confirms. Return its record, None if the server does not know it any more.
 
+    Args:
+        client: Of the server.
+        browser_id: Of the browser.
+        timeout: For all tries.
+        simulated: Whether the server's money is simulated. The tries end sooner then, when a server of this machine has ended.
+
     Raises:
-        StopFailed: No confirmation within `timeout`, or a server of this machine has ended, or the server refused, or an unexpected failure came three times.
+        StopFailed: No confirmation in time, or the server refused, or an unexpected failure came three times.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout.total_seconds()
@@ -82,7 +91,8 @@ async def confirmed_stop(client: AsyncClient, browser_id: UUID, timeout: timedel
             unexpected += 1
             if unexpected == _UNEXPECTED_TRIES:
                 raise stop_failed(client, browser_id, error) from error
-        refused_since = (refused_since or loop.time()) if _refused_here(client, cause) else None
+        ended = simulated and _refused_here(client, cause)
+        refused_since = (refused_since or loop.time()) if ended else None
         if refused_since is not None and loop.time() - refused_since > _REFUSED_SECONDS:
             raise stop_failed(client, browser_id, cause) from cause
         if loop.time() + _STOP_RETRY_SECONDS >= deadline:
