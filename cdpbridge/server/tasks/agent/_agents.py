@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cdpbridge.api._task_models import SDK_LLMS, SUPPORTED_LLMS
 from cdpbridge.errors import AgentStartFailed
@@ -15,9 +15,12 @@ from cdpbridge.server.settings import Settings
 
 from ._base import AgentResult, AgentRun, AgentSpec, AgentStep, Judgement
 from ._environment import AgentEnvironment, look_at
-from ._judge import Judge, JudgeModel, Trajectory
 from ._process import AgentProcess
 from ._requests import check_schema, split_secrets
+from ._trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from ._judge import Judge
 
 __all__ = ["AgentProcesses"]
 
@@ -117,6 +120,9 @@ class AgentProcesses:
 
     def _judge(self, agents_model: str) -> Judge:
         """Return the model that judges a task of this model: another one when there is one."""
+        # Here, not above: it needs httpx, which would take 70 ms of each server's start.
+        from ._judge import Judge, JudgeModel  # noqa: PLC0415
+
         settings = self._settings
         assert settings.llm_base_url is not None
         name = settings.judge_llm

@@ -21,7 +21,7 @@ from ._base import AgentResult, AgentSpec, AgentStep, Judgement
 from ._cutter import Cutter
 from ._judge_prompt import SCHEMA, Case, JudgedStep, NoVerdict, Verdict, question, read, spread, system_prompt
 
-__all__ = ["Judge", "JudgeModel", "Trajectory"]
+__all__ = ["Judge", "JudgeModel"]
 
 logger = logging.getLogger("cdpbridge.server.tasks.agent")
 
@@ -37,8 +37,6 @@ _ANSWER_BYTES: Final = 1024 * 1024
 _TRIES: Final = 3
 _PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 5.0
-_KEPT_STEPS: Final = 200
-"""At the beginning of a trajectory, and as many at its end."""
 
 # The endpoint does not understand the request: it is asked again with less in it.
 _NOT_UNDERSTOOD: Final = frozenset({400, 404, 413, 415, 422})
@@ -58,26 +56,6 @@ class JudgeModel:
     key: str | None = field(repr=False)
     name: str
     independent: bool
-
-
-class Trajectory:
-    """The steps of an agent, as far as a judge needs them. Bounded: of very many, those in the middle are dropped."""
-
-    def __init__(self) -> None:
-        self._first: list[AgentStep] = []
-        self._last: list[AgentStep] = []
-
-    def add(self, step: AgentStep) -> None:
-        if len(self._first) < _KEPT_STEPS:
-            self._first.append(step)
-            return
-        self._last.append(step)
-        del self._last[:-_KEPT_STEPS]
-
-    @property
-    def steps(self) -> list[AgentStep]:
-        """In their order."""
-        return [*self._first, *self._last]
 
 
 class _Failed(Exception):

@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import jsonschema
-
 from ._domains import secret_pages
 
 __all__ = ["check_schema", "split_secrets"]
@@ -37,6 +35,9 @@ def check_schema(text: str) -> dict[str, Any]:
         raise ValueError(f"the schema is not JSON: {error}") from error
     if not isinstance(schema, dict):
         raise ValueError(f"a schema is a JSON object, not {json.dumps(schema)[:50]}")  # noqa: TRY004  # the text is
+    # Here, not above: most servers never see a schema, and it takes 30 ms of their start.
+    import jsonschema  # noqa: PLC0415
+
     validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
         validator.check_schema(schema)

@@ -11,7 +11,7 @@ import pytest
 from cdpbridge.server import Settings
 from cdpbridge.server.tasks.agent import AgentProcesses, AgentResult, AgentSpec, AgentStep
 from cdpbridge.server.tasks.agent._cutter import Cutter
-from cdpbridge.server.tasks.agent._judge import Judge, JudgeModel, Trajectory
+from cdpbridge.server.tasks.agent._judge import Judge, JudgeModel
 from cdpbridge.server.tasks.agent._judge_prompt import (
     Case,
     JudgedStep,
@@ -21,6 +21,7 @@ from cdpbridge.server.tasks.agent._judge_prompt import (
     spread,
     system_prompt,
 )
+from cdpbridge.server.tasks.agent._trajectory import Trajectory
 from tests.server.scripted_agents import PNG
 from tests.server.tasks.agent.llm import serve_model
 
