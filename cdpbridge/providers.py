@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from cdpbridge._concurrency import in_thread, to_the_end
 from cdpbridge.api import AsyncClient, Client
+from cdpbridge.api._blocking_transport import asynchronous
 from cdpbridge.api._place import Place, find_place
 from cdpbridge.errors import ConfigurationError
 
@@ -184,9 +185,9 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
 class _SharedServerClient(AsyncClient):
     """Uses the embedded server of a blocking client, which it keeps open meanwhile."""
 
-    def __init__(self, owner: Client) -> None:
+    def __init__(self, owner: Client, options: ClientOptions) -> None:
         self._owner = owner
-        super().__init__()
+        super().__init__(**options)
 
     def _place(self, api_key: str | None, base_url: str | None) -> Place:
         return find_place({}, "local", api_key)
@@ -208,8 +209,21 @@ class _SharedServerClient(AsyncClient):
 
 
 def of_blocking(client: Client) -> AsyncClient:
-    """Return an `AsyncClient` of the server of a blocking client, also of an embedded one."""
-    return _SharedServerClient(client) if client.is_local else AsyncClient(**client.address())
+    """Return an `AsyncClient` of the server of a blocking client, also of an embedded one, with the options of that client.
+
+    Its requests go through the `http_client` that the blocking one was given, if any.
+    """
+    given = client.options()
+    options = ClientOptions(
+        timeout=given["timeout"],
+        max_retries=given["max_retries"],
+        idempotent_creates=given["idempotent_creates"],
+    )
+    if (blocking := given["http_client"]) is not None:
+        options["http_client"] = asynchronous(blocking)
+    if client.is_local:
+        return _SharedServerClient(client, options)
+    return AsyncClient(**client.address(), **options)
 
 
 def provider(where: AsyncClient | str | None) -> AsyncClient:

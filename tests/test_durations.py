@@ -13,14 +13,13 @@ from cdpbridge._durations import paid_minutes, waiting_seconds, waiting_time
 from cdpbridge.api import AsyncClient, webhooks
 from cdpbridge.chromium import Chromium
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.integrations.crawlee import RentedBrowserPlugin
 from tests.browser.test_browser import rest, scripted  # noqa: F401  # fixtures
 
 NO_WAIT = [0, -1, -0.5, float("nan"), float("inf"), 1e300, 10**400, True, "5", None, Decimal(5)]
 NO_WAIT += [timedelta(0), timedelta(seconds=-1), b"5", [5]]
 NOT_PAID = [5, 5.0, 0, True, "5", float("nan"), timedelta(0), timedelta(minutes=-5), timedelta(seconds=90)]
 NOT_PAID += [timedelta(minutes=241), timedelta.max]
-OPENERS = [cdpbridge.open_browser, sync.open_browser, cdpbridge.BrowserPool]
+OPENERS = [cdpbridge.open_browser, sync.open_browser, cdpbridge.BrowserPool, sync.BrowserPool]
 
 
 @pytest.mark.parametrize("value", [1, 0.25, timedelta(seconds=0.25), 1e-9])
@@ -45,7 +44,7 @@ def test_what_is_no_paid_time(value):
         assert "use timedelta(minutes=5)" in str(caught.value)
 
 
-@pytest.mark.parametrize("opener", OPENERS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("opener", OPENERS, ids=lambda each: f"{each.__module__}.{each.__name__}")
 @pytest.mark.parametrize("name", ["connect_timeout", "stop_timeout", "slot_timeout", "expiring_before"])
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), True, "5", None], ids=repr)
 def test_every_front_door_checks_waiting_times_at_the_call(opener, name, value):
@@ -55,7 +54,7 @@ def test_every_front_door_checks_waiting_times_at_the_call(opener, name, value):
     assert not client.mock_calls
 
 
-@pytest.mark.parametrize("opener", OPENERS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("opener", OPENERS, ids=lambda each: f"{each.__module__}.{each.__name__}")
 @pytest.mark.parametrize("value", NOT_PAID, ids=repr)
 def test_every_front_door_checks_paid_time_at_the_call(opener, value):
     with pytest.raises(ConfigurationError, match="timeout "):
@@ -86,11 +85,13 @@ def test_playwright_checks_its_timeout_at_the_call(connect):
         connect("http://127.0.0.1:9", timeout=-1)
 
 
-@pytest.mark.parametrize("opener", [RentedBrowserPlugin], ids=lambda each: each.__name__)
 @pytest.mark.parametrize("value", [5, timedelta(seconds=90)], ids=repr)
-def test_frameworks_check_paid_time_at_the_call(opener, value):
+def test_crawlees_plugin_checks_paid_time_at_the_call(value):
+    pytest.importorskip("crawlee")
+    from cdpbridge.integrations.crawlee import RentedBrowserPlugin
+
     with pytest.raises(ConfigurationError, match="timeout "):
-        opener(Mock(spec=AsyncClient), timeout=value)
+        RentedBrowserPlugin(Mock(spec=AsyncClient), timeout=value)
 
 
 @pytest.mark.parametrize("name", ["timeout", "command_timeout", "ping_interval", "ping_timeout", "reconnect"])

@@ -60,6 +60,7 @@ MEMBERS = {
         "honours_idempotency_keys",
         "is_local",
         "is_open",
+        "options",
         "place",
         "profiles",
         "run",

@@ -160,8 +160,6 @@ class Rentals:
             self._ledger.begun(self._owner, browser.id)
         except BaseException as error:
             await stop_noting(browser, error)
-            for note in getattr(error, "__notes__", ()):
-                logger.error("%s", note)  # noqa: TRY400  # an interrupt hides the error and its notes
             raise
         return browser
 

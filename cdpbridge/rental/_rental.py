@@ -339,11 +339,16 @@ class Rental:
 
 
 async def stop_noting(rental: _Stoppable, error: BaseException) -> None:
-    """Stop a rental, or a `Browser`, whose use ends with `error`; a failed stop becomes a note of that error."""
+    """Stop a rental, or a `Browser`, whose use ends with `error`; a failed stop becomes a note of that error.
+
+    It is logged too when `error` is an interrupt or a cancellation, whose notes no program shows.
+    """
     try:
         await rental.stop()
     except Exception as failed:  # noqa: BLE001  # `error` is the one to be raised
         error.add_note(str(failed))
+        if not isinstance(error, Exception):
+            logger.error("%s", failed)  # noqa: TRY400  # the message is meant for the user
 
 
 async def _admitted(

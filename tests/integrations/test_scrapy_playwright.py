@@ -11,12 +11,14 @@ from datetime import timedelta
 import pytest
 from scrapy.exceptions import NotSupported
 from scrapy.settings import Settings
-from scrapy_playwright.handler import Config
 
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.integrations.scrapy_playwright import RentedBrowserProvider
 from cdpbridge.server.hosts._processes import processes_using
 from tests.integrations.test_scrapy import active, crawl, pages, until  # noqa: F401
+
+pytest.importorskip("scrapy_playwright")  # a tool of the tests, which raises the bounds of what we depend on
+from scrapy_playwright.handler import Config
 
 pytestmark = pytest.mark.chromium
 

@@ -11,6 +11,7 @@ import pytest
 import cdpbridge
 from cdpbridge import Journal, Tariff
 from cdpbridge.errors import APITimeoutError, BrowserExpired, ConnectionClosed, ServerError, StopFailed
+from cdpbridge.rental._rental import stop_noting
 from cdpbridge.rental.journal import Outcome
 from tests.browser.test_browser import Rest, rest, scripted  # noqa: F401  # fixtures
 from tests.rental.test_journal import an_entry
@@ -287,6 +288,18 @@ async def test_failures_of_handlers_are_told_after_a_renewal_too(rest, scripted)
         await (await scripted.client(1)).send("no JSON")
         await browser.connection.root.send("Browser.getVersion")
     assert [(session, method) for _error, session, method in told] == [(None, "")]
+
+
+@pytest.mark.parametrize("kind", [KeyError, KeyboardInterrupt, asyncio.CancelledError])
+async def test_a_stop_that_fails_after_an_interrupt_is_logged(kind, caplog):
+    class Stuck:
+        async def stop(self):
+            raise failed
+
+    failed, error = StopFailed(UUID(int=1), "no answer"), kind()
+    await stop_noting(Stuck(), error)
+    assert error.__notes__ == [str(failed)]
+    assert [record.message for record in caplog.records] == ([] if kind is KeyError else error.__notes__)
 
 
 async def test_renewal_with_a_profile_saves_it_first(rest):  # noqa: F811

@@ -86,6 +86,12 @@ class AsyncClient:
         if max_retries < 0:
             raise ConfigurationError(f"max_retries must be zero or more, not {max_retries}")
         seconds = waiting_seconds("timeout", timeout)
+        self._options = {
+            "timeout": seconds,
+            "max_retries": max_retries,
+            "http_client": http_client,
+            "idempotent_creates": idempotent_creates,
+        }
         self._given_http = http_client
         self._http: httpx.AsyncClient | None = None
         self._users = 0
@@ -142,6 +148,10 @@ class AsyncClient:
         Of an embedded server, those of the last one that ran; both are empty before the first.
         """
         return {"base_url": self._base_url, "api_key": self._api_key}
+
+    def options(self) -> dict[str, Any]:
+        """Return the options that it was made with, as keyword arguments: `timeout` in seconds, `max_retries`, ..."""
+        return dict(self._options)
 
     @property
     def base_url(self) -> str:
