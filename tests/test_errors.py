@@ -133,6 +133,7 @@ def test_a_copy_has_no_cause_and_no_more_than_the_error_says():
 
 TIMEOUTS = {
     "APITimeoutError",
+    "ActionTimeout",
     "CommandTimeout",
     "ConnectTimeout",
     "DownloadTimeout",

@@ -14,6 +14,7 @@ import pytest
 import cdpbridge
 from cdpbridge import sync
 from cdpbridge._concurrency import LoopThread
+from cdpbridge.browser import Response
 from cdpbridge.browser._download import Download, DownloadWaiter
 from cdpbridge.errors import ConfigurationError, NavigationError
 
@@ -271,12 +272,18 @@ ONLY_ASYNCHRONOUS = {
     cdpbridge.Tab: set(),
     Download: set(),
     DownloadWaiter: set(),
+    Response: set(),
+}
+ONLY_BLOCKING = {
+    cdpbridge.Tab: {"send"},
+    Download: {"url", "suggested_filename"},  # attributes there
 }
 PAIRS = [
     (cdpbridge.Browser, sync.Browser),
     (cdpbridge.Tab, sync.Tab),
     (Download, sync.Download),
     (DownloadWaiter, sync.DownloadWaiter),
+    (Response, sync.Response),
 ]
 
 
@@ -286,7 +293,7 @@ def members(kind):
 
 @pytest.mark.parametrize(("asynchronous", "blocking"), PAIRS, ids=lambda kind: kind.__qualname__)
 def test_the_same_operations(asynchronous, blocking):
-    assert members(blocking) - {"send", "url", "suggested_filename"} == (
+    assert members(blocking) - ONLY_BLOCKING.get(asynchronous, set()) == (
         members(asynchronous) - ONLY_ASYNCHRONOUS[asynchronous]
     )
     for name in members(asynchronous) & members(blocking):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._browser import Browser
 from ._open import Opening, open_browser
+from ._response import Request, Response
 from ._tab import Tab
 
-__all__ = ["Browser", "Opening", "Tab", "open_browser"]
+__all__ = ["Browser", "Opening", "Request", "Response", "Tab", "open_browser"]

@@ -9,15 +9,18 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
-from cdpbridge._durations import waiting_time
 from cdpbridge._folders import write_bytes
 from cdpbridge.cdp import pdf_stream
-from cdpbridge.errors import CommandTimeout, EvaluationError, NavigationError
-from cdpbridge.protocol import Network, Page, Runtime, Target
+from cdpbridge.protocol import Network, Page, Target
 
+from ._actions import ACTION_TIMEOUT, Actions, Button, SelectorState
 from ._download import DownloadWaiter
+from ._evaluate import evaluate
+from ._frames import Frames
+from ._navigation import NAVIGATION_TIMEOUT, Navigation, WaitUntil
+from ._response import Response
 from ._upload import set_input_files
 
 if TYPE_CHECKING:
@@ -25,14 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Tab"]
 
-WaitUntil = Literal["commit", "domcontentloaded", "load"]
-
-# Names of `Page.lifecycleEvent`; "commit" is the navigation's own reply.
-_LIFECYCLE_NAMES: Final = {"domcontentloaded": "DOMContentLoaded", "load": "load"}
 _CLOSE_TIMEOUT: Final = timedelta(seconds=10)
 _DOWNLOAD_TIMEOUT: Final = timedelta(seconds=30)
 _UPLOAD_BYTES: Final = 256 * 1024 * 1024  # it is held in the browser's memory
-_NAVIGATION_TIMEOUT: Final = timedelta(seconds=30)  # Playwright's default, which its users expect
 
 
 class Tab:
@@ -44,7 +42,9 @@ class Tab:
 
     def __init__(self, session: CDPSession) -> None:
         self.session = session
-        self._page_enabled = False
+        self._frames = Frames(session)
+        self._actions = Actions(session, self._frames)
+        self._navigation = Navigation(session, lambda: False)
 
     def __repr__(self) -> str:
         return f"<Tab {self.session.target_id}{' closed' if self.session.closed else ''}>"
@@ -55,21 +55,148 @@ class Tab:
         return self.session.target_id
 
     async def goto(
-        self, url: str, *, wait_until: WaitUntil = "load", timeout: float | timedelta = _NAVIGATION_TIMEOUT
-    ) -> None:
-        """Navigate to `url` and wait for it.
+        self,
+        url: str,
+        *,
+        wait_until: WaitUntil = "load",
+        timeout: float | timedelta = NAVIGATION_TIMEOUT,
+        referrer: str | None = None,
+    ) -> Response | None:
+        """Navigate to `url`, wait for the page, and return the response that it came with.
+
+        When a script of the page moves on before the state is reached, the wait is for the document it moves to.
 
         Args:
-            url: Where to.
-            wait_until: `"commit"` (the server answered), `"domcontentloaded"`, or `"load"`.
+            url: Where to, with its scheme.
+            wait_until: `"commit"` (the document has begun), `"domcontentloaded"`, `"load"`, or `"networkidle"` (no request for
+                half a second).
             timeout: For all of it.
+            referrer: Address that the request comes from.
+
+        Returns:
+            None where there is no response: a move within the document, `about:blank`. A status of 400 or more is no failure.
 
         Raises:
-            NavigationError: The page could not be loaded, e.g. `net::ERR_NAME_NOT_RESOLVED`.
+            NavigationError: The page could not be loaded, e.g. `net::ERR_NAME_NOT_RESOLVED`, or the address is a download.
             CommandTimeout: Not within `timeout`. The page goes on loading.
             TargetClosed: The tab was closed meanwhile.
+            ConfigurationError: There is no such `wait_until`.
         """
-        await self._navigate(Page.navigate(url), url, wait_until, timeout)
+        return await self._navigation.goto(url, wait_until, timeout, referrer)
+
+    async def reload(
+        self,
+        *,
+        wait_until: WaitUntil = "load",
+        timeout: float | timedelta = NAVIGATION_TIMEOUT,
+        ignore_cache: bool = False,
+    ) -> Response | None:
+        """Load the page again. Arguments, result and errors as of `goto`."""
+        return await self._navigation.reload(wait_until, timeout, ignore_cache=ignore_cache)
+
+    async def back(
+        self, *, wait_until: WaitUntil = "load", timeout: float | timedelta = NAVIGATION_TIMEOUT
+    ) -> Response | None:
+        """Go back one step in the page's history; None where there is none, too. Arguments, result and errors as of `goto`."""
+        return await self._navigation.move("back", -1, wait_until, timeout)
+
+    async def forward(
+        self, *, wait_until: WaitUntil = "load", timeout: float | timedelta = NAVIGATION_TIMEOUT
+    ) -> Response | None:
+        """Go forward one step in the page's history. Arguments, result and errors as of `back`."""
+        return await self._navigation.move("forward", 1, wait_until, timeout)
+
+    async def click(
+        self,
+        selector: str,
+        *,
+        button: Button = "left",
+        count: int = 1,
+        timeout: float | timedelta = ACTION_TIMEOUT,
+    ) -> None:
+        """Click an element, as soon as it is attached, visible, enabled, does not move, and nothing covers it.
+
+        A selector is CSS, which also finds what is in open shadow roots, or `text=` and a part of what the element shows, in any
+        case; `text="..."` is all of it, as it is written. It is searched in the page first, then in its frames, and the first
+        element counts. Chains, roles, labels, drags and closed shadow roots are Playwright's: see `cdpbridge.playwright`.
+
+        Args:
+            selector: Which one.
+            button: Of the mouse.
+            count: 2 for a double click.
+            timeout: For the wait. The page is scrolled as needed.
+
+        Raises:
+            ActionTimeout: It was not ready within `timeout`; the message says which check failed, and nothing was clicked.
+            ElementError: This is no selector.
+        """
+        await self._actions.click(selector, button, count, timeout)
+
+    async def fill(self, selector: str, value: str, *, timeout: float | timedelta = ACTION_TIMEOUT) -> None:
+        """Replace the text of an input, a text area, or an editable element, as soon as it is visible and enabled.
+
+        The text is typed at once. Dates, colours and ranges are set, in the form of `HTMLInputElement.value`; of a select, the
+        option with this value or text is chosen.
+
+        Raises:
+            ActionTimeout: As of `click`.
+            ElementError: As of `click`, or the element takes no text, or not this one.
+        """
+        await self._actions.fill(selector, value, timeout)
+
+    @overload
+    async def press(self, key: str, /, *, timeout: float | timedelta = ACTION_TIMEOUT) -> None: ...
+
+    @overload
+    async def press(
+        self, selector: str, key: str, /, *, timeout: float | timedelta = ACTION_TIMEOUT
+    ) -> None: ...
+
+    async def press(
+        self, selector: str, key: str | None = None, /, *, timeout: float | timedelta = ACTION_TIMEOUT
+    ) -> None:
+        """Press a key where the focus is, `press("Enter")`, or in an element, `press("input.search", "Enter")`.
+
+        Args:
+            selector: As of `click`; it gets the focus.
+            key: A sign, or a name of `KeyboardEvent.key`, with `Shift`, `Control`, `Alt` or `Meta` before it: `"Control+A"`.
+            timeout: As of `click`.
+
+        Raises:
+            ActionTimeout, ElementError: As of `click`.
+            ConfigurationError: There is no such key.
+        """
+        if key is None:
+            await self._actions.press(None, selector, timeout)
+        else:
+            await self._actions.press(selector, key, timeout)
+
+    async def wait_for_selector(
+        self,
+        selector: str,
+        *,
+        state: SelectorState = "visible",
+        timeout: float | timedelta = ACTION_TIMEOUT,
+    ) -> None:
+        """Wait until an element is `"visible"`, or `"attached"`, or no longer: `"hidden"`, `"detached"`. Through navigations, too.
+
+        Raises:
+            ActionTimeout, ElementError: As of `click`.
+        """
+        await self._actions.wait_for_selector(selector, state, timeout)
+
+    async def wait_for_expression(
+        self, expression: str, *, timeout: float | timedelta = ACTION_TIMEOUT
+    ) -> Any:
+        """Wait until a JavaScript expression is true, asked at each frame of the page; return its value. Through navigations, too.
+
+        A promise is awaited. True is returned for what is no JSON, e.g. an element.
+
+        Raises:
+            ActionTimeout: It was not within `timeout`.
+            EvaluationError: The script threw.
+        """
+        return await self._actions.wait_for_expression(expression, timeout)
 
     async def evaluate(self, expression: str, *, timeout: float | timedelta | None = None) -> Any:
         """Return the value of a JavaScript expression in the page; a promise is awaited.
@@ -80,15 +207,7 @@ class Tab:
             EvaluationError: The script threw, or its promise was rejected.
             CommandTimeout: No answer within `timeout` (default: the connection's).
         """
-        answer = await self.session.send(
-            Runtime.evaluate(expression, await_promise=True, return_by_value=True, user_gesture=True),
-            timeout=timeout,
-        )
-        if answer.exception_details is not None:
-            raise _thrown(answer.exception_details)
-        if answer.result.unserializable_value is not None:
-            return _number(answer.result.unserializable_value)
-        return answer.result.value
+        return await evaluate(self.session, expression, timeout=timeout)
 
     async def title(self) -> str:
         """Return the document's title."""
@@ -196,56 +315,11 @@ class Tab:
         ):
             await root.send(Target.close_target(self.target_id))
 
-    async def _navigate(
-        self, command: Any, url: str, wait_until: WaitUntil, timeout: float | timedelta
-    ) -> None:
-        limit = waiting_time("timeout", timeout)
-        if not self._page_enabled:
-            await self.session.send(Page.enable())
-            await self.session.send(Page.set_lifecycle_events_enabled(enabled=True))
-            self._page_enabled = True
-        try:
-            async with asyncio.timeout(limit.total_seconds()) as deadline:
-                # Listen first: the events may come before the reply.
-                async with self.session.events(Page.LifecycleEvent) as stream:
-                    reply = await self.session.send(command, timeout=limit)
-                    if reply.error_text:
-                        raise NavigationError(url, reply.error_text)
-                    # Without a loader it was a move within the document: nothing loads.
-                    if wait_until == "commit" or not reply.loader_id:
-                        return
-                    wanted = _LIFECYCLE_NAMES[wait_until]
-                    async for event in stream:
-                        if event.loader_id == reply.loader_id and event.name == wanted:
-                            return
-        except TimeoutError:
-            if not deadline.expired():  # a command's own timeout
-                raise
-            raise CommandTimeout(
-                f"goto ({wait_until})",
-                target=self.session.describe(),
-                waited=limit,
-                hint=self.session.hint(),
-            ) from None
-
     async def _clip(self, full_page: bool) -> Page.Viewport | None:
         if not full_page:
             return None
         size = (await self.session.send(Page.get_layout_metrics())).css_content_size
         return Page.Viewport(x=0, y=0, width=size.width, height=size.height, scale=1)
-
-
-def _thrown(details: Runtime.ExceptionDetails) -> EvaluationError:
-    thrown = details.exception
-    text = details.text
-    if thrown is not None:  # an Error describes itself; anything else can be thrown too
-        text = thrown.description or f"{details.text} {thrown.unserializable_value or thrown.value!r}"
-    return EvaluationError(text, line=details.line_number + 1, column=details.column_number + 1)
-
-
-def _number(text: str) -> int | float:
-    """Return a value that JSON has no form for: `NaN`, `Infinity`, `-Infinity`, `-0`, or a bigint like `12n`."""
-    return int(text.removesuffix("n")) if text.endswith("n") else float(text)
 
 
 async def _saved(data: bytes, path: Path | str | None) -> bytes:

@@ -31,12 +31,12 @@ _NO_PROGRESS: Final = 0.25
 class AutoAttach:
     """What one session does with the children that the browser attaches for it."""
 
-    __slots__ = ("_link", "_node", "_params", "_preparing", "_setup")
+    __slots__ = ("_link", "_node", "_params", "_preparing", "_setups")
 
     def __init__(self, link: Link, node: Node) -> None:
         self._link = link
         self._node = node
-        self._setup: Setup | None = None
+        self._setups: tuple[Setup, ...] = ()
         # of `Target.setAutoAttach`; None: this session does not attach automatically
         self._params: dict[str, Any] | None = None
         # of the link's tasks, those that `begin` waits for
@@ -44,22 +44,24 @@ class AutoAttach:
 
     async def begin(self, params: dict[str, Any], setup: Setup | None) -> None:
         """Attach automatically from now on; return when the children that exist already are set up."""
-        self.inherit(params, setup)
+        # Another call adds its setup: parts of a program that do not know each other may share a session.
+        new = () if setup is None or setup in self._setups else (setup,)
+        self.inherit(params, (*self._setups, *new))
         session: CDPSession = self._node.owner.session
         await session.send("Target.setAutoAttach", params)
         preparing = self._preparing - {asyncio.current_task()}
         if preparing:
             await asyncio.wait(preparing)
 
-    def inherit(self, params: dict[str, Any] | None, setup: Setup | None) -> None:
-        """Take the parent's parameters and setup."""
-        self._params, self._setup = params, setup
+    def inherit(self, params: dict[str, Any] | None, setups: tuple[Setup, ...]) -> None:
+        """Take the parent's parameters and setups."""
+        self._params, self._setups = params, setups
 
     def child_attached(self, child: Node, *, waiting: bool) -> None:
         """Prepare a new child, if this session attaches automatically."""
         if self._params is None:
             return
-        child.owner.auto_attach.inherit(self._params, self._setup)
+        child.owner.auto_attach.inherit(self._params, self._setups)
         child.ready = False
         task = self._link.run(self._prepare(child, waiting=waiting))
         self._preparing.add(task)
@@ -73,9 +75,9 @@ class AutoAttach:
 
     async def _set_up_and_release(self, child: Node, *, waiting: bool) -> None:
         if not waiting:
-            await self._set_up(child, self._params, self._setup)
+            await self._set_up(child, self._params, self._setups)
             return
-        work = self._link.run(self._set_up(child, self._params, self._setup))
+        work = self._link.run(self._set_up(child, self._params, self._setups))
         try:
             if child.target_type in _SILENT_WHILE_WAITING:
                 await self._while_it_moves(child, work)
@@ -94,7 +96,7 @@ class AutoAttach:
                 return
             await asyncio.wait([work], timeout=_NO_PROGRESS)
 
-    async def _set_up(self, child: Node, params: dict[str, Any] | None, setup: Setup | None) -> None:
+    async def _set_up(self, child: Node, params: dict[str, Any] | None, setups: tuple[Setup, ...]) -> None:
         session: CDPSession = child.owner.session
         try:
             try:
@@ -102,8 +104,13 @@ class AutoAttach:
             except CommandError as error:
                 if error.code != _NO_SUCH_METHOD:  # some kinds of target have no children
                     raise
-            if setup is not None:
-                await setup(session)
+            if len(setups) == 1:
+                await setups[0](session)
+            elif setups:
+                results = await asyncio.gather(*(each(session) for each in setups), return_exceptions=True)
+                for result in results:
+                    if isinstance(result, Exception):
+                        self._link.report(result, session, "Target.attachedToTarget")
         except (TargetClosed, ConnectionClosed) as error:
             logger.debug("%s closed while it was prepared: %s", child.describe(), error)
         except Exception as error:  # noqa: BLE001  # the setup is the user's: so is its failure

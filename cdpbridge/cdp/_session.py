@@ -345,7 +345,7 @@ class CDPSession:
 
         A page that `Target.createTarget` opens has no renderer while it waits and answers few commands; nor has a service
         worker. When their `setup` gets no answer for 0.25 s they are let run; what was sent by then takes effect first. So send
-        what it needs together, with `asyncio.gather`.
+        what it needs together, with `asyncio.gather`. Another call adds its setup to those before, for children to come.
 
         Args:
             setup: Prepares a child, e.g. enables its domains.

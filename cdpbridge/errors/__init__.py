@@ -21,10 +21,12 @@
     │   │   └── ConnectTimeout          no connection in time (also TimeoutError)
     │   ├── CommandError                the browser refused a command: method, code, message, data
     │   ├── CommandTimeout              no reply in time (also TimeoutError): method, target, waited
+    │   │   └── ActionTimeout           an element was not ready in time: selector, check
     │   ├── ConnectionClosed            the connection closed: code, reason, sent
     │   ├── TargetClosed                the page, worker or frame has closed: reason
     │   │   └── TargetCrashed           ... because its renderer crashed: status, error_code
     │   ├── NavigationError             a page could not be loaded: url, error_text
+    │   ├── ElementError                a selector, or what it finds, cannot be used so: selector
     │   ├── EvaluationError             a script in the page threw: line, column
     │   ├── DownloadFailed              a file could not be downloaded from the browser: name
     │   │   └── DownloadTimeout         it was not complete in time (also TimeoutError): waited
@@ -79,6 +81,7 @@ from ._api import (
 )
 from ._base import CDPBridgeError, ConfigurationError, redact_url
 from ._cdp import (
+    ActionTimeout,
     CDPError,
     CommandError,
     CommandTimeout,
@@ -88,6 +91,7 @@ from ._cdp import (
     DecodeError,
     DownloadFailed,
     DownloadTimeout,
+    ElementError,
     EvaluationError,
     EventsLost,
     MessageTooBig,
@@ -116,6 +120,7 @@ __all__ = [
     "APIResponseError",
     "APIStatusError",
     "APITimeoutError",
+    "ActionTimeout",
     "AgentStartFailed",
     "AuthenticationError",
     "BadRequestError",
@@ -138,6 +143,7 @@ __all__ = [
     "DecodeError",
     "DownloadFailed",
     "DownloadTimeout",
+    "ElementError",
     "EvaluationError",
     "EventsLost",
     "LeaseTimeout",

@@ -8,6 +8,7 @@ from typing import Any
 from ._base import CDPBridgeError
 
 __all__ = [
+    "ActionTimeout",
     "CDPError",
     "CommandError",
     "CommandTimeout",
@@ -17,6 +18,7 @@ __all__ = [
     "DecodeError",
     "DownloadFailed",
     "DownloadTimeout",
+    "ElementError",
     "EvaluationError",
     "EventsLost",
     "MessageTooBig",
@@ -93,6 +95,27 @@ class CommandTimeout(CDPError, TimeoutError):
         self.hint = hint
 
 
+class ActionTimeout(CommandTimeout):
+    """An action of a tab could not be done within its timeout; nothing was clicked or typed.
+
+    Attributes:
+        selector: Of the element.
+        check: The check that it did not pass, e.g. `"visible"`.
+        method, target, waited, hint: As of `CommandTimeout`; `hint` says what was seen at the last try.
+    """
+
+    def __init__(
+        self, method: str, *, selector: str, check: str, target: str, waited: timedelta, hint: str | None
+    ) -> None:
+        super().__init__(method, target=target, waited=waited, hint=hint)
+        self.args = (
+            f"{method}({selector!r}) waited {waited.total_seconds():g} s in {target}; check {check!r} failed"
+            + (f": {hint}" if hint else ""),
+        )
+        self.selector = selector
+        self.check = check
+
+
 class ConnectionClosed(CDPError):
     """The connection closed, or had closed before the call.
 
@@ -159,6 +182,18 @@ class NavigationError(CDPError):
         super().__init__(f"could not load {url}: {error_text}")
         self.url = url
         self.error_text = error_text
+
+
+class ElementError(CDPError):
+    """A selector cannot be read, or what it finds cannot be used so, however long one waits.
+
+    Attributes:
+        selector: It.
+    """
+
+    def __init__(self, selector: str, why: str) -> None:
+        super().__init__(f"{selector!r}: {why}")
+        self.selector = selector
 
 
 class DownloadFailed(CDPError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, TypeV
 from uuid import UUID
 
 from cdpbridge._concurrency import LoopThread
+from cdpbridge._sync_page import PageVerbs, Response
 from cdpbridge.api import AsyncClient, BrowserSession, Client
 from cdpbridge.api._place import find_place
 from cdpbridge.billing import Receipt
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from cdpbridge.browser import Tab as AsyncTab
     from cdpbridge.browser._download import Download as AsyncDownload
     from cdpbridge.browser._download import DownloadWaiter as AsyncDownloadWaiter
-    from cdpbridge.browser._tab import WaitUntil
     from cdpbridge.protocol import Command, Network
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Download",
     "DownloadWaiter",
     "Opening",
+    "Response",
     "Tab",
     "at",
     "cloud",
@@ -48,7 +49,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-_NAVIGATION_TIMEOUT = timedelta(seconds=30)
 _DOWNLOAD_TIMEOUT = timedelta(seconds=30)
 _UPLOAD_BYTES = 256 * 1024 * 1024
 
@@ -261,7 +261,7 @@ class Browser:
         return self._run(self._browser.stop())
 
 
-class Tab:
+class Tab(PageVerbs):
     """A page of a rented browser; `cdpbridge.Tab` without an event loop."""
 
     def __init__(self, tab: AsyncTab, run: _Runner) -> None:
@@ -275,12 +275,6 @@ class Tab:
     def target_id(self) -> str:
         """Chrome's id of this page."""
         return self._tab.target_id
-
-    def goto(
-        self, url: str, *, wait_until: WaitUntil = "load", timeout: float | timedelta = _NAVIGATION_TIMEOUT
-    ) -> None:
-        """Navigate to `url` and wait for it. Arguments and errors as of `cdpbridge.Tab.goto`."""
-        self._run(self._tab.goto(url, wait_until=wait_until, timeout=timeout))
 
     def evaluate(self, expression: str, *, timeout: float | timedelta | None = None) -> Any:
         """Return the value of a JavaScript expression in the page. Errors as of `cdpbridge.Tab.evaluate`."""

@@ -1,0 +1,220 @@
+"""Every frame of a page, those in processes of their own included, and the object of `_page.js` in each.
+
+A frame in another process is a target of its own: auto-attach makes its session. The script runs in an isolated world of each
+document; the object ends with its document, and is made again in the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+from cdpbridge.errors import CDPError, CommandError, TargetClosed
+from cdpbridge.protocol import DOM, Page, Runtime
+
+from ._evaluate import thrown
+from ._navigation import moved_on
+
+if TYPE_CHECKING:
+    from cdpbridge.cdp import CDPSession
+    from cdpbridge.cdp._session import Setup
+
+__all__ = ["Frame", "Frames"]
+
+_WORLD: Final = "cdpbridge-page"
+_LONG: Final = timedelta(days=1)  # the caller has a deadline of its own
+_AGAIN_SECONDS: Final = 0.02
+"""Pause before the next document is tried: a navigation takes longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame and the session that its document answers on.
+
+    Attributes:
+        parent_id: Chrome's id of the frame that it is in; None for the main frame.
+    """
+
+    session: CDPSession
+    id: str
+    parent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Script:
+    """The object of `_page.js` in one document."""
+
+    object_id: str
+    context_id: int
+
+
+class Frames:
+    """The frames of one page."""
+
+    def __init__(self, session: CDPSession) -> None:
+        self.main = Frame(session, session.target_id)  # Chrome's main frame has the id of its page
+        self._session = session
+        self._scripts: dict[tuple[str, str], _Script] = {}
+        self._setups: list[Setup] = []
+        self._attached: asyncio.Task[None] | None = None
+
+    # --- sessions -------------------------------------------------------------------------------------------------
+
+    async def attach(self) -> None:
+        """Attach to the frames in other processes, and to those to come."""
+        if self._attached is None or (self._attached.done() and self._attached.exception() is not None):
+            work = self._session.auto_attach(self._set_up)
+            self._attached = self._session.connection.create_task(work)
+        await asyncio.shield(self._attached)
+
+    async def set_up(self, setup: Setup) -> None:
+        """Run `setup` on the page and on every frame and worker in it, now and later, before these run.
+
+        What a target refuses because it has no such domain is no failure.
+        """
+        self._setups.append(setup)
+        await setup(self._session)
+        await self.attach()
+        await asyncio.gather(
+            *(self._quietly(setup, each) for each in self.sessions() if each is not self._session)
+        )
+
+    def sessions(self) -> Iterator[CDPSession]:
+        """Yield the page's session, and those of the frames and workers in it. Not those of popups."""
+        return _inner(self._session)
+
+    async def _set_up(self, child: CDPSession) -> None:
+        if child.target_type != "page":  # a popup is a page of its own
+            await asyncio.gather(*(self._quietly(setup, child) for setup in self._setups))
+
+    async def _quietly(self, setup: Setup, child: CDPSession) -> None:
+        try:
+            await setup(child)
+        except (CommandError, TargetClosed):  # it has no such domain, or has closed meanwhile
+            return
+
+    # --- frames ---------------------------------------------------------------------------------------------------
+
+    async def all(self) -> list[Frame]:
+        """Return the frames that there are, the main one first, then by process, each before those in it."""
+        await self.attach()
+        sessions = [each for each in self.sessions() if each.target_type in {"page", "iframe"}]
+        trees = await asyncio.gather(
+            *(each.send(Page.get_frame_tree()) for each in sessions), return_exceptions=True
+        )
+        found: list[Frame] = []
+        for session, tree in zip(sessions, trees, strict=True):
+            if isinstance(tree, BaseException):
+                if session is self._session or not isinstance(tree, CDPError):
+                    raise tree
+                continue  # it has closed meanwhile
+            found += _flat(session, tree.frame_tree)
+        return found
+
+    async def point_in_window(
+        self, frame: Frame, frames: list[Frame], point: dict[str, float]
+    ) -> dict[str, Any]:
+        """Return where a point of a frame is in the page's window: `{"ok": ...}`, or `{"failed": ..., "detail": ...}`."""
+        by_id = {each.id: each for each in frames}
+        while frame.parent_id is not None:
+            parent = by_id.get(frame.parent_id)
+            if parent is None:
+                return {"failed": "attached", "detail": "its frame was removed"}
+            found = await self._outer(parent, frame, point)
+            if "ok" not in found:
+                return found
+            frame, point = parent, found["ok"]
+        return {"ok": point}
+
+    async def _outer(self, parent: Frame, frame: Frame, point: dict[str, float]) -> dict[str, Any]:
+        script = await self._script(parent)
+        send = parent.session.send
+        owner = await send(DOM.get_frame_owner(frame.id))
+        node = await send(
+            DOM.resolve_node(backend_node_id=owner.backend_node_id, execution_context_id=script.context_id)
+        )
+        answer = await send(
+            Runtime.call_function_on(
+                "function(frame, x, y) { return this.outer(frame, x, y) }",
+                object_id=script.object_id,
+                arguments=[
+                    Runtime.CallArgument(object_id=node.object.object_id),
+                    Runtime.CallArgument(value=point["x"]),
+                    Runtime.CallArgument(value=point["y"]),
+                ],
+                return_by_value=True,
+            )
+        )
+        return dict(answer.result.value)
+
+    # --- the script -----------------------------------------------------------------------------------------------
+
+    async def call(self, frame: Frame, name: str, *arguments: object) -> Any:
+        """Return what a method of `_page.js` returns in a frame; when the frame navigates meanwhile, in its next document.
+
+        Args:
+            arguments: Values, or functions that return one at each try.
+
+        Raises:
+            EvaluationError: It threw.
+            CommandError: The frame was removed.
+        """
+        while True:
+            now = [each() if callable(each) else each for each in arguments]
+            try:
+                script = await self._script(frame)
+                answer = await frame.session.send(
+                    Runtime.call_function_on(
+                        f"function(...given) {{ return this.{name}(...given) }}",
+                        object_id=script.object_id,
+                        arguments=[Runtime.CallArgument(value=each) for each in now],
+                        await_promise=True,
+                        return_by_value=True,
+                        user_gesture=True,
+                    ),
+                    timeout=_LONG,
+                )
+            except CommandError as error:
+                self._scripts.pop((frame.session.id, frame.id), None)
+                if not moved_on(error):
+                    raise
+                await asyncio.sleep(_AGAIN_SECONDS)
+                continue
+            if answer.exception_details is not None:
+                raise thrown(answer.exception_details)
+            return answer.result.value
+
+    async def _script(self, frame: Frame) -> _Script:
+        key = (frame.session.id, frame.id)
+        found = self._scripts.get(key)
+        if found is None:
+            world = await frame.session.send(Page.create_isolated_world(frame.id, world_name=_WORLD))
+            context_id = world.execution_context_id
+            made = await frame.session.send(Runtime.evaluate(_source(), context_id=context_id))
+            if made.result.object_id is None:
+                raise CommandError("Runtime.evaluate", -32000, "the page's script did not start")
+            found = self._scripts[key] = _Script(made.result.object_id, context_id)
+        return found
+
+
+@cache
+def _source() -> str:
+    return files("cdpbridge.browser").joinpath("_page.js").read_text("utf-8")
+
+
+def _inner(session: CDPSession) -> Iterator[CDPSession]:
+    yield session
+    for child in session.children:
+        if child.target_type != "page" and child.closed is None:
+            yield from _inner(child)
+
+
+def _flat(session: CDPSession, tree: Page.FrameTree) -> Iterator[Frame]:
+    yield Frame(session, tree.frame.id, tree.frame.parent_id)
+    for child in tree.child_frames or ():
+        yield from _flat(session, child)

@@ -1,0 +1,382 @@
+"""Navigations of a page: begin one, follow the main frame, and return the response of the document that loaded.
+
+A script may replace a document before it has loaded. So the wait is not for one document, but for the state of whichever document
+the main frame has: it ends as soon as that has the state, or can no longer get it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from cdpbridge._durations import waiting_time
+from cdpbridge.errors import (
+    CDPError,
+    CommandError,
+    CommandTimeout,
+    ConfigurationError,
+    NavigationError,
+    TargetCrashed,
+)
+from cdpbridge.protocol import Inspector, Network, Page
+
+from ._response import Response, proxy_error, response_of
+
+if TYPE_CHECKING:
+    from cdpbridge.cdp import CDPSession
+    from cdpbridge.cdp._stream import EventStream
+
+__all__ = ["NAVIGATION_TIMEOUT", "Navigation", "WaitUntil", "checked_state", "checked_url", "moved_on"]
+
+WaitUntil = Literal["commit", "domcontentloaded", "load", "networkidle"]
+
+NAVIGATION_TIMEOUT: Final = timedelta(seconds=30)
+"""Playwright's default, which its users expect."""
+
+# Names of `Page.lifecycleEvent`. "commit" is the beginning of the document.
+_STATES: Final = {
+    "commit": "",
+    "domcontentloaded": "DOMContentLoaded",
+    "load": "load",
+    "networkidle": "networkIdle",
+}
+_ABORTED: Final = "net::ERR_ABORTED"  # a download, an answer without a document, or another navigation
+# A status of 400 or more without a body; the full build shows a page of its own then.
+_EMPTY_FAILURE: Final = "net::ERR_HTTP_RESPONSE_CODE_FAILURE"
+_NO_CONTENT: Final = frozenset({204, 205})
+_OPAQUE: Final = frozenset({"about", "blob", "data", "javascript", "view-source"})
+"""Schemes without `//`."""
+_RESTORED: Final = "BackForwardCacheRestore"
+# What a command meets when the page moves on under it: Chromium's own texts.
+_MOVED_ON: Final = (
+    "Execution context was destroyed",
+    "Cannot find default execution context",
+    "Inspected target navigated or closed",
+    "Cannot find context with specified id",
+    "Could not find object with given id",
+)
+
+
+def moved_on(error: CommandError) -> bool:
+    """Return True if a command failed because the page navigated meanwhile: it can be repeated in the next document."""
+    return error.message.startswith(_MOVED_ON)
+
+
+def checked_url(url: object) -> str:
+    """Check an address before the browser gets it, and return it.
+
+    Raises:
+        ConfigurationError: It is no text.
+        NavigationError: It has no scheme; the message has the address as it was probably meant.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"url must be a text like 'https://example.com', not {url!r}")
+    if not url.strip():
+        raise NavigationError(url, "the address is empty; give one like https://example.com")
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", url) or url.partition(":")[0].lower() in _OPAQUE:
+        return url
+    bare = url.lstrip("/")
+    scheme = "http" if _is_near(re.split(r"[/?#]", bare)[0]) else "https"
+    raise NavigationError(url, f"the address has no scheme; is it {scheme}://{bare} ?")
+
+
+def _is_near(authority: str) -> bool:
+    """Return True for localhost and for IP addresses, which rarely speak TLS."""
+    host = authority.rpartition("@")[2].rpartition(":")[0] if ":" in authority else authority
+    with suppress(ValueError):
+        ipaddress.ip_address(host.strip("[]"))
+        return True
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def checked_state(wait_until: object) -> str:
+    """Return Chrome's name of a state to wait for.
+
+    Raises:
+        ConfigurationError: There is no such state.
+    """
+    if isinstance(wait_until, str) and wait_until in _STATES:
+        return _STATES[wait_until]
+    near = get_close_matches(str(wait_until).lower(), _STATES, n=1)
+    raise ConfigurationError(
+        f"wait_until must be one of {', '.join(map(repr, _STATES))}, not {wait_until!r}"
+        + (f"; do you mean {near[0]!r}?" if near else "")
+    )
+
+
+class Navigation:
+    """Begins navigations of one page and waits for them.
+
+    Args:
+        expects_download: Tells whether a download of the page is waited for, so that an address which is one is no failure.
+    """
+
+    def __init__(self, session: CDPSession, expects_download: Callable[[], bool]) -> None:
+        self._session = session
+        self._expects_download = expects_download
+        self._enabled = False
+
+    async def goto(
+        self, url: str, wait_until: WaitUntil, timeout: float | timedelta, referrer: str | None = None
+    ) -> Response | None:
+        """See `Tab.goto`."""
+        state, limit = checked_state(wait_until), waiting_time("timeout", timeout)
+        command = Page.navigate(
+            checked_url(url), referrer=referrer, referrer_policy="unsafeUrl" if referrer else None
+        )
+        return await self._run(
+            f"goto ({wait_until})", state, limit, lambda watch: self._goto(watch, command, url, limit)
+        )
+
+    async def reload(
+        self, wait_until: WaitUntil, timeout: float | timedelta, *, ignore_cache: bool
+    ) -> Response | None:
+        """See `Tab.reload`."""
+        state, limit = checked_state(wait_until), waiting_time("timeout", timeout)
+        command = Page.reload(ignore_cache=ignore_cache or None)
+
+        async def begin(_watch: _Watch) -> bool:
+            await self._session.send(command, timeout=limit)
+            return True
+
+        return await self._run(f"reload ({wait_until})", state, limit, begin)
+
+    async def move(
+        self, name: str, step: int, wait_until: WaitUntil, timeout: float | timedelta
+    ) -> Response | None:
+        """Go `step` entries through the page's history; None where there is none. See `Tab.back`."""
+        state, limit = checked_state(wait_until), waiting_time("timeout", timeout)
+
+        async def begin(_watch: _Watch) -> bool:
+            history = await self._session.send(Page.get_navigation_history(), timeout=limit)
+            index = history.current_index + step
+            if not 0 <= index < len(history.entries):
+                return False
+            command = Page.navigate_to_history_entry(history.entries[index].id)
+            await self._session.send(command, timeout=limit)
+            return True
+
+        return await self._run(f"{name} ({wait_until})", state, limit, begin)
+
+    async def _goto(self, watch: _Watch, command: Any, url: str, limit: timedelta) -> bool:
+        try:
+            reply = await self._session.send(command, timeout=limit)
+        except CommandError as error:
+            raise NavigationError(url, f"{error.message}: {url!r}") from None
+        if not reply.error_text:
+            # Without a loader it was a move within the document: nothing loads.
+            watch.begun(reply.loader_id)
+            return reply.loader_id is not None
+        last = watch.last_response()
+        if last is not None and last.status in _NO_CONTENT:
+            watch.settle(last)
+        elif reply.error_text == _EMPTY_FAILURE and last is not None and reply.loader_id:
+            watch.begun(reply.loader_id)
+            return True
+        elif reply.is_download or (last is not None and reply.error_text == _ABORTED and last.ok):
+            if not self._expects_download():
+                raise NavigationError(url, "this is a download: put goto into a block of expect_download")
+        else:
+            raise NavigationError(url, reply.error_text)
+        return False
+
+    async def _run(
+        self, doing: str, state: str, limit: timedelta, begin: Callable[[_Watch], Awaitable[bool]]
+    ) -> Response | None:
+        session = self._session
+        try:
+            async with asyncio.timeout(limit.total_seconds()) as deadline:
+                await self._enable()
+                # Listen first: the events may come before the reply.
+                async with _Watch(session, state) as watch:
+                    if await begin(watch):
+                        await watch.reached()
+                    response = watch.response()
+                if response is not None and (kind := proxy_error(response)) is not None:
+                    raise await _proxy_failed(response, kind)
+                return response
+        except TimeoutError:
+            if not deadline.expired():  # a command's own timeout
+                raise
+            raise CommandTimeout(
+                doing, target=session.describe(), waited=limit, hint=session.hint()
+            ) from None
+
+    async def _enable(self) -> None:
+        if not self._enabled:
+            send = self._session.send
+            await asyncio.gather(
+                send(Page.enable()),
+                send(Page.set_lifecycle_events_enabled(enabled=True)),
+                send(Network.enable()),
+            )
+            self._enabled = True
+
+
+class _Watch:
+    """What the main frame does from the beginning of a navigation on.
+
+    A document is known by its loader, and its request has the loader's id.
+    """
+
+    def __init__(self, session: CDPSession, state: str) -> None:
+        self._session = session
+        self._frame = session.target_id  # Chrome's main frame has the id of its page
+        self._state = state
+        self._loader: str | None = None  # of the document that counts now
+        self._first: str | None = (
+            None  # loader that the reply names; older documents may still commit before it
+        )
+        self._over = False
+        self._unreachable: str | None = None
+        self._reached: dict[str, set[str]] = {}
+        self._responses: dict[str, Network.ResponseReceived] = {}
+        self._raw: dict[str, Network.ResponseReceivedExtraInfo] = {}
+        self._failed: dict[str, str] = {}
+        self._answer: Response | None = None
+        self._news = asyncio.Event()
+        self._ended: CDPError | None = None
+        self._remove: list[Callable[[], None]] = []
+
+    async def __aenter__(self) -> Self:
+        on = self._session.on
+        self._remove = [
+            on(Page.LifecycleEvent, self._on_lifecycle),
+            on(Page.FrameNavigated, self._on_navigated),
+            on(Page.NavigatedWithinDocument, self._on_step),
+            on(Network.ResponseReceived, self._on_response),
+            on(Network.ResponseReceivedExtraInfo, self._on_raw_response),
+            on(Network.LoadingFailed, self._on_failed),
+        ]
+        stream = self._session.events(Inspector.TargetCrashed)
+        task = self._session.connection.create_task(self._end(stream))
+        self._remove += [stream.close, lambda: _cancel(task)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for remove in self._remove:
+            remove()
+
+    def begun(self, loader: str | None) -> None:
+        """Count from the document of `loader` on."""
+        if loader is not None and loader not in self._reached:
+            self._first = self._loader = loader
+            self._unreachable = None
+
+    def settle(self, response: Response) -> None:
+        """Return `response`, although it leaves the page as it was."""
+        self._answer = response
+
+    async def reached(self) -> None:
+        """Return when the document that counts has the state.
+
+        Raises:
+            NavigationError: It cannot get it any more.
+        """
+        while not self._done():
+            self._news.clear()
+            await self._news.wait()
+            if self._ended is not None:
+                raise self._ended
+
+    def response(self) -> Response | None:
+        """Return the response of the document that counts; None where there was none."""
+        if self._answer is not None or self._loader is None:
+            return self._answer
+        event = self._responses.get(self._loader)
+        return None if event is None else self._of(event)
+
+    def last_response(self) -> Response | None:
+        """Return the last response to a request for a document of the main frame."""
+        event = next(reversed(self._responses.values()), None)
+        return None if event is None else self._of(event)
+
+    def _of(self, event: Network.ResponseReceived) -> Response:
+        return response_of(event, self._session, self._raw.get(event.request_id))
+
+    def _done(self) -> bool:
+        loader = self._loader
+        if self._over:
+            return True
+        if loader is None:
+            return False
+        response = self._responses.get(loader)
+        if self._unreachable is not None and (response is None or response.response.status < 400):
+            raise NavigationError(self._unreachable, self._failed.get(loader, "it failed"))
+        if response is not None and loader in self._failed and self._unreachable is None:
+            raise NavigationError(response.response.url, self._failed[loader])
+        reached = self._reached.get(loader)
+        return reached is not None and (not self._state or self._state in reached)
+
+    async def _end(self, stream: EventStream[Inspector.TargetCrashed]) -> None:
+        try:
+            async for _ in stream:
+                self._ended = TargetCrashed(target=self._session.describe(), doing="navigation")
+                break
+        except CDPError as error:
+            self._ended = error
+        self._news.set()
+
+    def _on_lifecycle(self, event: Page.LifecycleEvent) -> None:
+        if event.frame_id != self._frame:
+            return
+        if event.name in {"init", "commit"}:
+            self._committed(event.loader_id)
+        elif event.loader_id == self._loader:  # its beginning may have come before we listened
+            self._reached.setdefault(event.loader_id, set()).add(event.name)
+        elif event.loader_id in self._reached:
+            self._reached[event.loader_id].add(event.name)
+        self._news.set()
+
+    def _on_navigated(self, event: Page.FrameNavigated) -> None:
+        if event.frame.id != self._frame:
+            return
+        self._committed(event.frame.loader_id)
+        if event.frame.loader_id == self._loader:
+            self._unreachable = event.frame.unreachable_url
+        self._over = self._over or event.type == _RESTORED
+        self._news.set()
+
+    def _on_step(self, event: Page.NavigatedWithinDocument) -> None:
+        if event.frame_id == self._frame and self._loader is None:
+            self._over = True  # a step of the history within the document
+            self._news.set()
+
+    def _on_response(self, event: Network.ResponseReceived) -> None:
+        if event.type == "Document" and event.frame_id == self._frame:
+            self._responses[event.loader_id] = event
+            self._news.set()
+
+    def _on_raw_response(self, event: Network.ResponseReceivedExtraInfo) -> None:
+        self._raw[event.request_id] = event
+
+    def _on_failed(self, event: Network.LoadingFailed) -> None:
+        if event.type == "Document" and not event.canceled and event.error_text != _EMPTY_FAILURE:
+            self._failed[event.request_id] = event.error_text
+            self._news.set()
+
+    def _committed(self, loader: str) -> None:
+        if loader in self._reached:
+            return
+        self._reached[loader] = set()
+        if self._first is None or loader == self._first or self._first in self._reached:
+            self._loader = loader
+            self._unreachable = None
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
+async def _proxy_failed(response: Response, kind: str) -> NavigationError:
+    try:
+        reason = (await response.text()).strip()
+    except CDPError:  # e.g. it navigated meanwhile
+        reason = ""
+    return NavigationError(response.url, f"the proxy answered: {reason or kind} ({kind})")

@@ -1,0 +1,105 @@
+"""One browser of each build for all files here that ask for it, tabs of their own for their tests, and a site of many pages."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+import cdpbridge
+from cdpbridge import sync
+from cdpbridge.browser import Tab
+
+
+class Site:
+    """A site on loopback, under two names that are two sites for a browser: what is embedded from the other has its own process.
+
+    Attributes:
+        pages: Path to HTML; tests add theirs.
+        seen: Method and path of each request.
+        bodies: What was posted.
+    """
+
+    def __init__(self):
+        self.pages = {"/": "<title>Start</title><h1>Start</h1>"}
+        self.answers = {}
+        self.seen = []
+        self.bodies = []
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                site.seen.append((self.command, self.path))
+                status, headers, body = site.answer(self.path.partition("?")[0])
+                length = headers.pop("Content-Length", str(len(body)))
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                if status != 204:
+                    self.send_header("Content-Length", length)
+                if length != str(len(body)):
+                    self.close_connection = True
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self):
+                site.bodies.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+                self.do_GET()
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.other = f"http://localhost:{self._server.server_port}"
+
+    def answer(self, path):
+        if path in self.answers:
+            status, headers, body = self.answers[path]
+            return status, dict(headers), body
+        if path in self.pages:
+            return 200, {"Content-Type": "text/html; charset=utf-8"}, self.pages[path].encode()
+        return 404, {"Content-Type": "text/html"}, b"<title>Not found</title>"
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def pages():
+    site = Site()
+    yield site
+    site.close()
+
+
+@pytest.fixture(scope="session", params=["shell", "full"])
+def cdp_url(request, tmp_path_factory):
+    """Address of a browser of one build."""
+    folder = tmp_path_factory.mktemp(f"tabs-{request.param}")
+    # So that frames of other sites have processes of their own, however little memory the machine has.
+    arguments = ["--site-per-process"]
+    with sync.local(data_dir=folder, browser_build=request.param, browser_args=arguments) as client:
+        browser = client.browsers.create()
+        yield browser.cdp_url
+        client.browsers.stop(browser.id)
+
+
+@pytest.fixture
+async def connection(cdp_url):
+    async with cdpbridge.cdp.connect(cdp_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def page(connection):
+    """A tab in a context of its own."""
+    context = (await connection.root.send("Target.createBrowserContext"))["browserContextId"]
+    yield Tab(await connection.new_tab(browser_context_id=context))
+    if not connection.closed:
+        await connection.root.send("Target.disposeBrowserContext", {"browserContextId": context})

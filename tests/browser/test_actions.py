@@ -1,0 +1,416 @@
+"""Clicks, texts and keys on pages, after waiting for what they need, in both builds."""
+
+import asyncio
+
+import pytest
+
+from cdpbridge.errors import (
+    ActionTimeout,
+    CommandTimeout,
+    ConfigurationError,
+    ElementError,
+    EvaluationError,
+    NavigationError,
+)
+from cdpbridge.protocol import Page
+
+pytestmark = pytest.mark.chromium
+
+FORM = """<!doctype html><title>Form</title><script>window.log = []; window.trusted = []</script>
+<form onsubmit="log.push('submit ' + new FormData(this).get('name')); event.preventDefault()">
+<label for=name>Name</label><input id=name name=name value=old>
+<input id=number type=number><input id=day type=date><input id=shade type=color><input id=range type=range max=10>
+<textarea id=area>old text</textarea><div id=rich contenteditable>rich <b>old</b></div>
+<select id=select><option value=a>First</option><option value=b>Second one</option></select>
+<input id=box type=checkbox><input id=readonly readonly value=fixed><input id=off disabled>
+<button id=save>Save it</button></form>
+<script>document.addEventListener('click', e => { log.push(`click ${e.target.id} ${e.detail} ${e.button}`); trusted.push(e.isTrusted) });
+document.addEventListener('dblclick', e => log.push(`dblclick ${e.target.id}`));
+document.addEventListener('contextmenu', e => { log.push(`contextmenu ${e.target.id}`); e.preventDefault() });
+document.addEventListener('input', e => log.push(`input ${e.target.id}`));
+document.addEventListener('change', e => log.push(`change ${e.target.id}`));
+document.addEventListener('keydown', e => log.push(`key ${e.key} ${e.code} ${e.keyCode} ${e.shiftKey}${e.ctrlKey}`));</script>"""
+
+
+@pytest.fixture
+async def form(page, pages):
+    pages.pages["/form"] = FORM
+    await page.goto(f"{pages.url}/form")
+    return page
+
+
+async def show(page, pages, html):
+    pages.pages["/shown"] = f"<!doctype html><script>window.log = []</script>{html}"
+    await page.goto(f"{pages.url}/shown")
+
+
+async def log(page):
+    return await page.evaluate("log.splice(0)")
+
+
+# --- what users do ----------------------------------------------------------------------------------------------------
+
+
+async def test_clicks_are_real(form):
+    await form.click("#save")
+    assert await log(form) == ["click save 1 0", "submit old"]
+    await form.click("text=save IT", count=2)
+    assert "dblclick save" in await log(form)
+    await form.click("css=#area", button="right")
+    assert await log(form) == ["contextmenu area"]
+    await form.click("#box")
+    assert await form.evaluate("[box.checked, trusted.every(Boolean)]") == [True, True]
+
+
+async def test_texts(form):
+    await form.fill("#name", "Zoë 😀")
+    assert await form.evaluate("name_.value".replace("name_", "document.getElementById('name')")) == "Zoë 😀"
+    assert await log(form) == ["input name"]
+    await form.fill("#name", "")
+    assert await form.evaluate("document.getElementById('name').value") == ""
+    await form.fill("text=Name", "by its label")
+    assert await form.evaluate("document.getElementById('name').value") == "by its label"
+    await form.fill("#area", "two\nlines")
+    assert await form.evaluate("area.value") == "two\nlines"
+    await form.fill("#rich", "new")
+    assert await form.evaluate("rich.textContent") == "new"
+    await form.fill("#number", "4.5")
+    await form.press("Tab")
+    await log(form)
+    for selector, value in (("#day", "2026-11-28"), ("#shade", "#ff0000"), ("#range", "7"), ("#select", "b")):
+        await form.fill(selector, value)
+        assert await form.evaluate(f"document.querySelector('{selector}').value") == value
+        assert await log(form) == [f"input {selector[1:]}", f"change {selector[1:]}"]
+    await form.fill("#select", "First")
+    assert await form.evaluate("[select.value, number.value]") == ["a", "4.5"]
+
+
+async def test_keys(form):
+    await form.press("#name", "Control+A")
+    await form.press("x")
+    await form.press("Shift+y")
+    await form.press("!")
+    await form.press("é")
+    await form.press("Backspace")
+    assert await form.evaluate("document.getElementById('name').value") == "xY!"
+    said = await log(form)
+    assert said[:2] == ["key Control ControlLeft 17 falsetrue", "key a KeyA 65 falsetrue"]
+    assert "key Y KeyY 89 truefalse" in said
+    assert "key ! Digit1 49 falsefalse" in said
+    await form.press("Enter")
+    assert "submit xY!" in await log(form)
+    await form.press("Tab")
+    assert await form.evaluate("document.activeElement.id") == "number"
+    await form.press("#area", "ArrowDown")
+    for _ in range(2):
+        await form.press("Enter")
+    assert "\n\n" in await form.evaluate("area.value")
+
+
+async def test_a_click_that_opens_a_dialog_returns(page, pages):
+    await show(page, pages, "<button onclick=\"log.push(confirm('sure?'))\">Ask</button>")
+    await page.click("button", timeout=10)
+    await page.session.send(Page.handle_java_script_dialog(accept=True))
+    assert await log(page) == [True]
+
+
+# --- what is waited for -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("html", "later", "check", "words"),
+    [
+        ("", "document.body.innerHTML = '<button>b</button>'", "attached", "no element matches"),
+        (
+            "<button style='display: none'>b</button>",
+            "b.style.display = ''",
+            "visible",
+            "<button> is not visible",
+        ),
+        (
+            "<button style='visibility: hidden'>b</button>",
+            "b.style.visibility = ''",
+            "visible",
+            "is not visible",
+        ),
+        ("<button disabled>b</button>", "b.disabled = false", "enabled", "<button>: it is disabled"),
+        (
+            "<fieldset disabled><button>b</button></fieldset>",
+            "b.parentNode.disabled = false",
+            "enabled",
+            "disabled",
+        ),
+        (
+            "<div aria-disabled=true><button>b</button></div>",
+            "b.parentNode.ariaDisabled = null",
+            "enabled",
+            "around it",
+        ),
+        (
+            "<button>b</button><div id=veil style='position: fixed; inset: 0'></div>",
+            "veil.remove()",
+            "receives the click",
+            '<div id="veil"> covers <button>',
+        ),
+        (
+            (
+                "<button style='animation: move 100ms linear infinite alternate'>b</button>"
+                "<style>@keyframes move { to { margin-left: 500px } }</style>"
+            ),
+            "b.style.animation = 'none'",
+            "stable",
+            "<button> is moving",
+        ),
+    ],
+)
+async def test_a_click_waits_and_says_what_for(page, pages, html, later, check, words):  # noqa: PLR0917
+    await show(page, pages, f"{html}<script>document.onclick = e => log.push(e.target.localName)</script>")
+    with pytest.raises(
+        ActionTimeout, match=rf"click\('button'\) waited 0\.4 s .*check '{check}' failed"
+    ) as caught:
+        await page.click("button", timeout=0.4)
+    assert (caught.value.selector, caught.value.check, words in caught.value.hint) == ("button", check, True)
+    assert isinstance(caught.value, CommandTimeout)
+    assert await log(page) == []
+    clicking = asyncio.create_task(page.click("button"))
+    await page.evaluate(
+        f"new Promise(done => setTimeout(done, 150)).then(() => {{ const b = document.querySelector('button'); {later} }})"
+    )
+    await clicking
+    assert await log(page) == ["button"]
+
+
+async def test_what_is_far_away_is_scrolled_to(page, pages):
+    await show(
+        page,
+        pages,
+        "<div style='position: fixed; top: 0; height: 60%; width: 100%; background: red'></div><div style='height: 5000px'></div>"
+        "<div style='overflow: auto; height: 100px'><div style='height: 900px'></div><a onclick='log.push(1)'>deep</a></div>"
+        "<div style='height: 5000px'></div>",
+    )
+    await page.click("text=deep")
+    assert await log(page) == [1]
+
+
+async def test_parts_and_labels_receive_the_click(page, pages):
+    await show(
+        page,
+        pages,
+        "<button onclick='log.push(1)'><b>in</b></button>"
+        "<label>on <input type=checkbox id=box style='opacity: 0; position: absolute; z-index: -1'>off</label>"
+        "<p>a <a id=link onclick='log.push(2)'>link " + "over lines " * 60 + "</a></p>",
+    )
+    await page.click("button")
+    await page.click("#link")
+    assert await log(page) == [1, 2]
+
+
+async def test_waits_for_selectors(page, pages):
+    await show(page, pages, "<p id=there>a</p><p id=unseen style='display: none'>b</p>")
+    await page.wait_for_selector("#there")
+    await page.wait_for_selector("#unseen", state="attached")
+    await page.wait_for_selector("#unseen", state="hidden")
+    await page.wait_for_selector("#nowhere", state="hidden")
+    await page.wait_for_selector("#nowhere", state="detached")
+    for selector, state in (
+        ("#unseen", "visible"),
+        ("#there", "hidden"),
+        ("#unseen", "detached"),
+        ("#no", "attached"),
+    ):
+        with pytest.raises(ActionTimeout, match="wait_for_selector"):
+            await page.wait_for_selector(selector, state=state, timeout=0.1)
+    waiting = asyncio.create_task(page.wait_for_selector("#late"))
+    await page.goto(pages.url)
+    await page.evaluate("document.body.innerHTML = '<p id=late>now'")
+    await waiting
+
+
+async def test_waits_for_expressions(page, pages):
+    await show(page, pages, "<p>a</p><script>setTimeout(() => window.items = [1, 2], 200)</script>")
+    assert await page.wait_for_expression("window.items") == [1, 2]
+    assert await page.wait_for_expression("Promise.resolve({a: 1}) // with a comment") == {"a": 1}
+    assert await page.wait_for_expression("document.querySelector('p')") is True
+    with pytest.raises(ActionTimeout, match=r"wait_for_expression\('window.never'\) waited 0\.2 s"):
+        await page.wait_for_expression("window.never", timeout=0.2)
+    with pytest.raises(EvaluationError, match="null"):
+        await page.wait_for_expression("document.querySelector('i').title")
+    with pytest.raises(EvaluationError, match="SyntaxError"):
+        await page.wait_for_expression("((")
+    waiting = asyncio.create_task(page.wait_for_expression("document.title === 'Start'"))
+    await page.goto(pages.url)
+    assert await waiting is True
+
+
+# --- where it is looked for -------------------------------------------------------------------------------------------
+
+SHADOW = """<my-card></my-card><script>
+customElements.define('my-row', class extends HTMLElement { connectedCallback() {
+    this.attachShadow({mode: 'open'}).innerHTML = `<button class=inner title="a > b">Deep Button</button><slot></slot>`;
+    this.shadowRoot.addEventListener('click', e => { log.push(e.target.textContent); e.stopPropagation() }) } });
+customElements.define('my-card', class extends HTMLElement { connectedCallback() {
+    this.attachShadow({mode: 'open'}).innerHTML =
+        `<div class=body><my-row><i>slotted</i></my-row><input id=field><button class=inner>Last</button></div>`;
+    this.shadowRoot.addEventListener('click', e => log.push(e.target.textContent)) } });</script>"""
+
+
+@pytest.mark.parametrize(
+    ("selector", "hit"),
+    [
+        (".inner", "Deep Button"),
+        ("my-row .inner", "Deep Button"),
+        (".body > .inner", "Last"),
+        ("my-card .body my-row i", "slotted"),
+        ('nothing, [title="a > b"]', "Deep Button"),
+        ("text=deep but", "Deep Button"),
+        ('text="Last"', "Last"),
+    ],
+)
+async def test_open_shadow_roots(page, pages, selector, hit):
+    await show(page, pages, SHADOW)
+    await page.click(selector)
+    assert await log(page) == [hit]
+    await page.fill("#field", "shadow")
+    assert (
+        await page.evaluate("document.querySelector('my-card').shadowRoot.querySelector('input').value")
+        == "shadow"
+    )
+
+
+@pytest.mark.parametrize("selector", ["my-card > .body > .inner", 'text="Las"', "i .inner"])
+async def test_what_is_in_no_shadow_root(page, pages, selector):
+    await show(page, pages, SHADOW)
+    with pytest.raises(ActionTimeout, match="no element matches"):
+        await page.click(selector, timeout=0.1)
+
+
+INNER = """<!doctype html><title>Inner</title><input id=inner><button onclick="document.title = inner.value" id=pay>Pay</button>
+<div style='height: 2000px'></div><button onclick="document.title = 'low'" id=low>Low</button>"""
+
+
+@pytest.mark.parametrize("origin", ["url", "other"])
+async def test_frames_of_the_same_and_of_other_sites(page, pages, origin):
+    pages.pages["/inner"] = INNER
+    pages.pages["/middle"] = (
+        f"<iframe src='{getattr(pages, origin)}/inner' style='margin: 20px; border: 5px solid'></iframe>"
+    )
+    await show(
+        page,
+        pages,
+        f"<div style='height: 3000px'></div><iframe src='{getattr(pages, origin)}/middle' width=500 height=400"
+        " style='padding: 7px'></iframe>",
+    )
+    await page.fill("#inner", "1234")
+    await page.press("#inner", "5")
+    await page.click("#pay")
+    frames = await page._frames.all()
+    inner = next(frame for frame in frames if frame.parent_id not in {None, page.target_id})
+    assert (inner.session is page.session) == (origin == "url")
+    world = await inner.session.send(Page.create_isolated_world(inner.id))
+    context = world.execution_context_id
+
+    async def title():
+        answer = await inner.session.send(
+            "Runtime.evaluate", {"expression": "document.title", "contextId": context}
+        )
+        return answer["result"]["value"]
+
+    assert await title() == "12345"
+    await page.click("#low")
+    assert await title() == "low"
+    await page.wait_for_selector("text=pay")
+    await page.wait_for_selector("#nowhere", state="detached")
+    with pytest.raises(ActionTimeout, match="is visible"):
+        await page.wait_for_selector("#pay", state="hidden", timeout=0.5)
+    with pytest.raises(ActionTimeout, match="no element matches in 3 frames"):
+        await page.click("#nowhere", timeout=0.5)
+    await page.evaluate("document.querySelector('iframe').style.visibility = 'hidden'")
+    with pytest.raises(ActionTimeout, match=r"check '(receives the click|visible)' failed"):
+        await page.click("#pay", timeout=0.5)
+    await page.evaluate("document.querySelector('iframe').remove()")
+    await page.wait_for_selector("#pay", state="hidden")
+
+
+async def test_a_frame_that_comes_late(page, pages):
+    pages.pages["/inner"] = INNER
+    await show(page, pages, f"<iframe src='{pages.url}/'></iframe>")
+    clicking = asyncio.create_task(page.click("#pay"))
+    await page.evaluate(
+        "new Promise(done => setTimeout(done, 300)).then(() => { const frame = document.createElement('iframe');"
+        f" frame.src = '{pages.other}/inner'; document.body.append(frame) }})"
+    )
+    await clicking
+
+
+async def test_a_page_in_the_background(page, pages, connection):
+    await show(page, pages, "<button onclick='log.push(1)'>b</button>")
+    await connection.new_tab(pages.url)
+    await page.click("button")
+    assert await log(page) == [1]
+
+
+async def test_a_hostile_page_changes_nothing(page, pages):
+    await show(
+        page,
+        pages,
+        "<button onclick='log.push(1)'>b</button><script>Document.prototype.querySelector = () => null;"
+        "Element.prototype.getClientRects = () => []; window.requestAnimationFrame = () => 0; window.setTimeout = () => 0</script>",
+    )
+    await page.click("button")
+    assert await log(page) == [1]
+
+
+# --- what cannot work -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "words"),
+    [
+        (lambda tab: tab.click("[["), ElementError, "is no selector"),
+        (lambda tab: tab.click(""), ConfigurationError, "selector must be a text"),
+        (lambda tab: tab.click("#save", button="main"), ConfigurationError, "button must be one of 'left'"),
+        (lambda tab: tab.click("#save", count=0), ConfigurationError, "count must be"),
+        (lambda tab: tab.click("#save", timeout="1"), ConfigurationError, "timeout must be"),
+        (lambda tab: tab.fill("#box", "a"), ElementError, 'type="checkbox"> cannot be filled'),
+        (lambda tab: tab.fill("#save", "a"), ElementError, "cannot be filled"),
+        (lambda tab: tab.fill("#number", "abc"), ElementError, "takes numbers only"),
+        (lambda tab: tab.fill("#day", "28.11.2026"), ElementError, "does not take"),
+        (lambda tab: tab.fill("#name", 5), ConfigurationError, "value must be a text"),
+        (lambda tab: tab.fill("#readonly", "a", timeout=0.1), ActionTimeout, "is read-only"),
+        (lambda tab: tab.fill("#off", "a", timeout=0.1), ActionTimeout, "check 'enabled' failed"),
+        (lambda tab: tab.fill("#select", "c", timeout=0.1), ActionTimeout, 'has no option "c"'),
+        (lambda tab: tab.press("enter"), ConfigurationError, "no key 'enter'; do you mean 'Enter'"),
+        (lambda tab: tab.press("Strg+A"), ConfigurationError, "'Strg' is no modifier"),
+        (lambda tab: tab.wait_for_selector("p", state="gone"), ConfigurationError, "state must be one of"),
+    ],
+)
+async def test_what_cannot_work_is_said_at_once(form, act, kind, words):
+    with pytest.raises(kind) as caught:
+        await act(form)
+    assert words in str(caught.value)
+    assert not [each for each in await log(form) if not each.startswith("key")]
+
+
+async def test_a_page_that_hangs(page, pages):
+    await show(page, pages, "<button>b</button>")
+    await page.click("button")
+    hanging = asyncio.create_task(
+        page.evaluate("{ const end = Date.now() + 2500; while (Date.now() < end); }")
+    )
+    await asyncio.sleep(0)
+    with pytest.raises(ActionTimeout, match="the page did not answer"):
+        await page.click("button", timeout=0.2)
+    await hanging
+    await page.click("button")
+
+
+async def test_the_page_is_closed_meanwhile(page, pages):
+    await show(page, pages, "<p>a")
+    clicking = asyncio.create_task(page.click("button"))
+    await page.evaluate("1")
+    await page.close()
+    with pytest.raises(Exception, match="closed"):
+        await clicking
+    with pytest.raises(Exception, match="closed"):
+        await page.click("button")
+    assert issubclass(NavigationError, Exception)
