@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
@@ -10,12 +11,16 @@ from cdpbridge.browser._actions import ACTION_TIMEOUT
 from cdpbridge.browser._navigation import NAVIGATION_TIMEOUT
 
 if TYPE_CHECKING:
+    from cdpbridge.browser import Dialog as AsyncDialog
+    from cdpbridge.browser import Request
     from cdpbridge.browser import Response as AsyncResponse
+    from cdpbridge.browser import Route as AsyncRoute
     from cdpbridge.browser import Tab as AsyncTab
     from cdpbridge.browser._actions import Button, SelectorState
     from cdpbridge.browser._navigation import WaitUntil
+    from cdpbridge.protocol import Network
 
-__all__ = ["PageVerbs", "Response", "Runner"]
+__all__ = ["Dialog", "PageVerbs", "Response", "Route", "Runner"]
 
 T = TypeVar("T")
 
@@ -94,11 +99,113 @@ class Response:
         return self._run(self._response.json())
 
 
+class Dialog:
+    """An open dialog of the page. `cdpbridge.browser.Dialog` without an event loop, which describes its attributes."""
+
+    def __init__(self, dialog: AsyncDialog, run: Runner) -> None:
+        self._dialog = dialog
+        self._run = run
+
+    def __repr__(self) -> str:
+        return repr(self._dialog)
+
+    @property
+    def type(self) -> str:
+        """`"alert"`, `"confirm"`, `"prompt"` or `"beforeunload"`."""
+        return self._dialog.type
+
+    @property
+    def message(self) -> str:
+        """Its text."""
+        return self._dialog.message
+
+    @property
+    def default_prompt(self) -> str:
+        """What a prompt suggests."""
+        return self._dialog.default_prompt
+
+    @property
+    def url(self) -> str:
+        """Address of the frame that opened it."""
+        return self._dialog.url
+
+    def accept(self, prompt_text: str | None = None) -> None:
+        """Close it with OK."""
+        self._run(self._dialog.accept(prompt_text))
+
+    def dismiss(self) -> None:
+        """Close it with Cancel."""
+        self._run(self._dialog.dismiss())
+
+
+class Route:
+    """A request that waits for an answer. `cdpbridge.browser.Route` without an event loop, which describes its methods."""
+
+    def __init__(self, route: AsyncRoute, run: Runner) -> None:
+        self._route = route
+        self._run = run
+
+    def __repr__(self) -> str:
+        return repr(self._route)
+
+    @property
+    def request(self) -> Request:
+        """The request."""
+        return self._route.request
+
+    @property
+    def answered(self) -> bool:
+        """True once it is answered."""
+        return self._route.answered
+
+    def abort(self, reason: str = "failed") -> None:
+        """Let it fail."""
+        self._run(_awaited(lambda: self._route.abort(reason)))
+
+    def continue_(
+        self,
+        *,
+        url: str | None = None,
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        post_data: str | bytes | None = None,
+    ) -> None:
+        """Let it go on, with what is given in place of its own."""
+        self._run(
+            _awaited(
+                lambda: self._route.continue_(url=url, method=method, headers=headers, post_data=post_data)
+            )
+        )
+
+    def fulfill(
+        self,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        body: str | bytes = b"",
+        content_type: str | None = None,
+        json: Any = None,
+    ) -> None:
+        """Answer it here, without the network."""
+        self._run(
+            _awaited(
+                lambda: self._route.fulfill(
+                    status=status, headers=headers, body=body, content_type=content_type, json=json
+                )
+            )
+        )
+
+
+RouteHandler = Callable[[Route], object]
+
+
 class PageVerbs:
     """The verbs of the blocking `Tab` that move its page and act on it. Arguments and errors as of `cdpbridge.Tab`."""
 
-    _tab: AsyncTab
-    _run: Runner
+    def __init__(self, tab: AsyncTab, run: Runner) -> None:
+        self._tab = tab
+        self._run = run
+        self._routes: dict[RouteHandler, Any] = {}
 
     def goto(
         self,
@@ -181,5 +288,63 @@ class PageVerbs:
         """Wait until a JavaScript expression is true; return its value."""
         return self._run(self._tab.wait_for_expression(expression, timeout=timeout))
 
+    # --- requests, the window and its context ---------------------------------------------------------------------
+
+    def block(self, *, types: Iterable[str] = (), urls: Iterable[str] = ()) -> None:
+        """Block requests from now on; another call replaces this one, `block()` ends it."""
+        self._run(self._tab.block(types=types, urls=urls))
+
+    def route(self, pattern: str, handler: RouteHandler) -> None:
+        """Let `handler` decide about requests. It is called in a thread of its own, and may call this API."""
+        self._run(self._tab.route(pattern, self._routes.setdefault(handler, self._route_handler(handler))))
+
+    def unroute(self, pattern: str, handler: RouteHandler | None = None) -> None:
+        """Remove the routes with `pattern`, or only the one with `handler`."""
+        self._run(self._tab.unroute(pattern, None if handler is None else self._routes.get(handler, handler)))
+
+    def set_viewport(
+        self, width: int, height: int, *, device_scale_factor: float = 1, mobile: bool = False
+    ) -> None:
+        """Give the page another size, in CSS pixels."""
+        self._run(
+            self._tab.set_viewport(width, height, device_scale_factor=device_scale_factor, mobile=mobile)
+        )
+
+    def set_cookies(self, cookies: Iterable[Mapping[str, Any] | Network.Cookie]) -> None:
+        """Set cookies in the page's context."""
+        self._run(self._tab.set_cookies(cookies))
+
+    def storage_state(self, *, origins: Iterable[str] = ()) -> dict[str, Any]:
+        """Return cookies, localStorage and IndexedDB of the page's context, in the form of Playwright's `storage_state`."""
+        return self._run(self._tab.storage_state(origins=origins))
+
+    def _route_handler(self, handler: RouteHandler) -> Callable[[AsyncRoute], Awaitable[object]]:
+        async def handle(route: AsyncRoute) -> None:
+            await asyncio.to_thread(handler, Route(route, self._run))
+
+        return handle
+
+    def _on(
+        self, name: Any, handler: Callable[[Any], object], convert: Callable[[Any], Any]
+    ) -> Callable[[], None]:
+        """Call `handler` in a thread of its own, with one event after another, so that it may call this API."""
+
+        async def handle(event: Any) -> None:
+            await asyncio.to_thread(handler, convert(event))
+
+        async def add() -> Callable[[], None]:
+            return self._tab.on(name, handle)
+
+        remove = self._run(add())
+        return lambda: self._run(_called(remove))
+
     def _answer(self, response: AsyncResponse | None) -> Response | None:
         return None if response is None else Response(response, self._run)
+
+
+async def _awaited(begin: Callable[[], Awaitable[T]]) -> T:
+    return await begin()
+
+
+async def _called(function: Callable[[], T]) -> T:
+    return function()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from datetime import timedelta
 from decimal import Decimal
 
@@ -14,8 +15,9 @@ import pytest
 import cdpbridge
 from cdpbridge import sync
 from cdpbridge._concurrency import LoopThread
-from cdpbridge.browser import Response
-from cdpbridge.browser._download import Download, DownloadWaiter
+from cdpbridge.browser import Dialog, Response, Route
+from cdpbridge.browser._download import Download
+from cdpbridge.browser._downloads import DownloadWaiter
 from cdpbridge.errors import ConfigurationError, NavigationError
 
 PAGE = "data:text/html,<title>Here</title><a id=a download=report.csv href='data:text/csv,1'>a</a><input type=file id=i multiple>"
@@ -23,6 +25,13 @@ PAGE = "data:text/html,<title>Here</title><a id=a download=report.csv href='data
 
 def loops():
     return [thread for thread in threading.enumerate() if thread.name == "cdpbridge"]
+
+
+def eventually(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +65,36 @@ def test_a_program_without_an_event_loop(tmp_path, environment, site, nobody, bu
             assert tab.pdf(print_background=False).startswith(b"%PDF")
             with pytest.raises(NavigationError, match="REFUSED"):
                 tab.goto(nobody)
+            response = tab.goto(site)
+            assert (response.status, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
+            assert "Sign in" in response.text()
+            said = []
+            stop = tab.on(
+                "console", lambda message: said.append((message.text, tab.title()))
+            )  # may call the API
+            tab.on("dialog", lambda dialog: dialog.accept("Ada"))
+            tab.route("*/api/who", lambda route: route.fulfill(json={"title": tab.title()}))
+            assert tab.evaluate("fetch('/api/who').then(r => r.json())") == {"title": "Sign in"}
+            assert tab.evaluate("prompt('name?')") == "Ada"
+            tab.evaluate("console.log('said')")
+            eventually(lambda: said == [("said", "Sign in")])
+            stop()
+            tab.unroute("*/api/who")
+            tab.fill("text=Name", "ada")
+            tab.fill("[name=password]", "lovelace")
+            tab.press("Enter")
+            tab.wait_for_selector("text=Welcome, ada")
+            assert tab.wait_for_expression("document.body.dataset.ready") == "true"
+            assert tab.back().url == tab.forward().url.replace("/account", "/") or tab.reload().ok
+            tab.set_viewport(500, 400)
+            tab.set_cookies([{"name": "a", "value": "b"}])
+            assert {each["name"] for each in tab.storage_state()["cookies"]} >= {"a"}
+            tab.block(types=["image"])
             tab.goto(PAGE)
+            tab.click("body")
+            with tab.expect_downloads(1) as several:
+                tab.evaluate("a.click()")
+            assert several.downloads[0].read() == b"1"
             with tab.expect_download() as waiter:
                 tab.evaluate("a.click()")
             path = waiter.download.save(tmp_path)
@@ -272,9 +310,12 @@ ONLY_ASYNCHRONOUS = {
     cdpbridge.Tab: set(),
     Download: set(),
     DownloadWaiter: set(),
+    Dialog: set(),
     Response: set(),
+    Route: set(),
 }
 ONLY_BLOCKING = {
+    Route: {"answered", "request"},  # attributes there
     cdpbridge.Tab: {"send"},
     Download: {"url", "suggested_filename"},  # attributes there
 }
@@ -283,7 +324,9 @@ PAIRS = [
     (cdpbridge.Tab, sync.Tab),
     (Download, sync.Download),
     (DownloadWaiter, sync.DownloadWaiter),
+    (Dialog, sync.Dialog),
     (Response, sync.Response),
+    (Route, sync.Route),
 ]
 
 

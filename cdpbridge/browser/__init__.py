@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from ._browser import Browser
+from ._download import Download
+from ._interception import Route
 from ._open import Opening, open_browser
 from ._response import Request, Response
 from ._tab import Tab
+from ._tab_events import ConsoleMessage, Dialog
 
-__all__ = ["Browser", "Opening", "Request", "Response", "Tab", "open_browser"]
+__all__ = [
+    "Browser",
+    "ConsoleMessage",
+    "Dialog",
+    "Download",
+    "Opening",
+    "Request",
+    "Response",
+    "Route",
+    "Tab",
+    "open_browser",
+]

@@ -200,8 +200,9 @@ class Actions:
 
         remove = session.on(Page.JavascriptDialogOpening, on_dialog)
         sent = asyncio.gather(*map(session.send, commands))
+        waiting: list[asyncio.Future[Any]] = [sent, opened]
         try:
-            await asyncio.wait([sent, opened], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if sent.done():
                 sent.result()
         finally:

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from cdpbridge._durations import waiting_time
 from cdpbridge._file_names import safe_file_name
 from cdpbridge.cdp import CDPSession, Connection, read_stream
 from cdpbridge.cdp._switches import downloads_folder
-from cdpbridge.errors import CDPError, CommandTimeout, DownloadFailed, DownloadTimeout
+from cdpbridge.errors import CDPError, DownloadFailed, DownloadTimeout
 from cdpbridge.protocol import IO, Browser, Runtime, Target
 
-__all__ = ["Download", "DownloadWaiter", "file_chunks", "temporary_folder"]
+__all__ = ["Download", "file_chunks", "temporary_folder"]
 
 _NUMBER_BYTES: Final = len(" (9999)")  # added to a name that is taken
 
@@ -127,140 +125,6 @@ class Download:
                 yield chunk
         if read != size:
             raise DownloadFailed(self.suggested_filename, f"it has {size} bytes, {read} arrived")
-
-
-class DownloadWaiter:
-    """Waits for a download of the tab. See `Tab.expect_download`."""
-
-    def __init__(self, session: CDPSession, timeout: float | timedelta) -> None:
-        self._session = session
-        self._timeout = waiting_time("timeout", timeout)
-        self._download: Download | None = None
-        self._begun: list[Browser.DownloadWillBegin] = []
-        self._ended: dict[str, Browser.DownloadProgress] = {}
-        self._news = asyncio.Event()
-        self._remove: list[Callable[[], None]] = []
-        self._folder = ""
-        self._context_id: str | None = None
-        self._deadline = 0.0
-        self._guid: str | None = None
-        self._done: asyncio.Future[Browser.DownloadProgress]
-
-    def __repr__(self) -> str:
-        return f"<DownloadWaiter {self._download!r}>"
-
-    @property
-    def download(self) -> Download:
-        """The download that has begun, once the block is left.
-
-        Raises:
-            RuntimeError: The block is not left yet, or it failed.
-        """
-        if self._download is None:
-            raise RuntimeError("no download has begun yet; use it after the block of expect_download")
-        return self._download
-
-    async def __aenter__(self) -> Self:
-        root = self._session.connection.root
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.time() + self._timeout.total_seconds()
-        self._done = loop.create_future()
-        target = (await root.send(Target.get_target_info(target_id=self._session.target_id))).target_info
-        self._context_id = target.browser_context_id
-        self._folder = f"{await temporary_folder(root)}/cdpbridge-{secrets.token_hex(8)}"
-        self._remove = [
-            root.on(Browser.DownloadWillBegin, self._on_begun),
-            root.on(Browser.DownloadProgress, self._on_progress),
-            self._session.connection.on("disconnected", self._on_disconnected),
-        ]
-        try:
-            await root.send(
-                Browser.set_download_behavior(
-                    Browser.SetDownloadBehaviorBehavior.ALLOW_AND_NAME,
-                    browser_context_id=self._context_id,
-                    download_path=self._folder,
-                    events_enabled=True,
-                )
-            )
-        except BaseException:
-            self._stop()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self._stop()
-            return
-        try:
-            begun = await self._first()
-        except BaseException:
-            self._stop()
-            raise
-        path = f"{self._folder}/{begun.guid}"
-        self._download = Download(self._session.connection, self._context_id, begun, path, self._done)
-        self._guid = begun.guid
-        self._settle()
-
-    async def _first(self) -> Browser.DownloadWillBegin:
-        seen = 0
-        try:
-            async with asyncio.timeout_at(self._deadline) as deadline:
-                while True:
-                    while seen < len(self._begun):
-                        begun = self._begun[seen]
-                        seen += 1
-                        if await self._is_ours(begun.frame_id):
-                            return begun
-                    self._news.clear()
-                    if self._session.connection.closed:
-                        raise DownloadFailed("", "the connection ended before a download began")
-                    await self._news.wait()
-        except TimeoutError:
-            if not deadline.expired():  # a command's own timeout
-                raise
-            raise CommandTimeout(
-                "expect_download",
-                target=self._session.describe(),
-                waited=self._timeout,
-                hint=self._session.hint(),
-            ) from None
-
-    async def _is_ours(self, frame_id: str) -> bool:
-        """Return True if this page, a frame in it, or a page that it opened has begun it: not another page."""
-        if frame_id == self._session.target_id:
-            return True
-        for target in await self._session.connection.targets():
-            if target.target_id == frame_id and target.type == "page":
-                return target.opener_id == self._session.target_id
-        return True
-
-    def _on_begun(self, event: Browser.DownloadWillBegin) -> None:
-        self._begun.append(event)
-        self._news.set()
-
-    def _on_progress(self, event: Browser.DownloadProgress) -> None:
-        if event.state != Browser.DownloadProgressState.IN_PROGRESS:
-            self._ended[event.guid] = event
-            self._settle()
-
-    def _on_disconnected(self, *_: object) -> None:
-        self._news.set()
-        if not self._done.done():
-            name = "" if self._download is None else self._download.suggested_filename
-            self._done.set_exception(DownloadFailed(name, "the connection has ended"))
-            self._done.exception()  # marked as read: perhaps no task waits for it
-        self._stop()
-
-    def _settle(self) -> None:
-        if self._guid in self._ended and not self._done.done():
-            self._done.set_result(self._ended[self._guid])
-            self._stop()
-
-    def _stop(self) -> None:
-        while self._remove:
-            self._remove.pop()()
 
 
 async def temporary_folder(root: CDPSession) -> str:

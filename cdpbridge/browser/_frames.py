@@ -7,12 +7,14 @@ document; the object ends with its document, and is made again in the next.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from cdpbridge.errors import CDPError, CommandError, TargetClosed
 from cdpbridge.protocol import DOM, Page, Runtime
@@ -60,7 +62,8 @@ class Frames:
         self.main = Frame(session, session.target_id)  # Chrome's main frame has the id of its page
         self._session = session
         self._scripts: dict[tuple[str, str], _Script] = {}
-        self._setups: list[Setup] = []
+        # Setups, and the sessions that each has run for.
+        self._setups: dict[Setup, WeakSet[CDPSession]] = {}
         self._attached: asyncio.Task[None] | None = None
 
     # --- sessions -------------------------------------------------------------------------------------------------
@@ -77,12 +80,18 @@ class Frames:
 
         What a target refuses because it has no such domain is no failure.
         """
-        self._setups.append(setup)
-        await setup(self._session)
+        self._setups[setup] = WeakSet()
         await self.attach()
-        await asyncio.gather(
-            *(self._quietly(setup, each) for each in self.sessions() if each is not self._session)
-        )
+        await self.everywhere(lambda session: self._once(setup, session))
+
+    def forget(self, setup: Setup) -> None:
+        """Do not run `setup` any more."""
+        self._setups.pop(setup, None)
+
+    async def everywhere(self, work: Setup) -> None:
+        """Run `work` on the page and on every frame and worker that is in it now."""
+        inner = [self._quietly(work, each) for each in self.sessions() if each is not self._session]
+        await asyncio.gather(work(self._session), *inner)
 
     def sessions(self) -> Iterator[CDPSession]:
         """Yield the page's session, and those of the frames and workers in it. Not those of popups."""
@@ -90,7 +99,14 @@ class Frames:
 
     async def _set_up(self, child: CDPSession) -> None:
         if child.target_type != "page":  # a popup is a page of its own
-            await asyncio.gather(*(self._quietly(setup, child) for setup in self._setups))
+            inner = [functools.partial(self._once, setup) for setup in self._setups]
+            await asyncio.gather(*(self._quietly(setup, child) for setup in inner))
+
+    async def _once(self, setup: Setup, session: CDPSession) -> None:
+        done = self._setups.get(setup)
+        if done is not None and session not in done:
+            done.add(session)
+            await setup(session)
 
     async def _quietly(self, setup: Setup, child: CDPSession) -> None:
         try:

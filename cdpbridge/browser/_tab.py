@@ -6,7 +6,7 @@ More than these is Playwright's job, on the same browser: see `cdpbridge.playwri
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
@@ -16,11 +16,15 @@ from cdpbridge.cdp import pdf_stream
 from cdpbridge.protocol import Network, Page, Target
 
 from ._actions import ACTION_TIMEOUT, Actions, Button, SelectorState
-from ._download import DownloadWaiter
+from ._download import Download
+from ._downloads import DOWNLOAD_TIMEOUT, Downloads, DownloadWaiter
 from ._evaluate import evaluate
 from ._frames import Frames
+from ._interception import Interception, RouteHandler, checked_patterns, checked_types
 from ._navigation import NAVIGATION_TIMEOUT, Navigation, WaitUntil
-from ._response import Response
+from ._page_state import set_cookies, set_viewport, storage_state
+from ._response import Request, Response
+from ._tab_events import ConsoleMessage, Dialog, TabEvents
 from ._upload import set_input_files
 
 if TYPE_CHECKING:
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Tab"]
 
 _CLOSE_TIMEOUT: Final = timedelta(seconds=10)
-_DOWNLOAD_TIMEOUT: Final = timedelta(seconds=30)
 _UPLOAD_BYTES: Final = 256 * 1024 * 1024  # it is held in the browser's memory
 
 
@@ -44,7 +47,10 @@ class Tab:
         self.session = session
         self._frames = Frames(session)
         self._actions = Actions(session, self._frames)
-        self._navigation = Navigation(session, lambda: False)
+        self._downloads = Downloads(session)
+        self._interception = Interception(self._frames)
+        self._events = TabEvents(session, self._frames, self._downloads, self._attached)
+        self._navigation = Navigation(session, lambda: self._downloads.expected)
 
     def __repr__(self) -> str:
         return f"<Tab {self.session.target_id}{' closed' if self.session.closed else ''}>"
@@ -82,6 +88,7 @@ class Tab:
             TargetClosed: The tab was closed meanwhile.
             ConfigurationError: There is no such `wait_until`.
         """
+        await self._events.settled()
         return await self._navigation.goto(url, wait_until, timeout, referrer)
 
     async def reload(
@@ -92,18 +99,21 @@ class Tab:
         ignore_cache: bool = False,
     ) -> Response | None:
         """Load the page again. Arguments, result and errors as of `goto`."""
+        await self._events.settled()
         return await self._navigation.reload(wait_until, timeout, ignore_cache=ignore_cache)
 
     async def back(
         self, *, wait_until: WaitUntil = "load", timeout: float | timedelta = NAVIGATION_TIMEOUT
     ) -> Response | None:
         """Go back one step in the page's history; None where there is none, too. Arguments, result and errors as of `goto`."""
+        await self._events.settled()
         return await self._navigation.move("back", -1, wait_until, timeout)
 
     async def forward(
         self, *, wait_until: WaitUntil = "load", timeout: float | timedelta = NAVIGATION_TIMEOUT
     ) -> Response | None:
         """Go forward one step in the page's history. Arguments, result and errors as of `back`."""
+        await self._events.settled()
         return await self._navigation.move("forward", 1, wait_until, timeout)
 
     async def click(
@@ -130,6 +140,7 @@ class Tab:
             ActionTimeout: It was not ready within `timeout`; the message says which check failed, and nothing was clicked.
             ElementError: This is no selector.
         """
+        await self._events.settled()
         await self._actions.click(selector, button, count, timeout)
 
     async def fill(self, selector: str, value: str, *, timeout: float | timedelta = ACTION_TIMEOUT) -> None:
@@ -142,6 +153,7 @@ class Tab:
             ActionTimeout: As of `click`.
             ElementError: As of `click`, or the element takes no text, or not this one.
         """
+        await self._events.settled()
         await self._actions.fill(selector, value, timeout)
 
     @overload
@@ -166,6 +178,7 @@ class Tab:
             ActionTimeout, ElementError: As of `click`.
             ConfigurationError: There is no such key.
         """
+        await self._events.settled()
         if key is None:
             await self._actions.press(None, selector, timeout)
         else:
@@ -183,6 +196,7 @@ class Tab:
         Raises:
             ActionTimeout, ElementError: As of `click`.
         """
+        await self._events.settled()
         await self._actions.wait_for_selector(selector, state, timeout)
 
     async def wait_for_expression(
@@ -196,6 +210,7 @@ class Tab:
             ActionTimeout: It was not within `timeout`.
             EvaluationError: The script threw.
         """
+        await self._events.settled()
         return await self._actions.wait_for_expression(expression, timeout)
 
     async def evaluate(self, expression: str, *, timeout: float | timedelta | None = None) -> Any:
@@ -207,6 +222,7 @@ class Tab:
             EvaluationError: The script threw, or its promise was rejected.
             CommandTimeout: No answer within `timeout` (default: the connection's).
         """
+        await self._events.settled()
         return await evaluate(self.session, expression, timeout=timeout)
 
     async def title(self) -> str:
@@ -265,7 +281,7 @@ class Tab:
         """Return the cookies that a request to the page's own address would send."""
         return (await self.session.send(Network.get_cookies())).cookies
 
-    def expect_download(self, *, timeout: float | timedelta = _DOWNLOAD_TIMEOUT) -> DownloadWaiter:
+    def expect_download(self, *, timeout: float | timedelta = DOWNLOAD_TIMEOUT) -> DownloadWaiter:
         """Wait for a download that the block starts, and bring the file here, wherever the browser runs.
 
             async with tab.expect_download() as waiter:
@@ -282,7 +298,20 @@ class Tab:
             CommandTimeout: None has begun.
             DownloadFailed: The connection ended before.
         """
-        return DownloadWaiter(self.session, timeout)
+        return DownloadWaiter(self.session, self._downloads, 1, timeout)
+
+    def expect_downloads(
+        self, count: int, *, timeout: float | timedelta = DOWNLOAD_TIMEOUT
+    ) -> DownloadWaiter:
+        """Wait for several downloads that the block starts; `waiter.downloads` has them, in the order they began.
+
+        Otherwise as `expect_download`.
+
+        Args:
+            count: How many.
+            timeout: From the start of the block until all of them have begun.
+        """
+        return DownloadWaiter(self.session, self._downloads, count, timeout)
 
     async def set_input_files(
         self, selector: str, files: Path | str | Sequence[Path | str], *, max_bytes: int = _UPLOAD_BYTES
@@ -299,6 +328,100 @@ class Tab:
         """
         await set_input_files(self.session, selector, files, max_bytes)
 
+    # --- requests and events --------------------------------------------------------------------------------------
+
+    async def block(self, *, types: Iterable[str] = (), urls: Iterable[str] = ()) -> None:
+        """Block requests of the page, its frames and its workers from now on; another call replaces this one, `block()` ends it.
+
+        Args:
+            types: Kinds: `"image"`, `"font"`, `"media"`, `"stylesheet"`, `"script"`, `"xhr"`, `"ping"` and so on. `"fetch"` and
+                `"eventsource"` are one kind with `"xhr"`, `"texttrack"` with `"media"`.
+            urls: Addresses, with `*` for anything: `"*://ads.example.com/*"`, `"*.mp4"`.
+
+        Raises:
+            ConfigurationError: There is no such type, or a pattern matches no address.
+        """
+        await self._interception.block(checked_types("types", types), checked_patterns("urls", urls))
+
+    async def route(self, pattern: str, handler: RouteHandler) -> None:
+        """Let `handler` decide about the requests of the page, its frames and its workers whose address matches.
+
+            await tab.route("*/api/user", lambda route: route.fulfill(json={"name": "Ada"}))
+
+        Args:
+            pattern: With `*` for anything and `?` for one sign. The newest matching route counts; `block` comes before all.
+            handler: A plain or coroutine function. It gets a `Route`; when it chooses nothing, the request goes on.
+
+        Raises:
+            ConfigurationError: The pattern matches no address.
+        """
+        await self._interception.route(pattern, handler)
+
+    async def unroute(self, pattern: str, handler: RouteHandler | None = None) -> None:
+        """Remove the routes with `pattern`, or only the one with `handler`."""
+        await self._interception.unroute(pattern, handler)
+
+    @overload
+    def on(
+        self, name: Literal["console"], handler: Callable[[ConsoleMessage], object]
+    ) -> Callable[[], None]: ...
+    @overload
+    def on(self, name: Literal["dialog"], handler: Callable[[Dialog], object]) -> Callable[[], None]: ...
+    @overload
+    def on(self, name: Literal["download"], handler: Callable[[Download], object]) -> Callable[[], None]: ...
+    @overload
+    def on(self, name: Literal["popup"], handler: Callable[[Tab], object]) -> Callable[[], None]: ...
+    @overload
+    def on(self, name: Literal["request"], handler: Callable[[Request], object]) -> Callable[[], None]: ...
+    @overload
+    def on(self, name: Literal["response"], handler: Callable[[Response], object]) -> Callable[[], None]: ...
+    def on(self, name: str, handler: Callable[[Any], object]) -> Callable[[], None]:
+        """Call `handler`, a plain or coroutine function, on an event of the page; call the returned function to stop that.
+
+        `"console"`, `"request"` and `"response"` come from frames and workers too, requests once for each redirect. A `"dialog"`
+        stays open until it is answered, by `dialog.accept()` or `dialog.dismiss()`. A `"popup"` is a `Tab` that still loads.
+        `"download"` changes where downloads go, as `expect_download` does. All others are CDP's: `tab.session.on`.
+
+        Raises:
+            ConfigurationError: There is no such event.
+        """
+        return self._events.on(name, handler)
+
+    # --- the window and its context -------------------------------------------------------------------------------
+
+    async def set_viewport(
+        self, width: int, height: int, *, device_scale_factor: float = 1, mobile: bool = False
+    ) -> None:
+        """Give the page another size, in CSS pixels.
+
+        Args:
+            width: Of the window's inside.
+            height: Of the window's inside.
+            device_scale_factor: Pixels of the screen for one of CSS, in one direction.
+            mobile: True for a phone's view: meta viewport, overlay scrollbars, text sizes.
+        """
+        await set_viewport(
+            self.session, width, height, device_scale_factor=device_scale_factor, mobile=mobile
+        )
+
+    async def set_cookies(self, cookies: Iterable[Mapping[str, Any] | Network.Cookie]) -> None:
+        """Set cookies in the page's context: dicts in Playwright's form, as in `storage_state`, or what `cookies` returns.
+
+        A cookie without `url` and `domain` is one of the page's address.
+
+        Raises:
+            ConfigurationError: One is wrong, or the browser refuses it; the message has its name.
+        """
+        await set_cookies(self.session, cookies)
+
+    async def storage_state(self, *, origins: Iterable[str] = ()) -> dict[str, Any]:
+        """Return the cookies, localStorage and IndexedDB of the page's context, in the form of Playwright's `storage_state`.
+
+        The storage of the page's own origins, of the hosts that have cookies, and of `origins`. Session storage is not in it. To
+        put a state into a browser: `cdpbridge.profile_sync.import_state`.
+        """
+        return await storage_state(self.session, origins)
+
     async def close(self) -> None:
         """Close the page and wait until it is closed. Closing it again does nothing.
 
@@ -314,6 +437,9 @@ class Tab:
             Target.DetachedFromTarget, lambda event: event.session_id == session.id, timeout=_CLOSE_TIMEOUT
         ):
             await root.send(Target.close_target(self.target_id))
+
+    async def _attached(self, target_id: str) -> Tab:
+        return Tab(await self.session.connection.attach(target_id))
 
     async def _clip(self, full_page: bool) -> Page.Viewport | None:
         if not full_page:

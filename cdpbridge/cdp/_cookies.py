@@ -53,9 +53,9 @@ class CookieReport:
     dropped: list[CookieId] = field(default_factory=list)
 
 
-async def export_cookies(send: Send) -> list[dict[str, Any]]:
-    """Return all cookies of the default context, as `Storage.getCookies` gives them, session cookies included."""
-    reply = await send("Storage.getCookies")
+async def export_cookies(send: Send, context_id: str | None = None) -> list[dict[str, Any]]:
+    """Return all cookies of a context, by default the browser's own, as `Storage.getCookies` gives them, session cookies included."""
+    reply = await send("Storage.getCookies", None if context_id is None else {"browserContextId": context_id})
     return list(reply["cookies"])
 
 

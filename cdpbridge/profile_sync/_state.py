@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cdpbridge.browser import Browser
+from cdpbridge.cdp import Connection
 from cdpbridge.cdp._cookies import CookieReport, export_cookies, import_cookies
 from cdpbridge.errors import ConfigurationError
 
 from ._storage import origin_of, read_storage, write_storage
 
-__all__ = ["StateReport", "export_state", "import_state"]
+__all__ = ["StateReport", "export_state", "import_state", "state_of"]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -53,11 +54,18 @@ async def export_state(browser: Browser, *, origins: Iterable[str] = ()) -> dict
         ConfigurationError: One of `origins` is none.
         CDPError: The browser does not answer.
     """
+    return await state_of(browser.connection, origins)
+
+
+async def state_of(
+    connection: Connection, origins: Iterable[str], *, context_id: str | None = None
+) -> dict[str, Any]:
+    """Return what a browser context has, by default the browser's own. Otherwise as `export_state`."""
     wanted = {origin_of(each) for each in origins}
-    cookies = await export_cookies(browser.connection.root.send)
+    cookies = await export_cookies(connection.root.send, context_id)
     hosts = {str(cookie["domain"]).lstrip(".") for cookie in cookies}
     wanted |= {f"{scheme}://{host}" for host in hosts for scheme in ("https", "http")}
-    found, lost = await read_storage(browser.connection, wanted)
+    found, lost = await read_storage(connection, wanted, context_id=context_id)
     for sentence in lost:
         logger.warning("not in the exported state: %s", sentence)
     return {"cookies": [_portable(cookie) for cookie in cookies], "origins": found}

@@ -52,7 +52,7 @@ class StorageReport:
 
 
 async def read_storage(
-    connection: Connection, origins: Iterable[str]
+    connection: Connection, origins: Iterable[str], *, context_id: str | None = None
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Read the storage of `origins`: those that have any, in the form of Playwright's `storage_state`, and what was lost.
 
@@ -60,7 +60,7 @@ async def read_storage(
         CDPError: The browser does not answer.
     """
     found, lost = [], []
-    async with _quiet_page(connection) as page:
+    async with _quiet_page(connection, context_id) as page:
         for origin in sorted(set(origins)):
             if not await page.go(origin):
                 continue
@@ -169,8 +169,8 @@ class _Page:
 
 
 @asynccontextmanager
-async def _quiet_page(connection: Connection) -> AsyncGenerator[_Page]:
-    async with own_tab(connection) as tab:
+async def _quiet_page(connection: Connection, context_id: str | None = None) -> AsyncGenerator[_Page]:
+    async with own_tab(connection, context_id) as tab:
         session = tab.session
 
         async def answer(event: dict[str, Any]) -> None:

@@ -12,9 +12,9 @@ __all__ = ["own_tab"]
 
 
 @asynccontextmanager
-async def own_tab(connection: Connection) -> AsyncGenerator[Tab]:
-    """Open a tab; leaving the block closes it, if it is still there."""
-    tab = Tab(await connection.new_tab())
+async def own_tab(connection: Connection, context_id: str | None = None) -> AsyncGenerator[Tab]:
+    """Open a tab, by default in the browser's own context; leaving the block closes it, if it is still there."""
+    tab = Tab(await connection.new_tab(browser_context_id=context_id))
     try:
         yield tab
     finally:

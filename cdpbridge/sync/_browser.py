@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, TypeV
 from uuid import UUID
 
 from cdpbridge._concurrency import LoopThread
-from cdpbridge._sync_page import PageVerbs, Response
+from cdpbridge._sync_page import Dialog, PageVerbs, Response, Route
 from cdpbridge.api import AsyncClient, BrowserSession, Client
 from cdpbridge.api._place import find_place
 from cdpbridge.billing import Receipt
@@ -27,19 +27,21 @@ if TYPE_CHECKING:
     import httpx
 
     from cdpbridge.browser import Browser as AsyncBrowser
-    from cdpbridge.browser import Tab as AsyncTab
+    from cdpbridge.browser import ConsoleMessage, Request
     from cdpbridge.browser._download import Download as AsyncDownload
-    from cdpbridge.browser._download import DownloadWaiter as AsyncDownloadWaiter
+    from cdpbridge.browser._downloads import DownloadWaiter as AsyncDownloadWaiter
     from cdpbridge.protocol import Command, Network
 
 __all__ = [
     "Browser",
     "Client",
     "ClientOptions",
+    "Dialog",
     "Download",
     "DownloadWaiter",
     "Opening",
     "Response",
+    "Route",
     "Tab",
     "at",
     "cloud",
@@ -264,10 +266,6 @@ class Browser:
 class Tab(PageVerbs):
     """A page of a rented browser; `cdpbridge.Tab` without an event loop."""
 
-    def __init__(self, tab: AsyncTab, run: _Runner) -> None:
-        self._tab = tab
-        self._run = run
-
     def __repr__(self) -> str:
         return repr(self._tab)
 
@@ -344,6 +342,42 @@ class Tab(PageVerbs):
         """Wait for a download that the block starts: `with tab.expect_download() as waiter`; see `cdpbridge.Tab.expect_download`."""
         return DownloadWaiter(self._tab.expect_download(timeout=timeout), self._run)
 
+    def expect_downloads(
+        self, count: int, *, timeout: float | timedelta = _DOWNLOAD_TIMEOUT
+    ) -> DownloadWaiter:
+        """Wait for several downloads that the block starts; `waiter.downloads` has them."""
+        return DownloadWaiter(self._tab.expect_downloads(count, timeout=timeout), self._run)
+
+    @overload
+    def on(
+        self, name: Literal["console"], handler: Callable[[ConsoleMessage], object]
+    ) -> Callable[[], None]: ...
+    @overload
+    def on(self, name: Literal["dialog"], handler: Callable[[Dialog], object]) -> Callable[[], None]: ...
+    @overload
+    def on(self, name: Literal["download"], handler: Callable[[Download], object]) -> Callable[[], None]: ...
+    @overload
+    def on(self, name: Literal["popup"], handler: Callable[[Tab], object]) -> Callable[[], None]: ...
+    @overload
+    def on(self, name: Literal["request"], handler: Callable[[Request], object]) -> Callable[[], None]: ...
+    @overload
+    def on(self, name: Literal["response"], handler: Callable[[Response], object]) -> Callable[[], None]: ...
+    def on(self, name: str, handler: Callable[[Any], object]) -> Callable[[], None]:
+        """Call `handler` on an event of the page, in another thread; call the returned function to stop that.
+
+        Events and errors as of `cdpbridge.Tab.on`. The handler may call this API.
+        """
+        kinds: dict[str, Callable[[Any, _Runner], Any]] = {
+            "dialog": Dialog,
+            "download": Download,
+            "popup": Tab,
+            "response": Response,
+        }
+        kind = kinds.get(name)
+        return self._on(
+            name, handler, (lambda event: event) if kind is None else (lambda event: kind(event, self._run))
+        )
+
     def set_input_files(
         self, selector: str, files: Path | str | Sequence[Path | str], *, max_bytes: int = _UPLOAD_BYTES
     ) -> None:
@@ -373,6 +407,11 @@ class DownloadWaiter(AbstractContextManager["DownloadWaiter"]):
             RuntimeError: The block is not left yet, or it failed.
         """
         return Download(self._waiter.download, self._run)
+
+    @property
+    def downloads(self) -> list[Download]:
+        """The downloads that have begun, in their order, once the block is left. Errors as of `download`."""
+        return [Download(each, self._run) for each in self._waiter.downloads]
 
     def __enter__(self) -> Self:
         self._run(self._waiter.__aenter__())

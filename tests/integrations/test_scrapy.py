@@ -303,7 +303,7 @@ def test_blocked_kinds_and_addresses_are_not_asked_for(crawl):
         )
         assert "<title>Rich</title>" in found["defaults"]["body"]
         assert site.seen == {"/rich": 2, "/style.css": 1, "/pixel.png": 1}
-        assert found["stats"]["cdpbridge/blocked"] == 3
+        assert found["stats"]["cdpbridge/blocked"] == 4
 
 
 def test_everything_can_be_rendered_and_a_screenshot_be_a_file(crawl, pages, tmp_path):

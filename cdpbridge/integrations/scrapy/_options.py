@@ -8,33 +8,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from cdpbridge.browser._interception import RESOURCE_TYPES
 from cdpbridge.errors import ConfigurationError
 
-__all__ = ["RESOURCE_TYPES", "WAIT_UNTIL", "PageOptions", "Screenshot", "options_of", "unknown"]
+__all__ = ["WAIT_UNTIL", "PageOptions", "Screenshot", "options_of", "unknown"]
 
 WaitUntil = Literal["domcontentloaded", "load", "networkidle"]
 
 WAIT_UNTIL: Final = ("domcontentloaded", "load", "networkidle")
-
-RESOURCE_TYPES: Final = {
-    name.lower(): name
-    for name in (
-        "Stylesheet",
-        "Image",
-        "Media",
-        "Font",
-        "Script",
-        "TextTrack",
-        "XHR",
-        "Fetch",
-        "Prefetch",
-        "EventSource",
-        "Manifest",
-        "Ping",
-        "Other",
-    )
-}
-"""Our word -> Chrome's `Network.ResourceType`, of those that the Fetch domain can stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +46,8 @@ class PageOptions:
         script: Then evaluate this JavaScript expression; a promise is awaited. Its value is `meta["cdpbridge_result"]["script"]`.
         screenshot: Then take a picture: True for its bytes, a path to write it to, or a dict of `Screenshot`'s attributes. The
             bytes or the path are `meta["cdpbridge_result"]["screenshot"]`.
-        block_types: Kinds of resources the page does not get, e.g. `["image", "font"]`. Frames of other sites, which are processes
-            of their own, get them; this holds for `block_urls` too.
-        block_urls: Addresses it does not get, with `*` for anything, e.g. `["*://ads.example.com/*"]`.
+        block_types: Kinds of resources the page and its frames do not get, e.g. `["image", "font"]`.
+        block_urls: Addresses they do not get, with `*` for anything, e.g. `["*://ads.example.com/*"]`.
         isolated: A browser context for this request alone, with its own cache and storage.
     """
 

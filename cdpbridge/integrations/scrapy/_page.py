@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import logging
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from cdpbridge.browser._frames import Frames
+from cdpbridge.browser._interception import Interception, Rule
+from cdpbridge.browser._navigation import moved_on
 from cdpbridge.browser._tab import Tab
 from cdpbridge.errors import CDPError, CommandError, NavigationError
 from cdpbridge.integrations.scrapy._visit import Rendered, Visit, header_list, set_cookie_lines
 from cdpbridge.protocol import Browser, Emulation, Fetch, Network, Page, Runtime, Security, Storage
 from cdpbridge.protocol._base import Command
+
+if TYPE_CHECKING:
+    from cdpbridge.cdp import CDPSession
 
 __all__ = ["DownloadStarted", "RenderedPage"]
 
@@ -34,13 +39,6 @@ _HTML: Final = frozenset({"text/html", "application/xhtml+xml"})
 _CONTENT: Final = (
     "(document.doctype ? new XMLSerializer().serializeToString(document.doctype) : '')"
     " + document.documentElement.outerHTML"
-)
-# What an evaluation meets when the page moves on under it: Chromium's own texts.
-_MOVED_ON: Final = (
-    "Execution context was destroyed",
-    "Cannot find default execution context",
-    "Inspected target navigated or closed",
-    "Cannot find context with specified id",
 )
 # They have no command that clears them; both outlive the document, in the tab.
 _FORGET: Final = "try { window.name = ''; sessionStorage.clear() } catch {}"
@@ -81,8 +79,8 @@ class RenderedPage:
         self._shared = shared
         self._origin: str | None = None
         self._user_agent: str | None = None
-        self._blocked_urls: tuple[str, ...] = ()
-        self._patterns: tuple[str, ...] = ()
+        self._interception = Interception(Frames(tab.session), spare_page=True)
+        self._main_request = Rule(self._change, resource_type="Document")
         self._loader = ""
         self._reached: set[str] = set()
         self._visit: Visit | None = None
@@ -90,7 +88,6 @@ class RenderedPage:
         self._responses: dict[str, Network.ResponseReceived] = {}
         self._raw: dict[str, Network.ResponseReceivedExtraInfo] = {}
         self._redirects: dict[str, list[tuple[str, int]]] = {}
-        self._blocked = 0
 
     async def prepare(self, context_id: str | None, *, ignore_certificate_errors: bool = False) -> None:
         """Listen, and switch on what visits need.
@@ -107,7 +104,6 @@ class RenderedPage:
         on(Network.RequestWillBeSent, self._on_request)
         on(Network.ResponseReceived, self._on_response)
         on(Network.ResponseReceivedExtraInfo, self._on_raw_response)
-        on(Fetch.RequestPaused, self._on_paused)
         await asyncio.gather(
             send(Page.enable()),
             send(Page.set_lifecycle_events_enabled(enabled=True)),
@@ -138,7 +134,7 @@ class RenderedPage:
             rendered = await self._read(visit)
         else:
             rendered = self._answer(bare, b"", html=False)
-        rendered.blocked = self._blocked
+        rendered.blocked = self._interception.blocked
         return rendered
 
     # --- before ---------------------------------------------------------------------------------------------------
@@ -150,19 +146,15 @@ class RenderedPage:
         if visit.user_agent != self._user_agent:
             commands.append(Emulation.set_user_agent_override(visit.user_agent or ""))
             self._user_agent = visit.user_agent
-        if options.block_urls != self._blocked_urls:
-            commands.append(Network.set_blocked_urls(urls=list(options.block_urls)))
-            self._blocked_urls = options.block_urls
-        patterns = tuple(sorted(options.block_types))
-        if visit.method != "GET" or visit.body or visit.headers:
-            patterns = ("Document", *patterns)
-        if patterns != self._patterns:
-            commands.append(
-                Fetch.enable(patterns=[Fetch.RequestPattern(resource_type=each) for each in patterns])
-                if patterns
-                else Fetch.disable()
-            )
-            self._patterns = patterns
+        changes = visit.method != "GET" or visit.body or visit.headers
+        self._interception.blocked = 0
+        await self._interception.set(
+            blocking=[
+                *(Rule.blocking(resource_type=each) for each in sorted(options.block_types)),
+                *(Rule.blocking(each) for each in options.block_urls),
+            ],
+            rules=[self._main_request] if changes else [],
+        )
         if self.visits and not self._shared:
             commands.append(Network.clear_browser_cookies())
             if self._origin is not None:
@@ -201,7 +193,7 @@ class RenderedPage:
 
     async def _navigate(self, visit: Visit) -> Network.ResponseReceived | None:
         """Go there and wait for the state asked for. A response that leaves no document is returned."""
-        self._visit, self._changed, self._blocked = visit, False, 0
+        self._visit, self._changed = visit, False
         self._responses.clear()
         self._raw.clear()
         self._redirects.clear()
@@ -245,15 +237,12 @@ class RenderedPage:
         return next(reversed(self._responses.values()), None)
 
     async def _wait_for(self, selector: str | None, expression: str | None) -> None:
-        conditions = {}
         if selector is not None:
-            conditions[f"selector {selector!r}"] = f"document.querySelector({json.dumps(selector)}) !== null"
+            self.stage = f"waiting for the selector {selector!r}"
+            await self._tab.wait_for_selector(selector, state="attached", timeout=_LONG)
         if expression is not None:
-            conditions[f"expression {expression!r}"] = f"Promise.resolve({expression}).then(Boolean)"
-        for what, condition in conditions.items():
-            self.stage = f"waiting for the {what}"
-            while not await self._evaluate(condition):  # noqa: ASYNC110  # the page has no event for it
-                await asyncio.sleep(_POLL_SECONDS)
+            self.stage = f"waiting for the expression {expression!r}"
+            await self._tab.wait_for_expression(expression, timeout=_LONG)
 
     async def _evaluate(self, expression: str) -> Any:
         """Return its value; when the page navigates meanwhile, the value in the next document."""
@@ -261,7 +250,7 @@ class RenderedPage:
             try:
                 return await self._tab.evaluate(expression, timeout=_LONG)
             except CommandError as error:
-                if not error.message.startswith(_MOVED_ON):
+                if not moved_on(error):
                     raise
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -373,25 +362,11 @@ class RenderedPage:
         except CDPError as error:
             logger.debug("a dialog went away by itself: %s", error)
 
-    def _on_paused(self, event: Fetch.RequestPaused) -> None:
-        self._session.connection.create_task(
-            self._decide(event)
-        )  # not one after the other: each waits for the browser
-
-    async def _decide(self, event: Fetch.RequestPaused) -> None:
-        try:
-            await self._session.send(self._decision(event))
-        except CDPError as error:  # the request has ended, with its document or with everything
-            logger.debug("a paused request to %s went away: %s", event.request.url, error)
-
-    def _decision(self, event: Fetch.RequestPaused) -> Any:
+    async def _change(self, _session: CDPSession, event: Fetch.RequestPaused) -> Command[None] | None:
+        """Give the main request its method, headers and body."""
         visit = self._visit
-        if visit is not None and event.resource_type in visit.options.block_types:
-            self._blocked += 1
-            return Fetch.fail_request(event.request_id, "BlockedByClient")
-        main = event.resource_type == "Document" and event.frame_id == self._frame
-        if visit is None or not main or self._changed:
-            return Fetch.continue_request(event.request_id)
+        if visit is None or event.frame_id != self._frame or self._changed:
+            return None
         self._changed = True
         ours = {name.lower() for name, _value in visit.headers}
         headers = [(name, value) for name, value in event.request.headers.items() if name.lower() not in ours]

@@ -1,0 +1,257 @@
+"""The downloads of a tab as they begin, and the blocks that wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from cdpbridge._durations import waiting_time
+from cdpbridge.errors import CDPError, CommandTimeout, ConfigurationError, DownloadFailed
+from cdpbridge.protocol import Browser, Target
+
+from ._download import Download, temporary_folder
+
+if TYPE_CHECKING:
+    from cdpbridge.cdp import CDPSession
+
+__all__ = ["DOWNLOAD_TIMEOUT", "DownloadWaiter", "Downloads"]
+
+DOWNLOAD_TIMEOUT: Final = timedelta(seconds=30)
+
+
+class Downloads:
+    """The downloads of one tab, heard while a block or a listener wants them. Each is given to one block only.
+
+    Args:
+        session: Of the page.
+    """
+
+    def __init__(self, session: CDPSession) -> None:
+        self._session = session
+        self._users = 0
+        self._context_id: str | None = None
+        self._folder = ""
+        self._remove: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[Download], object]] = []
+        self._blocks: list[_Block] = []  # in the order of their beginnings
+        self._unfinished: dict[str, asyncio.Future[Browser.DownloadProgress]] = {}
+        self._begun: list[tuple[Browser.DownloadWillBegin, asyncio.Future[Browser.DownloadProgress]]] = []
+        self._sorting: asyncio.Task[None] | None = None
+
+    @property
+    def expected(self) -> bool:
+        """True while a block or a listener waits for one."""
+        return self._users > 0
+
+    def listen(self, listener: Callable[[Download], object]) -> Callable[[], None]:
+        """Call `listener` with each download that begins, from `open` to `close`; call the returned function to stop."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    async def open(self) -> None:
+        """Let the browser save downloads and report them, until `close` was called as often."""
+        self._users += 1
+        root = self._session.connection.root
+        try:
+            if not self._folder:
+                target = (
+                    await root.send(Target.get_target_info(target_id=self._session.target_id))
+                ).target_info
+                self._context_id = target.browser_context_id
+                self._folder = f"{await temporary_folder(root)}/cdpbridge-{secrets.token_hex(8)}"
+            if not self._remove:
+                self._remove = [
+                    root.on(Browser.DownloadWillBegin, self._on_begun),
+                    root.on(Browser.DownloadProgress, self._on_progress),
+                    self._session.connection.on("disconnected", self._on_disconnected),
+                ]
+            await root.send(
+                Browser.set_download_behavior(
+                    Browser.SetDownloadBehaviorBehavior.ALLOW_AND_NAME,
+                    browser_context_id=self._context_id,
+                    download_path=self._folder,
+                    events_enabled=True,
+                )
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End one `open`. What has begun is followed to its end."""
+        self._users -= 1
+        self._stop_when_idle()
+
+    def add(self, block: _Block) -> Callable[[], None]:
+        """Give downloads that begin from now on to `block`; call the returned function to end that."""
+        self._blocks.append(block)
+        return lambda: self._blocks.remove(block)
+
+    def _stop_when_idle(self) -> None:
+        if self._users <= 0 and not self._unfinished:
+            while self._remove:
+                self._remove.pop()()
+
+    def _on_begun(self, event: Browser.DownloadWillBegin) -> None:
+        done: asyncio.Future[Browser.DownloadProgress] = asyncio.get_running_loop().create_future()
+        self._unfinished[event.guid] = done
+        self._begun.append((event, done))
+        if self._sorting is None or self._sorting.done():
+            self._sorting = self._session.connection.create_task(self._sort())
+
+    async def _sort(self) -> None:
+        """Hand on those of this page, in their order."""
+        while self._begun:
+            event, done = self._begun[0]
+            ours = False
+            try:
+                ours = await self._is_ours(event.frame_id)
+            except CDPError as error:
+                for each in self._blocks:
+                    each.fail(error)
+            finally:
+                del self._begun[0]
+            if not ours:
+                continue
+            path = f"{self._folder}/{event.guid}"
+            download = Download(self._session.connection, self._context_id, event, path, done)
+            # The innermost block that wants one more: it is left first.
+            block = next((each for each in reversed(self._blocks) if each.wants_more), None)
+            if block is not None:
+                block.give(download)
+            for listener in list(self._listeners):
+                listener(download)
+
+    async def _is_ours(self, frame_id: str) -> bool:
+        """Return True if this page, a frame in it, or a page that it opened has begun it: not another page."""
+        if frame_id == self._session.target_id:
+            return True
+        for target in await self._session.connection.targets():
+            if target.target_id == frame_id and target.type == "page":
+                return target.opener_id == self._session.target_id
+        return True
+
+    def _on_progress(self, event: Browser.DownloadProgress) -> None:
+        if event.state != Browser.DownloadProgressState.IN_PROGRESS:
+            done = self._unfinished.pop(event.guid, None)
+            if done is not None and not done.done():
+                done.set_result(event)
+            self._stop_when_idle()
+
+    def _on_disconnected(self, *_: object) -> None:
+        for done in self._unfinished.values():
+            if not done.done():
+                done.set_exception(DownloadFailed("", "the connection has ended"))
+                done.exception()  # marked as read: perhaps no task waits for it
+        self._unfinished.clear()
+        for block in self._blocks:
+            block.fail(DownloadFailed("", "the connection ended before a download began"))
+        self._stop_when_idle()
+
+
+class _Block:
+    """The downloads of one block."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.taken: list[Download] = []
+        self._news = asyncio.Event()
+        self._error: CDPError | None = None
+
+    @property
+    def wants_more(self) -> bool:
+        return len(self.taken) < self.count
+
+    def give(self, download: Download) -> None:
+        self.taken.append(download)
+        self._news.set()
+
+    def fail(self, error: CDPError) -> None:
+        self._error = self._error or error
+        self._news.set()
+
+    async def wait(self) -> None:
+        """Return when all have begun."""
+        while self.wants_more:
+            if self._error is not None:
+                raise self._error
+            self._news.clear()
+            await self._news.wait()
+
+
+class DownloadWaiter:
+    """Waits for downloads of the tab. See `Tab.expect_download` and `Tab.expect_downloads`."""
+
+    def __init__(
+        self, session: CDPSession, downloads: Downloads, count: int, timeout: float | timedelta
+    ) -> None:
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:  # type: ignore[redundant-expr]
+            raise ConfigurationError(f"count must be a number of downloads, 1 or more, not {count!r}")
+        self._session = session
+        self._all = downloads
+        self._timeout = waiting_time("timeout", timeout)
+        self._block = _Block(count)
+        self._deadline = 0.0
+        self._complete = False
+        self._leave: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<DownloadWaiter {self._block.taken!r}>"
+
+    @property
+    def download(self) -> Download:
+        """The first download that has begun, once the block is left.
+
+        Raises:
+            RuntimeError: The block is not left yet, or it failed.
+        """
+        return self.downloads[0]
+
+    @property
+    def downloads(self) -> list[Download]:
+        """The downloads that have begun, in their order, once the block is left. Errors as of `download`."""
+        if not self._complete:
+            raise RuntimeError("no download has begun yet; use it after the block of expect_download")
+        return list(self._block.taken)
+
+    async def __aenter__(self) -> Self:
+        self._deadline = asyncio.get_running_loop().time() + self._timeout.total_seconds()
+        await self._all.open()
+        self._leave = self._all.add(self._block)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                await self._wait()
+                self._complete = True
+        finally:
+            if self._leave is not None:
+                self._leave()
+            self._all.close()
+
+    async def _wait(self) -> None:
+        block, session = self._block, self._session
+        try:
+            async with asyncio.timeout_at(self._deadline) as deadline:
+                await block.wait()
+        except TimeoutError:
+            if not deadline.expired():  # a command's own timeout
+                raise
+            doing, begun = "expect_download", []
+            if block.count > 1:
+                doing = f"expect_downloads({block.count})"
+                begun = [f"{len(block.taken)} have begun"]
+            hint = session.hint()
+            raise CommandTimeout(
+                doing,
+                target=session.describe(),
+                waited=self._timeout,
+                hint="; ".join([*begun, *([hint] if hint else [])]) or None,
+            ) from None

@@ -1,0 +1,371 @@
+"""Requests of a page, and of the frames and workers in it, that are blocked, changed or answered here.
+
+Chromium pauses only what matches a pattern of ours; everything else never leaves the browser.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json as json_module
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from cdpbridge.errors import CDPError, ConfigurationError
+from cdpbridge.protocol import Command, Fetch, Network
+
+from ._response import request_of
+
+if TYPE_CHECKING:
+    from cdpbridge.cdp import CDPSession
+
+    from ._frames import Frames
+
+__all__ = [
+    "RESOURCE_TYPES",
+    "Interception",
+    "Route",
+    "RouteHandler",
+    "Rule",
+    "checked_pattern",
+    "checked_patterns",
+    "checked_types",
+]
+
+logger = logging.getLogger("cdpbridge")
+
+RESOURCE_TYPES: Final = {
+    "stylesheet": "Stylesheet",
+    "image": "Image",
+    "media": "Media",
+    "font": "Font",
+    "script": "Script",
+    "texttrack": "Media",
+    "xhr": "XHR",
+    "fetch": "XHR",
+    "prefetch": "Fetch",
+    "eventsource": "XHR",
+    "manifest": "Manifest",
+    "ping": "Ping",
+    "other": "Other",
+}
+"""Our word, Chrome's `Network.ResourceType` in lower case -> the type by which the Fetch domain knows it: there `fetch()` and
+`EventSource` are XHR, text tracks are media, and a prefetch is Fetch (LIVE, Chromium 156)."""
+
+_REASONS: Final = {
+    value.lower(): value
+    for name, value in vars(Network.ErrorReason).items()
+    if name.isupper() and isinstance(value, str)
+}
+_BLOCKED: Final = "BlockedByClient"
+_FAILED: Final = "Failed"
+
+Answer = Command[None] | Literal[True] | None
+RouteHandler = Callable[["Route"], object] | Callable[["Route"], Awaitable[object]]
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """Which requests are paused, and what becomes of them.
+
+    Attributes:
+        answer: Called with each; returns the command that answers it, True if it is answered, or None for the next rule.
+        url_pattern: Addresses, with `*` for anything and `?` for one sign; a backslash takes the meaning of these.
+        resource_type: Chrome's `Network.ResourceType`; None for all.
+    """
+
+    answer: Callable[[CDPSession, Fetch.RequestPaused], Awaitable[Answer]]
+    url_pattern: str = "*"
+    resource_type: str | None = None
+
+    @classmethod
+    def blocking(cls, url_pattern: str = "*", *, resource_type: str | None = None) -> Self:
+        """Return a rule that lets requests fail."""
+        return cls(_refuse, url_pattern, resource_type)
+
+    @property
+    def blocks(self) -> bool:
+        """True for a rule that lets requests fail."""
+        return self.answer is _refuse
+
+    @cached_property
+    def _expression(self) -> re.Pattern[str]:
+        signs = re.findall(r"\\.|.", self.url_pattern, re.DOTALL)
+        meaning = {"*": ".*", "?": "."}
+        return re.compile("".join(meaning.get(each) or re.escape(each[-1]) for each in signs), re.DOTALL)
+
+    def matches(self, event: Fetch.RequestPaused) -> bool:
+        """Return True if the rule is about this request."""
+        return self.resource_type in {None, event.resource_type} and (
+            self.url_pattern == "*" or self._expression.fullmatch(event.request.url) is not None
+        )
+
+    def pattern(self) -> Fetch.RequestPattern:
+        """Return it for Chromium."""
+        return Fetch.RequestPattern(url_pattern=self.url_pattern, resource_type=self.resource_type)
+
+
+async def _refuse(_session: CDPSession, event: Fetch.RequestPaused) -> Command[None]:
+    return Fetch.fail_request(event.request_id, _BLOCKED)
+
+
+class Interception:
+    """The rules of one page. The newest rule that matches a request answers it; what no rule answers goes on.
+
+    Args:
+        frames: Of the page.
+        spare_page: Do not block the page itself, whatever its address is.
+
+    Attributes:
+        blocked: Requests that were not let out.
+    """
+
+    def __init__(self, frames: Frames, *, spare_page: bool = False) -> None:
+        self.blocked = 0
+        self._spare_page = spare_page
+        self._frames = frames
+        self._rules: list[Rule] = []
+        self._blocking: list[Rule] = []
+        self._patterns: list[Fetch.RequestPattern] = []
+        self._listening = False
+
+    async def block(self, types: Iterable[str], urls: Iterable[str]) -> None:
+        """Block Chrome's resource types and addresses from now on, and no others."""
+        blocking = [Rule.blocking(resource_type=each) for each in types]
+        await self.set([*blocking, *map(Rule.blocking, urls)], self._rules)
+
+    async def set(self, blocking: Iterable[Rule], rules: Iterable[Rule]) -> None:
+        """Replace all rules, those that block and the others."""
+        self._blocking, self._rules = list(blocking), list(rules)
+        await self._apply()
+
+    async def add(self, rule: Rule) -> None:
+        """Let `rule` answer what it matches, from now on."""
+        self._rules.append(rule)
+        await self._apply()
+
+    async def remove(self, rules: Iterable[Rule]) -> None:
+        """Remove rules."""
+        removed = set(rules)
+        self._rules = [each for each in self._rules if each not in removed]
+        await self._apply()
+
+    async def route(self, pattern: str, handler: RouteHandler) -> None:
+        """See `Tab.route`."""
+        await self.add(
+            _HandlerRule(_answering(handler), checked_pattern("pattern", pattern), handler=handler)
+        )
+
+    async def unroute(self, pattern: str, handler: RouteHandler | None) -> None:
+        """See `Tab.unroute`."""
+        await self.remove(
+            each
+            for each in self._rules
+            if isinstance(each, _HandlerRule)
+            and each.url_pattern == pattern
+            and handler in {None, each.handler}
+        )
+
+    async def _apply(self) -> None:
+        patterns = [each.pattern() for each in [*self._rules, *self._blocking]]
+        if patterns == self._patterns:
+            return
+        self._patterns = patterns
+        if self._listening:
+            await self._frames.everywhere(self._set)
+        else:
+            self._listening = True
+            await self._frames.set_up(self._listen)
+
+    async def _listen(self, session: CDPSession) -> None:
+        session.on(Fetch.RequestPaused, lambda event: self._on_paused(session, event))
+        if self._patterns:
+            await self._set(session)
+
+    async def _set(self, session: CDPSession) -> None:
+        await session.send(Fetch.enable(patterns=self._patterns) if self._patterns else Fetch.disable())
+
+    def _on_paused(self, session: CDPSession, event: Fetch.RequestPaused) -> None:
+        # Not one after the other: each waits for the browser, or for a handler.
+        session.connection.create_task(self._decide(session, event))
+
+    def _is_page(self, event: Fetch.RequestPaused) -> bool:
+        return event.resource_type == "Document" and event.frame_id == self._frames.main.id
+
+    async def _decide(self, session: CDPSession, event: Fetch.RequestPaused) -> None:
+        try:
+            answer = await self._answer(session, event)
+        except Exception as error:  # noqa: BLE001  # a handler's failure belongs to its owner
+            session.connection.on_handler_error(error, session, "Fetch.requestPaused")
+            answer = Fetch.fail_request(event.request_id, _FAILED)
+        if answer is not True:
+            await _send(session, answer or Fetch.continue_request(event.request_id))
+
+    async def _answer(self, session: CDPSession, event: Fetch.RequestPaused) -> Answer:
+        for rule in [*self._blocking, *reversed(self._rules)]:
+            if not rule.matches(event) or (rule.blocks and self._spare_page and self._is_page(event)):
+                continue
+            answer = await rule.answer(session, event)
+            if answer is not None:
+                self.blocked += rule.blocks
+                return answer
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class _HandlerRule(Rule):
+    handler: RouteHandler | None = None
+
+
+def _answering(handler: RouteHandler) -> Callable[[CDPSession, Fetch.RequestPaused], Awaitable[Answer]]:
+    async def answer(session: CDPSession, event: Fetch.RequestPaused) -> Answer:
+        route = Route(session, event)
+        try:
+            result = handler(route)
+            if inspect.isawaitable(result):
+                await result
+        except Exception as error:
+            if not route.answered:
+                raise
+            session.connection.on_handler_error(error, session, "Fetch.requestPaused")
+        return True if route.answered else None
+
+    return answer
+
+
+async def _send(session: CDPSession, command: Command[None]) -> None:
+    try:
+        await session.send(command)
+    except CDPError as error:  # the request has ended, with its document or with everything
+        logger.debug("a paused request ended: %s", error)
+
+
+class Route:
+    """A request that waits for an answer: one of `abort`, `continue_` and `fulfill`. Without one it goes on unchanged.
+
+    The three send their answer at once. They can be awaited, and need not be.
+
+    Attributes:
+        request: It. Its `resource_type` is `"xhr"` for `fetch()` too: at this stage they are one kind.
+        answered: True once it is.
+    """
+
+    def __init__(self, session: CDPSession, event: Fetch.RequestPaused) -> None:
+        self.request = request_of(event.request, event.resource_type, event.frame_id)
+        self.answered = False
+        self._session = session
+        self._id = event.request_id
+
+    def __repr__(self) -> str:
+        return f"<Route {self.request.method} {self.request.url}>"
+
+    def abort(self, reason: str = "failed") -> Awaitable[None]:
+        """Let it fail, with one of Chrome's `Network.ErrorReason` in any case, e.g. `"blockedbyclient"` or `"timedout"`."""
+        found = _REASONS.get(str(reason).lower())
+        if found is None:
+            raise ConfigurationError(f"reason must be one of {', '.join(_REASONS)}, not {reason!r}")
+        return self._choose(Fetch.fail_request(self._id, found))
+
+    def continue_(
+        self,
+        *,
+        url: str | None = None,
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        post_data: str | bytes | None = None,
+    ) -> Awaitable[None]:
+        """Let it go on, with what is given in place of its own; `headers` replace all of them. The page does not see another url."""
+        body = post_data.encode() if isinstance(post_data, str) else post_data
+        entries = None if headers is None else _entries(headers)
+        return self._choose(
+            Fetch.continue_request(self._id, url=url, method=method, headers=entries, post_data=body)
+        )
+
+    def fulfill(
+        self,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        body: str | bytes = b"",
+        content_type: str | None = None,
+        json: Any = None,
+    ) -> Awaitable[None]:
+        """Answer it here, without the network.
+
+        Args:
+            status: HTTP status.
+            headers: Of the answer.
+            body: Text, in UTF-8, or bytes.
+            content_type: Instead of a `Content-Type` in `headers`.
+            json: A value to send as JSON, in place of `body`.
+        """
+        given = dict(headers or {})
+        if json is not None:
+            body, content_type = json_module.dumps(json), content_type or "application/json"
+        if content_type is not None:
+            given = {name: value for name, value in given.items() if name.lower() != "content-type"}
+            given["Content-Type"] = content_type
+        data = body.encode() if isinstance(body, str) else body
+        return self._choose(
+            Fetch.fulfill_request(self._id, status, response_headers=_entries(given), body=data)
+        )
+
+    def _choose(self, command: Command[None]) -> Awaitable[None]:
+        if self.answered:
+            raise RuntimeError(f"the request to {self.request.url} is answered already")
+        self.answered = True
+        return self._session.connection.create_task(_send(self._session, command))
+
+
+def _entries(headers: Mapping[str, str]) -> list[Fetch.HeaderEntry]:
+    return [Fetch.HeaderEntry(name=name, value=str(value)) for name, value in headers.items()]
+
+
+def checked_types(name: str, types: object) -> list[str]:
+    """Return Chrome's names of resource types.
+
+    Raises:
+        ConfigurationError: There is no such type.
+    """
+    found = []
+    for each in _texts(name, types):
+        if each.lower() not in RESOURCE_TYPES:
+            near = get_close_matches(each.lower(), RESOURCE_TYPES, n=1)
+            raise ConfigurationError(
+                f"{name}: there is no {each!r}; "
+                + (f"do you mean {near[0]!r}?" if near else f"there are {', '.join(RESOURCE_TYPES)}")
+            )
+        found.append(RESOURCE_TYPES[each.lower()])
+    return found
+
+
+def checked_patterns(name: str, patterns: object) -> list[str]:
+    """Return patterns of addresses. Errors as of `checked_pattern`."""
+    return [checked_pattern(name, each) for each in _texts(name, patterns)]
+
+
+def checked_pattern(name: str, pattern: object) -> str:
+    """Return a pattern of addresses.
+
+    Raises:
+        ConfigurationError: It can match no address.
+    """
+    if not isinstance(pattern, str) or not re.match(r"[*?]|[a-zA-Z][a-zA-Z0-9+.*?-]*:", pattern):
+        raise ConfigurationError(
+            f"{name}: {pattern!r} matches no address: begin with * or a scheme, e.g. '*://example.com/*' or '*.png'"
+        )
+    return pattern
+
+
+def _texts(name: str, given: object) -> list[str]:
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, Iterable):
+        raise ConfigurationError(f"{name} must be a list of texts, not {given!r}")
+    found = list(texts)
+    if not all(isinstance(each, str) and each for each in found):
+        raise ConfigurationError(f"{name} must be a list of texts, not {given!r}")
+    return found

@@ -1,0 +1,192 @@
+"""Requests that are blocked, changed and answered, in frames of other processes and workers too, in both builds."""
+
+import asyncio
+import json
+
+import pytest
+
+from cdpbridge.errors import ConfigurationError, NavigationError
+
+pytestmark = pytest.mark.chromium
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
+)
+
+
+@pytest.fixture(autouse=True)
+def answers(pages):
+    pages.answers |= {
+        "/a.png": (200, {"Content-Type": "image/png"}, PNG),
+        "/b.png": (200, {"Content-Type": "image/png"}, PNG),
+        "/s.css": (200, {"Content-Type": "text/css"}, b"p { color: red }"),
+        "/data": (
+            200,
+            {"Content-Type": "application/json", "Access-Control-Allow-Origin": "*"},
+            b'{"from": "network"}',
+        ),
+        "/worker.js": (
+            200,
+            {"Content-Type": "text/javascript"},
+            b"fetch('/data').then(r => r.text(), e => String(e)).then(postMessage)",
+        ),
+    }
+    pages.pages |= {
+        "/pictures": "<link rel=stylesheet href=/s.css><img src=/a.png><img src=/b.png><p>text",
+        "/frames": f"<img src=/a.png><iframe src='{pages.other}/pictures'></iframe>",
+    }
+
+
+FETCH = "fetch('/data').then(r => r.json(), e => String(e))"
+
+
+def asked(pages):
+    found, pages.seen[:] = sorted({path for _, path in pages.seen if path != "/favicon.ico"}), []
+    return found
+
+
+async def test_block_types_and_addresses(page, pages):
+    await page.block(types=["image"])
+    await page.goto(f"{pages.url}/pictures")
+    assert asked(pages) == ["/pictures", "/s.css"]
+    await page.block(urls=["*/a.png"], types=["STYLESHEET"])
+    await page.goto(f"{pages.url}/pictures?2")
+    assert asked(pages) == ["/b.png", "/pictures?2"]
+    await page.block()
+    await page.goto(f"{pages.url}/pictures?3")
+    assert "/a.png" in asked(pages)
+
+
+async def test_block_in_frames_of_other_processes(page, pages):
+    await page.block(types=["image"])
+    await page.goto(f"{pages.url}/frames")
+    assert asked(pages) == ["/frames", "/pictures", "/s.css"]
+    inner = [session for session in page.session.children if session.target_type == "iframe"]
+    assert len(inner) == 1
+    await page.block(urls=[f"{pages.other}/*.css"])  # in a frame that is there already
+    await page.goto(f"{pages.url}/frames?2")
+    assert asked(pages) == ["/a.png", "/b.png", "/frames?2", "/pictures"]
+
+
+async def test_block_fetch_and_xhr(page, pages):
+    await page.goto(pages.url)
+    await page.block(types=["fetch"])
+    assert "Failed to fetch" in await page.evaluate(FETCH)
+    await page.block(types=["image"])
+    assert await page.evaluate(FETCH) == {"from": "network"}
+
+
+async def test_block_in_workers(page, pages):
+    await page.goto(pages.url)
+    await page.block(urls=["*/data"])
+    script = "new Promise(done => { new Worker('/worker.js').onmessage = e => done(e.data) })"
+    assert "Failed to fetch" in await page.evaluate(script)
+    assert "/data" not in asked(pages)
+
+
+async def test_a_blocked_page(page, pages):
+    await page.block(urls=["*"])
+    with pytest.raises(NavigationError, match="ERR_BLOCKED_BY_CLIENT"):
+        await page.goto(pages.url)
+
+
+async def test_routes_answer_change_and_refuse(page, pages):
+    await page.goto(pages.url)
+    seen = []
+
+    async def answer(route):
+        seen.append((route.request.method, route.request.url, route.request.resource_type))
+        await route.fulfill(json={"from": "here"}, headers={"X-One": "1"})
+
+    await page.route("*/data", answer)
+    assert await page.evaluate(FETCH) == {"from": "here"}
+    assert await page.evaluate(
+        "fetch('/data').then(r => r.headers.get('x-one') + r.headers.get('content-type'))"
+    ) == ("1application/json")
+    assert seen[0] == ("GET", f"{pages.url}/data", "xhr")
+    await page.route("*/dat?", lambda route: route.abort("timedout"))  # the newest counts
+    assert "Failed to fetch" in await page.evaluate(FETCH)
+    await page.unroute("*/dat?")
+    assert await page.evaluate(FETCH) == {"from": "here"}
+    await page.unroute("*/data", answer)
+    assert await page.evaluate(FETCH) == {"from": "network"}
+    assert len(seen) == 3
+
+
+async def test_a_route_changes_a_request(page, pages):
+    await page.goto(pages.url)
+    await page.route(
+        "*/old*",
+        lambda route: route.continue_(
+            url=f"{pages.url}/data", method="POST", headers={"X-A": "b"}, post_data="body"
+        ),
+    )
+    assert await page.evaluate("fetch('/old?1').then(r => r.json())") == {"from": "network"}
+    assert pages.seen[-1] == ("POST", "/data")
+    assert pages.bodies == [b"body"]
+
+
+async def test_a_route_may_wait_and_go_on(page, pages):
+    await page.goto(pages.url)
+    paused, go = asyncio.Event(), asyncio.Event()
+
+    async def later(route):
+        paused.set()
+        await go.wait()
+
+    await page.route("*/data", later)
+    asking = asyncio.create_task(page.evaluate(FETCH))
+    await paused.wait()
+    go.set()
+    assert await asking == {"from": "network"}
+
+
+async def test_a_route_of_a_page_and_its_frames(page, pages):
+    await page.route(
+        "*/pictures",
+        lambda route: route.fulfill(body="<title>Mine</title>ä", content_type="text/html; charset=utf-8"),
+    )
+    response = await page.goto(f"{pages.url}/pictures")
+    assert (response.status, await page.title(), asked(pages)) == (200, "Mine", [])
+    await page.route("*.png", lambda route: route.fulfill(body=PNG, content_type="image/png", status=203))
+    await page.unroute("*/pictures")
+    await page.goto(f"{pages.url}/frames")
+    assert asked(pages) == ["/frames", "/pictures", "/s.css"]
+
+
+async def test_a_route_that_fails(page, pages):
+    failures = []
+    page.session.connection.on_handler_error = lambda error, _session, what: failures.append((error, what))
+    await page.goto(pages.url)
+    await page.route("*/data", lambda route: json.loads("{"))
+    assert "Failed to fetch" in await page.evaluate(FETCH)
+
+    def twice(route):
+        route.fulfill(body="{}")
+        route.abort()
+
+    await page.route("*/data", twice)
+    assert await page.evaluate(FETCH) == {}
+    assert [(type(error).__name__, what) for error, what in failures] == [
+        ("JSONDecodeError", "Fetch.requestPaused"),
+        ("RuntimeError", "Fetch.requestPaused"),
+    ]
+    assert "is answered already" in str(failures[1][0])
+    await page.route("*/data", lambda route: route.abort("no such reason"))
+    assert "Failed to fetch" in await page.evaluate(FETCH)
+    assert "reason must be one of failed, aborted" in str(failures[2][0])
+
+
+async def test_what_matches_nothing_is_refused(page):
+    for pattern in ("api/user", "/api", "", None, "example.com/*"):
+        with pytest.raises(ConfigurationError, match="matches no address: begin with"):
+            await page.route(pattern, print)
+    with pytest.raises(ConfigurationError, match="urls: 'ads' matches no address"):
+        await page.block(urls=["ads"])
+    with pytest.raises(ConfigurationError, match="types: there is no 'images'; do you mean 'image'"):
+        await page.block(types=["images"])
+    with pytest.raises(ConfigurationError, match="types: there is no 'document'; there are stylesheet"):
+        await page.block(types="document")
+    with pytest.raises(ConfigurationError, match="must be a list of texts"):
+        await page.block(types=[1])

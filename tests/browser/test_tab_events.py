@@ -1,0 +1,164 @@
+"""What a page tells its tab, in both builds."""
+
+import asyncio
+
+import pytest
+
+from cdpbridge.browser import Tab
+from cdpbridge.errors import ConfigurationError
+from tests.conftest import until
+
+pytestmark = pytest.mark.chromium
+
+
+@pytest.fixture(autouse=True)
+def answers(pages):
+    pages.pages |= {
+        "/inner": "<title>Inner</title><script>console.warn('from inner', location.hostname); fetch('/data')</script>",
+        "/outer": f"<iframe src='{pages.other}/inner'></iframe>",
+        "/opens": "<a href=/second target=_blank>open</a><a id=alone href=/second?2 target=_blank rel=noopener>alone</a>",
+        "/second": "<title>Second</title>",
+    }
+    pages.answers |= {
+        "/data": (201, {"Content-Type": "application/json"}, b'{"a": 1}'),
+        "/file": (200, {"Content-Disposition": "attachment; filename=a.csv"}, b"a,b"),
+        "/old": (302, {"Location": "/data"}, b""),
+    }
+
+
+async def test_console(page, pages):
+    heard = []
+    stop = page.on("console", heard.append)
+    await page.goto(f"{pages.url}/outer")
+    await page.evaluate("console.log('a', 1, null, undefined, 1.5, true, {b: [1]}, [1, 'x'], -0)")
+    await page.evaluate("console.error(new Error('broken').message)")
+    await until(lambda: len(heard) >= 3)
+    assert ("warning", "from inner localhost") in {(each.type, each.text) for each in heard}
+    first = next(each for each in heard if each.type == "log")
+    assert first.text == "a 1 null undefined 1.5 true {b: Array(1)} [1, x] -0"
+    assert next(each for each in heard if each.type == "warning").url == f"{pages.other}/inner"
+    assert next(each for each in heard if each.type == "warning").line == 1
+    stop()
+    count = len(heard)
+    await page.evaluate("console.log('not heard')")
+    await page.goto(f"{pages.url}/outer")
+    assert len(heard) == count
+
+
+async def test_dialogs(page, pages):
+    await page.goto(pages.url)
+    heard = []
+
+    async def answer(dialog):
+        heard.append((dialog.type, dialog.message, dialog.default_prompt))
+        if dialog.message == "no":
+            await dialog.dismiss()
+        elif dialog.message == "name":
+            await dialog.accept("Ada")
+        else:
+            await dialog.accept()
+
+    stop = page.on("dialog", answer)
+    script = "[alert('hello'), confirm('no'), confirm('yes'), prompt('name', 'x'), prompt('default', 'd')]"
+    assert await page.evaluate(script) == [None, False, True, "Ada", "d"]
+    assert heard[3:] == [("prompt", "name", "x"), ("prompt", "default", "d")]
+    stop()
+    page.on("dialog", lambda dialog: dialog.accept())
+    assert await page.evaluate("confirm('a lambda')") is True
+
+
+async def test_requests_and_responses(page, pages):
+    requests, responses, bodies = [], [], asyncio.Queue()
+    page.on("request", requests.append)
+    page.on("response", responses.append)
+
+    async def read(response):
+        if response.url.endswith("/data") and response.resource_type == "fetch":
+            await asyncio.sleep(0)
+            bodies.put_nowait(response)
+
+    page.on("response", read)
+    await page.goto(f"{pages.url}/outer")
+    await page.evaluate(
+        "fetch('/old', {method: 'POST', body: 'x', headers: {'X-A': 'b'}}).then(r => r.text())"
+    )
+    await until(lambda: sum(each.url.endswith("/data") for each in responses) == 2)
+    found = {(each.method, each.url, each.resource_type) for each in requests}
+    assert found >= {
+        ("GET", f"{pages.url}/outer", "document"),
+        ("GET", f"{pages.other}/inner", "document"),
+        ("GET", f"{pages.other}/data", "fetch"),
+        ("POST", f"{pages.url}/old", "fetch"),
+        ("GET", f"{pages.url}/data", "fetch"),
+    }
+    posted = next(each for each in requests if each.method == "POST")
+    assert (posted.post_data, posted.headers["x-a"], posted.frame_id) == ("x", "b", page.target_id)
+    response = next(each for each in responses if each.url == f"{pages.url}/data")
+    assert (response.status, response.ok, await response.json()) == (201, True, {"a": 1})
+    assert (await bodies.get()).status == 201
+
+
+async def test_popups(page, pages):
+    popups = []
+    page.on("popup", popups.append)
+    await page.goto(f"{pages.url}/opens")
+    await page.click("text=open")
+    await until(lambda: popups)
+    [popup] = popups
+    assert isinstance(popup, Tab)
+    await popup.wait_for_expression("document.title === 'Second'")
+    await page.evaluate("void window.open('/second?3')")
+    await until(lambda: len(popups) == 2)
+    await popups[1].close()
+    await popup.close()
+
+
+async def test_a_popup_handler_that_waits(page, pages):
+    titles = []
+
+    async def handle(popup):
+        await popup.wait_for_expression("document.title === 'Second'")
+        titles.append(await popup.title())
+
+    await page.goto(f"{pages.url}/opens")
+    await page.evaluate("void window.open('/second?before')")
+    stop = page.on("popup", handle)
+    await page.evaluate("void window.open('/second')")
+    await until(lambda: titles)
+    stop()
+    assert titles == ["Second"]
+
+
+async def test_downloads(page, pages):
+    heard = []
+    stop = page.on("download", heard.append)
+    await page.goto(pages.url)
+    assert await page.goto(f"{pages.url}/file") is None
+    await until(lambda: heard)
+    assert await heard[0].read() == b"a,b"
+    stop()
+
+
+async def test_a_handler_that_fails_is_reported(page, pages):
+    failures = []
+    page.session.connection.on_handler_error = lambda error, _session, what: failures.append(
+        (str(error), what)
+    )
+
+    async def fail(_message):
+        raise KeyError("mine")
+
+    page.on("console", fail)
+    page.on("console", lambda message: fail(message) if message.text else None)
+    await page.evaluate("console.log(1)")
+    await until(lambda: len(failures) == 2)
+    assert {text for text, _what in failures} == {"'mine'"}
+
+
+async def test_events_that_there_are_not(page):
+    with pytest.raises(
+        ConfigurationError, match=r"no event 'dialogs'; it has 'console'.*do you mean 'dialog'"
+    ):
+        page.on("dialogs", print)
+    with pytest.raises(ConfigurationError, match=r"others by `tab\.session\.on`"):
+        page.on("crash", print)
