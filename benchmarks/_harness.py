@@ -88,7 +88,7 @@ def clients() -> list[Client]:
 
 def peers() -> list[Client]:
     python, why_python = _python_peers("bench-venv", PYTHON_PEERS)
-    folder, why_node = _node_peers()
+    folder, why_node = node_peers()
     node = ("node", "--expose-gc", "_client.mjs")
     return [
         Client(
@@ -108,7 +108,7 @@ def peers() -> list[Client]:
             "",
             node,
             0.4,
-            _node_version(folder, "chrome-remote-interface"),
+            node_version(folder, "chrome-remote-interface"),
             why_node,
         ),
         Client(
@@ -118,7 +118,7 @@ def peers() -> list[Client]:
             "",
             node,
             0.2,
-            _node_version(folder, "puppeteer-core"),
+            node_version(folder, "puppeteer-core"),
             why_node,
         ),
         Client(
@@ -187,7 +187,7 @@ def _python_peers(name: str, packages: Sequence[str]) -> tuple[Path, str]:
     return python, ""
 
 
-def _node_peers() -> tuple[Path, str]:
+def node_peers() -> tuple[Path, str]:
     folder = CACHE / "node"
     if shutil.which("node") is None:
         return folder, "not installed: there is no node"
@@ -207,7 +207,7 @@ def _python_version(python: Path, package: str) -> str:
     return found[0].name.removesuffix(".dist-info").rpartition("-")[2] if found else ""
 
 
-def _node_version(folder: Path, package: str) -> str:
+def node_version(folder: Path, package: str) -> str:
     try:
         return str(json.loads((folder / "node_modules" / package / "package.json").read_text())["version"])
     except (OSError, ValueError, KeyError):

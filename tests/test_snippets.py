@@ -226,6 +226,22 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
         ),
     ),
     **dict.fromkeys(RECIPES, NotRun("goes on from the recipe before it, which runs it")),
+    'response = await tab.goto("https://example.com/login")': Run(
+        "notebook", TAB, STOP, says=("200 True text/html", "<title>Sign in</title>")
+    ),
+    'await tab.goto("https://example.com/login")': Run("notebook", TAB, STOP, says=("2\n",)),
+    "click('#pay') waited 30 s in page 3F2A91C0; check 'receives the click' failed: <div id=\"veil\"> covers <button id=\"pay\">": NotRun(
+        "a message, as tests/browser/test_actions.py has it"
+    ),
+    'await tab.block(types=["image", "font"], urls=["*://ads.example.com/*"])': Run(
+        "notebook", TAB, STOP, says=("{'price': 12.5}",)
+    ),
+    'tab.on("console", lambda message: print(message.type, message.text))': Run(
+        "notebook", TAB, STOP, says=("200 https://example.com/\n", "log hello true\n")
+    ),
+    'await tab.set_cookies([{"name": "theme", "value": "dark", "url": "https://example.com"}])': Run(
+        "notebook", TAB, STOP, says=("['theme']",)
+    ),
     "async with tab.expect_download() as waiter:": Run(
         "notebook",
         TAB,
@@ -288,6 +304,11 @@ HOME = b"""<!doctype html><title>Example Domain</title><h1>The Python Standard L
 <a class=report href=/report.csv download>report</a><input type=file>"""
 
 
+LOGIN = b"""<!doctype html><title>Sign in</title><form onsubmit="event.preventDefault();
+document.body.innerHTML = '<p>Welcome, ' + user.value + '<ul><li>a<li>b</ul>'">
+<label>Name <input id=user></label><label>Password <input type=password></label><button>Go</button></form>"""
+
+
 class Site(BaseHTTPRequestHandler):
     """example.com, docs.python.org, and whatever else."""
 
@@ -295,6 +316,7 @@ class Site(BaseHTTPRequestHandler):
         body, kind = {
             "/report.csv": (b"a,b\n", "text/csv"),
             "/next": (b"<!doctype html><title>Next</title>", "text/html"),
+            "/login": (LOGIN, "text/html"),
         }.get(self.path, (HOME, "text/html"))
         self.send_response(200)
         self.send_header("Content-Type", kind)
