@@ -17,6 +17,7 @@ from cdpbridge.errors import (
     CommandError,
     CommandTimeout,
     ConfigurationError,
+    ConnectionClosed,
     ElementError,
     EvaluationError,
     TargetClosed,
@@ -123,6 +124,10 @@ class Actions:
                     script = _EXPRESSION % (expression, left * 1000)
                     try:
                         found = await evaluate(self._session, script, timeout=limit + timedelta(minutes=1))
+                    except ConnectionClosed:
+                        if self._session.connection.closed:
+                            raise
+                        continue  # it is being re-established
                     except CommandError as error:
                         if not moved_on(error):
                             raise

@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
-from cdpbridge.errors import CDPError, CommandError, TargetClosed
+from cdpbridge.errors import CDPError, CommandError, ConnectionClosed, TargetClosed
 from cdpbridge.protocol import DOM, Page, Runtime
 
 from ._evaluate import thrown
@@ -173,6 +173,8 @@ class Frames:
     async def call(self, frame: Frame, name: str, *arguments: object) -> Any:
         """Return what a method of `_page.js` returns in a frame; when the frame navigates meanwhile, in its next document.
 
+        Repeated, too, when the connection is re-established: methods do nothing that cannot be done twice.
+
         Args:
             arguments: Values, or functions that return one at each try.
 
@@ -195,6 +197,10 @@ class Frames:
                     ),
                     timeout=_LONG,
                 )
+            except ConnectionClosed:
+                if self._session.connection.closed:
+                    raise
+                continue  # it is being re-established; a wait begins again
             except CommandError as error:
                 self._scripts.pop((frame.session.id, frame.id), None)
                 if not moved_on(error):
