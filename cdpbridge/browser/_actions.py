@@ -6,7 +6,6 @@ The checks wait in the page, at its own frames (`_page.js`): one message for as 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -22,9 +21,10 @@ from cdpbridge.errors import (
     EvaluationError,
     TargetClosed,
 )
-from cdpbridge.protocol import Command, Emulation, Input, Page
+from cdpbridge.protocol import Command, Emulation, Input
 
 from ._evaluate import evaluate
+from ._input import send_input
 from ._keys import key_commands
 from ._navigation import moved_on
 
@@ -51,6 +51,8 @@ _LOOK_MS: Final = 300
 _TRY_MS: Final = 1000
 """How long an element in a frame is waited for before all frames are looked at again."""
 _SHORT_MS: Final = 100
+_FOLLOW_SECONDS: Final = 30.0
+"""How long a click or key waits for the document of the page it leads to: Playwright's default for navigations. No failure then."""
 _AGAIN_SECONDS: Final = 0.02
 
 _EXPRESSION: Final = """(async (end) => {
@@ -87,14 +89,15 @@ class Actions:
         if count not in {1, 2, 3}:
             raise ConfigurationError(f"count must be 1, 2 or 3, not {count!r}")
         _wait, point = await self._do("click", "point", selector, timeout)
-        await self._input(_clicks(point["x"], point["y"], button, count))
+        commands = _clicks(point["x"], point["y"], button, count)
+        await send_input(self._session, commands, follow_seconds=_FOLLOW_SECONDS)
 
     async def fill(self, selector: str, value: str, timeout: float | timedelta) -> None:
         """See `Tab.fill`."""
         _check_value(value)
         _frame, done = await self._do("fill", "fill", selector, timeout, value)
         if done == "type":
-            await self._input([Input.insert_text(value)] if value else key_commands("Delete"))
+            await send_input(self._session, [Input.insert_text(value)] if value else key_commands("Delete"))
 
     async def press(self, selector: str | None, key: str, timeout: float | timedelta) -> None:
         """See `Tab.press`."""
@@ -103,7 +106,7 @@ class Actions:
             await self._focus()
         else:
             await self._do("press", "focus", selector, timeout)
-        await self._input(commands)
+        await send_input(self._session, commands, follow_seconds=_FOLLOW_SECONDS)
 
     async def wait_for_selector(
         self, selector: str, state: SelectorState, timeout: float | timedelta
@@ -193,29 +196,6 @@ class Actions:
         if not self._focused:
             await self._session.send(Emulation.set_focus_emulation_enabled(enabled=True))
             self._focused = True
-
-    async def _input(self, commands: Sequence[Command[None]]) -> None:
-        """Send input events together: the browser keeps their order. A dialog that one of them opens holds back their replies."""
-        session = self._session
-        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def on_dialog(_event: Page.JavascriptDialogOpening) -> None:
-            if not opened.done():
-                opened.set_result(None)
-
-        remove = session.on(Page.JavascriptDialogOpening, on_dialog)
-        sent = asyncio.gather(*map(session.send, commands))
-        waiting: list[asyncio.Future[Any]] = [sent, opened]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if sent.done():
-                sent.result()
-        finally:
-            remove()
-            opened.cancel()
-            if not sent.done():
-                sent.cancel()
-                await asyncio.gather(sent, return_exceptions=True)
 
 
 class _Wait:

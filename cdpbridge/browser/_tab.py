@@ -128,7 +128,7 @@ class Tab:
 
         A selector is CSS, which also finds what is in open shadow roots, or `text=` and a part of what the element shows, in any
         case; `text="..."` is all of it, as it is written. It is searched in the page first, then in its frames, and the first
-        element counts. Chains, roles, labels, drags and closed shadow roots are Playwright's: see `cdpbridge.playwright`.
+        element counts. When the click leads to another page, that has begun at the end. Chains, roles, labels, drags and closed shadow roots are Playwright's: see `cdpbridge.playwright`.
 
         Args:
             selector: Which one.

@@ -114,6 +114,35 @@ async def test_a_click_that_opens_a_dialog_returns(page, pages):
     assert await log(page) == [True]
 
 
+LEADS = """<title>Here</title><a id=link href=/second>a</a><a id=js href="javascript:void(document.title = 'Script')">a</a>
+<a id=hash href=#part>a</a><a id=file href=/file>a</a><a id=none href=/204>a</a><a id=blank href=/second target=_blank>a</a>
+<form action=/second method=post><input id=field><button id=post>a</button></form>
+<button id=script onclick="location.href = '/second'">a</button><button id=back onclick="history.back()">a</button>
+<a id=prevented href=/second onclick="event.preventDefault()">a</a>"""
+
+
+async def test_the_page_that_a_click_leads_to_is_there(page, pages):
+    pages.pages |= {"/leads": LEADS, "/second": "<title>Second</title>"}
+    pages.answers |= {
+        "/file": (200, {"Content-Disposition": "attachment; filename=a.csv"}, b"a,b"),
+        "/204": (204, {}, b""),
+    }
+    for selector in ("#link", "#post", "#script"):
+        await page.goto(f"{pages.url}/leads")
+        await page.click(selector)
+        assert await page.evaluate("document.title") == "Second"
+    await page.goto(f"{pages.url}/leads")
+    await page.press("#field", "Enter")
+    assert await page.evaluate("document.title") == "Second"
+    await page.goto(f"{pages.url}/leads")
+    async with asyncio.timeout(25):  # less than the wait for a document that does not come
+        for selector in ("#hash", "#none", "#file", "#blank", "#prevented"):
+            await page.click(selector)
+            assert await page.evaluate("document.title") == "Here", selector
+        await page.click("#js")
+        await page.wait_for_expression("document.title === 'Script'")
+
+
 # --- what is waited for -----------------------------------------------------------------------------------------------
 
 
