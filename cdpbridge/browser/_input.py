@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cdpbridge.errors import CommandError
+from cdpbridge.errors import CommandError, TargetClosed
 from cdpbridge.protocol import Command, Page, Runtime
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ async def send_input(
 
     A dialog that one of them opens holds back their replies, so this returns then.
 
+    A page that they close does not reply either; that is no failure.
+
     Args:
         follow_seconds: How long to wait for the document of a navigation that they have begun in the page; 0: not at all.
     """
@@ -33,6 +35,9 @@ async def send_input(
             # The page reports a navigation that an event has begun before it answers this.
             await watch.until_dialog(asyncio.ensure_future(_round_trip(session)))
             await watch.followed(follow_seconds)
+    except TargetClosed as error:
+        if error.reason != "closed":
+            raise
     finally:
         watch.close()
 

@@ -46,7 +46,6 @@ _STATES: Final = {
     "load": "load",
     "networkidle": "networkIdle",
 }
-_ABORTED: Final = "net::ERR_ABORTED"  # a download, an answer without a document, or another navigation
 # A status of 400 or more without a body; the full build shows a page of its own then.
 _EMPTY_FAILURE: Final = "net::ERR_HTTP_RESPONSE_CODE_FAILURE"
 _NO_CONTENT: Final = frozenset({204, 205})
@@ -179,7 +178,7 @@ class Navigation:
         elif reply.error_text == _EMPTY_FAILURE and last is not None and reply.loader_id:
             watch.begun(reply.loader_id)
             return True
-        elif reply.is_download or (last is not None and reply.error_text == _ABORTED and last.ok):
+        elif reply.is_download:
             if not self._expects_download():
                 raise NavigationError(url, "this is a download: put goto into a block of expect_download")
         else:

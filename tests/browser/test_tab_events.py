@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from cdpbridge.browser import Tab
-from cdpbridge.errors import ConfigurationError
+from cdpbridge.errors import ConfigurationError, TargetClosed
 from tests.conftest import until
 
 pytestmark = pytest.mark.chromium
@@ -109,7 +109,12 @@ async def test_popups(page, pages):
     await popup.wait_for_expression("document.title === 'Second'")
     await page.evaluate("void window.open('/second?3')")
     await until(lambda: len(popups) == 2)
-    await popups[1].close()
+    await popups[1].wait_for_expression("document.title === 'Second' && document.body")
+    await popups[1].evaluate("document.body.innerHTML = '<button onclick=window.close()>Close</button>'")
+    await popups[1].click("button")
+    await until(lambda: popups[1].session.closed)
+    with pytest.raises(TargetClosed):
+        await popups[1].click("button")
     await popup.close()
 
 
