@@ -73,7 +73,7 @@ def _serve(
     def ready(base_url: str) -> None:
         print(f"cdpbridge: serving {base_url}", flush=True)  # the one line that programs wait for
         key = made[0] if made else "...  # a key of yours; a new one: cdpbridge keys create"
-        note(f"console   {base_url.removesuffix('/api/v2')}/console")
+        note(f"console   {base_url.removesuffix('/api/v2')}")
         note(f"use it    export CDPBRIDGE_PROVIDER={base_url}")
         note(f"          export BROWSER_USE_API_KEY={key}")
 

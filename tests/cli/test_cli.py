@@ -205,7 +205,7 @@ def test_serve_prints_one_line_and_takes_the_key(tmp_path, given):
     assert (process.returncode, output) == (0, "")
     base_url = line.split()[-1]
     assert errors.splitlines() == [
-        f"console   {base_url.removesuffix('/api/v2')}/console",
+        f"console   {base_url.removesuffix('/api/v2')}",
         f"use it    export CDPBRIDGE_PROVIDER={base_url}",
         "          export BROWSER_USE_API_KEY=...  # a key of yours; a new one: cdpbridge keys create",
     ]

@@ -166,6 +166,7 @@ class Snapshots:
             "country": browser.proxy_country,
             "countrySimulated": browser.proxy_simulated or False,
             "usdPerHour": browser.usd_per_hour,
+            "label": (browser.labels or {}).get("label"),
             "minimumMinutes": browser.minimum_minutes,
             "chargedUsd": str(from_micro_usd(browser.charged_micro_usd)),
             "refundedUsd": str(from_micro_usd(browser.refunded_micro_usd)),

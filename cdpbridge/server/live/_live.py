@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -79,6 +80,9 @@ class Live:
         self._record = record
         self._max_per_second = max_per_second
         self._watched: dict[UUID, Watched] = {}
+        self._orders: WeakKeyDictionary[Connection, list[str]] = (
+            WeakKeyDictionary()
+        )  # of tabs, for later viewers
         self._opening: dict[UUID, asyncio.Lock] = {}
         self._by_share: dict[str, set[asyncio.Task[None]]] = {}
         self._viewers: dict[UUID, set[Viewer]] = {}
@@ -264,7 +268,11 @@ class Live:
             connection = await self._connect(browser_id)
             if connection is None or connection.closed:
                 return None
-            watched = Watched(connection, max_per_second=self._max_per_second)
+            watched = Watched(
+                connection,
+                max_per_second=self._max_per_second,
+                order=self._orders.setdefault(connection, []),
+            )
             try:
                 await watched.open()
             except BaseException:

@@ -100,8 +100,12 @@ class Watched:
         downloads: By id, oldest first.
     """
 
-    def __init__(self, connection: Connection, *, max_per_second: float) -> None:
+    def __init__(
+        self, connection: Connection, *, max_per_second: float, order: list[str] | None = None
+    ) -> None:
         self.connection = connection
+        # The browser lists its tabs in no order: each one keeps the place in which earlier viewers saw it.
+        self._order = [] if order is None else order
         self.tabs: dict[str, Tab] = {}
         self.active: str | None = None
         self.downloads: dict[str, Download] = {}
@@ -136,6 +140,8 @@ class Watched:
         found = await root.send("Target.getTargets", timeout=_TIMEOUT)
         for info in reversed(found["targetInfos"]):
             self._learn(info)
+        place = {tab: number for number, tab in enumerate(self._order)}
+        self.tabs = dict(sorted(self.tabs.items(), key=lambda item: place.get(item[0], len(place))))
         written = [tab for tab in self.tabs if self.tabs[tab].url != "about:blank"]
         # Should it not be the one in front, it says so as soon as it is watched.
         if self.tabs:
@@ -150,6 +156,7 @@ class Watched:
     async def close(self) -> None:
         """Leave the browser as it was found."""
         self.closed = True
+        self._order[:] = self.tabs
         for remove in self._removes:
             remove()
         self._removes.clear()

@@ -297,6 +297,22 @@ async def test_fault_b52_headers_of_the_page_and_its_files(rented):
             assert (await client.get(f"{base}/assets/{missing}")).status_code == 404
 
 
+async def test_tabs_keep_their_order_from_viewer_to_viewer(rented):
+    """The browser lists them in no order, and the second viewer comes when the first has left."""
+    opened = [(await rented.open(f"<title>tab {number}</title>")).session.target_id for number in range(2)]
+    async with rented.watching() as viewer:
+        opened += [
+            (await rented.open(f"<title>tab {number}</title>")).session.target_id for number in (2, 3, 4)
+        ]
+        await viewer.until(lambda: opened[-1] in {tab["id"] for tab in viewer.status["tabs"]})
+        first = [tab["id"] for tab in viewer.status["tabs"]]
+    assert first[-3:] == opened[-3:]
+    await rented.nobody_watches()
+    async with rented.watching() as viewer:
+        await viewer.until(lambda: len(viewer.status["tabs"]) == len(first))
+        assert [tab["id"] for tab in viewer.status["tabs"]] == first
+
+
 async def test_a_still_without_viewers(rented):
     await rented.open("<title>still</title><h1>Still</h1>")
     still = await rented.live.thumbnail(rented.id)

@@ -35,6 +35,7 @@ export const state = {
   busy: new Set(),
   problem: null,
   notices: [],
+  copied: null,
   details: new Map(),
   pictures: new Map(),
   skew: 0,
@@ -62,10 +63,18 @@ const actions = {
     root.querySelector("dialog")?.close(); // before it is taken away: that gives the focus back to the button that opened it
     render();
   },
-  async copy(text) {
+  /** Copy a text. The button says so itself: a notice could cover what was copied. */
+  async copy(text, name) {
     try {
       await navigator.clipboard.writeText(text);
-      say("Copied.");
+      if (!name) return say("Copied.");
+      state.copied = name;
+      announcements.textContent = "Copied.";
+      setTimeout(() => {
+        if (state.copied === name) state.copied = null;
+        render();
+      }, 2500);
+      render();
     } catch {
       say("The browser does not allow copying here; select the text instead.", "bad");
     }
@@ -205,10 +214,10 @@ function page() {
         snapshot
           ? [
               h("span.figure", { title: "Browsers that hold a slot" }, `${snapshot.account.active} of ${snapshot.account.limit} browsers`),
-              h("span.figure", { title: "Credits left" }, usd(snapshot.account.balanceUsd, 2)),
+              h("span.figure", { title: snapshot.account.simulated ? "Credits left; the money of this server is simulated" : "Credits left" }, `${usd(snapshot.account.balanceUsd, 2)}${snapshot.account.simulated ? " simulated" : ""}`),
             ]
           : null,
-        h(`span.link.${state.link}`, { role: "status" }, { live: "Live", lost: "Reconnecting", connecting: "Connecting" }[state.link]),
+        h(`span.link.${state.link}`, { role: "status" }, { live: "Connected", lost: "Reconnecting", connecting: "Connecting" }[state.link]),
         button(isDark() ? "Light" : "Dark", () => theme(isDark() ? "light" : "dark"), { kind: "quiet", label: isDark() ? "Use the light theme" : "Use the dark theme" }),
         button("Sign out", actions.signOut, { kind: "quiet" }),
       ),

@@ -2,6 +2,11 @@
 
 const MINUTE = 60_000;
 
+/** What is said beside a price of a server whose money is simulated. */
+export function simulated(account) {
+  return account.simulated ? " (simulated)" : "";
+}
+
 export function usd(amount, digits = 4) {
   return `$${Number(amount).toFixed(digits)}`;
 }

@@ -5,8 +5,15 @@ import { short } from "./format.js";
 import { field } from "./parts.js";
 
 export function profileField(profiles) {
-  const options = profiles.map((profile) => h("option", { key: profile.id, value: profile.id }, profile.name ?? short(profile.id)));
+  const options = profiles.map((profile) => h("option", { key: profile.id, value: profile.id }, nameOf(profile, profiles)));
   return field("profile", "Profile", ["select", {}, h("option", { value: "" }, "None: nothing is saved"), options]);
+}
+
+/** The name of a profile; with the beginning of its id where another one has the same name. */
+export function nameOf(profile, profiles) {
+  if (profile.name === null) return short(profile.id);
+  const twins = profiles.filter((other) => other.name === profile.name).length > 1;
+  return twins ? `${profile.name} (${short(profile.id)})` : profile.name;
 }
 
 export function countryField(account) {

@@ -65,24 +65,30 @@ export function field(name, text, control, hint) {
   );
 }
 
-/** A code block with a button that copies it. */
-export function snippet(text, copied, label) {
+/** A button that copies `text`, and says for a while that it has. */
+export function copyButton(text, state, actions, { word = "Copy", name = word } = {}) {
+  const copied = state.copied === name;
+  return button(copied ? "Copied" : word, () => actions.copy(text, name), { label: copied || name === word ? null : `${word} ${name}` });
+}
+
+/** A code block with a button that copies it; `text` is what is shown, `whole` what is copied. */
+export function snippet(text, whole, label, state, actions) {
   return h(
     "div.snippet",
     {},
-    h("div.line", {}, h("span", {}, label), button("Copy", copied, { label: `Copy ${label}` })),
+    h("div.line", {}, h("span", {}, label), copyButton(whole, state, actions, { name: label })),
     h("pre", { tabindex: "0", role: "region", "aria-label": label }, h("code", {}, text)),
   );
 }
 
-/** On a phone each row is a block, and each cell tells its column. */
-export function table(caption, heads, rows) {
+/** On a phone each row is a block, and each cell tells its column; a dense one has two lines of plain values. */
+export function table(caption, heads, rows, { dense = false } = {}) {
   for (const row of rows) row.children.forEach((cell, place) => { cell.properties["data-label"] = heads[place]; });
   return h(
     "div.scroll",
     { tabindex: "0", role: "region", "aria-label": caption },
     h(
-      "table",
+      dense ? "table.dense" : "table",
       {},
       h("caption.visually-hidden", {}, caption),
       h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),

@@ -5,7 +5,7 @@ const CROSS = '<svg viewBox="0 0 10 10" aria-hidden="true"><path d="m1 1 8 8M9 1
 
 export function showTabs(list, { tabs, tab: current }, icons, { choose, close }) {
   const known = new Map(Array.from(list.children, item => [item.dataset.id, item]));
-  for (const tab of tabs) {
+  for (const [place, tab] of tabs.entries()) {
     let item = known.get(tab.id);
     known.delete(tab.id);
     if (!item) {
@@ -14,8 +14,8 @@ export function showTabs(list, { tabs, tab: current }, icons, { choose, close })
       item.innerHTML = `<button class="tab" type="button">${BLANK}<span></span></button><button class="close" type="button">${CROSS}</button>`;
       item.children[0].addEventListener('click', () => choose(tab.id));
       item.children[1].addEventListener('click', () => close(tab.id));
-      list.append(item);
     }
+    if (list.children[place] !== item) list.insertBefore(item, list.children[place] ?? null);
     const [button, cross] = item.children;
     const title = tab.title || tab.url || 'New tab';
     button.querySelector('span').textContent = title;

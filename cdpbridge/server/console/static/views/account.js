@@ -1,7 +1,7 @@
 import * as api from "../api.js";
 import { costChart } from "../chart.js";
 import { h } from "../dom.js";
-import { moment, short, usd } from "../format.js";
+import { moment, short, simulated, usd } from "../format.js";
 import { button, fact, table } from "../parts.js";
 import { operatorSection } from "./operator.js";
 
@@ -17,9 +17,9 @@ export function accountView(state, actions) {
       "dl.facts.wide.panel",
       {},
       fact("Project", account.name ?? ""),
-      fact("Credits left", usd(account.balanceUsd, 6)),
+      fact("Credits left", usd(account.balanceUsd, 6), simulated(account)),
       fact("Plan", account.plan, `, up to ${account.maxMinutes} min a browser`),
-      fact("Price", `${usd(account.usdPerHour, 4)} per browser hour`),
+      fact("Price", `${usd(account.usdPerHour, 4)} per browser hour${simulated(account)}`),
       fact("Slots", `${account.active} of ${account.limit} in use`),
     ),
     h("h2", {}, "Cost per day"),

@@ -1,14 +1,15 @@
 import * as api from "../api.js";
 import { h } from "../dom.js";
-import { ago, clock, moment, money, reason, short, usd } from "../format.js";
+import { ago, clock, moment, money, reason, short, simulated, usd } from "../format.js";
 import { countryField, orderOf, profileField, screenFields } from "../orders.js";
-import { badge, button, dialogForm, empty, fact, field, snippet, table } from "../parts.js";
+import { badge, button, copyButton, dialogForm, empty, fact, field, snippet, table } from "../parts.js";
 import { recordingView } from "./recording.js";
 
 const SNIPPETS = [
-  ["cdpbridge", (url) => `async with cdpbridge.cdp.connect("${url}") as connection:\n    session = await connection.new_tab("https://example.com")\n    print(await session.send("Runtime.evaluate", {"expression": "document.title"}))`],
-  ["Playwright", (url) => `browser = playwright.chromium.connect_over_cdp("${url}")\npage = browser.contexts[0].new_page()\npage.goto("https://example.com")`],
+  ["cdpbridge", (url) => `url = "${url}"\nasync with cdpbridge.cdp.connect(url) as connection:\n    tab = cdpbridge.Tab(await connection.new_tab())\n    await tab.goto("https://example.com")\n    print(await tab.title())`],
+  ["Playwright", (url) => `url = "${url}"\nbrowser = playwright.chromium.connect_over_cdp(url)\npage = browser.contexts[0].new_page()\npage.goto("https://example.com")`],
 ];
+const FOLDED = 10;
 
 const RECORDINGS = {
   recording: "is made",
@@ -24,6 +25,10 @@ export function browsersView(state, actions) {
   const { browsers, endedTotal } = state.snapshot;
   const running = browsers.filter((browser) => LIVE.has(browser.state) || browser.state === "stopping");
   const ended = browsers.filter((browser) => !running.includes(browser));
+  const unfold = () => {
+    state.unfolded = true;
+    actions.render();
+  };
   return [
     h(
       "div.heading",
@@ -47,11 +52,11 @@ export function browsersView(state, actions) {
           table(
             "Ended browsers, newest first",
             ["Browser", "Ended", "Why", "Used", "Profile", "Country", "Paid"],
-            ended.map((browser) =>
+            ended.slice(0, state.unfolded ? ended.length : FOLDED).map((browser) =>
               h(
                 "tr",
                 { key: browser.id },
-                h("th", { scope: "row" }, h("a", { href: `${location.pathname}#/browsers/${browser.id}` }, short(browser.id))),
+                h("th", { scope: "row" }, h("a", { href: `${location.pathname}#/browsers/${browser.id}` }, short(browser.id)), browser.label ? ` ${browser.label}` : null),
                 h("td", { title: moment(browser.finishedAt) }, ago(browser.finishedAt, actions.now())),
                 h("td", {}, reason(browser.endReason)),
                 h("td", {}, browser.startedAt && browser.finishedAt ? clock(Date.parse(browser.finishedAt) - Date.parse(browser.startedAt)) : ""),
@@ -60,8 +65,10 @@ export function browsersView(state, actions) {
                 h("td.number", {}, usd(Number(browser.chargedUsd) - Number(browser.refundedUsd), 6)),
               ),
             ),
+            { dense: true },
           ),
-          endedTotal > ended.length ? h("p.hint", {}, `The newest ${ended.length} of ${endedTotal}.`) : null,
+          ended.length > FOLDED && !state.unfolded ? h("div.actions.more", {}, button(`Show ${ended.length - FOLDED} more`, unfold)) : null,
+          endedTotal > ended.length && state.unfolded ? h("p.hint", {}, `The newest ${ended.length} of ${endedTotal}.`) : null,
         ]
       : h("p.hint", {}, "None yet."),
   ];
@@ -88,7 +95,7 @@ function card(browser, state, actions) {
       h("span", {}, `Browser ${short(browser.id)}${active ? "" : `: ${browser.state}`}`),
       active ? h("img", { src: api.linked(`console/thumbnails/${browser.id}?${actions.beat()}`), alt: "", loading: "lazy", onload: shown, onerror: shown }) : null,
     ),
-    h("div.line", {}, h("strong", {}, browser.profileName ?? (browser.profileId ? short(browser.profileId) : `Browser ${short(browser.id)}`)), badge(stopping ? "stopping" : browser.state)),
+    h("div.line", {}, h("strong", {}, browser.label ?? browser.profileName ?? (browser.profileId ? short(browser.profileId) : `Browser ${short(browser.id)}`)), badge(stopping ? "stopping" : browser.state)),
     h(
       "dl.facts",
       {},
@@ -128,7 +135,7 @@ export function browserView(state, actions, id) {
     h(
       "div.heading",
       {},
-      h("h1", {}, browser.profileName ?? `Browser ${short(id)}`, " ", badge(stopping && active ? "stopping" : browser.state)),
+      h("h1", {}, browser.label ?? browser.profileName ?? `Browser ${short(id)}`, " ", badge(stopping && active ? "stopping" : browser.state)),
       h("div.actions", {}, active ? button(stopping ? "Stopping..." : "Stop and refund", () => actions.stopBrowser(id), { kind: "danger", disabled: stopping }) : null),
     ),
     h(
@@ -147,6 +154,7 @@ export function browserView(state, actions, id) {
           "dl.facts.wide",
           {},
           fact("Id", h("code", {}, id)),
+          browser.label ? fact("Label", browser.label) : null,
           fact("Started", moment(browser.startedAt)),
           fact(active ? "Stops at" : "Ended", moment(active ? browser.timeoutAt : browser.finishedAt)),
           active ? fact("Time left", clock(Date.parse(browser.timeoutAt) - at)) : fact("Why", reason(browser.endReason)),
@@ -156,7 +164,7 @@ export function browserView(state, actions, id) {
           active ? fact("Clients connected", String(browser.clients)) : null,
           fact("Recording", RECORDINGS[browser.recording] ?? "none"),
         ),
-        active ? attach(addresses, actions) : null,
+        active ? attach(addresses, state, actions) : null,
       ),
     ),
     recordingView(browser, state, actions),
@@ -166,10 +174,10 @@ export function browserView(state, actions, id) {
 /** A browser that is not in the stream of events, as the API has it. */
 function older(found) {
   const { id, startedAt, timeoutAt, finishedAt, profileId, profileWritable, endReason } = found;
-  return { id, startedAt, timeoutAt, finishedAt, profileId, profileWritable, endReason, state: found.status, country: found.proxyCountryCode, countrySimulated: found.proxySimulated, paidUsd: found.browserCost, usdPerHour: 0, minimumMinutes: 1, clients: 0 };
+  return { id, startedAt, timeoutAt, finishedAt, profileId, profileWritable, endReason, label: found.metadata?.label ?? null, state: found.status, country: found.proxyCountryCode, countrySimulated: found.proxySimulated, paidUsd: found.browserCost, usdPerHour: 0, minimumMinutes: 1, clients: 0 };
 }
 
-function attach(addresses, actions) {
+function attach(addresses, state, actions) {
   if (!addresses) return h("p.hint", {}, "Loading the addresses...");
   if (addresses.problem) return h("p.notice.bad", {}, addresses.problem);
   if (!addresses.cdpUrl) return null; // stopped meanwhile
@@ -178,8 +186,8 @@ function attach(addresses, actions) {
   return [
     h("h2", {}, "Attach"),
     h("p.hint", {}, "The address gives full control of the browser: treat it as a password. It is copied, not shown."),
-    h("div.actions", {}, button("Copy cdpUrl", () => actions.copy(url)), addresses.liveUrl ? button("Copy live view address", () => actions.copy(addresses.liveUrl)) : null),
-    ...SNIPPETS.map(([name, code]) => snippet(code(masked), () => actions.copy(code(url)), name)),
+    h("div.actions", {}, copyButton(url, state, actions, { word: "Copy cdpUrl" }), addresses.liveUrl ? copyButton(addresses.liveUrl, state, actions, { word: "Copy live view address" }) : null),
+    ...SNIPPETS.map(([name, code]) => snippet(code(masked), code(url), name, state, actions)),
   ];
 }
 
@@ -203,7 +211,7 @@ export function createDialog(state, actions) {
     countryField(account),
     screenFields(),
     account.canRecord ? h("label.check", {}, h("input", { name: "recording", type: "checkbox" }), "Record a video") : null,
-    h("p.hint", {}, `${usd(account.usdPerHour, 2)} an hour, charged at the start; minutes that are not used come back at the stop.`),
+    h("p.hint", {}, `${usd(account.usdPerHour, 2)} an hour${simulated(account)}, charged at the start; minutes that are not used come back at the stop.`),
   );
 }
 

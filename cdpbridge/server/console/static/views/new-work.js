@@ -2,7 +2,7 @@
 
 import * as api from "../api.js";
 import { h } from "../dom.js";
-import { short, usd } from "../format.js";
+import { short, simulated, usd } from "../format.js";
 import { countryField, orderOf, profileField, screenFields, startUrlField } from "../orders.js";
 import { dialogForm, field } from "../parts.js";
 
@@ -27,7 +27,7 @@ export function sessionDialog(state, actions) {
     countryField(account),
     startUrlField(),
     screenFields(),
-    h("p.hint", {}, `A browser that takes tasks, one at a time, for ${account.maxMinutes} minutes at most; ${usd(account.usdPerHour, 2)} an hour.`),
+    h("p.hint", {}, `A browser that takes tasks, one at a time, for ${account.maxMinutes} minutes at most; ${usd(account.usdPerHour, 2)} an hour${simulated(account)}.`),
   );
 }
 
@@ -58,7 +58,7 @@ export function taskDialog(state, actions) {
     agents.refusal ? h("p.notice.bad", { key: "refusal" }, `${agents.refusal}.`) : null,
     field("task", "What is to be done?", ["textarea", { rows: 4, required: true, maxlength: 50_000, autofocus: true }]),
     h(
-      "div.pair",
+      "div.pair.uneven",
       { key: "agent" },
       field("llm", "Model", ["select", {}, agents.models.map((model) => h("option", { key: model, value: model }, model))]),
       field("maxSteps", "Steps at most", ["input", { type: "number", min: 1, max: 10_000, step: 1, required: true, initial: 100 }]),
@@ -68,7 +68,8 @@ export function taskDialog(state, actions) {
     session
       ? null
       : [
-          h("div.pair", { key: "order" }, profileField(profiles), countryField(account)),
+          profileField(profiles),
+          countryField(account),
           screenFields(),
           h("label.check", { key: "keep" }, h("input", { type: "checkbox", name: "keepAlive" }), "Keep the session after the task"),
         ],

@@ -84,7 +84,7 @@ export function keyDialog(state, actions) {
     return [
       h("h2", { id: "dialog-title" }, "New key"),
       h("p", {}, `Copy the key of project ${made.project} now: the server keeps only its hash, so it is not shown again.`),
-      snippet(made.key, () => actions.copy(made.key), "API key"),
+      snippet(made.key, made.key, "API key", state, actions),
       h("div.actions", {}, button("Done", actions.close, { kind: "primary" })),
     ];
   }

@@ -1,6 +1,7 @@
 import * as api from "../api.js";
 import { h } from "../dom.js";
-import { ago, moment, short } from "../format.js";
+import { ago, moment } from "../format.js";
+import { nameOf } from "../orders.js";
 import { button, dialogForm, empty, field, table } from "../parts.js";
 
 const SHOWN = 6;
@@ -21,7 +22,7 @@ export function profilesView(state, actions) {
 
 function row(profile, state, actions) {
   const domains = profile.cookieDomains;
-  const name = profile.name ?? short(profile.id);
+  const name = nameOf(profile, state.snapshot.profiles);
   return h(
     "tr",
     { key: profile.id },
@@ -29,10 +30,11 @@ function row(profile, state, actions) {
     h(
       "td",
       { title: domains?.join(", ") },
-      domains === null ? h("span.hint", {}, "never saved") : domains.length === 0 ? h("span.hint", {}, "none") : [domains.slice(0, SHOWN).map((domain) => [h("span.chip", { key: domain }, domain), " "]), domains.length > SHOWN ? `and ${domains.length - SHOWN} more` : null],
+      !domains?.length ? h("span.hint", {}, "none") : [domains.slice(0, SHOWN).map((domain) => [h("span.chip", { key: domain }, domain), " "]), domains.length > SHOWN ? `and ${domains.length - SHOWN} more` : null],
     ),
     h("td", { title: moment(profile.lastUsedAt) }, ago(profile.lastUsedAt, actions.now())),
-    h("td", { title: moment(profile.updatedAt) }, ago(profile.updatedAt, actions.now())),
+    // `updatedAt` is that of a rename, too: without cookies' domains, nothing was ever saved.
+    domains === null ? h("td", {}, "never") : h("td", { title: moment(profile.updatedAt) }, ago(profile.updatedAt, actions.now())),
     h(
       "td.actions",
       {},
@@ -51,8 +53,10 @@ export function profileDialog(state, actions) {
   const { profile } = state.dialog;
   async function submit(values) {
     const name = values.get("name").trim();
+    const twin = state.snapshot.profiles.some((other) => other.name === name && other.id !== profile?.id);
+    const done = `${profile ? "Profile renamed" : "Profile made"}${twin ? "; another one has that name, too" : ""}.`;
     const work = profile ? () => api.change(`/profiles/${profile.id}`, { name }) : () => api.post("/profiles", { name });
-    if (await actions.act("profile", work, profile ? "Profile renamed." : "Profile made.")) actions.close();
+    if (await actions.act("profile", work, done)) actions.close();
   }
   return dialogForm(
     state,
