@@ -91,8 +91,8 @@ def _chromium(missing: Status) -> list[Check]:
     try:
         build = find(path=Path(named)) if named else find()
     except (BrowserNotFound, ConfigurationError) as error:
-        text, _, remedy = str(error).partition(": ")
-        return [Check("chromium", missing, text, remedy)]
+        text, install, remedy = str(error).partition("install it")
+        return [Check("chromium", missing, text.removesuffix(": "), install + remedy)]
     found = [_version(build, missing)]
     if build.kind == "shell" and not named and not os.environ.get("CDPBRIDGE_CHROMIUM"):
         try:

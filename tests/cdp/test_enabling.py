@@ -69,7 +69,7 @@ def test_every_domain_with_events_is_thought_of():
         ("", "Page.loadEventFired"),
     ],
 )
-def test_a_name_that_is_no_event_is_refused(event, near):
+def test_fault_e06_a_name_that_is_no_event_is_refused(event, near):
     with pytest.raises(ConfigurationError, match=near) as caught:
         check_name(event)
     assert "raw=True" in str(caught.value)

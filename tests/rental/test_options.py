@@ -2,6 +2,7 @@
 
 import inspect
 import typing
+from datetime import timedelta
 
 import pytest
 
@@ -104,3 +105,29 @@ async def test_an_opening_that_failed_is_used(rest):  # noqa: F811
         await opening
     with pytest.raises(RuntimeError, match="opened already"):
         await opening
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"timeout": 5}, r"must be a timedelta, not 5: use timedelta\(minutes=5\)"),
+        ({"timeout": 1.5}, "must be a timedelta"),
+        ({"timeout": "5"}, "must be a timedelta"),
+        ({"timeout": timedelta(seconds=150)}, r"whole minutes.*use timedelta\(minutes=3\)"),
+        ({"connect_timeout": "5"}, r"connect_timeout must be seconds \(a number\) or a timedelta"),
+        ({"stop_timeout": 0}, "stop_timeout must be positive"),
+        ({"slot_timeout": float("nan")}, "slot_timeout must be a finite number of seconds"),
+        ({"expiring_before": None}, "expiring_before must be seconds"),
+    ],
+)
+async def test_fault_e06_a_duration_of_the_wrong_form_gets_the_right_one(rest, options, words):  # noqa: F811
+    with pytest.raises(ConfigurationError, match=words):
+        await cdpbridge.open_browser(rest.client, **options)
+    assert rest.calls == []
+
+
+async def test_fault_e06_waiting_times_are_taken_as_numbers(rest):  # noqa: F811
+    options = check(
+        rest.client, {"connect_timeout": 5, "stop_timeout": 2.5, "slot_timeout": 0, "expiring_before": 1}
+    )
+    assert (options.connect_timeout, options.stop_timeout) == (timedelta(seconds=5), timedelta(seconds=2.5))
