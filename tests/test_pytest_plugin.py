@@ -196,6 +196,14 @@ def test_what_there_is_not(place, options, words):
     assert words in place.run(*options, status=4)
 
 
+def test_videos_need_what_records_them_and_that_is_said_once(place, tmp_path):
+    place.write("def test(page):\n    pass\n")
+    text = place.run(
+        "--cdpbridge=local", "--video=on", status=4, PLAYWRIGHT_BROWSERS_PATH=str(tmp_path / "empty")
+    )
+    assert text.count("playwright install ffmpeg") == 1
+
+
 def test_another_engine_by_fixture(place):
     place.write("""
 import pytest

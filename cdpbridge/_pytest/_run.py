@@ -51,6 +51,7 @@ def configure(config: pytest.Config) -> None:
             f"--cdpbridge rents Chromium; it has no {' or '.join(engines)}: "
             "leave --browser out for this run, or run those engines without --cdpbridge"
         )
+    _check_video(config)
     try:
         run = Run(config)
     except ConfigurationError as error:
@@ -65,6 +66,27 @@ def configure(config: pytest.Config) -> None:
         from . import _playwright_asyncio_fixtures  # noqa: PLC0415  # as above
 
         plugins.register(_playwright_asyncio_fixtures, "cdpbridge-playwright-fixtures")
+
+
+def _check_video(config: pytest.Config) -> None:
+    """Refuse `--video` once, and not in every test, where Playwright has no ffmpeg: it records on this machine.
+
+    Raises:
+        pytest.UsageError: With the command that installs it.
+    """
+    if config.getoption("--video", default="off") in {None, "off"} or not config.pluginmanager.hasplugin(
+        "playwright"
+    ):
+        return
+    named = os.environ.get("PLAYWRIGHT_BROWSERS_PATH")
+    if named == "0":  # in the package's own folder
+        return
+    caches = ["~/.cache", "~/Library/Caches", os.environ.get("LOCALAPPDATA", "~/AppData/Local")]
+    folders = [Path(named)] if named else [Path(cache).expanduser() / "ms-playwright" for cache in caches]
+    if not any(True for folder in folders for _ in folder.glob("ffmpeg*")):
+        raise pytest.UsageError(
+            "--video is recorded by Playwright's ffmpeg, which is not installed: playwright install ffmpeg"
+        )
 
 
 def run_of(config: pytest.Config) -> Run:

@@ -7,10 +7,10 @@ import json
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import click
 
+from ._ids import ID, session_id
 from ._options import Group, argument, json_option, provider_option
 from ._output import note, print_json, progress, short
 
@@ -26,7 +26,11 @@ def register(app: Group) -> None:
 
 
 @argument("task", help="What to do, in words.")
-@click.option("--session", type=click.UUID, help="Session to run in; it stays. Default: one of its own.")
+@click.option(
+    "--session",
+    type=ID,
+    help="Session to run in, by its id or the beginning of it; it stays. Default: one of its own.",
+)
 @click.option("--llm", help="Model. Default: the server's.")
 @click.option("--max-steps", type=click.IntRange(min=1), help="Steps after which the agent stops.")
 @click.option("--start-url", help="Where the browser goes first.")
@@ -43,7 +47,7 @@ def register(app: Group) -> None:
 @provider_option
 def _run(
     task: str,
-    session: UUID | None,
+    session: str | None,
     llm: str | None,
     max_steps: int | None,
     start_url: str | None,
@@ -89,7 +93,7 @@ def _run(
 
 async def _watch(
     task: str,
-    session: UUID | None,
+    session: str | None,
     keep: bool,
     timeout: timedelta | None,
     options: TaskOptions,
@@ -100,7 +104,8 @@ async def _watch(
     async with provider(where) as client:
         before = await _account(client)
         with progress("starting") as tell:
-            run = await client.start(task, session_id=session, keep_session=keep, **options)
+            chosen = None if session is None else await session_id(client, session)
+            run = await client.start(task, session_id=chosen, keep_session=keep, **options)
             async with run:
                 note(f"task     {run.id}")
                 note(f"session  {run.session_id} ({_fate(keep=keep, given=session is not None)})")

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from cdpbridge.cli import main
+from tests.api.conftest import ACCOUNT
 from tests.api.task_service import LIVE_URL, NOW, SESSION_ID, TASK_ID, Service
 
 FILE_ID = "44444444-2222-4333-8444-555555555555"
@@ -20,7 +21,13 @@ SHARE_URL = "https://share.test/abc"
 
 
 class Everything(Service):
-    """One task, and the rest that commands ask for."""
+    """One task, and the rest that commands ask for.
+
+    Attributes:
+        balances: Of the account, each for one answer; the key is not taken when there are none.
+    """
+
+    balances = ()
 
     def answer(self, method, path, body):
         entry = {"totalItems": 1, "pageNumber": 1, "pageSize": 100}
@@ -46,6 +53,8 @@ class Everything(Service):
                 return httpx.Response(201, json=share)
             case "DELETE", ["sessions", *_]:
                 return httpx.Response(204)
+            case "GET", ["billing", "account"] if self.balances:
+                return httpx.Response(200, json=ACCOUNT | {"totalCreditsBalanceUsd": self.balances.pop(0)})
             case "GET", ["billing", "account"]:
                 return httpx.Response(401, json={"detail": "Invalid API key"})
         return super().answer(method, path, body)
@@ -122,6 +131,18 @@ def test_run(cdpbridge, service):
     assert service.body == body | {"sessionSettings": {"keepAlive": False}}
     assert "stopped with the task" in done.err
     assert service.session == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("extra", "unit"), [({}, "USD"), ({"creditsSimulated": True, "usdPerHour": "0.05"}, "simulated USD")]
+)
+def test_run_tells_the_cost(cdpbridge, service, monkeypatch, extra, unit):
+    monkeypatch.setitem(globals(), "ACCOUNT", ACCOUNT | extra)
+    service.balances = [100, 99.97]
+    done = cdpbridge("run", "Find the price")
+    place = service.address.split("/")[2]
+    assert done.err.splitlines()[-1] == f"account  fell by 0.03 ({unit}, {place})"
+    assert service.balances == []
 
 
 def test_run_for_programs(cdpbridge, service, tmp_path):
