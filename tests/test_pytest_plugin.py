@@ -109,7 +109,7 @@ def test_thirty_unchanged_tests(place):
     text = place.run("--cdpbridge=local", "--cdpbridge-timeout=5")
     assert "30 passed" in text
     assert re.search(r"^main  [0-9a-f-]{36}  charged 0.05, used 1 min, refunded 0.049167", text, re.MULTILINE)
-    assert "1 browser, paid 0.000833 USD" in text
+    assert "1 browser, paid 0.000833 simulated USD" in text
 
 
 def test_thirty_unchanged_tests_with_two_workers_and_pictures(place):
@@ -117,7 +117,7 @@ def test_thirty_unchanged_tests_with_two_workers_and_pictures(place):
     text = place.run("--cdpbridge=local", "-n", "2", "--screenshot=on", "--tracing=on", "--headed")
     assert "30 passed" in text
     assert len(rented(text)) == 2
-    assert "2 browsers, paid 0.001666 USD" in text
+    assert "2 browsers, paid 0.001666 simulated USD" in text
     assert "without effect on a rented browser: headless" in text
     results = list((place.folder / "test-results").rglob("*"))
     assert sum(each.suffix == ".png" for each in results) >= 25

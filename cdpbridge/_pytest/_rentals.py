@@ -15,11 +15,12 @@ from uuid import UUID
 
 from cdpbridge._concurrency import LoopThread
 from cdpbridge.api import AsyncClient
-from cdpbridge.billing import Receipt, Tariff
+from cdpbridge.billing import Receipt
 from cdpbridge.browser import Browser, open_browser
 from cdpbridge.rental._options import RentalOptions
+from cdpbridge.rental._price import price_of
 from cdpbridge.rental._rental import stop_noting
-from cdpbridge.rental._stop import confirmed_stop
+from cdpbridge.rental._stop import confirmed_stop, receipt_of
 from cdpbridge.tunnel._address import Place, local_address
 
 __all__ = ["Ending", "Ledger", "Rentals"]
@@ -35,12 +36,14 @@ class Ending(TypedDict):
     Attributes:
         browser: Its id.
         paid: USD, as text; None when it is not known.
+        simulated: Whether the server's money is simulated.
         text: The receipt, or why it was not stopped.
         failed: Whether it may still be running.
     """
 
     browser: str
     paid: str | None
+    simulated: bool
     text: str
     failed: bool
 
@@ -177,13 +180,10 @@ class Rentals:
         except Exception as error:  # noqa: BLE001  # the others are stopped all the same
             self._ledger.ended(owner, _failure(browser_id, error))
             return
-        text, paid = "stopped", None
+        receipt = None
         if record is not None and record.finished_at is not None:
-            used = record.finished_at - record.started_at
-            receipt = Receipt.of(Tariff(), used, booked=record.browser_cost)
-            text, paid = str(receipt), str(receipt.paid)
-        ending = Ending(browser=str(browser_id), paid=paid, text=f"{text} (left by {owner})", failed=False)
-        self._ledger.ended(owner, ending)
+            receipt = receipt_of(record, await price_of(self._client))
+        self._ledger.ended(owner, _ending(browser_id, receipt, f"{receipt or 'stopped'} (left by {owner})"))
 
     def close(self) -> None:
         """Stop everything, and the server if it is ours. The ledger has what could not be stopped."""
@@ -213,8 +213,7 @@ class Rentals:
         except Exception as error:  # noqa: BLE001  # as above
             ending = _failure(browser.id, error)
         else:
-            paid = str(receipt.paid)
-            ending = Ending(browser=str(browser.id), paid=paid, text=str(receipt), failed=False)
+            ending = _ending(browser.id, receipt, str(receipt))
         self._ledger.ended(self._owner, ending)
 
 
@@ -233,5 +232,13 @@ async def _gather(work: Iterable[Coroutine[Any, Any, None]]) -> None:
         raise failures[0]
 
 
+def _ending(browser_id: UUID, receipt: Receipt | None, text: str) -> Ending:
+    paid = None if receipt is None else str(receipt.paid)
+    simulated = receipt is not None and receipt.simulated
+    return Ending(browser=str(browser_id), paid=paid, simulated=simulated, text=text, failed=False)
+
+
 def _failure(browser_id: UUID, error: Exception) -> Ending:
-    return Ending(browser=str(browser_id), paid=None, text=f"not stopped: {error}", failed=True)
+    return Ending(
+        browser=str(browser_id), paid=None, simulated=False, text=f"not stopped: {error}", failed=True
+    )

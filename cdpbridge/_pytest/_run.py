@@ -244,8 +244,12 @@ class Run:
             line = f"{owner}  {ending['browser']}  {ending['text']}"
             terminalreporter.write_line(line, red=ending["failed"])
         count = len(self._receipts)
-        paid = sum((Decimal(each["paid"]) for _, each in self._receipts if each["paid"]), Decimal(0))
-        terminalreporter.write_line(f"{count} {'browser' if count == 1 else 'browsers'}, paid {paid:f} USD")
+        settled = [each for _, each in self._receipts if each["paid"]]
+        paid = sum((Decimal(each["paid"] or 0) for each in settled), Decimal(0))
+        unit = "simulated USD" if settled and all(each["simulated"] for each in settled) else "USD"
+        terminalreporter.write_line(
+            f"{count} {'browser' if count == 1 else 'browsers'}, paid {paid:f} {unit}"
+        )
         if self._ignored:
             terminalreporter.write_line(
                 f"launch options without effect on a rented browser: {', '.join(sorted(self._ignored))}"

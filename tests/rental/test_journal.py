@@ -68,6 +68,15 @@ def test_a_file_of_an_older_version_gets_the_columns_that_came_later(journal):
     assert later.entries() == [older, newer]
 
 
+def test_fault_e08_what_an_older_version_wrote_of_local_is_simulated_too(journal):
+    journal.intend(an_entry(place="local"))
+    journal.intend(an_entry())
+    assert {entry.place: entry.simulated for entry in journal.entries()} == {
+        "local": True,
+        "https://rest.test/api/v2": False,
+    }
+
+
 def test_the_three_steps_of_a_rental(journal):
     entry = an_entry()
     journal.intend(entry)

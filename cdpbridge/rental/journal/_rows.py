@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from cdpbridge.api._place import place_name
+from cdpbridge.api._place import LOCAL, place_name
 from cdpbridge.billing import Receipt, Tariff
 from cdpbridge.errors import ConfigurationError
 
@@ -68,7 +68,7 @@ def entry_of(row: sqlite3.Row) -> Entry:
         profile=row["profile"],
         country=row["country"],
         label=row["label"],
-        simulated=bool(row["simulated"]),
+        simulated=_simulated(row),
         scopes=tuple(json.loads(row["scopes"])),
         active_before=None
         if row["active_before"] is None
@@ -112,9 +112,14 @@ def _receipt(row: sqlite3.Row) -> Receipt | None:
         row["charged_micro"] / MICRO,
         row["refunded_micro"] / MICRO,
         None if booked is None else booked / MICRO,
-        simulated=bool(row["simulated"]),
+        simulated=_simulated(row),
         place=place_name(row["place"]),
     )
+
+
+def _simulated(row: sqlite3.Row) -> bool:
+    """Return True for simulated money; an older cdpbridge did not write it, but local() never took any other."""
+    return bool(row["simulated"]) or row["place"] == LOCAL
 
 
 def _micro(amount: Decimal | None) -> int | None:
