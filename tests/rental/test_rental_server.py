@@ -5,16 +5,13 @@ import json
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pytest
 
 import cdpbridge
 from cdpbridge import Journal
 from cdpbridge.api import AsyncClient
-from cdpbridge.errors import StopFailed
 from cdpbridge.protocol import Storage
-from cdpbridge.rental._stop import confirmed_stop
 from tests.api.test_cut_create import pump, settled, whole_request
 
 pytestmark = pytest.mark.chromium
@@ -172,10 +169,3 @@ async def test_a_renewal_on_the_real_server_hands_over_though_an_answer_is_lost(
     assert journal.open_entries() == []
     assert [entry.browser_id for entry in journal.entries()] == [first, second]
     assert browser.receipt.paid == sum(entry.receipt.paid for entry in journal.entries())
-
-
-async def test_a_stop_does_not_wait_for_a_server_of_this_machine_that_has_ended(nobody):
-    """Nothing listens there: the stop is left to `reap` within seconds, and not after its whole timeout."""
-    async with cdpbridge.at(f"{nobody}/api/v2", "key-of-tests", max_retries=0) as client:
-        with pytest.raises(StopFailed, match=r"no connection.*run: cdpbridge stop"):
-            await confirmed_stop(client, uuid4(), timedelta(hours=1))

@@ -200,7 +200,7 @@ async def test_projects_have_plans_limits_and_credits_of_their_own(api, caplog):
         for row in await api.services.store.ledger(project)
         if row.kind == "grant"
     ]
-    assert grants == [("start", 100_000), ("invoice 7", 50_001)]
+    assert grants == [("first credits", 100_000), ("invoice 7", 50_001)]
     assert first["status"] == "active"
     back = await operate(api, "PATCH", f"/projects/{made['id']}", {"maxBrowsers": None})
     assert back["maxBrowsers"] == 10

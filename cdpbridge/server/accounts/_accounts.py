@@ -283,6 +283,7 @@ class Accounts:
             max_browsers=body.max_browsers,
             credits=credits_usd,
             now=self._wall(),
+            **({} if body.credits_usd is None else {"entry": "first credits"}),
         )
         if project is None:
             raise AccountRefused(409, f"there is a project {body.name!r} already")

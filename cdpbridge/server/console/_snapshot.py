@@ -134,7 +134,7 @@ class Snapshots:
                 "plan": plan,
                 "maxMinutes": max_timeout_minutes(plan),
                 "usdPerHour": str(self._settings.usd_per_hour),
-                "simulated": self._settings.money_simulated,
+                "simulated": self._settings.money_simulated and not (account and account.has_own_credits),
                 "canRecord": self._recordings.offered,
                 "countries": sorted(self._settings.proxies),
             },

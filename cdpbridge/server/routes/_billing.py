@@ -40,6 +40,6 @@ async def get_account(services: ServicesOf, project_id: ProjectId) -> Account:
         project_id=account.project_id,
         concurrent_session_limit=limit,
         active_session_count=account.active,
-        credits_simulated=services.settings.money_simulated,
+        credits_simulated=services.settings.money_simulated and not account.has_own_credits,
         usd_per_hour=services.settings.usd_per_hour,
     )

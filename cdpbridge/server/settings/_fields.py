@@ -81,7 +81,7 @@ class Fields(BaseSettings):
         ge=0,
         le=10**9,
         description="Credits in USD granted to a project when it is made; without enough of them a browser is refused (402), and "
-        "`cdpbridge credits grant` adds more. Default: money is simulated and never runs out.",
+        "`cdpbridge credits grant` adds more. Default: money is simulated and never runs out, but for projects that were given credits.",
     )
     max_browsers: int = Field(10, ge=1, le=10_000, description="Concurrent browsers of a project; 429 above.")
     max_profiles: int = Field(

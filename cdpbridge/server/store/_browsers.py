@@ -18,7 +18,7 @@ from cdpbridge.billing import Tariff
 
 from ._database import changed
 from ._models import HOLDS_SLOT, OVER, AgentSession, ApiKey, Browser, IdempotencyKey, Profile
-from ._money import LedgerKind, from_micro_usd, to_micro_usd
+from ._money import TOP_UP, LedgerKind, from_micro_usd, to_micro_usd
 from ._projects import Projects
 from ._recording_states import RecordingState
 from ._refusals import InsufficientCredits, KeyRevoked, TooManyBrowsers
@@ -87,7 +87,8 @@ class Browsers(Projects):
             key_id: The key that asks.
             proxy_simulated: Its country has no upstream.
             ignored_fields: Of the request; see `Unused`.
-            top_up: USD that are granted when credits are missing, as often as it takes; None to refuse then.
+            top_up: USD that are granted when credits are missing, as often as it takes; None to refuse then, as a project is
+                whose credits the operator has given.
 
         Raises:
             KeyRevoked: The key was revoked since the request came.
@@ -104,13 +105,13 @@ class Browsers(Projects):
             starting = await self._slots(session, project_id, (State.STARTING,))
             missing = price * (starting + 1) - await self._balance(session, project_id)
             if price and missing > 0:
-                if not top_up:
+                if not top_up or await self._has_own_credits(session, project_id):
                     raise InsufficientCredits("the credits do not pay for another hour")
                 self._book(
                     session,
                     project_id,
                     kind=LedgerKind.GRANT,
-                    entry="simulated credits",
+                    entry=TOP_UP,
                     amount=to_micro_usd(top_up) * -(-missing // to_micro_usd(top_up)),
                     now=now,
                 )

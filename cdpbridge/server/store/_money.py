@@ -8,7 +8,7 @@ from typing import Final
 
 from cdpbridge.billing import round_money
 
-__all__ = ["LedgerKind", "from_micro_usd", "to_micro_usd"]
+__all__ = ["AT_THE_START", "TOP_UP", "LedgerKind", "from_micro_usd", "to_micro_usd"]
 
 _MICRO: Final = 1_000_000
 
@@ -19,6 +19,12 @@ class LedgerKind(StrEnum):
     GRANT = "grant"
     CHARGE = "charge"
     REFUND = "refund"
+
+
+AT_THE_START: Final = "start"
+"""Ledger entry of the credits that every new project gets."""
+TOP_UP: Final = "simulated credits"
+"""Ledger entry of credits that are granted because they were used up."""
 
 
 def to_micro_usd(amount: Decimal) -> int:

@@ -16,7 +16,7 @@ from cdpbridge._lifecycle import State
 
 from ._keys import Keys, key_hash_of
 from ._models import HOLDS_SLOT, ApiKey, Browser, LedgerEntry, Project
-from ._money import LedgerKind, from_micro_usd, to_micro_usd
+from ._money import AT_THE_START, TOP_UP, LedgerKind, from_micro_usd, to_micro_usd
 
 __all__ = ["Account", "ProjectOverview", "Projects"]
 
@@ -28,12 +28,14 @@ class Account:
     Attributes:
         balance: Sum of its ledger, USD.
         active: Browsers that hold a slot.
+        has_own_credits: The operator has given it credits: they count, also where money is simulated otherwise.
     """
 
     project_id: UUID
     name: str
     balance: Decimal
     active: int
+    has_own_credits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +120,22 @@ class Projects(Keys):
         max_browsers: int | None,
         credits: Decimal,  # noqa: A002  # the field's word
         now: datetime,
+        entry: str = AT_THE_START,
     ) -> Project | None:
-        """Insert a project with its first credits; None when there is one of this name."""
+        """Insert a project with its first credits; None when there is one of this name.
+
+        Args:
+            name: Its name.
+            plan: None for the setting's.
+            max_browsers: None for the setting's.
+            credits: USD.
+            now: The present.
+            entry: Of the ledger; any other than the default means that the operator has given them.
+        """
         async with self._write() as session:
             if await session.scalar(select(Project.id).where(Project.name == name)) is not None:
                 return None
-            project = await self._add_project(session, name, credits=credits, now=now)
+            project = await self._add_project(session, name, credits=credits, now=now, entry=entry)
             project.plan, project.max_browsers = plan, max_browsers
         return project
 
@@ -143,12 +155,13 @@ class Projects(Keys):
         *,
         credits: Decimal,  # noqa: A002  # the field's word
         now: datetime,
+        entry: str = AT_THE_START,
     ) -> Project:
         project = Project(id=uuid4(), name=name, created_at=now)
         session.add(project)
         await session.flush()
         amount = to_micro_usd(credits)
-        self._book(session, project.id, kind=LedgerKind.GRANT, entry="start", amount=amount, now=now)
+        self._book(session, project.id, kind=LedgerKind.GRANT, entry=entry, amount=amount, now=now)
         return project
 
     async def account(self, project_id: UUID) -> Account | None:
@@ -158,7 +171,11 @@ class Projects(Keys):
                 return None
             balance = await self._balance(session, project_id)
             return Account(
-                project_id, project.name, from_micro_usd(balance), await self._slots(session, project_id)
+                project_id,
+                project.name,
+                from_micro_usd(balance),
+                await self._slots(session, project_id),
+                await self._has_own_credits(session, project_id),
             )
 
     async def grant(self, project_id: UUID, amount: Decimal, *, entry: str, now: datetime) -> Decimal:
@@ -210,6 +227,15 @@ class Projects(Keys):
     async def _balance(self, session: AsyncSession, project_id: UUID) -> int:
         amounts = select(func.sum(LedgerEntry.amount_micro_usd)).where(LedgerEntry.project_id == project_id)
         return int(await session.scalar(amounts) or 0)
+
+    async def _has_own_credits(self, session: AsyncSession, project_id: UUID) -> bool:
+        """Return True if the operator has given it credits: then they count, also where money is simulated otherwise."""
+        given = select(LedgerEntry.id).where(
+            LedgerEntry.project_id == project_id,
+            LedgerEntry.kind == LedgerKind.GRANT,
+            LedgerEntry.entry.not_in((AT_THE_START, TOP_UP)),
+        )
+        return await session.scalar(given.limit(1)) is not None
 
     async def _slots(
         self, session: AsyncSession, project_id: UUID, states: Collection[State] = HOLDS_SLOT
