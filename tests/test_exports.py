@@ -184,6 +184,7 @@ CONNECTION_MEMBERS = [
     "new_tab",
     "on",
     "reconnecting",
+    "report",
     "root",
     "sessions",
     "stats",

@@ -79,7 +79,6 @@ FLOORS = {
     "cdpbridge": 4,  # the public names; it loads them on first use
     "cdpbridge.__main__": 4,
     "cdpbridge._pytest": 4,
-    "cdpbridge._sync_page": 4,
     "cdpbridge.cli": 4,
     "cdpbridge.integrations": 4,
     "cdpbridge.playwright": 4,

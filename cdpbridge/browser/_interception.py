@@ -200,7 +200,7 @@ class Interception:
         try:
             answer = await self._answer(session, event)
         except Exception as error:  # noqa: BLE001  # a handler's failure belongs to its owner
-            session.connection.on_handler_error(error, session, "Fetch.requestPaused")
+            session.connection.report(error, session, "Fetch.requestPaused")
             answer = Fetch.fail_request(event.request_id, _FAILED)
         if answer is not True:
             await _send(session, answer or Fetch.continue_request(event.request_id))
@@ -231,7 +231,7 @@ def _answering(handler: RouteHandler) -> Callable[[CDPSession, Fetch.RequestPaus
         except Exception as error:
             if not route.answered:
                 raise
-            session.connection.on_handler_error(error, session, "Fetch.requestPaused")
+            session.connection.report(error, session, "Fetch.requestPaused")
         return True if route.answered else None
 
     return answer

@@ -141,7 +141,7 @@ class TabEvents:
             try:
                 await work
             except CDPError as error:
-                self._session.connection.on_handler_error(error, self._session, what)
+                self._session.connection.report(error, self._session, what)
 
         task = self._session.connection.create_task(begin())
         self._beginning.add(task)
@@ -169,7 +169,7 @@ class TabEvents:
         try:
             await result
         except Exception as error:  # noqa: BLE001  # a handler's failure belongs to its owner
-            self._session.connection.on_handler_error(error, self._session, what)
+            self._session.connection.report(error, self._session, what)
 
     def _everywhere(
         self, kind: Any, handler: Callable[[Any], object], convert: Callable[[Any, CDPSession], Any]

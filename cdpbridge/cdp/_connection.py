@@ -83,7 +83,7 @@ class Connection:
             reopen=reopen,
             reconnect_limit=reconnect_limit,
             new_session=lambda wiring: CDPSession(self, wiring),
-            report=self._report,
+            report=self.report,
             emit=self._emit,
             explain_end=explain_end,
         )
@@ -155,7 +155,7 @@ class Connection:
 
             self._emitter = AsyncIOEventEmitter(loop=self._link.owner.loop)
             self._emitter.on(
-                "error", lambda error: self._report(error, self.root, "disconnected or reconnected")
+                "error", lambda error: self.report(error, self.root, "disconnected or reconnected")
             )
         emitter = self._emitter
         emitter.on(name, handler)
@@ -167,6 +167,19 @@ class Connection:
         For asynchronous work that a plain handler begins.
         """
         return self._link.run(work)
+
+    def report(self, error: BaseException, session: CDPSession | None, method: str) -> None:
+        """Hand a failure to `on_handler_error`, e.g. one of the work that a handler has begun.
+
+        Args:
+            error: What was raised.
+            session: Where the event came from.
+            method: The event.
+        """
+        try:
+            self._on_handler_error(error, session, method)
+        except Exception:  # both are logged
+            logger.exception("on_handler_error failed while reporting %r", error)
 
     async def is_alive(self, timeout: float | timedelta = _ALIVE_TIMEOUT) -> bool:
         """Return True if the browser answers, however busy or hung its pages are.
@@ -220,13 +233,6 @@ class Connection:
 
     # --- called by the link ---------------------------------------------------------------------------------------
 
-    def _report(self, error: BaseException, session: CDPSession | None, method: str) -> None:
-        """Hand a handler's failure to the hook; a hook that fails itself is logged with both."""
-        try:
-            self._on_handler_error(error, session, method)
-        except Exception:
-            logger.exception("on_handler_error failed while reporting %r", error)
-
     def _emit(self, name: str, *args: Any) -> None:
         if self._emitter is not None:
             self._link.owner.loop.call_soon(self._emit_now, self._emitter, name, args)
@@ -235,4 +241,4 @@ class Connection:
         try:
             emitter.emit(name, *args)
         except Exception as error:  # noqa: BLE001  # a listener's failure belongs to its owner
-            self._report(error, self.root, name)
+            self.report(error, self.root, name)

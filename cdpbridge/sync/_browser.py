@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, TypeV
 from uuid import UUID
 
 from cdpbridge._concurrency import LoopThread
-from cdpbridge._sync_page import Dialog, PageVerbs, Response, Route
 from cdpbridge.api import AsyncClient, BrowserSession, Client
 from cdpbridge.api._place import find_place
 from cdpbridge.billing import Receipt
@@ -22,6 +21,7 @@ from cdpbridge.providers import LocalSettings, LocalSyncClient, of_blocking
 from cdpbridge.rental._options import CheckedOptions, RentalOptions, check
 from cdpbridge.rental._shutdown import exit_on_signals
 from cdpbridge.sync._caller import check_caller
+from cdpbridge.sync._page import Dialog, PageVerbs, Response, Route
 
 if TYPE_CHECKING:
     import httpx

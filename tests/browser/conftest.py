@@ -91,8 +91,16 @@ def cdp_url(request, tmp_path_factory):
 
 
 @pytest.fixture
-async def connection(cdp_url):
-    async with cdpbridge.cdp.connect(cdp_url) as connection:
+def failures():
+    """What handlers of the tests have raised, and on which event."""
+    return []
+
+
+@pytest.fixture
+async def connection(cdp_url, failures):
+    async with cdpbridge.cdp.connect(
+        cdp_url, on_handler_error=lambda error, _session, what: failures.append((error, what))
+    ) as connection:
         yield connection
 
 

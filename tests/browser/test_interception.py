@@ -155,9 +155,7 @@ async def test_a_route_of_a_page_and_its_frames(page, pages):
     assert asked(pages) == ["/frames", "/pictures", "/s.css"]
 
 
-async def test_a_route_that_fails(page, pages):
-    failures = []
-    page.session.connection.on_handler_error = lambda error, _session, what: failures.append((error, what))
+async def test_a_route_that_fails(page, pages, failures):
     await page.goto(pages.url)
     await page.route("*/data", lambda route: json.loads("{"))
     assert "Failed to fetch" in await page.evaluate(FETCH)

@@ -144,12 +144,7 @@ async def test_downloads(page, pages):
     stop()
 
 
-async def test_a_handler_that_fails_is_reported(page, pages):
-    failures = []
-    page.session.connection.on_handler_error = lambda error, _session, what: failures.append(
-        (str(error), what)
-    )
-
+async def test_a_handler_that_fails_is_reported(page, failures):
     async def fail(_message):
         raise KeyError("mine")
 
@@ -157,7 +152,7 @@ async def test_a_handler_that_fails_is_reported(page, pages):
     page.on("console", lambda message: fail(message) if message.text else None)
     await page.evaluate("console.log(1)")
     await until(lambda: len(failures) == 2)
-    assert {text for text, _what in failures} == {"'mine'"}
+    assert {str(error) for error, _what in failures} == {"'mine'"}
 
 
 async def test_events_that_there_are_not(page):
