@@ -300,7 +300,7 @@ async def test_progress_is_told(rest):
     told = []
     async with cdpbridge.open_browser(rest.client, on_progress=told.append):
         pass
-    assert told == ["reaching the server", "renting a browser", "connecting"]
+    assert told == ["reaching rest.test", "renting a browser", "connecting"]
 
 
 async def test_fault_a12_an_address_that_comes_late(rest, scripted):
