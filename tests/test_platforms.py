@@ -98,7 +98,8 @@ def test_every_module_of_the_client_is_imported_where_there_is_no_posix(tmp_path
 
 @pytest.mark.chromium
 def test_the_client_works_where_there_is_no_posix(server, tmp_path):
-    done = run(BARE + USE, server.environment(), tmp_path)
+    environment = server.environment() | {"CDPBRIDGE_JOURNAL": str(tmp_path / "journal.sqlite3")}
+    done = run(BARE + USE, environment, tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[:5] == ["Here True", "42", "stopped", "2", "[]"]

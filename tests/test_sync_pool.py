@@ -310,10 +310,8 @@ def test_nothing_can_be_rented(rest):
 
 
 def test_a_stop_that_cannot_be_confirmed_is_told(rest):
-    with (
-        pytest.raises(cdpbridge.errors.StopFailed),
-        pool_of(rest, stop_timeout=timedelta(seconds=0.2)) as pool,
-    ):
+    options = {"stop_timeout": timedelta(seconds=0.2), "journal": "off"}
+    with pytest.raises(cdpbridge.errors.StopFailed), pool_of(rest, **options) as pool:
         pool.run(ask)
         rest.stops = [500] * 50
     for browser in rest.browsers.values():
