@@ -164,7 +164,7 @@ class Connection:
     def create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine in a task that is kept alive, and cancelled when the connection is closed.
 
-        For asynchronous work that a plain handler begins.
+        For asynchronous work that a plain handler begins. Its failure is logged, also when the caller awaits the task.
         """
         return self._link.run(work)
 

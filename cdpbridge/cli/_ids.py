@@ -12,13 +12,17 @@ import click
 if TYPE_CHECKING:
     from cdpbridge.api import AsyncClient
 
+    _TextType = click.ParamType[str]
+else:
+    _TextType = click.ParamType  # generic in newer versions only
+
 __all__ = ["ID", "browser_id", "file_id", "one_of", "profile_id", "session_id", "task_id"]
 
 _FEWEST: Final = 4  # characters: a word that is mistyped as an id is refused, and not searched for
 _PREFIX: Final = re.compile(r"[0-9a-f-]+", re.IGNORECASE)
 
 
-class _Id(click.ParamType[str]):
+class _Id(_TextType):
     """An id, or its first characters."""
 
     name = "id"

@@ -99,7 +99,7 @@ def open_browser(
 
     Args:
         provider: Where, as of `cdpbridge.open_browser`; or a blocking client, whose address and key are used.
-        options: As of `cdpbridge.open_browser`. `on_progress` is called in another thread, and so are event handlers;
+        options: As of `cdpbridge.open_browser`. `on_progress`, `on_handler_error` and event handlers are called in another thread;
             `renew` is called with the asynchronous `cdpbridge.Browser`, in its event loop.
 
     Raises:
