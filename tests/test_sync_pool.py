@@ -14,6 +14,7 @@ import cdpbridge
 from cdpbridge import sync
 from cdpbridge._concurrency import LoopThread
 from cdpbridge.errors import AuthenticationError, ConfigurationError, LeaseTimeout, PoolClosed
+from cdpbridge.sync import _browser, _pool
 from cdpbridge.testing import SILENT, ScriptedBrowser
 from tests.pool.test_pool import Rest, _forget
 
@@ -353,7 +354,7 @@ with sync_playwright(), sync.open_browser() as browser:
     assert done.stdout.strip() == "42", done.stderr
 
 
-# --- the same operations ----------------------------------------------------------------------------------------------
+# --- the same names ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -379,3 +380,7 @@ def test_the_same_operations(asynchronous, blocking):
                 for it in (ours, theirs)
             )
             assert found == expected, name
+
+
+def test_every_name_is_public():
+    assert set(_browser.__all__) | set(_pool.__all__) == set(sync.__all__)

@@ -24,9 +24,12 @@ class Client:
 
     def __init__(self, variant: str) -> None:
         self.kind: Any = OneField if "one-field" in variant else Network.RequestWillBeSent
+        self._tell: Callable[[BaseException], None] = lambda _error: None
 
     async def open(self, url: str) -> None:
-        self.connection: Connection = await cdpbridge.cdp.connect(url)
+        self.connection: Connection = await cdpbridge.cdp.connect(
+            url, on_handler_error=lambda error, _session, _method: self._tell(error)
+        )
 
     async def attach(self) -> CDPSession:
         return await self.connection.attach("PAGE")
@@ -52,7 +55,7 @@ class Client:
         return await session.send(method, timeout=timedelta(seconds=seconds))
 
     def told_of_errors(self, tell: Callable[[BaseException], None]) -> None:
-        self.connection.on_handler_error = lambda error, _session, _method: tell(error)
+        self._tell = tell
 
     async def close(self) -> None:
         await self.connection.close()

@@ -48,7 +48,12 @@ class Group(click.Group):
 
 def argument(name: str, *, help: str, **attributes: Any) -> Callable[[F], F]:  # noqa: A002  # as click's own options
     """Declare an argument of a command with a description."""
-    return click.argument(name, cls=_Argument, description=help, **attributes)
+
+    def decorate(command: F) -> F:
+        # Each time: a decorator of click 8.1.0 forgets its class when it is used again.
+        return click.argument(name, cls=_Argument, description=help, **attributes)(command)
+
+    return decorate
 
 
 provider_option = click.option(
