@@ -202,7 +202,9 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
     "cdpbridge projects create team-a --plan free --max-browsers 5 --credits 20": Run(
         "shell", says=("cdpb_", "crawler", "32.5"), server=False
     ),
-    "import asyncio": Run("program", says=("Example Domain https://example.com/\n", RECEIPT), makes=("page.png",)),
+    "import asyncio": Run(
+        "program", says=("Example Domain https://example.com/\n", RECEIPT), makes=("page.png",)
+    ),
     "pip install 'cdpbridge[local,playwright]'": NotRun("needs PyPI; tests/cli runs `cdpbridge demo`"),
     "cdpbridge reap --dry-run      # what killed programs have left on this server": Run(
         "shell", says=("saved cost.png",), makes=("cost.png",)

@@ -24,6 +24,7 @@ from ._interception import Interception, RouteHandler, checked_patterns, checked
 from ._navigation import NAVIGATION_TIMEOUT, Navigation, WaitUntil
 from ._page_state import set_cookies, set_viewport, storage_state
 from ._response import Request, Response
+from ._screenshot import captured
 from ._tab_events import ConsoleMessage, Dialog, TabEvents
 from ._upload import set_input_files
 
@@ -257,15 +258,13 @@ class Tab:
             quality: 0 to 100, for jpeg and webp.
             full_page: True for the whole document instead of the visible part.
         """
-        reply = await self.session.send(
-            Page.capture_screenshot(
-                format=format,
-                quality=quality,
-                capture_beyond_viewport=full_page or None,
-                clip=await self._clip(full_page),
-            )
+        command = Page.capture_screenshot(
+            format=format,
+            quality=quality,
+            capture_beyond_viewport=full_page or None,
+            clip=await self._clip(full_page),
         )
-        return await _saved(reply.data, path)
+        return await _saved(await captured(self.session, command), path)
 
     async def pdf(
         self, path: Path | str | None = None, *, landscape: bool = False, print_background: bool = True
