@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,8 @@ from ._output import note, print_record, progress, say
 from ._profiles import profiles
 
 if TYPE_CHECKING:
-    from cdpbridge.cdp._cookies import CookieReport
-    from cdpbridge.profile_sync import LocalProfile, LocalState, SyncReport
+    from cdpbridge.cdp._cookies import CookieId, CookieReport
+    from cdpbridge.profile_sync import GivenState, LocalProfile, LocalState, SyncReport
 
 __all__ = ["register"]
 
@@ -149,7 +150,13 @@ def _choose_domains(local: LocalState) -> list[str]:
 
 def _show(report: CookieReport, dropped: dict[str, int]) -> None:
     for each in report.failed:
-        note(f"refused: {each.name} of {each.domain}")
+        note(f"refused: {each}")
+    for each in report.changed:
+        note(f"changed: {each}")
+    if report.expired:
+        names = ", ".join(str(replace(each, reason="")) for each in report.expired[:_MANY])
+        more = len(report.expired) - _MANY
+        note(f"{len(report.expired)} expired: {names}{f', and {more} more' if more > 0 else ''}")
     for domain, count in sorted(dropped.items()):
         note(f"not kept: {count} of {domain}; a browser keeps 180 cookies of a domain")
 
@@ -173,9 +180,10 @@ def _export(profile: str, file: Path, origins: tuple[str, ...], as_json: bool, p
     state = asyncio.run(_read(profile, origins, provider))
     _write_private(file, json.dumps(state, indent=2))
     items = sum(len(each["localStorage"]) for each in state["origins"])
-    found = {"cookies": len(state["cookies"]), "localStorage": items, "file": str(file)}
-    counts = f"{_count(len(state['cookies']), 'cookie')} and {_count(items, 'item')} of localStorage"
-    print_record(found, as_json, f"{counts} are in {file}")
+    databases = sum(len(each.get("indexedDB", ())) for each in state["origins"])
+    cookies = len(state["cookies"])
+    found = {"cookies": cookies, "localStorage": items, "databases": databases, "file": str(file)}
+    print_record(found, as_json, f"{_counts(cookies, items, databases)} are in {file}")
 
 
 def _count(number: int, what: str) -> str:
@@ -196,20 +204,23 @@ async def _read(profile: str, origins: Sequence[str], where: str | None) -> dict
 
 @click.command("import", cls=Command)
 @argument("profile", metavar="PROFILE", help="Its name (made if missing) or id.")
-@argument("file", type=click.Path(path_type=Path), help="JSON file to read (Playwright's storage_state).")
+@argument(
+    "file",
+    type=click.Path(path_type=Path),
+    help="Playwright's storage_state, a JSON list of cookies (extensions, Puppeteer, Selenium), or a cookies.txt.",
+)
 @json_option
 @provider_option
 def _import(profile: str, file: Path, as_json: bool, provider: str | None) -> None:
-    """Copy logins from a file into a hosted profile; all else in it stays."""
+    """Copy logins from a file into a hosted profile; all else in it stays.
+
+    A cookie that no browser can have is named with its reason; the others are imported.
+    """
     from cdpbridge.errors import ConfigurationError
+    from cdpbridge.profile_sync import read_state
     from cdpbridge.profile_sync._state import checked_state
 
-    try:
-        state = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
-    except ValueError:
-        raise ConfigurationError(f"{file} is no JSON file") from None
+    state = read_state(file)
     try:
         checked_state(state)  # before it costs anything
     except ConfigurationError as error:
@@ -218,7 +229,7 @@ def _import(profile: str, file: Path, as_json: bool, provider: str | None) -> No
         raise click.exceptions.Exit(1)
 
 
-async def _write(profile: str, state: dict[str, Any], as_json: bool, provider: str | None) -> bool:
+async def _write(profile: str, state: GivenState, as_json: bool, provider: str | None) -> bool:
     from collections import Counter
 
     from cdpbridge import open_browser
@@ -226,15 +237,37 @@ async def _write(profile: str, state: dict[str, Any], as_json: bool, provider: s
 
     async with open_browser(provider, profile=profile, timeout=_RENTAL) as browser:
         report = await import_state(browser, state)
-    _show(report.cookies, dict(Counter(each.domain for each in report.cookies.dropped)))
-    for origin in report.refused:
-        note(f"not all of localStorage could be stored for {origin}")
-    found = {"cookies": report.cookies.imported, "localStorage": report.items, "profile": profile}
-    counts = f"{_count(report.cookies.imported, 'cookie')} and {_count(report.items, 'item')} of localStorage"
+    cookies = report.cookies
+    _show(cookies, dict(Counter(each.domain for each in cookies.dropped)))
+    for sentence in report.lost:
+        note(f"not imported: {sentence}")
+    found = {
+        "cookies": cookies.imported,
+        "localStorage": report.items,
+        "databases": report.databases,
+        "profile": profile,
+        "refused": [_plain(each) for each in (*cookies.failed, *cookies.dropped)],
+        "changed": [_plain(each) for each in cookies.changed],
+        "expired": [_plain(each) for each in cookies.expired],
+        "lost": report.lost,
+    }
+    counts = _counts(cookies.imported, report.items, report.databases)
     print_record(found, as_json, f"{counts} are in the profile {profile}")
     if browser.profile_writable is False:
         note("another browser holds the profile, so nothing was saved: stop it, and import again")
     return browser.profile_writable is not False
+
+
+def _plain(cookie: CookieId) -> dict[str, str]:
+    return {"name": cookie.name, "domain": cookie.domain, "reason": cookie.reason}
+
+
+def _counts(cookies: int, items: int, databases: int) -> str:
+    """Say how much there is of each; databases only where there are some."""
+    parts = [_count(cookies, "cookie"), f"{_count(items, 'item')} of localStorage"]
+    if databases:
+        parts.append(_count(databases, "database"))
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -9,9 +9,17 @@ from typing import Any, Final
 
 from cdpbridge.browser import Browser
 from cdpbridge.cdp import Connection
-from cdpbridge.cdp._cookies import CookieReport, export_cookies, import_cookies
+from cdpbridge.cdp._cookies import (
+    CookieId,
+    CookieReport,
+    SortedCookies,
+    export_cookies,
+    set_sorted,
+    sort_cookies,
+)
 from cdpbridge.errors import ConfigurationError
 
+from ._formats import GivenState, given_state
 from ._storage import origin_of, read_storage, write_storage
 
 __all__ = ["StateReport", "export_state", "import_state", "state_of"]
@@ -19,6 +27,7 @@ __all__ = ["StateReport", "export_state", "import_state", "state_of"]
 logger = logging.getLogger("cdpbridge")
 
 _KEPT: Final = ("name", "value", "domain", "path", "httpOnly", "secure")
+_SHOWN: Final = 5  # reasons in one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,7 @@ class StateReport:
         items: How many items of localStorage are there now.
         refused: Origins of which something could not be stored.
         databases: How many databases of IndexedDB were stored.
-        lost: What could not be stored, and why, as sentences without values.
+        lost: What else could not be stored, and why, as sentences without values.
     """
 
     cookies: CookieReport
@@ -68,22 +77,37 @@ async def state_of(
     found, lost = await read_storage(connection, wanted, context_id=context_id)
     for sentence in lost:
         logger.warning("not in the exported state: %s", sentence)
-    return {"cookies": [_portable(cookie) for cookie in cookies], "origins": found}
+    portable = []
+    for cookie in cookies:
+        if cookie.get("partitionKeyOpaque"):
+            which = CookieId(
+                cookie["name"], cookie["domain"], "its partition is opaque: no site can be in it again"
+            )
+            logger.warning("not in the exported state: %s", which)
+        else:
+            portable.append(_portable(cookie))
+    return {"cookies": portable, "origins": found}
 
 
-async def import_state(browser: Browser, state: Mapping[str, Any]) -> StateReport:
+async def import_state(
+    browser: Browser, state: Mapping[str, Any] | Sequence[Mapping[str, Any]] | GivenState
+) -> StateReport:
     """Put a `storage_state` into a rented browser; what it has besides stays.
 
-    A database of IndexedDB replaces the one of its name.
+    A database of IndexedDB replaces the one of its name. Cookies may be in the spelling of any usual exporter. One that no
+    browser can have is named in the report, with its reason, and the others arrive.
+
+    Args:
+        state: Playwright's `storage_state`, a list of cookies, or what `read_state` has found in a file.
 
     Raises:
-        ConfigurationError: This is no storage state.
+        ConfigurationError: This is no storage state, or nothing in it can be imported.
         CDPError: The browser does not answer.
     """
-    cookies, origins = checked_state(state)
-    report = await import_cookies(browser.connection.root.send, [_native(cookie) for cookie in cookies])
-    stored = await write_storage(browser.connection, origins)
-    return StateReport(report, stored.items, stored.refused, stored.databases, stored.lost)
+    checked = checked_state(state)
+    report = await set_sorted(browser.connection.root.send, checked.cookies)
+    stored = await write_storage(browser.connection, checked.origins)
+    return StateReport(report, stored.items, stored.refused, stored.databases, [*checked.lost, *stored.lost])
 
 
 def _portable(cookie: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,48 +121,60 @@ def _portable(cookie: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _native(cookie: Mapping[str, Any]) -> dict[str, Any]:
-    native = {name: cookie[name] for name in (*_KEPT, "expires", "sameSite") if name in cookie}
-    if isinstance(cookie.get("partitionKey"), str):
-        native["partitionKey"] = {
-            "topLevelSite": cookie["partitionKey"],
-            "hasCrossSiteAncestor": bool(cookie.get("_crHasCrossSiteAncestor")),
-        }
-    return native
+@dataclass(frozen=True, slots=True)
+class CheckedState:
+    """A state that can be imported.
+
+    Attributes:
+        cookies: The good ones, and what is wrong with the others.
+        origins: As of Playwright's `storage_state`; secrets.
+        lost: What cannot be imported, and why, as sentences without values.
+    """
+
+    cookies: SortedCookies = field(repr=False)
+    origins: list[dict[str, Any]] = field(repr=False)
+    lost: list[str]
 
 
-def checked_state(state: Any) -> tuple[list[Mapping[str, Any]], Sequence[dict[str, Any]]]:
-    """Return the cookies and origins of a `storage_state`.
+def checked_state(state: object) -> CheckedState:
+    """Read a state before anything is rented for it.
 
     Raises:
-        ConfigurationError: It is something else. The message repeats no value.
+        ConfigurationError: It is none, or nothing in it can be imported. The message repeats no value.
     """
-    try:
-        parts = {name: state[name] for name in ("cookies", "origins") if name in state}
-        if not isinstance(state, Mapping) or not parts:
-            raise TypeError("no storage state")
-        if not all(isinstance(part, list | tuple) for part in parts.values()):
-            raise TypeError("no lists")
-        cookies = [
-            cookie for cookie in state.get("cookies", ()) if cookie["name"] is not None and cookie["domain"]
-        ]
-        origins = [
-            {
-                "origin": origin_of(each["origin"]),
-                "localStorage": [
-                    {"name": str(item["name"]), "value": str(item["value"])}
-                    for item in each.get("localStorage", ())
-                ],
-                "indexedDB": [_database(database) for database in each.get("indexedDB") or ()],
-            }
-            for each in state.get("origins", ())
-        ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(
-            "this is no storage state: it needs `cookies` with name, value, domain and path, and `origins` with "
-            f"localStorage or indexedDB ({type(error).__name__})"
-        ) from None
-    return cookies, origins
+    given = given_state(state)
+    cookies = sort_cookies(given.cookies, url=given.url)
+    lost = list(given.lost)
+    origins = []
+    for each in given.origins:
+        try:
+            origin = _origin(each, lost)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                "this is no storage state: each of its `origins` needs origin, and localStorage with name and value or "
+                f"indexedDB with name, version and stores ({type(error).__name__})"
+            ) from None
+        except ConfigurationError as error:
+            lost.append(str(error))
+        else:
+            origins.append(origin)
+    if given.cookies and not cookies.good and not origins:
+        reasons = [str(each) for each in (*cookies.failed, *cookies.expired)]
+        more = f", and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+        raise ConfigurationError(f"no cookie in it can be imported: {'; '.join(reasons[:_SHOWN])}{more}")
+    return CheckedState(cookies, origins, lost)
+
+
+def _origin(given: Mapping[str, Any], lost: list[str]) -> dict[str, Any]:
+    items, databases = given.get("localStorage") or (), given.get("indexedDB") or ()
+    checked = {
+        "origin": origin_of(str(given["origin"])),
+        "localStorage": [{"name": str(item["name"]), "value": str(item["value"])} for item in items],
+        "indexedDB": [_database(database) for database in databases],
+    }
+    if given.get("sessionStorage"):
+        lost.append(f"{checked['origin']}: sessionStorage is of one tab, and no profile has it")
+    return checked
 
 
 def _database(given: Mapping[str, Any]) -> dict[str, Any]:
