@@ -9,10 +9,8 @@ import time
 import pytest
 
 import cdpbridge
-from cdpbridge.cdp import connect_pipe
 from cdpbridge.cdp._cookies import import_cookies
-from cdpbridge.chromium import Chromium, find
-from cdpbridge.errors import BrowserNotFound, ConfigurationError
+from cdpbridge.errors import ConfigurationError
 from cdpbridge.profile_sync import export_state, import_state, read_state
 from cdpbridge.profile_sync._state import checked_state
 
@@ -129,20 +127,6 @@ def client(server):
     return cdpbridge.at(server.base_url, server.key)
 
 
-@pytest.fixture
-async def send(build):
-    """Commands of one browser, without a server."""
-    try:
-        found = find(build)
-    except BrowserNotFound:
-        pytest.skip(f"no {build} build")
-    async with (
-        await Chromium.start(build=found) as chromium,
-        connect_pipe(*chromium.take_pipe()) as connection,
-    ):
-        yield connection.root.send
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_fault_c20_each_exporter_means_the_same(tmp_path, name):
     file = tmp_path / "cookies"
@@ -217,8 +201,8 @@ def test_fault_c20_a_file_that_is_none(tmp_path, content, words):
 
 
 @pytest.mark.chromium
-@pytest.mark.parametrize("build", ["shell", "full"])
-async def test_fault_c20_the_bad_ones_are_named_and_the_others_kept(send, build):
+async def test_fault_c20_the_bad_ones_are_named_and_the_others_kept(connection):
+    send = connection.root.send
     bad = [
         (cookie("__Host-a", ".example.test", secure=True), "of its host alone"),
         (cookie("__Secure-a"), "needs Secure"),

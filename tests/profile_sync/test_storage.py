@@ -8,6 +8,7 @@ import pytest
 import cdpbridge
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.profile_sync import export_state, import_state
+from cdpbridge.profile_sync._storage import _quiet_page, read_storage, write_storage
 
 pytestmark = pytest.mark.chromium
 
@@ -167,6 +168,94 @@ async def test_fault_c21_playwright_reads_and_writes_the_same_form(client, site)
         page = await other.new_page()
         await page.goto(site)
         assert await page.evaluate(LOOK) == WANTED | {"next": 302}
+
+
+UNUSUAL = """new Promise(async (done, failed) => {
+  const key = await crypto.subtle.generateKey({name: 'AES-GCM', length: 128}, false, ['encrypt']);
+  const request = indexedDB.open('unusual', 1);
+  request.onerror = () => failed(request.error);
+  request.onupgradeneeded = () => {
+    const database = request.result;
+    database.createObjectStore('numbered', {autoIncrement: true});
+    database.createObjectStore('nested', {keyPath: 'x.y'});
+    database.createObjectStore('itself', {keyPath: ''});
+    database.createObjectStore('values');
+    database.createObjectStore('kinds');
+  };
+  request.onsuccess = () => {
+    const database = request.result;
+    const transaction = database.transaction(database.objectStoreNames, 'readwrite');
+    const store = name => transaction.objectStore(name);
+    store('numbered').put({a: 1});
+    store('nested').put({x: {y: 5}});
+    store('itself').put('k');
+    const values = store('values');
+    values.put(JSON.parse('{"__proto__": {"a": 1}, "b": "\\\\\\"__proto__\\\\\\":"}'), 'own prototype');
+    values.put('a\\ud800b', 'half');
+    values.put([1, , 3], 'sparse');
+    values.put(new Date(NaN), 'no date');
+    values.put({v: 'undefined'}, 'looks encoded');
+    values.put('x', -Infinity);
+    [['key', key], ['view', new DataView(new ArrayBuffer(3))], ['boxed', Object(5)]].forEach(([name, each]) => store('kinds').put(each, name));
+    transaction.oncomplete = () => { database.close(); done(1) };
+    transaction.onabort = () => failed(transaction.error);
+  };
+})"""
+LOOK_AT_ALL = """new Promise(done => {
+  indexedDB.open('unusual').onsuccess = ({target: {result: database}}) => {
+    const transaction = database.transaction(database.objectStoreNames);
+    const got = {};
+    for (const name of database.objectStoreNames) {
+      const store = transaction.objectStore(name);
+      store.getAllKeys().onsuccess = ({target: {result: keys}}) => {
+        store.getAll().onsuccess = ({target: {result: values}}) => {
+          got[name] = [store.keyPath, store.autoIncrement, keys.map((key, at) => [String(key), String(values[at]), JSON.stringify(values[at])])];
+        };
+      };
+    }
+    transaction.oncomplete = () => { database.close(); done(got) };
+  };
+})"""
+
+
+async def test_fault_c21_unusual_stores_and_values(connection):
+    origin = "https://unusual.test"
+    async with _quiet_page(connection) as page:
+        await page.go(origin)
+        await page._tab.evaluate(UNUSUAL)
+        before = await page._tab.evaluate(LOOK_AT_ALL)
+    found, lost = await read_storage(connection, [origin])
+    assert sorted(lost) == [
+        f"{origin}: the database unusual: 1 records of the store kinds: a {kind} cannot leave the browser"
+        for kind in ("CryptoKey", "DataView", "Number")
+    ]
+    report = await write_storage(connection, json.loads(json.dumps(found)))
+    assert (report.databases, report.lost) == (1, [])
+    async with _quiet_page(connection) as page:
+        await page.go(origin)
+        after = await page._tab.evaluate(LOOK_AT_ALL)
+    assert len(before.pop("kinds")[2]) == 3
+    assert after.pop("kinds")[2] == []
+    assert '{"__proto__":{"a":1}' in json.dumps(before).replace("\\", "")
+    # A record without some elements comes back with undefined in their place.
+    assert after == before
+
+
+async def test_fault_c21_a_database_too_large_for_a_message_is_named(connection, monkeypatch):
+    monkeypatch.setattr("cdpbridge.profile_sync._storage._LARGEST", 2 << 20)
+    store = {
+        "name": "s",
+        "autoIncrement": False,
+        "indexes": [],
+        "records": [{"key": 1, "value": '"' * 300_000}],
+    }
+    fits = store | {"records": [{"key": 1, "value": "x" * 300_000}]}
+    databases = [{"name": name, "version": 1, "stores": [each]} for name, each in (("a", store), ("b", fits))]
+    # 1.2 MB as JSON, and 2.4 MB as text of JSON in a message.
+    store["records"] *= 2
+    report = await write_storage(connection, [{"origin": "https://large.test", "indexedDB": databases}])
+    assert report.lost == ["https://large.test: the database a: it is larger than 2 MiB"]
+    assert report.databases == 1
 
 
 @pytest.mark.parametrize(
