@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 import cdpbridge
+from cdpbridge._pytest._connecting import is_channel
 from tests.conftest import clean_environment
 
 SUITES = Path(__file__).parent / "integrations" / "suites"
@@ -186,6 +187,14 @@ def test_page(browser):
     ("options", "words"),
     [
         (["--cdpbridge=local", "--browser=firefox"], "--cdpbridge rents Chromium; it has no firefox"),
+        (
+            ["--cdpbridge=local", "--browser-channel=chrom"],
+            "--browser-channel: Playwright has no channel 'chrom'",
+        ),
+        (
+            ["--cdpbridge=local", "--browser-channel=firefox-beta"],
+            "has no channel 'firefox-beta' of Chromium",
+        ),
         (["--cdpbridge=nowhere"], "unknown provider 'nowhere'"),
         (["--cdpbridge=http://127.0.0.1:9/api/v2"], "no API key"),
         (["--cdpbridge=local", "--cdpbridge-timeout=300"], "must be 1 to 240 minutes, not 300"),
@@ -216,6 +225,27 @@ def test_engine(launch_browser):
     launch_browser()
 """)
     assert "this test wants webkit" in place.run("--cdpbridge=local", status=1)
+
+
+def test_a_channel_by_fixture(place):
+    place.write("""
+import pytest
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args():
+    return {"channel": "chrom"}
+
+def test_channel(launch_browser):
+    launch_browser()
+""")
+    assert "Playwright has no channel 'chrom' of Chromium" in place.run("--cdpbridge=local", status=1)
+
+
+def test_channels():
+    for known in ("chromium", "chrome", "chrome-beta", "msedge-dev", "chromium-headless-shell"):
+        assert is_channel(known)
+    for none in ("", "Chrome", "chrome-", "chromium-dev", "webkit"):
+        assert not is_channel(none)
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from cdpbridge.providers import at, local, provider
 from cdpbridge.rental import RentalOptions
 from cdpbridge.tunnel._address import Place
 
+from ._connecting import is_channel
 from ._rentals import Ending, Ledger, Rentals
 
 __all__ = ["Run", "configure", "run_of"]
@@ -41,10 +42,12 @@ def configure(config: pytest.Config) -> None:
     """
     plugins = config.pluginmanager
     wanted: list[str] = []
+    channel: str | None = None
     if plugins.hasplugin("playwright") or plugins.hasplugin(
         "playwright-asyncio"
     ):  # else the option is another plugin's
         wanted = config.getoption("--browser", default=None) or []
+        channel = config.getoption("--browser-channel", default=None)
     engines = [each for each in wanted if each != "chromium"]
     if engines:
         raise pytest.UsageError(
@@ -52,6 +55,10 @@ def configure(config: pytest.Config) -> None:
             "leave --browser out for this run, or run those engines without --cdpbridge"
         )
     _check_video(config)
+    if channel and not is_channel(channel):
+        raise pytest.UsageError(
+            f"--browser-channel: Playwright has no channel {channel!r} of Chromium; leave the option out for this run"
+        )
     try:
         run = Run(config)
     except ConfigurationError as error:

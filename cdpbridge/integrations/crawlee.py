@@ -6,6 +6,10 @@
 Pages share the browser's own context, which carries the profile; what they change is saved at the stop. Crawlee's sessions
 put their cookies into that context too, so crawls whose sessions must not see each other take `use_incognito_pages=True`:
 each page has a context of its own then, which starts with the profile's cookies and is not saved.
+
+Options of a context, a fingerprint, and proxies of Crawlee cannot be given to a context that is there already. With one of them,
+and without a profile, the pages of a browser share a context that is made for them; with a profile they need
+`use_incognito_pages=True`.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from cdpbridge.api import AsyncClient
 from cdpbridge.billing import Receipt
 from cdpbridge.browser import Browser
 from cdpbridge.browser._open import open_checked
-from cdpbridge.errors import StopFailed
+from cdpbridge.errors import ConfigurationError, StopFailed
 from cdpbridge.rental._options import RentalOptions, check
 from cdpbridge.tunnel._address import local_address, playwright_options
 
@@ -39,6 +43,7 @@ __all__ = ["RentedBrowserController", "RentedBrowserPlugin"]
 logger = logging.getLogger("cdpbridge")
 
 _CONNECT_MS: Final = 30_000
+_NEEDS_INCOGNITO: Final = "needs use_incognito_pages=True with a profile: the context of a profile is there before Crawlee can give it options"
 
 
 class RentedBrowserPlugin(PlaywrightBrowserPlugin):
@@ -48,13 +53,16 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
         provider: Where, as of `open_browser`; one client, and with `local()` one server, for all browsers of the pool.
         max_open_pages_per_browser: Pages at once in one browser; the pool rents another one for more.
         use_incognito_pages: A context of its own for each page.
-        browser_new_context_options: For those contexts.
-        fingerprint_generator: For those contexts.
+        browser_new_context_options: For contexts; with a `profile` only those of incognito pages.
+        fingerprint_generator: As `browser_new_context_options`.
         rental: Arguments of `open_browser`, for each browser. With a `profile` each starts from it, and only the first one that
             runs is saved. A crawl that takes longer than `timeout` gets a new browser.
 
     Attributes:
         receipts: Of the browsers that have been stopped.
+
+    Raises:
+        ConfigurationError: An option of contexts is given with a `profile`, whose context is there already.
     """
 
     def __init__(
@@ -74,6 +82,13 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
             browser_new_context_options=browser_new_context_options,
             fingerprint_generator=fingerprint_generator,
         )
+        if rental.get("profile") is not None and not use_incognito_pages:
+            for name, value in (
+                ("fingerprint_generator", fingerprint_generator),
+                ("browser_new_context_options", browser_new_context_options),
+            ):
+                if value:
+                    raise ConfigurationError(f"{name} {_NEEDS_INCOGNITO}")
         self.receipts: list[Receipt] = []
         self._rental_options = check(provider, rental)
         self._resources = AsyncExitStack()
@@ -112,7 +127,9 @@ class RentedBrowserPlugin(PlaywrightBrowserPlugin):
             CDPBridgeError: As of `open_browser`.
         """
         if not self.active or self._playwright is None:
-            raise RuntimeError("the plugin is not active: use it through BrowserPool, or enter it as a block")
+            raise RuntimeError(
+                "Playwright browser plugin is not initialized. It is not active: use it through BrowserPool, or enter it as a block"
+            )
         rental = await open_checked(self._rental_options, holder=None)
         tunnel = self._rented[rental] = AsyncExitStack()
         try:
@@ -167,6 +184,7 @@ class RentedBrowserController(PlaywrightBrowserController):
         self.rental = rental
         self._plugin = plugin
         self._state = state
+        self._context_of_profile = self._browser_context
 
     @property
     def has_free_capacity(self) -> bool:
@@ -178,8 +196,22 @@ class RentedBrowserController(PlaywrightBrowserController):
         browser_new_context_options: Mapping[str, Any] | None = None,
         proxy_info: ProxyInfo | None = None,
     ) -> Page:
-        """See Crawlee."""
+        """See Crawlee.
+
+        Raises:
+            ConfigurationError: A proxy or options of a context are given, and the page would be in the profile's context.
+        """
         options = dict(browser_new_context_options or {})
+        wants_context = bool(options or proxy_info or self._fingerprint_generator)
+        if (
+            wants_context
+            and not self._use_incognito_pages
+            and self._browser_context is self._context_of_profile
+        ):
+            if self.rental.profile_id is not None:
+                what = "a proxy of Crawlee" if proxy_info else "browser_new_context_options"
+                raise ConfigurationError(f"{what} {_NEEDS_INCOGNITO}")
+            self._browser_context = None  # the first page makes the one that they share
         if self._state is not None:
             options.setdefault("storage_state", self._state)
         return await super().new_page(options, proxy_info)
@@ -191,7 +223,9 @@ class RentedBrowserController(PlaywrightBrowserController):
             ValueError: Pages are open, and `force` is not given.
         """
         if self.pages_count and not force and self.is_browser_connected:
-            raise ValueError("the browser has open pages; give force=True to close them too")
+            raise ValueError(
+                "Cannot close the browser while there are open pages. Give force=True to close them, too."
+            )
         try:
             await self._browser.close()  # disconnects; the profile's context is left as it is, to be saved
         finally:

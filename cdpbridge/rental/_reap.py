@@ -187,10 +187,13 @@ class _Reap:
         active = await active_browsers(self._client)
         # Read after that list: an intention is written before its browser can be in the list.
         journaled = await in_thread(self._journal.known_browsers, self._client.place)
+        # Those of other keys, too: two keys may be of one account.
         renting = [
             each
             for each in await in_thread(self._journal.open_entries)
-            if each.browser_id is None and not _left(each, unknown=everything)
+            if each.browser_id is None
+            and each.place == self._client.place
+            and not _left(each, unknown=everything)
         ]
         free = [
             browser
@@ -199,8 +202,12 @@ class _Reap:
             and not any(candidates_of(entry, [browser], frozenset()) for entry in renting)
         ]
         for entry in unknown:
-            settled = await self._settle(entry, active, free, journaled)
+            settled = await self._settle(
+                entry, free, [each for each in active if each.id not in journaled], renting
+            )
+            # It was that create's, so it is no other's.
             free = [browser for browser in free if browser.id != settled.browser_id]
+            active = [browser for browser in active if browser.id != settled.browser_id]
             done.append(settled)
         if everything:
             done += await asyncio.gather(*(self._stop_stray(browser) for browser in free))
@@ -246,17 +253,21 @@ class _Reap:
     async def _settle(
         self,
         entry: Entry,
-        active: list[BrowserSession],
         free: list[BrowserSession],
-        journaled: frozenset[UUID],
+        unclear: list[BrowserSession],
+        renting: list[Entry],
     ) -> ReapResult:
-        mine = candidates_of(entry, free, journaled)
+        """Find what came of a create: in `free`, or in `unclear`, where some may be of the creates in `renting`."""
+        mine = candidates_of(entry, free, frozenset())
         if mine:
             return await self._stop_candidate(
                 entry, min(mine, key=lambda each: abs(each.started_at - entry.intended_at))
             )
-        if candidates_of(entry, active, journaled):
-            return _skipped(entry, "another running program is creating a browser; this one may be its")
+        if mine := candidates_of(entry, unclear, frozenset()):
+            rivals = [each.owner for each in renting if candidates_of(each, mine, frozenset())]
+            seen = any(each.fate is Fate.ALIVE for each in rivals)
+            who = "another running program" if seen else f"{rivals[0]}, which cannot be seen from here,"
+            return _skipped(entry, f"{who} is creating a browser; this one may be its")
         if entry.active_before is None:
             return await self._without_list(entry)
         if datetime.now(UTC) - entry.intended_at < _MAY_STILL_COME:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 import cdpbridge
+from cdpbridge.errors import ConfigurationError
 from tests.conftest import clean_environment
 from tests.folders import browsers_folder
 
@@ -102,6 +103,70 @@ async def test_incognito_pages_start_with_the_profile_and_share_nothing(client, 
     assert await active(client) == []
 
 
+class Recording:
+    """Crawlee's own generator; it remembers which user agents it gave."""
+
+    def __init__(self):
+        from crawlee.fingerprint_suite import DefaultFingerprintGenerator
+
+        self.made = DefaultFingerprintGenerator()
+        self.agents = []
+
+    def generate(self):
+        fingerprint = self.made.generate()
+        self.agents.append(fingerprint.navigator.userAgent)
+        return fingerprint
+
+
+@pytest.mark.parametrize("incognito", [False, True])
+async def test_a_fingerprint_is_what_pages_have(plugin, site, incognito):
+    from crawlee.browsers import BrowserPool
+
+    recording = Recording()
+    rented = plugin(use_incognito_pages=incognito, fingerprint_generator=recording)
+    async with BrowserPool(plugins=[rented]) as pool:
+        pages = [(await pool.new_page()).page for _ in range(2)]
+        seen = []
+        for page in pages:
+            await page.goto(site)
+            seen.append(await page.evaluate("navigator.userAgent"))
+        assert (pages[0].context is pages[1].context) is not incognito
+    assert len(recording.agents) == (2 if incognito else 1)
+    assert seen == recording.agents * (1 if incognito else 2)
+
+
+async def test_options_and_proxies_are_never_left_out_in_silence(client, plugin, site):
+    from crawlee.browsers import BrowserPool
+    from crawlee.proxy_configuration import ProxyInfo
+    from playwright.async_api import Error
+
+    with pytest.raises(ConfigurationError, match="fingerprint_generator needs use_incognito_pages=True"):
+        plugin(profile="options", fingerprint_generator=Recording())
+    with pytest.raises(ConfigurationError, match="browser_new_context_options needs use_incognito_pages"):
+        plugin(profile="options", browser_new_context_options={"locale": "de"})
+    proxy = ProxyInfo(
+        url="http://127.0.0.1:9", scheme="http", hostname="127.0.0.1", port=9, username="", password=""
+    )
+    async with BrowserPool(plugins=[plugin(browser_new_context_options={"user_agent": "own"})]) as pool:
+        page = (await pool.new_page()).page
+        await page.goto(site)
+        assert await page.evaluate("navigator.userAgent") == "own"
+    async with BrowserPool(plugins=[plugin()]) as pool:
+        page = (await pool.new_page(proxy_info=proxy)).page
+        with pytest.raises(Error, match="ERR_PROXY_CONNECTION_FAILED"):
+            await page.goto("http://example.test")
+    async with BrowserPool(plugins=[plugin(profile="options")]) as pool:
+        with pytest.raises(ConfigurationError, match="a proxy of Crawlee needs use_incognito_pages=True"):
+            await pool.new_page(proxy_info=proxy)
+        page = (await pool.new_page()).page
+        # In Crawlee's own words.
+        [controller] = pool.active_browsers
+        with pytest.raises(ValueError, match=r"^Cannot close the browser while there are open pages\."):
+            await controller.close()
+        await page.goto(site)
+    assert await active(client) == []
+
+
 async def test_a_browser_that_ended_is_replaced(client, plugin, site):
     from crawlee.browsers import BrowserPool
 
@@ -136,7 +201,7 @@ async def test_a_failed_start_leaves_nothing(client, plugin, monkeypatch):
         with pytest.raises(Error, match="refused"):
             await rented.new_browser()
         assert await active(client) == []
-    with pytest.raises(RuntimeError, match="not active"):
+    with pytest.raises(RuntimeError, match=r"^Playwright browser plugin is not initialized\..* not active"):
         await rented.new_browser()
 
 

@@ -202,6 +202,62 @@ async def test_fault_a81_a_create_that_brought_nothing(server, journal, client):
     assert journal.entry(old.rental).outcome is Outcome.NOTHING
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_fault_a81_two_creates_and_one_browser(server, journal, client, dry_run):
+    async with client:
+        before = frozenset([each.id async for each in client.browsers.list(status="active")])
+        dead = an_entry(
+            owner=DEAD,
+            place=server.base_url,
+            account=journal.fingerprint(server.key),
+            active_before=before,
+            intended_at=datetime.now(UTC),
+        )
+        # A program lives, and its create is on its way to another server.
+        elsewhere = replace(
+            dead, rental=uuid4(), owner=Owner.this_process(), place="https://elsewhere.test/api/v2"
+        )
+        for entry in (dead, replace(dead, rental=uuid4()), elsewhere):
+            journal.intend(entry)
+        browser = await client.browsers.create(timeout=timedelta(minutes=5))
+        done = await cdpbridge.reap(client, journal=journal, dry_run=dry_run)
+        await client.browsers.stop(browser.id)
+    assert [(each.browser_id, each.outcome) for each in done] == [
+        (browser.id, ReapOutcome.WOULD_STOP if dry_run else ReapOutcome.STOPPED),
+        (None, ReapOutcome.SKIPPED),
+    ]
+    assert done[1].reason == "its answer may still come; reap again in 10 minutes"
+
+
+@pytest.mark.parametrize("living", [True, False])
+async def test_fault_a81_whose_browser_it_may_be_is_said_as_it_is_known(server, journal, client, living):
+    here = Owner.this_process()
+    unseen = replace(here, boot="another", host="build-7")
+    async with client:
+        before = frozenset([each.id async for each in client.browsers.list(status="active")])
+        dead = an_entry(
+            owner=DEAD,
+            place=server.base_url,
+            account=journal.fingerprint(server.key),
+            active_before=before,
+            intended_at=datetime.now(UTC),
+        )
+        for entry in (dead, replace(dead, rental=uuid4(), owner=here if living else unseen)):
+            journal.intend(entry)
+        browser = await client.browsers.create(timeout=timedelta(minutes=5))
+        done = {each.entry.rental: each for each in await cdpbridge.reap(client, journal=journal)}
+        assert await status(client, browser.id) == "active"
+        await client.browsers.stop(browser.id)
+    found = done[dead.rental]
+    assert found.outcome is ReapOutcome.SKIPPED
+    who = (
+        "another running program"
+        if living
+        else f"process {here.pid} on build-7, which cannot be seen from here,"
+    )
+    assert found.reason == f"{who} is creating a browser; this one may be its"
+
+
 async def test_all_of_this_key_spares_what_a_living_program_is_just_renting(server, journal, client):
     async with client:
         before = frozenset([each.id async for each in client.browsers.list(status="active")])
