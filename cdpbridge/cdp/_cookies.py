@@ -25,6 +25,8 @@ __all__ = [
 Send: TypeAlias = Callable[..., Awaitable[Any]]
 """`CDPSession.send` of a root session."""
 
+# Chromium ends a connection that sends it a message of more than 100 MiB; a cookie may have 5 KiB.
+_AT_ONCE: Final = 5000
 _NOT_KEPT: Final = (
     "the browser has not kept it; it keeps 180 cookies of a domain, and removes the oldest above"
 )
@@ -134,11 +136,13 @@ async def import_cookies(send: Send, cookies: Iterable[object]) -> CookieReport:
 
 async def set_sorted(send: Send, found: SortedCookies) -> CookieReport:
     """Set what `sort_cookies` has found good. Otherwise as `import_cookies`."""
-    refused = await _set(send, found.good)
+    refused = []
+    for start in range(0, len(found.good), _AT_ONCE):
+        refused += await _set(send, found.good[start : start + _AT_ONCE])
     at_fault = {id(each.param) for each in refused}
     present = _Present(await export_cookies(send))
     report = CookieReport(0, [*found.failed, *map(_refused, refused)], expired=found.expired)
-    imported = 0
+    kept = set()
     for param, which, changed in found.good:
         if id(param) in at_fault:
             continue
@@ -151,10 +155,10 @@ async def set_sorted(send: Send, found: SortedCookies) -> CookieReport:
         else:
             report.dropped.append(replace(which, reason=_NOT_KEPT))
             continue
-        imported += 1
+        kept.add((*_key(param), str(param.get("partitionKey"))))  # a file may have a cookie twice
         if reason:
             report.changed.append(replace(which, reason=reason))
-    return replace(report, imported=imported)
+    return replace(report, imported=len(kept))
 
 
 async def _set(send: Send, cookies: Sequence[GoodCookie]) -> list[GoodCookie]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _RENTAL = timedelta(minutes=10)
-_MANY = 20  # domains that are listed
+_MANY = 20  # domains or cookies that are listed
+_FEW = 5  # cookies of a domain that are named
 
 
 def register(_app: Group) -> None:
@@ -158,12 +159,22 @@ def _show(report: CookieReport, dropped: dict[str, int]) -> None:
         more = len(report.expired) - _MANY
         note(f"{len(report.expired)} expired: {names}{f', and {more} more' if more > 0 else ''}")
     for domain, count in sorted(dropped.items()):
-        note(f"not kept: {count} of {domain}; a browser keeps 180 cookies of a domain")
+        few = [each.name for each in report.dropped if each.domain == domain] if count <= _FEW else []
+        named = f": {', '.join(few)}" if few else ""
+        note(f"not kept: {count} of {domain}{named}; a browser keeps 180 cookies of a domain")
 
 
 @click.command("export", cls=Command)
 @argument("profile", metavar="PROFILE", help="Its name, its id, or the beginning of the id.")
-@argument("file", type=click.Path(path_type=Path), help="JSON file to write (Playwright's storage_state).")
+@argument("file", type=click.Path(path_type=Path), help="The file to write.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["storage-state", "cookies.txt", "json"]),
+    default="storage-state",
+    show_default=True,
+    help="Playwright's storage_state; or only cookies: as curl and yt-dlp read them, or as EditThisCookie and Cookie-Editor do.",
+)
 @click.option(
     "--origin",
     "origins",
@@ -172,34 +183,57 @@ def _show(report: CookieReport, dropped: dict[str, int]) -> None:
 )
 @json_option
 @provider_option
-def _export(profile: str, file: Path, origins: tuple[str, ...], as_json: bool, provider: str | None) -> None:
+def _export(
+    profile: str, file: Path, form: str, origins: tuple[str, ...], as_json: bool, provider: str | None
+) -> None:
     """Write logins of a hosted profile into a file that only you can read."""
     from cdpbridge._folders import check_writable
 
+    if origins and form != "storage-state":
+        raise click.UsageError("--origin is for storage: only --format storage-state has it")
     check_writable(file)  # before it costs anything
-    state = asyncio.run(_read(profile, origins, provider))
-    _write_private(file, json.dumps(state, indent=2))
-    items = sum(len(each["localStorage"]) for each in state["origins"])
-    databases = sum(len(each.get("indexedDB", ())) for each in state["origins"])
-    cookies = len(state["cookies"])
-    found = {"cookies": cookies, "localStorage": items, "databases": databases, "file": str(file)}
-    print_record(found, as_json, f"{_counts(cookies, items, databases)} are in {file}")
+    exported = asyncio.run(_read(profile, form, origins, provider))
+    _write_private(file, exported.text)
+    if form == "storage-state":
+        counts = _counts(exported.cookies, exported.items, exported.databases)
+    else:
+        counts = _count(exported.cookies, "cookie")
+    found = {
+        "cookies": exported.cookies,
+        "localStorage": exported.items,
+        "databases": exported.databases,
+        "file": str(file),
+    }
+    print_record(found, as_json, f"{counts} {'is' if counts == '1 cookie' else 'are'} in {file}")
+
+
+class _Exported(NamedTuple):
+    text: str
+    cookies: int
+    items: int = 0
+    databases: int = 0
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-async def _read(profile: str, origins: Sequence[str], where: str | None) -> dict[str, Any]:
+async def _read(profile: str, form: str, origins: Sequence[str], where: str | None) -> _Exported:
     from cdpbridge import open_browser
     from cdpbridge.profile_sync import export_state
+    from cdpbridge.profile_sync._state import export_in_form
     from cdpbridge.providers import provider
 
     async with provider(where) as client:
         # By its id: by a name that is mistyped, the rental would make a profile, and export nothing.
         found = await profile_id(client, profile)
         async with open_browser(client, profile=found, timeout=_RENTAL) as browser:
-            return await export_state(browser, origins=origins)
+            if form != "storage-state":
+                return _Exported(*await export_in_form(browser, form))
+            state = await export_state(browser, origins=origins)
+    items = sum(len(each["localStorage"]) for each in state["origins"])
+    databases = sum(len(each.get("indexedDB", ())) for each in state["origins"])
+    return _Exported(json.dumps(state, indent=2), len(state["cookies"]), items, databases)
 
 
 @click.command("import", cls=Command)

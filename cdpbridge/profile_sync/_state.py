@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from cdpbridge.cdp._cookies import (
 )
 from cdpbridge.errors import ConfigurationError
 
+from ._exporters import cookies_txt, extension_list
 from ._formats import GivenState, given_state
 from ._storage import origin_of, read_storage, write_storage
 
@@ -27,6 +29,7 @@ __all__ = ["StateReport", "export_state", "import_state", "state_of"]
 logger = logging.getLogger("cdpbridge")
 
 _KEPT: Final = ("name", "value", "domain", "path", "httpOnly", "secure")
+_NOT_EXPORTED: Final = "not in the exported state: %s"
 _SHOWN: Final = 5  # reasons in one message
 
 
@@ -72,21 +75,41 @@ async def state_of(
     """Return what a browser context has, by default the browser's own. Otherwise as `export_state`."""
     wanted = {origin_of(each) for each in origins}
     cookies = await export_cookies(connection.root.send, context_id)
-    hosts = {str(cookie["domain"]).lstrip(".") for cookie in cookies}
-    wanted |= {f"{scheme}://{host}" for host in hosts for scheme in ("https", "http")}
+    wanted |= {origin for cookie in cookies for origin in _origins_of(cookie)}
     found, lost = await read_storage(connection, wanted, context_id=context_id)
     for sentence in lost:
-        logger.warning("not in the exported state: %s", sentence)
-    portable = []
+        logger.warning(_NOT_EXPORTED, sentence)
+    return {"cookies": [_portable(cookie) for cookie in movable(cookies)], "origins": found}
+
+
+def movable(cookies: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the cookies that another browser can have; the others are named in a warning of the log."""
+    found = []
     for cookie in cookies:
         if cookie.get("partitionKeyOpaque"):
-            which = CookieId(
-                cookie["name"], cookie["domain"], "its partition is opaque: no site can be in it again"
-            )
-            logger.warning("not in the exported state: %s", which)
+            reason = "its partition is opaque: no site can be in it again"
+            logger.warning(_NOT_EXPORTED, CookieId(cookie["name"], cookie["domain"], reason))
         else:
-            portable.append(_portable(cookie))
-    return {"cookies": portable, "origins": found}
+            found.append(cookie)
+    return found
+
+
+async def export_in_form(browser: Browser, form: str) -> tuple[str, int]:
+    """Return the cookies of a rented browser as the text of a file, and how many are in it.
+
+    Args:
+        form: `cookies.txt` or `json`, the list of the cookies API of extensions.
+
+    Raises:
+        CDPError: The browser does not answer.
+    """
+    cookies = movable(await export_cookies(browser.connection.root.send))
+    if form == "json":
+        return json.dumps(extension_list(cookies), indent=2), len(cookies)
+    text, lost = cookies_txt(cookies)
+    for each in lost:
+        logger.warning(_NOT_EXPORTED, each)
+    return text, len(cookies) - len(lost)
 
 
 async def import_state(
@@ -108,6 +131,17 @@ async def import_state(
     report = await set_sorted(browser.connection.root.send, checked.cookies)
     stored = await write_storage(browser.connection, checked.origins)
     return StateReport(report, stored.items, stored.refused, stored.databases, [*checked.lost, *stored.lost])
+
+
+def _origins_of(cookie: Mapping[str, Any]) -> set[str]:
+    """Return the origins that a cookie may be of."""
+    host = str(cookie["domain"]).lstrip(".")
+    found = {f"https://{host}", f"http://{host}"}
+    # The port of the server that set it, as for a site under development.
+    if (port := cookie.get("sourcePort", -1)) not in {-1, 80, 443}:
+        scheme = "https" if cookie.get("sourceScheme") == "Secure" else "http"
+        found.add(f"{scheme}://{host}:{port}")
+    return found
 
 
 def _portable(cookie: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,13 +183,13 @@ def checked_state(state: object) -> CheckedState:
     for each in given.origins:
         try:
             origin = _origin(each, lost)
+        except ConfigurationError as error:
+            lost.append(str(error))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(
                 "this is no storage state: each of its `origins` needs origin, and localStorage with name and value or "
                 f"indexedDB with name, version and stores ({type(error).__name__})"
             ) from None
-        except ConfigurationError as error:
-            lost.append(str(error))
         else:
             origins.append(origin)
     if given.cookies and not cookies.good and not origins:
@@ -167,14 +201,21 @@ def checked_state(state: object) -> CheckedState:
 
 def _origin(given: Mapping[str, Any], lost: list[str]) -> dict[str, Any]:
     items, databases = given.get("localStorage") or (), given.get("indexedDB") or ()
+    if isinstance(items, Mapping):
+        items = [{"name": name, "value": value} for name, value in items.items()]
     checked = {
         "origin": origin_of(str(given["origin"])),
-        "localStorage": [{"name": str(item["name"]), "value": str(item["value"])} for item in items],
+        "localStorage": [{"name": str(item["name"]), "value": _text(item["value"])} for item in items],
         "indexedDB": [_database(database) for database in databases],
     }
     if given.get("sessionStorage"):
         lost.append(f"{checked['origin']}: sessionStorage is of one tab, and no profile has it")
     return checked
+
+
+def _text(value: object) -> str:
+    """Return a value of localStorage, which are texts, as a page would write another one there."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _database(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,14 +5,17 @@ import json
 import subprocess
 import sys
 import time
+from http.cookiejar import MozillaCookieJar
+from types import SimpleNamespace
 
 import pytest
 
 import cdpbridge
-from cdpbridge.cdp._cookies import import_cookies
+from cdpbridge.cdp._cookies import export_cookies, import_cookies, set_sorted
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.profile_sync import export_state, import_state, read_state
-from cdpbridge.profile_sync._state import checked_state
+from cdpbridge.profile_sync._exporters import cookies_txt
+from cdpbridge.profile_sync._state import checked_state, export_in_form
 
 SECRET = "s3cr3t-value"
 LATER = int(time.time()) + 86_400
@@ -299,3 +302,101 @@ def test_fault_c20_the_command_names_what_it_does_not_import(server, tmp_path):
     assert "refused: __Host-bad of .example.test: the prefix __Host- needs a cookie of its host alone" in told
     assert "1 expired: old of example.test" in told
     assert SECRET not in done.stdout + done.stderr
+
+
+async def test_fault_c20_out_in_the_forms_of_others_and_in_again(connection, tmp_path):
+    send = connection.root.send
+    given = [
+        cookie("host", expires=LATER, httpOnly=True),
+        cookie("below", ".example.test", sameSite="Strict", secure=True, path="/p"),
+        cookie("none", sameSite="None", secure=True, expires=LATER),
+        cookie("part", secure=True, partitionKey="https://top.test"),
+        cookie("twice"),
+        cookie("twice"),
+    ]
+    report = await import_cookies(send, given)
+    assert (report.imported, report.failed, report.dropped) == (5, [], [])
+    exported = await export_cookies(send)
+    in_order = lambda cookies: sorted(cookies, key=lambda each: each["name"])  # noqa: E731
+    for form in ("json", "cookies.txt"):
+        text, count = await export_in_form(SimpleNamespace(connection=connection), form)
+        (tmp_path / form).write_text(text)
+        await send("Storage.clearCookies")
+        report = await set_sorted(send, checked_state(read_state(tmp_path / form)).cookies)
+        assert (report.imported, report.failed, report.dropped) == (count, [], [])
+        found = await export_cookies(send)
+        if form == "json":
+            assert in_order(found) == in_order(exported)
+        else:  # which has no columns for these
+            kept = [each | {"sameSite": None} for each in exported if each["name"] != "part"]
+            assert in_order([each | {"sameSite": None} for each in found]) == in_order(kept)
+
+
+def test_fault_c20_another_reader_takes_our_table(tmp_path):
+    cookies = [
+        cookie("host", path="/", secure=False, expires=LATER, httpOnly=True),
+        cookie("below", ".example.test", secure=True, expires=-1, session=True),
+        cookie("part", secure=True, expires=LATER, partitionKey={"topLevelSite": "https://top.test"}),
+    ]
+    text, lost = cookies_txt(cookies)
+    assert [str(each) for each in lost] == [
+        "part of example.test: it is partitioned, and a cookies.txt has no column for that"
+    ]
+    (tmp_path / "cookies.txt").write_text(text)
+    jar = MozillaCookieJar(tmp_path / "cookies.txt")
+    jar.load(ignore_discard=True, ignore_expires=True)
+    found = {each.name: (each.domain, each.secure, each.expires, each.value) for each in jar}
+    assert found == {
+        "host": ("example.test", False, LATER, SECRET),
+        "below": (".example.test", True, 0, SECRET),
+    }
+
+
+def test_fault_c21_localstorage_as_a_mapping_and_other_values():
+    origin = {"origin": "https://a.test", "localStorage": {"text": "1", "flag": True, "tree": {"a": [1]}}}
+    strange = {"origin": "chrome-extension://abc", "localStorage": []}
+    tab = {"origin": "https://b.test", "sessionStorage": [{"name": "a", "value": "b"}]}
+    checked = checked_state({"origins": [origin, strange, tab]})
+    assert {each["name"]: each["value"] for each in checked.origins[0]["localStorage"]} == {
+        "text": "1",
+        "flag": "true",
+        "tree": '{"a": [1]}',
+    }
+    assert [each["origin"] for each in checked.origins] == ["https://a.test", "https://b.test"]
+    assert len(checked.lost) == 2
+    assert "'chrome-extension://abc' is no origin" in checked.lost[0]
+    assert "sessionStorage" in checked.lost[1]
+
+
+@pytest.mark.chromium
+async def test_fault_c21_storage_of_the_port_that_set_a_cookie_is_found(client, site):
+    async with cdpbridge.open_browser(client) as browser:
+        tab = await browser.new_tab(site)
+        await tab.evaluate("document.cookie = 'a=1'; localStorage.k = 'v'")
+        state = await export_state(browser)
+    assert [each["origin"] for each in state["origins"]] == [site]
+
+
+@pytest.mark.chromium
+def test_fault_c20_the_command_writes_other_forms(server, tmp_path):
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "cdpbridge", "profiles", *words],
+            env=server.environment(),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    (tmp_path / "in.txt").write_text(NETSCAPE)
+    done = run("import", "forms", "in.txt")
+    assert "1 cookie and 0 items of localStorage are in the profile forms" in done.stdout, done.stderr
+    done = run("export", "forms", "out.txt", "--format", "cookies.txt")
+    assert "1 cookie is in out.txt" in done.stdout, done.stderr
+    assert (tmp_path / "out.txt").read_text().splitlines()[1:] == NETSCAPE.splitlines()[3:]
+    assert (tmp_path / "out.txt").stat().st_mode & 0o777 == 0o600
+    done = run("export", "forms", "x", "--format", "json", "--origin", "https://a.test")
+    assert done.returncode == 2
+    assert "--origin is for storage" in done.stderr
