@@ -220,7 +220,11 @@ def _domain(host: str, host_only: bool | None) -> str:
     if len(bare) > 253 or not _LABELS.fullmatch(bare):
         raise CookieError("its domain is no host name")
     # An address or a single name has nothing below it; the browser drops the dot.
-    if "." not in bare.rstrip(".") or _is_ipv4(bare):
+    if bare.rstrip(".").rpartition(".")[2].isdigit():
+        if not _is_ipv4(bare):  # a host whose last part is a number can be nothing else
+            raise CookieError("its domain is no host name")
+        return bare
+    if "." not in bare.rstrip("."):
         return bare
     below = host.startswith(".") if host_only is None else not host_only
     return f".{bare}" if below else bare
@@ -358,7 +362,8 @@ def _set_partition(param: dict[str, Any], fields: Mapping[str, Any]) -> None:
         # In a page of the site itself there is no other one between.
         host = str(param["domain"]).lstrip(".")
         ancestor = host != parts.hostname and not host.endswith(f".{parts.hostname}")
-    param["partitionKey"] = {"topLevelSite": site, "hasCrossSiteAncestor": ancestor}
+    top = _domain(_host_of(parts.hostname), host_only=True)
+    param["partitionKey"] = {"topLevelSite": f"{parts.scheme}://{top}", "hasCrossSiteAncestor": ancestor}
 
 
 def _set_source(param: dict[str, Any], fields: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ Send: TypeAlias = Callable[..., Awaitable[Any]]
 
 # Chromium ends a connection that sends it a message of more than 100 MiB; a cookie may have 5 KiB.
 _AT_ONCE: Final = 5000
+_UNUSUAL_IN_PATH: Final = re.compile(r"[^a-zA-Z0-9/_~.-]|/\.|//")
 _NOT_KEPT: Final = (
     "the browser has not kept it; it keeps 180 cookies of a domain, and removes the oldest above"
 )
@@ -155,7 +157,9 @@ async def set_sorted(send: Send, found: SortedCookies) -> CookieReport:
         else:
             report.dropped.append(replace(which, reason=_NOT_KEPT))
             continue
-        kept.add((*_key(param), str(param.get("partitionKey"))))  # a file may have a cookie twice
+        kept.add(
+            (*_key(param), param.get("path"), str(param.get("partitionKey")))
+        )  # a file may have a cookie twice
         if reason:
             report.changed.append(replace(which, reason=reason))
     return replace(report, imported=len(kept))
@@ -185,17 +189,22 @@ class _Present:
     """The cookies that a browser has, by what makes two of them the same one (RFC 6265 section 5.3, and the partition)."""
 
     def __init__(self, cookies: Iterable[Mapping[str, Any]]) -> None:
-        self._partitions: dict[tuple[object, ...], list[Any]] = {}
+        self._cookies: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
         for cookie in cookies:
-            self._partitions.setdefault(_key(cookie), []).append(cookie.get("partitionKey"))
+            self._cookies.setdefault(_key(cookie), []).append(cookie)
 
     def __contains__(self, param: Mapping[str, Any]) -> bool:
-        wanted = param.get("partitionKey")
-        return any(_is_same_partition(wanted, each) for each in self._partitions.get(_key(param), ()))
+        path = param.get("path", "/")
+        return any(
+            _is_same_partition(param.get("partitionKey"), each.get("partitionKey"))
+            # The browser writes an unusual path as URLs have it.
+            and (path == each["path"] or (_UNUSUAL_IN_PATH.search(path) and param["value"] == each["value"]))
+            for each in self._cookies.get(_key(param), ())
+        )
 
 
 def _key(cookie: Mapping[str, Any]) -> tuple[object, ...]:
-    return cookie.get("name"), cookie.get("domain"), cookie.get("path", "/")
+    return cookie.get("name"), cookie.get("domain")
 
 
 def _is_same_partition(given: Any, kept: Any) -> bool:

@@ -126,6 +126,8 @@ def test_fault_c20_partitions():
     }
     own = form(**secure, partitionKey="https://example.com")["partitionKey"]
     assert own["hasCrossSiteAncestor"] is False
+    idn = form(**secure, partitionKey="https://bücher.example:8443")["partitionKey"]
+    assert idn["topLevelSite"] == "https://xn--bcher-kva.example"
     for none in (None, "", {}, {"topLevelSite": ""}):
         assert "partitionKey" not in form(**secure, partitionKey=none)
 
@@ -180,6 +182,7 @@ def test_fault_c20_cookie_quick_manager():
         ({"domain": 5}, "its domain is no text"),
         ({"domain": "exa mple.com"}, "its domain is no host name"),
         ({"domain": "..example.com"}, "its domain is no host name"),
+        ({"domain": "a.127.0.0.1"}, "its domain is no host name"),
         ({"domain": "https://"}, "its domain is no host name"),
         ({"domain": "x" * 64 + ".com"}, "its domain is no host name"),
         ({"path": "abc"}, "its path does not begin with /"),

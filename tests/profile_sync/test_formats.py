@@ -229,6 +229,8 @@ async def test_fault_c20_the_bad_ones_are_named_and_the_others_kept(connection):
         cookie("address", "127.0.0.1", hostOnly=False),
         cookie("six", "::1"),
         cookie("path", path="/é"),
+        cookie("odd path", path='/a|b/../"\x98'),
+        cookie("idn part", secure=True, partitionKey="https://bücher.test"),
         cookie("local", "localhost", secure=True, sourceScheme="NonSecure", sourcePort=8000),
         cookie("part", secure=True, partitionKey={"topLevelSite": "https://www.top.test:8443"}),
         cookie("url", None, url="https://example.test/a/b"),
