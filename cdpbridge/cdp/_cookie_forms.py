@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -124,13 +125,20 @@ def described(cookie: object) -> tuple[str, str]:
     return str(_first(fields, _NAME) or ""), _host_of(domain) if "://" in domain else domain
 
 
+@lru_cache(maxsize=1024)  # a profile has thousands of cookies, and their fields have the same names
 def _squeezed(text: str) -> str:
     return re.sub(r"[\s_]", "", text).lower()
 
 
 def _first(fields: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    found = [fields[name] for name in names if name in fields]
-    return next((each for each in found if each != ""), found[0] if found else None)
+    """Return the first value that says something; None if there is none."""
+    empty = None
+    for name in names:
+        if (found := fields.get(name)) is not None:
+            if found != "":
+                return found
+            empty = found
+    return empty
 
 
 def _name_and_value(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,6 +199,7 @@ def _site(fields: Mapping[str, Any], url: str | None) -> _Site:
     return _Site(_domain(_host_of(address), host_only is not False), folder, parts.scheme.lower() == "https")
 
 
+@lru_cache(maxsize=1024)
 def _host_of(text: str) -> str:
     """Return the host of an address, or of what is one already, with its leading dot."""
     text = text.strip()
@@ -205,6 +214,7 @@ def _host_of(text: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+@lru_cache(maxsize=1024)
 def _domain(host: str, host_only: bool | None) -> str:
     bare = host.removeprefix(".")
     if not bare.isascii():
@@ -246,10 +256,11 @@ def _path(fields: Mapping[str, Any], default: str) -> str:
         raise CookieError("its path does not begin with /")
     if ";" in path or _CONTROL.search(path):
         raise CookieError("its path has a ; or a control character")
-    try:
-        path = quote(path, safe=_PATH_SAFE)
-    except UnicodeEncodeError:
-        raise CookieError("its path has half of a surrogate pair") from None
+    if path != "/":
+        try:
+            path = quote(path, safe=_PATH_SAFE)
+        except UnicodeEncodeError:
+            raise CookieError("its path has half of a surrogate pair") from None
     if len(path) > _MOST_BYTES_OF_PATH:
         raise CookieError(
             f"its path has {len(path)} bytes, and a browser keeps at most {_MOST_BYTES_OF_PATH:,}"

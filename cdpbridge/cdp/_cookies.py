@@ -108,15 +108,15 @@ def sort_cookies(cookies: Iterable[object], *, url: str | None = None) -> Sorted
     found = SortedCookies()
     now = time.time()
     for number, cookie in enumerate(cookies, 1):
-        name, domain = described(cookie)
         try:
             form = cookie_form(cookie, url=url)
         except CookieError as error:
+            name, domain = described(cookie)
             # Without a name, its place in the list tells which one it is.
             reason = str(error) if name else f"number {number}: {error}"
             found.failed.append(CookieId(name, domain, reason))
             continue
-        which = CookieId(name, domain or form.param["domain"])
+        which = CookieId(form.param["name"], form.param["domain"])
         if form.param.get("expires", now + 1) <= now:
             found.expired.append(replace(which, reason="it has expired"))
         else:
