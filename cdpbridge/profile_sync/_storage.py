@@ -14,6 +14,8 @@ from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import idna
+
 from cdpbridge.browser._tab import Tab
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CommandError, ConfigurationError, EvaluationError, NavigationError
@@ -23,6 +25,7 @@ from ._tabs import own_tab
 __all__ = ["StorageReport", "origin_of", "read_storage", "write_storage"]
 
 _EMPTY: Final = base64.b64encode(b"<!doctype html><title></title>").decode()
+_PORTS: Final = {"http": 80, "https": 443}
 # A database of some hundred megabytes takes seconds to read, and as long to send.
 _TIMEOUT: Final = timedelta(minutes=2)
 # Chromium ends a connection that sends it a message of more than 100 MiB.
@@ -130,17 +133,25 @@ async def _write_database(
 
 
 def origin_of(text: str) -> str:
-    """Check an origin, and return it without a path.
+    """Check an origin, and return it as browsers write it.
 
     Raises:
         ConfigurationError: It is none.
     """
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+        host = parts.hostname or ""
+        host = host if host.isascii() else idna.encode(host, uts46=True).decode()
+    except ValueError:  # as idna's are
+        parts, port, host = urlsplit(""), None, ""
+    if parts.scheme not in _PORTS or not host or parts.username is not None or parts.path.strip("/"):
+        shown = text.rpartition("@")[2]  # no password
         raise ConfigurationError(
-            f"{text!r} is no origin; it looks like https://example.com or http://localhost:8000"
+            f"{shown!r} is no origin; it looks like https://example.com or http://localhost:8000"
         )
-    return f"{parts.scheme}://{parts.netloc}"
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}{'' if port in {None, _PORTS[parts.scheme]} else f':{port}'}"
 
 
 @cache

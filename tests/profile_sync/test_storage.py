@@ -8,7 +8,7 @@ import pytest
 import cdpbridge
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.profile_sync import export_state, import_state
-from cdpbridge.profile_sync._storage import _quiet_page, read_storage, write_storage
+from cdpbridge.profile_sync._storage import _quiet_page, origin_of, read_storage, write_storage
 
 pytestmark = pytest.mark.chromium
 
@@ -270,3 +270,33 @@ async def test_fault_c21_a_database_too_large_for_a_message_is_named(connection,
 async def test_a_state_that_is_none(state):
     with pytest.raises(ConfigurationError, match="no storage state"):
         await import_state(None, state)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("https://EXAMPLE.com:443/", "https://example.com"),
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("http://bücher.example", "http://xn--bcher-kva.example"),
+        ("http://[::1]:80", "http://[::1]"),
+    ],
+)
+def test_fault_c21_an_origin_is_written_as_browsers_do(given, wanted):
+    assert origin_of(given) == wanted
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "example.com",
+        "ftp://a.test",
+        "https://",
+        "https://a.test/path",
+        "http://a.test:99999",
+        "http://u:p@a.test",
+    ],
+)
+def test_fault_c21_what_is_no_origin(given):
+    with pytest.raises(ConfigurationError, match="is no origin") as caught:
+        origin_of(given)
+    assert "u:p" not in str(caught.value)
