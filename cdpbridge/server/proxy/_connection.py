@@ -1,8 +1,8 @@
 """One connection of the browser to its proxy: a loop of requests, or a tunnel.
 
 CONNECT and a WebSocket upgrade end the loop and become a tunnel: bytes both ways, each direction waiting for its
-slower end. Any other request goes through two h11 machines, one per side, which frame the message anew; so nothing that
-the two ends could read differently passes.
+slower end. Any other request goes through two h11 machines, one per side, which frame it anew; so no request passes that
+the two ends could read differently. Answers pass as they came, see `_answer`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,27 @@ from typing import Final
 
 import h11
 
+from ._answer import Answer, AnswerReader, Body
 from ._dial import (
     CHUNK_BYTES,
     MAX_HEAD_BYTES,
     Link,
     Route,
+    ServerFailed,
     dial,
     refused,
     refused_credentials,
     refuses_credentials,
 )
-from ._messages import Target, check_head, has_body_twice, passed_headers, wants_websocket
+from ._messages import (
+    Target,
+    check_head,
+    has_body_twice,
+    passed_headers,
+    passes,
+    wants_close,
+    wants_websocket,
+)
 from ._upstream import ProxyFailure
 
 __all__ = ["ClientConnection"]
@@ -57,13 +67,24 @@ class ClientConnection:
         self.route = route
         self.reader = reader
         self.writer = writer
-        self.conn = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
-        self.head_only = False
+        self._served = 0
+        self._begin_request()
         # Kept between requests: a connection towards the internet, and the target it may be used for.
         self.spare: tuple[bytes, Link] | None = None
         # What it serves at the moment: the target of its request or tunnel, and the connection to it once there is one.
         self.target: Target | None = None
         self.link: Link | None = None
+
+    def _begin_request(self) -> None:
+        self.conn = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self.head_only = False
+        self._answer_begun = False
+        # Whether the browser may send a request behind this one, and the server gets one; whether the browser may repeat this one.
+        self._client_keeps = False
+        self._server_keeps = False
+        # Whether chunks are taken apart for a client that does not know them.
+        self._unframes = False
+        self._repeatable = False
 
     @property
     def forbidden(self) -> bool:
@@ -93,10 +114,7 @@ class ClientConnection:
     async def _serve(self) -> None:
         while True:
             pending = self.conn.trailing_data[0]
-            self.conn, self.head_only = (
-                h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES),
-                False,
-            )
+            self._begin_request()
             head = await self._read_head(pending)
             if head is None:
                 return
@@ -105,6 +123,8 @@ class ClientConnection:
             if not isinstance(request, h11.Request):
                 raise ProxyFailure(400, "this is not an HTTP request", error="http_request_error")
             self.head_only = request.method == b"HEAD"
+            self._client_keeps = request.http_version != b"1.0" and not wants_close(request)
+            self._repeatable = request.method in _REPEATABLE
             if has_body_twice(request.headers):
                 raise ProxyFailure(
                     400,
@@ -118,6 +138,7 @@ class ClientConnection:
                 return
             if not await self._forward(request, target):
                 return
+            self._served += 1
             self.target = self.link = None
 
     async def _read_head(self, pending: bytes) -> bytes | None:
@@ -162,6 +183,7 @@ class ClientConnection:
         link = await self._dial(target, tunnel=True)
         try:
             answer = h11.Response(status_code=200, reason=b"Connection established", headers=[])
+            self._answer_begun = True
             self.writer.write(self.conn.send(answer) or b"")
             await self._tunnel(link, self.conn.trailing_data[0], link.received)
         finally:
@@ -257,7 +279,8 @@ class ClientConnection:
         websocket: bool,
     ) -> bool:
         """Send the request over `link` and the answer back; `body` is the first event of its body, None without."""
-        conn = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+        conn = h11.Connection(h11.CLIENT)
+        answers = AnswerReader(request.method)
         link.answered = False
         reusable = False
         tasks: set[asyncio.Task[bool]] = set()
@@ -265,23 +288,22 @@ class ClientConnection:
             head = conn.send(self._request_for(request, target, websocket=websocket)) or b""
             if body is None:
                 await link.write(head + (conn.send(h11.EndOfMessage()) or b""))
-                switched = await self._download(link, conn)
+                switched = await self._download(link, answers, websocket=websocket)
             else:
                 await link.write(head)
                 upload = asyncio.create_task(self._upload(link, conn, body))
-                download = asyncio.create_task(self._download(link, conn))
+                download = asyncio.create_task(self._download(link, answers, websocket=websocket))
                 tasks = {upload, download}
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 if upload.done():
                     upload.result()
                 switched = await download
             if switched:
-                await self._tunnel(link, self.conn.trailing_data[0], conn.trailing_data[0])
+                await self._tunnel(link, self.conn.trailing_data[0], answers.left)
                 return False
-            reusable = (
-                conn.our_state is h11.DONE and conn.their_state is h11.DONE and not conn.trailing_data[0]
-            )
-            return self.conn.our_state is h11.DONE and self.conn.their_state is h11.DONE
+            whole = answers.complete and answers.regular
+            reusable = whole and self._server_keeps and conn.our_state is h11.DONE and not answers.left
+            return whole and self._client_keeps and self.conn.their_state is h11.DONE
         finally:
             for task in tasks:
                 task.cancel()
@@ -302,7 +324,7 @@ class ClientConnection:
         upstream = self.route.upstream
         path = target.path
         if upstream is not None and upstream.scheme == "http":
-            path = b"http://" + target.authority + (b"" if path == b"*" else path)
+            path = b"http://" + target.for_upstream().authority + (b"" if path == b"*" else path)
             authorization = upstream.authorization()
             if authorization is not None:
                 headers.append((b"Proxy-Authorization", authorization))
@@ -329,45 +351,37 @@ class ClientConnection:
             return False
         return True
 
-    async def _download(self, link: Link, conn: h11.Connection) -> bool:
+    async def _download(self, link: Link, reader: AnswerReader, *, websocket: bool) -> bool:
         """Bring the answer to the browser.
 
         Returns:
             Whether both ends now speak another protocol.
         """
-        while True:
-            try:
-                event = conn.next_event()
-            except h11.RemoteProtocolError as error:
-                if not link.answered:
-                    raise link.failure("it closed the connection without an answer") from error
-                raise ProxyFailure(
-                    502, f"{link.peer} sent an invalid answer ({error})", error="http_protocol_error"
-                ) from error
-            if event is h11.NEED_DATA:
-                conn.receive_data(await self._read_answer(link))
-            elif isinstance(event, h11.InformationalResponse):
-                headers = passed_headers(event)
-                if event.status_code == 101:
-                    headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
-                if self.conn.their_http_version != b"1.0":  # RFC 9110 section 15.2
-                    await self._send_down(
-                        h11.InformationalResponse(
-                            status_code=event.status_code, reason=event.reason, headers=headers
-                        )
-                    )
-                if event.status_code == 101:
-                    return True
-            elif isinstance(event, h11.Response):
-                await self._send_down(self._response_for(link, event))
-            elif isinstance(event, h11.Data):
-                self.route.bytes_received += len(event.data)
-                await self._send_down(event)
-            elif isinstance(event, h11.EndOfMessage):
-                await self._send_down(h11.EndOfMessage())
-                return False
-            else:
-                raise link.failure("it closed the connection without an answer")
+        while not reader.complete:
+            data = await self._read_answer(link)
+            for piece in reader.feed(data):
+                if isinstance(piece, Body):
+                    self.route.bytes_received += len(piece.payload)
+                    await self._send_down(piece.payload if self._unframes else piece.raw)
+                    continue
+                self._check_answer(link, piece)
+                if piece.informational and self.conn.their_http_version == b"1.0":  # RFC 9110 section 15.2
+                    continue
+                if not piece.informational:
+                    self._server_keeps = piece.keep_alive
+                    self._client_keeps = self._client_keeps and piece.regular and piece.framing != "close"
+                    self._unframes = self.conn.their_http_version == b"1.0" and piece.framing == "chunked"
+                await self._send_down(self._head_of(piece, switches=websocket))
+                if piece.status == 101:
+                    if websocket:
+                        return True
+                    for rest in reader.pass_rest():
+                        await self._send_down(rest.raw)
+            if not data:
+                break
+        if not self._answer_begun:
+            raise link.failure("it closed the connection without an answer")
+        return False
 
     async def _read_answer(self, link: Link) -> bytes:
         while True:
@@ -378,41 +392,52 @@ class ClientConnection:
                 if self.reader.at_eof():
                     raise _ClientGone from None
 
-    def _response_for(self, link: Link, event: h11.Response) -> h11.Response:
+    def _check_answer(self, link: Link, answer: Answer) -> None:
         upstream = self.route.upstream
-        if upstream is not None and upstream.scheme == "http" and refuses_credentials(event, connect=False):
+        if upstream is not None and upstream.scheme == "http" and refuses_credentials(answer, connect=False):
             raise refused_credentials(upstream)
-        if event.status_code == 407:
+        if answer.status == 407:
             raise ProxyFailure(
                 502, f"{link.peer} answered 407 as if it were a proxy", error="http_protocol_error"
             )
-        if has_body_twice(event.headers):
-            raise ProxyFailure(
-                502,
-                f"{link.peer} framed its answer with both Content-Length and Transfer-Encoding",
-                error="http_protocol_error",
-            )
-        return h11.Response(status_code=event.status_code, reason=event.reason, headers=passed_headers(event))
+
+    def _head_of(self, answer: Answer, *, switches: bool) -> bytes:
+        """Return the head for the browser: as it came, without what ends here."""
+        lines = answer.lines
+        if not (switches and answer.status == 101):
+            lines = [line for line in lines if passes(line, unframed=self._unframes)]
+        closing = [] if answer.informational or self._client_keeps else [b"Connection: close"]
+        return b"\r\n".join([answer.status_line, *(text for _, _, text in lines), *closing, b"", b""])
 
     # --- towards the browser ---
 
     @property
-    def _answer_begun(self) -> bool:
-        return self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}
+    def _passes_failure(self) -> bool:
+        """Whether the browser gets what a failed server did to us, and so the error that it has without a proxy.
+
+        Not where it would send the request again (Chromium does so on a connection that was in use before) and that could do harm, and
+        not where it may be an upstream that has failed.
+        """
+        return self.route.upstream is None and (self._repeatable or not self._served)
 
     async def _write(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def _send_down(self, event: h11.Event) -> None:
-        await self._write(self.conn.send(event) or b"")
+    async def _send_down(self, data: bytes) -> None:
+        self._answer_begun = True
+        await self._write(data)
 
     async def _answer(self, failure: ProxyFailure) -> None:
         """Say what failed, if no other answer has begun; otherwise break off, so that it does not look complete."""
-        self.route.last_failure = str(failure)
+        self.route.note(self.target, failure)
         logger.info("%d %s", failure.status, failure)
         if self._answer_begun:
             raise _ClientGone
+        if isinstance(failure, ServerFailed) and self._passes_failure:
+            if failure.reset:
+                raise _ClientGone
+            return
         body = f"{failure}\n".encode()
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
@@ -422,10 +447,8 @@ class ClientConnection:
             ("Proxy-Status", f"cdpbridge; error={failure.error}"),
             ("Connection", "close"),
         ]
-        await self._send_down(h11.Response(status_code=failure.status, headers=headers))
-        if not self.head_only:
-            await self._send_down(h11.Data(data=body))
-        await self._send_down(h11.EndOfMessage())
+        head = self.conn.send(h11.Response(status_code=failure.status, headers=headers)) or b""
+        await self._send_down(head if self.head_only else head + body)
 
     async def _linger(self) -> None:
         """End our direction and drain the rest of the request for a moment."""

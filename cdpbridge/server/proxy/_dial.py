@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from asyncio import StreamReader, StreamWriter
+from collections import deque
 from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Final
 import h11
 
 from ._address import LOOPBACK_ADDRESSES, is_local_name, is_own, literal_address
+from ._answer import Answer, AnswerReader
 from ._block_list import BlockList
 from ._messages import Target
 from ._rules import Refusal, Rules
@@ -22,8 +24,10 @@ from ._upstream import SOCKS5_REPLIES, ProxyFailure, Upstream
 __all__ = [
     "CHUNK_BYTES",
     "MAX_HEAD_BYTES",
+    "Failure",
     "Link",
     "Route",
+    "ServerFailed",
     "dial",
     "refused",
     "refused_credentials",
@@ -35,6 +39,26 @@ CHUNK_BYTES: Final = 65536
 MAX_HEAD_BYTES: Final = 262_144
 # An address that does not answer must not use up the time of the next one; RFC 8305 would not even wait this long.
 _FIRST_ADDRESSES_SECONDS: Final = 3.0
+
+# A page with broken parts must not push out the reason why another one did not load.
+_FAILURES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure that the browser was sent by us rather than by a server, without credentials.
+
+    Attributes:
+        host: Of the request's target; empty when it had none.
+        port: Its TCP port.
+        text: The reason, as a clause.
+        error: Its type (RFC 9209 section 2.3).
+    """
+
+    host: str
+    port: int
+    text: str
+    error: str
 
 
 @dataclass(slots=True)
@@ -49,6 +73,7 @@ class Route:
         connect_seconds: Limit for name resolution, connecting and the handshake together.
         block_list: Hosts of advertisements and the like, which are refused and counted.
         blocked: How many requests `block_list` has refused.
+        failures: The last ones, the latest at the end.
     """
 
     upstream: Upstream | None
@@ -60,7 +85,12 @@ class Route:
     blocked: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
-    last_failure: str | None = None
+    failures: deque[Failure] = field(default_factory=lambda: deque(maxlen=_FAILURES))
+
+    def note(self, target: Target | None, failure: ProxyFailure) -> None:
+        """Keep `failure`, which the browser got instead of an answer for `target`."""
+        host, port = ("", 0) if target is None else (target.host, target.port)
+        self.failures.append(Failure(host, port, str(failure), failure.error))
 
     def refuse(self, target: Target, address: str | None) -> Refusal | None:
         """Return why `target` may not be reached: at `address` if it is connected to directly, else at what its host spells."""
@@ -82,6 +112,18 @@ class Route:
                 "destination_ip_prohibited",
             )
         return rules.refuse_address(host, port, address, own=own)
+
+
+class ServerFailed(ProxyFailure):
+    """An open connection towards the internet has failed.
+
+    Attributes:
+        reset: False if the other end has just ended it.
+    """
+
+    def __init__(self, text: str, *, reset: bool) -> None:
+        super().__init__(502, text, error="connection_terminated")
+        self.reset = reset
 
 
 class Link:
@@ -113,7 +155,7 @@ class Link:
         try:
             data = await self.reader.read(CHUNK_BYTES)
         except OSError as error:
-            raise self.failure(_reason(error)) from error
+            raise self.failure(_reason(error), reset=True) from error
         self.answered = self.answered or bool(data)
         return data
 
@@ -123,7 +165,7 @@ class Link:
         except asyncio.IncompleteReadError as error:
             raise self.failure("it closed the connection") from error
         except OSError as error:
-            raise self.failure(_reason(error)) from error
+            raise self.failure(_reason(error), reset=True) from error
 
     async def write(self, data: bytes) -> None:
         """Write and wait until the send buffer is below its limit."""
@@ -131,10 +173,10 @@ class Link:
             self.writer.write(data)
             await self.writer.drain()
         except OSError as error:
-            raise self.failure(_reason(error)) from error
+            raise self.failure(_reason(error), reset=True) from error
 
-    def failure(self, why: str) -> ProxyFailure:
-        return ProxyFailure(502, f"{self.peer} failed: {why}", error="connection_terminated")
+    def failure(self, why: str, *, reset: bool = False) -> ServerFailed:
+        return ServerFailed(f"{self.peer} failed: {why}", reset=reset)
 
     async def close(self) -> None:
         """Close at once; what is still buffered is lost."""
@@ -143,14 +185,14 @@ class Link:
             await self.writer.wait_closed()
 
 
-def refuses_credentials(response: h11.Response, *, connect: bool) -> bool:
-    """Return True if an HTTP upstream says with `response` that it does not accept our credentials.
+def refuses_credentials(answer: Answer, *, connect: bool) -> bool:
+    """Return True if an HTTP upstream says with `answer` that it does not accept our credentials.
 
     407, and tinyproxy's 401 (its src/reqs.c, "e401"), which a server behind the proxy may send too, but not to CONNECT.
     """
-    if response.status_code == 401:
-        return connect or any(n == b"server" and v.startswith(b"tinyproxy/") for n, v in response.headers)
-    return response.status_code == 407
+    if answer.status == 401:
+        return connect or any(value.startswith(b"tinyproxy/") for value in answer.values(b"server"))
+    return answer.status == 407
 
 
 def refused_credentials(upstream: Upstream) -> ProxyFailure:
@@ -193,9 +235,9 @@ async def dial(route: Route, target: Target, *, tunnel: bool) -> Link:
             else:
                 link = await _dial_upstream(route, upstream, peer)
                 if upstream.scheme == "socks5":
-                    await _socks5_handshake(link, upstream, target)
+                    await _socks5_handshake(link, upstream, target.for_upstream())
                 elif tunnel:
-                    await _connect_handshake(link, upstream, target)
+                    await _connect_handshake(link, upstream, target.for_upstream())
     except BaseException as error:
         if link is not None:
             await link.close()
@@ -205,6 +247,8 @@ async def dial(route: Route, target: Target, *, tunnel: bool) -> Link:
             ) from error
         if isinstance(error, OSError):
             raise _unreachable(peer, error) from error
+        if isinstance(error, ServerFailed):  # only an upstream speaks first
+            raise ProxyFailure(error.status, str(error), error=error.error) from error
         raise
     if rules is not route.rules and (refusal := route.refuse(target, link.address)) is not None:
         await link.close()
@@ -213,11 +257,14 @@ async def dial(route: Route, target: Target, *, tunnel: bool) -> Link:
 
 
 async def _dial_upstream(route: Route, upstream: Upstream, peer: str) -> Link:
-    if route.trusted_upstream:
-        return Link(*await asyncio.open_connection(upstream.host, upstream.port), peer)
-    link = await _dial_checked(upstream.host, upstream.port, peer, route.refuse_address)
+    refuse = _refuse_nothing if route.trusted_upstream else route.refuse_address
+    link = await _dial_checked(upstream.host, upstream.port, peer, refuse)
     link.address = None  # the upstream's, not the target's
     return link
+
+
+def _refuse_nothing(_host: str, _port: int, _address: str) -> None:
+    return None
 
 
 async def _dial_checked(
@@ -243,8 +290,20 @@ async def _resolve(host: str, port: int) -> list[str]:
     """Addresses of `host`, each once. `localhost` is no resolver's matter, as in Chromium without a proxy."""
     if is_local_name(host):
         return list(LOOPBACK_ADDRESSES)
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(_name_for_resolver(host), port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+def _name_for_resolver(host: str) -> str | bytes:
+    """Return a name as `getaddrinfo` takes it: Python's codec refuses some ASCII names, and raises no OSError then."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        if not host.isascii():  # only an upstream's: Chromium has encoded the names of pages
+            raise socket.gaierror(socket.EAI_NONAME, "not a name") from None
+        return host.encode()
+    return host
 
 
 def refused(refusal: Refusal) -> ProxyFailure:
@@ -261,30 +320,28 @@ async def _connect_handshake(link: Link, upstream: Upstream, target: Target) -> 
     await link.write(
         conn.send(h11.Request(method=b"CONNECT", target=target.tunnel_authority, headers=headers)) or b""
     )
-    conn.send(h11.EndOfMessage())
-    event: object = h11.NEED_DATA
-    while not isinstance(event, h11.Response):
-        if event is h11.NEED_DATA:
-            conn.receive_data(await link.read())
-        try:
-            event = conn.next_event()
-        except h11.RemoteProtocolError as error:
-            raise _bad_answer(link, error) from error
-    if refuses_credentials(event, connect=True):
+    reader = AnswerReader(b"CONNECT")
+    while True:
+        data = await link.read()
+        answer = next(
+            (each for each in reader.feed(data) if isinstance(each, Answer) and not each.informational), None
+        )
+        if answer is not None:
+            break
+        if not link.answered:
+            raise link.failure("it closed the connection without an answer")
+        if reader.passing or not data:
+            raise ProxyFailure(502, f"{link.peer} does not answer in HTTP", error="http_protocol_error")
+    if refuses_credentials(answer, connect=True):
         raise refused_credentials(upstream)
-    if not 200 <= event.status_code < 300:
+    if not 200 <= answer.status < 300:
         raise ProxyFailure(
             502,
-            f"{link.peer} answered {event.status_code} to CONNECT {target.tunnel_authority.decode()}",
-            error="http_protocol_error" if event.status_code < 500 else "destination_unavailable",
+            f"{link.peer} answered {answer.status} to CONNECT {target.tunnel_authority.decode()}",
+            error="http_protocol_error" if answer.status < 500 else "destination_unavailable",
         )
-    link.received = conn.trailing_data[0]
-
-
-def _bad_answer(link: Link, error: h11.RemoteProtocolError) -> ProxyFailure:
-    if not link.answered:
-        return link.failure("it closed the connection without an answer")
-    return ProxyFailure(502, f"{link.peer} sent an invalid answer ({error})", error="http_protocol_error")
+    # A CONNECT's answer has no body whatever it says (RFC 9110 section 9.3.6): the tunnel begins behind its head.
+    link.received = reader.left
 
 
 async def _socks5_handshake(link: Link, upstream: Upstream, target: Target) -> None:

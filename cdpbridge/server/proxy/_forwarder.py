@@ -20,7 +20,7 @@ from cdpbridge.errors import ConfigurationError
 
 from ._block_list import BlockList
 from ._connection import ClientConnection
-from ._dial import CHUNK_BYTES, Route
+from ._dial import CHUNK_BYTES, Failure, Route
 from ._rules import Rules
 from ._upstream import Upstream
 
@@ -146,7 +146,16 @@ class ForwardingProxy:
     @property
     def last_failure(self) -> str | None:
         """The last failure that the browser was sent by us rather than by a server, without credentials."""
-        return self._route.last_failure
+        failures = self._route.failures
+        return failures[-1].text if failures else None
+
+    def failure_of(self, host: str, port: int) -> Failure | None:
+        """Return the last failure of requests to `host`, spelled as in a request, at `port`."""
+        name = host.lower()
+        found = (
+            each for each in reversed(self._route.failures) if (each.host.lower(), each.port) == (name, port)
+        )
+        return next(found, None)
 
     def __repr__(self) -> str:
         return f"ForwardingProxy({self._address!r}, upstream={str(self.upstream) if self.upstream else 'direct'!r})"

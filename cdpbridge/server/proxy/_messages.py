@@ -5,14 +5,24 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import h11
 
+from ._address import is_local_name
+from ._answer import HeaderLine
 from ._upstream import ProxyFailure
 
-__all__ = ["Target", "check_head", "has_body_twice", "passed_headers", "wants_websocket"]
+__all__ = [
+    "Target",
+    "check_head",
+    "has_body_twice",
+    "passed_headers",
+    "passes",
+    "wants_close",
+    "wants_websocket",
+]
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -24,7 +34,8 @@ _HOP_BY_HOP: Final = frozenset({
 # `Connection: content-length` must not take away what frames or routes the message.
 _NEVER_NOMINATED: Final = frozenset({b"content-length", b"host"})
 _FOLDED: Final = re.compile(rb"\n[ \t]")
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
+# What Chromium resolves, too; 253 characters are the longest name, and a dot may follow.
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,254}")
 _ABSOLUTE: Final = re.compile(rb"http://([^/?#]*)([^#]*)", re.IGNORECASE)
 
 
@@ -53,6 +64,13 @@ class Target:
         """`host:port`, as CONNECT wants it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}".encode()
+
+    def for_upstream(self) -> Target:
+        """Return the target as an upstream resolves it: names below `localhost` are `localhost` (RFC 6761), which few resolvers know."""
+        if not is_local_name(self.host) or self.host.lower() == "localhost":
+            return self
+        local = replace(self, host="localhost")
+        return replace(local, authority=local.tunnel_authority)
 
     @classmethod
     def of(cls, request: h11.Request) -> Target:
@@ -129,21 +147,40 @@ def _nominated(headers: HeaderList) -> set[bytes]:
     }
 
 
-def passed_headers(
-    message: h11.Request | h11.InformationalResponse | h11.Response, *, host: bytes | None = None
-) -> HeaderList:
+def wants_close(request: h11.Request) -> bool:
+    """Return True if the connection ends with this request."""
+    return b"close" in _nominated(list(request.headers))
+
+
+def passed_headers(request: h11.Request, *, host: bytes) -> HeaderList:
     """Return the end-to-end headers in their order and spelling, with the body's framing kept.
 
     Args:
-        message: As received.
-        host: For requests: replaces the value of Host, which the target overrules (RFC 9112 section 3.2.2).
+        request: As received.
+        host: Replaces the value of Host, which the target overrules (RFC 9112 section 3.2.2).
     """
-    plain = list(message.headers)
-    dropped = _HOP_BY_HOP | (_nominated(plain) - _NEVER_NOMINATED)
-    passed: HeaderList = [] if host is None else [(b"Host", host)]
-    for (name, value), (spelling, _) in zip(plain, message.headers.raw_items(), strict=True):
+    plain = list(request.headers)
+    dropped = _HOP_BY_HOP | (_nominated(plain) - _NEVER_NOMINATED) | {b"host"}
+    passed: HeaderList = [(b"Host", host)]
+    for (name, value), (spelling, _) in zip(plain, request.headers.raw_items(), strict=True):
         if name == b"transfer-encoding":
             passed.append((b"Transfer-Encoding", value))
-        elif name not in dropped and (host is None or name != b"host"):
+        elif name not in dropped:
             passed.append((spelling, value))
     return passed
+
+
+def passes(line: HeaderLine, *, unframed: bool = False) -> bool:
+    """Return True if a header line of an answer goes on to the browser.
+
+    What `Connection` nominates goes on: Chromium does not look at that, and a page must be the same as without a proxy. A site does
+    not speak for this proxy, either.
+
+    Args:
+        line: A header line.
+        unframed: The body loses its chunks.
+    """
+    name, value, _ = line
+    if name == b"transfer-encoding":
+        return not unframed
+    return name not in _HOP_BY_HOP and not (name == b"proxy-status" and b"cdpbridge" in value.lower())

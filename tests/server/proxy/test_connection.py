@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import socket
 import struct
+from contextlib import asynccontextmanager
 from unittest.mock import patch
 
 import h11
@@ -44,8 +45,7 @@ async def test_http_1_0_client_and_a_body_that_ends_by_closing(direct, origin):
     async with Client.to(direct) as client:
         await client.send(f"GET http://{origin.authority}/until-close HTTP/1.0\r\n\r\n".encode())
         answer = await client.reader.read()
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert answer.endswith(b"\r\n\r\nall of it")
+    assert answer == b"HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nall of it"
     async with Client.to(direct) as client:
         assert (await client.get(origin, "/until-close"))[2] == b"all of it"
 
@@ -89,44 +89,112 @@ async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one(direct, 
             await other.get(origin)  # meanwhile the late words arrive
 
 
-async def test_a_server_that_closes_without_an_answer(direct):
+@asynccontextmanager
+async def answering(*answers, reset=False):
+    """A server that gives each connection the next of `answers`, then ends it; its port, and a list of the requests."""
+    left, requests = list(answers), []
+
     async def serve(reader, writer):
-        await reader.read(10)
-        writer.transport.abort()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server, Client.to(direct) as client:
-        port = server.sockets[0].getsockname()[1]
-        await client.send(b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % port)
-        status, headers, _ = await client.answer()
-        assert (status, headers["proxy-status"]) == (502, "cdpbridge; error=connection_terminated")
-
-
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"both"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", b"invalid answer"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", b"invalid answer"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 300_000, b"invalid answer"),
-        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", b"invalid answer"),
-    ],
-)
-async def test_invalid_answers_are_a_502(direct, answer, text):
-    async def serve(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(left.pop(0) if len(left) > 1 else left[0])
         await writer.drain()
-        await reader.read()
+        if reset:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server, Client.to(direct) as client:
-        port = server.sockets[0].getsockname()[1]
-        await client.send(b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % port)
-        status, _, body = await client.answer()
-        assert status == 502
-        assert text in body
+    async with server:
+        yield server.sockets[0].getsockname()[1], requests
+
+
+def asking(port, method="GET"):
+    length = "Content-Length: 0\r\n" if method == "POST" else ""
+    return f"{method} http://127.0.0.1:{port}/ HTTP/1.1\r\nHost: x\r\n{length}\r\n".encode()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_fault_c17_a_server_without_an_answer_leaves_the_browser_without_one(direct, reset):
+    async with answering(b"", reset=reset) as (port, _), Client.to(direct) as client:
+        await client.send(asking(port))
+        if reset:
+            with pytest.raises(ConnectionResetError):
+                await client.reader.read()
+        else:
+            assert await client.reader.read() == b""
+    assert direct.last_failure is not None
+    failure = direct.failure_of("127.0.0.1", port)
+    assert (failure.error, failure.text) == ("connection_terminated", direct.last_failure)
+    assert direct.failure_of("127.0.0.1", port + 1) is None
+
+
+async def test_a_request_that_must_not_be_repeated_gets_a_502_where_the_browser_would_repeat_it(
+    direct, origin
+):
+    """Chromium repeats what gets no answer on a connection that was in use before."""
+    async with answering(b"") as (port, requests), Client.to(direct) as client:
+        await client.get(origin)
+        await client.send(asking(port, "POST"))
+        status, headers, _ = await client.answer("POST")
+        assert (status, headers["proxy-status"]) == (502, "cdpbridge; error=connection_terminated")
+        assert len(requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"hi",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 300_000,
+        b"HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ],
+    ids=["two lengths", "no http", "very short", "too large", "nul", "head broke off", "101"],
+)
+async def test_fault_c17_what_chromium_refuses_it_gets_as_it_came(direct, answer):
+    async with answering(answer) as (port, _), Client.to(direct) as client:
+        await client.send(asking(port))
+        got = await client.reader.read()
+    assert got.replace(b"Connection: close\r\n", b"") == answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            b"2\r\nok\r\n0\r\n\r\n",
+        ),
+        (b"\r\nhttp/1.1  200\nContent-Length : 2\nno colon\n\nok and more", b"ok"),
+        (b"HTTP/1.1 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok and more", b"ok"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok and more", b"ok"),
+        (b"HTTP/1.1 205 Reset\r\nContent-Length: 2\r\n\r\nok", b""),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2  \nok\n0\n\n", b"2  \nok\n0\n\n"),
+    ],
+    ids=["both framings", "lines", "no status", "lists of lengths", "205", "chunk lines"],
+)
+async def test_fault_c17_behind_an_answer_that_is_not_regular_no_other_one_follows(direct, answer, body):
+    """Two readers could disagree where it ends."""
+    second = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond"
+    async with answering(answer, second) as (port, requests), Client.to(direct) as client:
+        await client.send(asking(port) * 2)
+        got = await client.reader.read()
+    head, _, rest = got.partition(b"\r\n\r\n")
+    assert b"chunk" in answer or b"Connection: close" in head
+    assert rest == body
+    assert len(requests) == 1
+
+
+async def test_fault_c17_a_site_does_not_speak_for_the_proxy(direct):
+    spoken = b"Proxy-Status: cdpbridge; error=dns_error\r\n"
+    kept = b"Proxy-Status: other; error=dns_error\r\n"
+    answer = b"HTTP/1.1 200 OK\r\n%b%bContent-Length: 0\r\n\r\n"
+    async with answering(answer % (spoken, kept)) as (port, _), Client.to(direct) as client:
+        await client.send(asking(port))
+        client.writer.write_eof()
+        assert await client.reader.read() == answer % (b"", kept)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tests.server.proxy.peers import (
     USERNAME,
     Client,
     basic,
+    running_pproxy,
     upstream_url,
 )
 
@@ -44,6 +45,38 @@ async def test_an_unknown_name_is_a_502(direct):
         await client.send(b"CONNECT no-such-host.invalid:443 HTTP/1.1\r\nHost: x\r\n\r\n")
         status, headers, _ = await client.answer("CONNECT")
     assert (status, headers["proxy-status"]) == (502, "cdpbridge; error=dns_error")
+
+
+@pytest.mark.parametrize("name", ["a..b.invalid", "x" * 64 + ".invalid", "-.invalid"])
+async def test_fault_c18_names_that_no_resolver_takes_are_a_502(direct, name):
+    async with Client.to(direct) as client:
+        await client.send(f"GET http://{name}/ HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        status, headers, _ = await client.answer()
+    assert (status, headers["proxy-status"]) == (502, "cdpbridge; error=dns_error")
+
+
+@pytest.mark.parametrize("host", ["bücher.invalid", "ü..invalid"])
+async def test_fault_c18_upstreams_may_have_names_of_any_language(host):
+    async with await ForwardingProxy.start(f"http://{host}:1") as proxy, Client.to(proxy) as client:
+        status, headers, _ = await client.connect("example.com:443")
+    assert (status, headers["proxy-status"]) == (502, "cdpbridge; error=dns_error")
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_fault_c18_names_below_localhost_are_localhost_for_an_upstream(scheme, origin):
+    async with (
+        running_pproxy(scheme) as upstream,
+        await ForwardingProxy.start(upstream_url(scheme, upstream.port)) as proxy,
+    ):
+        for name in ("app.localhost", "a.b.localhost."):
+            async with Client.to(proxy) as client:
+                await client.send(
+                    f"GET http://{name}:{origin.port}/ HTTP/1.1\r\nHost: {name}:{origin.port}\r\n\r\n".encode()
+                )
+                assert (await client.answer())[0] == 200
+            assert origin.requests[-1].header("host") == [f"{name}:{origin.port}"]
+            async with Client.to(proxy) as client:
+                assert (await client.connect(f"{name}:{origin.port}"))[0] == 200
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
