@@ -28,7 +28,7 @@ from cdpbridge.errors import ConfigurationError, ConnectFailed, ConnectTimeout, 
 if TYPE_CHECKING:
     from cdpbridge.cdp._http import Response
 
-__all__ = ["Endpoint", "Progress", "check_headers", "connecting", "dial", "resolve"]
+__all__ = ["Endpoint", "Progress", "check_headers", "connecting", "dial", "fetch", "resolve"]
 
 _DISCOVERY: Final = "/json/version"
 # of `--remote-debugging-port` in Chrome's documentation
@@ -305,7 +305,7 @@ async def resolve(
         return Endpoint(_with(url, f"ws{secure}", url.path, url.query))
     prefix = path.removesuffix(_DISCOVERY)
     target = _with(url, f"http{secure}", prefix + _DISCOVERY, url.query)
-    response = await _get(target, headers or {}, progress=progress, ssl_context=ssl_context)
+    response = await fetch(target, headers or {}, progress=progress, ssl_context=ssl_context)
     text = response.body.decode("utf-8", "replace")[:500]
     where = redact_url(target)
     if response.status != 200:
@@ -336,7 +336,7 @@ async def resolve(
     return Endpoint(_with(url, f"ws{secure}", inner_path, inner.query or url.query))
 
 
-async def _get(
+async def fetch(
     target: str,
     headers: Mapping[str, str],
     *,

@@ -38,6 +38,7 @@ from cdpbridge.rental.journal._owner import Owner
 from ._create import active_browsers, create, discard
 from ._options import CheckedOptions
 from ._price import Price, price_of
+from ._proxy_reason import keep_address
 from ._queue import Queue
 from ._stop import confirmed_stop, receipt_of, server_ended, stop_failed
 from .journal import Entry, Outcome
@@ -174,6 +175,7 @@ class Rental:
                         raise
                     last = error
                 else:
+                    keep_address(connection, self.record.cdp_url)
                     return connection
             await asyncio.sleep(min(_POLL_SECONDS, max(deadline - loop.time(), 0)))
             self.record = await self.client.browsers.get(self.id)

@@ -53,6 +53,7 @@ def router(
     # By GET too: Chromium refuses it for `new` in its own words.
     routes.add_api_route("/json/new", endpoints.new, methods=["GET", "PUT"])
     routes.add_api_route("/json/{command}/{target_id}", endpoints.act, methods=["GET", "PUT"])
+    routes.add_api_route("/proxy/failures", endpoints.proxy_failures)
     routes.include_router(file_routes(endpoints.files))
     return routes
 
@@ -96,6 +97,11 @@ class _Endpoints:
             base = f"{self._external_base(request)}/cdp/{request.path_params['token']}"
             answer = replace(answer, body=_with_external(answer.body, base))
         return answer.response()
+
+    async def proxy_failures(self, request: Request) -> list[dict[str, object]]:
+        """Return why the browser's proxy could not serve it: for encrypted pages Chromium does not show its answer."""
+        failures = self._browser(request).proxy_failures
+        return [] if failures is None else failures()
 
     def files(self, request: Request) -> BrowserFiles | None:
         """Return the files of the browser behind the request's token, for those who may ask."""

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["BrowserFiles", "Client", "Entry", "Registry", "Upstream", "Usage"]
+__all__ = ["BrowserFiles", "Client", "Entry", "ProxyFailures", "Registry", "Upstream", "Usage"]
+
+ProxyFailures = Callable[[], list[dict[str, object]]]
+"""Gives what a browser's proxy could not do lately: `host`, `port`, `text`, `error`, and `age` in seconds, the latest at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Entry:
     upstream: Upstream
     files: BrowserFiles | None = None
     downloads_reset: Callable[[], object] | None = None
+    proxy_failures: ProxyFailures | None = None
     clients: set[Client] = field(default_factory=set, repr=False)
     open_clients: int = 0
     messages_sent: int = 0
@@ -117,16 +121,18 @@ class Registry:
         files: BrowserFiles | None = None,
         *,
         downloads_reset: Callable[[], object] | None = None,
+        proxy_failures: ProxyFailures | None = None,
     ) -> None:
         """Let `token` lead to `upstream`, whose `files` are reached below its address.
 
         Args:
             downloads_reset: Called when the browser has forgotten what becomes of downloads, as a client that had set it has left.
+            proxy_failures: For clients that want to know why a page did not load; None for a browser without a proxy.
 
         Raises:
             ValueError: The token leads somewhere already.
         """
-        entry = Entry(upstream, files, downloads_reset)
+        entry = Entry(upstream, files, downloads_reset, proxy_failures)
         if self._entries.setdefault(_digest(token), entry) is not entry:
             raise ValueError("this token is in use")
 

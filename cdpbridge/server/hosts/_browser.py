@@ -160,6 +160,7 @@ class LocalBrowser:
             upstream_address,
             self._files(),
             downloads_reset=lambda: self._supervise(self._renew_downloads()),
+            proxy_failures=self._proxy_failures if self._proxy is not None else None,
         )
         self._supervise(self._watch())
         self._supervise(self._check_health())
@@ -228,6 +229,20 @@ class LocalBrowser:
         if closed:
             logger.info("browser %s: %d connections were closed by new limits of hosts", self.id, closed)
         return True
+
+    def _proxy_failures(self) -> list[dict[str, object]]:
+        now = time.monotonic()
+        failures = [] if self._proxy is None else self._proxy.failures
+        return [
+            {
+                "host": each.host,
+                "port": each.port,
+                "text": each.text,
+                "error": each.error,
+                "age": now - each.at,
+            }
+            for each in failures
+        ]
 
     def _files(self) -> BrowserFiles:
         """Return what the tunnel may reach of the browser's disk."""

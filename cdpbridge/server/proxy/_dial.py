@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from asyncio import StreamReader, StreamWriter
 from collections import deque
 from collections.abc import Callable, Container
@@ -53,12 +54,14 @@ class Failure:
         port: Its TCP port.
         text: The reason, as a clause.
         error: Its type (RFC 9209 section 2.3).
+        at: When, by the system's monotonic clock.
     """
 
     host: str
     port: int
     text: str
     error: str
+    at: float
 
 
 @dataclass(slots=True)
@@ -90,7 +93,7 @@ class Route:
     def note(self, target: Target | None, failure: ProxyFailure) -> None:
         """Keep `failure`, which the browser got instead of an answer for `target`."""
         host, port = ("", 0) if target is None else (target.host, target.port)
-        self.failures.append(Failure(host, port, str(failure), failure.error))
+        self.failures.append(Failure(host, port, str(failure), failure.error, time.monotonic()))
 
     def refuse(self, target: Target, address: str | None) -> Refusal | None:
         """Return why `target` may not be reached: at `address` if it is connected to directly, else at what its host spells."""

@@ -149,13 +149,10 @@ class ForwardingProxy:
         failures = self._route.failures
         return failures[-1].text if failures else None
 
-    def failure_of(self, host: str, port: int) -> Failure | None:
-        """Return the last failure of requests to `host`, spelled as in a request, at `port`."""
-        name = host.lower()
-        found = (
-            each for each in reversed(self._route.failures) if (each.host.lower(), each.port) == (name, port)
-        )
-        return next(found, None)
+    @property
+    def failures(self) -> list[Failure]:
+        """The last failures, the latest at the end."""
+        return list(self._route.failures)
 
     def __repr__(self) -> str:
         return f"ForwardingProxy({self._address!r}, upstream={str(self.upstream) if self.upstream else 'direct'!r})"

@@ -123,9 +123,9 @@ async def test_fault_c17_a_server_without_an_answer_leaves_the_browser_without_o
         else:
             assert await client.reader.read() == b""
     assert direct.last_failure is not None
-    failure = direct.failure_of("127.0.0.1", port)
-    assert (failure.error, failure.text) == ("connection_terminated", direct.last_failure)
-    assert direct.failure_of("127.0.0.1", port + 1) is None
+    failure = direct.failures[-1]
+    assert (failure.host, failure.port, failure.error) == ("127.0.0.1", port, "connection_terminated")
+    assert failure.text == direct.last_failure
 
 
 async def test_a_request_that_must_not_be_repeated_gets_a_502_where_the_browser_would_repeat_it(

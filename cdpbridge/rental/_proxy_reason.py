@@ -1,0 +1,87 @@
+"""Why an encrypted page did not load through a proxy: Chromium does not tell what the proxy has answered, the browser's server does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+from weakref import WeakKeyDictionary
+
+from cdpbridge.cdp import Connection
+from cdpbridge.cdp._endpoint import Progress, fetch
+from cdpbridge.errors import ConfigurationError, ConnectFailed
+
+__all__ = ["TUNNEL_FAILED", "keep_address", "with_proxy_reason"]
+
+TUNNEL_FAILED: Final = "net::ERR_TUNNEL_CONNECTION_FAILED"
+"""What Chromium says when its proxy did not reach the server of an encrypted page."""
+
+# The server answers from memory; an error must not wait long for its explanation.
+_ANSWER_SECONDS: Final = 5.0
+# A redirect may have led to another host than the one that was asked for; its failure is then the one of this moment.
+_RECENT_SECONDS: Final = 3.0
+
+_addresses: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """One of the proxy's failures; `age` in seconds."""
+
+    host: str
+    port: int
+    text: str
+    error: str
+    age: float
+
+
+def keep_address(connection: Connection, cdp_url: str) -> None:
+    """Let the failures behind `connection` be asked for at `cdp_url`."""
+    _addresses[connection] = cdp_url
+
+
+async def with_proxy_reason(connection: Connection, url: str, error_text: str) -> str:
+    """Return Chrome's `error_text` of a navigation to `url`, with the reason of the proxy where Chrome has kept that to itself.
+
+    It never fails: where nothing is known, `error_text` stays as it is. So it does with other servers than cdpbridge's.
+    """
+    address = _addresses.get(connection)
+    if error_text != TUNNEL_FAILED or address is None:
+        return error_text
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            failure = _failure_of(url, await _failures(address))
+    except (TimeoutError, ConnectFailed, ConfigurationError, ValueError, KeyError, TypeError):
+        return error_text
+    return error_text if failure is None else f"{error_text}: {failure.text} ({failure.error})"
+
+
+async def _failures(cdp_url: str) -> list[_Failure]:
+    url = urlsplit(cdp_url)
+    scheme = {"ws": "http", "wss": "https"}.get(url.scheme, url.scheme)
+    target = urlunsplit((scheme, url.netloc, f"{url.path.rstrip('/')}/proxy/failures", url.query, ""))
+    headers: Mapping[str, str] = {}
+    response = await fetch(target, headers, progress=Progress(), ssl_context=None)
+    if response.status != 200:
+        return []
+    return [
+        _Failure(
+            str(each["host"]), int(each["port"]), str(each["text"]), str(each["error"]), float(each["age"])
+        )
+        for each in json.loads(response.body)
+    ]
+
+
+def _failure_of(url: str, failures: list[_Failure]) -> _Failure | None:
+    try:
+        parts = urlsplit(url)
+        where = ((parts.hostname or "").encode("idna").decode(), parts.port or 443)
+    except ValueError:  # Chrome takes more spellings
+        where = ("", 0)
+    latest = failures[::-1]
+    same = next((each for each in latest if (each.host.lower(), each.port) == where), None)
+    recent = next((each for each in latest if each.age <= _RECENT_SECONDS), None)
+    return same or recent

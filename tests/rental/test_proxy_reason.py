@@ -1,0 +1,85 @@
+"""The proxy's reason for an encrypted page that does not load, where Chromium keeps it to itself."""
+
+import asyncio
+import gc
+import socket
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cdpbridge.rental import _proxy_reason
+from cdpbridge.rental._proxy_reason import TUNNEL_FAILED, keep_address, with_proxy_reason
+
+
+class AnyConnection:
+    """Stands for a connection: only its identity matters."""
+
+
+@asynccontextmanager
+async def serving(answer):
+    asked = []
+
+    async def serve(reader, writer):
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+        writer.write(b"HTTP/1.1 %b\r\n\r\n%b" % answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/cdp/token", asked
+
+
+FAILURES = (
+    b'[{"host":"a.example","port":443,"text":"the first","error":"dns_error","age":50.5},'
+    b'{"host":"b.example","port":8443,"text":"the second","error":"proxy_configuration_error","age":0.1}]'
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("https://A.example/x", "the first (dns_error)"),
+        ("https://b.example:8443/", "the second (proxy_configuration_error)"),
+        ("https://redirects.example/", "the second (proxy_configuration_error)"),
+        ("https://[", "the second (proxy_configuration_error)"),
+    ],
+)
+async def test_the_failure_of_the_host_or_of_this_moment(url, reason):
+    connection = AnyConnection()
+    async with serving((b"200 OK", FAILURES)) as (address, asked):
+        keep_address(connection, address)
+        assert await with_proxy_reason(connection, url, TUNNEL_FAILED) == f"{TUNNEL_FAILED}: {reason}"
+        assert await with_proxy_reason(connection, url, "net::ERR_ABORTED") == "net::ERR_ABORTED"
+    assert asked == ["/cdp/token/proxy/failures"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(b"404 Not Found", b"{}"), (b"200 OK", b"[]"), (b"200 OK", b"<p>"), (b"200 OK", b'[{"host":1}]')],
+)
+async def test_other_servers_change_nothing(answer):
+    connection = AnyConnection()
+    assert await with_proxy_reason(connection, "https://a.example/", TUNNEL_FAILED) == TUNNEL_FAILED
+    async with serving(answer) as (address, _):
+        keep_address(connection, address)
+        assert await with_proxy_reason(connection, "https://a.example/", TUNNEL_FAILED) == TUNNEL_FAILED
+    assert await with_proxy_reason(connection, "https://a.example/", TUNNEL_FAILED) == TUNNEL_FAILED
+
+
+async def test_a_silent_server_does_not_hold_the_error_up(monkeypatch):
+    monkeypatch.setattr(_proxy_reason, "_ANSWER_SECONDS", 0.05)
+    connection = AnyConnection()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        keep_address(connection, f"ws://127.0.0.1:{silent.getsockname()[1]}/cdp/token")
+        assert await with_proxy_reason(connection, "https://a.example/", TUNNEL_FAILED) == TUNNEL_FAILED
+
+
+def test_addresses_are_not_kept_longer_than_connections():
+    connection = AnyConnection()
+    before = len(_proxy_reason._addresses)
+    keep_address(connection, "http://127.0.0.1/")
+    assert len(_proxy_reason._addresses) == before + 1
+    del connection
+    gc.collect()
+    assert len(_proxy_reason._addresses) == before
