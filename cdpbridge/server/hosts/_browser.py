@@ -286,7 +286,8 @@ class LocalBrowser:
     async def _allow_downloads(self) -> None:
         """Send downloads to the browser's own folder, where the API lists them; a client may send them elsewhere."""
         if self._kept is not None:
-            behaviour = {"behavior": "allow", "downloadPath": str(self._kept)}
+            # With events, which tell the live page where each file is.
+            behaviour = {"behavior": "allow", "downloadPath": str(self._kept), "eventsEnabled": True}
             await self._connection.root.send("Browser.setDownloadBehavior", behaviour)
 
     async def _renew_downloads(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from uuid import UUID
 
 from cdpbridge.server.files import FileStore, StoredFile
@@ -25,6 +26,10 @@ class SavedFiles:
     async def listing(self, browser_id: UUID) -> list[StoredFile]:
         """Return the finished downloads of a browser, by name."""
         return await asyncio.to_thread(self._files.listing, self._files.downloads(browser_id))
+
+    def keeps(self, browser_id: UUID, path: str) -> bool:
+        """Return True if `path` is in the browser's own folder of downloads."""
+        return Path(path).parent == self._files.downloads(browser_id)
 
     async def address(self, browser_id: UUID, name: str) -> str | None:
         """Return where a file can be had for some minutes; None when there is none of that name."""

@@ -161,7 +161,13 @@ class Viewer:
             "dialog": _dialog(cast),
             "chooser": None if cast is None or cast.chooser is None else cast.chooser["mode"],
             "downloads": [
-                {"name": each.name, "received": each.received, "total": each.total, "state": each.state}
+                {
+                    "name": each.name,
+                    "received": each.received,
+                    "total": each.total,
+                    "state": each.state,
+                    "elsewhere": self._is_elsewhere(each.path),
+                }
                 for each in watched.downloads.values()
             ],
             "viewers": sum(viewer.is_person for viewer in watched.viewers),
@@ -169,6 +175,12 @@ class Viewer:
             "driving": self.driving,
             "mayDrive": self.may_drive,
         }
+
+    def _is_elsewhere(self, path: str | None) -> bool:
+        """Whether a client has sent a file to a folder of its own, where this viewer cannot get it."""
+        if path is None or self._saved is None or self._browser_id is None:
+            return False
+        return not self._saved.keeps(self._browser_id, path)
 
     def _state(self, cast: Cast | None) -> str:
         if cast is None:

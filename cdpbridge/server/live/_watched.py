@@ -56,6 +56,7 @@ class Download:
     received: int = 0
     total: int = 0
     state: str = "inProgress"
+    path: str | None = None  # of the whole file, where the browser says so
 
 
 class Viewing(Protocol):
@@ -134,6 +135,7 @@ class Watched:
             root.on("Target.targetCreated", self._created),
             root.on("Target.targetInfoChanged", self._changed),
             root.on("Target.targetDestroyed", lambda event: self._destroyed(event["targetId"])),
+            root.on("Browser.downloadProgress", self._downloaded),
             self.connection.on("disconnected", self._disconnected),
         ]
         await root.send("Target.setDiscoverTargets", {"discover": True}, timeout=_TIMEOUT)
@@ -288,6 +290,12 @@ class Watched:
             known.total = int(event.get("totalBytes", 0))
             known.state = str(event["state"])
         self.tell()
+
+    def _downloaded(self, event: dict[str, Any]) -> None:
+        known = self.downloads.get(event["guid"])
+        if known is not None and event["state"] == "completed":
+            known.path = event.get("filePath")
+            self.tell()
 
     def ended(self, cast: Cast) -> None:
         """Forget a cast that no viewer wants, or whose page was closed."""

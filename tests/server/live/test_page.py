@@ -329,3 +329,10 @@ async def test_a_download_is_saved_by_who_drives(rented, look):
         await page.click("#downloads")
         await page.wait_for_selector("text=Take over to save files")
         assert await page.get_by_role("button", name="Save report.csv").count() == 0
+        folder = rented.server.app.state.services.files.downloads(rented.id) / "elsewhere"
+        allow = {"behavior": "allow", "downloadPath": str(folder)}
+        await rented.automation.root.send("Browser.setDownloadBehavior", allow)
+        await watched.run(
+            "Object.assign(document.createElement('a'), {download: 'other.csv', href: 'data:text/csv,1'}).click()"
+        )
+        await page.wait_for_selector("li:has-text('other.csv'):has-text('in a folder that the automation has chosen')")

@@ -446,6 +446,28 @@ async def test_downloads_are_listed(rented):
         assert viewer.status["downloads"][0]["name"] == "report.csv"
 
 
+@pytest.mark.parametrize("build", ["shell", "full"])
+async def test_a_file_that_a_client_has_sent_elsewhere_is_said_to_be_there(make_rented, build):
+    click = "Object.assign(document.createElement('a'), {download: 'a.csv', href: 'data:text/csv,1'}).click()"
+    async with make_rented(browser_build=build) as rented, rented.watching() as viewer:
+        folder = rented.server.app.state.services.files.downloads(rented.id)
+        page = await rented.open("<title>loads</title>")
+        await page.run(click)
+
+        def landed(count):
+            found = viewer.status["downloads"]
+            return len(found) == count and found[-1]["state"] == "completed"
+
+        await viewer.until(lambda: landed(1))
+        assert not viewer.status["downloads"][0]["elsewhere"]
+        allow = {"behavior": "allow", "downloadPath": str(folder / "elsewhere")}
+        await rented.automation.root.send("Browser.setDownloadBehavior", allow)
+        await page.run(click)
+        await viewer.until(lambda: landed(2) and viewer.status["downloads"][1]["elsewhere"])
+        assert not viewer.status["downloads"][0]["elsewhere"]
+        assert [file.name for file in (folder / "elsewhere").iterdir()] == ["a.csv"]
+
+
 async def test_saved_files_are_for_who_drives(rented, shares, wait_until):
     page = await rented.open("<title>loads</title>")
     link = "Object.assign(document.createElement('a'), {download: 'report.csv', href: 'data:text/csv,1;2'})"

@@ -58,7 +58,7 @@ function showIcon(button, data) {
 /** What the browser loads, and what it has saved; `fetch` gives a saved file to who drives, and is null for others. */
 export function showDownloads(button, list, count, { downloads, saved, mayDrive, fetch }) {
   const names = new Set(saved.map(({ name }) => name));
-  const loading = downloads.filter(({ name, state }) => !(state === 'completed' && names.has(name))).toReversed();
+  const loading = downloads.filter(({ name, state, elsewhere }) => elsewhere || !(state === 'completed' && names.has(name))).toReversed();
   const shown = JSON.stringify([loading, saved, mayDrive, Boolean(fetch)]);
   if (list.dataset.shown === shown) return; // made anew, they would lose the focus
   list.dataset.shown = shown;
@@ -67,7 +67,8 @@ export function showDownloads(button, list, count, { downloads, saved, mayDrive,
   button.setAttribute('aria-label', `Downloads: ${amount}`);
   count.textContent = amount || '';
   if (button.hidden) list.hidden = true;
-  const items = loading.map(({ name, received, total, state }) => entry(name, state === 'completed' ? `${size(received)}, done`
+  const items = loading.map(({ name, received, total, state, elsewhere }) => entry(name, state === 'completed'
+    ? `${size(received)}, ${elsewhere ? 'in a folder that the automation has chosen' : 'done'}`
     : state === 'canceled' ? 'Not kept by the browser'
     : total ? `${size(received)} of ${size(total)}` : `${size(received)}…`, state));
   for (const { name, size: bytes } of saved) {
