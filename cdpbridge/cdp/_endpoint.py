@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
 import os
 import re
 import ssl
@@ -23,6 +22,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 import msgspec
 
 from cdpbridge._loopback import is_loopback
+from cdpbridge.cdp._race import connect_by_name
 from cdpbridge.errors import ConfigurationError, ConnectFailed, ConnectTimeout, redact_url
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ __all__ = ["Endpoint", "Progress", "check_headers", "connecting", "dial", "fetch
 _DISCOVERY: Final = "/json/version"
 # of `--remote-debugging-port` in Chrome's documentation
 _DEFAULT_PORT: Final = 9222
-# seconds, RFC 8305 section 8
-_HAPPY_EYEBALLS: Final = 0.25
 _HOST_ONLY: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^/:?#@\s]+)(:\d+)?(/.*)?")
 
 
@@ -157,7 +155,7 @@ async def dial(
     try:
         if proxy is None:
             progress.stage = "tcp"
-            transport, _ = await _open(url.hostname or "", _port(url))
+            transport = await _open(url.hostname or "", _port(url))
         else:
             transport = await _tunnel(proxy, url)
         if url.scheme in {"https", "wss"}:
@@ -173,22 +171,12 @@ async def dial(
     return transport
 
 
-async def _open(host: str, port: int) -> tuple[asyncio.Transport, asyncio.Protocol]:
+async def _open(host: str, port: int) -> asyncio.Transport:
     loop = asyncio.get_running_loop()
-    # CPython's race between addresses loses a socket when it is cancelled at the moment of its success; one address needs none.
-    if isinstance(loop, asyncio.BaseEventLoop) and not _is_ip_address(host):
-        return await loop.create_connection(
-            asyncio.Protocol, host, port, happy_eyeballs_delay=_HAPPY_EYEBALLS
-        )
-    return await loop.create_connection(asyncio.Protocol, host, port)  # uvloop does not know that option
-
-
-def _is_ip_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    if isinstance(loop, asyncio.BaseEventLoop):
+        return await connect_by_name(host, port)
+    transport, _ = await loop.create_connection(asyncio.Protocol, host, port)  # uvloop's own
+    return transport
 
 
 async def _start_tls(
@@ -210,7 +198,7 @@ async def _tunnel(proxy: SplitResult, url: SplitResult) -> asyncio.Transport:
     from cdpbridge.cdp._http import Exchange  # noqa: PLC0415  # h11, for those who need it
 
     try:
-        transport, _ = await _open(proxy.hostname or "", _port(proxy))
+        transport = await _open(proxy.hostname or "", _port(proxy))
     except OSError as error:
         raise ConnectFailed(
             f"cannot reach the proxy {_proxy_name(proxy)}: {_diagnose(error, 'tcp')[1]}", stage="proxy"

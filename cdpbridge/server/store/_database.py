@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
 from sqlalchemy import Select, func, select
@@ -17,6 +18,11 @@ from ._models import Project
 
 __all__ = ["Database", "changed"]
 
+logger = logging.getLogger("cdpbridge.server")
+
+# Longer than the last statements of tasks that were cancelled; shorter than what a supervisor grants a stopping server.
+_RETURN_SECONDS: Final = 5.0
+
 
 class Database:
     """Base of the store's classes: a transaction to read in, and one to write in."""
@@ -27,6 +33,11 @@ class Database:
         self._writing = async_sessionmaker(engine, expire_on_commit=False)
         # SQLite has one writer; waiting here is fair, its busy handler is not.
         self._turn = asyncio.Lock()
+        # Sessions that are open now.
+        self._uses = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+        self._closed = False
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -34,16 +45,36 @@ class Database:
         return cls(await open_engine(url))
 
     async def close(self) -> None:
+        """Close the connections. Tasks that use one get a moment to return it: a pool leaves it to the garbage collector otherwise."""
+        self._closed = True
+        try:
+            async with asyncio.timeout(_RETURN_SECONDS):
+                await self._unused.wait()
+        except TimeoutError:
+            logger.warning("%d tasks still use the database while it is closed", self._uses)
         await self._engine.dispose()
 
     @asynccontextmanager
+    async def _use(self) -> AsyncIterator[None]:
+        if self._closed:
+            raise RuntimeError("the database is closed: the server has ended")
+        self._uses += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._uses -= 1
+            if not self._uses:
+                self._unused.set()
+
+    @asynccontextmanager
     async def _read(self) -> AsyncIterator[AsyncSession]:
-        async with self._reading() as session:
+        async with self._use(), self._reading() as session:
             yield session
 
     @asynccontextmanager
     async def _write(self) -> AsyncIterator[AsyncSession]:
-        async with self._turn, self._writing.begin() as session:
+        async with self._use(), self._turn, self._writing.begin() as session:
             yield session
 
     async def _page(

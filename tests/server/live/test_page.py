@@ -335,4 +335,6 @@ async def test_a_download_is_saved_by_who_drives(rented, look):
         await watched.run(
             "Object.assign(document.createElement('a'), {download: 'other.csv', href: 'data:text/csv,1'}).click()"
         )
-        await page.wait_for_selector("li:has-text('other.csv'):has-text('in a folder that the automation has chosen')")
+        await page.wait_for_selector(
+            "li:has-text('other.csv'):has-text('in a folder that the automation has chosen')"
+        )
