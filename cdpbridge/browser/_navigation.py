@@ -25,6 +25,7 @@ from cdpbridge.errors import (
     TargetCrashed,
 )
 from cdpbridge.protocol import Inspector, Network, Page
+from cdpbridge.rental._proxy_reason import with_proxy_reason
 
 from ._response import Response, proxy_error, response_of
 
@@ -200,6 +201,11 @@ class Navigation:
                 if response is not None and (kind := proxy_error(response)) is not None:
                     raise await _proxy_failed(response, kind)
                 return response
+        except NavigationError as error:
+            reason = await with_proxy_reason(session.connection, error.url, error.error_text)
+            if reason == error.error_text:
+                raise
+            raise NavigationError(error.url, reason) from None
         except TimeoutError:
             if not deadline.expired():  # a command's own timeout
                 raise

@@ -136,6 +136,9 @@ def response_of(
 
 
 def proxy_error(response: Response) -> str | None:
-    """Return the error type when the server's forwarding proxy has answered in place of the site; None otherwise."""
-    status = response.headers.get("proxy-status", "")
+    """Return the error type when the server's forwarding proxy has answered in place of the site; None otherwise.
+
+    It can answer plain HTTP only; what an encrypted site sends is the site's own.
+    """
+    status = response.headers.get("proxy-status", "") if response.url.startswith("http:") else ""
     return status.removeprefix(_PROXY_STATUS) if status.startswith(_PROXY_STATUS) else None

@@ -6,6 +6,7 @@ import pytest
 
 from cdpbridge import open_browser
 from cdpbridge.api import AsyncClient
+from cdpbridge.errors import NavigationError
 from cdpbridge.rental._proxy_reason import TUNNEL_FAILED, with_proxy_reason
 from tests.server.conftest import KEY
 from tests.server.proxy.peers import running_pproxy, upstream_url
@@ -59,6 +60,11 @@ async def test_fault_c19_the_reason_for_http_and_https_alike(make_server, build,
                         assert plain.endswith(reason)
                         assert reason in encrypted
                         assert "secret" not in plain + encrypted
+                        for scheme in ("http", "https"):
+                            with pytest.raises(NavigationError) as failed:
+                                await tab.goto(f"{scheme}://{where}/")
+                            assert reason in str(failed.value)
+                            assert "secret" not in str(failed.value)
 
 
 async def test_a_browser_without_a_proxy_has_no_failures(make_server):
