@@ -252,7 +252,7 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
         makes=("reports/report.csv",),
     ),
     "from datetime import timedelta": Run("program", says=("Example Domain\n", RECEIPT)),
-    "from cdpbridge import playwright": Run(
+    "import cdpbridge": Run(
         "notebook", IMPORTS, "print(page, browser.receipt)", says=("about:blank", RECEIPT)
     ),
     "pytest --cdpbridge=local -n 4 --cdpbridge-profile=work --cdpbridge-timeout=15": Run(

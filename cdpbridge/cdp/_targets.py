@@ -106,7 +106,8 @@ class Node:
         parts = []
         if self.dialog is not None:
             parts.append(
-                f"a JavaScript {self.dialog} dialog is open: answer it with Page.handleJavaScriptDialog"
+                f"a JavaScript {self.dialog} dialog is open: answer it, "
+                "e.g. by session.send(Page.handle_java_script_dialog(accept=True))"
             )
         if self.paused:
             parts.append(f"{len(self.paused)} requests are paused by Fetch: continue, fulfill or fail them")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 from uuid import UUID
 
 from cdpbridge._durations import paid_minutes, waiting_time
@@ -16,6 +16,7 @@ from cdpbridge._environment import check_variables
 from cdpbridge.api import AsyncClient, Profile, ServerDefault, server_default
 from cdpbridge.billing import Tariff
 from cdpbridge.cdp._connection import HandlerErrorHook
+from cdpbridge.errors import ConfigurationError
 from cdpbridge.providers import provider as client_of
 
 from ._budget import Budget
@@ -30,7 +31,10 @@ _CONNECT_TIMEOUT: Final = timedelta(seconds=30)
 _STOP_TIMEOUT: Final = timedelta(seconds=30)
 _EXPIRING_BEFORE: Final = timedelta(seconds=60)
 _REAP: Final = "CDPBRIDGE_REAP"
-_NO: Final = frozenset({"", "0", "no", "false", "off"})
+_YES_OR_NO: Final = {
+    **dict.fromkeys(("", "0", "no", "false", "off"), False),
+    **dict.fromkeys(("1", "yes", "true", "on"), True),
+}
 
 Renew = bool | Callable[["Browser"], Awaitable[object]]
 """False, True, or a coroutine function to call with the `Browser` after each renewal."""
@@ -107,7 +111,7 @@ def check(provider: AsyncClient | str | None, options: RentalOptions) -> Checked
     if timeout is not None:
         paid_minutes("timeout", timeout)
     budget = options.get("budget", ())
-    budgets = [budget] if isinstance(budget, Budget) else list(budget)
+    budgets = _budgets(budget)
     check_variables(os.environ)  # a budget with a typo would be none
     machine = Budget.of_environment(os.environ)
     reap = options.get("reap")
@@ -129,6 +133,24 @@ def check(provider: AsyncClient | str | None, options: RentalOptions) -> Checked
             "expiring_before", options.get("expiring_before", _EXPIRING_BEFORE), zero=True
         ),
         renew=options.get("renew", False),
-        reap=os.environ.get(_REAP, "").lower() not in _NO if reap is None else reap,
+        reap=_reap_by_environment() if reap is None else reap,
         journal=journal_at(options.get("journal")),
     )
+
+
+def _budgets(given: object) -> list[Budget]:
+    """Return one budget or several as a list. A number is refused: which unit is meant?"""
+    budgets: list[Any] = list(given) if isinstance(given, Iterable) else [given]
+    for each in budgets:
+        if not isinstance(each, Budget):
+            raise ConfigurationError(
+                f'budget must be a Budget, e.g. Budget(usd="5.00"), or several, not {each!r}'
+            )
+    return budgets
+
+
+def _reap_by_environment() -> bool:
+    given = os.environ.get(_REAP, "")
+    if given.lower() not in _YES_OR_NO:
+        raise ConfigurationError(f"{_REAP} must be 1 or 0, not {given!r}")
+    return _YES_OR_NO[given.lower()]

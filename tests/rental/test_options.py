@@ -131,3 +131,22 @@ async def test_fault_e06_waiting_times_are_taken_as_numbers(rest):  # noqa: F811
         rest.client, {"connect_timeout": 5, "stop_timeout": 2.5, "slot_timeout": 0, "expiring_before": 1}
     )
     assert (options.connect_timeout, options.stop_timeout) == (timedelta(seconds=5), timedelta(seconds=2.5))
+
+
+@pytest.mark.parametrize("budget", [5, [5], "5.00"])
+async def test_fault_e06_a_budget_is_a_budget(rest, budget):  # noqa: F811
+    with pytest.raises(ConfigurationError, match=r"must be a Budget, e.g. Budget\(usd="):
+        cdpbridge.open_browser(rest.client, budget=budget)
+    assert rest.calls == []
+
+
+@pytest.mark.parametrize(("given", "reaps"), [("1", True), ("Yes", True), ("off", False), ("", False)])
+def test_reap_by_environment(rest, monkeypatch, given, reaps):  # noqa: F811
+    monkeypatch.setenv("CDPBRIDGE_REAP", given)
+    assert check(rest.client, {}).reap == reaps
+
+
+def test_fault_e11_a_typo_is_neither_yes_nor_no(rest, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("CDPBRIDGE_REAP", "offf")
+    with pytest.raises(ConfigurationError, match="CDPBRIDGE_REAP must be 1 or 0, not 'offf'"):
+        check(rest.client, {})
