@@ -59,7 +59,7 @@ def shared_server(where: str | None) -> AsyncClient:
     client = provider(where)
     if client.is_local:
         raise ConfigurationError(
-            "browsers of local() end with the program that rented them, so there are none to list or stop; "
+            "browsers of local() belong to the program that rented them and end with it: it alone reaches them (browser.live_url); "
             "for those of a server, give --provider with its base URL, or `cloud`"
         )
     return client

@@ -66,8 +66,9 @@ def locked(data_dir: Path) -> Iterator[None]:
         except OSError as error:
             owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
             raise ServerRuns(
-                f"data_dir {data_dir} is used by another server (process {owner}); choose another `data_dir`, or share one server: "
-                "`cdpbridge serve`, and its address as CDPBRIDGE_PROVIDER"
+                f"data_dir {data_dir} is used by another server (process {owner}); in one program, rent from one client "
+                "(`async with local() as client`), else choose another `data_dir`, or share one server: `cdpbridge serve`, and its address as "
+                "CDPBRIDGE_PROVIDER"
             ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
