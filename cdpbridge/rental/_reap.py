@@ -21,7 +21,7 @@ from cdpbridge.providers import provider as client_of
 from cdpbridge.rental.journal._owner import Fate
 
 from ._create import active_browsers, candidates_of, reap_command
-from ._price import price_of
+from ._price import Price, price_of
 from ._stop import confirmed_stop, receipt_of, said_by
 from .journal import LOCAL, Entry, Journal, Outcome, journal_at
 
@@ -165,6 +165,8 @@ class _Reap:
         self._stop_timeout = stop_timeout
         self._dry_run = dry_run
         self._slots = asyncio.Semaphore(_SIDE_BY_SIDE)
+        self._asking = asyncio.Lock()
+        self._price_said: Price | None = None
 
     async def close_local(self, entry: Entry) -> ReapResult:
         """Close an entry whose server has ended with its owner, and settled by itself."""
@@ -311,22 +313,35 @@ class _Reap:
     # --- strays ---------------------------------------------------------------------------------------------------
 
     async def _stop_stray(self, browser: BrowserSession) -> ReapResult:
-        price = await price_of(self._client)
-        if self._dry_run:
-            saved = _left_to_pay(browser, price.tariff)
-            return ReapResult(ReapOutcome.WOULD_STOP, browser.id, None, saved=saved, reason=_STRAY)
-        try:
-            async with self._slots:
-                record = await confirmed_stop(
-                    self._client, browser.id, self._stop_timeout, simulated=price.simulated
-                )
-        except Exception as error:  # noqa: BLE001  # as above
-            return ReapResult(ReapOutcome.FAILED, browser.id, None, reason=said_by(error))
+        """Stop it first: what it costs is asked for after that, and is no obstacle."""
+        record: BrowserSession | None = browser
+        if not self._dry_run:
+            try:
+                async with self._slots:
+                    record = await confirmed_stop(self._client, browser.id, self._stop_timeout)
+            except Exception as error:  # noqa: BLE001  # as above
+                return ReapResult(ReapOutcome.FAILED, browser.id, None, reason=said_by(error))
         if record is None:
             return ReapResult(ReapOutcome.WAS_OVER, browser.id, None, reason="the server has forgotten it")
-        receipt = receipt_of(record, price)
-        saved = _saved(record, receipt, price.tariff)
-        return ReapResult(ReapOutcome.STOPPED, browser.id, None, receipt, saved, _STRAY)
+        outcome = ReapOutcome.WOULD_STOP if self._dry_run else ReapOutcome.STOPPED
+        try:
+            price = await self._price()
+            if self._dry_run:
+                saved = _left_to_pay(record, price.tariff)
+                return ReapResult(outcome, browser.id, None, saved=saved, reason=_STRAY)
+            receipt = receipt_of(record, price)
+            saved = _saved(record, receipt, price.tariff)
+        except Exception as error:  # noqa: BLE001  # as above
+            reason = f"{_STRAY}; what it cost is not known: {said_by(error)}"
+            return ReapResult(outcome, browser.id, None, reason=reason)
+        return ReapResult(outcome, browser.id, None, receipt, saved, _STRAY)
+
+    async def _price(self) -> Price:
+        """Ask for the server's price, once."""
+        async with self._asking:
+            if self._price_said is None:
+                self._price_said = await price_of(self._client)
+        return self._price_said
 
 
 _STRAY: Final = "it was in no journal here"

@@ -9,12 +9,14 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 
 import cdpbridge
 from cdpbridge import Journal
+from cdpbridge.rental import _price
 from cdpbridge.rental._reap import ReapOutcome
 from cdpbridge.rental.journal import Outcome
 from cdpbridge.rental.journal._owner import Owner
@@ -159,6 +161,65 @@ async def test_what_is_in_no_journal_is_stopped_on_request(server, journal, clie
     assert await cdpbridge.reap(client, journal=journal) == []
     done = await cdpbridge.reap(client, journal=journal, all_of_this_key=True)
     assert {each.browser_id: each.outcome for each in done}[stray.id] is ReapOutcome.STOPPED
+
+
+class Billing:
+    """What a server says about the account: a price that is none, no answer, or a failure that is none of the API's."""
+
+    def __init__(self, says):
+        self.says = says
+        self.asked = 0
+
+    async def account(self):
+        self.asked += 1
+        if self.says == "nothing":
+            await asyncio.Event().wait()
+        if self.says == "fault":
+            raise RuntimeError("a fault of the connection pool")
+        return SimpleNamespace(
+            usd_per_hour=Decimal(-1), credits_simulated=True, total_credits_balance_usd=Decimal(5)
+        )
+
+
+@pytest.mark.parametrize("says", ["a price below zero", "nothing", "fault"])
+async def test_a_price_that_cannot_be_had_keeps_no_browser_running(
+    server, journal, client, monkeypatch, says
+):
+    monkeypatch.setattr(_price, "_PRICE_SECONDS", 0.1, raising=False)
+    async with client:
+        strays = [(await client.browsers.create()).id for _ in range(2)]
+    stop = client.browsers.stop
+    asked_before_stop = []
+
+    async def stopped(browser_id):
+        asked_before_stop.append(billing.asked)
+        return await stop(browser_id)
+
+    for dry_run in (True, False):
+        monkeypatch.setattr(client, "billing", billing := Billing(says))
+        monkeypatch.setattr(client.browsers, "stop", stopped)
+        async with asyncio.timeout(60):
+            done = await cdpbridge.reap(client, journal=journal, all_of_this_key=True, dry_run=dry_run)
+        outcomes = {each.browser_id: each.outcome for each in done}
+        expected = ReapOutcome.WOULD_STOP if dry_run else ReapOutcome.STOPPED
+        assert outcomes == dict.fromkeys(strays, expected), done
+        if says == "fault":
+            assert all("what it cost is not known: a fault" in each.reason for each in done)
+        else:
+            assert billing.asked == 1
+            assert all(each.saved > 0 for each in done)
+            assert dry_run or all(each.receipt is not None for each in done)
+    assert asked_before_stop[0] == 0
+    for each in strays:
+        assert await status(client, each) == "stopped"
+
+
+async def test_a_price_below_zero_is_no_obstacle_to_a_rental(server, journal, client, monkeypatch, caplog):
+    monkeypatch.setattr(client, "billing", Billing("a price below zero"))
+    async with cdpbridge.open_browser(client, journal=journal) as browser:
+        assert await (await browser.new_tab()).evaluate("1 + 1") == 2
+    assert browser.receipt.booked == Decimal("0.000833")
+    assert "price is not usable (usd_per_hour must be a price of zero or more, not -1)" in caplog.text
 
 
 # --- killed while the create was on its way ---------------------------------------------------------------------------
