@@ -105,7 +105,7 @@ def _list(
 
 
 @keys.command("revoke")
-@argument("key", help="Its id, the beginning of that, or its name.")
+@argument("key", help="Its whole id, or its name.")
 @click.option(
     "--all-browsers",
     is_flag=True,
@@ -127,7 +127,7 @@ def _revoke(
 
     async def work(operator: Operator) -> RevokedKey:
         found = {each.id: each.name for each in (await operator.list_keys()).items}
-        chosen = one_of("key", key, found, hint="cdpbridge keys list", named=True)
+        chosen = one_of("key", key, found, hint="cdpbridge keys list", named=True, whole=True)
         return await operator.revoke_key(chosen, all_browsers=all_browsers)
 
     revoked = with_operator(Place(server, data_dir, config), work)

@@ -180,10 +180,10 @@ def body_of(kind: type[BodyT], **given: object) -> BodyT:
 
 
 async def project_id(operator: Operator, name: str) -> UUID:
-    """Return the id of a project, by its name, its id, or the beginning of that.
+    """Return the id of a project, by its name or its whole id.
 
     Raises:
         ConfigurationError: There is no such project, or several.
     """
     found: dict[UUID, str | None] = {each.id: each.name for each in (await operator.list_projects()).items}
-    return one_of("project", name, found, hint="cdpbridge projects list", named=True)
+    return one_of("project", name, found, hint="cdpbridge projects list", named=True, whole=True)

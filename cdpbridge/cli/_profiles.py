@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._ids import profile_id
+from ._ids import profile_id, whole_profile_id
 from ._options import Group, argument, json_option, limit_option, provider_option
 from ._output import first, instant, note, print_json, print_list, print_record, say, with_client
 
@@ -101,7 +101,7 @@ def _rename(profile: str, name: str, as_json: bool, provider: str | None) -> Non
 
 
 @profiles.command("delete")
-@_profile
+@argument("profile", metavar="PROFILE", help="Its name, or its whole id.")
 @json_option
 @provider_option
 def _delete(profile: str, as_json: bool, provider: str | None) -> None:
@@ -109,7 +109,7 @@ def _delete(profile: str, as_json: bool, provider: str | None) -> None:
 
     async def work(client: AsyncClient) -> Profile:
         # The API deletes what is not there without a word; who mistypes an id wants to know.
-        found = await client.profiles.get(await profile_id(client, profile))
+        found = await client.profiles.get(await whole_profile_id(client, profile))
         await client.profiles.delete(found.id)
         return found
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._ids import ID, session_id
+from ._ids import ID, session_id, whole_session_id
 from ._options import Group, argument, json_option, limit_option, provider_option
 from ._output import first, instant, print_json, print_list, print_record, say, short, with_client
 
@@ -116,14 +116,14 @@ def _unshare(session: str, as_json: bool, provider: str | None) -> None:
 
 
 @sessions.command("delete")
-@_session
+@argument("session", metavar="SESSION", help="Its whole id.")
 @json_option
 @provider_option
 def _delete(session: str, as_json: bool, provider: str | None) -> None:
     """Delete a session with all its tasks."""
 
     async def work(client: AsyncClient) -> UUID:
-        found = await session_id(client, session)
+        found = await whole_session_id(client, session)
         await client.sessions.delete(found)
         return found
 

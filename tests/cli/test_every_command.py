@@ -4,12 +4,14 @@ import json
 import os
 import sys
 from decimal import Decimal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import click
 import pytest
 
 from cdpbridge.cli import _app
+from cdpbridge.cli._ids import one_of
+from cdpbridge.errors import ConfigurationError
 from tests.conftest import clean_environment
 
 pytestmark = pytest.mark.chromium
@@ -228,6 +230,45 @@ def test_fault_e09_profiles_have_names(run, server):
     assert run("profiles", "delete", f"{name}-2")[1] == f"{made} ({name}-2) deleted\n"
     status, _, errors = run("profiles", "delete", made)
     assert "not found" in one_line(status, errors)
+
+
+def test_fault_e09_what_deletes_takes_a_whole_id_or_a_name(run, server):
+    """One profile, one key, one project: an unset variable and a mistyped name pick none of them."""
+    made = run("profiles", "create", f"only-{uuid4().hex}")[1].strip()
+    for text in ("", " ", made[0], made[:3], made[:13], made[:-1]):
+        status, _, errors = run("profiles", "delete", text)
+        assert "no profile is called, or has the id," in one_line(status, errors)
+    for text in ("", made[0], made[:3], "-"):
+        for command in (["get"], ["rename"]):
+            status, _, errors = run(
+                "profiles", *command, "--", text, *(["other"] if command == ["rename"] else [])
+            )
+            assert "4 characters of an id are needed" in one_line(status, errors)
+    assert json.loads(run("profiles", "get", made[:13], "--json")[1])["id"] == made
+    status, _, errors = run("sessions", "delete", made[:13])
+    assert "no session has the id" in one_line(status, errors)
+    assert run("profiles", "delete", made)[1].startswith(f"{made} ")
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_fault_e09_short_or_empty_text_is_no_id(whole):
+    only = UUID("adadadad-0000-4000-8000-000000000000")
+    for text in ("", "a", "ad", "ada", "zzzz", "-", "----"):
+        with pytest.raises(ConfigurationError):
+            one_of("key", text, {only: None}, named=True, whole=whole)
+        with pytest.raises(ConfigurationError):
+            one_of("key", text, {only: ""}, named=True, whole=whole)
+    for text in (str(only), str(only).upper(), only.hex):
+        assert one_of("key", text, {only: None}, whole=whole) == only
+    assert one_of("key", "ad", {only: "ad"}, named=True, whole=whole) == only
+    if whole:
+        with pytest.raises(ConfigurationError, match="no key has the id 'adadad'"):
+            one_of("key", "adadad", {only: None}, whole=True)
+        twins = dict.fromkeys((only, uuid4()), "crawler")
+        with pytest.raises(ConfigurationError, match="give the whole id"):
+            one_of("key", "crawler", twins, named=True, whole=True)
+    else:
+        assert one_of("key", "adad", {only: None}) == only
 
 
 def test_fault_e09_json_is_for_every_command_that_prints_records():
