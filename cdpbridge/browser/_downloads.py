@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from cdpbridge._durations import waiting_time
+from cdpbridge.cdp._session import when_ended
 from cdpbridge.errors import CDPError, CommandTimeout, ConfigurationError, DownloadFailed
-from cdpbridge.protocol import Browser, Target
+from cdpbridge.protocol import Browser, Page, Target
 
 from ._download import Download, temporary_folder
 
 if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession
 
+    from ._frames import Frames
+
 __all__ = ["DOWNLOAD_TIMEOUT", "DownloadWaiter", "Downloads"]
 
 DOWNLOAD_TIMEOUT: Final = timedelta(seconds=30)
+_FRAMES_SECONDS: Final = 5.0  # a frame that does not answer must not hold up the downloads of the others
 
 
 class Downloads:
@@ -28,10 +33,15 @@ class Downloads:
 
     Args:
         session: Of the page.
+        frames: Of the page.
     """
 
-    def __init__(self, session: CDPSession) -> None:
+    def __init__(self, session: CDPSession, frames: Frames) -> None:
         self._session = session
+        self._frames = frames
+        # Ids of frames and popups of this page that were seen, also of those that are removed: a page may use one for a download.
+        self._mine: set[str] = set()
+        self._reading: asyncio.Task[None] | None = None
         self._users = 0
         self._context_id: str | None = None
         self._folder = ""
@@ -48,13 +58,17 @@ class Downloads:
         return self._users > 0
 
     def listen(self, listener: Callable[[Download], object]) -> Callable[[], None]:
-        """Call `listener` with each download that begins, from `open` to `close`; call the returned function to stop."""
+        """Call `listener` with each download that begins, while one `open` is in force; call the returned function to stop."""
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        return _once(lambda: self._listeners.remove(listener))
 
-    async def open(self) -> None:
-        """Let the browser save downloads and report them, until `close` was called as often."""
+    async def open(self) -> Callable[[], None]:
+        """Let the browser save downloads and report them, until the returned function is called.
+
+        What has begun by then is followed to its end.
+        """
         self._users += 1
+        release = _once(self._release)
         root = self._session.connection.root
         try:
             if not self._folder:
@@ -64,11 +78,8 @@ class Downloads:
                 self._context_id = target.browser_context_id
                 self._folder = f"{await temporary_folder(root)}/cdpbridge-{secrets.token_hex(8)}"
             if not self._remove:
-                self._remove = [
-                    root.on(Browser.DownloadWillBegin, self._on_begun),
-                    root.on(Browser.DownloadProgress, self._on_progress),
-                    self._session.connection.on("disconnected", self._on_disconnected),
-                ]
+                self._listen()
+            await root.send(Target.set_discover_targets(discover=True))
             await root.send(
                 Browser.set_download_behavior(
                     Browser.SetDownloadBehaviorBehavior.ALLOW_AND_NAME,
@@ -78,23 +89,36 @@ class Downloads:
                 )
             )
         except BaseException:
-            self.close()
+            release()
             raise
+        return release
 
-    def close(self) -> None:
-        """End one `open`. What has begun is followed to its end."""
+    def _listen(self) -> None:
+        session, root = self._session, self._session.connection.root
+        self._remove = [
+            when_ended(session, self._on_ended),
+            session.on(Page.FrameAttached, lambda event: self._mine.add(event.frame_id)),
+            root.on(Target.TargetCreated, self._on_target),
+            root.on(Browser.DownloadWillBegin, self._on_begun),
+            root.on(Browser.DownloadProgress, self._on_progress),
+            session.connection.on("disconnected", self._on_disconnected),
+        ]
+        self._reading = session.connection.create_task(self._read_frames())
+
+    def _release(self) -> None:
         self._users -= 1
         self._stop_when_idle()
 
     def add(self, block: _Block) -> Callable[[], None]:
         """Give downloads that begin from now on to `block`; call the returned function to end that."""
         self._blocks.append(block)
-        return lambda: self._blocks.remove(block)
+        return _once(lambda: self._blocks.remove(block))
 
     def _stop_when_idle(self) -> None:
         if self._users <= 0 and not self._unfinished:
             while self._remove:
                 self._remove.pop()()
+            self._mine.clear()
 
     def _on_begun(self, event: Browser.DownloadWillBegin) -> None:
         done: asyncio.Future[Browser.DownloadProgress] = asyncio.get_running_loop().create_future()
@@ -127,13 +151,40 @@ class Downloads:
                 listener(download)
 
     async def _is_ours(self, frame_id: str) -> bool:
-        """Return True if this page, a frame in it, or a page that it opened has begun it: not another page."""
-        if frame_id == self._session.target_id:
+        """Return True if this page, a frame in it, or a page that it opened has begun it. When that is not known, False."""
+        if frame_id == self._session.target_id or frame_id in self._mine:
             return True
         for target in await self._session.connection.targets():
-            if target.target_id == frame_id and target.type == "page":
-                return target.opener_id == self._session.target_id
-        return True
+            if target.target_id == frame_id:
+                if target.type == "page" or target.browser_context_id != self._context_id:
+                    return target.opener_id == self._session.target_id
+                break
+        if self._reading is not None:
+            await asyncio.wait({self._reading}, timeout=_FRAMES_SECONDS)
+        if frame_id not in self._mine and self._session.closed is None:
+            reading = self._session.connection.create_task(self._read_frames())
+            await asyncio.wait({reading}, timeout=_FRAMES_SECONDS)
+        return frame_id in self._mine
+
+    async def _read_frames(self) -> None:
+        with suppress(CDPError):  # it has closed meanwhile
+            self._mine |= {frame.id for frame in await self._frames.all()}
+
+    def _on_target(self, event: Target.TargetCreated) -> None:
+        info = event.target_info
+        if info.type == "page" and info.opener_id == self._session.target_id:
+            self._mine.add(info.target_id)
+
+    def _on_ended(self, error: CDPError) -> None:
+        """Tell the blocks, once what has begun before is handed on."""
+        if not self._session.connection.closed:  # `_on_disconnected` says that
+            self._session.connection.create_task(self._fail_blocks(error))
+
+    async def _fail_blocks(self, error: CDPError) -> None:
+        if self._sorting is not None:
+            await asyncio.wait({self._sorting})
+        for block in self._blocks:
+            block.fail(error)
 
     def _on_progress(self, event: Browser.DownloadProgress) -> None:
         if event.state != Browser.DownloadProgressState.IN_PROGRESS:
@@ -151,6 +202,17 @@ class Downloads:
         for block in self._blocks:
             block.fail(DownloadFailed("", "the connection ended before a download began"))
         self._stop_when_idle()
+
+
+def _once(work: Callable[[], object]) -> Callable[[], None]:
+    """Return a function that does `work` at its first call, and nothing at others."""
+    left = [work]
+
+    def once() -> None:
+        if left:
+            left.pop()()
+
+    return once
 
 
 class _Block:
@@ -197,7 +259,7 @@ class DownloadWaiter:
         self._block = _Block(count)
         self._deadline = 0.0
         self._complete = False
-        self._leave: Callable[[], None] | None = None
+        self._leave: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
         return f"<DownloadWaiter {self._block.taken!r}>"
@@ -220,8 +282,7 @@ class DownloadWaiter:
 
     async def __aenter__(self) -> Self:
         self._deadline = asyncio.get_running_loop().time() + self._timeout.total_seconds()
-        await self._all.open()
-        self._leave = self._all.add(self._block)
+        self._leave = [await self._all.open(), self._all.add(self._block)]
         return self
 
     async def __aexit__(
@@ -232,9 +293,8 @@ class DownloadWaiter:
                 await self._wait()
                 self._complete = True
         finally:
-            if self._leave is not None:
-                self._leave()
-            self._all.close()
+            while self._leave:
+                self._leave.pop()()
 
     async def _wait(self) -> None:
         block, session = self._block, self._session

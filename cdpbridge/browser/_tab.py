@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from cdpbridge._folders import write_bytes
 from cdpbridge.cdp import pdf_stream
+from cdpbridge.errors import CommandError
 from cdpbridge.protocol import Network, Page, Target
 
 from ._actions import ACTION_TIMEOUT, Actions, Button, SelectorState
@@ -48,7 +49,7 @@ class Tab:
         self.session = session
         self._frames = Frames(session)
         self._actions = Actions(session, self._frames)
-        self._downloads = Downloads(session)
+        self._downloads = Downloads(session, self._frames)
         self._interception = Interception(self._frames)
         self._events = TabEvents(session, self._frames, self._downloads, self._attached)
         self._navigation = Navigation(session, lambda: self._downloads.expected)
@@ -295,6 +296,7 @@ class Tab:
 
         Raises:
             CommandTimeout: None has begun.
+            TargetClosed: The tab was closed before.
             DownloadFailed: The connection ended before.
         """
         return DownloadWaiter(self.session, self._downloads, 1, timeout)
@@ -432,10 +434,17 @@ class Tab:
             return
         root = session.connection.root
         # The reply comes first, and the page closes half a second later; until then, commands to it are never answered.
-        async with root.expect(
-            Target.DetachedFromTarget, lambda event: event.session_id == session.id, timeout=_CLOSE_TIMEOUT
-        ):
-            await root.send(Target.close_target(self.target_id))
+        try:
+            async with root.expect(
+                Target.DetachedFromTarget,
+                lambda event: event.session_id == session.id,
+                timeout=_CLOSE_TIMEOUT,
+            ):
+                await root.send(Target.close_target(self.target_id))
+        except CommandError as error:
+            # Another handle of this page has closed it.
+            if "No target" not in str(error):
+                raise
 
     async def _attached(self, target_id: str) -> Tab:
         return Tab(await self.session.connection.attach(target_id))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from cdpbridge.cdp._session import when_ended
 from cdpbridge.errors import CDPError, ConfigurationError
 from cdpbridge.protocol import Network, Page, Runtime, Target
 
@@ -175,11 +176,14 @@ class TabEvents:
         self, kind: Any, handler: Callable[[Any], object], convert: Callable[[Any, CDPSession], Any]
     ) -> Remove:
         """Listen on the page and on the frames and workers in it."""
-        removes: list[Remove] = []
+        removes: dict[CDPSession, tuple[Remove, Remove]] = {}
         removed = False
 
         def listen(session: CDPSession) -> None:
-            removes.append(session.on(kind, self._converted(handler, lambda event: convert(event, session))))
+            removes[session] = (
+                session.on(kind, self._converted(handler, lambda event: convert(event, session))),
+                when_ended(session, lambda _error: removes.pop(session, None)),
+            )
 
         async def setup(session: CDPSession) -> None:
             if session is not self._session and not removed:
@@ -190,7 +194,8 @@ class TabEvents:
             removed = True
             self._frames.forget(setup)
             while removes:
-                removes.pop()()
+                for each in removes.popitem()[1]:
+                    each()
 
         listen(self._session)
         self._begin(self._frames.set_up(setup), kind.METHOD)
@@ -206,14 +211,35 @@ class TabEvents:
             if inspect.isawaitable(result):
                 self._session.connection.create_task(self._awaited(result, "download"))
 
-        remove = self._downloads.listen(found)
-        self._begin(self._downloads.open(), "download")
+        removes = [self._downloads.listen(found)]
+        stopped = False
+
+        async def begin() -> None:
+            release = await self._downloads.open()
+            if stopped:
+                release()
+            else:
+                removes.append(release)
 
         def stop() -> None:
-            remove()
-            self._downloads.close()
+            nonlocal stopped
+            stopped = True
+            while removes:
+                removes.pop()()
 
-        return stop
+        remove = self._until_end(stop)
+        self._begin(begin(), "download")
+        return remove
+
+    def _until_end(self, stop: Remove) -> Remove:
+        """Return what does `stop`, which listens on the whole browser; it is done when the page closes, too."""
+        keep = when_ended(self._session, lambda _error: stop())
+
+        def remove() -> None:
+            keep()
+            stop()
+
+        return remove
 
     def _on_popup(self, handler: Callable[[Any], object]) -> Remove:
         root, mine = self._session.connection.root, self._session.target_id
@@ -243,7 +269,7 @@ class TabEvents:
             await root.send(Target.set_discover_targets(discover=True))
             begun = True
 
-        remove = root.on(Target.TargetCreated, created)
+        remove = self._until_end(root.on(Target.TargetCreated, created))
         self._begin(begin(), "popup")
         return remove
 

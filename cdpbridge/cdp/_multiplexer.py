@@ -402,12 +402,14 @@ class Multiplexer:
 
     def _end_subscriptions(self, node: Node, error: Callable[[], CDPError]) -> None:
         listeners, node.listeners = node.listeners, {}
-        for method, subscriptions in listeners.items():
-            for subscription in subscriptions:
-                subscription.active = False
-                self._intake.unwant(method)
-                if subscription.ended is not None:
-                    subscription.ended(error())
+        subscriptions = [each for of_method in listeners.values() for each in of_method]
+        # All of them first: `ended` may remove others.
+        for subscription in subscriptions:
+            subscription.active = False
+            self._intake.unwant(subscription.method)
+        for subscription in subscriptions:
+            if subscription.ended is not None:
+                subscription.ended(error())
 
     def _crashed(self, node: Node, _payload: Payload) -> None:
         self.targets.crash(node, Crash())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cdpbridge.cdp._link import Link
     from cdpbridge.cdp._targets import Node
 
-__all__ = ["CDPSession", "Setup", "Wiring"]
+__all__ = ["CDPSession", "Setup", "Wiring", "when_ended"]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -376,6 +376,17 @@ class CDPSession:
             node.detaching = False
             raise
         self._link.detach(node)
+
+
+def when_ended(session: CDPSession, handler: Callable[[CDPError], None]) -> Callable[[], None]:
+    """Call `handler` once, with the reason, when a session ends, or its connection; call the returned function to stop.
+
+    Raises:
+        TargetClosed: It has ended already.
+        ConnectionClosed: So has its connection.
+    """
+    subscription = Subscription("Inspector.detached", lambda _event: None, ended=handler)
+    return session._link.listen(session._node, subscription)  # noqa: SLF001  # of a class of this file
 
 
 def _method(event: type[Event] | str) -> str:

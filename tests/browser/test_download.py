@@ -11,8 +11,16 @@ from pathlib import PurePosixPath
 import pytest
 
 import cdpbridge
+from cdpbridge.browser import Tab
 from cdpbridge.cdp._switches import downloads_folder, downloads_switch
-from cdpbridge.errors import CommandTimeout, DownloadFailed, DownloadTimeout, UploadFailed
+from cdpbridge.errors import (
+    CommandError,
+    CommandTimeout,
+    DownloadFailed,
+    DownloadTimeout,
+    TargetClosed,
+    UploadFailed,
+)
 
 pytestmark = pytest.mark.chromium
 BIG = os.urandom(3 * 1024 * 1024 + 17)
@@ -128,6 +136,107 @@ async def test_another_tabs_download_is_not_this_ones(browser, tab, files):
         await tab.evaluate("big.click()")
     assert waiter.download.url == f"{files}/big"
     assert len(await waiter.download.read()) == len(BIG)
+
+
+# --- whose download it is, in both builds ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_frames(pages):
+    csv = {"Content-Disposition": "attachment; filename=a.csv"}
+    pages.answers |= {f"/{name}": (200, csv, name.encode()) for name in ("mine", "theirs", "removed", "far")}
+    pages.pages["/link"] = "<a href=/theirs>t</a>"
+    pages.pages["/framed"] = "<iframe src=/link></iframe><a id=mine href=/mine>m</a>"
+    pages.pages["/far-frame"] = "<script>setTimeout(() => location = '/far', 50)</script>"
+    return pages
+
+
+CLICK_IN_FRAME = "frames[0].document.querySelector('a').click()"
+
+
+async def in_a_context(connection, url):
+    context = (await connection.root.send("Target.createBrowserContext"))["browserContextId"]
+    tab = Tab(await connection.new_tab(browser_context_id=context))
+    await tab.goto(url)
+    return tab
+
+
+@pytest.mark.parametrize("same_context", [True, False])
+async def test_a_download_of_a_frame_is_not_one_of_another_tab(page, connection, with_frames, same_context):
+    url = f"{with_frames.url}/framed"
+    await page.goto(url)
+    if same_context:
+        [context] = [
+            each.browser_context_id for each in await connection.targets() if each.target_id == page.target_id
+        ]
+        other = Tab(await connection.new_tab(browser_context_id=context))
+        await other.goto(url)
+    else:
+        other = await in_a_context(connection, url)
+    async with page.expect_download() as mine:
+        async with other.expect_download() as theirs:
+            await other.evaluate(CLICK_IN_FRAME)
+        await page.evaluate("mine.click()")
+    assert await theirs.download.read() == b"theirs"
+    assert await mine.download.read() == b"mine"
+    await other.close()
+
+
+async def test_downloads_of_frames_and_popups_of_the_tab_are_its_own(page, with_frames):
+    await page.goto(f"{with_frames.url}/framed")
+    far = f"{with_frames.other}/far-frame"
+    for script, body in (
+        (CLICK_IN_FRAME, b"theirs"),
+        (
+            "const f = document.body.appendChild(document.createElement('iframe')); f.src = '/removed'",
+            b"removed",
+        ),
+        (f"document.body.appendChild(document.createElement('iframe')).src = '{far}'", b"far"),
+        ("void window.open('/mine')", b"mine"),
+        ("Object.assign(document.createElement('a'), {href: '/mine', target: '_blank'}).click()", b"mine"),
+    ):
+        async with page.expect_download() as waiter:
+            await page.evaluate(f"{{ {script} }}")
+        assert await waiter.download.read() == body, script
+
+
+async def test_a_block_of_a_tab_that_closes_ends_at_once(page, with_frames):
+    await page.goto(f"{with_frames.url}/framed")
+    with pytest.raises(TargetClosed):
+        async with asyncio.timeout(60), page.expect_download(timeout=timedelta(minutes=10)):
+            await page.close()
+    with pytest.raises(TargetClosed):
+        async with page.expect_download():
+            pytest.fail("it is closed")
+
+
+async def test_listeners_are_counted_once(page, with_frames, failures):
+    await page.goto(f"{with_frames.url}/framed")
+    downloads, root = page._downloads, page.session.connection.root
+    before = {name: len(each) for name, each in root._node.listeners.items()}
+    stop = page.on("download", lambda _download: None)
+    stop()  # before it began
+    stop()
+    await page._events.settled()
+    assert not downloads.expected
+    assert {name: len(each) for name, each in root._node.listeners.items()} == before
+    send = root.send
+    root.send = refused
+    stop = page.on("download", lambda _download: None)
+    await page._events.settled()
+    root.send = send
+    assert [what for _, what in failures] == ["download"]
+    stop()
+    stop()
+    assert not downloads.expected
+    async with page.expect_download() as waiter:
+        assert await page.goto(f"{with_frames.url}/mine") is None
+    assert await waiter.download.read() == b"mine"
+    assert not downloads.expected
+
+
+async def refused(*_arguments, **_options):
+    raise CommandError("Browser.setDownloadBehavior", -32000, "not allowed")
 
 
 async def test_no_download_and_a_broken_one(tab, tmp_path):

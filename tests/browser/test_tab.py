@@ -1,5 +1,6 @@
 """The verbs of a tab, on a real page of a real browser."""
 
+import asyncio
 import math
 from datetime import timedelta
 
@@ -136,6 +137,16 @@ async def test_close(browser, tab):
     with pytest.raises(TargetClosed):
         await tab.evaluate("1")
     assert len(await browser.tabs()) == before - 1
+
+
+async def test_a_page_with_two_handles_is_closed_by_both(browser, tab):
+    [other] = [each for each in await browser.tabs() if each.target_id == tab.target_id]
+    await tab.close()
+    # The browser tells the second handle a moment later, so also before it knows.
+    other.session._node.closed, seen = None, other.session._node.closed
+    await other.close()
+    other.session._node.closed = seen
+    await asyncio.gather(tab.close(), other.close())
 
 
 async def test_new_tab_with_a_page_and_its_session(browser, site):

@@ -1,6 +1,8 @@
 """What a page tells its tab, in both builds."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -142,6 +144,41 @@ async def test_downloads(page, pages):
     await until(lambda: heard)
     assert await heard[0].read() == b"a,b"
     stop()
+
+
+async def test_listeners_end_with_their_tab(connection, page, pages):
+    """Of the whole browser, and of frames in other processes that a page has had."""
+
+    def subscriptions():
+        return sum(len(each) for each in connection.root._node.listeners.values())
+
+    tab = page
+    tab.on("popup", print)
+    tab.on("download", print)
+    stop = tab.on("console", print)
+    await tab._events.settled()
+    before = subscriptions()
+    tabs = weakref.WeakSet()
+    for _ in range(3):
+        other = Tab(await connection.new_tab())
+        tabs.add(other)
+        other.on("popup", print)
+        off = other.on("download", print)
+        other.on("console", print)
+        await other.goto(f"{pages.url}/outer")
+        await other.close()
+        off()
+    await until(lambda: subscriptions() <= before)
+    del other, off
+    await until(lambda: gc.collect() >= 0 and not tabs)
+    for _ in range(3):
+        await tab.goto(f"{pages.url}/outer")
+        await tab.goto("about:blank")
+    await until(lambda: len(list(tab._frames.sessions())) == 1)
+    [removes] = [cell.cell_contents for cell in stop.__closure__ if isinstance(cell.cell_contents, dict)]
+    await until(lambda: list(removes) == [tab.session])
+    stop()
+    assert not removes
 
 
 async def test_a_handler_that_fails_is_reported(page, failures):

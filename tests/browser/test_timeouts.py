@@ -9,6 +9,7 @@ import pytest
 import cdpbridge
 from cdpbridge.browser import _download
 from cdpbridge.browser._downloads import Downloads, DownloadWaiter
+from cdpbridge.browser._frames import Frames
 from cdpbridge.cdp import connect
 from cdpbridge.errors import CDPError, CommandTimeout, ConnectTimeout, DownloadTimeout
 from cdpbridge.testing import SILENT, ScriptedBrowser
@@ -32,7 +33,7 @@ async def test_a_command_that_is_not_answered_is_named_and_not_the_wait_around_i
     async with connect(scripted.ws_url, command_timeout=0.2) as connection:
         session = await connection.attach("PAGE")
         with pytest.raises(CommandTimeout) as caught:
-            async with DownloadWaiter(session, Downloads(session), 1, timedelta(minutes=5)):
+            async with DownloadWaiter(session, Downloads(session, Frames(session)), 1, timedelta(minutes=5)):
                 await (await scripted.client()).event("Browser.downloadWillBegin", BEGUN)
         assert caught.value.method == "Target.getTargets"
 
@@ -41,7 +42,9 @@ async def test_the_wait_itself_is_named_when_it_took_too_long(scripted):
     async with connect(scripted.ws_url, command_timeout=0.2) as connection:
         session = await connection.attach("PAGE")
         with pytest.raises(TimeoutError) as caught:
-            async with DownloadWaiter(session, Downloads(session), 1, timedelta(seconds=0.5)):
+            async with DownloadWaiter(
+                session, Downloads(session, Frames(session)), 1, timedelta(seconds=0.5)
+            ):
                 pass
         assert isinstance(caught.value, CommandTimeout)
         assert (caught.value.method, caught.value.waited) == ("expect_download", timedelta(seconds=0.5))
