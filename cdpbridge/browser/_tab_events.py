@@ -180,9 +180,12 @@ class TabEvents:
         removed = False
 
         def listen(session: CDPSession) -> None:
+            def ended(_error: CDPError) -> None:
+                removes.pop(session, None)
+
             removes[session] = (
                 session.on(kind, self._converted(handler, lambda event: convert(event, session))),
-                when_ended(session, lambda _error: removes.pop(session, None)),
+                when_ended(session, ended),
             )
 
         async def setup(session: CDPSession) -> None:
