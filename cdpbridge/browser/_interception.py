@@ -5,6 +5,7 @@ Chromium pauses only what matches a pattern of ours; everything else never leave
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json as json_module
 import logging
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from weakref import WeakSet
 
-from cdpbridge.errors import CDPError, ConfigurationError
+from cdpbridge._concurrency import mark_retrieved
+from cdpbridge.errors import CDPError, CommandError, ConfigurationError, ConnectionClosed, TargetClosed
 from cdpbridge.protocol import Command, Fetch, Network
 
 from ._response import request_of
@@ -63,6 +66,10 @@ _REASONS: Final = {
 }
 _BLOCKED: Final = "BlockedByClient"
 _FAILED: Final = "Failed"
+_NO_ADDRESS: Final = [Fetch.RequestPattern(url_pattern="cdpbridge-no-address:")]
+# Chromium's own texts for a request that no longer waits: its document ended, or the domain was disabled.
+_ENDED: Final = ("Invalid InterceptionId", "Fetch domain is not enabled")
+_PAUSED: Final = "Fetch.requestPaused"
 
 Answer = Command[None] | Literal[True] | None
 RouteHandler = Callable[["Route"], object] | Callable[["Route"], Awaitable[object]]
@@ -131,7 +138,15 @@ class Interception:
         self._rules: list[Rule] = []
         self._blocking: list[Rule] = []
         self._patterns: list[Fetch.RequestPattern] = []
-        self._listening = False
+        # One change at a time: each reaches several targets.
+        self._changing = asyncio.Lock()
+        self._set_up = False
+        # False from the beginning of a change until every target has agreed: a change that was cancelled is sent again.
+        self._applied = True
+        self._heard: WeakSet[CDPSession] = WeakSet()
+        # Requests that wait for a rule. `Fetch.disable` would release them, so it waits for them.
+        self._open = 0
+        self._enabled_for_open = False
 
     async def block(self, types: Iterable[str], urls: Iterable[str]) -> None:
         """Block Chrome's resource types and addresses from now on, and no others."""
@@ -146,7 +161,11 @@ class Interception:
     async def add(self, rule: Rule) -> None:
         """Let `rule` answer what it matches, from now on."""
         self._rules.append(rule)
-        await self._apply()
+        try:
+            await self._apply()
+        except BaseException:
+            self._rules = [each for each in self._rules if each is not rule]
+            raise
 
     async def remove(self, rules: Iterable[Rule]) -> None:
         """Remove rules."""
@@ -171,27 +190,58 @@ class Interception:
         )
 
     async def _apply(self) -> None:
-        patterns = [each.pattern() for each in [*self._rules, *self._blocking]]
-        if patterns == self._patterns:
-            return
-        self._patterns = patterns
-        if self._listening:
-            await self._frames.everywhere(self._set)
-        else:
-            self._listening = True
-            await self._frames.set_up(self._listen)
-
-    async def _listen(self, session: CDPSession) -> None:
-        session.on(Fetch.RequestPaused, lambda event: self._on_paused(session, event))
-        if self._patterns:
-            await self._set(session)
+        async with self._changing:
+            patterns = [each.pattern() for each in [*self._rules, *self._blocking]]
+            if self._applied and patterns == self._patterns:
+                return
+            self._patterns, self._applied = patterns, False
+            if self._set_up:
+                await self._frames.everywhere(self._set)
+            else:
+                await self._frames.set_up(self._set)
+                self._set_up = True
+            self._applied = True
 
     async def _set(self, session: CDPSession) -> None:
-        await session.send(Fetch.enable(patterns=self._patterns) if self._patterns else Fetch.disable())
+        if session not in self._heard:
+            self._heard.add(session)
+            session.on(Fetch.RequestPaused, lambda event: self._on_paused(session, event))
+            if not self._patterns:
+                return
+        if self._patterns:
+            await session.send(Fetch.enable(patterns=self._patterns))
+        elif self._open:
+            self._enabled_for_open = True
+            await session.send(Fetch.enable(patterns=_NO_ADDRESS))
+        else:
+            await session.send(Fetch.disable())
 
     def _on_paused(self, session: CDPSession, event: Fetch.RequestPaused) -> None:
         # Not one after the other: each waits for the browser, or for a handler.
-        session.connection.create_task(self._decide(session, event))
+        self._open += 1
+        session.connection.create_task(self._until_answered(session, event))
+
+    async def _until_answered(self, session: CDPSession, event: Fetch.RequestPaused) -> None:
+        try:
+            await self._decide(session, event)
+        finally:
+            self._open -= 1
+        if not self._open and self._enabled_for_open:
+            await self._disable()
+
+    async def _disable(self) -> None:
+        """Disable the domain, now that no request waits any more."""
+        async with self._changing:
+            if self._patterns or self._open or not self._enabled_for_open:
+                return
+            self._enabled_for_open = False
+            try:
+                await self._frames.everywhere(self._set)
+            except (
+                CDPError
+            ) as error:  # the page has closed meanwhile, or will be set again by the next change
+                self._applied = False
+                logger.debug("the interception of a page was not disabled: %s", error)
 
     def _is_page(self, event: Fetch.RequestPaused) -> bool:
         return event.resource_type == "Document" and event.frame_id == self._frames.main.id
@@ -200,10 +250,10 @@ class Interception:
         try:
             answer = await self._answer(session, event)
         except Exception as error:  # noqa: BLE001  # a handler's failure belongs to its owner
-            session.connection.report(error, session, "Fetch.requestPaused")
+            session.connection.report(error, session, _PAUSED)
             answer = Fetch.fail_request(event.request_id, _FAILED)
         if answer is not True:
-            await _send(session, answer or Fetch.continue_request(event.request_id))
+            await _send(session, answer or Fetch.continue_request(event.request_id), event.request_id)
 
     async def _answer(self, session: CDPSession, event: Fetch.RequestPaused) -> Answer:
         for rule in [*self._blocking, *reversed(self._rules)]:
@@ -231,23 +281,44 @@ def _answering(handler: RouteHandler) -> Callable[[CDPSession, Fetch.RequestPaus
         except Exception as error:
             if not route.answered:
                 raise
-            session.connection.report(error, session, "Fetch.requestPaused")
-        return True if route.answered else None
+            if error is not route._refused:  # noqa: SLF001  # which is reported already
+                session.connection.report(error, session, _PAUSED)
+        if not route.answered:
+            return None
+        await route._failure()  # noqa: SLF001  # the request waits until its answer has arrived
+        return True
 
     return answer
 
 
-async def _send(session: CDPSession, command: Command[None]) -> None:
+async def _send(session: CDPSession, command: Command[None], request_id: str) -> CDPError | None:
+    """Answer a paused request. What the browser refuses is reported and returned, and the request fails: it must not wait for ever."""
     try:
         await session.send(command)
-    except CDPError as error:  # the request has ended, with its document or with everything
-        logger.debug("a paused request ended: %s", error)
+    except CDPError as error:
+        if _has_ended(error):
+            logger.debug("a paused request ended: %s", error)
+            return None
+        session.connection.report(error, session, _PAUSED)
+        try:
+            await session.send(Fetch.fail_request(request_id, _FAILED))
+        except CDPError as ended:
+            logger.debug("a paused request ended: %s", ended)
+        return error
+    return None
+
+
+def _has_ended(error: CDPError) -> bool:
+    if isinstance(error, CommandError):
+        return error.message.startswith(_ENDED)
+    return isinstance(error, TargetClosed | ConnectionClosed)
 
 
 class Route:
     """A request that waits for an answer: one of `abort`, `continue_` and `fulfill`. Without one it goes on unchanged.
 
-    The three send their answer at once. They can be awaited, and need not be.
+    The three send their answer at once. They can be awaited, and need not be. When the browser refuses an answer, e.g. a status of
+    99999, the request fails, and the awaited call raises `CommandError`; `on_handler_error` gets it in any case.
 
     Attributes:
         request: It. Its `resource_type` is `"xhr"` for `fetch()` too: at this stage they are one kind.
@@ -259,6 +330,8 @@ class Route:
         self.answered = False
         self._session = session
         self._id = event.request_id
+        self._sending: asyncio.Task[None] | None = None
+        self._refused: CDPError | None = None
 
     def __repr__(self) -> str:
         return f"<Route {self.request.method} {self.request.url}>"
@@ -318,7 +391,29 @@ class Route:
         if self.answered:
             raise RuntimeError(f"the request to {self.request.url} is answered already")
         self.answered = True
-        return self._session.connection.create_task(_send(self._session, command))
+        self._sending = self._session.connection.create_task(self._send(command))
+        taken = asyncio.ensure_future(self._taken())
+        taken.add_done_callback(mark_retrieved)
+        return taken
+
+    async def _send(self, command: Command[None]) -> None:
+        self._refused = await _send(self._session, command, self._id)
+
+    async def _taken(self) -> None:
+        """Return when the browser has the answer.
+
+        Raises:
+            CDPError: It refused it.
+        """
+        failure = await self._failure()
+        if failure is not None:
+            raise failure
+
+    async def _failure(self) -> CDPError | None:
+        """Return what the browser refused the answer with, as soon as it is known; None if it took it."""
+        assert self._sending is not None  # once answered
+        await asyncio.wait({self._sending})
+        return self._refused
 
 
 def _entries(headers: Mapping[str, str]) -> list[Fetch.HeaderEntry]:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from cdpbridge.errors import ConfigurationError, NavigationError
+from cdpbridge.errors import CommandError, ConfigurationError, NavigationError
 
 pytestmark = pytest.mark.chromium
 
@@ -188,3 +188,122 @@ async def test_what_matches_nothing_is_refused(page):
         await page.block(types="document")
     with pytest.raises(ConfigurationError, match="must be a list of texts"):
         await page.block(types=[1])
+
+
+async def test_a_route_that_is_cancelled_while_it_attaches(page, pages):
+    await page.goto(pages.url)
+    for steps in range(1, 6):  # so that it is cut off at different commands
+        cut = asyncio.create_task(page.route("*/data", lambda route: route.fulfill(json="cut")))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        cut.cancel()
+        await asyncio.wait({cut})
+        await page.unroute("*/data")
+        await page.route("*/data", lambda route: route.fulfill(json="here"))
+        assert await page.evaluate(FETCH, timeout=20) == "here"
+        await page.unroute("*/data")
+        assert await page.evaluate(FETCH, timeout=20) == {"from": "network"}
+
+
+async def test_a_block_that_is_cancelled_can_be_repeated(page, pages):
+    await page.goto(pages.url)
+    await page.block(types=["image"])
+    cut = asyncio.create_task(page.block(urls=["*/data"]))
+    await asyncio.sleep(0)
+    cut.cancel()
+    await asyncio.wait({cut})
+    await page.block(urls=["*/data"])
+    assert "Failed to fetch" in await page.evaluate(FETCH)
+
+
+async def test_routes_that_are_added_at_once(page, pages):
+    pages.pages["/busy"] = (
+        f"<iframe src='{pages.other}/pictures'></iframe><script>new Worker('/worker.js')</script>"
+    )
+    await page.goto(f"{pages.url}/busy")
+    await page.evaluate(
+        "window.got = []; for (let i = 0; i < 60; i++)"
+        " setTimeout(() => fetch('/data?' + i).then(r => r.text()).then(t => got.push(t)), i * 5); 0"
+    )
+    seen = []
+    await asyncio.gather(
+        *(page.route(f"*/data?{end}", seen.append) for end in ("1*", "2*", "3*", "4*", "5*")),
+        page.block(types=["image"]),
+    )
+    await page.wait_for_expression("got.length == 60", timeout=20)
+    assert await page.evaluate("fetch('/data?12').then(r => r.json())") == {"from": "network"}
+    assert seen[-1].request.url == f"{pages.url}/data?12"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"status": 99999}, {"status": "200"}, {"headers": {"x": "a\nb"}}],
+    ids=["big", "text", "header"],
+)
+async def test_an_answer_that_the_browser_refuses(page, pages, failures, answer):
+    await page.goto(pages.url)
+    raised = []
+
+    async def awaited(route):
+        try:
+            await route.fulfill(**answer)
+        except CommandError as error:
+            raised.append(error)
+            raise
+
+    def not_awaited(route):
+        route.fulfill(**answer)
+
+    for handler in (awaited, not_awaited, lambda route: route.fulfill(**answer)):
+        await page.route("*/data", handler)
+        assert "Failed to fetch" in await page.evaluate(FETCH, timeout=20)
+        assert [(type(error), what) for error, what in failures] == [(CommandError, "Fetch.requestPaused")]
+        failures.clear()
+    assert raised[0].method == "Fetch.fulfillRequest"
+
+
+async def test_a_request_that_ended_before_its_answer_is_no_failure(page, pages, failures):
+    await page.goto(pages.url)
+    paused, go, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def later(route):
+        paused.set()
+        await go.wait()
+        await route.fulfill(json="late")
+        answered.set()
+
+    await page.route("*/data", later)
+    await page.evaluate("void fetch('/data')")
+    await paused.wait()
+    await page.goto(f"{pages.other}/pictures")
+    go.set()
+    await answered.wait()
+    assert failures == []
+
+
+async def test_the_last_unroute_leaves_requests_to_their_handlers(page, pages):
+    await page.goto(pages.url)
+    paused, go = asyncio.Event(), asyncio.Event()
+
+    async def within(route):
+        await page.unroute("*/data")
+        await route.fulfill(json="within")
+
+    await page.route("*/data", within)
+    assert await page.evaluate(FETCH) == "within"
+    assert await page.evaluate(FETCH) == {"from": "network"}
+
+    async def later(route):
+        paused.set()
+        await go.wait()
+        route.fulfill(json="later")
+
+    await page.route("*/data", later)
+    asking = asyncio.create_task(page.evaluate(FETCH))
+    await paused.wait()
+    await page.unroute("*/data")
+    assert await page.evaluate("fetch('/data?').then(r => r.json())") == {"from": "network"}
+    go.set()
+    assert await asking == "later"
+    assert await page.evaluate(FETCH) == {"from": "network"}
+    assert page.session.hint() is None
