@@ -24,7 +24,7 @@ from cdpbridge.errors import (
     NavigationError,
     TargetCrashed,
 )
-from cdpbridge.protocol import Inspector, Network, Page
+from cdpbridge.protocol import Inspector, Network, Page, Runtime
 from cdpbridge.rental._proxy_reason import with_proxy_reason
 
 from ._response import Response, proxy_error, response_of
@@ -53,6 +53,8 @@ _NO_CONTENT: Final = frozenset({204, 205})
 _OPAQUE: Final = frozenset({"about", "blob", "data", "javascript", "view-source"})
 """Schemes without `//`."""
 _RESTORED: Final = "BackForwardCacheRestore"
+_STEP_SECONDS: Final = 1.0
+"""How long a step within the document may be silent once its page answers again; a page can cancel one without a word."""
 # What a command meets when the page moves on under it: Chromium's own texts.
 _MOVED_ON: Final = (
     "Execution context was destroyed",
@@ -141,7 +143,8 @@ class Navigation:
         state, limit = checked_state(wait_until), waiting_time("timeout", timeout)
         command = Page.reload(ignore_cache=ignore_cache or None)
 
-        async def begin(_watch: _Watch) -> bool:
+        async def begin(watch: _Watch) -> bool:
+            watch.ends_without_document()
             await self._session.send(command, timeout=limit)
             return True
 
@@ -153,26 +156,37 @@ class Navigation:
         """Go `step` entries through the page's history; None where there is none. See `Tab.back`."""
         state, limit = checked_state(wait_until), waiting_time("timeout", timeout)
 
-        async def begin(_watch: _Watch) -> bool:
+        async def begin(watch: _Watch) -> bool:
             history = await self._session.send(Page.get_navigation_history(), timeout=limit)
             index = history.current_index + step
             if not 0 <= index < len(history.entries):
                 return False
-            command = Page.navigate_to_history_entry(history.entries[index].id)
+            entry = history.entries[index]
+            command = Page.navigate_to_history_entry(entry.id)
+            # From here on: the step of an earlier call may still be on its way.
+            watch.ends_with_step(lambda event: event.url == entry.url)
+            watch.ends_without_document()
             await self._session.send(command, timeout=limit)
             return True
 
         return await self._run(f"{name} ({wait_until})", state, limit, begin)
 
     async def _goto(self, watch: _Watch, command: Any, url: str, limit: timedelta) -> bool:
+        watch.ends_with_step(lambda event: event.navigation_type != "historyApi")
         try:
             reply = await self._session.send(command, timeout=limit)
         except CommandError as error:
             raise NavigationError(url, f"{error.message}: {url!r}") from None
+        if not reply.error_text and reply.loader_id is None:
+            # A step within the document, which the reply may overtake: nothing loads.
+            await self._round_trip(limit)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STEP_SECONDS):
+                    await watch.reached()
+            return False
         if not reply.error_text:
-            # Without a loader it was a move within the document: nothing loads.
             watch.begun(reply.loader_id)
-            return reply.loader_id is not None
+            return True
         last = watch.last_response()
         if last is not None and last.status in _NO_CONTENT:
             watch.settle(last)
@@ -186,6 +200,14 @@ class Navigation:
             raise NavigationError(url, reply.error_text)
         return False
 
+    async def _round_trip(self, limit: timedelta) -> None:
+        """Ask the document for an answer: by then the browser has entered its earlier steps in the history."""
+        try:
+            await self._session.send(Runtime.evaluate("0"), timeout=limit)
+        except CommandError as error:
+            if not moved_on(error):
+                raise
+
     async def _run(
         self, doing: str, state: str, limit: timedelta, begin: Callable[[_Watch], Awaitable[bool]]
     ) -> Response | None:
@@ -197,6 +219,14 @@ class Navigation:
                 async with _Watch(session, state) as watch:
                     if await begin(watch):
                         await watch.reached()
+                        if watch.stepped:
+                            await self._round_trip(limit)
+                        if watch.downloaded is not None and not self._expects_download():
+                            verb = doing.partition(" ")[0]
+                            raise NavigationError(
+                                watch.downloaded,
+                                f"this is a download: put {verb} into a block of expect_download",
+                            )
                     response = watch.response()
                 if response is not None and (kind := proxy_error(response)) is not None:
                     raise await _proxy_failed(response, kind)
@@ -228,6 +258,10 @@ class _Watch:
     """What the main frame does from the beginning of a navigation on.
 
     A document is known by its loader, and its request has the loader's id.
+
+    Attributes:
+        stepped: It was a step within the document.
+        downloaded: Address that brought a file and no document.
     """
 
     def __init__(self, session: CDPSession, state: str) -> None:
@@ -239,6 +273,12 @@ class _Watch:
             None  # loader that the reply names; older documents may still commit before it
         )
         self._over = False
+        self._is_step: Callable[[Page.NavigatedWithinDocument], bool] | None = None
+        self._without_document = False
+        self._aborted: set[str] = set()
+        self._started: str | None = None  # loader of the navigation that began last
+        self.stepped = False
+        self.downloaded: str | None = None
         self._unreachable: str | None = None
         self._reached: dict[str, set[str]] = {}
         self._responses: dict[str, Network.ResponseReceived] = {}
@@ -258,6 +298,8 @@ class _Watch:
             on(Network.ResponseReceived, self._on_response),
             on(Network.ResponseReceivedExtraInfo, self._on_raw_response),
             on(Network.LoadingFailed, self._on_failed),
+            on(Page.FrameStartedNavigating, self._on_started),
+            on(Page.FrameStoppedLoading, self._on_stopped),
         ]
         stream = self._session.events(Inspector.TargetCrashed)
         task = self._session.connection.create_task(self._end(stream))
@@ -273,6 +315,14 @@ class _Watch:
         if loader is not None and loader not in self._reached:
             self._first = self._loader = loader
             self._unreachable = None
+
+    def ends_with_step(self, is_step: Callable[[Page.NavigatedWithinDocument], bool]) -> None:
+        """Count a step within the document, from now on, as the end."""
+        self._is_step = is_step
+
+    def ends_without_document(self) -> None:
+        """Count an answer that leaves the page as it was, a download or one without content, as the end."""
+        self._without_document = True
 
     def settle(self, response: Response) -> None:
         """Return `response`, although it leaves the page as it was."""
@@ -349,8 +399,10 @@ class _Watch:
         self._news.set()
 
     def _on_step(self, event: Page.NavigatedWithinDocument) -> None:
-        if event.frame_id == self._frame and self._loader is None:
-            self._over = True  # a step of the history within the document
+        if event.frame_id != self._frame or self._loader is not None:
+            return
+        if self._is_step is not None and self._is_step(event):
+            self._over = self.stepped = True
             self._news.set()
 
     def _on_response(self, event: Network.ResponseReceived) -> None:
@@ -362,9 +414,29 @@ class _Watch:
         self._raw[event.request_id] = event
 
     def _on_failed(self, event: Network.LoadingFailed) -> None:
+        if event.type == "Document" and event.canceled:
+            self._aborted.add(event.request_id)
         if event.type == "Document" and not event.canceled and event.error_text != _EMPTY_FAILURE:
             self._failed[event.request_id] = event.error_text
             self._news.set()
+
+    def _on_started(self, event: Page.FrameStartedNavigating) -> None:
+        if event.frame_id == self._frame:
+            self._started = event.loader_id
+
+    def _on_stopped(self, event: Page.FrameStoppedLoading) -> None:
+        """See whether an answer has left the page as it was: it came, was given up, and nothing took its place."""
+        if event.frame_id != self._frame or not self._without_document or self._loader is not None:
+            return
+        answer = self._responses.get(self._started or "")
+        if answer is None or answer.request_id not in self._aborted:
+            return
+        if answer.response.status in _NO_CONTENT:
+            self._answer = self._of(answer)
+        else:
+            self.downloaded = answer.response.url
+        self._over = True
+        self._news.set()
 
     def _committed(self, loader: str) -> None:
         if loader in self._reached:

@@ -182,3 +182,50 @@ async def test_a_tab_that_is_closed_meanwhile(page, pages):
     await page.close()
     with pytest.raises(TargetClosed):
         await going
+
+
+async def test_a_step_within_the_document_is_in_the_history_when_goto_returns(page, pages):
+    await page.goto(f"{pages.url}/")
+    await page.goto(f"{pages.url}/second")
+    for part in ("a", "b", "ä b", "ä b", "") * 2:
+        assert await page.goto(f"{pages.url}/second#{part}") is None
+        history = await page.session.send("Page.getNavigationHistory")
+        assert history["currentIndex"] == len(history["entries"]) - 1
+        assert await page.back() is None
+        assert (await page.evaluate("location.pathname")) == "/second"
+        assert await page.forward() is None
+    for _ in range(10):
+        assert await page.back() is None
+    assert await page.evaluate("location.href") == f"{pages.url}/second"
+    assert (await page.back()).url == f"{pages.url}/"
+    assert (await page.forward()).url == f"{pages.url}/second"
+
+
+async def test_a_step_that_the_page_cancels(page, pages):
+    await page.goto(f"{pages.url}/second")
+    await page.evaluate("navigation.addEventListener('navigate', e => e.preventDefault())")
+    assert await page.goto(f"{pages.url}/second#part") is None
+    await page.goto(f"{pages.url}/second")
+    await page.evaluate("navigation.addEventListener('navigate', e => e.intercept()); window.same = 1")
+    assert await page.goto(f"{pages.url}/second#part") is None
+    assert await page.evaluate("location.hash + window.same") == "#part1"
+
+
+@pytest.mark.parametrize("verb", ["reload", "back"])
+async def test_an_answer_that_leaves_the_page_as_it_was(page, pages, verb):
+    kept = {"Content-Type": "text/html", "Cache-Control": "no-store"}
+    pages.answers["/flips"] = (200, kept, b"<title>Flips</title>")
+    await page.goto(f"{pages.url}/flips")
+    if verb == "back":
+        await page.goto(f"{pages.url}/second")
+    before = await page.title()
+    pages.answers["/flips"] = (204, {"Cache-Control": "no-store"}, b"")
+    response = await getattr(page, verb)()
+    assert (response.url, response.status) == (f"{pages.url}/flips", 204)
+    pages.answers["/flips"] = (200, {"Content-Disposition": "attachment; filename=a.csv"}, b"a,b")
+    with pytest.raises(NavigationError, match=f"this is a download: put {verb} into a block of"):
+        await getattr(page, verb)()
+    async with page.expect_download() as waiter:
+        assert await getattr(page, verb)() is None
+    assert waiter.download.suggested_filename == "a.csv"
+    assert await page.title() == before
