@@ -14,7 +14,14 @@ from uuid import UUID
 import pytest
 
 import cdpbridge
-from cdpbridge.errors import APIStatusError, BrowserExpired, CDPBridgeError, ConnectionClosed, LeaseTimeout
+from cdpbridge.errors import (
+    APIStatusError,
+    BrowserExpired,
+    CDPBridgeError,
+    ConnectionClosed,
+    LeaseTimeout,
+    NavigationError,
+)
 
 # A script that only alembic runs; and what is installed in the environment of agents only.
 NOT_HERE = {"cdpbridge.server.store.migrations.env"}
@@ -222,3 +229,22 @@ def test_every_error_leaves_a_worker_process(errors, tmp_path):
     ]
     assert futures == expected
     assert results == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("http://user:topsecret@example.com/a@b", "http://example.com/a@b"),
+        ("user:topsecret@example.com", "example.com"),
+        ("//user:topsecret@example.com", "//example.com"),
+        ("view-source:https://user:topsecret@example.com", "view-source:https://example.com"),
+        ("https://user:top@topsecret@example.com", "https://example.com"),
+        ("https://example.com/@user?mail=a@b", "https://example.com/@user?mail=a@b"),
+        ("data:text/html,a@b", "data:text/html,a@b"),
+    ],
+)
+def test_a_navigation_error_has_no_password(url, kept):
+    error = NavigationError(url, f"it failed: {url!r}; is it https://{url.lstrip('/')} ?")
+    assert error.url == kept
+    assert kept.lstrip("/") in str(error)
+    assert "topsecret" not in f"{error} {error.args} {vars(error)}"

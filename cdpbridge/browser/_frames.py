@@ -70,10 +70,14 @@ class Frames:
 
     async def attach(self) -> None:
         """Attach to the frames in other processes, and to those to come."""
-        if self._attached is None or (self._attached.done() and self._attached.exception() is not None):
-            work = self._session.auto_attach(self._set_up)
-            self._attached = self._session.connection.create_task(work)
-        await asyncio.shield(self._attached)
+        task = self._attached
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._session.connection.create_task(self._session.auto_attach(self._set_up))
+            self._attached = task
+        await asyncio.wait([task])
+        if task.cancelled():  # by the end of the connection, not by the caller
+            raise ConnectionClosed(1000, "it was closed meanwhile", doing="Target.setAutoAttach")
+        task.result()
 
     async def set_up(self, setup: Setup) -> None:
         """Run `setup` on the page and on every frame and worker in it, now and later, before these run.

@@ -252,8 +252,8 @@
   const choose = (element, value) => {
     const options = [...element.options];
     const option = options.find((each) => each.value === value) ?? options.find((each) => normal(each.label) === normal(value));
-    if (!option) return { failed: "has the option", detail: `${name(element)} has no option ${JSON.stringify(value)}` };
-    if (option.disabled) return { failed: "enabled", detail: `the option ${JSON.stringify(value)} is disabled` };
+    if (!option) return { failed: "has the option", detail: `${name(element)} has no option with this value or text` };
+    if (option.disabled) return { failed: "enabled", detail: "the option is disabled" };
     if (element.multiple) for (const each of options) each.selected = each === option;
     else element.value = option.value;
     if (!option.selected) element.selectedIndex = option.index;
@@ -270,7 +270,7 @@
       element.focus();
       element.value = value;
       if (element.value !== value && !(element.type === "color" || element.type === "range")) {
-        return { wrong: `${seen} does not take ${JSON.stringify(value)}` };
+        return { wrong: `${seen} does not take this value` };
       }
       fire(element);
       return { ok: "set" };
@@ -279,7 +279,7 @@
     if (!typed && !element.isContentEditable) return { wrong: `${seen} cannot be filled` };
     if (typed && element.readOnly) return { failed: "editable", detail: `${seen} is read-only` };
     if (element.type === "number" && value.trim() && Number.isNaN(Number(value))) {
-      return { wrong: `${seen} takes numbers only, not ${JSON.stringify(value)}` };
+      return { wrong: `${seen} takes numbers only` };
     }
     element.focus();
     if (typed) element.select();
@@ -321,8 +321,6 @@
         return { failed: state, detail: `${name(element)} is ${state === "hidden" ? "visible" : "attached"}` };
       });
     },
-
-    has: (selector) => find(selector) !== null,
 
     // From a point in the window of one of this document's frames to the point in this window.
     outer: (frame, x, y) => {

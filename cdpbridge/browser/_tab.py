@@ -411,7 +411,8 @@ class Tab:
         A cookie without `url` and `domain` is one of the page's address.
 
         Raises:
-            ConfigurationError: One is wrong, or the browser refuses it; the message has its name.
+            ConfigurationError: One is wrong, then none is set; or the browser refuses some, then the others are set. The message has
+                their names.
         """
         await set_cookies(self.session, cookies)
 

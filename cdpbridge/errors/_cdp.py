@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from ._base import CDPBridgeError
 
@@ -27,6 +28,10 @@ __all__ = [
     "TargetCrashed",
     "UploadFailed",
 ]
+
+_USER_INFO: Final = re.compile(r"^((?:view-source:)?(?:[a-zA-Z][a-zA-Z0-9+.-]*:/+|/*))[^/?#]*@")
+"""User name and password of an address, with or without a scheme."""
+_USER_INFO_INSIDE: Final = re.compile(r"(?<=//)[^/?#\s]*@")
 
 
 class CDPError(CDPBridgeError):
@@ -174,11 +179,16 @@ class NavigationError(CDPError):
     """A page could not be loaded.
 
     Attributes:
-        url: Where it was to go.
+        url: Where it was to go, without a user name and password.
         error_text: Chrome's name of the cause, e.g. `"net::ERR_CONNECTION_REFUSED"`.
     """
 
     def __init__(self, url: str, error_text: str) -> None:
+        user_info = _USER_INFO.match(url)
+        if user_info is not None:
+            error_text = error_text.replace(user_info[0].removeprefix(user_info[1]), "")
+            url = user_info[1] + url[user_info.end() :]
+        error_text = _USER_INFO_INSIDE.sub("", error_text)
         super().__init__(f"could not load {url}: {error_text}")
         self.url = url
         self.error_text = error_text

@@ -8,6 +8,7 @@ from cdpbridge.errors import (
     ActionTimeout,
     CommandTimeout,
     ConfigurationError,
+    ConnectionClosed,
     ElementError,
     EvaluationError,
     NavigationError,
@@ -407,7 +408,7 @@ async def test_a_hostile_page_changes_nothing(page, pages):
         (lambda tab: tab.fill("#name", 5), ConfigurationError, "value must be a text"),
         (lambda tab: tab.fill("#readonly", "a", timeout=0.1), ActionTimeout, "is read-only"),
         (lambda tab: tab.fill("#off", "a", timeout=0.1), ActionTimeout, "check 'enabled' failed"),
-        (lambda tab: tab.fill("#select", "c", timeout=0.1), ActionTimeout, 'has no option "c"'),
+        (lambda tab: tab.fill("#select", "c", timeout=0.1), ActionTimeout, "has no option with this value"),
         (lambda tab: tab.press("enter"), ConfigurationError, "no key 'enter'; do you mean 'Enter'"),
         (lambda tab: tab.press("Strg+A"), ConfigurationError, "'Strg' is no modifier"),
         (lambda tab: tab.wait_for_selector("p", state="gone"), ConfigurationError, "state must be one of"),
@@ -418,6 +419,24 @@ async def test_what_cannot_work_is_said_at_once(form, act, kind, words):
         await act(form)
     assert words in str(caught.value)
     assert not [each for each in await log(form) if not each.startswith("key")]
+
+
+@pytest.mark.parametrize("selector", ["#number", "#day", "#select"])
+async def test_values_stay_out_of_messages(form, selector):
+    with pytest.raises((ElementError, ActionTimeout)) as caught:
+        await form.fill(selector, "4111 secret", timeout=0.2)
+    assert "4111" not in str(caught.value)
+
+
+async def test_an_attach_that_ended_with_the_connection(page, pages):
+    await page.goto(pages.url)
+    attaching = page._frames._attached = asyncio.create_task(asyncio.sleep(60))
+    waiting = asyncio.create_task(page._frames.all())
+    await asyncio.sleep(0)
+    attaching.cancel()
+    with pytest.raises(ConnectionClosed):
+        await waiting
+    assert len(await page._frames.all()) == 1  # another try attaches
 
 
 async def test_a_page_that_hangs(page, pages):

@@ -81,6 +81,15 @@ async def test_cookies_that_are_none(page, pages, cookie, words):
     assert "secret" not in str(caught.value)
 
 
+async def test_the_others_are_set_when_the_browser_refuses_a_cookie(page, pages):
+    await page.goto(pages.url)
+    with pytest.raises(ConfigurationError, match="refuses the cookies '__Secure-a'"):
+        await page.set_cookies([{"name": "__Secure-a", "value": "1"}, {"name": "fine", "value": "2"}])
+    with pytest.raises(ConfigurationError, match="needs name and value"):
+        await page.set_cookies([{"name": "wrong"}, {"name": "unset", "value": "2"}])
+    assert [each.name for each in await page.cookies()] == ["fine"]
+
+
 async def test_a_cookie_without_a_site(page):
     with pytest.raises(ConfigurationError, match="neither url nor domain, and the page is at no site"):
         await page.set_cookies([{"name": "a", "value": "1"}])
