@@ -11,7 +11,7 @@ from cdpbridge.protocol import Runtime
 if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession
 
-__all__ = ["evaluate", "thrown"]
+__all__ = ["evaluate", "number_of", "thrown"]
 
 
 async def evaluate(session: CDPSession, expression: str, *, timeout: float | timedelta | None = None) -> Any:
@@ -23,7 +23,7 @@ async def evaluate(session: CDPSession, expression: str, *, timeout: float | tim
     if answer.exception_details is not None:
         raise thrown(answer.exception_details)
     if answer.result.unserializable_value is not None:
-        return _number(answer.result.unserializable_value)
+        return number_of(answer.result.unserializable_value)
     return answer.result.value
 
 
@@ -38,6 +38,6 @@ def thrown(details: Runtime.ExceptionDetails) -> EvaluationError:
     return EvaluationError(text, line=details.line_number + 1, column=details.column_number + 1)
 
 
-def _number(text: str) -> int | float:
+def number_of(text: str) -> int | float:
     """Return a value that JSON has no form for: `NaN`, `Infinity`, `-Infinity`, `-0`, or a bigint like `12n`."""
     return int(text.removesuffix("n")) if text.endswith("n") else float(text)

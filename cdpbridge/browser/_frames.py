@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -65,6 +67,7 @@ class Frames:
         # Setups, and the sessions that each has run for.
         self._setups: dict[Setup, WeakSet[CDPSession]] = {}
         self._attached: asyncio.Task[None] | None = None
+        self._numbers = itertools.count(1)
 
     # --- sessions -------------------------------------------------------------------------------------------------
 
@@ -174,40 +177,48 @@ class Frames:
 
     # --- the script -----------------------------------------------------------------------------------------------
 
-    async def call(self, frame: Frame, name: str, *arguments: object) -> Any:
+    async def call(self, frame: Frame, name: str, *arguments: object, once: bool = False) -> Any:
         """Return what a method of `_page.js` returns in a frame; when the frame navigates meanwhile, in its next document.
 
-        Repeated, too, when the connection is re-established: methods do nothing that cannot be done twice.
+        Repeated, too, when the connection is re-established. When the caller is cancelled, the method gives up.
 
         Args:
             arguments: Values, or functions that return one at each try.
+            once: Do not repeat it: it changes the page.
 
         Raises:
             EvaluationError: It threw.
-            CommandError: The frame was removed.
+            CommandError: The frame was removed; or, with `once`, it navigates.
+            ConnectionClosed: With `once`, also one that is being re-established.
         """
         while True:
             now = [each() if callable(each) else each for each in arguments]
+            number = next(self._numbers)
+            script = None
             try:
                 script = await self._script(frame)
                 answer = await frame.session.send(
                     Runtime.call_function_on(
-                        f"function(...given) {{ return this.{name}(...given) }}",
+                        "function(...given) { return this.run(...given) }",
                         object_id=script.object_id,
-                        arguments=[Runtime.CallArgument(value=each) for each in now],
+                        arguments=[Runtime.CallArgument(value=each) for each in (number, name, now)],
                         await_promise=True,
                         return_by_value=True,
                         user_gesture=True,
                     ),
                     timeout=_LONG,
                 )
+            except asyncio.CancelledError:
+                if script is not None and frame.session.closed is None:
+                    self._session.connection.create_task(_give_up(frame.session, script, number))
+                raise
             except ConnectionClosed:
-                if self._session.connection.closed:
+                if once or self._session.connection.closed:
                     raise
                 continue  # it is being re-established; a wait begins again
             except CommandError as error:
                 self._scripts.pop((frame.session.id, frame.id), None)
-                if not moved_on(error):
+                if not moved_on(error) or (once and script is not None and not _is_unknown(error)):
                     raise
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue
@@ -226,6 +237,22 @@ class Frames:
                 raise CommandError("Runtime.evaluate", -32000, "the page's script did not start")
             found = self._scripts[key] = _Script(made.result.object_id, context_id)
         return found
+
+
+async def _give_up(session: CDPSession, script: _Script, number: int) -> None:
+    with suppress(CDPError):  # it has navigated or closed: the wait has ended, too
+        await session.send(
+            Runtime.call_function_on(
+                "function(number) { this.giveUp(number) }",
+                object_id=script.object_id,
+                arguments=[Runtime.CallArgument(value=number)],
+            )
+        )
+
+
+def _is_unknown(error: CommandError) -> bool:
+    """Return True if the object of a call belongs to an earlier document: nothing was called."""
+    return error.message.startswith(("Cannot find context", "Could not find object"))
 
 
 @cache

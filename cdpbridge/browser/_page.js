@@ -1,7 +1,8 @@
 // What runs in a page, in a world of its own that the page's scripts cannot reach. One object, whose methods wait by themselves.
 //
 // A method that waits returns {ok: ...}, or when its time is over {failed: which check, detail: what it saw}. `away: true` means
-// that nothing was found in this document while it has frames: the caller looks into those too.
+// that nothing was found in this document while it has frames: the caller looks into those too. Only `point` scrolls, and only
+// `fill` and `focus` change something, at once or not at all: the caller lets one action at a time do so.
 (() => {
   "use strict";
 
@@ -93,31 +94,34 @@
   const said = (element) =>
     element.tagName === "INPUT" && BUTTONS.has(element.type) ? element.value : element.textContent;
 
-  // The innermost element whose text matches, the first one in the document.
-  const innermost = (parent, has, is) => {
+  // The innermost elements whose text matches, in the order of the document.
+  const innermost = function* (parent, has, is) {
     for (const element of parent.children) {
       if (SILENT.has(element.tagName)) continue;
       const text = normal(said(element));
-      if (has(text)) {
-        const found = innermost(element, has, is);
-        if (found) return found;
-        if (is(text)) return element;
-      } else if (element.querySelector("input")) {
-        const found = innermost(element, has, is);
-        if (found) return found;
-      }
+      const matches = has(text);
+      if (!matches && !element.querySelector("input")) continue;
+      let inside = false;
+      for (const inner of innermost(element, has, is)) { inside = true; yield inner; }
+      if (matches && !inside && is(text)) yield element;
     }
-    return null;
   };
 
+  // The first visible one, or the first one.
   const byText = (wanted) => {
     const quoted = /^(["'])(.*)\1$/s.exec(wanted.trim());
     const text = normal(quoted ? quoted[2] : wanted);
     const has = quoted ? (given) => given.includes(text) : (given) => given.toLowerCase().includes(text.toLowerCase());
     const is = quoted ? (given) => given === text : () => true;
-    let found = document.body && innermost(document.body, has, is);
-    if (!found) for (const root of roots(document)) if ((found = innermost(root, has, is))) break;
-    return found;
+    let first = null;
+    const parents = function* () { if (document.body) yield document.body; yield* roots(document); };
+    for (const parent of parents()) {
+      for (const element of innermost(parent, has, is)) {
+        if (isVisible(element)) return element;
+        first ??= element;
+      }
+    }
+    return first;
   };
 
   const find = (selector) => {
@@ -188,55 +192,40 @@
 
   // --- waiting -----------------------------------------------------------------------------------------------------
 
-  // Repeat `attempt` at each frame until it returns {ok}, or the time is over.
+  // Numbers of the calls whose callers still wait.
+  const running = new Set();
+  let current = 0;
+
+  // Repeat `attempt` at each frame until it returns {ok}, the time is over, or the caller has given up.
   const patiently = async (time, attempt) => {
+    const call = current;
     const end = performance.now() + time;
-    let last;
     for (;;) {
-      last = attempt();
-      if ("ok" in last || last.away || last.wrong || performance.now() >= end) return last;
+      const last = attempt();
+      if ("ok" in last || last.away || last.later || last.wrong || performance.now() >= end) return last;
       await next();
+      if (!running.has(call)) return last;
     }
   };
 
-  // Repeat `act` with the element once it passes the checks.
-  const ready = (selector, time, alone, checks, act) => {
-    const begin = performance.now();
-    let before = null, scrolls = 0, covered = null;
-    return patiently(time, () => {
-      const element = find(selector);
-      if (!element) {
-        const away = !alone && performance.now() - begin > 50 && hasFrames();
-        return { failed: "attached", detail: "no element matches", away };
-      }
-      const seen = name(element);
-      if (!isVisible(element)) { before = null; return { failed: "visible", detail: `${seen} is not visible` }; }
-      if (checks.enabled) {
-        const reason = disabledBy(element);
-        if (reason) return { failed: "enabled", detail: `${seen}: ${reason}` };
-      }
-      if (checks.stable) {
-        const box = boxOf(element);
-        const now = [element, box.left, box.top, box.width, box.height];
-        const still = before !== null && now.every((each, at) => each === before[at]);
-        before = now;
-        if (!still) return covered ?? { failed: "stable", detail: `${seen} is moving` };
-        covered = null;
-      }
-      if (checks.hit) {
-        const point = pointOf(element);
-        const hit = point && hitAt(point.x, point.y);
-        if (!point || !hit || covers(element, hit)) {
-          // A bar that stays at an edge may cover it there.
-          const block = ["center", "end", "start", "nearest"][scrolls++ % 4];
-          element.scrollIntoView({ block, inline: "center", behavior: "instant" });
-          const detail = hit ? `${name(hit)} covers ${seen}` : `${seen} is outside of the window`;
-          return (covered = { failed: "receives the click", detail });  // it moves now by our own scrolling
-        }
-        return act(element, point);
-      }
-      return act(element);
-    });
+  // The element of a selector, or the check that it does not pass.
+  const usable = (selector, enabled) => {
+    const element = find(selector);
+    if (!element) return { failed: "attached", detail: "no element matches" };
+    if (!isVisible(element)) return { failed: "visible", detail: `${name(element)} is not visible` };
+    const reason = enabled ? disabledBy(element) : null;
+    return reason ? { failed: "enabled", detail: `${name(element)}: ${reason}` } : { element };
+  };
+
+  const active = () => {
+    let found = document.activeElement;
+    while (found?.shadowRoot?.activeElement) found = found.shadowRoot.activeElement;
+    return found;
+  };
+
+  const holds = (element, node) => {
+    for (let each = node; each; each = up(each)) if (each === element) return true;
+    return Boolean(node && element.isContentEditable && node.contains(element));  // the editable host has the focus
   };
 
   // --- filling -----------------------------------------------------------------------------------------------------
@@ -249,40 +238,61 @@
     element.dispatchEvent(new Event("change", { bubbles: true }));
   };
 
-  const choose = (element, value) => {
+  const meant = (given) => (given.localName === "label" && given.control ? given.control : given);
+  const isSet = (element) =>
+    element.localName === "select" || (element.localName === "input" && SET.has(element.type));
+
+  const optionOf = (element, value) => {
     const options = [...element.options];
-    const option = options.find((each) => each.value === value) ?? options.find((each) => normal(each.label) === normal(value));
-    if (!option) return { failed: "has the option", detail: `${name(element)} has no option with this value or text` };
-    if (option.disabled) return { failed: "enabled", detail: "the option is disabled" };
-    if (element.multiple) for (const each of options) each.selected = each === option;
-    else element.value = option.value;
-    if (!option.selected) element.selectedIndex = option.index;
-    fire(element);
+    return options.find((each) => each.value === value) ?? options.find((each) => normal(each.label) === normal(value));
+  };
+
+  // Why an element cannot be filled now, or ever; null when it can. No values: they may be secret.
+  const obstacle = (element, value) => {
+    const seen = name(element);
+    if (element.localName === "select") {
+      const option = optionOf(element, value);
+      if (!option) return { failed: "has the option", detail: `${seen} has no option with this value or text` };
+      return option.disabled ? { failed: "enabled", detail: "the option is disabled" } : null;
+    }
+    const typed = element.localName === "textarea" || (element.localName === "input" && TYPED.has(element.type));
+    if (!typed && !isSet(element) && !element.isContentEditable) return { wrong: `${seen} cannot be filled` };
+    if ((typed || isSet(element)) && element.readOnly) return { failed: "editable", detail: `${seen} is read-only` };
+    if (typed && element.type === "number" && value.trim() && Number.isNaN(Number(value))) {
+      return { wrong: `${seen} takes numbers only` };
+    }
+    return null;
+  };
+
+  // The element that was filled last, and whether a text has reached it.
+  let expected = null, landed = false;
+  const hear = (event) => { landed ||= event.isTrusted && holds(expected, event.composedPath()[0]); };
+
+  const set = (element, value) => {
+    element.focus();
+    expected = element;
+    element.value = value;
+    if (element.value !== value && !(element.type === "color" || element.type === "range")) {
+      return { wrong: `${name(element)} does not take this value` };
+    }
     return { ok: "set" };
   };
 
-  const fillable = (given, value) => {
-    const element = given.localName === "label" && given.control ? given.control : given;
-    const seen = name(element);
-    if (element.localName === "select") return choose(element, value);
-    if (element.localName === "input" && SET.has(element.type)) {
-      if (element.readOnly) return { failed: "editable", detail: `${seen} is read-only` };
-      element.focus();
-      element.value = value;
-      if (element.value !== value && !(element.type === "color" || element.type === "range")) {
-        return { wrong: `${seen} does not take this value` };
-      }
-      fire(element);
-      return { ok: "set" };
-    }
-    const typed = element.localName === "textarea" || (element.localName === "input" && TYPED.has(element.type));
-    if (!typed && !element.isContentEditable) return { wrong: `${seen} cannot be filled` };
-    if (typed && element.readOnly) return { failed: "editable", detail: `${seen} is read-only` };
-    if (element.type === "number" && value.trim() && Number.isNaN(Number(value))) {
-      return { wrong: `${seen} takes numbers only` };
-    }
+  const choose = (element, value) => {
+    const option = optionOf(element, value);
+    expected = element;
+    if (element.multiple) for (const each of element.options) each.selected = each === option;
+    else element.value = option.value;
+    if (!option.selected) element.selectedIndex = option.index;
+    return { ok: "set" };
+  };
+
+  const select = (element) => {
     element.focus();
-    if (typed) element.select();
+    if (!holds(element, active())) {
+      return { wrong: `the page moved the focus from ${name(element)} to ${name(active() ?? document.body)}; nothing was typed` };
+    }
+    if ("select" in element) element.select();
     else {
       const range = document.createRange();
       range.selectNodeContents(element);
@@ -290,20 +300,84 @@
       selection.removeAllRanges();
       selection.addRange(range);
     }
+    expected = element;
+    landed = false;
+    addEventListener("input", hear, true);
     return { ok: "type" };
   };
 
-  return {
-    // Where to click.
-    point: (selector, time, alone) =>
-      ready(selector, time, alone, { enabled: true, stable: true, hit: true }, (_element, point) => ({ ok: point })),
+  const methods = {
+    // Wait until an action can be tried.
+    look: (selector, time, alone, action, value) => {
+      const begin = performance.now();
+      return patiently(time, () => {
+        const { element, ...failure } = usable(selector, action !== "focus");
+        if (!element) {
+          const missing = failure.failed === "attached";
+          return { ...failure, away: missing && !alone && performance.now() - begin > 50 && hasFrames() };
+        }
+        if (action !== "fill") return { ok: true };
+        return obstacle(meant(element), value) ?? { ok: true };
+      });
+    },
 
-    // Focus an element and select what is in it, or set its value where typing is not how users do it.
-    fill: (selector, time, alone, value) =>
-      ready(selector, time, alone, { enabled: true }, (element) => fillable(element, value)),
+    // Where to click, once the element is still and nothing covers it.
+    point: (selector, time) => {
+      let before = null, scrolls = 0, covered = null;
+      return patiently(time, () => {
+        const { element, ...failure } = usable(selector, true);
+        if (!element) return { ...failure, later: true };
+        const box = boxOf(element);
+        const now = [element, box.left, box.top, box.width, box.height];
+        const still = before !== null && now.every((each, at) => each === before[at]);
+        before = now;
+        if (!still) return covered ?? { failed: "stable", detail: `${name(element)} is moving` };
+        covered = null;
+        const point = pointOf(element);
+        const hit = point && hitAt(point.x, point.y);
+        if (!point || !hit || covers(element, hit)) {
+          // A bar that stays at an edge may cover it there.
+          const block = ["center", "end", "start", "nearest"][scrolls++ % 4];
+          element.scrollIntoView({ block, inline: "center", behavior: "instant" });
+          const detail = hit ? `${name(hit)} covers ${name(element)}` : `${name(element)} is outside of the window`;
+          return (covered = { failed: "receives the click", detail });  // it moves now by our own scrolling
+        }
+        return { ok: point };
+      });
+    },
 
-    focus: (selector, time, alone) =>
-      ready(selector, time, alone, {}, (element) => { element.focus(); return { ok: true }; }),
+    // Focus an element and select what is in it, or set its value where typing is not how users do it; `set` tells the page then.
+    fill: (selector, value) => {
+      const { element: given, ...failure } = usable(selector, true);
+      if (!given) return failure;
+      const element = meant(given);
+      const reason = obstacle(element, value);
+      if (reason) return reason;
+      if (element.localName === "select") return choose(element, value);
+      return isSet(element) ? set(element, value) : select(element);
+    },
+
+    set: () => {
+      if (expected !== null) fire(expected);
+      return { ok: true };
+    },
+
+    // Whether the text has gone where it was to go.
+    type: () => {
+      removeEventListener("input", hear, true);
+      if (expected === null || landed || holds(expected, active())) return { ok: true };
+      return { wrong: `${name(expected)} lost the focus before it had the text` };
+    },
+
+    focus: (selector) => {
+      const { element, ...failure } = usable(selector, false);
+      if (!element) return failure;
+      const before = active();
+      element.focus();
+      const now = active();
+      if (now === before || holds(element, now)) return { ok: true };
+      return { wrong: `the page moved the focus from ${name(element)} to ${name(now ?? document.body)}; no key was pressed` };
+    },
 
     wait: (selector, time, alone, state) => {
       const begin = performance.now();
@@ -338,5 +412,18 @@
       const detail = hit ? `${name(hit)} covers ${name(frame)}` : `${name(frame)} is outside of the window`;
       return { failed: "receives the click", detail };
     },
+  };
+
+  return {
+    run: (call, method, given) => {
+      running.add(call);
+      current = call;
+      const result = methods[method](...given);
+      if (result instanceof Promise) return result.finally(() => running.delete(call));
+      running.delete(call);
+      return result;
+    },
+    giveUp: (call) => { running.delete(call); },
+    outer: methods.outer,
   };
 })()

@@ -1,6 +1,8 @@
 """Clicks, texts and keys on pages, after waiting for what they need, in both builds."""
 
 import asyncio
+import gc
+import threading
 
 import pytest
 
@@ -115,6 +117,29 @@ async def test_a_click_that_opens_a_dialog_returns(page, pages):
     assert await log(page) == [True]
 
 
+async def test_a_click_goes_on_after_a_dialog_that_is_answered(page, pages, caplog):
+    pages.pages["/second"] = "<title>Second</title>"
+    await show(page, pages, "<button onclick=\"if (confirm('sure?')) location = '/second'\">Ask</button>")
+    page.on("dialog", lambda dialog: dialog.accept())
+    await page.click("button")
+    assert await page.evaluate("location.pathname") == "/second"
+    await asyncio.to_thread(gc.collect)
+    assert "never retrieved" not in caplog.text
+
+
+async def test_a_click_waits_for_the_next_page_within_its_timeout(page, pages):
+    answered = threading.Event()
+    answer = pages.answer
+    pages.answer = lambda path: answered.wait(30) and answer(path) if path == "/second" else answer(path)
+    await show(page, pages, "<a href=/second>a</a>")
+    try:
+        async with asyncio.timeout(20):
+            await page.click("a", timeout=1)
+    finally:
+        answered.set()
+    await page.wait_for_expression("location.pathname === '/second'")
+
+
 LEADS = """<title>Here</title><a id=link href=/second>a</a><a id=js href="javascript:void(document.title = 'Script')">a</a>
 <a id=hash href=#part>a</a><a id=file href=/file>a</a><a id=none href=/204>a</a><a id=blank href=/second target=_blank>a</a>
 <form action=/second method=post><input id=field><button id=post>a</button></form>
@@ -142,6 +167,73 @@ async def test_the_page_that_a_click_leads_to_is_there(page, pages):
             assert await page.evaluate("location.pathname") == "/leads", selector
         await page.click("#js")
         await page.wait_for_expression("document.title === 'Script'")
+
+
+async def test_actions_at_the_same_time_do_not_mix(page, pages):
+    await show(
+        page,
+        pages,
+        "<input id=a><input id=b><input id=c><input id=late style='display: none'>"
+        "<button onclick=\"late.style.display = ''\">Show</button>",
+    )
+    filling = [page.fill(f"#{each}", each * 3) for each in "abc"]
+    # The first one waits for what the last one brings about, and keeps none waiting.
+    await asyncio.gather(page.fill("#late", "late"), *filling, page.press("#c", "x"), page.click("button"))
+    values = await page.evaluate("[a.value, b.value, late.value, c.value.replace('x', '')]")
+    assert values == ["aaa", "bbb", "late", "ccc"]
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<input id=meant onfocus='other.focus()'><input id=other>",
+        "<input id=meant onfocus='this.blur()'><input id=other>",
+        "<div inert><input id=meant></div><input id=other autofocus>",
+    ],
+)
+async def test_a_text_that_would_go_elsewhere_is_refused(page, pages, html):
+    await show(page, pages, html)
+    with pytest.raises(ElementError, match="moved the focus"):
+        await page.fill("#meant", "secret")
+    assert await page.evaluate("[meant.value, other.value]") == ["", ""]
+
+
+async def test_a_field_that_moves_on_by_itself_is_filled(page, pages):
+    await show(page, pages, "<input id=one oninput='two.focus()'><input id=two onfocus='this.select()'>")
+    await page.fill("#one", "1")
+    await page.fill("#two", "2")
+    assert await page.evaluate("[one.value, two.value]") == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda tab: tab.fill("#late", "text"),
+        lambda tab: tab.fill("#choice", "b"),
+        lambda tab: tab.press("#late", "x"),
+        lambda tab: tab.click("#late"),
+        lambda tab: tab.wait_for_expression("(window.asked = (window.asked ?? 0) + 1, false)"),
+    ],
+)
+async def test_a_cancelled_action_leaves_the_page_alone(page, pages, act):
+    await show(page, pages, "<p>a")
+    acting = asyncio.create_task(act(page))
+    await page.wait_for_expression("window.asked > 2 || !window.asked")
+    acting.cancel()
+    await asyncio.gather(acting, return_exceptions=True)
+    await page.evaluate(
+        """document.body.innerHTML = "<input id=late onfocus=log.push('focus') onclick=log.push('click')>"
+        + "<select id=choice onchange=log.push('change')><option>a<option>b</select>" """
+    )
+    await page.evaluate("window.asked &&= 1")
+    await page.evaluate("new Promise(done => setTimeout(done, 400))")
+    assert await page.evaluate("[late.value, choice.value, document.activeElement === late]") == [
+        "",
+        "a",
+        False,
+    ]
+    assert await log(page) == []
+    assert await page.evaluate("window.asked ?? 1") == 1
 
 
 # --- what is waited for -----------------------------------------------------------------------------------------------
@@ -261,6 +353,12 @@ async def test_waits_for_expressions(page, pages):
     assert await page.wait_for_expression("window.items") == [1, 2]
     assert await page.wait_for_expression("Promise.resolve({a: 1}) // with a comment") == {"a": 1}
     assert await page.wait_for_expression("document.querySelector('p')") is True
+    for expression, value in (("Infinity", float("inf")), ("-1/0", float("-inf")), ("10n", 10)):
+        assert await page.wait_for_expression(expression) == value
+    for expression in ("Symbol()", "({a: window})", "() => 1", "new Map()"):
+        assert await page.wait_for_expression(expression, timeout=5) is True
+    await page.evaluate("window.value = window.end = 1")
+    assert await page.wait_for_expression("value + end", timeout=5) == 2
     with pytest.raises(ActionTimeout, match=r"wait_for_expression\('window.never'\) waited 0\.2 s"):
         await page.wait_for_expression("window.never", timeout=0.2)
     with pytest.raises(EvaluationError, match="null"):
@@ -359,6 +457,34 @@ async def test_frames_of_the_same_and_of_other_sites(page, pages, origin):
         await page.click("#pay", timeout=0.5)
     await page.evaluate("document.querySelector('iframe').remove()")
     await page.wait_for_selector("#pay", state="hidden")
+
+
+@pytest.mark.parametrize("origin", ["url", "other"])
+async def test_a_frame_that_goes_when_its_field_is_set(page, pages, origin):
+    pages.pages["/chooser"] = (
+        "<select id=choice onchange=\"parent.postMessage('done', '*'); frameElement?.remove()\"><option>a<option>b</select>"
+    )
+    await show(
+        page,
+        pages,
+        f"<iframe src='{getattr(pages, origin)}/chooser'></iframe>"
+        "<script>onmessage = () => { log.push('done'); document.querySelector('iframe')?.remove() }</script>",
+    )
+    await page.fill("#choice", "b", timeout=10)
+    await page.wait_for_expression("log.length && !document.querySelector('iframe')")
+
+
+async def test_a_text_that_is_shown_is_preferred(page, pages):
+    await show(
+        page,
+        pages,
+        "<a style='display: none'>Save</a><p><a onclick='log.push(1)'>Save</a></p><i style='display: none'>Only</i>",
+    )
+    await page.click("text=save", timeout=5)
+    await page.click('text="Save"', timeout=5)
+    assert await log(page) == [1, 1]
+    await page.wait_for_selector("text=Only", state="attached")
+    await page.wait_for_selector("text=Only", state="hidden")
 
 
 async def test_a_frame_that_comes_late(page, pages):
