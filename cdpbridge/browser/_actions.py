@@ -300,7 +300,7 @@ class Actions:
         )
 
     async def _finish_filling(self, frame: Frame, done: str, selector: str) -> None:
-        """Tell the page of a value that was set; raise ElementError when a text has gone elsewhere."""
+        """Tell the page of a value that was set; raise ElementError when a text landed elsewhere."""
         try:
             result = await self._frames.call(frame, done, once=True)
         except (CommandError, TargetClosed):  # the page has moved on, or has removed the frame, because of it

@@ -180,7 +180,7 @@ class Frames:
     async def call(self, frame: Frame, name: str, *arguments: object, once: bool = False) -> Any:
         """Return what a method of `_page.js` returns in a frame; when the frame navigates meanwhile, in its next document.
 
-        Repeated, too, when the connection is re-established. When the caller is cancelled, the method gives up.
+        Repeated, too, when the connection is re-established. When the caller is cancelled, the method stops.
 
         Args:
             arguments: Values, or functions that return one at each try.

@@ -425,7 +425,7 @@ class _Watch:
             self._started = event.loader_id
 
     def _on_stopped(self, event: Page.FrameStoppedLoading) -> None:
-        """See whether an answer has left the page as it was: it came, was given up, and nothing took its place."""
+        """See whether an answer has left the page as it was: it came, was cancelled, and nothing took its place."""
         if event.frame_id != self._frame or not self._without_document or self._loader is not None:
             return
         answer = self._responses.get(self._started or "")
