@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from cdpbridge._concurrency import mark_retrieved
 from cdpbridge.errors import CDPError, CommandError, ConfigurationError, ConnectionClosed, TargetClosed
 from cdpbridge.protocol import Command, Fetch, Network
 
-from ._response import request_of
+from ._response import headers_of, request_of
 
 if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession
@@ -69,6 +70,8 @@ _FAILED: Final = "Failed"
 _NO_ADDRESS: Final = [Fetch.RequestPattern(url_pattern="cdpbridge-no-address:")]
 # Chromium's own texts for a request that no longer waits: its document ended, or the domain was disabled.
 _ENDED: Final = ("Invalid InterceptionId", "Fetch domain is not enabled")
+# Kinds of target that serve other tabs too.
+_SHARED: Final = frozenset({"service_worker", "shared_worker"})
 _PAUSED: Final = "Fetch.requestPaused"
 
 Answer = Command[None] | Literal[True] | None
@@ -203,6 +206,8 @@ class Interception:
             self._applied = True
 
     async def _set(self, session: CDPSession) -> None:
+        if session.target_type in _SHARED:
+            return
         if session not in self._heard:
             self._heard.add(session)
             session.on(Fetch.RequestPaused, lambda event: self._on_paused(session, event))
@@ -329,6 +334,7 @@ class Route:
         self.request = request_of(event.request, event.resource_type, event.frame_id)
         self.answered = False
         self._session = session
+        self._cors = _cors_headers(event.request)
         self._id = event.request_id
         self._sending: asyncio.Task[None] | None = None
         self._refused: CDPError | None = None
@@ -369,6 +375,8 @@ class Route:
     ) -> Awaitable[None]:
         """Answer it here, without the network.
 
+        A page may read the answer from another origin, too: the headers of CORS that `headers` does not have are added.
+
         Args:
             status: HTTP status.
             headers: Of the answer.
@@ -382,6 +390,9 @@ class Route:
         if content_type is not None:
             given = {name: value for name, value in given.items() if name.lower() != "content-type"}
             given["Content-Type"] = content_type
+        names = {name.lower() for name in given}
+        if "access-control-allow-origin" not in names:
+            given |= {name: value for name, value in self._cors.items() if name.lower() not in names}
         data = body.encode() if isinstance(body, str) else body
         return self._choose(
             Fetch.fulfill_request(self._id, status, response_headers=_entries(given), body=data)
@@ -414,6 +425,25 @@ class Route:
         assert self._sending is not None  # once answered
         await asyncio.wait({self._sending})
         return self._refused
+
+
+def _cors_headers(request: Network.Request) -> dict[str, str]:
+    """Return the headers that let a page of another origin read the answer; none within one origin."""
+    sent = headers_of(request.headers)
+    origin = sent.get("origin")
+    parts = urlsplit(request.url)
+    if origin is None or origin == f"{parts.scheme}://{parts.netloc}":
+        return {}
+    allowed = {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Vary": "Origin",
+    }
+    method, names = sent.get("access-control-request-method"), sent.get("access-control-request-headers")
+    if request.method == "OPTIONS" and method is not None:
+        allowed["Access-Control-Allow-Methods"] = method
+        allowed |= {} if names is None else {"Access-Control-Allow-Headers": names}
+    return allowed
 
 
 def _entries(headers: Mapping[str, str]) -> list[Fetch.HeaderEntry]:

@@ -54,7 +54,7 @@ _OPAQUE: Final = frozenset({"about", "blob", "data", "javascript", "view-source"
 """Schemes without `//`."""
 _RESTORED: Final = "BackForwardCacheRestore"
 _STEP_SECONDS: Final = 1.0
-"""How long a step within the document may be silent once its page answers again; a page can cancel one without a word."""
+"""How long a step within the document may be silent once its page answers again: a page can cancel one, and Chromium sends no event then."""
 # What a command meets when the page moves on under it: Chromium's own texts.
 _MOVED_ON: Final = (
     "Execution context was destroyed",

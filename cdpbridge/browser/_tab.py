@@ -334,6 +334,8 @@ class Tab:
     async def block(self, *, types: Iterable[str] = (), urls: Iterable[str] = ()) -> None:
         """Block requests of the page, its frames and its workers from now on; another call replaces this one, `block()` ends it.
 
+        Not those of a service worker or a shared worker, which serve other tabs too.
+
         Args:
             types: Kinds: `"image"`, `"font"`, `"media"`, `"stylesheet"`, `"script"`, `"xhr"`, `"ping"` and so on. `"fetch"` and
                 `"eventsource"` are one kind with `"xhr"`, `"texttrack"` with `"media"`.
@@ -348,6 +350,8 @@ class Tab:
         """Let `handler` decide about the requests of the page, its frames and its workers whose address matches.
 
             await tab.route("*/api/user", lambda route: route.fulfill(json={"name": "Ada"}))
+
+        Requests of a service worker or a shared worker are not among them: these serve other tabs too.
 
         Args:
             pattern: With `*` for anything and `?` for one sign. The newest matching route counts; `block` comes before all.

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from cdpbridge.browser import Tab
 from cdpbridge.errors import CommandError, ConfigurationError, NavigationError
 
 pytestmark = pytest.mark.chromium
@@ -307,3 +308,54 @@ async def test_the_last_unroute_leaves_requests_to_their_handlers(page, pages):
     assert await asking == "later"
     assert await page.evaluate(FETCH) == {"from": "network"}
     assert page.session.hint() is None
+
+
+async def test_a_fulfilled_answer_can_be_read_from_another_origin(page, pages):
+    await page.goto(pages.url)
+    methods = []
+
+    def answer(route):
+        methods.append(route.request.method)
+        return route.fulfill(json={"from": "here"})
+
+    await page.route("*/elsewhere", answer)
+    plain = f"fetch('{pages.other}/elsewhere').then(r => r.json(), e => String(e))"
+    assert await page.evaluate(plain) == {"from": "here"}
+    own = "{method: 'PUT', headers: {'X-A': '1'}, body: 'b', credentials: 'include'}"
+    asked_first = f"fetch('{pages.other}/elsewhere', {own}).then(r => r.json(), e => String(e))"
+    assert await page.evaluate(asked_first) == {"from": "here"}
+    assert methods[0] == "GET"
+    assert methods[-1] == "PUT"
+    # What the program says itself counts.
+    await page.route(
+        "*/elsewhere",
+        lambda route: route.fulfill(json=1, headers={"access-control-allow-origin": "http://other.test"}),
+    )
+    assert "Failed to fetch" in await page.evaluate(plain)
+    await page.route("*/data", lambda route: route.fulfill(json=1))
+    names = await page.evaluate("fetch('/data').then(r => [...r.headers.keys()])")
+    assert names == ["content-type"]
+
+
+async def test_a_route_does_not_answer_other_tabs_through_their_service_worker(page, pages, connection):
+    pages.answers["/sw.js"] = (
+        200,
+        {"Content-Type": "text/javascript"},
+        b"""onactivate = e => e.waitUntil(clients.claim());
+        onfetch = e => { if (e.request.url.endsWith('/data')) e.respondWith(fetch(e.request)) }""",
+    )
+    await page.route("*/data", lambda route: route.fulfill(json="routed"))
+    await page.goto(pages.url)
+    assert await page.evaluate(FETCH) == "routed"
+    info = (await connection.root.send("Target.getTargetInfo", {"targetId": page.target_id}))["targetInfo"]
+    other = Tab(await connection.new_tab(browser_context_id=info["browserContextId"]))
+    await other.goto(pages.url)
+    await other.evaluate(
+        "new Promise(done => { navigator.serviceWorker.oncontrollerchange = done;"
+        " navigator.serviceWorker.register('/sw.js') }).then(() => 0)"
+    )
+    await page.goto(f"{pages.url}/?again")
+    await page.wait_for_expression("navigator.serviceWorker.controller !== null")
+    for _ in range(3):
+        assert await other.evaluate(FETCH) == {"from": "network"}
+    await other.close()
