@@ -7,7 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
+from cdpbridge._loopback import is_loopback_address
 from cdpbridge.protocol import Network
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Response:
     frame_id: str = ""
     _session: CDPSession | None = field(default=None, repr=False, compare=False)
     _request_id: str = field(default="", repr=False, compare=False)
+    _through_proxy: bool = field(default=False, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -132,13 +135,25 @@ def response_of(
         frame_id=event.frame_id or "",
         _session=session,
         _request_id=event.request_id,
+        _through_proxy=_is_through_proxy(response),
+    )
+
+
+def _is_through_proxy(response: Network.Response) -> bool:
+    """Return True if the server's forwarding proxy sent it: from a loopback address, but not from the port that was asked for."""
+    parts = urlsplit(response.url)
+    if parts.scheme != "http" or response.remote_ip_address is None:
+        return False
+    return is_loopback_address(response.remote_ip_address.strip("[]")) and response.remote_port != (
+        parts.port or 80
     )
 
 
 def proxy_error(response: Response) -> str | None:
     """Return the error type when the server's forwarding proxy has answered in place of the site; None otherwise.
 
-    It can answer plain HTTP only; what an encrypted site sends is the site's own.
+    It can answer plain HTTP only; what an encrypted site sends, or one without a proxy, is the site's own. From sites that it
+    forwards it removes the mark.
     """
-    status = response.headers.get("proxy-status", "") if response.url.startswith("http:") else ""
+    status = response.headers.get("proxy-status", "") if response._through_proxy else ""  # noqa: SLF001
     return status.removeprefix(_PROXY_STATUS) if status.startswith(_PROXY_STATUS) else None

@@ -120,9 +120,11 @@ async def test_fault_c05_an_address_that_is_a_download(page, pages):
         await page.goto(f"{pages.url}/file")
 
 
-async def test_fault_c19_an_answer_of_the_forwarding_proxy(page, pages):
-    with pytest.raises(NavigationError, match=r"shop\.test could not be resolved \(dns_error\)"):
-        await page.goto(f"{pages.url}/proxy")
+async def test_fault_c19_a_site_without_a_proxy_cannot_pretend_to_be_one(page, pages):
+    """What the proxy itself answers: `tests/server/proxy/test_reasons.py`."""
+    for site in (pages.url, pages.other):
+        response = await page.goto(f"{site}/proxy")
+        assert (response.status, response.headers["proxy-status"]) == (502, "cdpbridge; error=dns_error")
 
 
 async def test_what_cannot_be_reached(page):
