@@ -1,5 +1,6 @@
 """`cdpbridge.sync`: the blocking API on real browsers, and every way out of its blocks."""
 
+import gc
 import inspect
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from datetime import timedelta
 from decimal import Decimal
 
@@ -170,6 +172,84 @@ def test_a_handler_that_calls_the_browser_is_told_so_and_does_not_hang(client, c
         browser.on("stopped", browser.tabs)
     assert "would wait for itself" in caplog.text
     assert browser.receipt is not None
+
+
+@pytest.mark.chromium
+def test_handlers_have_threads_of_their_own(client, site, tmp_path):
+    """As many at once as there are requests, each with a call that needs a thread of the library's."""
+    together = threading.Barrier(40)
+
+    def handle(route):
+        together.wait(60)
+        other.screenshot(tmp_path / f"{route.request.url.rpartition('/')[2]}.png")
+        route.fulfill(json=1)
+
+    with sync.open_browser(client) as browser:
+        tab, other = browser.new_tab(site), browser.new_tab(site)
+        tab.route("*/all/*", handle)
+        script = "Promise.all([...Array(40).keys()].map(n => fetch(`/all/${n}`, {cache: 'no-store'}).then(r => r.json())))"
+        assert tab.evaluate(script, timeout=90) == [1] * 40
+    assert len(list(tmp_path.glob("*.png"))) == 40
+
+
+@pytest.mark.chromium
+def test_a_handler_that_goes_on_does_not_keep_the_block_open(client, site):
+    begun, release, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def handle(_event):
+        begun.set()
+        release.wait(60)
+        ended.set()
+
+    with sync.open_browser(client) as browser:
+        tab = browser.new_tab(site)
+        tab.on("console", handle)
+        tab.evaluate("console.log(1)")
+        assert begun.wait(60)
+    assert browser.record.status == "stopped"
+    assert not ended.is_set()
+    release.set()
+    assert ended.wait(60)
+
+
+@pytest.mark.chromium
+def test_routes_are_forgotten_with_their_removal(client, site):
+    with sync.open_browser(client) as browser:
+        tab = browser.new_tab(site)
+        handlers = weakref.WeakSet()
+        for _ in range(3):
+            handler = Handler()
+            handlers.add(handler)
+            tab.route("*/a", handler)
+            tab.route("*/b", handler)
+            tab.unroute("*/a", handler)
+            assert tab.evaluate("fetch('/a').then(r => r.status)") == 404
+            assert tab.evaluate("fetch('/b').then(r => r.status)") == 418
+            tab.unroute("*/b")
+        del handler
+        eventually(lambda: gc.collect() >= 0 and not handlers)
+
+
+class Handler:
+    def __call__(self, route):
+        route.fulfill(status=418)
+
+
+async def not_plain(_given):
+    pytest.fail("never called")
+
+
+@pytest.mark.chromium
+def test_handlers_are_plain_functions(client):
+    with sync.open_browser(client) as browser:
+        tab = browser.new_tab()
+        for add in (lambda: tab.route("*", not_plain), lambda: tab.on("console", not_plain)):
+            with pytest.raises(ConfigurationError, match="is a plain function: write `def`"):
+                add()
+    pool = sync.BrowserPool(client)
+    for use in (lambda: pool.run(not_plain), lambda: pool.map(not_plain, [1])):
+        with pytest.raises(ConfigurationError, match="the work of a pool of the blocking API is a plain"):
+            use()
 
 
 def test_nothing_to_rent(server):

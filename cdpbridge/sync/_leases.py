@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import logging
-import threading
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 
@@ -15,14 +11,12 @@ from cdpbridge._concurrency import LoopThread, mark_retrieved
 from cdpbridge.errors import PoolClosed
 from cdpbridge.pool._lease import Lease
 
-__all__ = ["Calls", "Held", "Threads", "end_leases"]
-
-logger = logging.getLogger("cdpbridge")
+__all__ = ["LEAVING_SECONDS", "Calls", "Held", "end_leases"]
 
 T = TypeVar("T")
 
 # seconds; threads of a closed pool fail with their next call on a tab, those that make none are left behind
-_LEAVING_SECONDS: Final = 5.0
+LEAVING_SECONDS: Final = 5.0
 
 
 class Calls:
@@ -178,58 +172,8 @@ class Held:
 async def end_leases(tasks: set[asyncio.Task[None]]) -> None:
     """End the leases that threads hold, once their browsers are stopped: each has failed or fails with its next call."""
     if tasks:
-        _, held = await asyncio.wait(tasks, timeout=_LEAVING_SECONDS)
+        _, held = await asyncio.wait(tasks, timeout=LEAVING_SECONDS)
         for task in held:
             task.cancel()
         if held:
             await asyncio.wait(held)
-
-
-class Threads:
-    """The threads of a pool's maps.
-
-    A thread cannot be cancelled, so who waits for it can, and it goes on alone. They are daemons, so that none of them keeps the
-    interpreter from ending.
-    """
-
-    def __init__(self) -> None:
-        self._threads: set[threading.Thread] = set()
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """Return the result of `work`, called in a thread; a cancelled caller does not wait for it."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
-
-        def settle(outcome: tuple[T | None, BaseException | None]) -> None:
-            self._threads.discard(thread)
-            if not done.done():
-                done.set_result(outcome)
-
-        def main() -> None:
-            try:
-                outcome: tuple[T | None, BaseException | None] = context.run(work), None
-            except BaseException as error:  # noqa: BLE001  # raised in the map
-                outcome = None, error
-            try:
-                loop.call_soon_threadsafe(settle, outcome)
-            except RuntimeError:
-                logger.debug("a thread of a map has outlived its pool")
-
-        context = contextvars.copy_context()
-        thread = threading.Thread(target=main, name="cdpbridge-map", daemon=True)
-        self._threads.add(thread)
-        thread.start()
-        result, error = await done
-        if error is None:
-            return result  # type: ignore[return-value]  # None only where T is
-        if isinstance(error, Exception):
-            raise error
-        raise RuntimeError(f"{error!r} was raised in a thread of a map") from error
-
-    def join(self) -> None:
-        """Wait some seconds for the threads that still run, once the pool is closed; log that some go on."""
-        deadline = time.monotonic() + _LEAVING_SECONDS
-        for thread in list(self._threads):
-            thread.join(max(0.0, deadline - time.monotonic()))
-        if left := sum(thread.is_alive() for thread in self._threads):
-            logger.warning("%d threads of a map go on although their pool is closed", left)

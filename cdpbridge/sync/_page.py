@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from cdpbridge.browser._actions import ACTION_TIMEOUT
 from cdpbridge.browser._navigation import NAVIGATION_TIMEOUT
+from cdpbridge.sync._threads import Threads, plain
 
 if TYPE_CHECKING:
     from cdpbridge.browser import Dialog as AsyncDialog
@@ -199,13 +200,24 @@ class Route:
 RouteHandler = Callable[[Route], object]
 
 
+@dataclass(frozen=True, slots=True)
+class _RouteHandler:
+    """A handler for the asynchronous tab, which calls the user's in a thread. Two of one handler are equal, so that one removes the other."""
+
+    handler: RouteHandler
+    run: Runner = field(repr=False, compare=False)
+
+    async def __call__(self, route: AsyncRoute) -> None:
+        """Call it, and wait for it."""
+        await Threads("a handler").run(lambda: self.handler(Route(route, self.run)))
+
+
 class PageVerbs:
     """The verbs of the blocking `Tab` that move its page and act on it. Arguments and errors as of `cdpbridge.Tab`."""
 
     def __init__(self, tab: AsyncTab, run: Runner) -> None:
         self._tab = tab
         self._run = run
-        self._routes: dict[RouteHandler, Any] = {}
 
     def goto(
         self,
@@ -296,11 +308,12 @@ class PageVerbs:
 
     def route(self, pattern: str, handler: RouteHandler) -> None:
         """Let `handler` decide about requests. It is called in a thread of its own, and may call this API."""
-        self._run(self._tab.route(pattern, self._routes.setdefault(handler, self._route_handler(handler))))
+        plain(handler, "a handler")
+        self._run(self._tab.route(pattern, _RouteHandler(handler, self._run)))
 
     def unroute(self, pattern: str, handler: RouteHandler | None = None) -> None:
         """Remove the routes with `pattern`, or only the one with `handler`."""
-        self._run(self._tab.unroute(pattern, None if handler is None else self._routes.get(handler, handler)))
+        self._run(self._tab.unroute(pattern, None if handler is None else _RouteHandler(handler, self._run)))
 
     def set_viewport(
         self, width: int, height: int, *, device_scale_factor: float = 1, mobile: bool = False
@@ -318,19 +331,15 @@ class PageVerbs:
         """Return cookies, localStorage and IndexedDB of the page's context, in the form of Playwright's `storage_state`."""
         return self._run(self._tab.storage_state(origins=origins))
 
-    def _route_handler(self, handler: RouteHandler) -> Callable[[AsyncRoute], Awaitable[object]]:
-        async def handle(route: AsyncRoute) -> None:
-            await asyncio.to_thread(handler, Route(route, self._run))
-
-        return handle
-
     def _on(
         self, name: Any, handler: Callable[[Any], object], convert: Callable[[Any], Any]
     ) -> Callable[[], None]:
         """Call `handler` in a thread of its own, with one event after another, so that it may call this API."""
+        plain(handler, "a handler")
+        threads = Threads("a handler")
 
         async def handle(event: Any) -> None:
-            await asyncio.to_thread(handler, convert(event))
+            await threads.run(lambda: handler(convert(event)))
 
         async def add() -> Callable[[], None]:
             return self._tab.on(name, handle)

@@ -25,7 +25,8 @@ from cdpbridge.rental._options import RentalOptions
 from cdpbridge.rental._shutdown import exit_on_signals
 from cdpbridge.sync._browser import Browser, Tab
 from cdpbridge.sync._caller import check_caller
-from cdpbridge.sync._leases import Calls, Held, Threads, end_leases
+from cdpbridge.sync._leases import LEAVING_SECONDS, Calls, Held, end_leases
+from cdpbridge.sync._threads import Threads, plain
 
 __all__ = ["BrowserPool", "Lease"]
 
@@ -87,7 +88,7 @@ class BrowserPool:
         self._entered = False
         self._pid: int | None = None
         self._stack = ExitStack()
-        self._threads = Threads()
+        self._threads = Threads("a map")
         self._held: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -134,7 +135,7 @@ class BrowserPool:
             try:
                 self._stack.__exit__(kind, error, trace)
             finally:
-                self._threads.join()
+                self._threads.join(LEAVING_SECONDS)
 
     def _running(self) -> LoopThread:
         if self._loop is None:
@@ -177,6 +178,7 @@ class BrowserPool:
         Called again, with a tab of another browser, when its browser was lost, up to two times more. Errors as of
         `cdpbridge.BrowserPool.run`.
         """
+        plain(work, "the work of a pool")
         left = RETRIES
         while True:
             block = self._leased(self._pool.lease())
@@ -233,6 +235,7 @@ class BrowserPool:
         Arguments and errors as of `cdpbridge.BrowserPool.map`. `work` is called in a thread, several at once; so are `items` and
         `progress`. Leaving the loop early ends what is running: its calls on tabs fail.
         """
+        plain(work, "the work of a pool")
         loop = self._running()
 
         async def one(tab: AsyncTab, item: T) -> R:
