@@ -50,6 +50,8 @@ _GRACE_SECONDS: Final = 1.0
 """The page itself ends the wait, and says what it saw. A page that computes does not: then this much later, the wait ends here."""
 _LOOK_MS: Final = 300
 """How long all frames are looked at before they are listed again."""
+_ANSWER_SECONDS: Final = 1.0
+"""How long a frame may take for that; one that hangs is left out."""
 _TRY_MS: Final = 1000
 """How long an element in a frame is waited for before all frames are looked at again."""
 _SHORT_MS: Final = 100
@@ -258,13 +260,18 @@ class Actions:
                 if "ok" in result:
                     await then(frame, result["ok"])
                     return left
-            if not left():
+            if not left() or (
+                # Too short for another look at all frames to see more.
+                wait.left() < _SHORT_MS and result["failed"] != "attached" and frame is not self._frames.main
+            ):
                 raise self._failed(doing, selector, limit, result)
             if result["failed"] not in _AT_ONCE:
                 await asyncio.sleep(_AGAIN_SECONDS)
+            tried, short = result, wait.left() < _LOOK_MS
             result = await self._within(wait, selector, wait.run())
             if "ok" not in result:
-                raise self._failed(doing, selector, limit, result)
+                seen = tried if short and result["failed"] == "attached" else result
+                raise self._failed(doing, selector, limit, seen)
             frame = wait.frame
 
     async def _try(
@@ -406,11 +413,12 @@ class _Wait:
         result: dict[str, Any] = {"ok": True}
         for frame in frames:
             try:
-                result = await self._call(frame, lambda: min(self.left(), _LOOK_MS), alone=True)
-            except (CommandError, TargetClosed):
+                async with asyncio.timeout(None if frame is frames[0] else _ANSWER_SECONDS):
+                    result = await self._call(frame, lambda: min(self.left(), _LOOK_MS), alone=True)
+            except (CommandError, TargetClosed, TimeoutError):
                 if frame is frames[0]:
                     raise
-                continue  # removed: nothing is in it
+                continue  # removed: nothing is in it; or it hangs
             if "ok" not in result:
                 break
         return frames[0], result
@@ -428,7 +436,11 @@ class _Wait:
         pending = set(tasks)
         try:
             while pending:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                done, pending = await asyncio.wait(
+                    pending, timeout=_ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    break  # the others hang
                 with_it = [task for task in tasks if task in done and self._has(task, tasks[task])]
                 if with_it:
                     return tasks[with_it[0]]

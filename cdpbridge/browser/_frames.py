@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
-from cdpbridge.errors import CDPError, CommandError, ConnectionClosed, TargetClosed
+from cdpbridge.errors import CDPError, CommandError, CommandTimeout, ConnectionClosed, TargetClosed
 from cdpbridge.protocol import DOM, Page, Runtime
 
 from ._evaluate import thrown
@@ -30,10 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "Frames"]
 
+logger = logging.getLogger("cdpbridge")
+
 _WORLD: Final = "cdpbridge-page"
 _LONG: Final = timedelta(days=1)  # the caller has a deadline of its own
 _AGAIN_SECONDS: Final = 0.02
 """Pause before the next document is tried: a navigation takes longer than this."""
+_HUNG_SECONDS: Final = 2.0
+"""How long the others may take after the main frame: a live renderer needs 1 to 50 ms on a loaded machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class Frames:
         # Setups, and the sessions that each has run for.
         self._setups: dict[Setup, WeakSet[CDPSession]] = {}
         self._attached: asyncio.Task[None] | None = None
+        self._attaching_until = 0.0
         self._numbers = itertools.count(1)
 
     # --- sessions -------------------------------------------------------------------------------------------------
@@ -77,7 +83,12 @@ class Frames:
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = self._session.connection.create_task(self._session.auto_attach(self._set_up))
             self._attached = task
-        await asyncio.wait([task])
+            self._attaching_until = asyncio.get_running_loop().time() + _HUNG_SECONDS
+        # Frames that hang are set up when they go on.
+        left = self._attaching_until - asyncio.get_running_loop().time()
+        await asyncio.wait([task], timeout=max(left, 0))
+        if not task.done():
+            return
         if task.cancelled():  # by the end of the connection, not by the caller
             raise ConnectionClosed(1000, "it was closed meanwhile", doing="Target.setAutoAttach")
         task.result()
@@ -97,7 +108,7 @@ class Frames:
 
     async def everywhere(self, work: Setup) -> None:
         """Run `work` on the page and on every frame and worker that is in it now."""
-        inner = [self._quietly(work, each) for each in self.sessions() if each is not self._session]
+        inner = [self._soon(work, each) for each in self.sessions() if each is not self._session]
         await asyncio.gather(work(self._session), *inner)
 
     def sessions(self) -> Iterator[CDPSession]:
@@ -115,11 +126,18 @@ class Frames:
             done.add(session)
             await setup(session)
 
+    async def _soon(self, work: Setup, child: CDPSession) -> None:
+        """Run `work` on a frame or worker; one that hangs gets it when it goes on, and keeps no caller waiting."""
+        task = self._session.connection.create_task(self._quietly(work, child))
+        await asyncio.wait([task], timeout=_HUNG_SECONDS)
+
     async def _quietly(self, setup: Setup, child: CDPSession) -> None:
         try:
             await setup(child)
         except (CommandError, TargetClosed):  # it has no such domain, or has closed meanwhile
             return
+        except (CommandTimeout, ConnectionClosed) as error:
+            logger.debug("%s is not set up: %s", child.describe(), error)
 
     # --- frames ---------------------------------------------------------------------------------------------------
 
@@ -127,16 +145,27 @@ class Frames:
         """Return the frames that there are, the main one first, then by process, each before those in it."""
         await self.attach()
         sessions = [each for each in self.sessions() if each.target_type in {"page", "iframe"}]
-        trees = await asyncio.gather(
-            *(each.send(Page.get_frame_tree()) for each in sessions), return_exceptions=True
-        )
+        asked = {each: asyncio.create_task(each.send(Page.get_frame_tree())) for each in sessions}
+        try:
+            await asyncio.wait([asked[self._session]])
+            await asyncio.wait(asked.values(), timeout=_HUNG_SECONDS)
+        finally:
+            for task in asked.values():
+                task.cancel()
+            trees = await asyncio.gather(*asked.values(), return_exceptions=True)
         found: list[Frame] = []
+        hung: set[str] = set()
         for session, tree in zip(sessions, trees, strict=True):
-            if isinstance(tree, BaseException):
-                if session is self._session or not isinstance(tree, CDPError):
-                    raise tree
-                continue  # it has closed meanwhile
-            found += _flat(session, tree.frame_tree)
+            if isinstance(tree, asyncio.CancelledError):
+                hung.add(session.id)
+            elif not isinstance(tree, BaseException):
+                found += _flat(session, tree.frame_tree)
+            elif session is self._session or not isinstance(tree, CDPError):
+                raise tree  # another one has closed meanwhile
+        there = {(each.session.id, each.id) for each in found}
+        for key in self._scripts.keys() - there:
+            if key[0] not in hung:
+                del self._scripts[key]
         return found
 
     async def point_in_window(
@@ -161,18 +190,21 @@ class Frames:
         node = await send(
             DOM.resolve_node(backend_node_id=owner.backend_node_id, execution_context_id=script.context_id)
         )
-        answer = await send(
-            Runtime.call_function_on(
-                "function(frame, x, y) { return this.outer(frame, x, y) }",
-                object_id=script.object_id,
-                arguments=[
-                    Runtime.CallArgument(object_id=node.object.object_id),
-                    Runtime.CallArgument(value=point["x"]),
-                    Runtime.CallArgument(value=point["y"]),
-                ],
-                return_by_value=True,
-            )
+        outer = Runtime.call_function_on(
+            "function(frame, x, y) { return this.outer(frame, x, y) }",
+            object_id=script.object_id,
+            arguments=[
+                Runtime.CallArgument(object_id=node.object.object_id),
+                Runtime.CallArgument(value=point["x"]),
+                Runtime.CallArgument(value=point["y"]),
+            ],
+            return_by_value=True,
         )
+        try:
+            answer = await send(outer)
+        finally:
+            if node.object.object_id is not None and parent.session.closed is None:
+                self._session.connection.create_task(_release(parent.session, node.object.object_id))
         return dict(answer.result.value)
 
     # --- the script -----------------------------------------------------------------------------------------------
@@ -248,6 +280,11 @@ async def _give_up(session: CDPSession, script: _Script, number: int) -> None:
                 arguments=[Runtime.CallArgument(value=number)],
             )
         )
+
+
+async def _release(session: CDPSession, object_id: str) -> None:
+    with suppress(CDPError):  # it has ended with its document
+        await session.send(Runtime.release_object(object_id))
 
 
 def _is_unknown(error: CommandError) -> bool:

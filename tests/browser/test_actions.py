@@ -16,6 +16,7 @@ from cdpbridge.errors import (
     NavigationError,
 )
 from cdpbridge.protocol import Page
+from tests.conftest import until
 
 pytestmark = pytest.mark.chromium
 
@@ -472,6 +473,44 @@ async def test_a_frame_that_goes_when_its_field_is_set(page, pages, origin):
     )
     await page.fill("#choice", "b", timeout=10)
     await page.wait_for_expression("log.length && !document.querySelector('iframe')")
+
+
+async def test_a_frame_that_hangs_does_not_hold_up_the_others(page, pages):
+    released = threading.Event()
+    answer = pages.answer
+    pages.answer = lambda path: released.wait(60) and answer(path) if path == "/never" else answer(path)
+    pages.pages |= {
+        "/inner": INNER,
+        "/hangs": "<script>onmessage = () => {"
+        " const request = new XMLHttpRequest(); request.open('GET', '/never', false); request.send() }</script>",
+    }
+    await show(
+        page,
+        pages,
+        f"<iframe src='{pages.other}/hangs'></iframe><iframe src='/inner'></iframe>",
+    )
+    await page.evaluate("frames[0].postMessage('go', '*')")
+    await until(lambda: ("GET", "/never") in pages.seen)
+    try:
+        async with asyncio.timeout(25):  # less than a command's own timeout
+            await page.fill("#inner", "1234", timeout=20)
+            await page.route("*/routed", lambda route: route.fulfill(body="mine"))
+            assert await page.evaluate("fetch('/routed').then(answer => answer.text())") == "mine"
+            await page.wait_for_selector("#nowhere", state="detached")
+            assert await page.evaluate("frames[1].document.querySelector('#inner').value") == "1234"
+    finally:
+        released.set()
+
+
+async def test_frames_that_were_removed_leave_nothing_behind(page, pages):
+    pages.pages["/inner"] = INNER
+    for _ in range(3):
+        await show(page, pages, f"<iframe src='/inner'></iframe><iframe src='{pages.other}/inner'></iframe>")
+        await page.wait_for_expression("frames.length === 2")
+        await page.click("#pay")
+    await show(page, pages, "<button>b</button>")
+    await page._frames.all()
+    assert len(page._frames._scripts) <= 1
 
 
 async def test_a_text_that_is_shown_is_preferred(page, pages):
