@@ -219,6 +219,7 @@ async def test_a_field_that_moves_on_by_itself_is_filled(page, pages):
 async def test_a_cancelled_action_leaves_the_page_alone(page, pages, act):
     await show(page, pages, "<p>a")
     acting = asyncio.create_task(act(page))
+    await page.wait_for_selector("p")  # what was sent before has begun
     await page.wait_for_expression("window.asked > 2 || !window.asked")
     acting.cancel()
     await asyncio.gather(acting, return_exceptions=True)
