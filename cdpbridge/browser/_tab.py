@@ -136,7 +136,7 @@ class Tab:
             selector: Which one.
             button: Of the mouse.
             count: 2 for a double click.
-            timeout: For the wait. The page is scrolled as needed.
+            timeout: For the wait, and for the page that the click leads to. The page is scrolled as needed.
 
         Raises:
             ActionTimeout: It was not ready within `timeout`; the message says which check failed, and nothing was clicked.
