@@ -19,6 +19,15 @@ _NEXT_SECONDS: Final = 0.25
 _Attempt = asyncio.Task[tuple[asyncio.Transport, asyncio.Protocol]]
 
 
+class _Silent(asyncio.Protocol):
+    """Leaves what arrives in the socket until the transport has its own protocol: some servers speak first."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Stop reading."""
+        assert isinstance(transport, asyncio.ReadTransport)
+        transport.pause_reading()
+
+
 async def connect_by_name(host: str, port: int, *, next_seconds: float = _NEXT_SECONDS) -> asyncio.Transport:
     """Resolve `host`, and connect to one of its addresses.
 
@@ -26,6 +35,9 @@ async def connect_by_name(host: str, port: int, *, next_seconds: float = _NEXT_S
         host: A name, or an address.
         port: TCP port.
         next_seconds: After so long without an answer, the next address is tried too.
+
+    Returns:
+        The transport; set its protocol before the next await, or what arrives is lost.
 
     Raises:
         OSError: The name is unknown, or no address accepts a connection.
@@ -41,9 +53,7 @@ async def connect_by_name(host: str, port: int, *, next_seconds: float = _NEXT_S
             following = next(addresses, None)
             if following is not None:
                 family, address = following
-                attempt = loop.create_task(
-                    loop.create_connection(asyncio.Protocol, address, port, family=family)
-                )
+                attempt = loop.create_task(loop.create_connection(_Silent, address, port, family=family))
                 attempts.add(attempt)
                 waiting.add(attempt)
             if not waiting:
@@ -57,7 +67,10 @@ async def connect_by_name(host: str, port: int, *, next_seconds: float = _NEXT_S
                 error = attempt.exception()
                 if error is None:
                     attempts.discard(attempt)
-                    return attempt.result()[0]
+                    transport = attempt.result()[0]
+                    # Nothing is read before the loop's next turn, and the caller sets its protocol before that.
+                    transport.resume_reading()
+                    return transport
                 if not isinstance(error, OSError):
                     raise error
                 failures.append(error)

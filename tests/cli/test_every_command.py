@@ -289,7 +289,7 @@ def test_fault_e12_the_export_of_what_does_not_exist_makes_nothing(run, tmp_path
 
 @pytest.mark.parametrize(
     "junk",
-    ['{"a": 1}', "{}", "[]", "1", '"text"', '{"cookies": {}}', '{"cookies": "text"}', '{"cookies": [{"a": 1}]}',
+    ['{"a": 1}', "{}", "1", '"text"', '{"cookies": {}}', '{"cookies": "text"}', '{"cookies": [{"a": 1}]}',
      '{"origins": [1]}', '{"origins": {"origin": "http://a.test"}}', "not json", ""],
 )  # fmt: skip
 def test_fault_e12_the_import_of_junk_is_refused(run, tmp_path, junk):

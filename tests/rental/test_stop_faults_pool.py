@@ -7,7 +7,7 @@ import pytest
 
 import cdpbridge
 from cdpbridge.api._async._browsers import AsyncBrowsers
-from cdpbridge.errors import CDPBridgeError, StopFailed
+from cdpbridge.errors import CDPBridgeError, PoolClosed, StopFailed
 from cdpbridge.rental._shutdown import guard
 from tests.pool.test_pool import rest, scripted  # noqa: F401  # fixtures
 from tests.rental.test_stop_faults import CALLS, KINDS, LEFT_COROUTINES, FailingCall, _name, broken, quick  # noqa: F401  # a fixture
@@ -77,9 +77,10 @@ async def test_a_browser_that_opens_after_the_end_of_its_pool_is_stopped(rest): 
         async with asyncio.timeout(60):
             while not pool.stats.opening:
                 await asyncio.sleep(0)
-            pool._fleet.close()  # as at the end, but the opening goes on
-            while pool._fleet._openings:
-                await asyncio.wait(pool._fleet._openings)
+            pool._fleet.closed = True  # as at the end, but the opening goes on
+            for waiter in pool._fleet._waiters.values():
+                waiter.set_exception(PoolClosed("its pool is closed"))
+            await pool._fleet._openings.wait()
         assert not rest.active
         with pytest.raises(CDPBridgeError):
             await waiting

@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 
 import cdpbridge.server
 
@@ -37,8 +38,8 @@ async def test_agents_end_before_browsers_and_browsers_before_the_accounts(make_
 
         # Each is called by the `close` of its part, which was registered when the part was opened.
         services.tasks._all_ended = noted("tasks", services.tasks._all_ended)
-        services.rentals._charges.wait = noted("rentals", services.rentals._charges.wait)
         services.accounts._flush = noted("accounts", services.accounts._flush)
         await api.rent()
+        services.rentals._charges = SimpleNamespace(wait=noted("rentals", services.rentals._charges.wait))
         order.clear()
     assert list(dict.fromkeys(order)) == ["tasks", "rentals", "accounts"]

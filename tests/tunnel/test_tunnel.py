@@ -124,9 +124,9 @@ def drive_with_selenium(authority, site):
 
 
 @pytest.mark.parametrize(
-    ("argument", "words"), [("nonsense", "neither the id of a browser nor a cdpUrl"), ("0" * 32, "404")]
+    ("argument", "status", "words"), [("nonsense", 2, "'nonsense' is no id"), ("0" * 32, 1, "404")]
 )
-def test_what_the_command_cannot_do(server, argument, words):
+def test_what_the_command_cannot_do(server, argument, status, words):
     done = subprocess.run(
         [sys.executable, "-m", "cdpbridge", "tunnel", argument],
         env=server.environment(),
@@ -135,5 +135,5 @@ def test_what_the_command_cannot_do(server, argument, words):
         timeout=100,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == status
     assert words in done.stderr
