@@ -224,7 +224,7 @@ async def test_fault_c17_and_c18_pages_are_the_same_through_the_forwarder(build)
 STATUS_LINES = [
     b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK", b"HTTP/1.1 200", b"HTTP/1.1 ", b"HTTP/1.1 OK", b"HTTP/1.1  200  many  words ",
     b"http/1.1 200 OK", b"HTTP/1.2 200 OK", b"HTTP/2.0 200 OK", b"HTTP/1 200 OK", b"HTTP 200 OK", b"HTTP/0.9 200 OK", b"HTTP/1.1 404 \xe9\xff",
-    b"HTTP/1.1 204 None", b"HTTP/1.1 205 Reset", b"HTTP/1.1 200", b"HTTP/1.1 999 Odd", b"HTTP/1.1 20 Short", b"HTTP/1.1 2000 Long",
+    b"HTTP/1.1 204 None", b"HTTP/1.1 205 Reset", b"HTTP/1.1 500", b"HTTP/1.1 999 Odd", b"HTTP/1.1 20 Short", b"HTTP/1.1 2000 Long",
     b"HTTP/1.1\t200\tOK", b"\r\nHTTP/1.1 200 OK", b"xxxxHTTP/1.1 200 OK", b"xxxxxHTTP/1.1 200 OK", b"ICY 200 OK", b"ok", b"",
     b"HTTP/1.1 302 Found", b"HTTP/1.1 100 Go on\r\n\r\nHTTP/1.1 200 OK", b"HTTP/1.1 103 Hints\r\nLink: </x>\r\n\r\nHTTP/1.0 200 OK",
     b"HTTP/1.1 101 Switch\r\n\r\nHTTP/1.1 200 OK",
