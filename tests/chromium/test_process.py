@@ -1,6 +1,7 @@
 """Real Chromium processes: how they start, how they end, and what is left of them."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -281,6 +282,7 @@ async def test_fault_b26_a_profile_in_use_is_left_to_its_browser(build, tmp_path
 async def test_fault_b18_cycles_leave_nothing(build, children):
     async with await Chromium.start(build=build):
         pass  # what is opened once is open now
+    gc.collect()  # what other tests have left is closed now, not while this one looks
     before = left_in_temp(), descriptors(), children(), threading.active_count()
     for number in range(8):
         chromium = await Chromium.start(build=build)
@@ -288,7 +290,8 @@ async def test_fault_b18_cycles_leave_nothing(build, children):
             os.kill(chromium.pid, signal.SIGKILL)
             await chromium.wait()
         await chromium.stop()
-    assert (left_in_temp(), descriptors(), children()) == before[:3]
+    assert (left_in_temp(), children()) == (before[0], before[2])
+    assert descriptors() <= before[1]
 
 
 REAPER = """
