@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ipaddress
 import os
 import re
 import ssl
@@ -173,10 +174,19 @@ async def dial(
 
 async def _open(host: str, port: int) -> asyncio.Transport:
     loop = asyncio.get_running_loop()
-    if isinstance(loop, asyncio.BaseEventLoop):
+    # An address needs no resolver, whose thread a fork of this process would wait for at its end.
+    if isinstance(loop, asyncio.BaseEventLoop) and not _is_ip_address(host):
         return await connect_by_name(host, port)
-    transport, _ = await loop.create_connection(asyncio.Protocol, host, port)  # uvloop's own
+    transport, _ = await loop.create_connection(asyncio.Protocol, host, port)  # uvloop has its own race
     return transport
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def _start_tls(
