@@ -16,8 +16,6 @@ __all__ = ["connect_by_name"]
 # RFC 8305 section 8, "Connection Attempt Delay".
 _NEXT_SECONDS: Final = 0.25
 
-_Attempt = asyncio.Task[tuple[asyncio.Transport, asyncio.Protocol]]
-
 
 class _Silent(asyncio.Protocol):
     """Leaves what arrives in the socket until the transport has its own protocol: some servers speak first."""
@@ -26,6 +24,9 @@ class _Silent(asyncio.Protocol):
         """Stop reading."""
         assert isinstance(transport, asyncio.ReadTransport)
         transport.pause_reading()
+
+
+_Attempt = asyncio.Task[tuple[asyncio.Transport, _Silent]]
 
 
 async def connect_by_name(host: str, port: int, *, next_seconds: float = _NEXT_SECONDS) -> asyncio.Transport:
