@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -10,7 +11,16 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
-__all__ = ["LoopThread", "TaskSet", "in_pool", "in_thread", "mark_retrieved", "to_the_end", "unhindered"]
+__all__ = [
+    "LoopThread",
+    "TaskSet",
+    "in_pool",
+    "in_thread",
+    "is_coroutine_function",
+    "mark_retrieved",
+    "to_the_end",
+    "unhindered",
+]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -109,6 +119,15 @@ def mark_retrieved(future: asyncio.Future[Any]) -> None:
     """
     if not future.cancelled():
         future.exception()
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Return True if a call gives a coroutine: of a function, a method, a `partial` of one, or an object with such a `__call__`."""
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # the method itself is asked what it is
+    )
 
 
 async def to_the_end(work: Awaitable[T]) -> T:

@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession
     from cdpbridge.cdp._stream import EventStream
 
-__all__ = ["NAVIGATION_TIMEOUT", "Navigation", "WaitUntil", "checked_state", "checked_url", "moved_on"]
+__all__ = [
+    "EMPTY_FAILURE",
+    "NAVIGATION_TIMEOUT",
+    "NO_CONTENT",
+    "Navigation",
+    "WaitUntil",
+    "checked_state",
+    "checked_url",
+    "moved_on",
+]
 
 WaitUntil = Literal["commit", "domcontentloaded", "load", "networkidle"]
 
@@ -48,8 +57,8 @@ _STATES: Final = {
     "networkidle": "networkIdle",
 }
 # A status of 400 or more without a body; the full build shows a page of its own then.
-_EMPTY_FAILURE: Final = "net::ERR_HTTP_RESPONSE_CODE_FAILURE"
-_NO_CONTENT: Final = frozenset({204, 205})
+EMPTY_FAILURE: Final = "net::ERR_HTTP_RESPONSE_CODE_FAILURE"
+NO_CONTENT: Final = frozenset({204, 205})
 _OPAQUE: Final = frozenset({"about", "blob", "data", "javascript", "view-source"})
 """Schemes without `//`."""
 _RESTORED: Final = "BackForwardCacheRestore"
@@ -188,9 +197,9 @@ class Navigation:
             watch.begun(reply.loader_id)
             return True
         last = watch.last_response()
-        if last is not None and last.status in _NO_CONTENT:
+        if last is not None and last.status in NO_CONTENT:
             watch.settle(last)
-        elif reply.error_text == _EMPTY_FAILURE and last is not None and reply.loader_id:
+        elif reply.error_text == EMPTY_FAILURE and last is not None and reply.loader_id:
             watch.begun(reply.loader_id)
             return True
         elif reply.is_download:
@@ -416,7 +425,7 @@ class _Watch:
     def _on_failed(self, event: Network.LoadingFailed) -> None:
         if event.type == "Document" and event.canceled:
             self._aborted.add(event.request_id)
-        if event.type == "Document" and not event.canceled and event.error_text != _EMPTY_FAILURE:
+        if event.type == "Document" and not event.canceled and event.error_text != EMPTY_FAILURE:
             self._failed[event.request_id] = event.error_text
             self._news.set()
 
@@ -431,7 +440,7 @@ class _Watch:
         answer = self._responses.get(self._started or "")
         if answer is None or answer.request_id not in self._aborted:
             return
-        if answer.response.status in _NO_CONTENT:
+        if answer.response.status in NO_CONTENT:
             self._answer = self._of(answer)
         else:
             self.downloaded = answer.response.url

@@ -27,7 +27,7 @@ from ._page_state import set_cookies, set_viewport, storage_state
 from ._response import Request, Response
 from ._screenshot import captured
 from ._tab_events import ConsoleMessage, Dialog, TabEvents
-from ._upload import set_input_files
+from ._upload import UPLOAD_BYTES, set_input_files
 
 if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Tab"]
 
 _CLOSE_TIMEOUT: Final = timedelta(seconds=10)
-_UPLOAD_BYTES: Final = 256 * 1024 * 1024  # it is held in the browser's memory
 
 
 class Tab:
@@ -315,7 +314,7 @@ class Tab:
         return DownloadWaiter(self.session, self._downloads, count, timeout)
 
     async def set_input_files(
-        self, selector: str, files: Path | str | Sequence[Path | str], *, max_bytes: int = _UPLOAD_BYTES
+        self, selector: str, files: Path | str | Sequence[Path | str], *, max_bytes: int = UPLOAD_BYTES
     ) -> None:
         """Give files of this machine to a file input of the page, wherever the browser runs.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from cdpbridge._concurrency import is_coroutine_function
 from cdpbridge.cdp._session import when_ended
 from cdpbridge.errors import CDPError, ConfigurationError
 from cdpbridge.protocol import Network, Page, Runtime, Target
@@ -152,7 +153,7 @@ class TabEvents:
         self, handler: Callable[[Any], object], convert: Callable[[Any], Any]
     ) -> Callable[[Any], Any]:
         """Return `handler` as one of a session: a coroutine function if it is one, so that it gets a queue of its own."""
-        if _is_coroutine_function(handler):
+        if is_coroutine_function(handler):
 
             async def later(event: Any) -> None:
                 await handler(convert(event))  # type: ignore[misc]
@@ -275,11 +276,6 @@ class TabEvents:
         remove = self._until_end(root.on(Target.TargetCreated, created))
         self._begin(begin(), "popup")
         return remove
-
-
-def _is_coroutine_function(handler: Any) -> bool:
-    method = getattr(handler, "__call__", None)  # noqa: B004  # the method itself is asked what it is
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(method)
 
 
 def _message(event: Runtime.ConsoleAPICalled) -> ConsoleMessage:

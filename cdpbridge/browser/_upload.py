@@ -19,7 +19,10 @@ from cdpbridge.cdp import CDPSession
 from cdpbridge.errors import CDPError, UploadFailed
 from cdpbridge.protocol import Page, Runtime
 
-__all__ = ["set_input_files"]
+__all__ = ["UPLOAD_BYTES", "set_input_files"]
+
+UPLOAD_BYTES: Final = 256 * 1024 * 1024
+"""Of one call: the files are held in the browser's memory."""
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _WORLD: Final = "cdpbridge"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
+from cdpbridge._concurrency import is_coroutine_function
 from cdpbridge.cdp._auto_attach import AutoAttach, Setup
 from cdpbridge.cdp._domains import check_name
 from cdpbridge.cdp._enabling import Enabling
@@ -210,7 +209,7 @@ class CDPSession:
         Raises:
             ConfigurationError: There is no event of that name.
         """
-        if _is_coroutine_function(handler):
+        if is_coroutine_function(handler):
             method = _method(event)
             worker = Worker(
                 handler,
@@ -403,11 +402,3 @@ def _check(event: type[Event] | str, *, raw: bool) -> str:
     if isinstance(event, str) and not raw:
         check_name(event)
     return method
-
-
-def _is_coroutine_function(handler: Callable[..., Any]) -> bool:
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-        getattr(handler, "__call__", None)  # noqa: B004  # the method itself is asked what it is
-    )

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack, overload
 from uuid import UUID
 
 from cdpbridge._concurrency import LoopThread
 from cdpbridge.api import AsyncClient, BrowserSession, Client
 from cdpbridge.api._place import find_place
 from cdpbridge.billing import Receipt
+from cdpbridge.browser._downloads import DOWNLOAD_TIMEOUT
 from cdpbridge.browser._open import open_checked
+from cdpbridge.browser._upload import UPLOAD_BYTES
 from cdpbridge.providers import LocalSettings, LocalSyncClient, of_blocking
 from cdpbridge.rental._options import CheckedOptions, RentalOptions, check
 from cdpbridge.rental._shutdown import exit_on_signals
 from cdpbridge.sync._caller import check_caller
-from cdpbridge.sync._page import Dialog, PageVerbs, Response, Route
+from cdpbridge.sync._page import Dialog, PageVerbs, Response, Route, Runner, called
 
 if TYPE_CHECKING:
     import httpx
@@ -50,14 +52,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-_DOWNLOAD_TIMEOUT = timedelta(seconds=30)
-_UPLOAD_BYTES = 256 * 1024 * 1024
-
-
-class _Runner(Protocol):
-    def __call__(self, work: Coroutine[Any, Any, T], /) -> T: ...
-
 
 # --- where ------------------------------------------------------------------------------------------------------------
 
@@ -171,7 +165,7 @@ class _Rented:
 class Browser:
     """A rented browser; `cdpbridge.Browser` without an event loop. Made by `open_browser`."""
 
-    def __init__(self, browser: AsyncBrowser, run: _Runner) -> None:
+    def __init__(self, browser: AsyncBrowser, run: Runner) -> None:
         self._browser = browser
         self._run = run
 
@@ -243,8 +237,8 @@ class Browser:
 
         Events and errors as of `cdpbridge.Browser.on`. A handler must not call this API, which would wait for itself.
         """
-        remove = self._run(_called(self._browser.on, name, handler))
-        return lambda: self._run(_called(remove))
+        remove = self._run(called(self._browser.on, name, handler))
+        return lambda: self._run(called(remove))
 
     def new_tab(self, url: str | None = None) -> Tab:
         """Open a page, and load `url` in it if given. Errors as of `cdpbridge.Browser.new_tab`."""
@@ -338,12 +332,12 @@ class Tab(PageVerbs):
         """Return the cookies that a request to the page's own address would send."""
         return self._run(self._tab.cookies())
 
-    def expect_download(self, *, timeout: float | timedelta = _DOWNLOAD_TIMEOUT) -> DownloadWaiter:
+    def expect_download(self, *, timeout: float | timedelta = DOWNLOAD_TIMEOUT) -> DownloadWaiter:
         """Wait for a download that the block starts: `with tab.expect_download() as waiter`; see `cdpbridge.Tab.expect_download`."""
         return DownloadWaiter(self._tab.expect_download(timeout=timeout), self._run)
 
     def expect_downloads(
-        self, count: int, *, timeout: float | timedelta = _DOWNLOAD_TIMEOUT
+        self, count: int, *, timeout: float | timedelta = DOWNLOAD_TIMEOUT
     ) -> DownloadWaiter:
         """Wait for several downloads that the block starts; `waiter.downloads` has them."""
         return DownloadWaiter(self._tab.expect_downloads(count, timeout=timeout), self._run)
@@ -367,7 +361,7 @@ class Tab(PageVerbs):
 
         Events and errors as of `cdpbridge.Tab.on`. The handler may call this API.
         """
-        kinds: dict[str, Callable[[Any, _Runner], Any]] = {
+        kinds: dict[str, Callable[[Any, Runner], Any]] = {
             "dialog": Dialog,
             "download": Download,
             "popup": Tab,
@@ -379,7 +373,7 @@ class Tab(PageVerbs):
         )
 
     def set_input_files(
-        self, selector: str, files: Path | str | Sequence[Path | str], *, max_bytes: int = _UPLOAD_BYTES
+        self, selector: str, files: Path | str | Sequence[Path | str], *, max_bytes: int = UPLOAD_BYTES
     ) -> None:
         """Give files of this machine to a file input of the page. Errors as of `cdpbridge.Tab.set_input_files`."""
         self._run(self._tab.set_input_files(selector, files, max_bytes=max_bytes))
@@ -392,7 +386,7 @@ class Tab(PageVerbs):
 class DownloadWaiter(AbstractContextManager["DownloadWaiter"]):
     """Waits for a download of the tab. Made by `Tab.expect_download`."""
 
-    def __init__(self, waiter: AsyncDownloadWaiter, run: _Runner) -> None:
+    def __init__(self, waiter: AsyncDownloadWaiter, run: Runner) -> None:
         self._waiter = waiter
         self._run = run
 
@@ -426,7 +420,7 @@ class DownloadWaiter(AbstractContextManager["DownloadWaiter"]):
 class Download:
     """A file that the browser has downloaded or is downloading."""
 
-    def __init__(self, download: AsyncDownload, run: _Runner) -> None:
+    def __init__(self, download: AsyncDownload, run: Runner) -> None:
         self._download = download
         self._run = run
 
@@ -454,7 +448,3 @@ class Download:
     def read(self, *, timeout: float | timedelta | None = None) -> bytes:
         """Return its content. Errors as of `save`."""
         return self._run(self._download.read(timeout=timeout))
-
-
-async def _called(function: Callable[..., T], *arguments: Any) -> T:
-    return function(*arguments)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cdpbridge.browser._navigation import WaitUntil
     from cdpbridge.protocol import Network
 
-__all__ = ["Dialog", "PageVerbs", "Response", "Route", "Runner"]
+__all__ = ["Dialog", "PageVerbs", "Response", "Route", "Runner", "called"]
 
 T = TypeVar("T")
 
@@ -345,7 +345,7 @@ class PageVerbs:
             return self._tab.on(name, handle)
 
         remove = self._run(add())
-        return lambda: self._run(_called(remove))
+        return lambda: self._run(called(remove))
 
     def _answer(self, response: AsyncResponse | None) -> Response | None:
         return None if response is None else Response(response, self._run)
@@ -355,5 +355,6 @@ async def _awaited(begin: Callable[[], Awaitable[T]]) -> T:
     return await begin()
 
 
-async def _called(function: Callable[[], T]) -> T:
-    return function()
+async def called(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a plain function in the event loop."""
+    return function(*arguments)

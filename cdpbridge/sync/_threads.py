@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from cdpbridge._concurrency import is_coroutine_function
 from cdpbridge.errors import ConfigurationError
 
 __all__ = ["Threads", "plain"]
@@ -26,8 +26,7 @@ def plain(function: Callable[..., T], what: str) -> Callable[..., T]:
     Raises:
         ConfigurationError: It is a coroutine function, which no event loop would run.
     """
-    call: Any = getattr(function, "__call__", None)  # noqa: B004  # the method itself is asked what it is
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
+    if is_coroutine_function(function):
         raise ConfigurationError(
             f"{what} of the blocking API is a plain function: write `def`, not `async def`"
         )

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from cdpbridge.browser._frames import Frames
 from cdpbridge.browser._interception import Interception, Rule
-from cdpbridge.browser._navigation import moved_on
+from cdpbridge.browser._navigation import EMPTY_FAILURE, NO_CONTENT, moved_on
 from cdpbridge.browser._tab import Tab
 from cdpbridge.errors import CDPError, CommandError, NavigationError
 from cdpbridge.integrations.scrapy._visit import Rendered, Visit, header_list, set_cookie_lines
@@ -33,8 +33,6 @@ _LIFECYCLE_NAMES: Final = {
 _POLL_SECONDS: Final = 0.05
 _LONG: Final = timedelta(hours=1)  # the visit's own deadline comes before
 _ABORTED: Final = "net::ERR_ABORTED"  # a download, or an answer that leaves the page as it is (204, 205)
-_EMPTY_FAILURE: Final = "net::ERR_HTTP_RESPONSE_CODE_FAILURE"  # a status of 400 or more without a body
-_NO_CONTENT: Final = frozenset({204, 205})
 _HTML: Final = frozenset({"text/html", "application/xhtml+xml"})
 _CONTENT: Final = (
     "(document.doctype ? new XMLSerializer().serializeToString(document.doctype) : '')"
@@ -222,7 +220,7 @@ class RenderedPage:
                 self.spent = True  # Chromium's own page about the failure may still be on its way
                 last = self._last()
                 if last is not None and (
-                    reply.error_text == _EMPTY_FAILURE or last.response.status in _NO_CONTENT
+                    reply.error_text == EMPTY_FAILURE or last.response.status in NO_CONTENT
                 ):
                     return last
                 if reply.is_download or (last is not None and reply.error_text == _ABORTED):
@@ -231,7 +229,7 @@ class RenderedPage:
             if not reply.loader_id:
                 raise _SameDocument
         last = self._last()
-        return last if last is not None and last.response.status in _NO_CONTENT else None
+        return last if last is not None and last.response.status in NO_CONTENT else None
 
     def _last(self) -> Network.ResponseReceived | None:
         return next(reversed(self._responses.values()), None)
@@ -342,7 +340,7 @@ class RenderedPage:
     def _on_response(self, event: Network.ResponseReceived) -> None:
         if event.type == "Document" and event.frame_id == self._frame:
             self._responses[event.loader_id] = event
-            if event.response.status in _NO_CONTENT:
+            if event.response.status in NO_CONTENT:
                 self._session.connection.create_task(self._leave())
 
     def _on_raw_response(self, event: Network.ResponseReceivedExtraInfo) -> None:
