@@ -217,6 +217,14 @@
     return reason ? { failed: "enabled", detail: `${name(element)}: ${reason}` } : { element };
   };
 
+  // Whether an animation of the element, or of one around it, stands at its beginning until the next frame is painted.
+  const willMove = (element) => {
+    for (let node = element; node; node = up(node)) {
+      if (node.getAnimations?.().some((each) => each.pending && each.playState === "running")) return true;
+    }
+    return false;
+  };
+
   const active = () => {
     let found = document.activeElement;
     while (found?.shadowRoot?.activeElement) found = found.shadowRoot.activeElement;
@@ -323,15 +331,18 @@
 
     // Where to click, once the element is still and nothing covers it.
     point: (selector, time) => {
-      let before = null, scrolls = 0, covered = null;
+      let before = null, at = 0, scrolls = 0, covered = null, begins = 0, waits = 0;
       return patiently(time, () => {
         const { element, ...failure } = usable(selector, true);
         if (!element) return { ...failure, later: true };
         const box = boxOf(element);
         const now = [element, box.left, box.top, box.width, box.height];
-        const still = before !== null && now.every((each, at) => each === before[at]);
-        before = now;
-        if (!still) return covered ?? { failed: "stable", detail: `${name(element)} is moving` };
+        // Animations move with this clock, frame by frame; it stands still where nothing is painted.
+        const clock = document.timeline.currentTime;
+        const between = before !== null && clock - at < 4 && waits++ < 3;
+        const still = before !== null && !between && now.every((each, index) => each === before[index]);
+        if (!between) [before, at] = [willMove(element) && begins++ < 10 ? null : now, clock];
+        if (!still || !before) return covered ?? { failed: "stable", detail: `${name(element)} is moving` };
         covered = null;
         const point = pointOf(element);
         const hit = point && hitAt(point.x, point.y);

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import weakref
 from contextlib import asynccontextmanager
 
 import pytest
@@ -77,9 +78,10 @@ async def test_a_silent_server_does_not_hold_the_error_up(monkeypatch):
 
 def test_addresses_are_not_kept_longer_than_connections():
     connection = AnyConnection()
-    before = len(_proxy_reason._addresses)
     keep_address(connection, "http://127.0.0.1/")
-    assert len(_proxy_reason._addresses) == before + 1
+    kept = weakref.ref(connection)
+    assert kept in _proxy_reason._addresses.keyrefs()
     del connection
     gc.collect()
-    assert len(_proxy_reason._addresses) == before
+    assert kept() is None
+    assert kept not in _proxy_reason._addresses.keyrefs()

@@ -66,10 +66,9 @@ async def test_fault_d11_heads_that_do_not_end_are_refused_and_memory_stays(spaw
             sent = await flooding
             assert sent < 64 * MIB, name
             statuses = statuses_of(answer)
-            if name == "after keep-alive":
-                assert statuses.pop(0) == b"200"
-            # None when a reset took the answer away from a peer that went on sending, or when it came behind another one.
-            assert statuses in ([], [b"431"], [b"400"]), (name, answer[:300])
+            before_it = [b"200"] if name == "after keep-alive" else []
+            # Fewer when a reset took the answers away from a peer that went on sending.
+            assert statuses in ([], before_it, [*before_it, b"431"], [*before_it, b"400"]), (name, answer[:300])
         assert await target.serves()
         assert target.rss() - before < 24
         _, errors = await server.end()
