@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from cdpbridge._clock import Clock
@@ -27,13 +28,13 @@ from cdpbridge.server.rentals import utc_now
 from cdpbridge.server.routes import (
     BASE_PATH,
     FILES_PATH,
+    REST_ROUTES,
     Authentication,
     KnownHost,
     SafeHeaders,
     Services,
     Timing,
     admin_routes,
-    api_router,
     external_base,
     health,
     install_problems,
@@ -123,9 +124,11 @@ def create_app(
                 services.accounts.accept_local(found.key)
             yield
 
+    cookie = ConsoleCookie(SignIns(time.monotonic), external_base)
     app = _App(
         border,
         registry,
+        routes=_routes(registry, border, cookie),
         title="cdpbridge",
         version=__version__,
         description="Browser Use Cloud API v2 over Chromium on this machine.",
@@ -136,24 +139,28 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    cookie = ConsoleCookie(SignIns(time.monotonic), external_base)
     app.add_middleware(Authentication, prefix=BASE_PATH, cookie=cookie)
     app.add_middleware(Authentication, prefix=ADMIN_PATH, cookie=cookie, admin=True)
     app.add_middleware(Timing, prefix=BASE_PATH)
     install_problems(app)
-    app.include_router(api_router())
-    app.include_router(admin_routes)
-    app.include_router(health)
-    app.include_router(profile_script)
-    app.include_router(
-        console_router(cookie, lambda request: request.app.state.snapshots, external_base, border)
-    )
-    app.include_router(public_files)
-    app.include_router(gateway.router(registry, external_base, border=border))
-    app.include_router(live_router(lambda: app.state.services.live))
     app.state.registry = registry
     app.state.local_address = local_address
     return app
+
+
+def _routes(registry: Registry, border: Border, cookie: ConsoleCookie) -> list[BaseRoute]:
+    console = console_router(cookie, lambda request: request.app.state.snapshots, external_base, border)
+    live = live_router(lambda socket: socket.app.state.services.live)
+    return [
+        *REST_ROUTES,
+        *admin_routes.routes,
+        *health.routes,
+        *profile_script.routes,
+        *console.routes,
+        *public_files.routes,
+        *gateway.router(registry, external_base, border=border).routes,
+        *live.routes,
+    ]
 
 
 def _snapshots(services: Services) -> Snapshots:

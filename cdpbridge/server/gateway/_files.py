@@ -27,7 +27,7 @@ from cdpbridge._disk import mounts_identity, open_below, parent_below
 
 from ._registry import BrowserFiles
 
-__all__ = ["FILE_CONTENT_PATH", "file_routes"]
+__all__ = ["FILE_CONTENT_PATH", "add_file_routes"]
 
 FILE_CONTENT_PATH: Final = re.compile(r"/cdp/[^/]+/files/content")
 """Paths whose bodies are files of clients: the token is checked before any of it is read, and the browser's disk limit holds."""
@@ -38,15 +38,13 @@ _DRAFT: Final = ".part"
 _MOST_DELAY_SECONDS: Final = 600.0
 
 
-def file_routes(find: Callable[[Request], BrowserFiles | None]) -> APIRouter:
-    """Return the routes; `find` gives the files of the request's browser, or refuses."""
+def add_file_routes(routes: APIRouter, find: Callable[[Request], BrowserFiles | None]) -> None:
+    """Add the routes; `find` gives the files of the request's browser, or refuses."""
     endpoints = _Files(find)
-    routes = APIRouter(prefix="/files", include_in_schema=False)
-    routes.add_api_route("", endpoints.folders, methods=["GET"])
-    routes.add_api_route("/content", endpoints.read, methods=["GET"])
-    routes.add_api_route("/content", endpoints.write, methods=["PUT"])
-    routes.add_api_route("/content", endpoints.remove, methods=["DELETE"])
-    return routes
+    routes.add_api_route("/files", endpoints.folders, methods=["GET"])
+    routes.add_api_route("/files/content", endpoints.read, methods=["GET"])
+    routes.add_api_route("/files/content", endpoints.write, methods=["PUT"])
+    routes.add_api_route("/files/content", endpoints.remove, methods=["DELETE"])
 
 
 @dataclass(frozen=True, slots=True)

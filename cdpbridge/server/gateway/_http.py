@@ -15,7 +15,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from cdpbridge.server.limits import Border
 
-from ._files import file_routes
+from ._files import add_file_routes
 from ._hosts import HOST_TEXT, host_allowed, origin_allowed
 from ._registry import BrowserFiles, Entry, Registry, Upstream
 
@@ -54,7 +54,7 @@ def router(
     routes.add_api_route("/json/new", endpoints.new, methods=["GET", "PUT"])
     routes.add_api_route("/json/{command}/{target_id}", endpoints.act, methods=["GET", "PUT"])
     routes.add_api_route("/proxy/failures", endpoints.proxy_failures)
-    routes.include_router(file_routes(endpoints.files))
+    add_file_routes(routes, endpoints.files)
     return routes
 
 

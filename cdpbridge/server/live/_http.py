@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Final
 
 from fastapi import APIRouter, HTTPException, Request, Response, WebSocket
+from starlette.requests import HTTPConnection
 
 from ._live import Live
 
@@ -50,11 +51,11 @@ def _files() -> dict[str, tuple[bytes, str]]:
     return found
 
 
-def router(live: Callable[[], Live]) -> APIRouter:
+def router(live: Callable[[HTTPConnection], Live]) -> APIRouter:
     """Return the routes.
 
     Args:
-        live: The live view of the running server.
+        live: The live view of the running server that a request came to.
     """
     routes = APIRouter(include_in_schema=False)
 
@@ -74,7 +75,7 @@ def router(live: Callable[[], Live]) -> APIRouter:
         return Response(content, media_type=_KINDS[name[name.rindex(".") :]], headers=headers)
 
     async def socket(socket: WebSocket) -> None:
-        await live().serve(socket)
+        await live(socket).serve(socket)
 
     for prefix in ("/live", "/share"):
         routes.add_api_route(f"{prefix}/assets/{{name}}", asset)

@@ -10,20 +10,20 @@ from ._health import Timing
 from ._health import router as health
 from ._problems import install_problems
 from ._profile_script import profile_script
-from ._router import api_router, public_files
+from ._router import REST_ROUTES, public_files
 from ._services import BASE_PATH, Services, external_base
 
 __all__ = [
     "BASE_PATH",
     "FILES_PATH",
     "KEY_HEADER",
+    "REST_ROUTES",
     "Authentication",
     "KnownHost",
     "SafeHeaders",
     "Services",
     "Timing",
     "admin_routes",
-    "api_router",
     "external_base",
     "health",
     "install_problems",

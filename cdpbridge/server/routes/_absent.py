@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter, HTTPException
+from fastapi import HTTPException
 
+from ._rest import rest_router
 from ._services import ProjectId
 
 __all__ = ["router"]
 
-router = APIRouter(include_in_schema=False)
+router = rest_router(include_in_schema=False)
 
 _METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 

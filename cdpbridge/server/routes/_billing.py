@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from fastapi import APIRouter
-
 from cdpbridge.api._models import Account, PlanInfo
 
 from ._fields import FieldsRoute
 from ._problems import not_found
+from ._rest import rest_router
 from ._services import ProjectId, ServicesOf
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/billing", tags=["Billing"], route_class=FieldsRoute)
+router = rest_router("/billing", tags=["Billing"], route_class=FieldsRoute)
 
 
 @router.get("/account")

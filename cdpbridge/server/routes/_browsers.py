@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Body, HTTPException, Query
+from fastapi import Body, HTTPException, Query
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,6 +29,7 @@ from ._addresses import cdp_url, live_url, recording_url, signed_url
 from ._fields import FieldsRoute, IgnoredFields
 from ._orders import body_hash, browser_order
 from ._problems import not_found
+from ._rest import rest_router
 from ._services import (
     IdempotencyKey,
     KeyId,
@@ -42,7 +43,7 @@ from ._services import (
 
 __all__ = ["browser_view", "router"]
 
-router = APIRouter(prefix="/browsers", tags=["Browsers"], route_class=FieldsRoute)
+router = rest_router("/browsers", tags=["Browsers"], route_class=FieldsRoute)
 
 _MOST_LABELS: Final = 100
 _MEGABYTE: Final = 1_000_000

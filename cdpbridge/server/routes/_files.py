@@ -36,11 +36,12 @@ from cdpbridge.server.files import (
 from ._addresses import FILES_PATH, signed_url
 from ._fields import FieldsRoute
 from ._problems import STOPPED_TEXT, not_found, unprocessable
+from ._rest import rest_router
 from ._services import ProjectId, Services, ServicesOf, client_address, external_base
 
 __all__ = ["public_router", "router"]
 
-router = APIRouter(prefix="/files", tags=["Files"], route_class=FieldsRoute)
+router = rest_router("/files", tags=["Files"], route_class=FieldsRoute)
 public_router = APIRouter(prefix=FILES_PATH, include_in_schema=False)
 
 _UPLOAD_AGE: Final = timedelta(minutes=10)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Depends, Query, Response
+from fastapi import Body, Depends, Query, Response
 
 from cdpbridge.api._models import Page, Profile, ProfileCreateRequest, ProfileUpdateRequest
 from cdpbridge.server import store
 
 from ._fields import FieldsRoute
 from ._problems import not_found
+from ._rest import rest_router
 from ._services import Paging, ProjectId, ServicesOf, profiles_kept
 
 __all__ = ["router"]
 
-router = APIRouter(
-    prefix="/profiles", tags=["Profiles"], route_class=FieldsRoute, dependencies=[Depends(profiles_kept)]
+router = rest_router(
+    "/profiles", tags=["Profiles"], route_class=FieldsRoute, dependencies=[Depends(profiles_kept)]
 )
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import Body, Query, Response
 from starlette.requests import Request
 
 from cdpbridge.api._models import Page
@@ -24,12 +24,13 @@ from ._addresses import live_url, recording_url, share_url
 from ._fields import FieldsRoute, IgnoredFields
 from ._orders import body_hash, session_order
 from ._problems import not_found
+from ._rest import rest_router
 from ._services import IdempotencyKey, KeyId, Paging, ProjectId, Services, ServicesOf, client_left
 from ._task_views import task_item
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/sessions", tags=["Sessions"], route_class=FieldsRoute)
+router = rest_router("/sessions", tags=["Sessions"], route_class=FieldsRoute)
 
 _MEGABYTE: Final = 1_000_000
 

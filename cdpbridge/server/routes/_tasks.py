@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import HTTPException, Query
 from starlette.requests import Request
 
 from cdpbridge._concurrency import to_the_end
@@ -33,6 +33,7 @@ from ._addresses import cdp_url, signed_url
 from ._fields import FieldsRoute, IgnoredFields, Unused
 from ._orders import body_hash, session_order
 from ._problems import not_found, unprocessable
+from ._rest import rest_router
 from ._services import (
     IdempotencyKey,
     KeyId,
@@ -47,7 +48,7 @@ from ._task_views import shown_status, task_item, task_view
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/tasks", tags=["Tasks"], route_class=FieldsRoute)
+router = rest_router("/tasks", tags=["Tasks"], route_class=FieldsRoute)
 
 _SIGNALS: Final = {
     "stop": TaskSignal.STOP,

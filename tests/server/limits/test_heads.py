@@ -68,7 +68,10 @@ async def test_fault_d11_heads_that_do_not_end_are_refused_and_memory_stays(spaw
             statuses = statuses_of(answer)
             before_it = [b"200"] if name == "after keep-alive" else []
             # Fewer when a reset took the answers away from a peer that went on sending.
-            assert statuses in ([], before_it, [*before_it, b"431"], [*before_it, b"400"]), (name, answer[:300])
+            assert statuses in ([], before_it, [*before_it, b"431"], [*before_it, b"400"]), (
+                name,
+                answer[:300],
+            )
         assert await target.serves()
         assert target.rss() - before < 24
         _, errors = await server.end()

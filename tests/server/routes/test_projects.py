@@ -6,9 +6,14 @@ import re
 import pytest
 from fastapi.routing import APIRoute
 
-from tests.server.conftest import OTHER_KEY
+from tests.server.conftest import HEADER, OTHER_KEY
 
-KEY_FREE = re.compile(r"^/(openapi\.json$|cdp/|files(/|$)|live|share)")
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+# Pages and states that all may see, and addresses that are a secret themselves.
+KEY_FREE = re.compile(
+    r"^/($|openapi\.json$|profile\.sh$|healthz$|readyz$|metrics$|pressure$|console/static/|console/sign-|cdp/|files(/|$)|live/|share/)"
+)
 # Bodies that are right, so that nothing is refused before the project is looked at.
 BODIES = {
     ("PATCH", "/browsers/{session_id}"): {"action": "stop"},
@@ -134,9 +139,19 @@ async def test_every_route_wants_a_key(api):
         for key in ("", "wrong-key-1"):
             answer = await api.request(method, path, key=key, content=b"{broken")
             assert answer.status_code == 401, f"{method} {template}"
-    for route in api.app.routes:  # whatever is outside of the API is known here
-        if isinstance(route, APIRoute) and not route.path.startswith("/api/v2/"):
-            assert KEY_FREE.match(route.path), route.path
+    others = [
+        route
+        for route in api.app.routes
+        if isinstance(route, APIRoute) and not route.path.startswith("/api/v2/")
+    ]
+    assert {"/", "/cdp/{token}", "/live/{token}", "/admin/v1/keys"} <= {route.path for route in others}
+    for route in others:  # whatever is outside of the API is known here
+        if not KEY_FREE.match(route.path):
+            path = re.sub(r"\{\w+\}", UNKNOWN, route.path.replace("{folder}", "downloads"))
+            for method in route.methods:
+                for headers in ({}, {HEADER: "wrong-key-1"}):
+                    answer = await api.client.request(method, f"http://test{path}", headers=headers)
+                    assert answer.status_code == 401, f"{method} {route.path}"
 
 
 @pytest.mark.parametrize(("plan", "text"), [("paid", "max_profiles"), ("free", "Subscription required")])
