@@ -41,6 +41,7 @@ FLOORS = {
     "cdpbridge.cdp._domains": 1,
     "cdpbridge.cdp._frame_reader": 1,
     "cdpbridge.cdp._frames": 1,
+    "cdpbridge.cdp._http_credentials": 1,
     "cdpbridge.cdp._intake": 1,
     "cdpbridge.cdp._keepalive": 1,
     "cdpbridge.cdp._multiplexer": 1,

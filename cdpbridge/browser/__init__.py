@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cdpbridge.cdp._http_credentials import HttpCredentials
+
 from ._browser import Browser
 from ._download import Download
 from ._interception import Route
@@ -15,6 +17,7 @@ __all__ = [
     "ConsoleMessage",
     "Dialog",
     "Download",
+    "HttpCredentials",
     "Opening",
     "Request",
     "Response",

@@ -1,4 +1,4 @@
-"""Requests of a page, and of the frames and workers in it, that are blocked, changed or answered here.
+"""Requests of a page, and of the frames and workers in it, that are blocked, changed, answered or logged in here.
 
 Chromium pauses only what matches a pattern of ours; everything else never leaves the browser.
 """
@@ -10,7 +10,7 @@ import inspect
 import json as json_module
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -19,7 +19,10 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from cdpbridge._concurrency import mark_retrieved
-from cdpbridge.errors import CDPError, CommandError, ConfigurationError, ConnectionClosed, TargetClosed
+from cdpbridge.cdp._http_auth import HttpAuth, note_page
+from cdpbridge.cdp._http_credentials import HttpCredentials
+from cdpbridge.cdp._paused import FAILED, PAUSED, answer_paused
+from cdpbridge.errors import CDPError, ConfigurationError
 from cdpbridge.protocol import Command, Fetch, Network
 
 from ._response import headers_of, request_of
@@ -66,13 +69,9 @@ _REASONS: Final = {
     if name.isupper() and isinstance(value, str)
 }
 _BLOCKED: Final = "BlockedByClient"
-_FAILED: Final = "Failed"
 _NO_ADDRESS: Final = [Fetch.RequestPattern(url_pattern="cdpbridge-no-address:")]
-# Chromium's own texts for a request that no longer waits: its document ended, or the domain was disabled.
-_ENDED: Final = ("Invalid InterceptionId", "Fetch domain is not enabled")
 # Kinds of target that serve other tabs too.
 _SHARED: Final = frozenset({"service_worker", "shared_worker"})
-_PAUSED: Final = "Fetch.requestPaused"
 
 Answer = Command[None] | Literal[True] | None
 RouteHandler = Callable[["Route"], object] | Callable[["Route"], Awaitable[object]]
@@ -140,7 +139,10 @@ class Interception:
         self._frames = frames
         self._rules: list[Rule] = []
         self._blocking: list[Rule] = []
+        self._auth = HttpAuth()
+        # Of the page, its frames and its workers; and of the workers that serve other tabs too, which rules leave alone.
         self._patterns: list[Fetch.RequestPattern] = []
+        self._patterns_of_shared: list[Fetch.RequestPattern] = []
         # One change at a time: each reaches several targets.
         self._changing = asyncio.Lock()
         self._set_up = False
@@ -156,10 +158,23 @@ class Interception:
         blocking = [Rule.blocking(resource_type=each) for each in types]
         await self.set([*blocking, *map(Rule.blocking, urls)], self._rules)
 
-    async def set(self, blocking: Iterable[Rule], rules: Iterable[Rule]) -> None:
-        """Replace all rules, those that block and the others."""
+    async def set(
+        self,
+        blocking: Iterable[Rule],
+        rules: Iterable[Rule],
+        credentials: Iterable[HttpCredentials] | None = None,
+    ) -> None:
+        """Replace all rules, those that block and the others; and the credentials, if some are given."""
         self._blocking, self._rules = list(blocking), list(rules)
+        if credentials is not None:
+            self._auth.replace(credentials)
         await self._apply()
+
+    async def log_in(self, credentials: HttpCredentials) -> None:
+        """Give `credentials` to the servers of their origin, from now on, in place of those given before."""
+        if self._auth.add(credentials):
+            note_page(self._frames.main.session.connection, self._frames.main.id, self._auth)
+            await self._apply()
 
     async def add(self, rule: Rule) -> None:
         """Let `rule` answer what it matches, from now on."""
@@ -194,10 +209,11 @@ class Interception:
 
     async def _apply(self) -> None:
         async with self._changing:
-            patterns = [each.pattern() for each in [*self._rules, *self._blocking]]
-            if self._applied and patterns == self._patterns:
+            of_shared = self._auth.patterns()
+            patterns = [*(each.pattern() for each in [*self._rules, *self._blocking]), *of_shared]
+            if self._applied and (patterns, of_shared) == (self._patterns, self._patterns_of_shared):
                 return
-            self._patterns, self._applied = patterns, False
+            self._patterns, self._patterns_of_shared, self._applied = patterns, of_shared, False
             if self._set_up:
                 await self._frames.everywhere(self._set)
             else:
@@ -206,15 +222,17 @@ class Interception:
             self._applied = True
 
     async def _set(self, session: CDPSession) -> None:
-        if session.target_type in _SHARED:
-            return
+        patterns = self._patterns_of_shared if session.target_type in _SHARED else self._patterns
         if session not in self._heard:
+            if not patterns:
+                return
             self._heard.add(session)
             session.on(Fetch.RequestPaused, lambda event: self._on_paused(session, event))
-            if not self._patterns:
-                return
-        if self._patterns:
-            await session.send(Fetch.enable(patterns=self._patterns))
+            session.on(Fetch.AuthRequired, lambda event: self._on_auth(session, event))
+        if patterns:
+            # Challenges only when there is an answer: other sessions may have one.
+            logs_in = bool(self._patterns_of_shared) or None
+            await session.send(Fetch.enable(patterns=patterns, handle_auth_requests=logs_in))
         elif self._open:
             self._enabled_for_open = True
             await session.send(Fetch.enable(patterns=_NO_ADDRESS))
@@ -224,11 +242,18 @@ class Interception:
     def _on_paused(self, session: CDPSession, event: Fetch.RequestPaused) -> None:
         # Not one after the other: each waits for the browser, or for a handler.
         self._open += 1
-        session.connection.create_task(self._until_answered(session, event))
+        session.connection.create_task(self._until_answered(self._decide(session, event)))
 
-    async def _until_answered(self, session: CDPSession, event: Fetch.RequestPaused) -> None:
+    def _on_auth(self, session: CDPSession, event: Fetch.AuthRequired) -> None:
+        self._open += 1
+        command = self._auth.answer(event)
+        session.connection.create_task(
+            self._until_answered(answer_paused(session, command, event.request_id))
+        )
+
+    async def _until_answered(self, answer: Coroutine[Any, Any, object]) -> None:
         try:
-            await self._decide(session, event)
+            await answer
         finally:
             self._open -= 1
         if not self._open and self._enabled_for_open:
@@ -255,13 +280,14 @@ class Interception:
         try:
             answer = await self._answer(session, event)
         except Exception as error:  # noqa: BLE001  # a handler's failure belongs to its owner
-            session.connection.report(error, session, _PAUSED)
-            answer = Fetch.fail_request(event.request_id, _FAILED)
+            session.connection.report(error, session, PAUSED)
+            answer = Fetch.fail_request(event.request_id, FAILED)
         if answer is not True:
-            await _send(session, answer or Fetch.continue_request(event.request_id), event.request_id)
+            await answer_paused(session, answer or Fetch.continue_request(event.request_id), event.request_id)
 
     async def _answer(self, session: CDPSession, event: Fetch.RequestPaused) -> Answer:
-        for rule in [*self._blocking, *reversed(self._rules)]:
+        rules = () if session.target_type in _SHARED else [*self._blocking, *reversed(self._rules)]
+        for rule in rules:
             if not rule.matches(event) or (rule.blocks and self._spare_page and self._is_page(event)):
                 continue
             answer = await rule.answer(session, event)
@@ -287,36 +313,13 @@ def _answering(handler: RouteHandler) -> Callable[[CDPSession, Fetch.RequestPaus
             if not route.answered:
                 raise
             if error is not route._refused:  # noqa: SLF001  # which is reported already
-                session.connection.report(error, session, _PAUSED)
+                session.connection.report(error, session, PAUSED)
         if not route.answered:
             return None
         await route._failure()  # noqa: SLF001  # the request waits until its answer has arrived
         return True
 
     return answer
-
-
-async def _send(session: CDPSession, command: Command[None], request_id: str) -> CDPError | None:
-    """Answer a paused request. What the browser refuses is reported and returned, and the request fails: it must not wait for ever."""
-    try:
-        await session.send(command)
-    except CDPError as error:
-        if _has_ended(error):
-            logger.debug("a paused request ended: %s", error)
-            return None
-        session.connection.report(error, session, _PAUSED)
-        try:
-            await session.send(Fetch.fail_request(request_id, _FAILED))
-        except CDPError as ended:
-            logger.debug("a paused request ended: %s", ended)
-        return error
-    return None
-
-
-def _has_ended(error: CDPError) -> bool:
-    if isinstance(error, CommandError):
-        return error.message.startswith(_ENDED)
-    return isinstance(error, TargetClosed | ConnectionClosed)
 
 
 class Route:
@@ -408,7 +411,7 @@ class Route:
         return taken
 
     async def _send(self, command: Command[None]) -> None:
-        self._refused = await _send(self._session, command, self._id)
+        self._refused = await answer_paused(self._session, command, self._id)
 
     async def _taken(self) -> None:
         """Return when the browser has the answer.

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from cdpbridge._durations import waiting_time
+from cdpbridge.cdp._http_credentials import HttpCredentials, with_credentials
 from cdpbridge.errors import (
     CDPError,
     CommandError,
@@ -25,7 +26,7 @@ from cdpbridge.errors import (
     TargetCrashed,
 )
 from cdpbridge.protocol import Inspector, Network, Page, Runtime
-from cdpbridge.rental._proxy_reason import with_proxy_reason
+from cdpbridge.rental._proxy_reason import TUNNEL_FAILED, with_proxy_reason
 
 from ._response import Response, proxy_error, response_of
 
@@ -126,24 +127,39 @@ class Navigation:
 
     Args:
         expects_download: Tells whether a download of the page is waited for, so that an address which is one is no failure.
+        log_in: Gives credentials to the servers of their origin.
     """
 
-    def __init__(self, session: CDPSession, expects_download: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        session: CDPSession,
+        expects_download: Callable[[], bool],
+        log_in: Callable[[HttpCredentials], Awaitable[None]],
+    ) -> None:
         self._session = session
         self._expects_download = expects_download
+        self._log_in = log_in
         self._enabled = False
 
     async def goto(
-        self, url: str, wait_until: WaitUntil, timeout: float | timedelta, referrer: str | None = None
+        self,
+        url: str,
+        wait_until: WaitUntil,
+        timeout: float | timedelta,
+        referrer: str | None = None,
+        http_credentials: HttpCredentials | Mapping[str, str] | None = None,
     ) -> Response | None:
         """See `Tab.goto`."""
         state, limit = checked_state(wait_until), waiting_time("timeout", timeout)
-        command = Page.navigate(
-            checked_url(url), referrer=referrer, referrer_policy="unsafeUrl" if referrer else None
-        )
-        return await self._run(
-            f"goto ({wait_until})", state, limit, lambda watch: self._goto(watch, command, url, limit)
-        )
+        address, logins = with_credentials(checked_url(url), http_credentials)
+        command = Page.navigate(address, referrer=referrer, referrer_policy="unsafeUrl" if referrer else None)
+
+        async def begin(watch: _Watch) -> bool:
+            for each in logins:
+                await self._log_in(each)
+            return await self._goto(watch, command, address, limit)
+
+        return await self._run(f"goto ({wait_until})", state, limit, begin)
 
     async def reload(
         self, wait_until: WaitUntil, timeout: float | timedelta, *, ignore_cache: bool
@@ -239,6 +255,9 @@ class Navigation:
                     response = watch.response()
                 if response is not None and (kind := proxy_error(response)) is not None:
                     raise await _proxy_failed(response, kind)
+                if response is not None and response.status == 407 and response.url.startswith("https:"):
+                    # It is the proxy's, and the full build shows a page of its own; the shell says this.
+                    raise NavigationError(response.url, TUNNEL_FAILED)
                 return response
         except NavigationError as error:
             reason = await with_proxy_reason(session.connection, error.url, error.error_text)

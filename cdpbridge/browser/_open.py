@@ -66,6 +66,9 @@ def open_browser(
         reap: First stop what killed programs have left on this server. Default: `CDPBRIDGE_REAP`.
         journal: Where rentals are written down. Default: `CDPBRIDGE_JOURNAL`, else a file in the platform's state folder;
             `"off"` keeps none.
+        http_credentials: User name and password for the servers of one origin, or several of these for one origin each: every page,
+            popup, frame and worker of the browser has them, and no other server gets them. See `HttpCredentials`; dicts with its
+            names will do.
 
     Raises:
         BudgetExceeded: A budget does not allow it; nothing is rented.

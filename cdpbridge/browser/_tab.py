@@ -31,6 +31,7 @@ from ._upload import UPLOAD_BYTES, set_input_files
 
 if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession
+    from cdpbridge.cdp._http_credentials import HttpCredentials
 
 __all__ = ["Tab"]
 
@@ -51,7 +52,7 @@ class Tab:
         self._downloads = Downloads(session, self._frames)
         self._interception = Interception(self._frames)
         self._events = TabEvents(session, self._frames, self._downloads, self._attached)
-        self._navigation = Navigation(session, lambda: self._downloads.expected)
+        self._navigation = Navigation(session, lambda: self._downloads.expected, self._interception.log_in)
 
     def __repr__(self) -> str:
         return f"<Tab {self.session.target_id}{' closed' if self.session.closed else ''}>"
@@ -68,10 +69,12 @@ class Tab:
         wait_until: WaitUntil = "load",
         timeout: float | timedelta = NAVIGATION_TIMEOUT,
         referrer: str | None = None,
+        http_credentials: HttpCredentials | Mapping[str, str] | None = None,
     ) -> Response | None:
         """Navigate to `url`, wait for the page, and return the response that it came with.
 
-        When a script of the page moves on before the state is reached, the wait is for the document it moves to.
+        When a script of the page moves on before the state is reached, the wait is for the document it moves to. A server that
+        asks for a login and gets none, or refuses it, answers with its page of status 401: nothing waits for a person.
 
         Args:
             url: Where to, with its scheme.
@@ -79,6 +82,9 @@ class Tab:
                 half a second).
             timeout: For all of it.
             referrer: Address that the request comes from.
+            http_credentials: User name and password for the servers of one origin, by default that of `url`; no other server gets
+                them. They serve every request of this tab, its frames and its workers, from now on. A `url` with a user name and
+                a password in it does the same. See `HttpCredentials`; a dict with its names will do.
 
         Returns:
             None where there is no response: a move within the document, `about:blank`. A status of 400 or more is no failure.
@@ -87,10 +93,10 @@ class Tab:
             NavigationError: The page could not be loaded, e.g. `net::ERR_NAME_NOT_RESOLVED`, or the address is a download.
             CommandTimeout: Not within `timeout`. The page goes on loading.
             TargetClosed: The tab was closed meanwhile.
-            ConfigurationError: There is no such `wait_until`.
+            ConfigurationError: There is no such `wait_until`, or `http_credentials` lack something.
         """
         await self._events.settled()
-        return await self._navigation.goto(url, wait_until, timeout, referrer)
+        return await self._navigation.goto(url, wait_until, timeout, referrer, http_credentials)
 
     async def reload(
         self,

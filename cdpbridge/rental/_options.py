@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
@@ -16,6 +16,7 @@ from cdpbridge._environment import check_variables
 from cdpbridge.api import AsyncClient, Profile, ServerDefault, server_default
 from cdpbridge.billing import Tariff
 from cdpbridge.cdp._connection import HandlerErrorHook
+from cdpbridge.cdp._http_credentials import HttpCredentials, checked_credentials_list
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.providers import provider as client_of
 
@@ -62,6 +63,9 @@ class RentalOptions(TypedDict, total=False):
     renew: Renew
     reap: bool | None
     journal: Journal | Path | str | None
+    http_credentials: (
+        HttpCredentials | Mapping[str, str] | Iterable[HttpCredentials | Mapping[str, str]] | None
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class CheckedOptions:
         tariff: The caller's price rule; None for the server's.
         budgets: The caller's, and the one of the environment.
         reap: True to stop first what killed programs have left.
+        http_credentials: Each with its origin.
     """
 
     client: AsyncClient
@@ -92,6 +97,7 @@ class CheckedOptions:
     renew: Renew
     reap: bool
     journal: Journal
+    http_credentials: tuple[HttpCredentials, ...] = ()
 
 
 def check(provider: AsyncClient | str | None, options: RentalOptions) -> CheckedOptions:
@@ -135,6 +141,7 @@ def check(provider: AsyncClient | str | None, options: RentalOptions) -> Checked
         renew=options.get("renew", False),
         reap=_reap_by_environment() if reap is None else reap,
         journal=journal_at(options.get("journal")),
+        http_credentials=checked_credentials_list(options.get("http_credentials")),
     )
 
 

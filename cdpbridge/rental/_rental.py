@@ -21,6 +21,7 @@ from cdpbridge.api._blocking import stop_now
 from cdpbridge.api._place import place_name
 from cdpbridge.billing import Receipt, cost, refund
 from cdpbridge.cdp import Connection, connect
+from cdpbridge.cdp._http_auth import log_in
 from cdpbridge.errors import (
     APIError,
     BrowserExpired,
@@ -176,6 +177,7 @@ class Rental:
                     last = error
                 else:
                     keep_address(connection, self.record.cdp_url)
+                    await self._log_in(connection)
                     return connection
             await asyncio.sleep(min(_POLL_SECONDS, max(deadline - loop.time(), 0)))
             self.record = await self.client.browsers.get(self.id)
@@ -186,6 +188,14 @@ class Rental:
         raise ConnectTimeout(
             f"the server gave browser {self.id} no cdpUrl within {limit:g} s", stage="address"
         )
+
+    async def _log_in(self, connection: Connection) -> None:
+        """Serve every page of the browser with the credentials of the options. When that fails, close the connection."""
+        try:
+            await log_in(connection, self.options.http_credentials)
+        except BaseException:
+            await to_the_end(connection.close())
+            raise
 
     async def is_over(self) -> bool:
         """Ask the server whether the browser was stopped; without an answer, go by the deadline."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cdpbridge.browser import Tab as AsyncTab
     from cdpbridge.browser._actions import Button, SelectorState
     from cdpbridge.browser._navigation import WaitUntil
+    from cdpbridge.cdp._http_credentials import HttpCredentials
     from cdpbridge.protocol import Network
 
 __all__ = ["Dialog", "PageVerbs", "Response", "Route", "Runner", "called"]
@@ -226,10 +227,19 @@ class PageVerbs:
         wait_until: WaitUntil = "load",
         timeout: float | timedelta = NAVIGATION_TIMEOUT,
         referrer: str | None = None,
+        http_credentials: HttpCredentials | Mapping[str, str] | None = None,
     ) -> Response | None:
         """Navigate to `url`, wait for the page, and return the response that it came with."""
         return self._answer(
-            self._run(self._tab.goto(url, wait_until=wait_until, timeout=timeout, referrer=referrer))
+            self._run(
+                self._tab.goto(
+                    url,
+                    wait_until=wait_until,
+                    timeout=timeout,
+                    referrer=referrer,
+                    http_credentials=http_credentials,
+                )
+            )
         )
 
     def reload(

@@ -15,7 +15,9 @@ class Site:
 
     Attributes:
         pages: Path to HTML; tests add theirs.
+        answers: Path to status, headers and body, or to a function that makes them of a request's headers.
         seen: Method and path of each request.
+        logins: Path of each request, and what it had for the server's authentication.
         bodies: What was posted.
     """
 
@@ -23,6 +25,7 @@ class Site:
         self.pages = {"/": "<title>Start</title><h1>Start</h1>"}
         self.answers = {}
         self.seen = []
+        self.logins = []
         self.bodies = []
         site = self
 
@@ -31,7 +34,9 @@ class Site:
 
             def do_GET(self):
                 site.seen.append((self.command, self.path))
-                status, headers, body = site.answer(self.path.partition("?")[0])
+                path = self.path.partition("?")[0]
+                site.logins.append((path, self.headers["Authorization"]))
+                status, headers, body = site.answer(path, self.headers)
                 length = headers.pop("Content-Length", str(len(body)))
                 self.send_response(status)
                 for name, value in headers.items():
@@ -57,9 +62,10 @@ class Site:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.other = f"http://localhost:{self._server.server_port}"
 
-    def answer(self, path):
+    def answer(self, path, headers):
         if path in self.answers:
-            status, headers, body = self.answers[path]
+            found = self.answers[path]
+            status, headers, body = found(headers) if callable(found) else found
             return status, dict(headers), body
         if path in self.pages:
             return 200, {"Content-Type": "text/html; charset=utf-8"}, self.pages[path].encode()

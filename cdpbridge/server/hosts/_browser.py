@@ -21,6 +21,7 @@ from cdpbridge.cdp import Connection, connect_pipe
 from cdpbridge.cdp._switches import downloads_switch
 from cdpbridge.chromium import (
     BrowserUid,
+    Build,
     Chromium,
     UidPool,
     give,
@@ -36,6 +37,7 @@ from cdpbridge.server.proxy import ForwardingProxy
 from ._base import BrowserSpec, CloseFrame, StopReport
 from ._cookies import CookieExport, cookies_to_keep
 from ._folders import remove_folder, save_profile, scratch_folder
+from ._logins import cancel_unanswered_logins
 from ._options import BrowserOptions
 
 __all__ = ["LocalBrowser"]
@@ -126,9 +128,7 @@ class LocalBrowser:
             if self._needs_forwarder:
                 self._proxy = await self._start_forwarder(undo)
             self._chromium = await Chromium.start(
-                build=self._options.builds.for_profile
-                if self.profile_id is not None
-                else self._options.builds.usual,
+                build=self._build,
                 user_data_dir=self._user_data_dir,
                 scratch_dir=self._scratch,
                 proxy_server=self._proxy.address if self._proxy else None,
@@ -144,6 +144,8 @@ class LocalBrowser:
                 *self._chromium.take_pipe(), command_timeout=self._options.start_timeout
             )
             undo.push_async_callback(self._connection.close)
+            if self._build.kind == "full":
+                await cancel_unanswered_logins(self._connection, self._folder / "logins")
             if cookies:
                 report = await import_cookies(self._connection.root.send, cookies)
                 if report.failed:
@@ -176,6 +178,11 @@ class LocalBrowser:
                 self.id,
                 " and no ".join(builds.profile_losses),
             )
+
+    @property
+    def _build(self) -> Build:
+        builds = self._options.builds
+        return builds.usual if self.profile_id is None else builds.for_profile
 
     @property
     def _upstream(self) -> str | None:
