@@ -9,7 +9,8 @@ from threading import Thread
 
 import pytest
 
-from cdpbridge import playwright
+import cdpbridge
+from cdpbridge import playwright, sync
 from cdpbridge.browser import Tab
 from cdpbridge.cdp._http_auth import log_in
 from cdpbridge.cdp._http_credentials import HttpCredentials
@@ -340,3 +341,26 @@ async def test_fault_c04_c13_playwright(cdp_url, pages):
         context = await browser.new_context(http_credentials={**GIVEN, "password": "wrong"})
         assert (await (await context.new_page()).goto(f"{pages.url}/login/basic")).status == 401
         await context.close()
+
+
+# --- in every way that opens a page -------------------------------------------------------------------------------------------
+
+
+async def test_fault_c13_open_browser_pool_and_blocking(server, pages):
+    """Nothing here depends on the build."""
+    given = {**GIVEN, "origin": pages.url}
+    async with cdpbridge.at(server.base_url, server.key) as client:
+        async with cdpbridge.open_browser(client, http_credentials=given) as browser:
+            assert await (await browser.new_tab(f"{pages.url}/login/basic")).title() == "Welcome"
+            assert await (await browser.new_tab(f"{pages.other}/login/basic")).title() == "No entry"
+        async with cdpbridge.BrowserPool(client, size=1, http_credentials=given) as pool, pool.tab() as tab:
+            assert (await tab.goto(f"{pages.url}/login/basic")).status == 200
+
+    def blocking():
+        with sync.open_browser(sync.at(server.base_url, server.key), http_credentials=[given]) as browser:
+            tab = browser.new_tab(f"{pages.url}/login/basic")
+            assert tab.title() == "Welcome"
+            response = tab.goto(f"{pages.other}/login/basic", http_credentials=GIVEN)
+            assert response.status == 200
+
+    await asyncio.to_thread(blocking)
