@@ -17,6 +17,7 @@ from cdpbridge._concurrency import LoopThread
 from cdpbridge.api import AsyncClient
 from cdpbridge.billing import Receipt
 from cdpbridge.browser import Browser, open_browser
+from cdpbridge.cdp._http_credentials import checked_credentials_list
 from cdpbridge.rental._options import RentalOptions
 from cdpbridge.rental._price import price_of
 from cdpbridge.rental._rental import stop_noting
@@ -133,7 +134,8 @@ class Rentals:
         Raises:
             CDPBridgeError: As of `open_browser`.
         """
-        key = frozenset(options.items())
+        logins = checked_credentials_list(options.get("http_credentials"))
+        key = frozenset({**options, "http_credentials": logins}.items())
         with self._lock:
             loop = self._opened()
             browser = self._rented.get(key)
