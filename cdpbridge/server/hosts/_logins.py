@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -68,7 +69,8 @@ async def _load(connection: Connection, folder: Path) -> None:
         worker = next((each["targetId"] for each in found if each["url"].startswith(prefix)), None)
         if worker is not None and await _is_ready(connection, worker):
             # It wakes up when it is needed; until then clients do not see it.
-            await send("Target.closeTarget", {"targetId": worker})
+            with suppress(CommandError):  # it sleeps already
+                await send("Target.closeTarget", {"targetId": worker})
             return
         await asyncio.sleep(_POLL_SECONDS)
 
