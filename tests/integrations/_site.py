@@ -21,14 +21,23 @@ setTimeout(() => { document.body.insertAdjacentHTML('beforeend', '<p id=late>lat
 RICH = """<!doctype html><title>Rich</title><link rel=icon href=data:,><link rel=stylesheet href=/style.css>
 <img src=/pixel.png><script src=/app.js></script><a href=/next>next</a>"""
 
+LOGGED_IN = """<!doctype html><link rel=icon href=data:,><script>
+const there = location.origin.replace('127.0.0.1', 'localhost');
+Promise.all([fetch('/login/data'), fetch(there + '/login/data')]).then(([here, away]) => {
+  document.title = `${here.status} from here, ${away.status} from there`; window.done = true;
+});
+</script>"""
+
 
 class Site(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hold: threading.Event
     seen: Counter[str]
+    logins: list[tuple[str, str | None]]
 
     def do_GET(self) -> None:
         self.seen[self.path] += 1
+        self.logins.append((self.path, self.headers["Authorization"]))
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length).decode()
         match self.path.partition("?")[0]:
@@ -85,6 +94,16 @@ class Site(BaseHTTPRequestHandler):
                 )
             case "/broken":
                 self.answer("<title>Broken</title>", status=503 if self.seen[self.path] < 3 else 200)
+            case "/login" | "/login/data" if self.headers["Authorization"] is None:
+                more = [
+                    ("WWW-Authenticate", f'Basic realm="{self.path}"'),
+                    ("Access-Control-Allow-Origin", "*"),
+                ]
+                self.answer("<title>No entry</title>", status=401, more=more)
+            case "/login":
+                self.answer(LOGGED_IN)
+            case "/away":
+                self.answer("", status=302, more=[("Location", self.path.partition("?")[2])])
             case "/hangs":
                 self.hold.wait(100)
                 self.answer("<title>At last</title>")
@@ -116,7 +135,7 @@ def serve(tls=None):
     Args:
         tls: Configures a server's `ssl.SSLContext`, for https.
     """
-    handler = type("Running", (Site,), {"hold": threading.Event(), "seen": Counter()})
+    handler = type("Running", (Site,), {"hold": threading.Event(), "seen": Counter(), "logins": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         if tls is not None:

@@ -69,6 +69,8 @@ def tell(**values):
 
 if __name__ == "__main__":
     Spider.job = json.load(sys.stdin)
+    for name, value in Spider.job.get("spider", {}).items():
+        setattr(Spider, name, value)
     handler = Spider.job.get("handler", HANDLER)
     settings = {
         "DOWNLOAD_HANDLERS": {"http": handler, "https": handler},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import time
 from contextlib import suppress
 from html import unescape
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -39,8 +41,9 @@ def pages():
 def crawl(server):
     """Crawl requests; give what came of each, by its number, and the stats under `"stats"`."""
 
-    def run(requests, *, environment=None, handler=None, **settings):
-        job = {"requests": requests, "settings": settings} | ({"handler": handler} if handler else {})
+    def run(requests, *, environment=None, handler=None, spider=None, **settings):
+        job = {"requests": requests, "settings": settings, "spider": spider or {}}
+        job |= {"handler": handler} if handler else {}
         done = subprocess.run(
             [sys.executable, str(SPIDER)],
             input=json.dumps(job),
@@ -323,6 +326,30 @@ def test_everything_can_be_rendered_and_a_screenshot_be_a_file(crawl, pages, tmp
     assert "Before" in found["but"]["body"]
     assert found["file"]["result"] == {"screenshot": str(path)}
     assert path.read_bytes().startswith(b"\xff\xd8\xff")
+
+
+def test_fault_c13_http_user_serves_what_the_page_asks_for(crawl):
+    anything = {"handle_httpstatus_all": True}
+    login = "Basic " + base64.b64encode(b"ada:love lace").decode()
+    with serve() as (address, site), serve() as (other, other_site):
+        found = crawl(
+            {
+                "page": rendered(f"{address}/login", options={"wait_for_expression": "window.done"}),
+                "other": rendered(f"{other}/login", meta=anything),
+                "away": rendered(f"{address}/away?{other}/login", meta=anything),
+            },
+            spider={
+                "http_user": "ada",
+                "http_pass": "love lace",
+                "http_auth_domain": urlsplit(address).netloc,
+            },
+            CDPBRIDGE_TABS_PER_BROWSER=1,
+        )
+        assert "<title>200 from here, 401 from there</title>" in found["page"]["body"]
+        assert (found["other"]["status"], found["away"]["status"]) == (401, 401)
+        assert ("/login/data", login) in site.logins
+        assert {sent for _, sent in other_site.logins} == {None}
+        assert "love lace" not in found["log"]
 
 
 def test_a_profiles_cookies_are_used_and_kept(crawl, pages):

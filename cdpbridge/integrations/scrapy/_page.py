@@ -152,6 +152,7 @@ class RenderedPage:
                 *(Rule.blocking(each) for each in options.block_urls),
             ],
             rules=[self._main_request] if changes else [],
+            credentials=visit.http_credentials,
         )
         if self.visits and not self._shared:
             commands.append(Network.clear_browser_cookies())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from cdpbridge.cdp._http_credentials import HttpCredentials, with_credentials
 from cdpbridge.integrations.scrapy._options import PageOptions
 from cdpbridge.protocol import Network
 
@@ -39,6 +42,20 @@ class Visit:
     referrer: str | None = None
     user_agent: str | None = None
     keep_cookies: bool = True
+
+    @property
+    def http_credentials(self) -> list[HttpCredentials]:
+        """Those of its `Authorization` header, which Scrapy makes of `http_user`, or of its address; for the origin of `url`."""
+        _, found = with_credentials(self.url, None)
+        for name, value in self.headers:
+            scheme, _, encoded = value.partition(" ")
+            if name.lower() == "authorization" and scheme.lower() == "basic":
+                with suppress(ValueError):  # the header goes as it is all the same
+                    user, _, password = (
+                        base64.b64decode(encoded, validate=True).decode("latin-1").partition(":")
+                    )
+                    return with_credentials(self.url, HttpCredentials(user, password))[1]
+        return found
 
     @property
     def repeatable(self) -> bool:
