@@ -18,8 +18,7 @@ import logging
 import os
 import re
 import signal
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -30,11 +29,13 @@ from cdpbridge._concurrency import in_thread
 from cdpbridge._durations import waiting_time
 from cdpbridge.errors import BrowserExited, BrowserNotFound, BrowserStartFailed
 
+from ._exit import watch_exit
 from ._find import Build, find
 from ._flags import child_environment, command_line
 from ._folders import remove_tree, temporary_folder
 from ._identity import Identity
 from ._processes import orphans
+from ._spawn import spawn
 from ._uids import BrowserUid
 
 __all__ = ["Chromium"]
@@ -57,10 +58,6 @@ _LAST_WRITES_SECONDS: Final = 2.0
 _KILL_SECONDS: Final = 1.0
 _REAP_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.01
-# of Linux, and of macOS
-_OPEN_FDS: Final = (Path("/proc/self/fd"), Path("/dev/fd"))
-# Above the child's 0 to 4, so that putting one in place never overwrites another.
-_LOWEST_FD: Final = 10
 # Chromium's own words when the kernel refuses it every kind of sandbox (content/browser/zygote_host, 156).
 _NO_SANDBOX: Final = "No usable sandbox"
 _SANDBOX_ADVICE: Final = (
@@ -71,8 +68,6 @@ _SANDBOX_ADVICE: Final = (
 )
 # setpriv(1), and our own launcher after the same manner.
 _NOT_EXECUTED: Final = "failed to execute "
-# another part of this process has reaped it; asyncio says the same
-_UNKNOWN_STATUS: Final = 255
 
 
 class Chromium:
@@ -116,7 +111,6 @@ class Chromium:
         self._stderr_fd = -1
         self._stderr_ended = asyncio.Event()
         self._stderr_news = asyncio.Event()
-        self._pidfd = -1
         self._pipe: tuple[int, int] | None = None
         self._killed = False
         self._putting_away: asyncio.Task[None] | None = None
@@ -201,41 +195,13 @@ class Chromium:
             small_shm=_shm_is_small(),
         )
         command = self._identity.command([os.fspath(self.build.path), *switches])
-        from fcntl import F_DUPFD_CLOEXEC, fcntl  # noqa: PLC0415  # Windows has none, and starts no browser
-
-        opened: list[int] = []  # all of them close on exec: no other child inherits our ends
-        try:
-            commands, to_chromium = _pipe(opened)
-            from_chromium, answers = _pipe(opened)
-            words, stderr = _pipe(opened)
-            theirs = [fcntl(fd, F_DUPFD_CLOEXEC, _LOWEST_FD) for fd in (stderr, commands, answers)]
-            opened += theirs
-            # Not subprocess: it cannot give the child the numbers 3 and 4 without running Python code after a fork.
-            self.pid = os.posix_spawn(
-                command[0],
-                command,
-                child_environment(os.environ, self._scratch_dir, own_uid=self.uid is not None),
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                    *((os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs, 2)),
-                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
-                ],
-                setsid=True,
-                setsigmask=(),
-                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores these two
-            )
-        except BaseException:
-            for fd in opened:
-                os.close(fd)
-            raise
-        for fd in (commands, answers, stderr, *theirs):
-            os.close(fd)
-        self._pipe = (from_chromium, to_chromium)
-        self._stderr_fd = words
-        os.set_blocking(words, False)
-        self._loop.add_reader(words, self._read_stderr)
-        self._watch()
+        environment = child_environment(os.environ, self._scratch_dir, own_uid=self.uid is not None)
+        child = spawn(command, environment)
+        self.pid = child.pid
+        self._pipe = (child.from_child, child.to_child)
+        self._stderr_fd = child.stderr
+        self._loop.add_reader(child.stderr, self._read_stderr)
+        watch_exit(child.pid, self._loop, self._on_exit)
 
     async def _become_ready(self, timeout: timedelta) -> None:
         assert self._pipe is not None
@@ -373,25 +339,6 @@ class Chromium:
             self._loop.remove_reader(fd)
             os.close(fd)
 
-    def _watch(self) -> None:
-        """Have `_on_exit` called when the main process has ended."""
-        try:
-            self._pidfd = os.pidfd_open(self.pid)
-        except (AttributeError, OSError):  # macOS, kernels before 5.3, and sandboxes that do not know it
-            threading.Thread(
-                target=_wait_blocking,
-                args=(self.pid, self._loop, self._on_exit),
-                daemon=True,
-                name="chromium-wait",
-            ).start()
-        else:
-            self._loop.add_reader(self._pidfd, self._on_pidfd)
-
-    def _on_pidfd(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._on_exit(_exit_status(self.pid))
-
     def _on_exit(self, status: int) -> None:
         self.returncode = status
         self._close_pipe()
@@ -431,23 +378,6 @@ class Chromium:
                             await asyncio.sleep(_POLL_SECONDS)
 
 
-def _pipe(opened: list[int]) -> tuple[int, int]:
-    ends = os.pipe()
-    opened += ends
-    return ends
-
-
-def _inheritable() -> list[int]:
-    """Return our descriptors that would survive the exec, e.g. listening sockets handed to us; above the child's own."""
-    found = []
-    for entry in next(folder for folder in _OPEN_FDS if folder.exists()).iterdir():
-        fd = int(entry.name)
-        with suppress(OSError):  # the listing's own
-            if fd > 4 and os.get_inheritable(fd):
-                found.append(fd)
-    return found
-
-
 def _read_answer(fd: int, received: bytearray, answered: asyncio.Future[None]) -> None:
     try:
         data = os.read(fd, _READ_BYTES)
@@ -464,24 +394,6 @@ def _read_answer(fd: int, received: bytearray, answered: asyncio.Future[None]) -
             answered.set_exception(
                 BrowserStartFailed(f"Browser.getVersion was refused: {message.get('error')}")
             )
-
-
-def _wait_blocking(pid: int, loop: asyncio.AbstractEventLoop, on_exit: Callable[[int], None]) -> None:
-    status = _exit_status(pid)
-    with suppress(RuntimeError):  # the loop is closed
-        loop.call_soon_threadsafe(on_exit, status)
-
-
-def _exit_status(pid: int) -> int:
-    """Wait for its end, without reaping it where the system can do that: Python for macOS has no waitid() before 3.13."""
-    try:
-        if not hasattr(os, "waitid"):
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    except ChildProcessError:
-        return _UNKNOWN_STATUS
-    assert result is not None  # WNOHANG was not given
-    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
 def _shm_is_small() -> bool:
