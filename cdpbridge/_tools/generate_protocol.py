@@ -34,7 +34,9 @@ _SIMPLE: Final = {
     "any": "Any",
     "object": "dict[str, Any]",
 }
-_IMPORTED: Final = ("Command", "Event", "LazyDomain", "Type", "given")
+_IMPORTED: Final = ("Command", "Event", "LazyDomain", "Type")
+# the local variable of a command's function
+_PARAMS: Final = "params"
 _TAKEN: Final = frozenset({*_IMPORTED, "TYPE_CHECKING", "Any", "ClassVar", "Final", "TypeAlias", "UNSET"})
 
 Definition = dict[str, Any]
@@ -196,15 +198,10 @@ class Module:
             f"{python_name(field['name'])}: {_or_none(self._annotation(field))} = None"
             for field in fields[len(required) :]
         ]
-        params = "{" + ", ".join(f'"{field["name"]}": {python_name(field["name"])}' for field in fields) + "}"
-        if len(required) < len(fields):
-            params = f"given({params})"
         text = command.get("description") or f"Command `{method}`."
         about = docstring(text, _marks(command), "Args", self._field_texts(fields))
-        yield (
-            f"def {name}({', '.join(signature)}) -> Command[{result}]:\n{_indent(about)}\n"
-            f'    return Command("{method}", {params}, {result})'
-        )
+        body = _command_body(method, required, fields[len(required) :], result)
+        yield f"def {name}({', '.join(signature)}) -> Command[{result}]:\n{_indent(about)}\n{_indent(body)}"
 
     # -- annotations ---------------------------------------------------------------------------------------------
 
@@ -265,6 +262,23 @@ class Module:
         )
 
 
+def _command_body(method: str, required: list[Definition], optional: list[Definition], result: str) -> str:
+    """The statements of a command's function.
+
+    A condition for each optional parameter, and no loop over all of them, which would take most of the time of a command.
+    """
+    params = "{" + ", ".join(f'"{field["name"]}": {python_name(field["name"])}' for field in required) + "}"
+    if not optional:
+        return f'return Command("{method}", {params}, {result})'
+    if _PARAMS in {python_name(field["name"]) for field in [*required, *optional]}:
+        raise ValueError(f"{method}: a parameter is named {_PARAMS}, needs a fix-up")
+    lines = [f"{_PARAMS}: dict[str, Any] = {params}"]
+    for field in optional:
+        name = python_name(field["name"])
+        lines += [f"if {name} is not None:", f'    {_PARAMS}["{field["name"]}"] = {name}']
+    return "\n".join([*lines, f'return Command("{method}", {_PARAMS}, {result})'])
+
+
 def _is_class(kind: Definition) -> bool:
     return kind["type"] == "object" and "properties" in kind
 
@@ -293,7 +307,6 @@ def _mentions(body: str, name: str) -> bool:
         "Command": (" Command(",),
         "Event": ("(Event",),
         "Type": ("(Type",),
-        "given": (" given(",),
         "TypeAlias": (": TypeAlias",),
         "Final": (": Final",),
         "ClassVar": (": ClassVar",),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -320,18 +320,16 @@ def get_partial_ax_tree(
             `Runtime.RemoteObjectId`.
         fetch_relatives: Whether to fetch this node's ancestors, siblings and children. Defaults to true.
     """
-    return Command(
-        "Accessibility.getPartialAXTree",
-        given(
-            {
-                "nodeId": node_id,
-                "backendNodeId": backend_node_id,
-                "objectId": object_id,
-                "fetchRelatives": fetch_relatives,
-            }
-        ),
-        GetPartialAXTreeResult,
-    )
+    params: dict[str, Any] = {}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    if fetch_relatives is not None:
+        params["fetchRelatives"] = fetch_relatives
+    return Command("Accessibility.getPartialAXTree", params, GetPartialAXTreeResult)
 
 
 class GetFullAXTreeResult(Type, kw_only=True):
@@ -353,9 +351,12 @@ def get_full_ax_tree(
         frame_id: The frame for whose document the AX tree should be retrieved. If omitted, the root frame
             is used. A `Page.FrameId`.
     """
-    return Command(
-        "Accessibility.getFullAXTree", given({"depth": depth, "frameId": frame_id}), GetFullAXTreeResult
-    )
+    params: dict[str, Any] = {}
+    if depth is not None:
+        params["depth"] = depth
+    if frame_id is not None:
+        params["frameId"] = frame_id
+    return Command("Accessibility.getFullAXTree", params, GetFullAXTreeResult)
 
 
 class GetRootAXNodeResult(Type, kw_only=True):
@@ -373,7 +374,10 @@ def get_root_ax_node(*, frame_id: str | None = None) -> Command[GetRootAXNodeRes
         frame_id: The frame in whose document the node resides. If omitted, the root frame is used. A
             `Page.FrameId`.
     """
-    return Command("Accessibility.getRootAXNode", given({"frameId": frame_id}), GetRootAXNodeResult)
+    params: dict[str, Any] = {}
+    if frame_id is not None:
+        params["frameId"] = frame_id
+    return Command("Accessibility.getRootAXNode", params, GetRootAXNodeResult)
 
 
 class GetAXNodeAndAncestorsResult(Type, kw_only=True):
@@ -395,11 +399,14 @@ def get_ax_node_and_ancestors(
         backend_node_id: Identifier of the backend node to get. A `DOM.BackendNodeId`.
         object_id: JavaScript object id of the node wrapper to get. A `Runtime.RemoteObjectId`.
     """
-    return Command(
-        "Accessibility.getAXNodeAndAncestors",
-        given({"nodeId": node_id, "backendNodeId": backend_node_id, "objectId": object_id}),
-        GetAXNodeAndAncestorsResult,
-    )
+    params: dict[str, Any] = {}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    return Command("Accessibility.getAXNodeAndAncestors", params, GetAXNodeAndAncestorsResult)
 
 
 class GetChildAXNodesResult(Type, kw_only=True):
@@ -417,9 +424,10 @@ def get_child_ax_nodes(id: AXNodeId, *, frame_id: str | None = None) -> Command[
         frame_id: The frame in whose document the node resides. If omitted, the root frame is used. A
             `Page.FrameId`.
     """
-    return Command(
-        "Accessibility.getChildAXNodes", given({"id": id, "frameId": frame_id}), GetChildAXNodesResult
-    )
+    params: dict[str, Any] = {"id": id}
+    if frame_id is not None:
+        params["frameId"] = frame_id
+    return Command("Accessibility.getChildAXNodes", params, GetChildAXNodesResult)
 
 
 class QueryAXTreeResult(Type, kw_only=True):
@@ -457,19 +465,18 @@ def query_ax_tree(
         accessible_name: Find nodes with this computed name.
         role: Find nodes with this computed role.
     """
-    return Command(
-        "Accessibility.queryAXTree",
-        given(
-            {
-                "nodeId": node_id,
-                "backendNodeId": backend_node_id,
-                "objectId": object_id,
-                "accessibleName": accessible_name,
-                "role": role,
-            }
-        ),
-        QueryAXTreeResult,
-    )
+    params: dict[str, Any] = {}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    if accessible_name is not None:
+        params["accessibleName"] = accessible_name
+    if role is not None:
+        params["role"] = role
+    return Command("Accessibility.queryAXTree", params, QueryAXTreeResult)
 
 
 class LoadComplete(Event, kw_only=True):

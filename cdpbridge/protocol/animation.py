@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, TYPE_CHECKING
+from typing import Any, ClassVar, Final, TYPE_CHECKING
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import runtime as Runtime
@@ -239,11 +239,12 @@ def seek_animations(
         current_times: Set each animation to a different time. If set, should have the same length as
             animations. Exactly one of currentTime or currentTimes should be set.
     """
-    return Command(
-        "Animation.seekAnimations",
-        given({"animations": animations, "currentTime": current_time, "currentTimes": current_times}),
-        None,
-    )
+    params: dict[str, Any] = {"animations": animations}
+    if current_time is not None:
+        params["currentTime"] = current_time
+    if current_times is not None:
+        params["currentTimes"] = current_times
+    return Command("Animation.seekAnimations", params, None)
 
 
 def set_paused(animations: list[str], paused: bool) -> Command[None]:

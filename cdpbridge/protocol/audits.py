@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, TYPE_CHECKING, TypeAlias
+from typing import Any, ClassVar, Final, TYPE_CHECKING, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import network as Network
@@ -1317,11 +1317,12 @@ def get_encoded_response(
         quality: The quality of the encoding (0-1). (defaults to 1)
         size_only: Whether to only return the size information (defaults to false).
     """
-    return Command(
-        "Audits.getEncodedResponse",
-        given({"requestId": request_id, "encoding": encoding, "quality": quality, "sizeOnly": size_only}),
-        GetEncodedResponseResult,
-    )
+    params: dict[str, Any] = {"requestId": request_id, "encoding": encoding}
+    if quality is not None:
+        params["quality"] = quality
+    if size_only is not None:
+        params["sizeOnly"] = size_only
+    return Command("Audits.getEncodedResponse", params, GetEncodedResponseResult)
 
 
 def disable() -> Command[None]:

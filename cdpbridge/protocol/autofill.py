@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -139,11 +139,14 @@ def trigger(
             exclusive with `address`.
         address: Address to fill out the form. Address data is not saved. Mutually exclusive with `card`.
     """
-    return Command(
-        "Autofill.trigger",
-        given({"fieldId": field_id, "frameId": frame_id, "card": card, "address": address}),
-        None,
-    )
+    params: dict[str, Any] = {"fieldId": field_id}
+    if frame_id is not None:
+        params["frameId"] = frame_id
+    if card is not None:
+        params["card"] = card
+    if address is not None:
+        params["address"] = address
+    return Command("Autofill.trigger", params, None)
 
 
 def set_addresses(addresses: list[Address]) -> Command[None]:

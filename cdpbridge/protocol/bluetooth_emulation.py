@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -210,11 +210,10 @@ def simulate_characteristic_operation_response(
     Args:
         type: See `CharacteristicOperationType`.
     """
-    return Command(
-        "BluetoothEmulation.simulateCharacteristicOperationResponse",
-        given({"characteristicId": characteristic_id, "type": type, "code": code, "data": data}),
-        None,
-    )
+    params: dict[str, Any] = {"characteristicId": characteristic_id, "type": type, "code": code}
+    if data is not None:
+        params["data"] = data
+    return Command("BluetoothEmulation.simulateCharacteristicOperationResponse", params, None)
 
 
 def simulate_descriptor_operation_response(
@@ -227,11 +226,10 @@ def simulate_descriptor_operation_response(
     Args:
         type: See `DescriptorOperationType`.
     """
-    return Command(
-        "BluetoothEmulation.simulateDescriptorOperationResponse",
-        given({"descriptorId": descriptor_id, "type": type, "code": code, "data": data}),
-        None,
-    )
+    params: dict[str, Any] = {"descriptorId": descriptor_id, "type": type, "code": code}
+    if data is not None:
+        params["data"] = data
+    return Command("BluetoothEmulation.simulateDescriptorOperationResponse", params, None)
 
 
 class AddServiceResult(Type, kw_only=True):

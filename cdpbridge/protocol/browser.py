@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -268,19 +268,14 @@ def set_permission(
             the embedding origin is used as the embedded origin.
         browser_context_id: Context to override. When omitted, default browser context is used.
     """
-    return Command(
-        "Browser.setPermission",
-        given(
-            {
-                "permission": permission,
-                "setting": setting,
-                "origin": origin,
-                "embeddedOrigin": embedded_origin,
-                "browserContextId": browser_context_id,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"permission": permission, "setting": setting}
+    if origin is not None:
+        params["origin"] = origin
+    if embedded_origin is not None:
+        params["embeddedOrigin"] = embedded_origin
+    if browser_context_id is not None:
+        params["browserContextId"] = browser_context_id
+    return Command("Browser.setPermission", params, None)
 
 
 def grant_permissions(
@@ -299,11 +294,12 @@ def grant_permissions(
         browser_context_id: BrowserContext to override permissions. When omitted, default browser context is
             used.
     """
-    return Command(
-        "Browser.grantPermissions",
-        given({"permissions": permissions, "origin": origin, "browserContextId": browser_context_id}),
-        None,
-    )
+    params: dict[str, Any] = {"permissions": permissions}
+    if origin is not None:
+        params["origin"] = origin
+    if browser_context_id is not None:
+        params["browserContextId"] = browser_context_id
+    return Command("Browser.grantPermissions", params, None)
 
 
 def reset_permissions(*, browser_context_id: BrowserContextID | None = None) -> Command[None]:
@@ -313,7 +309,10 @@ def reset_permissions(*, browser_context_id: BrowserContextID | None = None) -> 
         browser_context_id: BrowserContext to reset permissions. When omitted, default browser context is
             used.
     """
-    return Command("Browser.resetPermissions", given({"browserContextId": browser_context_id}), None)
+    params: dict[str, Any] = {}
+    if browser_context_id is not None:
+        params["browserContextId"] = browser_context_id
+    return Command("Browser.resetPermissions", params, None)
 
 
 def set_download_behavior(
@@ -337,18 +336,14 @@ def set_download_behavior(
             'allow' or 'allowAndName'.
         events_enabled: Whether to emit download events (defaults to false).
     """
-    return Command(
-        "Browser.setDownloadBehavior",
-        given(
-            {
-                "behavior": behavior,
-                "browserContextId": browser_context_id,
-                "downloadPath": download_path,
-                "eventsEnabled": events_enabled,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"behavior": behavior}
+    if browser_context_id is not None:
+        params["browserContextId"] = browser_context_id
+    if download_path is not None:
+        params["downloadPath"] = download_path
+    if events_enabled is not None:
+        params["eventsEnabled"] = events_enabled
+    return Command("Browser.setDownloadBehavior", params, None)
 
 
 def cancel_download(guid: str, *, browser_context_id: BrowserContextID | None = None) -> Command[None]:
@@ -361,9 +356,10 @@ def cancel_download(guid: str, *, browser_context_id: BrowserContextID | None = 
         browser_context_id: BrowserContext to perform the action in. When omitted, default browser context
             is used.
     """
-    return Command(
-        "Browser.cancelDownload", given({"guid": guid, "browserContextId": browser_context_id}), None
-    )
+    params: dict[str, Any] = {"guid": guid}
+    if browser_context_id is not None:
+        params["browserContextId"] = browser_context_id
+    return Command("Browser.cancelDownload", params, None)
 
 
 def close() -> Command[None]:
@@ -463,7 +459,12 @@ def get_histograms(*, query: str | None = None, delta: bool | None = None) -> Co
             are extracted. An empty or absent query returns all histograms.
         delta: If true, retrieve delta since last delta call.
     """
-    return Command("Browser.getHistograms", given({"query": query, "delta": delta}), GetHistogramsResult)
+    params: dict[str, Any] = {}
+    if query is not None:
+        params["query"] = query
+    if delta is not None:
+        params["delta"] = delta
+    return Command("Browser.getHistograms", params, GetHistogramsResult)
 
 
 class GetHistogramResult(Type, kw_only=True):
@@ -485,7 +486,10 @@ def get_histogram(name: str, *, delta: bool | None = None) -> Command[GetHistogr
         name: Requested histogram name.
         delta: If true, retrieve delta since last delta call.
     """
-    return Command("Browser.getHistogram", given({"name": name, "delta": delta}), GetHistogramResult)
+    params: dict[str, Any] = {"name": name}
+    if delta is not None:
+        params["delta"] = delta
+    return Command("Browser.getHistogram", params, GetHistogramResult)
 
 
 class GetWindowBoundsResult(Type, kw_only=True):
@@ -532,7 +536,10 @@ def get_window_for_target(*, target_id: str | None = None) -> Command[GetWindowF
         target_id: Devtools agent host id. If called as a part of the session, associated targetId is used.
             A `Target.TargetID`.
     """
-    return Command("Browser.getWindowForTarget", given({"targetId": target_id}), GetWindowForTargetResult)
+    params: dict[str, Any] = {}
+    if target_id is not None:
+        params["targetId"] = target_id
+    return Command("Browser.getWindowForTarget", params, GetWindowForTargetResult)
 
 
 def set_window_bounds(window_id: WindowID, bounds: Bounds) -> Command[None]:
@@ -562,9 +569,12 @@ def set_contents_size(
         height: The window contents height in DIP. Assumes current height if omitted. Must be specified if
             'width' is omitted.
     """
-    return Command(
-        "Browser.setContentsSize", given({"windowId": window_id, "width": width, "height": height}), None
-    )
+    params: dict[str, Any] = {"windowId": window_id}
+    if width is not None:
+        params["width"] = width
+    if height is not None:
+        params["height"] = height
+    return Command("Browser.setContentsSize", params, None)
 
 
 def set_dock_tile(*, badge_label: str | None = None, image: bytes | None = None) -> Command[None]:
@@ -575,7 +585,12 @@ def set_dock_tile(*, badge_label: str | None = None, image: bytes | None = None)
     Args:
         image: Png encoded image.
     """
-    return Command("Browser.setDockTile", given({"badgeLabel": badge_label, "image": image}), None)
+    params: dict[str, Any] = {}
+    if badge_label is not None:
+        params["badgeLabel"] = badge_label
+    if image is not None:
+        params["image"] = image
+    return Command("Browser.setDockTile", params, None)
 
 
 def execute_browser_command(command_id: str) -> Command[None]:

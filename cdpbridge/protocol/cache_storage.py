@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import Final, TYPE_CHECKING, TypeAlias
+from typing import Any, Final, TYPE_CHECKING, TypeAlias
 
-from cdpbridge.protocol._base import Command, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import storage as Storage
@@ -163,13 +163,14 @@ def request_cache_names(
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
-    return Command(
-        "CacheStorage.requestCacheNames",
-        given(
-            {"securityOrigin": security_origin, "storageKey": storage_key, "storageBucket": storage_bucket}
-        ),
-        RequestCacheNamesResult,
-    )
+    params: dict[str, Any] = {}
+    if security_origin is not None:
+        params["securityOrigin"] = security_origin
+    if storage_key is not None:
+        params["storageKey"] = storage_key
+    if storage_bucket is not None:
+        params["storageBucket"] = storage_bucket
+    return Command("CacheStorage.requestCacheNames", params, RequestCacheNamesResult)
 
 
 class RequestCachedResponseResult(Type, kw_only=True):
@@ -227,10 +228,11 @@ def request_entries(
         page_size: Number of records to fetch.
         path_filter: If present, only return the entries containing this substring in the path.
     """
-    return Command(
-        "CacheStorage.requestEntries",
-        given(
-            {"cacheId": cache_id, "skipCount": skip_count, "pageSize": page_size, "pathFilter": path_filter}
-        ),
-        RequestEntriesResult,
-    )
+    params: dict[str, Any] = {"cacheId": cache_id}
+    if skip_count is not None:
+        params["skipCount"] = skip_count
+    if page_size is not None:
+        params["pageSize"] = page_size
+    if path_filter is not None:
+        params["pathFilter"] = path_filter
+    return Command("CacheStorage.requestEntries", params, RequestEntriesResult)

@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -42,7 +42,10 @@ def enable(*, presentation_url: str | None = None) -> Command[None]:
     |presentationUrl| as well. When sinks are found, a |sinksUpdated| event is fired. Also starts observing
     for issue messages. When an issue is added or removed, an |issueUpdated| event is fired.
     """
-    return Command("Cast.enable", given({"presentationUrl": presentation_url}), None)
+    params: dict[str, Any] = {}
+    if presentation_url is not None:
+        params["presentationUrl"] = presentation_url
+    return Command("Cast.enable", params, None)
 
 
 def disable() -> Command[None]:

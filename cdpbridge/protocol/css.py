@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -1058,18 +1058,10 @@ def add_rule(
             rule text can only be validated statically, which may produce incorrect results if the
             declaration contains a var() for example. A `DOM.NodeId`. Experimental.
     """
-    return Command(
-        "CSS.addRule",
-        given(
-            {
-                "styleSheetId": style_sheet_id,
-                "ruleText": rule_text,
-                "location": location,
-                "nodeForPropertySyntaxValidation": node_for_property_syntax_validation,
-            }
-        ),
-        AddRuleResult,
-    )
+    params: dict[str, Any] = {"styleSheetId": style_sheet_id, "ruleText": rule_text, "location": location}
+    if node_for_property_syntax_validation is not None:
+        params["nodeForPropertySyntaxValidation"] = node_for_property_syntax_validation
+    return Command("CSS.addRule", params, AddRuleResult)
 
 
 class CollectClassNamesResult(Type, kw_only=True):
@@ -1111,9 +1103,10 @@ def create_style_sheet(frame_id: str, *, force: bool | None = None) -> Command[C
             created by a call with force=false for the frame's document if it exists or creates a new
             stylesheet (default: false).
     """
-    return Command(
-        "CSS.createStyleSheet", given({"frameId": frame_id, "force": force}), CreateStyleSheetResult
-    )
+    params: dict[str, Any] = {"frameId": frame_id}
+    if force is not None:
+        params["force"] = force
+    return Command("CSS.createStyleSheet", params, CreateStyleSheetResult)
 
 
 def disable() -> Command[None]:
@@ -1234,19 +1227,14 @@ def resolve_values(
             such as ::before and ::after. See `DOM.PseudoType`.
         pseudo_identifier: Pseudo element custom ident.
     """
-    return Command(
-        "CSS.resolveValues",
-        given(
-            {
-                "values": values,
-                "nodeId": node_id,
-                "propertyName": property_name,
-                "pseudoType": pseudo_type,
-                "pseudoIdentifier": pseudo_identifier,
-            }
-        ),
-        ResolveValuesResult,
-    )
+    params: dict[str, Any] = {"values": values, "nodeId": node_id}
+    if property_name is not None:
+        params["propertyName"] = property_name
+    if pseudo_type is not None:
+        params["pseudoType"] = pseudo_type
+    if pseudo_identifier is not None:
+        params["pseudoIdentifier"] = pseudo_identifier
+    return Command("CSS.resolveValues", params, ResolveValuesResult)
 
 
 class GetLonghandPropertiesResult(Type, kw_only=True):
@@ -1500,7 +1488,10 @@ def track_computed_style_updates_for_node(*, node_id: int | None = None) -> Comm
     Args:
         node_id: A `DOM.NodeId`.
     """
-    return Command("CSS.trackComputedStyleUpdatesForNode", given({"nodeId": node_id}), None)
+    params: dict[str, Any] = {}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    return Command("CSS.trackComputedStyleUpdatesForNode", params, None)
 
 
 def track_computed_style_updates(properties_to_track: list[CSSComputedStyleProperty]) -> Command[None]:
@@ -1813,11 +1804,10 @@ def set_style_texts(
             rule text can only be validated statically, which may produce incorrect results if the
             declaration contains a var() for example. A `DOM.NodeId`. Experimental.
     """
-    return Command(
-        "CSS.setStyleTexts",
-        given({"edits": edits, "nodeForPropertySyntaxValidation": node_for_property_syntax_validation}),
-        SetStyleTextsResult,
-    )
+    params: dict[str, Any] = {"edits": edits}
+    if node_for_property_syntax_validation is not None:
+        params["nodeForPropertySyntaxValidation"] = node_for_property_syntax_validation
+    return Command("CSS.setStyleTexts", params, SetStyleTextsResult)
 
 
 def start_rule_usage_tracking() -> Command[None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, TYPE_CHECKING, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import runtime as Runtime
@@ -359,11 +359,10 @@ def continue_to_location(location: Location, *, target_call_frames: str | None =
         location: Location to continue to.
         target_call_frames: See `ContinueToLocationTargetCallFrames`.
     """
-    return Command(
-        "Debugger.continueToLocation",
-        given({"location": location, "targetCallFrames": target_call_frames}),
-        None,
-    )
+    params: dict[str, Any] = {"location": location}
+    if target_call_frames is not None:
+        params["targetCallFrames"] = target_call_frames
+    return Command("Debugger.continueToLocation", params, None)
 
 
 def disable() -> Command[None]:
@@ -389,7 +388,10 @@ def enable(*, max_scripts_cache_size: float | None = None) -> Command[EnableResu
         max_scripts_cache_size: The maximum size in bytes of collected scripts (not referenced by other heap
             objects) the debugger can hold. Puts no limit if parameter is omitted. Experimental.
     """
-    return Command("Debugger.enable", given({"maxScriptsCacheSize": max_scripts_cache_size}), EnableResult)
+    params: dict[str, Any] = {}
+    if max_scripts_cache_size is not None:
+        params["maxScriptsCacheSize"] = max_scripts_cache_size
+    return Command("Debugger.enable", params, EnableResult)
 
 
 class EvaluateOnCallFrameResult(Type, kw_only=True):
@@ -437,24 +439,24 @@ def evaluate_on_call_frame(
         scope_number: Specifies the scope number to evaluate the expression in (default: 0, innermost
             scope). Experimental.
     """
-    return Command(
-        "Debugger.evaluateOnCallFrame",
-        given(
-            {
-                "callFrameId": call_frame_id,
-                "expression": expression,
-                "objectGroup": object_group,
-                "includeCommandLineAPI": include_command_line_api,
-                "silent": silent,
-                "returnByValue": return_by_value,
-                "generatePreview": generate_preview,
-                "throwOnSideEffect": throw_on_side_effect,
-                "timeout": timeout,
-                "scopeNumber": scope_number,
-            }
-        ),
-        EvaluateOnCallFrameResult,
-    )
+    params: dict[str, Any] = {"callFrameId": call_frame_id, "expression": expression}
+    if object_group is not None:
+        params["objectGroup"] = object_group
+    if include_command_line_api is not None:
+        params["includeCommandLineAPI"] = include_command_line_api
+    if silent is not None:
+        params["silent"] = silent
+    if return_by_value is not None:
+        params["returnByValue"] = return_by_value
+    if generate_preview is not None:
+        params["generatePreview"] = generate_preview
+    if throw_on_side_effect is not None:
+        params["throwOnSideEffect"] = throw_on_side_effect
+    if timeout is not None:
+        params["timeout"] = timeout
+    if scope_number is not None:
+        params["scopeNumber"] = scope_number
+    return Command("Debugger.evaluateOnCallFrame", params, EvaluateOnCallFrameResult)
 
 
 class GetPossibleBreakpointsResult(Type, kw_only=True):
@@ -478,11 +480,12 @@ def get_possible_breakpoints(
             scripts is used as end of range.
         restrict_to_function: Only consider locations which are in the same (non-nested) function as start.
     """
-    return Command(
-        "Debugger.getPossibleBreakpoints",
-        given({"start": start, "end": end, "restrictToFunction": restrict_to_function}),
-        GetPossibleBreakpointsResult,
-    )
+    params: dict[str, Any] = {"start": start}
+    if end is not None:
+        params["end"] = end
+    if restrict_to_function is not None:
+        params["restrictToFunction"] = restrict_to_function
+    return Command("Debugger.getPossibleBreakpoints", params, GetPossibleBreakpointsResult)
 
 
 class GetScriptSourceResult(Type, kw_only=True):
@@ -646,9 +649,10 @@ def restart_frame(call_frame_id: CallFrameId, *, mode: str | None = None) -> Com
         mode: The `mode` parameter must be present and set to 'StepInto', otherwise `restartFrame` will
             error out. See `RestartFrameMode`. Experimental.
     """
-    return Command(
-        "Debugger.restartFrame", given({"callFrameId": call_frame_id, "mode": mode}), RestartFrameResult
-    )
+    params: dict[str, Any] = {"callFrameId": call_frame_id}
+    if mode is not None:
+        params["mode"] = mode
+    return Command("Debugger.restartFrame", params, RestartFrameResult)
 
 
 def resume(*, terminate_on_resume: bool | None = None) -> Command[None]:
@@ -660,7 +664,10 @@ def resume(*, terminate_on_resume: bool | None = None) -> Command[None]:
             until execution of the paused code is actually resumed, at which point termination is triggered.
             If execution is currently not paused, this parameter has no effect.
     """
-    return Command("Debugger.resume", given({"terminateOnResume": terminate_on_resume}), None)
+    params: dict[str, Any] = {}
+    if terminate_on_resume is not None:
+        params["terminateOnResume"] = terminate_on_resume
+    return Command("Debugger.resume", params, None)
 
 
 class SearchInContentResult(Type, kw_only=True):
@@ -684,11 +691,12 @@ def search_in_content(
         case_sensitive: If true, search is case sensitive.
         is_regex: If true, treats string parameter as regex.
     """
-    return Command(
-        "Debugger.searchInContent",
-        given({"scriptId": script_id, "query": query, "caseSensitive": case_sensitive, "isRegex": is_regex}),
-        SearchInContentResult,
-    )
+    params: dict[str, Any] = {"scriptId": script_id, "query": query}
+    if case_sensitive is not None:
+        params["caseSensitive"] = case_sensitive
+    if is_regex is not None:
+        params["isRegex"] = is_regex
+    return Command("Debugger.searchInContent", params, SearchInContentResult)
 
 
 def set_async_call_stack_depth(max_depth: int) -> Command[None]:
@@ -725,9 +733,10 @@ def set_blackbox_patterns(patterns: list[str], *, skip_anonymous: bool | None = 
         patterns: Array of regexps that will be used to check script url for blackbox state.
         skip_anonymous: If true, also ignore scripts with no source url.
     """
-    return Command(
-        "Debugger.setBlackboxPatterns", given({"patterns": patterns, "skipAnonymous": skip_anonymous}), None
-    )
+    params: dict[str, Any] = {"patterns": patterns}
+    if skip_anonymous is not None:
+        params["skipAnonymous"] = skip_anonymous
+    return Command("Debugger.setBlackboxPatterns", params, None)
 
 
 def set_blackboxed_ranges(script_id: str, positions: list[ScriptPosition]) -> Command[None]:
@@ -764,9 +773,10 @@ def set_breakpoint(location: Location, *, condition: str | None = None) -> Comma
         condition: Expression to use as a breakpoint condition. When specified, debugger will only stop on
             the breakpoint if this expression evaluates to true.
     """
-    return Command(
-        "Debugger.setBreakpoint", given({"location": location, "condition": condition}), SetBreakpointResult
-    )
+    params: dict[str, Any] = {"location": location}
+    if condition is not None:
+        params["condition"] = condition
+    return Command("Debugger.setBreakpoint", params, SetBreakpointResult)
 
 
 class SetInstrumentationBreakpointResult(Type, kw_only=True):
@@ -828,20 +838,18 @@ def set_breakpoint_by_url(
         condition: Expression to use as a breakpoint condition. When specified, debugger will only stop on
             the breakpoint if this expression evaluates to true.
     """
-    return Command(
-        "Debugger.setBreakpointByUrl",
-        given(
-            {
-                "lineNumber": line_number,
-                "url": url,
-                "urlRegex": url_regex,
-                "scriptHash": script_hash,
-                "columnNumber": column_number,
-                "condition": condition,
-            }
-        ),
-        SetBreakpointByUrlResult,
-    )
+    params: dict[str, Any] = {"lineNumber": line_number}
+    if url is not None:
+        params["url"] = url
+    if url_regex is not None:
+        params["urlRegex"] = url_regex
+    if script_hash is not None:
+        params["scriptHash"] = script_hash
+    if column_number is not None:
+        params["columnNumber"] = column_number
+    if condition is not None:
+        params["condition"] = condition
+    return Command("Debugger.setBreakpointByUrl", params, SetBreakpointByUrlResult)
 
 
 class SetBreakpointOnFunctionCallResult(Type, kw_only=True):
@@ -867,11 +875,10 @@ def set_breakpoint_on_function_call(
         condition: Expression to use as a breakpoint condition. When specified, debugger will stop on the
             breakpoint if this expression evaluates to true.
     """
-    return Command(
-        "Debugger.setBreakpointOnFunctionCall",
-        given({"objectId": object_id, "condition": condition}),
-        SetBreakpointOnFunctionCallResult,
-    )
+    params: dict[str, Any] = {"objectId": object_id}
+    if condition is not None:
+        params["condition"] = condition
+    return Command("Debugger.setBreakpointOnFunctionCall", params, SetBreakpointOnFunctionCallResult)
 
 
 def set_breakpoints_active(active: bool) -> Command[None]:
@@ -946,18 +953,12 @@ def set_script_source(
             the stack as long as the top-most stack frame is the only activation of that function.
             Experimental.
     """
-    return Command(
-        "Debugger.setScriptSource",
-        given(
-            {
-                "scriptId": script_id,
-                "scriptSource": script_source,
-                "dryRun": dry_run,
-                "allowTopFrameEditing": allow_top_frame_editing,
-            }
-        ),
-        SetScriptSourceResult,
-    )
+    params: dict[str, Any] = {"scriptId": script_id, "scriptSource": script_source}
+    if dry_run is not None:
+        params["dryRun"] = dry_run
+    if allow_top_frame_editing is not None:
+        params["allowTopFrameEditing"] = allow_top_frame_editing
+    return Command("Debugger.setScriptSource", params, SetScriptSourceResult)
 
 
 def set_skip_all_pauses(skip: bool) -> Command[None]:
@@ -1004,9 +1005,12 @@ def step_into(
             scheduled before next pause. Experimental.
         skip_list: The skipList specifies location ranges that should be skipped on step into. Experimental.
     """
-    return Command(
-        "Debugger.stepInto", given({"breakOnAsyncCall": break_on_async_call, "skipList": skip_list}), None
-    )
+    params: dict[str, Any] = {}
+    if break_on_async_call is not None:
+        params["breakOnAsyncCall"] = break_on_async_call
+    if skip_list is not None:
+        params["skipList"] = skip_list
+    return Command("Debugger.stepInto", params, None)
 
 
 def step_out() -> Command[None]:
@@ -1020,7 +1024,10 @@ def step_over(*, skip_list: list[LocationRange] | None = None) -> Command[None]:
     Args:
         skip_list: The skipList specifies location ranges that should be skipped on step over. Experimental.
     """
-    return Command("Debugger.stepOver", given({"skipList": skip_list}), None)
+    params: dict[str, Any] = {}
+    if skip_list is not None:
+        params["skipList"] = skip_list
+    return Command("Debugger.stepOver", params, None)
 
 
 class BreakpointResolved(Event, kw_only=True):

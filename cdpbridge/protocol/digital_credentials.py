@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cdpbridge.protocol._base import Command, given
+from cdpbridge.protocol._base import Command
 
 
 __all__ = ["VirtualWalletAction", "set_virtual_wallet_behavior"]
@@ -40,8 +40,11 @@ def set_virtual_wallet_behavior(
             forbidden otherwise.
         frame_id: The frame to scope the virtual wallet behavior to. A `Page.FrameId`.
     """
-    return Command(
-        "DigitalCredentials.setVirtualWalletBehavior",
-        given({"action": action, "protocol": protocol, "response": response, "frameId": frame_id}),
-        None,
-    )
+    params: dict[str, Any] = {"action": action}
+    if protocol is not None:
+        params["protocol"] = protocol
+    if response is not None:
+        params["response"] = response
+    if frame_id is not None:
+        params["frameId"] = frame_id
+    return Command("DigitalCredentials.setVirtualWalletBehavior", params, None)

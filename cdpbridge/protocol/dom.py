@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, TYPE_CHECKING, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import network as Network
@@ -545,13 +545,10 @@ def copy_to(
         insert_before_node_id: Drop the copy before this node (if absent, the copy becomes the last child of
             `targetNodeId`).
     """
-    return Command(
-        "DOM.copyTo",
-        given(
-            {"nodeId": node_id, "targetNodeId": target_node_id, "insertBeforeNodeId": insert_before_node_id}
-        ),
-        CopyToResult,
-    )
+    params: dict[str, Any] = {"nodeId": node_id, "targetNodeId": target_node_id}
+    if insert_before_node_id is not None:
+        params["insertBeforeNodeId"] = insert_before_node_id
+    return Command("DOM.copyTo", params, CopyToResult)
 
 
 class DescribeNodeResult(Type, kw_only=True):
@@ -584,19 +581,18 @@ def describe_node(
         pierce: Whether or not iframes and shadow roots should be traversed when returning the subtree
             (default is false).
     """
-    return Command(
-        "DOM.describeNode",
-        given(
-            {
-                "nodeId": node_id,
-                "backendNodeId": backend_node_id,
-                "objectId": object_id,
-                "depth": depth,
-                "pierce": pierce,
-            }
-        ),
-        DescribeNodeResult,
-    )
+    params: dict[str, Any] = {}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    if depth is not None:
+        params["depth"] = depth
+    if pierce is not None:
+        params["pierce"] = pierce
+    return Command("DOM.describeNode", params, DescribeNodeResult)
 
 
 def scroll_into_view_if_needed(
@@ -616,11 +612,16 @@ def scroll_into_view_if_needed(
         rect: The rect to be scrolled into view, relative to the node's border box, in CSS pixels. When
             omitted, center of the node will be used, similar to Element.scrollIntoView.
     """
-    return Command(
-        "DOM.scrollIntoViewIfNeeded",
-        given({"nodeId": node_id, "backendNodeId": backend_node_id, "objectId": object_id, "rect": rect}),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    if rect is not None:
+        params["rect"] = rect
+    return Command("DOM.scrollIntoViewIfNeeded", params, None)
 
 
 def disable() -> Command[None]:
@@ -647,7 +648,10 @@ def enable(*, include_whitespace: str | None = None) -> Command[None]:
         include_whitespace: Whether to include whitespaces in the children array of returned Nodes. See
             `EnableIncludeWhitespace`. Experimental.
     """
-    return Command("DOM.enable", given({"includeWhitespace": include_whitespace}), None)
+    params: dict[str, Any] = {}
+    if include_whitespace is not None:
+        params["includeWhitespace"] = include_whitespace
+    return Command("DOM.enable", params, None)
 
 
 def focus(
@@ -663,9 +667,14 @@ def focus(
         backend_node_id: Identifier of the backend node.
         object_id: JavaScript object id of the node wrapper. A `Runtime.RemoteObjectId`.
     """
-    return Command(
-        "DOM.focus", given({"nodeId": node_id, "backendNodeId": backend_node_id, "objectId": object_id}), None
-    )
+    params: dict[str, Any] = {}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    return Command("DOM.focus", params, None)
 
 
 class GetAttributesResult(Type, kw_only=True):
@@ -710,11 +719,14 @@ def get_box_model(
         backend_node_id: Identifier of the backend node.
         object_id: JavaScript object id of the node wrapper. A `Runtime.RemoteObjectId`.
     """
-    return Command(
-        "DOM.getBoxModel",
-        given({"nodeId": node_id, "backendNodeId": backend_node_id, "objectId": object_id}),
-        GetBoxModelResult,
-    )
+    params: dict[str, Any] = {}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    return Command("DOM.getBoxModel", params, GetBoxModelResult)
 
 
 class GetContentQuadsResult(Type, kw_only=True):
@@ -743,11 +755,14 @@ def get_content_quads(
         backend_node_id: Identifier of the backend node.
         object_id: JavaScript object id of the node wrapper. A `Runtime.RemoteObjectId`.
     """
-    return Command(
-        "DOM.getContentQuads",
-        given({"nodeId": node_id, "backendNodeId": backend_node_id, "objectId": object_id}),
-        GetContentQuadsResult,
-    )
+    params: dict[str, Any] = {}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    return Command("DOM.getContentQuads", params, GetContentQuadsResult)
 
 
 class GetDocumentResult(Type, kw_only=True):
@@ -770,7 +785,12 @@ def get_document(*, depth: int | None = None, pierce: bool | None = None) -> Com
         pierce: Whether or not iframes and shadow roots should be traversed when returning the subtree
             (default is false).
     """
-    return Command("DOM.getDocument", given({"depth": depth, "pierce": pierce}), GetDocumentResult)
+    params: dict[str, Any] = {}
+    if depth is not None:
+        params["depth"] = depth
+    if pierce is not None:
+        params["pierce"] = pierce
+    return Command("DOM.getDocument", params, GetDocumentResult)
 
 
 class GetFlattenedDocumentResult(Type, kw_only=True):
@@ -797,9 +817,12 @@ def get_flattened_document(
         pierce: Whether or not iframes and shadow roots should be traversed when returning the subtree
             (default is false).
     """
-    return Command(
-        "DOM.getFlattenedDocument", given({"depth": depth, "pierce": pierce}), GetFlattenedDocumentResult
-    )
+    params: dict[str, Any] = {}
+    if depth is not None:
+        params["depth"] = depth
+    if pierce is not None:
+        params["pierce"] = pierce
+    return Command("DOM.getFlattenedDocument", params, GetFlattenedDocumentResult)
 
 
 class GetNodesForSubtreeByStyleResult(Type, kw_only=True):
@@ -825,11 +848,10 @@ def get_nodes_for_subtree_by_style(
         pierce: Whether or not iframes and shadow roots in the same target should be traversed when
             returning the results (default is false).
     """
-    return Command(
-        "DOM.getNodesForSubtreeByStyle",
-        given({"nodeId": node_id, "computedStyles": computed_styles, "pierce": pierce}),
-        GetNodesForSubtreeByStyleResult,
-    )
+    params: dict[str, Any] = {"nodeId": node_id, "computedStyles": computed_styles}
+    if pierce is not None:
+        params["pierce"] = pierce
+    return Command("DOM.getNodesForSubtreeByStyle", params, GetNodesForSubtreeByStyleResult)
 
 
 class GetNodeForLocationResult(Type, kw_only=True):
@@ -863,18 +885,12 @@ def get_node_for_location(
             false).
         ignore_pointer_events_none: Whether to ignore pointer-events: none on elements and hit test them.
     """
-    return Command(
-        "DOM.getNodeForLocation",
-        given(
-            {
-                "x": x,
-                "y": y,
-                "includeUserAgentShadowDOM": include_user_agent_shadow_dom,
-                "ignorePointerEventsNone": ignore_pointer_events_none,
-            }
-        ),
-        GetNodeForLocationResult,
-    )
+    params: dict[str, Any] = {"x": x, "y": y}
+    if include_user_agent_shadow_dom is not None:
+        params["includeUserAgentShadowDOM"] = include_user_agent_shadow_dom
+    if ignore_pointer_events_none is not None:
+        params["ignorePointerEventsNone"] = ignore_pointer_events_none
+    return Command("DOM.getNodeForLocation", params, GetNodeForLocationResult)
 
 
 class GetOuterHTMLResult(Type, kw_only=True, rename={"outer_html": "outerHTML"}):
@@ -902,18 +918,16 @@ def get_outer_html(
         object_id: JavaScript object id of the node wrapper. A `Runtime.RemoteObjectId`.
         include_shadow_dom: Include all shadow roots. Equals to false if not specified. Experimental.
     """
-    return Command(
-        "DOM.getOuterHTML",
-        given(
-            {
-                "nodeId": node_id,
-                "backendNodeId": backend_node_id,
-                "objectId": object_id,
-                "includeShadowDOM": include_shadow_dom,
-            }
-        ),
-        GetOuterHTMLResult,
-    )
+    params: dict[str, Any] = {}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    if include_shadow_dom is not None:
+        params["includeShadowDOM"] = include_shadow_dom
+    return Command("DOM.getOuterHTML", params, GetOuterHTMLResult)
 
 
 class GetRelayoutBoundaryResult(Type, kw_only=True):
@@ -1009,13 +1023,10 @@ def move_to(
         insert_before_node_id: Drop node before this one (if absent, the moved node becomes the last child
             of `targetNodeId`).
     """
-    return Command(
-        "DOM.moveTo",
-        given(
-            {"nodeId": node_id, "targetNodeId": target_node_id, "insertBeforeNodeId": insert_before_node_id}
-        ),
-        MoveToResult,
-    )
+    params: dict[str, Any] = {"nodeId": node_id, "targetNodeId": target_node_id}
+    if insert_before_node_id is not None:
+        params["insertBeforeNodeId"] = insert_before_node_id
+    return Command("DOM.moveTo", params, MoveToResult)
 
 
 class PerformSearchResult(Type, kw_only=True):
@@ -1042,11 +1053,10 @@ def perform_search(
         query: Plain text or query selector or XPath search query.
         include_user_agent_shadow_dom: True to search in user agent shadow DOM.
     """
-    return Command(
-        "DOM.performSearch",
-        given({"query": query, "includeUserAgentShadowDOM": include_user_agent_shadow_dom}),
-        PerformSearchResult,
-    )
+    params: dict[str, Any] = {"query": query}
+    if include_user_agent_shadow_dom is not None:
+        params["includeUserAgentShadowDOM"] = include_user_agent_shadow_dom
+    return Command("DOM.performSearch", params, PerformSearchResult)
 
 
 class PushNodeByPathToFrontendResult(Type, kw_only=True):
@@ -1221,9 +1231,12 @@ def request_child_nodes(
         pierce: Whether or not iframes and shadow roots should be traversed when returning the sub-tree
             (default is false).
     """
-    return Command(
-        "DOM.requestChildNodes", given({"nodeId": node_id, "depth": depth, "pierce": pierce}), None
-    )
+    params: dict[str, Any] = {"nodeId": node_id}
+    if depth is not None:
+        params["depth"] = depth
+    if pierce is not None:
+        params["pierce"] = pierce
+    return Command("DOM.requestChildNodes", params, None)
 
 
 class RequestNodeResult(Type, kw_only=True):
@@ -1273,18 +1286,16 @@ def resolve_node(
         execution_context_id: Execution context in which to resolve the node. A
             `Runtime.ExecutionContextId`.
     """
-    return Command(
-        "DOM.resolveNode",
-        given(
-            {
-                "nodeId": node_id,
-                "backendNodeId": backend_node_id,
-                "objectGroup": object_group,
-                "executionContextId": execution_context_id,
-            }
-        ),
-        ResolveNodeResult,
-    )
+    params: dict[str, Any] = {}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_group is not None:
+        params["objectGroup"] = object_group
+    if execution_context_id is not None:
+        params["executionContextId"] = execution_context_id
+    return Command("DOM.resolveNode", params, ResolveNodeResult)
 
 
 def set_attribute_value(node_id: NodeId, name: str, value: str) -> Command[None]:
@@ -1308,7 +1319,10 @@ def set_attributes_as_text(node_id: NodeId, text: str, *, name: str | None = Non
         name: Attribute name to replace with new attributes derived from text in case text parsed
             successfully.
     """
-    return Command("DOM.setAttributesAsText", given({"nodeId": node_id, "text": text, "name": name}), None)
+    params: dict[str, Any] = {"nodeId": node_id, "text": text}
+    if name is not None:
+        params["name"] = name
+    return Command("DOM.setAttributesAsText", params, None)
 
 
 def set_file_input_files(
@@ -1326,11 +1340,14 @@ def set_file_input_files(
         backend_node_id: Identifier of the backend node.
         object_id: JavaScript object id of the node wrapper. A `Runtime.RemoteObjectId`.
     """
-    return Command(
-        "DOM.setFileInputFiles",
-        given({"files": files, "nodeId": node_id, "backendNodeId": backend_node_id, "objectId": object_id}),
-        None,
-    )
+    params: dict[str, Any] = {"files": files}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    return Command("DOM.setFileInputFiles", params, None)
 
 
 def set_node_stack_traces_enabled(enable: bool) -> Command[None]:
@@ -1513,20 +1530,18 @@ def get_container_for_node(
         physical_axes: See `PhysicalAxes`.
         logical_axes: See `LogicalAxes`.
     """
-    return Command(
-        "DOM.getContainerForNode",
-        given(
-            {
-                "nodeId": node_id,
-                "containerName": container_name,
-                "physicalAxes": physical_axes,
-                "logicalAxes": logical_axes,
-                "queriesScrollState": queries_scroll_state,
-                "queriesAnchored": queries_anchored,
-            }
-        ),
-        GetContainerForNodeResult,
-    )
+    params: dict[str, Any] = {"nodeId": node_id}
+    if container_name is not None:
+        params["containerName"] = container_name
+    if physical_axes is not None:
+        params["physicalAxes"] = physical_axes
+    if logical_axes is not None:
+        params["logicalAxes"] = logical_axes
+    if queries_scroll_state is not None:
+        params["queriesScrollState"] = queries_scroll_state
+    if queries_anchored is not None:
+        params["queriesAnchored"] = queries_anchored
+    return Command("DOM.getContainerForNode", params, GetContainerForNodeResult)
 
 
 class GetQueryingDescendantsForContainerResult(Type, kw_only=True):
@@ -1581,11 +1596,10 @@ def get_anchor_element(
             https://www.w3.org/TR/css-anchor-position-1/#anchor-specifier. If not provided, it will return
             the implicit anchor element for the given positioned element.
     """
-    return Command(
-        "DOM.getAnchorElement",
-        given({"nodeId": node_id, "anchorSpecifier": anchor_specifier}),
-        GetAnchorElementResult,
-    )
+    params: dict[str, Any] = {"nodeId": node_id}
+    if anchor_specifier is not None:
+        params["anchorSpecifier"] = anchor_specifier
+    return Command("DOM.getAnchorElement", params, GetAnchorElementResult)
 
 
 class ForceShowPopoverResult(Type, kw_only=True):
@@ -1614,11 +1628,10 @@ def force_show_popover(
             elements with a popovertarget attribute over those with a commandfor attribute. Note that if
             there are multiple invokers, this is just an estimate.
     """
-    return Command(
-        "DOM.forceShowPopover",
-        given({"nodeId": node_id, "enable": enable, "invokerNodeId": invoker_node_id}),
-        ForceShowPopoverResult,
-    )
+    params: dict[str, Any] = {"nodeId": node_id, "enable": enable}
+    if invoker_node_id is not None:
+        params["invokerNodeId"] = invoker_node_id
+    return Command("DOM.forceShowPopover", params, ForceShowPopoverResult)
 
 
 class GetImplicitAnchorCandidatesResult(Type, kw_only=True):
@@ -1680,20 +1693,14 @@ def set_text_marker(
         backend_node_id: Identifier of the backend node.
         object_id: JavaScript object id of the node wrapper. A `Runtime.RemoteObjectId`.
     """
-    return Command(
-        "DOM.setTextMarker",
-        given(
-            {
-                "type": type,
-                "start": start,
-                "end": end,
-                "nodeId": node_id,
-                "backendNodeId": backend_node_id,
-                "objectId": object_id,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"type": type, "start": start, "end": end}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    return Command("DOM.setTextMarker", params, None)
 
 
 def clear_text_markers() -> Command[None]:

@@ -5,9 +5,9 @@ will stop on these operations as if there was a regular breakpoint set.
 
 from __future__ import annotations
 
-from typing import Final, TYPE_CHECKING
+from typing import Any, Final, TYPE_CHECKING
 
-from cdpbridge.protocol._base import Command, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import runtime as Runtime
@@ -100,11 +100,12 @@ def get_event_listeners(
         pierce: Whether or not iframes and shadow roots should be traversed when returning the subtree
             (default is false). Reports listeners for all contexts if pierce is enabled.
     """
-    return Command(
-        "DOMDebugger.getEventListeners",
-        given({"objectId": object_id, "depth": depth, "pierce": pierce}),
-        GetEventListenersResult,
-    )
+    params: dict[str, Any] = {"objectId": object_id}
+    if depth is not None:
+        params["depth"] = depth
+    if pierce is not None:
+        params["pierce"] = pierce
+    return Command("DOMDebugger.getEventListeners", params, GetEventListenersResult)
 
 
 def remove_dom_breakpoint(node_id: int, type: str) -> Command[None]:
@@ -124,11 +125,10 @@ def remove_event_listener_breakpoint(event_name: str, *, target_name: str | None
         event_name: Event name.
         target_name: EventTarget interface name. Experimental.
     """
-    return Command(
-        "DOMDebugger.removeEventListenerBreakpoint",
-        given({"eventName": event_name, "targetName": target_name}),
-        None,
-    )
+    params: dict[str, Any] = {"eventName": event_name}
+    if target_name is not None:
+        params["targetName"] = target_name
+    return Command("DOMDebugger.removeEventListenerBreakpoint", params, None)
 
 
 def remove_instrumentation_breakpoint(event_name: str) -> Command[None]:
@@ -182,11 +182,10 @@ def set_event_listener_breakpoint(event_name: str, *, target_name: str | None = 
         target_name: EventTarget interface name to stop on. If equal to `"*"` or not provided, will stop on
             any EventTarget. Experimental.
     """
-    return Command(
-        "DOMDebugger.setEventListenerBreakpoint",
-        given({"eventName": event_name, "targetName": target_name}),
-        None,
-    )
+    params: dict[str, Any] = {"eventName": event_name}
+    if target_name is not None:
+        params["targetName"] = target_name
+    return Command("DOMDebugger.setEventListenerBreakpoint", params, None)
 
 
 def set_instrumentation_breakpoint(event_name: str) -> Command[None]:

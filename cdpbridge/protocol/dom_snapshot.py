@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TYPE_CHECKING, TypeAlias
 
-from cdpbridge.protocol._base import Command, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import dom as DOM
@@ -459,18 +459,14 @@ def get_snapshot(
             (default false).
         include_user_agent_shadow_tree: Whether to include UA shadow tree in the snapshot (default false).
     """
-    return Command(
-        "DOMSnapshot.getSnapshot",
-        given(
-            {
-                "computedStyleWhitelist": computed_style_whitelist,
-                "includeEventListeners": include_event_listeners,
-                "includePaintOrder": include_paint_order,
-                "includeUserAgentShadowTree": include_user_agent_shadow_tree,
-            }
-        ),
-        GetSnapshotResult,
-    )
+    params: dict[str, Any] = {"computedStyleWhitelist": computed_style_whitelist}
+    if include_event_listeners is not None:
+        params["includeEventListeners"] = include_event_listeners
+    if include_paint_order is not None:
+        params["includePaintOrder"] = include_paint_order
+    if include_user_agent_shadow_tree is not None:
+        params["includeUserAgentShadowTree"] = include_user_agent_shadow_tree
+    return Command("DOMSnapshot.getSnapshot", params, GetSnapshotResult)
 
 
 class CaptureSnapshotResult(Type, kw_only=True):
@@ -510,16 +506,13 @@ def capture_snapshot(
             element. The final text color opacity is computed based on the opacity of all overlapping
             elements. Experimental.
     """
-    return Command(
-        "DOMSnapshot.captureSnapshot",
-        given(
-            {
-                "computedStyles": computed_styles,
-                "includePaintOrder": include_paint_order,
-                "includeDOMRects": include_dom_rects,
-                "includeBlendedBackgroundColors": include_blended_background_colors,
-                "includeTextColorOpacities": include_text_color_opacities,
-            }
-        ),
-        CaptureSnapshotResult,
-    )
+    params: dict[str, Any] = {"computedStyles": computed_styles}
+    if include_paint_order is not None:
+        params["includePaintOrder"] = include_paint_order
+    if include_dom_rects is not None:
+        params["includeDOMRects"] = include_dom_rects
+    if include_blended_background_colors is not None:
+        params["includeBlendedBackgroundColors"] = include_blended_background_colors
+    if include_text_color_opacities is not None:
+        params["includeTextColorOpacities"] = include_text_color_opacities
+    return Command("DOMSnapshot.captureSnapshot", params, CaptureSnapshotResult)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, TYPE_CHECKING, TypeAlias
+from typing import Any, ClassVar, Final, TYPE_CHECKING, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import dom as DOM
@@ -539,7 +539,10 @@ def set_auto_dark_mode_override(*, enabled: bool | None = None) -> Command[None]
         enabled: Whether to enable or disable automatic dark mode. If not specified, any existing override
             will be cleared.
     """
-    return Command("Emulation.setAutoDarkModeOverride", given({"enabled": enabled}), None)
+    params: dict[str, Any] = {}
+    if enabled is not None:
+        params["enabled"] = enabled
+    return Command("Emulation.setAutoDarkModeOverride", params, None)
 
 
 def set_cpu_throttling_rate(rate: float) -> Command[None]:
@@ -559,7 +562,10 @@ def set_default_background_color_override(*, color: DOM.RGBA | None = None) -> C
         color: RGBA of the default background color. If not specified, any existing override will be
             cleared.
     """
-    return Command("Emulation.setDefaultBackgroundColorOverride", given({"color": color}), None)
+    params: dict[str, Any] = {}
+    if color is not None:
+        params["color"] = color
+    return Command("Emulation.setDefaultBackgroundColorOverride", params, None)
 
 
 def set_safe_area_insets_override(insets: SafeAreaInsets) -> Command[None]:
@@ -580,9 +586,10 @@ def set_virtual_keyboard_geometry_override(*, keyboard_rect: DOM.Rect | None = N
 
     Experimental.
     """
-    return Command(
-        "Emulation.setVirtualKeyboardGeometryOverride", given({"keyboardRect": keyboard_rect}), None
-    )
+    params: dict[str, Any] = {}
+    if keyboard_rect is not None:
+        params["keyboardRect"] = keyboard_rect
+    return Command("Emulation.setVirtualKeyboardGeometryOverride", params, None)
 
 
 def set_device_metrics_override(
@@ -646,32 +653,41 @@ def set_device_metrics_override(
             layout mode (text autosizing) is always enabled. See `SetDeviceMetricsOverrideTextLayoutMode`.
             Experimental.
     """
-    return Command(
-        "Emulation.setDeviceMetricsOverride",
-        given(
-            {
-                "width": width,
-                "height": height,
-                "deviceScaleFactor": device_scale_factor,
-                "mobile": mobile,
-                "scale": scale,
-                "screenWidth": screen_width,
-                "screenHeight": screen_height,
-                "positionX": position_x,
-                "positionY": position_y,
-                "dontSetVisibleSize": dont_set_visible_size,
-                "screenOrientation": screen_orientation,
-                "viewport": viewport,
-                "displayFeature": display_feature,
-                "devicePosture": device_posture,
-                "scrollbarType": scrollbar_type,
-                "screenOrientationLockEmulation": screen_orientation_lock_emulation,
-                "viewportMeta": viewport_meta,
-                "textLayoutMode": text_layout_mode,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {
+        "width": width,
+        "height": height,
+        "deviceScaleFactor": device_scale_factor,
+        "mobile": mobile,
+    }
+    if scale is not None:
+        params["scale"] = scale
+    if screen_width is not None:
+        params["screenWidth"] = screen_width
+    if screen_height is not None:
+        params["screenHeight"] = screen_height
+    if position_x is not None:
+        params["positionX"] = position_x
+    if position_y is not None:
+        params["positionY"] = position_y
+    if dont_set_visible_size is not None:
+        params["dontSetVisibleSize"] = dont_set_visible_size
+    if screen_orientation is not None:
+        params["screenOrientation"] = screen_orientation
+    if viewport is not None:
+        params["viewport"] = viewport
+    if display_feature is not None:
+        params["displayFeature"] = display_feature
+    if device_posture is not None:
+        params["devicePosture"] = device_posture
+    if scrollbar_type is not None:
+        params["scrollbarType"] = scrollbar_type
+    if screen_orientation_lock_emulation is not None:
+        params["screenOrientationLockEmulation"] = screen_orientation_lock_emulation
+    if viewport_meta is not None:
+        params["viewportMeta"] = viewport_meta
+    if text_layout_mode is not None:
+        params["textLayoutMode"] = text_layout_mode
+    return Command("Emulation.setDeviceMetricsOverride", params, None)
 
 
 def set_device_posture_override(posture: DevicePosture) -> Command[None]:
@@ -744,11 +760,10 @@ def set_emit_touch_events_for_mouse(enabled: bool, *, configuration: str | None 
         configuration: Touch/gesture events configuration. Default: current platform. See
             `SetEmitTouchEventsForMouseConfiguration`.
     """
-    return Command(
-        "Emulation.setEmitTouchEventsForMouse",
-        given({"enabled": enabled, "configuration": configuration}),
-        None,
-    )
+    params: dict[str, Any] = {"enabled": enabled}
+    if configuration is not None:
+        params["configuration"] = configuration
+    return Command("Emulation.setEmitTouchEventsForMouse", params, None)
 
 
 def set_emulated_media(
@@ -760,7 +775,12 @@ def set_emulated_media(
         media: Media type to emulate. Empty string disables the override.
         features: Media features to emulate.
     """
-    return Command("Emulation.setEmulatedMedia", given({"media": media, "features": features}), None)
+    params: dict[str, Any] = {}
+    if media is not None:
+        params["media"] = media
+    if features is not None:
+        params["features"] = features
+    return Command("Emulation.setEmulatedMedia", params, None)
 
 
 def set_emulated_vision_deficiency(type: str) -> Command[None]:
@@ -776,7 +796,10 @@ def set_emulated_vision_deficiency(type: str) -> Command[None]:
 
 def set_emulated_os_text_scale(*, scale: float | None = None) -> Command[None]:
     """Emulates the given OS text scale."""
-    return Command("Emulation.setEmulatedOSTextScale", given({"scale": scale}), None)
+    params: dict[str, Any] = {}
+    if scale is not None:
+        params["scale"] = scale
+    return Command("Emulation.setEmulatedOSTextScale", params, None)
 
 
 def set_geolocation_override(
@@ -801,21 +824,22 @@ def set_geolocation_override(
         heading: Mock heading.
         speed: Mock speed.
     """
-    return Command(
-        "Emulation.setGeolocationOverride",
-        given(
-            {
-                "latitude": latitude,
-                "longitude": longitude,
-                "accuracy": accuracy,
-                "altitude": altitude,
-                "altitudeAccuracy": altitude_accuracy,
-                "heading": heading,
-                "speed": speed,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if latitude is not None:
+        params["latitude"] = latitude
+    if longitude is not None:
+        params["longitude"] = longitude
+    if accuracy is not None:
+        params["accuracy"] = accuracy
+    if altitude is not None:
+        params["altitude"] = altitude
+    if altitude_accuracy is not None:
+        params["altitudeAccuracy"] = altitude_accuracy
+    if heading is not None:
+        params["heading"] = heading
+    if speed is not None:
+        params["speed"] = speed
+    return Command("Emulation.setGeolocationOverride", params, None)
 
 
 class GetOverriddenSensorInformationResult(Type, kw_only=True):
@@ -850,11 +874,10 @@ def set_sensor_override_enabled(
     Args:
         type: See `SensorType`.
     """
-    return Command(
-        "Emulation.setSensorOverrideEnabled",
-        given({"enabled": enabled, "type": type, "metadata": metadata}),
-        None,
-    )
+    params: dict[str, Any] = {"enabled": enabled, "type": type}
+    if metadata is not None:
+        params["metadata"] = metadata
+    return Command("Emulation.setSensorOverrideEnabled", params, None)
 
 
 def set_sensor_override_readings(type: str, reading: SensorReading) -> Command[None]:
@@ -880,11 +903,10 @@ def set_pressure_source_override_enabled(
     Args:
         source: See `PressureSource`.
     """
-    return Command(
-        "Emulation.setPressureSourceOverrideEnabled",
-        given({"enabled": enabled, "source": source, "metadata": metadata}),
-        None,
-    )
+    params: dict[str, Any] = {"enabled": enabled, "source": source}
+    if metadata is not None:
+        params["metadata"] = metadata
+    return Command("Emulation.setPressureSourceOverrideEnabled", params, None)
 
 
 def set_pressure_state_override(source: str, state: str) -> Command[None]:
@@ -959,11 +981,10 @@ def set_touch_emulation_enabled(enabled: bool, *, max_touch_points: int | None =
         enabled: Whether the touch event emulation should be enabled.
         max_touch_points: Maximum touch points supported. Defaults to one.
     """
-    return Command(
-        "Emulation.setTouchEmulationEnabled",
-        given({"enabled": enabled, "maxTouchPoints": max_touch_points}),
-        None,
-    )
+    params: dict[str, Any] = {"enabled": enabled}
+    if max_touch_points is not None:
+        params["maxTouchPoints"] = max_touch_points
+    return Command("Emulation.setTouchEmulationEnabled", params, None)
 
 
 class SetVirtualTimePolicyResult(Type, kw_only=True):
@@ -998,18 +1019,14 @@ def set_virtual_time_policy(
         initial_virtual_time: If set, base::Time::Now will be overridden to initially return this value. A
             `Network.TimeSinceEpoch`.
     """
-    return Command(
-        "Emulation.setVirtualTimePolicy",
-        given(
-            {
-                "policy": policy,
-                "budget": budget,
-                "maxVirtualTimeTaskStarvationCount": max_virtual_time_task_starvation_count,
-                "initialVirtualTime": initial_virtual_time,
-            }
-        ),
-        SetVirtualTimePolicyResult,
-    )
+    params: dict[str, Any] = {"policy": policy}
+    if budget is not None:
+        params["budget"] = budget
+    if max_virtual_time_task_starvation_count is not None:
+        params["maxVirtualTimeTaskStarvationCount"] = max_virtual_time_task_starvation_count
+    if initial_virtual_time is not None:
+        params["initialVirtualTime"] = initial_virtual_time
+    return Command("Emulation.setVirtualTimePolicy", params, SetVirtualTimePolicyResult)
 
 
 def set_locale_override(*, locale: str | None = None) -> Command[None]:
@@ -1021,7 +1038,10 @@ def set_locale_override(*, locale: str | None = None) -> Command[None]:
         locale: ICU style C locale (e.g. "en_US"). If not specified or empty, disables the override and
             restores default host system locale.
     """
-    return Command("Emulation.setLocaleOverride", given({"locale": locale}), None)
+    params: dict[str, Any] = {}
+    if locale is not None:
+        params["locale"] = locale
+    return Command("Emulation.setLocaleOverride", params, None)
 
 
 def set_timezone_override(timezone_id: str) -> Command[None]:
@@ -1069,7 +1089,10 @@ def set_data_saver_override(*, data_saver_enabled: bool | None = None) -> Comman
     Args:
         data_saver_enabled: Override value. Omitting the parameter disables the override.
     """
-    return Command("Emulation.setDataSaverOverride", given({"dataSaverEnabled": data_saver_enabled}), None)
+    params: dict[str, Any] = {}
+    if data_saver_enabled is not None:
+        params["dataSaverEnabled"] = data_saver_enabled
+    return Command("Emulation.setDataSaverOverride", params, None)
 
 
 def set_hardware_concurrency_override(hardware_concurrency: int) -> Command[None]:
@@ -1094,7 +1117,10 @@ def set_cpu_performance_override(*, performance_tier: str | None = None) -> Comm
         performance_tier: Override value. Omitting the parameter disables the override. See
             `SetCPUPerformanceOverridePerformanceTier`.
     """
-    return Command("Emulation.setCPUPerformanceOverride", given({"performanceTier": performance_tier}), None)
+    params: dict[str, Any] = {}
+    if performance_tier is not None:
+        params["performanceTier"] = performance_tier
+    return Command("Emulation.setCPUPerformanceOverride", params, None)
 
 
 def set_user_agent_override(
@@ -1114,18 +1140,14 @@ def set_user_agent_override(
         user_agent_metadata: To be sent in Sec-CH-UA-* headers and returned in navigator.userAgentData.
             Experimental.
     """
-    return Command(
-        "Emulation.setUserAgentOverride",
-        given(
-            {
-                "userAgent": user_agent,
-                "acceptLanguage": accept_language,
-                "platform": platform,
-                "userAgentMetadata": user_agent_metadata,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"userAgent": user_agent}
+    if accept_language is not None:
+        params["acceptLanguage"] = accept_language
+    if platform is not None:
+        params["platform"] = platform
+    if user_agent_metadata is not None:
+        params["userAgentMetadata"] = user_agent_metadata
+    return Command("Emulation.setUserAgentOverride", params, None)
 
 
 def set_automation_override(enabled: bool) -> Command[None]:
@@ -1204,24 +1226,20 @@ def add_screen(
         is_internal: Indicates whether the screen is internal to the device or external, attached to the
             device. Default is false.
     """
-    return Command(
-        "Emulation.addScreen",
-        given(
-            {
-                "left": left,
-                "top": top,
-                "width": width,
-                "height": height,
-                "workAreaInsets": work_area_insets,
-                "devicePixelRatio": device_pixel_ratio,
-                "rotation": rotation,
-                "colorDepth": color_depth,
-                "label": label,
-                "isInternal": is_internal,
-            }
-        ),
-        AddScreenResult,
-    )
+    params: dict[str, Any] = {"left": left, "top": top, "width": width, "height": height}
+    if work_area_insets is not None:
+        params["workAreaInsets"] = work_area_insets
+    if device_pixel_ratio is not None:
+        params["devicePixelRatio"] = device_pixel_ratio
+    if rotation is not None:
+        params["rotation"] = rotation
+    if color_depth is not None:
+        params["colorDepth"] = color_depth
+    if label is not None:
+        params["label"] = label
+    if is_internal is not None:
+        params["isInternal"] = is_internal
+    return Command("Emulation.addScreen", params, AddScreenResult)
 
 
 class UpdateScreenResult(Type, kw_only=True):
@@ -1262,25 +1280,28 @@ def update_screen(
         is_internal: Indicates whether the screen is internal to the device or external, attached to the
             device. Default is false.
     """
-    return Command(
-        "Emulation.updateScreen",
-        given(
-            {
-                "screenId": screen_id,
-                "left": left,
-                "top": top,
-                "width": width,
-                "height": height,
-                "workAreaInsets": work_area_insets,
-                "devicePixelRatio": device_pixel_ratio,
-                "rotation": rotation,
-                "colorDepth": color_depth,
-                "label": label,
-                "isInternal": is_internal,
-            }
-        ),
-        UpdateScreenResult,
-    )
+    params: dict[str, Any] = {"screenId": screen_id}
+    if left is not None:
+        params["left"] = left
+    if top is not None:
+        params["top"] = top
+    if width is not None:
+        params["width"] = width
+    if height is not None:
+        params["height"] = height
+    if work_area_insets is not None:
+        params["workAreaInsets"] = work_area_insets
+    if device_pixel_ratio is not None:
+        params["devicePixelRatio"] = device_pixel_ratio
+    if rotation is not None:
+        params["rotation"] = rotation
+    if color_depth is not None:
+        params["colorDepth"] = color_depth
+    if label is not None:
+        params["label"] = label
+    if is_internal is not None:
+        params["isInternal"] = is_internal
+    return Command("Emulation.updateScreen", params, UpdateScreenResult)
 
 
 def remove_screen(screen_id: ScreenId) -> Command[None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cdpbridge.protocol._base import Command, Type, given
+from cdpbridge.protocol._base import Command, Type
 
 
 __all__ = [
@@ -83,11 +83,10 @@ def load_unpacked(path: str, *, enable_in_incognito: bool | None = None) -> Comm
         path: Absolute file path.
         enable_in_incognito: Enable the extension in incognito.
     """
-    return Command(
-        "Extensions.loadUnpacked",
-        given({"path": path, "enableInIncognito": enable_in_incognito}),
-        LoadUnpackedResult,
-    )
+    params: dict[str, Any] = {"path": path}
+    if enable_in_incognito is not None:
+        params["enableInIncognito"] = enable_in_incognito
+    return Command("Extensions.loadUnpacked", params, LoadUnpackedResult)
 
 
 class GetExtensionsResult(Type, kw_only=True):
@@ -127,11 +126,10 @@ def get_storage_items(
         storage_area: StorageArea to retrieve data from. See `StorageArea`.
         keys: Keys to retrieve.
     """
-    return Command(
-        "Extensions.getStorageItems",
-        given({"id": id, "storageArea": storage_area, "keys": keys}),
-        GetStorageItemsResult,
-    )
+    params: dict[str, Any] = {"id": id, "storageArea": storage_area}
+    if keys is not None:
+        params["keys"] = keys
+    return Command("Extensions.getStorageItems", params, GetStorageItemsResult)
 
 
 def remove_storage_items(id: str, storage_area: str, keys: list[str]) -> Command[None]:

@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -90,7 +90,10 @@ def enable(*, disable_rejection_delay: bool | None = None) -> Command[None]:
             happen, if this is unimportant to what's being tested. (step 4 of
             https://fedidcg.github.io/FedCM/#browser-api-rp-sign-in)
     """
-    return Command("FedCm.enable", given({"disableRejectionDelay": disable_rejection_delay}), None)
+    params: dict[str, Any] = {}
+    if disable_rejection_delay is not None:
+        params["disableRejectionDelay"] = disable_rejection_delay
+    return Command("FedCm.enable", params, None)
 
 
 def disable() -> Command[None]:
@@ -127,9 +130,10 @@ def open_url(dialog_id: str, account_index: int, account_url_type: str) -> Comma
 
 def dismiss_dialog(dialog_id: str, *, trigger_cooldown: bool | None = None) -> Command[None]:
     """Command `FedCm.dismissDialog`."""
-    return Command(
-        "FedCm.dismissDialog", given({"dialogId": dialog_id, "triggerCooldown": trigger_cooldown}), None
-    )
+    params: dict[str, Any] = {"dialogId": dialog_id}
+    if trigger_cooldown is not None:
+        params["triggerCooldown"] = trigger_cooldown
+    return Command("FedCm.dismissDialog", params, None)
 
 
 def reset_cooldown() -> Command[None]:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, TYPE_CHECKING, TypeAlias
+from typing import Any, ClassVar, Final, TYPE_CHECKING, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import network as Network
@@ -142,9 +142,12 @@ def enable(
         handle_auth_requests: If true, authRequired events will be issued and requests will be paused
             expecting a call to continueWithAuth.
     """
-    return Command(
-        "Fetch.enable", given({"patterns": patterns, "handleAuthRequests": handle_auth_requests}), None
-    )
+    params: dict[str, Any] = {}
+    if patterns is not None:
+        params["patterns"] = patterns
+    if handle_auth_requests is not None:
+        params["handleAuthRequests"] = handle_auth_requests
+    return Command("Fetch.enable", params, None)
 
 
 def fail_request(request_id: RequestId, error_reason: str) -> Command[None]:
@@ -181,20 +184,16 @@ def fulfill_request(
         response_phrase: A textual representation of responseCode. If absent, a standard phrase matching
             responseCode is used.
     """
-    return Command(
-        "Fetch.fulfillRequest",
-        given(
-            {
-                "requestId": request_id,
-                "responseCode": response_code,
-                "responseHeaders": response_headers,
-                "binaryResponseHeaders": binary_response_headers,
-                "body": body,
-                "responsePhrase": response_phrase,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"requestId": request_id, "responseCode": response_code}
+    if response_headers is not None:
+        params["responseHeaders"] = response_headers
+    if binary_response_headers is not None:
+        params["binaryResponseHeaders"] = binary_response_headers
+    if body is not None:
+        params["body"] = body
+    if response_phrase is not None:
+        params["responsePhrase"] = response_phrase
+    return Command("Fetch.fulfillRequest", params, None)
 
 
 def continue_request(
@@ -218,20 +217,18 @@ def continue_request(
             produced by a redirect.
         intercept_response: If set, overrides response interception behavior for this request. Experimental.
     """
-    return Command(
-        "Fetch.continueRequest",
-        given(
-            {
-                "requestId": request_id,
-                "url": url,
-                "method": method,
-                "postData": post_data,
-                "headers": headers,
-                "interceptResponse": intercept_response,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"requestId": request_id}
+    if url is not None:
+        params["url"] = url
+    if method is not None:
+        params["method"] = method
+    if post_data is not None:
+        params["postData"] = post_data
+    if headers is not None:
+        params["headers"] = headers
+    if intercept_response is not None:
+        params["interceptResponse"] = intercept_response
+    return Command("Fetch.continueRequest", params, None)
 
 
 def continue_with_auth(
@@ -273,19 +270,16 @@ def continue_response(
             name: value pairs. Prefer the above method unless you need to represent some non-UTF8 values
             that can't be transmitted over the protocol as text.
     """
-    return Command(
-        "Fetch.continueResponse",
-        given(
-            {
-                "requestId": request_id,
-                "responseCode": response_code,
-                "responsePhrase": response_phrase,
-                "responseHeaders": response_headers,
-                "binaryResponseHeaders": binary_response_headers,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"requestId": request_id}
+    if response_code is not None:
+        params["responseCode"] = response_code
+    if response_phrase is not None:
+        params["responsePhrase"] = response_phrase
+    if response_headers is not None:
+        params["responseHeaders"] = response_headers
+    if binary_response_headers is not None:
+        params["binaryResponseHeaders"] = binary_response_headers
+    return Command("Fetch.continueResponse", params, None)
 
 
 class GetResponseBodyResult(Type, kw_only=True):

@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from cdpbridge.protocol._base import Command, Type, given
+from cdpbridge.protocol._base import Command, Type
 
 
 __all__ = [
@@ -80,18 +80,16 @@ def begin_frame(
             Otherwise, no screenshot will be captured. Note that capturing a screenshot can fail, for
             example, during renderer initialization. In such a case, no screenshot data will be returned.
     """
-    return Command(
-        "HeadlessExperimental.beginFrame",
-        given(
-            {
-                "frameTimeTicks": frame_time_ticks,
-                "interval": interval,
-                "noDisplayUpdates": no_display_updates,
-                "screenshot": screenshot,
-            }
-        ),
-        BeginFrameResult,
-    )
+    params: dict[str, Any] = {}
+    if frame_time_ticks is not None:
+        params["frameTimeTicks"] = frame_time_ticks
+    if interval is not None:
+        params["interval"] = interval
+    if no_display_updates is not None:
+        params["noDisplayUpdates"] = no_display_updates
+    if screenshot is not None:
+        params["screenshot"] = screenshot
+    return Command("HeadlessExperimental.beginFrame", params, BeginFrameResult)
 
 
 def disable() -> Command[None]:

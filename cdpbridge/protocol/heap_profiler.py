@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import ClassVar, TYPE_CHECKING, TypeAlias
+from typing import Any, ClassVar, TYPE_CHECKING, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import runtime as Runtime
@@ -148,11 +148,10 @@ def get_object_by_heap_object_id(
     Args:
         object_group: Symbolic group name that can be used to release multiple objects.
     """
-    return Command(
-        "HeapProfiler.getObjectByHeapObjectId",
-        given({"objectId": object_id, "objectGroup": object_group}),
-        GetObjectByHeapObjectIdResult,
-    )
+    params: dict[str, Any] = {"objectId": object_id}
+    if object_group is not None:
+        params["objectGroup"] = object_group
+    return Command("HeapProfiler.getObjectByHeapObjectId", params, GetObjectByHeapObjectIdResult)
 
 
 class GetSamplingProfileResult(Type, kw_only=True):
@@ -194,25 +193,24 @@ def start_sampling(
             flag instructs the sampling heap profiler to also include information about objects discarded by
             minor GC, which is useful when tuning a latency-sensitive application for minimal GC activity.
     """
-    return Command(
-        "HeapProfiler.startSampling",
-        given(
-            {
-                "samplingInterval": sampling_interval,
-                "stackDepth": stack_depth,
-                "includeObjectsCollectedByMajorGC": include_objects_collected_by_major_gc,
-                "includeObjectsCollectedByMinorGC": include_objects_collected_by_minor_gc,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if sampling_interval is not None:
+        params["samplingInterval"] = sampling_interval
+    if stack_depth is not None:
+        params["stackDepth"] = stack_depth
+    if include_objects_collected_by_major_gc is not None:
+        params["includeObjectsCollectedByMajorGC"] = include_objects_collected_by_major_gc
+    if include_objects_collected_by_minor_gc is not None:
+        params["includeObjectsCollectedByMinorGC"] = include_objects_collected_by_minor_gc
+    return Command("HeapProfiler.startSampling", params, None)
 
 
 def start_tracking_heap_objects(*, track_allocations: bool | None = None) -> Command[None]:
     """Command `HeapProfiler.startTrackingHeapObjects`."""
-    return Command(
-        "HeapProfiler.startTrackingHeapObjects", given({"trackAllocations": track_allocations}), None
-    )
+    params: dict[str, Any] = {}
+    if track_allocations is not None:
+        params["trackAllocations"] = track_allocations
+    return Command("HeapProfiler.startTrackingHeapObjects", params, None)
 
 
 class StopSamplingResult(Type, kw_only=True):
@@ -246,18 +244,16 @@ def stop_tracking_heap_objects(
         capture_numeric_value: If true, numerical values are included in the snapshot.
         expose_internals: If true, exposes internals of the snapshot. Experimental.
     """
-    return Command(
-        "HeapProfiler.stopTrackingHeapObjects",
-        given(
-            {
-                "reportProgress": report_progress,
-                "treatGlobalObjectsAsRoots": treat_global_objects_as_roots,
-                "captureNumericValue": capture_numeric_value,
-                "exposeInternals": expose_internals,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if report_progress is not None:
+        params["reportProgress"] = report_progress
+    if treat_global_objects_as_roots is not None:
+        params["treatGlobalObjectsAsRoots"] = treat_global_objects_as_roots
+    if capture_numeric_value is not None:
+        params["captureNumericValue"] = capture_numeric_value
+    if expose_internals is not None:
+        params["exposeInternals"] = expose_internals
+    return Command("HeapProfiler.stopTrackingHeapObjects", params, None)
 
 
 def take_heap_snapshot(
@@ -277,18 +273,16 @@ def take_heap_snapshot(
         capture_numeric_value: If true, numerical values are included in the snapshot.
         expose_internals: If true, exposes internals of the snapshot. Experimental.
     """
-    return Command(
-        "HeapProfiler.takeHeapSnapshot",
-        given(
-            {
-                "reportProgress": report_progress,
-                "treatGlobalObjectsAsRoots": treat_global_objects_as_roots,
-                "captureNumericValue": capture_numeric_value,
-                "exposeInternals": expose_internals,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if report_progress is not None:
+        params["reportProgress"] = report_progress
+    if treat_global_objects_as_roots is not None:
+        params["treatGlobalObjectsAsRoots"] = treat_global_objects_as_roots
+    if capture_numeric_value is not None:
+        params["captureNumericValue"] = capture_numeric_value
+    if expose_internals is not None:
+        params["exposeInternals"] = expose_internals
+    return Command("HeapProfiler.takeHeapSnapshot", params, None)
 
 
 class AddHeapSnapshotChunk(Event, kw_only=True):

@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import Final, TYPE_CHECKING
+from typing import Any, Final, TYPE_CHECKING
 
-from cdpbridge.protocol._base import Command, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import runtime as Runtime
@@ -187,19 +187,14 @@ def clear_object_store(
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
-    return Command(
-        "IndexedDB.clearObjectStore",
-        given(
-            {
-                "databaseName": database_name,
-                "objectStoreName": object_store_name,
-                "securityOrigin": security_origin,
-                "storageKey": storage_key,
-                "storageBucket": storage_bucket,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"databaseName": database_name, "objectStoreName": object_store_name}
+    if security_origin is not None:
+        params["securityOrigin"] = security_origin
+    if storage_key is not None:
+        params["storageKey"] = storage_key
+    if storage_bucket is not None:
+        params["storageBucket"] = storage_bucket
+    return Command("IndexedDB.clearObjectStore", params, None)
 
 
 def delete_database(
@@ -218,18 +213,14 @@ def delete_database(
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
-    return Command(
-        "IndexedDB.deleteDatabase",
-        given(
-            {
-                "databaseName": database_name,
-                "securityOrigin": security_origin,
-                "storageKey": storage_key,
-                "storageBucket": storage_bucket,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"databaseName": database_name}
+    if security_origin is not None:
+        params["securityOrigin"] = security_origin
+    if storage_key is not None:
+        params["storageKey"] = storage_key
+    if storage_bucket is not None:
+        params["storageBucket"] = storage_bucket
+    return Command("IndexedDB.deleteDatabase", params, None)
 
 
 def delete_object_store_entries(
@@ -250,20 +241,18 @@ def delete_object_store_entries(
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
-    return Command(
-        "IndexedDB.deleteObjectStoreEntries",
-        given(
-            {
-                "databaseName": database_name,
-                "objectStoreName": object_store_name,
-                "keyRange": key_range,
-                "securityOrigin": security_origin,
-                "storageKey": storage_key,
-                "storageBucket": storage_bucket,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {
+        "databaseName": database_name,
+        "objectStoreName": object_store_name,
+        "keyRange": key_range,
+    }
+    if security_origin is not None:
+        params["securityOrigin"] = security_origin
+    if storage_key is not None:
+        params["storageKey"] = storage_key
+    if storage_bucket is not None:
+        params["storageBucket"] = storage_bucket
+    return Command("IndexedDB.deleteObjectStoreEntries", params, None)
 
 
 def disable() -> Command[None]:
@@ -314,23 +303,23 @@ def request_data(
         index_name: Index name. If not specified, it performs an object store data request.
         key_range: Key range.
     """
-    return Command(
-        "IndexedDB.requestData",
-        given(
-            {
-                "databaseName": database_name,
-                "objectStoreName": object_store_name,
-                "skipCount": skip_count,
-                "pageSize": page_size,
-                "securityOrigin": security_origin,
-                "storageKey": storage_key,
-                "storageBucket": storage_bucket,
-                "indexName": index_name,
-                "keyRange": key_range,
-            }
-        ),
-        RequestDataResult,
-    )
+    params: dict[str, Any] = {
+        "databaseName": database_name,
+        "objectStoreName": object_store_name,
+        "skipCount": skip_count,
+        "pageSize": page_size,
+    }
+    if security_origin is not None:
+        params["securityOrigin"] = security_origin
+    if storage_key is not None:
+        params["storageKey"] = storage_key
+    if storage_bucket is not None:
+        params["storageBucket"] = storage_bucket
+    if index_name is not None:
+        params["indexName"] = index_name
+    if key_range is not None:
+        params["keyRange"] = key_range
+    return Command("IndexedDB.requestData", params, RequestDataResult)
 
 
 class GetMetadataResult(Type, kw_only=True):
@@ -364,19 +353,14 @@ def get_metadata(
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
-    return Command(
-        "IndexedDB.getMetadata",
-        given(
-            {
-                "databaseName": database_name,
-                "objectStoreName": object_store_name,
-                "securityOrigin": security_origin,
-                "storageKey": storage_key,
-                "storageBucket": storage_bucket,
-            }
-        ),
-        GetMetadataResult,
-    )
+    params: dict[str, Any] = {"databaseName": database_name, "objectStoreName": object_store_name}
+    if security_origin is not None:
+        params["securityOrigin"] = security_origin
+    if storage_key is not None:
+        params["storageKey"] = storage_key
+    if storage_bucket is not None:
+        params["storageBucket"] = storage_bucket
+    return Command("IndexedDB.getMetadata", params, GetMetadataResult)
 
 
 class RequestDatabaseResult(Type, kw_only=True):
@@ -405,18 +389,14 @@ def request_database(
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
-    return Command(
-        "IndexedDB.requestDatabase",
-        given(
-            {
-                "databaseName": database_name,
-                "securityOrigin": security_origin,
-                "storageKey": storage_key,
-                "storageBucket": storage_bucket,
-            }
-        ),
-        RequestDatabaseResult,
-    )
+    params: dict[str, Any] = {"databaseName": database_name}
+    if security_origin is not None:
+        params["securityOrigin"] = security_origin
+    if storage_key is not None:
+        params["storageKey"] = storage_key
+    if storage_bucket is not None:
+        params["storageBucket"] = storage_bucket
+    return Command("IndexedDB.requestDatabase", params, RequestDatabaseResult)
 
 
 class RequestDatabaseNamesResult(Type, kw_only=True):
@@ -443,10 +423,11 @@ def request_database_names(
         storage_key: Storage key.
         storage_bucket: Storage bucket. If not specified, it uses the default bucket.
     """
-    return Command(
-        "IndexedDB.requestDatabaseNames",
-        given(
-            {"securityOrigin": security_origin, "storageKey": storage_key, "storageBucket": storage_bucket}
-        ),
-        RequestDatabaseNamesResult,
-    )
+    params: dict[str, Any] = {}
+    if security_origin is not None:
+        params["securityOrigin"] = security_origin
+    if storage_key is not None:
+        params["storageKey"] = storage_key
+    if storage_bucket is not None:
+        params["storageBucket"] = storage_bucket
+    return Command("IndexedDB.requestDatabaseNames", params, RequestDatabaseNamesResult)

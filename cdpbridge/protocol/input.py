@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -200,11 +200,10 @@ def dispatch_drag_event(
         modifiers: Bit field representing pressed modifier keys. Alt=1, Ctrl=2, Meta/Command=4, Shift=8
             (default: 0).
     """
-    return Command(
-        "Input.dispatchDragEvent",
-        given({"type": type, "x": x, "y": y, "data": data, "modifiers": modifiers}),
-        None,
-    )
+    params: dict[str, Any] = {"type": type, "x": x, "y": y, "data": data}
+    if modifiers is not None:
+        params["modifiers"] = modifiers
+    return Command("Input.dispatchDragEvent", params, None)
 
 
 def dispatch_key_event(
@@ -253,29 +252,36 @@ def dispatch_key_event(
             https://source.chromium.org/chromium/chromium/src/+/main:third_party/blink/renderer/core/editing/commands/editor_command_names.h
             for valid command names. Experimental.
     """
-    return Command(
-        "Input.dispatchKeyEvent",
-        given(
-            {
-                "type": type,
-                "modifiers": modifiers,
-                "timestamp": timestamp,
-                "text": text,
-                "unmodifiedText": unmodified_text,
-                "keyIdentifier": key_identifier,
-                "code": code,
-                "key": key,
-                "windowsVirtualKeyCode": windows_virtual_key_code,
-                "nativeVirtualKeyCode": native_virtual_key_code,
-                "autoRepeat": auto_repeat,
-                "isKeypad": is_keypad,
-                "isSystemKey": is_system_key,
-                "location": location,
-                "commands": commands,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"type": type}
+    if modifiers is not None:
+        params["modifiers"] = modifiers
+    if timestamp is not None:
+        params["timestamp"] = timestamp
+    if text is not None:
+        params["text"] = text
+    if unmodified_text is not None:
+        params["unmodifiedText"] = unmodified_text
+    if key_identifier is not None:
+        params["keyIdentifier"] = key_identifier
+    if code is not None:
+        params["code"] = code
+    if key is not None:
+        params["key"] = key
+    if windows_virtual_key_code is not None:
+        params["windowsVirtualKeyCode"] = windows_virtual_key_code
+    if native_virtual_key_code is not None:
+        params["nativeVirtualKeyCode"] = native_virtual_key_code
+    if auto_repeat is not None:
+        params["autoRepeat"] = auto_repeat
+    if is_keypad is not None:
+        params["isKeypad"] = is_keypad
+    if is_system_key is not None:
+        params["isSystemKey"] = is_system_key
+    if location is not None:
+        params["location"] = location
+    if commands is not None:
+        params["commands"] = commands
+    return Command("Input.dispatchKeyEvent", params, None)
 
 
 def insert_text(text: str) -> Command[None]:
@@ -310,19 +316,12 @@ def ime_set_composition(
         replacement_start: replacement start.
         replacement_end: replacement end.
     """
-    return Command(
-        "Input.imeSetComposition",
-        given(
-            {
-                "text": text,
-                "selectionStart": selection_start,
-                "selectionEnd": selection_end,
-                "replacementStart": replacement_start,
-                "replacementEnd": replacement_end,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"text": text, "selectionStart": selection_start, "selectionEnd": selection_end}
+    if replacement_start is not None:
+        params["replacementStart"] = replacement_start
+    if replacement_end is not None:
+        params["replacementEnd"] = replacement_end
+    return Command("Input.imeSetComposition", params, None)
 
 
 def dispatch_mouse_event(
@@ -371,30 +370,34 @@ def dispatch_mouse_event(
         delta_y: Y delta in CSS pixels for mouse wheel event (default: 0).
         pointer_type: Pointer type (default: "mouse"). See `DispatchMouseEventPointerType`.
     """
-    return Command(
-        "Input.dispatchMouseEvent",
-        given(
-            {
-                "type": type,
-                "x": x,
-                "y": y,
-                "modifiers": modifiers,
-                "timestamp": timestamp,
-                "button": button,
-                "buttons": buttons,
-                "clickCount": click_count,
-                "force": force,
-                "tangentialPressure": tangential_pressure,
-                "tiltX": tilt_x,
-                "tiltY": tilt_y,
-                "twist": twist,
-                "deltaX": delta_x,
-                "deltaY": delta_y,
-                "pointerType": pointer_type,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"type": type, "x": x, "y": y}
+    if modifiers is not None:
+        params["modifiers"] = modifiers
+    if timestamp is not None:
+        params["timestamp"] = timestamp
+    if button is not None:
+        params["button"] = button
+    if buttons is not None:
+        params["buttons"] = buttons
+    if click_count is not None:
+        params["clickCount"] = click_count
+    if force is not None:
+        params["force"] = force
+    if tangential_pressure is not None:
+        params["tangentialPressure"] = tangential_pressure
+    if tilt_x is not None:
+        params["tiltX"] = tilt_x
+    if tilt_y is not None:
+        params["tiltY"] = tilt_y
+    if twist is not None:
+        params["twist"] = twist
+    if delta_x is not None:
+        params["deltaX"] = delta_x
+    if delta_y is not None:
+        params["deltaY"] = delta_y
+    if pointer_type is not None:
+        params["pointerType"] = pointer_type
+    return Command("Input.dispatchMouseEvent", params, None)
 
 
 def dispatch_touch_event(
@@ -416,11 +419,12 @@ def dispatch_touch_event(
             (default: 0).
         timestamp: Time at which the event occurred.
     """
-    return Command(
-        "Input.dispatchTouchEvent",
-        given({"type": type, "touchPoints": touch_points, "modifiers": modifiers, "timestamp": timestamp}),
-        None,
-    )
+    params: dict[str, Any] = {"type": type, "touchPoints": touch_points}
+    if modifiers is not None:
+        params["modifiers"] = modifiers
+    if timestamp is not None:
+        params["timestamp"] = timestamp
+    return Command("Input.dispatchTouchEvent", params, None)
 
 
 def cancel_dragging() -> Command[None]:
@@ -456,23 +460,18 @@ def emulate_touch_from_mouse_event(
             (default: 0).
         click_count: Number of times the mouse button was clicked (default: 0).
     """
-    return Command(
-        "Input.emulateTouchFromMouseEvent",
-        given(
-            {
-                "type": type,
-                "x": x,
-                "y": y,
-                "button": button,
-                "timestamp": timestamp,
-                "deltaX": delta_x,
-                "deltaY": delta_y,
-                "modifiers": modifiers,
-                "clickCount": click_count,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"type": type, "x": x, "y": y, "button": button}
+    if timestamp is not None:
+        params["timestamp"] = timestamp
+    if delta_x is not None:
+        params["deltaX"] = delta_x
+    if delta_y is not None:
+        params["deltaY"] = delta_y
+    if modifiers is not None:
+        params["modifiers"] = modifiers
+    if click_count is not None:
+        params["clickCount"] = click_count
+    return Command("Input.emulateTouchFromMouseEvent", params, None)
 
 
 def set_ignore_input_events(ignore: bool) -> Command[None]:
@@ -513,19 +512,12 @@ def synthesize_pinch_gesture(
         gesture_source_type: Which type of input events to be generated (default: 'default', which queries
             the platform for the preferred input type). See `GestureSourceType`.
     """
-    return Command(
-        "Input.synthesizePinchGesture",
-        given(
-            {
-                "x": x,
-                "y": y,
-                "scaleFactor": scale_factor,
-                "relativeSpeed": relative_speed,
-                "gestureSourceType": gesture_source_type,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"x": x, "y": y, "scaleFactor": scale_factor}
+    if relative_speed is not None:
+        params["relativeSpeed"] = relative_speed
+    if gesture_source_type is not None:
+        params["gestureSourceType"] = gesture_source_type
+    return Command("Input.synthesizePinchGesture", params, None)
 
 
 def synthesize_scroll_gesture(
@@ -565,26 +557,28 @@ def synthesize_scroll_gesture(
         interaction_marker_name: The name of the interaction markers to generate, if not empty (default:
             "").
     """
-    return Command(
-        "Input.synthesizeScrollGesture",
-        given(
-            {
-                "x": x,
-                "y": y,
-                "xDistance": x_distance,
-                "yDistance": y_distance,
-                "xOverscroll": x_overscroll,
-                "yOverscroll": y_overscroll,
-                "preventFling": prevent_fling,
-                "speed": speed,
-                "gestureSourceType": gesture_source_type,
-                "repeatCount": repeat_count,
-                "repeatDelayMs": repeat_delay_ms,
-                "interactionMarkerName": interaction_marker_name,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"x": x, "y": y}
+    if x_distance is not None:
+        params["xDistance"] = x_distance
+    if y_distance is not None:
+        params["yDistance"] = y_distance
+    if x_overscroll is not None:
+        params["xOverscroll"] = x_overscroll
+    if y_overscroll is not None:
+        params["yOverscroll"] = y_overscroll
+    if prevent_fling is not None:
+        params["preventFling"] = prevent_fling
+    if speed is not None:
+        params["speed"] = speed
+    if gesture_source_type is not None:
+        params["gestureSourceType"] = gesture_source_type
+    if repeat_count is not None:
+        params["repeatCount"] = repeat_count
+    if repeat_delay_ms is not None:
+        params["repeatDelayMs"] = repeat_delay_ms
+    if interaction_marker_name is not None:
+        params["interactionMarkerName"] = interaction_marker_name
+    return Command("Input.synthesizeScrollGesture", params, None)
 
 
 def synthesize_tap_gesture(
@@ -607,19 +601,14 @@ def synthesize_tap_gesture(
         gesture_source_type: Which type of input events to be generated (default: 'default', which queries
             the platform for the preferred input type). See `GestureSourceType`.
     """
-    return Command(
-        "Input.synthesizeTapGesture",
-        given(
-            {
-                "x": x,
-                "y": y,
-                "duration": duration,
-                "tapCount": tap_count,
-                "gestureSourceType": gesture_source_type,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"x": x, "y": y}
+    if duration is not None:
+        params["duration"] = duration
+    if tap_count is not None:
+        params["tapCount"] = tap_count
+    if gesture_source_type is not None:
+        params["gestureSourceType"] = gesture_source_type
+    return Command("Input.synthesizeTapGesture", params, None)
 
 
 class DragIntercepted(Event, kw_only=True):

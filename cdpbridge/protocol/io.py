@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from cdpbridge.protocol._base import Command, Type, given
+from cdpbridge.protocol._base import Command, Type
 
 
 __all__ = ["ReadResult", "ResolveBlobResult", "StreamHandle", "close", "read", "resolve_blob"]
@@ -48,7 +48,12 @@ def read(handle: StreamHandle, *, offset: int | None = None, size: int | None = 
             the last read). Some types of streams may only support sequential reads.
         size: Maximum number of bytes to read (left upon the agent discretion if not specified).
     """
-    return Command("IO.read", given({"handle": handle, "offset": offset, "size": size}), ReadResult)
+    params: dict[str, Any] = {"handle": handle}
+    if offset is not None:
+        params["offset"] = offset
+    if size is not None:
+        params["size"] = size
+    return Command("IO.read", params, ReadResult)
 
 
 class ResolveBlobResult(Type, kw_only=True):

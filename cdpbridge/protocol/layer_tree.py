@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, TYPE_CHECKING, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import dom as DOM
@@ -240,18 +240,14 @@ def profile_snapshot(
         min_duration: The minimum duration (in seconds) to replay the snapshot.
         clip_rect: The clip rectangle to apply when replaying the snapshot.
     """
-    return Command(
-        "LayerTree.profileSnapshot",
-        given(
-            {
-                "snapshotId": snapshot_id,
-                "minRepeatCount": min_repeat_count,
-                "minDuration": min_duration,
-                "clipRect": clip_rect,
-            }
-        ),
-        ProfileSnapshotResult,
-    )
+    params: dict[str, Any] = {"snapshotId": snapshot_id}
+    if min_repeat_count is not None:
+        params["minRepeatCount"] = min_repeat_count
+    if min_duration is not None:
+        params["minDuration"] = min_duration
+    if clip_rect is not None:
+        params["clipRect"] = clip_rect
+    return Command("LayerTree.profileSnapshot", params, ProfileSnapshotResult)
 
 
 def release_snapshot(snapshot_id: SnapshotId) -> Command[None]:
@@ -288,11 +284,14 @@ def replay_snapshot(
         to_step: The last step to replay to (replay till the end if not specified).
         scale: The scale to apply while replaying (defaults to 1).
     """
-    return Command(
-        "LayerTree.replaySnapshot",
-        given({"snapshotId": snapshot_id, "fromStep": from_step, "toStep": to_step, "scale": scale}),
-        ReplaySnapshotResult,
-    )
+    params: dict[str, Any] = {"snapshotId": snapshot_id}
+    if from_step is not None:
+        params["fromStep"] = from_step
+    if to_step is not None:
+        params["toStep"] = to_step
+    if scale is not None:
+        params["scale"] = scale
+    return Command("LayerTree.replaySnapshot", params, ReplaySnapshotResult)
 
 
 class SnapshotCommandLogResult(Type, kw_only=True):

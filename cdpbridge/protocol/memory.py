@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from cdpbridge.protocol._base import Command, Type, given
+from cdpbridge.protocol._base import Command, Type
 
 
 __all__ = [
@@ -161,11 +161,12 @@ def start_sampling(
         sampling_interval: Average number of bytes between samples.
         suppress_randomness: Do not randomize intervals between samples.
     """
-    return Command(
-        "Memory.startSampling",
-        given({"samplingInterval": sampling_interval, "suppressRandomness": suppress_randomness}),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if sampling_interval is not None:
+        params["samplingInterval"] = sampling_interval
+    if suppress_randomness is not None:
+        params["suppressRandomness"] = suppress_randomness
+    return Command("Memory.startSampling", params, None)
 
 
 def stop_sampling() -> Command[None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, TYPE_CHECKING, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import debugger as Debugger
@@ -2127,11 +2127,16 @@ def delete_cookies(
         partition_key: If specified, deletes only cookies with the the given name and partitionKey where all
             partition key attributes match the cookie partition key attribute. Experimental.
     """
-    return Command(
-        "Network.deleteCookies",
-        given({"name": name, "url": url, "domain": domain, "path": path, "partitionKey": partition_key}),
-        None,
-    )
+    params: dict[str, Any] = {"name": name}
+    if url is not None:
+        params["url"] = url
+    if domain is not None:
+        params["domain"] = domain
+    if path is not None:
+        params["path"] = path
+    if partition_key is not None:
+        params["partitionKey"] = partition_key
+    return Command("Network.deleteCookies", params, None)
 
 
 def disable() -> Command[None]:
@@ -2169,22 +2174,21 @@ def emulate_network_conditions(
             Experimental.
         packet_reordering: WebRTC packetReordering feature. Experimental.
     """
-    return Command(
-        "Network.emulateNetworkConditions",
-        given(
-            {
-                "offline": offline,
-                "latency": latency,
-                "downloadThroughput": download_throughput,
-                "uploadThroughput": upload_throughput,
-                "connectionType": connection_type,
-                "packetLoss": packet_loss,
-                "packetQueueLength": packet_queue_length,
-                "packetReordering": packet_reordering,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {
+        "offline": offline,
+        "latency": latency,
+        "downloadThroughput": download_throughput,
+        "uploadThroughput": upload_throughput,
+    }
+    if connection_type is not None:
+        params["connectionType"] = connection_type
+    if packet_loss is not None:
+        params["packetLoss"] = packet_loss
+    if packet_queue_length is not None:
+        params["packetQueueLength"] = packet_queue_length
+    if packet_reordering is not None:
+        params["packetReordering"] = packet_reordering
+    return Command("Network.emulateNetworkConditions", params, None)
 
 
 class EmulateNetworkConditionsByRuleResult(Type, kw_only=True):
@@ -2219,17 +2223,12 @@ def emulate_network_conditions_by_rule(
             matchedNetworkConditions or emulateOfflineServiceWorker instead. Deprecated.
         emulate_offline_service_worker: True to emulate offline service worker.
     """
-    return Command(
-        "Network.emulateNetworkConditionsByRule",
-        given(
-            {
-                "matchedNetworkConditions": matched_network_conditions,
-                "offline": offline,
-                "emulateOfflineServiceWorker": emulate_offline_service_worker,
-            }
-        ),
-        EmulateNetworkConditionsByRuleResult,
-    )
+    params: dict[str, Any] = {"matchedNetworkConditions": matched_network_conditions}
+    if offline is not None:
+        params["offline"] = offline
+    if emulate_offline_service_worker is not None:
+        params["emulateOfflineServiceWorker"] = emulate_offline_service_worker
+    return Command("Network.emulateNetworkConditionsByRule", params, EmulateNetworkConditionsByRuleResult)
 
 
 def override_network_state(
@@ -2252,19 +2251,15 @@ def override_network_state(
         upload_throughput: Maximal aggregated upload throughput (bytes/sec).  -1 disables upload throttling.
         connection_type: Connection type if known. See `ConnectionType`.
     """
-    return Command(
-        "Network.overrideNetworkState",
-        given(
-            {
-                "offline": offline,
-                "latency": latency,
-                "downloadThroughput": download_throughput,
-                "uploadThroughput": upload_throughput,
-                "connectionType": connection_type,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {
+        "offline": offline,
+        "latency": latency,
+        "downloadThroughput": download_throughput,
+        "uploadThroughput": upload_throughput,
+    }
+    if connection_type is not None:
+        params["connectionType"] = connection_type
+    return Command("Network.overrideNetworkState", params, None)
 
 
 def enable(
@@ -2293,19 +2288,18 @@ def enable(
             to the possibility of deadlocks when awaiting Network.enable before issuing
             Runtime.runIfWaitingForDebugger. Experimental.
     """
-    return Command(
-        "Network.enable",
-        given(
-            {
-                "maxTotalBufferSize": max_total_buffer_size,
-                "maxResourceBufferSize": max_resource_buffer_size,
-                "maxPostDataSize": max_post_data_size,
-                "reportDirectSocketTraffic": report_direct_socket_traffic,
-                "enableDurableMessages": enable_durable_messages,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if max_total_buffer_size is not None:
+        params["maxTotalBufferSize"] = max_total_buffer_size
+    if max_resource_buffer_size is not None:
+        params["maxResourceBufferSize"] = max_resource_buffer_size
+    if max_post_data_size is not None:
+        params["maxPostDataSize"] = max_post_data_size
+    if report_direct_socket_traffic is not None:
+        params["reportDirectSocketTraffic"] = report_direct_socket_traffic
+    if enable_durable_messages is not None:
+        params["enableDurableMessages"] = enable_durable_messages
+    return Command("Network.enable", params, None)
 
 
 def configure_durable_messages(
@@ -2321,13 +2315,12 @@ def configure_durable_messages(
         max_resource_buffer_size: Per-resource buffer size in bytes to use when preserving network payloads
             (XHRs, etc).
     """
-    return Command(
-        "Network.configureDurableMessages",
-        given(
-            {"maxTotalBufferSize": max_total_buffer_size, "maxResourceBufferSize": max_resource_buffer_size}
-        ),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if max_total_buffer_size is not None:
+        params["maxTotalBufferSize"] = max_total_buffer_size
+    if max_resource_buffer_size is not None:
+        params["maxResourceBufferSize"] = max_resource_buffer_size
+    return Command("Network.configureDurableMessages", params, None)
 
 
 class GetAllCookiesResult(Type, kw_only=True):
@@ -2384,7 +2377,10 @@ def get_cookies(*, urls: list[str] | None = None) -> Command[GetCookiesResult]:
         urls: The list of URLs for which applicable cookies will be fetched. If not specified, it's assumed
             to be set to the list containing the URLs of the page and all of its subframes.
     """
-    return Command("Network.getCookies", given({"urls": urls}), GetCookiesResult)
+    params: dict[str, Any] = {}
+    if urls is not None:
+        params["urls"] = urls
+    return Command("Network.getCookies", params, GetCookiesResult)
 
 
 class GetResponseBodyResult(Type, kw_only=True):
@@ -2465,13 +2461,12 @@ def search_in_response_body(
         case_sensitive: If true, search is case sensitive.
         is_regex: If true, treats string parameter as regex.
     """
-    return Command(
-        "Network.searchInResponseBody",
-        given(
-            {"requestId": request_id, "query": query, "caseSensitive": case_sensitive, "isRegex": is_regex}
-        ),
-        SearchInResponseBodyResult,
-    )
+    params: dict[str, Any] = {"requestId": request_id, "query": query}
+    if case_sensitive is not None:
+        params["caseSensitive"] = case_sensitive
+    if is_regex is not None:
+        params["isRegex"] = is_regex
+    return Command("Network.searchInResponseBody", params, SearchInResponseBodyResult)
 
 
 def set_blocked_urls(
@@ -2486,7 +2481,12 @@ def set_blocked_urls(
             precedence over any wildcard patterns defined in `urls`.
         urls: URL patterns to block. Wildcards ('*') are allowed. Deprecated.
     """
-    return Command("Network.setBlockedURLs", given({"urlPatterns": url_patterns, "urls": urls}), None)
+    params: dict[str, Any] = {}
+    if url_patterns is not None:
+        params["urlPatterns"] = url_patterns
+    if urls is not None:
+        params["urls"] = urls
+    return Command("Network.setBlockedURLs", params, None)
 
 
 def set_bypass_service_worker(bypass: bool) -> Command[None]:
@@ -2554,27 +2554,30 @@ def set_cookie(
         partition_key: Cookie partition key. If not set, the cookie will be set as not partitioned.
             Experimental.
     """
-    return Command(
-        "Network.setCookie",
-        given(
-            {
-                "name": name,
-                "value": value,
-                "url": url,
-                "domain": domain,
-                "path": path,
-                "secure": secure,
-                "httpOnly": http_only,
-                "sameSite": same_site,
-                "expires": expires,
-                "priority": priority,
-                "sourceScheme": source_scheme,
-                "sourcePort": source_port,
-                "partitionKey": partition_key,
-            }
-        ),
-        SetCookieResult,
-    )
+    params: dict[str, Any] = {"name": name, "value": value}
+    if url is not None:
+        params["url"] = url
+    if domain is not None:
+        params["domain"] = domain
+    if path is not None:
+        params["path"] = path
+    if secure is not None:
+        params["secure"] = secure
+    if http_only is not None:
+        params["httpOnly"] = http_only
+    if same_site is not None:
+        params["sameSite"] = same_site
+    if expires is not None:
+        params["expires"] = expires
+    if priority is not None:
+        params["priority"] = priority
+    if source_scheme is not None:
+        params["sourceScheme"] = source_scheme
+    if source_port is not None:
+        params["sourcePort"] = source_port
+    if partition_key is not None:
+        params["partitionKey"] = partition_key
+    return Command("Network.setCookie", params, SetCookieResult)
 
 
 def set_cookies(cookies: list[CookieParam]) -> Command[None]:
@@ -2622,18 +2625,14 @@ def set_user_agent_override(
         user_agent_metadata: To be sent in Sec-CH-UA-* headers and returned in navigator.userAgentData.
             Experimental.
     """
-    return Command(
-        "Network.setUserAgentOverride",
-        given(
-            {
-                "userAgent": user_agent,
-                "acceptLanguage": accept_language,
-                "platform": platform,
-                "userAgentMetadata": user_agent_metadata,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"userAgent": user_agent}
+    if accept_language is not None:
+        params["acceptLanguage"] = accept_language
+    if platform is not None:
+        params["platform"] = platform
+    if user_agent_metadata is not None:
+        params["userAgentMetadata"] = user_agent_metadata
+    return Command("Network.setUserAgentOverride", params, None)
 
 
 class StreamResourceContentResult(Type, kw_only=True):
@@ -2674,9 +2673,10 @@ def get_security_isolation_status(
     Args:
         frame_id: If no frameId is provided, the status of the target is provided. A `Page.FrameId`.
     """
-    return Command(
-        "Network.getSecurityIsolationStatus", given({"frameId": frame_id}), GetSecurityIsolationStatusResult
-    )
+    params: dict[str, Any] = {}
+    if frame_id is not None:
+        params["frameId"] = frame_id
+    return Command("Network.getSecurityIsolationStatus", params, GetSecurityIsolationStatusResult)
 
 
 def enable_reporting_api(enable: bool) -> Command[None]:
@@ -2750,11 +2750,10 @@ def load_network_resource(
         frame_id: Frame id to get the resource for. Mandatory for frame targets, and should be omitted for
             worker targets. A `Page.FrameId`.
     """
-    return Command(
-        "Network.loadNetworkResource",
-        given({"url": url, "options": options, "frameId": frame_id}),
-        LoadNetworkResourceResult,
-    )
+    params: dict[str, Any] = {"url": url, "options": options}
+    if frame_id is not None:
+        params["frameId"] = frame_id
+    return Command("Network.loadNetworkResource", params, LoadNetworkResourceResult)
 
 
 def set_cookie_controls(enable_third_party_cookie_restriction: bool) -> Command[None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, TYPE_CHECKING
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import dom as DOM
@@ -547,19 +547,16 @@ def get_highlight_object_for_test(
         color_format: The color format to get config with (default: hex). See `ColorFormat`.
         show_accessibility_info: Whether to show accessibility info (default: true).
     """
-    return Command(
-        "Overlay.getHighlightObjectForTest",
-        given(
-            {
-                "nodeId": node_id,
-                "includeDistance": include_distance,
-                "includeStyle": include_style,
-                "colorFormat": color_format,
-                "showAccessibilityInfo": show_accessibility_info,
-            }
-        ),
-        GetHighlightObjectForTestResult,
-    )
+    params: dict[str, Any] = {"nodeId": node_id}
+    if include_distance is not None:
+        params["includeDistance"] = include_distance
+    if include_style is not None:
+        params["includeStyle"] = include_style
+    if color_format is not None:
+        params["colorFormat"] = color_format
+    if show_accessibility_info is not None:
+        params["showAccessibilityInfo"] = show_accessibility_info
+    return Command("Overlay.getHighlightObjectForTest", params, GetHighlightObjectForTestResult)
 
 
 class GetGridHighlightObjectsForTestResult(Type, kw_only=True):
@@ -627,13 +624,12 @@ def highlight_frame(
         content_color: The content box highlight fill color (default: transparent).
         content_outline_color: The content box highlight outline color (default: transparent).
     """
-    return Command(
-        "Overlay.highlightFrame",
-        given(
-            {"frameId": frame_id, "contentColor": content_color, "contentOutlineColor": content_outline_color}
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"frameId": frame_id}
+    if content_color is not None:
+        params["contentColor"] = content_color
+    if content_outline_color is not None:
+        params["contentOutlineColor"] = content_outline_color
+    return Command("Overlay.highlightFrame", params, None)
 
 
 def highlight_node(
@@ -654,19 +650,16 @@ def highlight_node(
         object_id: JavaScript object id of the node to be highlighted. A `Runtime.RemoteObjectId`.
         selector: Selectors to highlight relevant nodes.
     """
-    return Command(
-        "Overlay.highlightNode",
-        given(
-            {
-                "highlightConfig": highlight_config,
-                "nodeId": node_id,
-                "backendNodeId": backend_node_id,
-                "objectId": object_id,
-                "selector": selector,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"highlightConfig": highlight_config}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    if selector is not None:
+        params["selector"] = selector
+    return Command("Overlay.highlightNode", params, None)
 
 
 def highlight_quad(
@@ -679,9 +672,12 @@ def highlight_quad(
         color: The highlight fill color (default: transparent).
         outline_color: The highlight outline color (default: transparent).
     """
-    return Command(
-        "Overlay.highlightQuad", given({"quad": quad, "color": color, "outlineColor": outline_color}), None
-    )
+    params: dict[str, Any] = {"quad": quad}
+    if color is not None:
+        params["color"] = color
+    if outline_color is not None:
+        params["outlineColor"] = outline_color
+    return Command("Overlay.highlightQuad", params, None)
 
 
 def highlight_rect(
@@ -705,13 +701,12 @@ def highlight_rect(
         color: The highlight fill color (default: transparent).
         outline_color: The highlight outline color (default: transparent).
     """
-    return Command(
-        "Overlay.highlightRect",
-        given(
-            {"x": x, "y": y, "width": width, "height": height, "color": color, "outlineColor": outline_color}
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"x": x, "y": y, "width": width, "height": height}
+    if color is not None:
+        params["color"] = color
+    if outline_color is not None:
+        params["outlineColor"] = outline_color
+    return Command("Overlay.highlightRect", params, None)
 
 
 def highlight_source_order(
@@ -730,18 +725,14 @@ def highlight_source_order(
         backend_node_id: Identifier of the backend node to highlight. A `DOM.BackendNodeId`.
         object_id: JavaScript object id of the node to be highlighted. A `Runtime.RemoteObjectId`.
     """
-    return Command(
-        "Overlay.highlightSourceOrder",
-        given(
-            {
-                "sourceOrderConfig": source_order_config,
-                "nodeId": node_id,
-                "backendNodeId": backend_node_id,
-                "objectId": object_id,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"sourceOrderConfig": source_order_config}
+    if node_id is not None:
+        params["nodeId"] = node_id
+    if backend_node_id is not None:
+        params["backendNodeId"] = backend_node_id
+    if object_id is not None:
+        params["objectId"] = object_id
+    return Command("Overlay.highlightSourceOrder", params, None)
 
 
 def set_inspect_mode(mode: str, *, highlight_config: HighlightConfig | None = None) -> Command[None]:
@@ -753,7 +744,10 @@ def set_inspect_mode(mode: str, *, highlight_config: HighlightConfig | None = No
         highlight_config: A descriptor for the highlight appearance of hovered-over nodes. May be omitted if
             `enabled == false`.
     """
-    return Command("Overlay.setInspectMode", given({"mode": mode, "highlightConfig": highlight_config}), None)
+    params: dict[str, Any] = {"mode": mode}
+    if highlight_config is not None:
+        params["highlightConfig"] = highlight_config
+    return Command("Overlay.setInspectMode", params, None)
 
 
 def set_show_ad_highlights(show: bool) -> Command[None]:
@@ -771,7 +765,10 @@ def set_paused_in_debugger_message(*, message: str | None = None) -> Command[Non
     Args:
         message: The message to display, also triggers resume and step over controls.
     """
-    return Command("Overlay.setPausedInDebuggerMessage", given({"message": message}), None)
+    params: dict[str, Any] = {}
+    if message is not None:
+        params["message"] = message
+    return Command("Overlay.setPausedInDebuggerMessage", params, None)
 
 
 def set_show_debug_borders(show: bool) -> Command[None]:
@@ -924,7 +921,10 @@ def set_show_hinge(*, hinge_config: HingeConfig | None = None) -> Command[None]:
     Args:
         hinge_config: hinge data, null means hideHinge.
     """
-    return Command("Overlay.setShowHinge", given({"hingeConfig": hinge_config}), None)
+    params: dict[str, Any] = {}
+    if hinge_config is not None:
+        params["hingeConfig"] = hinge_config
+    return Command("Overlay.setShowHinge", params, None)
 
 
 def set_show_display_cutout(*, display_cutout_config: DisplayCutoutConfig | None = None) -> Command[None]:
@@ -933,9 +933,10 @@ def set_show_display_cutout(*, display_cutout_config: DisplayCutoutConfig | None
     Args:
         display_cutout_config: display cutout data, null means hide display cutout.
     """
-    return Command(
-        "Overlay.setShowDisplayCutout", given({"displayCutoutConfig": display_cutout_config}), None
-    )
+    params: dict[str, Any] = {}
+    if display_cutout_config is not None:
+        params["displayCutoutConfig"] = display_cutout_config
+    return Command("Overlay.setShowDisplayCutout", params, None)
 
 
 def set_show_isolated_elements(
@@ -963,11 +964,10 @@ def set_show_window_controls_overlay(
         window_controls_overlay_config: Window Controls Overlay data, null means hide Window Controls
             Overlay.
     """
-    return Command(
-        "Overlay.setShowWindowControlsOverlay",
-        given({"windowControlsOverlayConfig": window_controls_overlay_config}),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if window_controls_overlay_config is not None:
+        params["windowControlsOverlayConfig"] = window_controls_overlay_config
+    return Command("Overlay.setShowWindowControlsOverlay", params, None)
 
 
 class InspectNodeRequested(Event, kw_only=True):

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, TYPE_CHECKING, TypeAlias
+from typing import Any, ClassVar, Final, TYPE_CHECKING, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import dom as DOM
@@ -1548,18 +1548,14 @@ def add_script_to_evaluate_on_new_document(
         run_immediately: If true, runs the script immediately on existing execution contexts or worlds.
             Default: false. Experimental.
     """
-    return Command(
-        "Page.addScriptToEvaluateOnNewDocument",
-        given(
-            {
-                "source": source,
-                "worldName": world_name,
-                "includeCommandLineAPI": include_command_line_api,
-                "runImmediately": run_immediately,
-            }
-        ),
-        AddScriptToEvaluateOnNewDocumentResult,
-    )
+    params: dict[str, Any] = {"source": source}
+    if world_name is not None:
+        params["worldName"] = world_name
+    if include_command_line_api is not None:
+        params["includeCommandLineAPI"] = include_command_line_api
+    if run_immediately is not None:
+        params["runImmediately"] = run_immediately
+    return Command("Page.addScriptToEvaluateOnNewDocument", params, AddScriptToEvaluateOnNewDocumentResult)
 
 
 def bring_to_front() -> Command[None]:
@@ -1599,20 +1595,20 @@ def capture_screenshot(
         optimize_for_speed: Optimize image encoding for speed, not for resulting size (defaults to false)
             Experimental.
     """
-    return Command(
-        "Page.captureScreenshot",
-        given(
-            {
-                "format": format,
-                "quality": quality,
-                "clip": clip,
-                "fromSurface": from_surface,
-                "captureBeyondViewport": capture_beyond_viewport,
-                "optimizeForSpeed": optimize_for_speed,
-            }
-        ),
-        CaptureScreenshotResult,
-    )
+    params: dict[str, Any] = {}
+    if format is not None:
+        params["format"] = format
+    if quality is not None:
+        params["quality"] = quality
+    if clip is not None:
+        params["clip"] = clip
+    if from_surface is not None:
+        params["fromSurface"] = from_surface
+    if capture_beyond_viewport is not None:
+        params["captureBeyondViewport"] = capture_beyond_viewport
+    if optimize_for_speed is not None:
+        params["optimizeForSpeed"] = optimize_for_speed
+    return Command("Page.captureScreenshot", params, CaptureScreenshotResult)
 
 
 class CaptureSnapshotResult(Type, kw_only=True):
@@ -1634,7 +1630,10 @@ def capture_snapshot(*, format: str | None = None) -> Command[CaptureSnapshotRes
     Args:
         format: Format (defaults to mhtml). See `CaptureSnapshotFormat`.
     """
-    return Command("Page.captureSnapshot", given({"format": format}), CaptureSnapshotResult)
+    params: dict[str, Any] = {}
+    if format is not None:
+        params["format"] = format
+    return Command("Page.captureSnapshot", params, CaptureSnapshotResult)
 
 
 def clear_device_metrics_override() -> Command[None]:
@@ -1695,18 +1694,14 @@ def create_isolated_world(
             caches the ContentSecurityPolicy object. The change takes effect on subsequent navigations when
             a new window context is created.
     """
-    return Command(
-        "Page.createIsolatedWorld",
-        given(
-            {
-                "frameId": frame_id,
-                "worldName": world_name,
-                "grantUniveralAccess": grant_univeral_access,
-                "contentSecurityPolicy": content_security_policy,
-            }
-        ),
-        CreateIsolatedWorldResult,
-    )
+    params: dict[str, Any] = {"frameId": frame_id}
+    if world_name is not None:
+        params["worldName"] = world_name
+    if grant_univeral_access is not None:
+        params["grantUniveralAccess"] = grant_univeral_access
+    if content_security_policy is not None:
+        params["contentSecurityPolicy"] = content_security_policy
+    return Command("Page.createIsolatedWorld", params, CreateIsolatedWorldResult)
 
 
 def delete_cookie(cookie_name: str, url: str) -> Command[None]:
@@ -1736,9 +1731,10 @@ def enable(*, enable_file_chooser_opened_event: bool | None = None) -> Command[N
             regardless of the state set by `Page.setInterceptFileChooserDialog` command (default: false).
             Experimental.
     """
-    return Command(
-        "Page.enable", given({"enableFileChooserOpenedEvent": enable_file_chooser_opened_event}), None
-    )
+    params: dict[str, Any] = {}
+    if enable_file_chooser_opened_event is not None:
+        params["enableFileChooserOpenedEvent"] = enable_file_chooser_opened_event
+    return Command("Page.enable", params, None)
 
 
 class GetAppManifestResult(Type, kw_only=True):
@@ -1763,7 +1759,10 @@ def get_app_manifest(*, manifest_id: str | None = None) -> Command[GetAppManifes
     loaded. If manifestId is provided, and it does not match the manifest of the current document, this API
     errors out. If there is not a loaded page, this API errors out immediately.
     """
-    return Command("Page.getAppManifest", given({"manifestId": manifest_id}), GetAppManifestResult)
+    params: dict[str, Any] = {}
+    if manifest_id is not None:
+        params["manifestId"] = manifest_id
+    return Command("Page.getAppManifest", params, GetAppManifestResult)
 
 
 class GetInstallabilityErrorsResult(Type, kw_only=True):
@@ -1987,7 +1986,10 @@ def handle_java_script_dialog(accept: bool, *, prompt_text: str | None = None) -
         prompt_text: The text to enter into the dialog prompt before accepting. Used only if this is a
             prompt dialog.
     """
-    return Command("Page.handleJavaScriptDialog", given({"accept": accept, "promptText": prompt_text}), None)
+    params: dict[str, Any] = {"accept": accept}
+    if prompt_text is not None:
+        params["promptText"] = prompt_text
+    return Command("Page.handleJavaScriptDialog", params, None)
 
 
 class NavigateResult(Type, kw_only=True):
@@ -2024,19 +2026,16 @@ def navigate(
         frame_id: Frame id to navigate, if not specified navigates the top frame.
         referrer_policy: Referrer-policy used for the navigation. See `ReferrerPolicy`. Experimental.
     """
-    return Command(
-        "Page.navigate",
-        given(
-            {
-                "url": url,
-                "referrer": referrer,
-                "transitionType": transition_type,
-                "frameId": frame_id,
-                "referrerPolicy": referrer_policy,
-            }
-        ),
-        NavigateResult,
-    )
+    params: dict[str, Any] = {"url": url}
+    if referrer is not None:
+        params["referrer"] = referrer
+    if transition_type is not None:
+        params["transitionType"] = transition_type
+    if frame_id is not None:
+        params["frameId"] = frame_id
+    if referrer_policy is not None:
+        params["referrerPolicy"] = referrer_policy
+    return Command("Page.navigate", params, NavigateResult)
 
 
 def navigate_to_history_entry(entry_id: int) -> Command[None]:
@@ -2117,31 +2116,42 @@ def print_to_pdf(
             choice. Experimental.
         generate_document_outline: Whether or not to embed the document outline into the PDF. Experimental.
     """
-    return Command(
-        "Page.printToPDF",
-        given(
-            {
-                "landscape": landscape,
-                "displayHeaderFooter": display_header_footer,
-                "printBackground": print_background,
-                "scale": scale,
-                "paperWidth": paper_width,
-                "paperHeight": paper_height,
-                "marginTop": margin_top,
-                "marginBottom": margin_bottom,
-                "marginLeft": margin_left,
-                "marginRight": margin_right,
-                "pageRanges": page_ranges,
-                "headerTemplate": header_template,
-                "footerTemplate": footer_template,
-                "preferCSSPageSize": prefer_css_page_size,
-                "transferMode": transfer_mode,
-                "generateTaggedPDF": generate_tagged_pdf,
-                "generateDocumentOutline": generate_document_outline,
-            }
-        ),
-        PrintToPDFResult,
-    )
+    params: dict[str, Any] = {}
+    if landscape is not None:
+        params["landscape"] = landscape
+    if display_header_footer is not None:
+        params["displayHeaderFooter"] = display_header_footer
+    if print_background is not None:
+        params["printBackground"] = print_background
+    if scale is not None:
+        params["scale"] = scale
+    if paper_width is not None:
+        params["paperWidth"] = paper_width
+    if paper_height is not None:
+        params["paperHeight"] = paper_height
+    if margin_top is not None:
+        params["marginTop"] = margin_top
+    if margin_bottom is not None:
+        params["marginBottom"] = margin_bottom
+    if margin_left is not None:
+        params["marginLeft"] = margin_left
+    if margin_right is not None:
+        params["marginRight"] = margin_right
+    if page_ranges is not None:
+        params["pageRanges"] = page_ranges
+    if header_template is not None:
+        params["headerTemplate"] = header_template
+    if footer_template is not None:
+        params["footerTemplate"] = footer_template
+    if prefer_css_page_size is not None:
+        params["preferCSSPageSize"] = prefer_css_page_size
+    if transfer_mode is not None:
+        params["transferMode"] = transfer_mode
+    if generate_tagged_pdf is not None:
+        params["generateTaggedPDF"] = generate_tagged_pdf
+    if generate_document_outline is not None:
+        params["generateDocumentOutline"] = generate_document_outline
+    return Command("Page.printToPDF", params, PrintToPDFResult)
 
 
 def reload(
@@ -2160,17 +2170,14 @@ def reload(
             match the provided id. This prevents accidentally reloading an unintended target in case there's
             a racing navigation. A `Network.LoaderId`. Experimental.
     """
-    return Command(
-        "Page.reload",
-        given(
-            {
-                "ignoreCache": ignore_cache,
-                "scriptToEvaluateOnLoad": script_to_evaluate_on_load,
-                "loaderId": loader_id,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if ignore_cache is not None:
+        params["ignoreCache"] = ignore_cache
+    if script_to_evaluate_on_load is not None:
+        params["scriptToEvaluateOnLoad"] = script_to_evaluate_on_load
+    if loader_id is not None:
+        params["loaderId"] = loader_id
+    return Command("Page.reload", params, None)
 
 
 def remove_script_to_evaluate_on_load(identifier: ScriptIdentifier) -> Command[None]:
@@ -2228,19 +2235,12 @@ def search_in_resource(
         case_sensitive: If true, search is case sensitive.
         is_regex: If true, treats string parameter as regex.
     """
-    return Command(
-        "Page.searchInResource",
-        given(
-            {
-                "frameId": frame_id,
-                "url": url,
-                "query": query,
-                "caseSensitive": case_sensitive,
-                "isRegex": is_regex,
-            }
-        ),
-        SearchInResourceResult,
-    )
+    params: dict[str, Any] = {"frameId": frame_id, "url": url, "query": query}
+    if case_sensitive is not None:
+        params["caseSensitive"] = case_sensitive
+    if is_regex is not None:
+        params["isRegex"] = is_regex
+    return Command("Page.searchInResource", params, SearchInResourceResult)
 
 
 def set_ad_blocking_enabled(enabled: bool) -> Command[None]:
@@ -2329,26 +2329,29 @@ def set_device_metrics_override(
         screen_orientation: Screen orientation override.
         viewport: The viewport dimensions and scale. If not set, the override is cleared.
     """
-    return Command(
-        "Page.setDeviceMetricsOverride",
-        given(
-            {
-                "width": width,
-                "height": height,
-                "deviceScaleFactor": device_scale_factor,
-                "mobile": mobile,
-                "scale": scale,
-                "screenWidth": screen_width,
-                "screenHeight": screen_height,
-                "positionX": position_x,
-                "positionY": position_y,
-                "dontSetVisibleSize": dont_set_visible_size,
-                "screenOrientation": screen_orientation,
-                "viewport": viewport,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {
+        "width": width,
+        "height": height,
+        "deviceScaleFactor": device_scale_factor,
+        "mobile": mobile,
+    }
+    if scale is not None:
+        params["scale"] = scale
+    if screen_width is not None:
+        params["screenWidth"] = screen_width
+    if screen_height is not None:
+        params["screenHeight"] = screen_height
+    if position_x is not None:
+        params["positionX"] = position_x
+    if position_y is not None:
+        params["positionY"] = position_y
+    if dont_set_visible_size is not None:
+        params["dontSetVisibleSize"] = dont_set_visible_size
+    if screen_orientation is not None:
+        params["screenOrientation"] = screen_orientation
+    if viewport is not None:
+        params["viewport"] = viewport
+    return Command("Page.setDeviceMetricsOverride", params, None)
 
 
 def set_device_orientation_override(alpha: float, beta: float, gamma: float) -> Command[None]:
@@ -2378,9 +2381,10 @@ def set_font_families(
             changed.
         for_scripts: Specifies font families to set for individual scripts.
     """
-    return Command(
-        "Page.setFontFamilies", given({"fontFamilies": font_families, "forScripts": for_scripts}), None
-    )
+    params: dict[str, Any] = {"fontFamilies": font_families}
+    if for_scripts is not None:
+        params["forScripts"] = for_scripts
+    return Command("Page.setFontFamilies", params, None)
 
 
 def set_font_sizes(font_sizes: FontSizes) -> Command[None]:
@@ -2417,9 +2421,10 @@ def set_download_behavior(behavior: str, *, download_path: str | None = None) ->
         download_path: The default path to save downloaded files to. This is required if behavior is set to
             'allow'.
     """
-    return Command(
-        "Page.setDownloadBehavior", given({"behavior": behavior, "downloadPath": download_path}), None
-    )
+    params: dict[str, Any] = {"behavior": behavior}
+    if download_path is not None:
+        params["downloadPath"] = download_path
+    return Command("Page.setDownloadBehavior", params, None)
 
 
 def set_geolocation_override(
@@ -2435,11 +2440,14 @@ def set_geolocation_override(
         longitude: Mock longitude.
         accuracy: Mock accuracy.
     """
-    return Command(
-        "Page.setGeolocationOverride",
-        given({"latitude": latitude, "longitude": longitude, "accuracy": accuracy}),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if latitude is not None:
+        params["latitude"] = latitude
+    if longitude is not None:
+        params["longitude"] = longitude
+    if accuracy is not None:
+        params["accuracy"] = accuracy
+    return Command("Page.setGeolocationOverride", params, None)
 
 
 def set_lifecycle_events_enabled(enabled: bool) -> Command[None]:
@@ -2463,9 +2471,10 @@ def set_touch_emulation_enabled(enabled: bool, *, configuration: str | None = No
         configuration: Touch/gesture events configuration. Default: current platform. See
             `SetTouchEmulationEnabledConfiguration`.
     """
-    return Command(
-        "Page.setTouchEmulationEnabled", given({"enabled": enabled, "configuration": configuration}), None
-    )
+    params: dict[str, Any] = {"enabled": enabled}
+    if configuration is not None:
+        params["configuration"] = configuration
+    return Command("Page.setTouchEmulationEnabled", params, None)
 
 
 def start_screencast(
@@ -2494,21 +2503,22 @@ def start_screencast(
             Passing this flag enables storing the last produced frame in memory, which is immediately sent
             upon screencastFrameAck. This way, overall performance is traded for a better latency.
     """
-    return Command(
-        "Page.startScreencast",
-        given(
-            {
-                "format": format,
-                "quality": quality,
-                "maxWidth": max_width,
-                "maxHeight": max_height,
-                "everyNthFrame": every_nth_frame,
-                "maxFramesInFlight": max_frames_in_flight,
-                "sendLastFrame": send_last_frame,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if format is not None:
+        params["format"] = format
+    if quality is not None:
+        params["quality"] = quality
+    if max_width is not None:
+        params["maxWidth"] = max_width
+    if max_height is not None:
+        params["maxHeight"] = max_height
+    if every_nth_frame is not None:
+        params["everyNthFrame"] = every_nth_frame
+    if max_frames_in_flight is not None:
+        params["maxFramesInFlight"] = max_frames_in_flight
+    if send_last_frame is not None:
+        params["sendLastFrame"] = send_last_frame
+    return Command("Page.startScreencast", params, None)
 
 
 class StartScreenRecordingResult(Type, kw_only=True):
@@ -2538,11 +2548,16 @@ def start_screen_recording(
         max_height: Maximum frame height in pixels.
         frame_rate: Maximum frame rate in frames per second.
     """
-    return Command(
-        "Page.startScreenRecording",
-        given({"audio": audio, "maxWidth": max_width, "maxHeight": max_height, "frameRate": frame_rate}),
-        StartScreenRecordingResult,
-    )
+    params: dict[str, Any] = {}
+    if audio is not None:
+        params["audio"] = audio
+    if max_width is not None:
+        params["maxWidth"] = max_width
+    if max_height is not None:
+        params["maxHeight"] = max_height
+    if frame_rate is not None:
+        params["frameRate"] = frame_rate
+    return Command("Page.startScreenRecording", params, StartScreenRecordingResult)
 
 
 class StopScreenRecordingResult(Type, kw_only=True):
@@ -2665,7 +2680,10 @@ def generate_test_report(message: str, *, group: str | None = None) -> Command[N
         message: Message to be displayed in the report.
         group: Specifies the endpoint group to deliver the report to.
     """
-    return Command("Page.generateTestReport", given({"message": message, "group": group}), None)
+    params: dict[str, Any] = {"message": message}
+    if group is not None:
+        params["group"] = group
+    return Command("Page.generateTestReport", params, None)
 
 
 def wait_for_debugger() -> Command[None]:
@@ -2685,7 +2703,10 @@ def set_intercept_file_chooser_dialog(enabled: bool, *, cancel: bool | None = No
         cancel: If true, cancels the dialog by emitting relevant events (if any) in addition to not showing
             it if the interception is enabled (default: false). Experimental.
     """
-    return Command("Page.setInterceptFileChooserDialog", given({"enabled": enabled, "cancel": cancel}), None)
+    params: dict[str, Any] = {"enabled": enabled}
+    if cancel is not None:
+        params["cancel"] = cancel
+    return Command("Page.setInterceptFileChooserDialog", params, None)
 
 
 def set_prerendering_allowed(is_allowed: bool) -> Command[None]:
@@ -2724,11 +2745,10 @@ def get_annotated_page_content(
     Args:
         include_actionable_information: Whether to include actionable information. Defaults to true.
     """
-    return Command(
-        "Page.getAnnotatedPageContent",
-        given({"includeActionableInformation": include_actionable_information}),
-        GetAnnotatedPageContentResult,
-    )
+    params: dict[str, Any] = {}
+    if include_actionable_information is not None:
+        params["includeActionableInformation"] = include_actionable_information
+    return Command("Page.getAnnotatedPageContent", params, GetAnnotatedPageContentResult)
 
 
 class DomContentEventFired(Event, kw_only=True):

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -59,7 +59,10 @@ def enable(*, time_domain: str | None = None) -> Command[None]:
         time_domain: Time domain to use for collecting and reporting duration metrics. See
             `EnableTimeDomain`.
     """
-    return Command("Performance.enable", given({"timeDomain": time_domain}), None)
+    params: dict[str, Any] = {}
+    if time_domain is not None:
+        params["timeDomain"] = time_domain
+    return Command("Performance.enable", params, None)
 
 
 def set_time_domain(time_domain: str) -> Command[None]:

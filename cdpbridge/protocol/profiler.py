@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, TYPE_CHECKING
+from typing import Any, ClassVar, TYPE_CHECKING
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import debugger as Debugger
@@ -200,13 +200,14 @@ def start_precise_coverage(
         detailed: Collect block-based coverage.
         allow_triggered_updates: Allow the backend to send updates on its own initiative.
     """
-    return Command(
-        "Profiler.startPreciseCoverage",
-        given(
-            {"callCount": call_count, "detailed": detailed, "allowTriggeredUpdates": allow_triggered_updates}
-        ),
-        StartPreciseCoverageResult,
-    )
+    params: dict[str, Any] = {}
+    if call_count is not None:
+        params["callCount"] = call_count
+    if detailed is not None:
+        params["detailed"] = detailed
+    if allow_triggered_updates is not None:
+        params["allowTriggeredUpdates"] = allow_triggered_updates
+    return Command("Profiler.startPreciseCoverage", params, StartPreciseCoverageResult)
 
 
 class StopResult(Type, kw_only=True):

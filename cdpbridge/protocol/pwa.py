@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from cdpbridge.protocol._base import Command, Type, given
+from cdpbridge.protocol._base import Command, Type
 
 
 __all__ = [
@@ -101,11 +101,10 @@ def install(manifest_id: str, *, install_url_or_bundle_url: str | None = None) -
         install_url_or_bundle_url: The location of the app or bundle overriding the one derived from the
             manifestId.
     """
-    return Command(
-        "PWA.install",
-        given({"manifestId": manifest_id, "installUrlOrBundleUrl": install_url_or_bundle_url}),
-        None,
-    )
+    params: dict[str, Any] = {"manifestId": manifest_id}
+    if install_url_or_bundle_url is not None:
+        params["installUrlOrBundleUrl"] = install_url_or_bundle_url
+    return Command("PWA.install", params, None)
 
 
 def uninstall(manifest_id: str) -> Command[None]:
@@ -128,7 +127,10 @@ def launch(manifest_id: str, *, url: str | None = None) -> Command[LaunchResult]
     provided. Returns a page Target.TargetID which can be used to attach to via Target.attachToTarget or
     similar APIs.
     """
-    return Command("PWA.launch", given({"manifestId": manifest_id, "url": url}), LaunchResult)
+    params: dict[str, Any] = {"manifestId": manifest_id}
+    if url is not None:
+        params["url"] = url
+    return Command("PWA.launch", params, LaunchResult)
 
 
 class LaunchFilesInAppResult(Type, kw_only=True):
@@ -187,8 +189,9 @@ def change_app_user_settings(
             TODO(crbug.com/339453269): Setting this value on ChromeOS is not supported yet.
         display_mode: See `DisplayMode`.
     """
-    return Command(
-        "PWA.changeAppUserSettings",
-        given({"manifestId": manifest_id, "linkCapturing": link_capturing, "displayMode": display_mode}),
-        None,
-    )
+    params: dict[str, Any] = {"manifestId": manifest_id}
+    if link_capturing is not None:
+        params["linkCapturing"] = link_capturing
+    if display_mode is not None:
+        params["displayMode"] = display_mode
+    return Command("PWA.changeAppUserSettings", params, None)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from msgspec import UNSET
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -638,17 +638,12 @@ def await_promise(
         return_by_value: Whether the result is expected to be a JSON object that should be sent by value.
         generate_preview: Whether preview should be generated for the result.
     """
-    return Command(
-        "Runtime.awaitPromise",
-        given(
-            {
-                "promiseObjectId": promise_object_id,
-                "returnByValue": return_by_value,
-                "generatePreview": generate_preview,
-            }
-        ),
-        AwaitPromiseResult,
-    )
+    params: dict[str, Any] = {"promiseObjectId": promise_object_id}
+    if return_by_value is not None:
+        params["returnByValue"] = return_by_value
+    if generate_preview is not None:
+        params["generatePreview"] = generate_preview
+    return Command("Runtime.awaitPromise", params, AwaitPromiseResult)
 
 
 class CallFunctionOnResult(Type, kw_only=True):
@@ -710,27 +705,32 @@ def call_function_on(
         serialization_options: Specifies the result serialization. If provided, overrides `generatePreview`
             and `returnByValue`. Experimental.
     """
-    return Command(
-        "Runtime.callFunctionOn",
-        given(
-            {
-                "functionDeclaration": function_declaration,
-                "objectId": object_id,
-                "arguments": arguments,
-                "silent": silent,
-                "returnByValue": return_by_value,
-                "generatePreview": generate_preview,
-                "userGesture": user_gesture,
-                "awaitPromise": await_promise,
-                "executionContextId": execution_context_id,
-                "objectGroup": object_group,
-                "throwOnSideEffect": throw_on_side_effect,
-                "uniqueContextId": unique_context_id,
-                "serializationOptions": serialization_options,
-            }
-        ),
-        CallFunctionOnResult,
-    )
+    params: dict[str, Any] = {"functionDeclaration": function_declaration}
+    if object_id is not None:
+        params["objectId"] = object_id
+    if arguments is not None:
+        params["arguments"] = arguments
+    if silent is not None:
+        params["silent"] = silent
+    if return_by_value is not None:
+        params["returnByValue"] = return_by_value
+    if generate_preview is not None:
+        params["generatePreview"] = generate_preview
+    if user_gesture is not None:
+        params["userGesture"] = user_gesture
+    if await_promise is not None:
+        params["awaitPromise"] = await_promise
+    if execution_context_id is not None:
+        params["executionContextId"] = execution_context_id
+    if object_group is not None:
+        params["objectGroup"] = object_group
+    if throw_on_side_effect is not None:
+        params["throwOnSideEffect"] = throw_on_side_effect
+    if unique_context_id is not None:
+        params["uniqueContextId"] = unique_context_id
+    if serialization_options is not None:
+        params["serializationOptions"] = serialization_options
+    return Command("Runtime.callFunctionOn", params, CallFunctionOnResult)
 
 
 class CompileScriptResult(Type, kw_only=True):
@@ -761,18 +761,14 @@ def compile_script(
         execution_context_id: Specifies in which execution context to perform script run. If the parameter
             is omitted the evaluation will be performed in the context of the inspected page.
     """
-    return Command(
-        "Runtime.compileScript",
-        given(
-            {
-                "expression": expression,
-                "sourceURL": source_url,
-                "persistScript": persist_script,
-                "executionContextId": execution_context_id,
-            }
-        ),
-        CompileScriptResult,
-    )
+    params: dict[str, Any] = {
+        "expression": expression,
+        "sourceURL": source_url,
+        "persistScript": persist_script,
+    }
+    if execution_context_id is not None:
+        params["executionContextId"] = execution_context_id
+    return Command("Runtime.compileScript", params, CompileScriptResult)
 
 
 def disable() -> Command[None]:
@@ -860,30 +856,38 @@ def evaluate(
         serialization_options: Specifies the result serialization. If provided, overrides `generatePreview`
             and `returnByValue`. Experimental.
     """
-    return Command(
-        "Runtime.evaluate",
-        given(
-            {
-                "expression": expression,
-                "objectGroup": object_group,
-                "includeCommandLineAPI": include_command_line_api,
-                "silent": silent,
-                "contextId": context_id,
-                "returnByValue": return_by_value,
-                "generatePreview": generate_preview,
-                "userGesture": user_gesture,
-                "awaitPromise": await_promise,
-                "throwOnSideEffect": throw_on_side_effect,
-                "timeout": timeout,
-                "disableBreaks": disable_breaks,
-                "replMode": repl_mode,
-                "allowUnsafeEvalBlockedByCSP": allow_unsafe_eval_blocked_by_csp,
-                "uniqueContextId": unique_context_id,
-                "serializationOptions": serialization_options,
-            }
-        ),
-        EvaluateResult,
-    )
+    params: dict[str, Any] = {"expression": expression}
+    if object_group is not None:
+        params["objectGroup"] = object_group
+    if include_command_line_api is not None:
+        params["includeCommandLineAPI"] = include_command_line_api
+    if silent is not None:
+        params["silent"] = silent
+    if context_id is not None:
+        params["contextId"] = context_id
+    if return_by_value is not None:
+        params["returnByValue"] = return_by_value
+    if generate_preview is not None:
+        params["generatePreview"] = generate_preview
+    if user_gesture is not None:
+        params["userGesture"] = user_gesture
+    if await_promise is not None:
+        params["awaitPromise"] = await_promise
+    if throw_on_side_effect is not None:
+        params["throwOnSideEffect"] = throw_on_side_effect
+    if timeout is not None:
+        params["timeout"] = timeout
+    if disable_breaks is not None:
+        params["disableBreaks"] = disable_breaks
+    if repl_mode is not None:
+        params["replMode"] = repl_mode
+    if allow_unsafe_eval_blocked_by_csp is not None:
+        params["allowUnsafeEvalBlockedByCSP"] = allow_unsafe_eval_blocked_by_csp
+    if unique_context_id is not None:
+        params["uniqueContextId"] = unique_context_id
+    if serialization_options is not None:
+        params["serializationOptions"] = serialization_options
+    return Command("Runtime.evaluate", params, EvaluateResult)
 
 
 class GetIsolateIdResult(Type, kw_only=True):
@@ -964,19 +968,16 @@ def get_properties(
         generate_preview: Whether preview should be generated for the results. Experimental.
         non_indexed_properties_only: If true, returns non-indexed properties only. Experimental.
     """
-    return Command(
-        "Runtime.getProperties",
-        given(
-            {
-                "objectId": object_id,
-                "ownProperties": own_properties,
-                "accessorPropertiesOnly": accessor_properties_only,
-                "generatePreview": generate_preview,
-                "nonIndexedPropertiesOnly": non_indexed_properties_only,
-            }
-        ),
-        GetPropertiesResult,
-    )
+    params: dict[str, Any] = {"objectId": object_id}
+    if own_properties is not None:
+        params["ownProperties"] = own_properties
+    if accessor_properties_only is not None:
+        params["accessorPropertiesOnly"] = accessor_properties_only
+    if generate_preview is not None:
+        params["generatePreview"] = generate_preview
+    if non_indexed_properties_only is not None:
+        params["nonIndexedPropertiesOnly"] = non_indexed_properties_only
+    return Command("Runtime.getProperties", params, GetPropertiesResult)
 
 
 class GlobalLexicalScopeNamesResult(Type, kw_only=True):
@@ -993,11 +994,10 @@ def global_lexical_scope_names(
     Args:
         execution_context_id: Specifies in which execution context to lookup global scope variables.
     """
-    return Command(
-        "Runtime.globalLexicalScopeNames",
-        given({"executionContextId": execution_context_id}),
-        GlobalLexicalScopeNamesResult,
-    )
+    params: dict[str, Any] = {}
+    if execution_context_id is not None:
+        params["executionContextId"] = execution_context_id
+    return Command("Runtime.globalLexicalScopeNames", params, GlobalLexicalScopeNamesResult)
 
 
 class QueryObjectsResult(Type, kw_only=True):
@@ -1019,11 +1019,10 @@ def query_objects(
         prototype_object_id: Identifier of the prototype to return objects for.
         object_group: Symbolic group name that can be used to release the results.
     """
-    return Command(
-        "Runtime.queryObjects",
-        given({"prototypeObjectId": prototype_object_id, "objectGroup": object_group}),
-        QueryObjectsResult,
-    )
+    params: dict[str, Any] = {"prototypeObjectId": prototype_object_id}
+    if object_group is not None:
+        params["objectGroup"] = object_group
+    return Command("Runtime.queryObjects", params, QueryObjectsResult)
 
 
 def release_object(object_id: RemoteObjectId) -> Command[None]:
@@ -1088,22 +1087,22 @@ def run_script(
         await_promise: Whether execution should `await` for resulting value and return once awaited promise
             is resolved.
     """
-    return Command(
-        "Runtime.runScript",
-        given(
-            {
-                "scriptId": script_id,
-                "executionContextId": execution_context_id,
-                "objectGroup": object_group,
-                "silent": silent,
-                "includeCommandLineAPI": include_command_line_api,
-                "returnByValue": return_by_value,
-                "generatePreview": generate_preview,
-                "awaitPromise": await_promise,
-            }
-        ),
-        RunScriptResult,
-    )
+    params: dict[str, Any] = {"scriptId": script_id}
+    if execution_context_id is not None:
+        params["executionContextId"] = execution_context_id
+    if object_group is not None:
+        params["objectGroup"] = object_group
+    if silent is not None:
+        params["silent"] = silent
+    if include_command_line_api is not None:
+        params["includeCommandLineAPI"] = include_command_line_api
+    if return_by_value is not None:
+        params["returnByValue"] = return_by_value
+    if generate_preview is not None:
+        params["generatePreview"] = generate_preview
+    if await_promise is not None:
+        params["awaitPromise"] = await_promise
+    return Command("Runtime.runScript", params, RunScriptResult)
 
 
 def set_async_call_stack_depth(max_depth: int) -> Command[None]:
@@ -1164,17 +1163,12 @@ def add_binding(
             `worldName` parameter to `Page.addScriptToEvaluateOnNewDocument`. This parameter is mutually
             exclusive with `executionContextId`.
     """
-    return Command(
-        "Runtime.addBinding",
-        given(
-            {
-                "name": name,
-                "executionContextId": execution_context_id,
-                "executionContextName": execution_context_name,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"name": name}
+    if execution_context_id is not None:
+        params["executionContextId"] = execution_context_id
+    if execution_context_name is not None:
+        params["executionContextName"] = execution_context_name
+    return Command("Runtime.addBinding", params, None)
 
 
 def remove_binding(name: str) -> Command[None]:

@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -276,11 +276,10 @@ def report_connect_result(
     Args:
         active_protocol: See `Protocol`.
     """
-    return Command(
-        "SmartCardEmulation.reportConnectResult",
-        given({"requestId": request_id, "handle": handle, "activeProtocol": active_protocol}),
-        None,
-    )
+    params: dict[str, Any] = {"requestId": request_id, "handle": handle}
+    if active_protocol is not None:
+        params["activeProtocol"] = active_protocol
+    return Command("SmartCardEmulation.reportConnectResult", params, None)
 
 
 def report_data_result(request_id: str, data: bytes) -> Command[None]:
@@ -316,19 +315,10 @@ def report_status_result(
         state: See `ConnectionState`.
         protocol: See `Protocol`.
     """
-    return Command(
-        "SmartCardEmulation.reportStatusResult",
-        given(
-            {
-                "requestId": request_id,
-                "readerName": reader_name,
-                "state": state,
-                "atr": atr,
-                "protocol": protocol,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"requestId": request_id, "readerName": reader_name, "state": state, "atr": atr}
+    if protocol is not None:
+        params["protocol"] = protocol
+    return Command("SmartCardEmulation.reportStatusResult", params, None)
 
 
 def report_error(request_id: str, result_code: str) -> Command[None]:

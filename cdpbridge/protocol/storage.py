@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, TYPE_CHECKING, TypeAlias
+from typing import Any, ClassVar, Final, TYPE_CHECKING, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, LazyDomain, Type, given
+from cdpbridge.protocol._base import Command, Event, LazyDomain, Type
 
 if TYPE_CHECKING:
     from cdpbridge.protocol import network as Network
@@ -218,7 +218,10 @@ def get_storage_key(*, frame_id: str | None = None) -> Command[GetStorageKeyResu
     Args:
         frame_id: A `Page.FrameId`.
     """
-    return Command("Storage.getStorageKey", given({"frameId": frame_id}), GetStorageKeyResult)
+    params: dict[str, Any] = {}
+    if frame_id is not None:
+        params["frameId"] = frame_id
+    return Command("Storage.getStorageKey", params, GetStorageKeyResult)
 
 
 def clear_data_for_origin(origin: str, storage_types: str) -> Command[None]:
@@ -260,7 +263,10 @@ def get_cookies(*, browser_context_id: str | None = None) -> Command[GetCookiesR
         browser_context_id: Browser context to use when called on the browser endpoint. A
             `Browser.BrowserContextID`.
     """
-    return Command("Storage.getCookies", given({"browserContextId": browser_context_id}), GetCookiesResult)
+    params: dict[str, Any] = {}
+    if browser_context_id is not None:
+        params["browserContextId"] = browser_context_id
+    return Command("Storage.getCookies", params, GetCookiesResult)
 
 
 def set_cookies(
@@ -273,9 +279,10 @@ def set_cookies(
         browser_context_id: Browser context to use when called on the browser endpoint. A
             `Browser.BrowserContextID`.
     """
-    return Command(
-        "Storage.setCookies", given({"cookies": cookies, "browserContextId": browser_context_id}), None
-    )
+    params: dict[str, Any] = {"cookies": cookies}
+    if browser_context_id is not None:
+        params["browserContextId"] = browser_context_id
+    return Command("Storage.setCookies", params, None)
 
 
 def clear_cookies(*, browser_context_id: str | None = None) -> Command[None]:
@@ -285,7 +292,10 @@ def clear_cookies(*, browser_context_id: str | None = None) -> Command[None]:
         browser_context_id: Browser context to use when called on the browser endpoint. A
             `Browser.BrowserContextID`.
     """
-    return Command("Storage.clearCookies", given({"browserContextId": browser_context_id}), None)
+    params: dict[str, Any] = {}
+    if browser_context_id is not None:
+        params["browserContextId"] = browser_context_id
+    return Command("Storage.clearCookies", params, None)
 
 
 class GetUsageAndQuotaResult(Type, kw_only=True):
@@ -326,7 +336,10 @@ def override_quota_for_origin(origin: str, *, quota_size: float | None = None) -
             for the specified origin. If this is called multiple times with different origins, the override
             will be maintained for each origin until it is disabled (called without a quotaSize).
     """
-    return Command("Storage.overrideQuotaForOrigin", given({"origin": origin, "quotaSize": quota_size}), None)
+    params: dict[str, Any] = {"origin": origin}
+    if quota_size is not None:
+        params["quotaSize"] = quota_size
+    return Command("Storage.overrideQuotaForOrigin", params, None)
 
 
 def track_cache_storage_for_origin(origin: str) -> Command[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -168,9 +168,10 @@ def attach_to_target(target_id: TargetID, *, flatten: bool | None = None) -> Com
             plan to make this the default, deprecate non-flattened mode, and eventually retire it. See
             crbug.com/991325.
     """
-    return Command(
-        "Target.attachToTarget", given({"targetId": target_id, "flatten": flatten}), AttachToTargetResult
-    )
+    params: dict[str, Any] = {"targetId": target_id}
+    if flatten is not None:
+        params["flatten"] = flatten
+    return Command("Target.attachToTarget", params, AttachToTargetResult)
 
 
 class AttachToBrowserTargetResult(Type, kw_only=True):
@@ -224,13 +225,12 @@ def expose_dev_tools_protocol(
         binding_name: Binding name, 'cdp' if not specified.
         inherit_permissions: If true, inherits the current root session's permissions (default: false).
     """
-    return Command(
-        "Target.exposeDevToolsProtocol",
-        given(
-            {"targetId": target_id, "bindingName": binding_name, "inheritPermissions": inherit_permissions}
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"targetId": target_id}
+    if binding_name is not None:
+        params["bindingName"] = binding_name
+    if inherit_permissions is not None:
+        params["inheritPermissions"] = inherit_permissions
+    return Command("Target.exposeDevToolsProtocol", params, None)
 
 
 class CreateBrowserContextResult(Type, kw_only=True):
@@ -261,18 +261,16 @@ def create_browser_context(
         origins_with_universal_network_access: An optional list of origins to grant unlimited cross-origin
             access to. Parts of the URL other than those constituting origin are ignored. Experimental.
     """
-    return Command(
-        "Target.createBrowserContext",
-        given(
-            {
-                "disposeOnDetach": dispose_on_detach,
-                "proxyServer": proxy_server,
-                "proxyBypassList": proxy_bypass_list,
-                "originsWithUniversalNetworkAccess": origins_with_universal_network_access,
-            }
-        ),
-        CreateBrowserContextResult,
-    )
+    params: dict[str, Any] = {}
+    if dispose_on_detach is not None:
+        params["disposeOnDetach"] = dispose_on_detach
+    if proxy_server is not None:
+        params["proxyServer"] = proxy_server
+    if proxy_bypass_list is not None:
+        params["proxyBypassList"] = proxy_bypass_list
+    if origins_with_universal_network_access is not None:
+        params["originsWithUniversalNetworkAccess"] = origins_with_universal_network_access
+    return Command("Target.createBrowserContext", params, CreateBrowserContextResult)
 
 
 class GetBrowserContextsResult(Type, kw_only=True):
@@ -351,27 +349,32 @@ def create_target(
             - If `background` is true, setting `focus` to true is not supported and will result in an error.
             Experimental.
     """
-    return Command(
-        "Target.createTarget",
-        given(
-            {
-                "url": url,
-                "left": left,
-                "top": top,
-                "width": width,
-                "height": height,
-                "windowState": window_state,
-                "browserContextId": browser_context_id,
-                "enableBeginFrameControl": enable_begin_frame_control,
-                "newWindow": new_window,
-                "background": background,
-                "forTab": for_tab,
-                "hidden": hidden,
-                "focus": focus,
-            }
-        ),
-        CreateTargetResult,
-    )
+    params: dict[str, Any] = {"url": url}
+    if left is not None:
+        params["left"] = left
+    if top is not None:
+        params["top"] = top
+    if width is not None:
+        params["width"] = width
+    if height is not None:
+        params["height"] = height
+    if window_state is not None:
+        params["windowState"] = window_state
+    if browser_context_id is not None:
+        params["browserContextId"] = browser_context_id
+    if enable_begin_frame_control is not None:
+        params["enableBeginFrameControl"] = enable_begin_frame_control
+    if new_window is not None:
+        params["newWindow"] = new_window
+    if background is not None:
+        params["background"] = background
+    if for_tab is not None:
+        params["forTab"] = for_tab
+    if hidden is not None:
+        params["hidden"] = hidden
+    if focus is not None:
+        params["focus"] = focus
+    return Command("Target.createTarget", params, CreateTargetResult)
 
 
 def detach_from_target(
@@ -383,7 +386,12 @@ def detach_from_target(
         session_id: Session to detach.
         target_id: Deprecated. Deprecated.
     """
-    return Command("Target.detachFromTarget", given({"sessionId": session_id, "targetId": target_id}), None)
+    params: dict[str, Any] = {}
+    if session_id is not None:
+        params["sessionId"] = session_id
+    if target_id is not None:
+        params["targetId"] = target_id
+    return Command("Target.detachFromTarget", params, None)
 
 
 def dispose_browser_context(browser_context_id: str) -> Command[None]:
@@ -407,7 +415,10 @@ def get_target_info(*, target_id: TargetID | None = None) -> Command[GetTargetIn
 
     Experimental.
     """
-    return Command("Target.getTargetInfo", given({"targetId": target_id}), GetTargetInfoResult)
+    params: dict[str, Any] = {}
+    if target_id is not None:
+        params["targetId"] = target_id
+    return Command("Target.getTargetInfo", params, GetTargetInfoResult)
 
 
 class GetTargetsResult(Type, kw_only=True):
@@ -428,7 +439,10 @@ def get_targets(*, filter: TargetFilter | None = None) -> Command[GetTargetsResu
             discovery is currently enabled, a filter used for target discovery is used for consistency.
             Experimental.
     """
-    return Command("Target.getTargets", given({"filter": filter}), GetTargetsResult)
+    params: dict[str, Any] = {}
+    if filter is not None:
+        params["filter"] = filter
+    return Command("Target.getTargets", params, GetTargetsResult)
 
 
 def send_message_to_target(
@@ -443,11 +457,12 @@ def send_message_to_target(
         session_id: Identifier of the session.
         target_id: Deprecated. Deprecated.
     """
-    return Command(
-        "Target.sendMessageToTarget",
-        given({"message": message, "sessionId": session_id, "targetId": target_id}),
-        None,
-    )
+    params: dict[str, Any] = {"message": message}
+    if session_id is not None:
+        params["sessionId"] = session_id
+    if target_id is not None:
+        params["targetId"] = target_id
+    return Command("Target.sendMessageToTarget", params, None)
 
 
 def set_auto_attach(
@@ -472,18 +487,12 @@ def set_auto_attach(
             crbug.com/991325. Experimental.
         filter: Only targets matching filter will be attached. Experimental.
     """
-    return Command(
-        "Target.setAutoAttach",
-        given(
-            {
-                "autoAttach": auto_attach,
-                "waitForDebuggerOnStart": wait_for_debugger_on_start,
-                "flatten": flatten,
-                "filter": filter,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"autoAttach": auto_attach, "waitForDebuggerOnStart": wait_for_debugger_on_start}
+    if flatten is not None:
+        params["flatten"] = flatten
+    if filter is not None:
+        params["filter"] = filter
+    return Command("Target.setAutoAttach", params, None)
 
 
 def auto_attach_related(
@@ -502,13 +511,10 @@ def auto_attach_related(
             `Runtime.runIfWaitingForDebugger` to run paused targets.
         filter: Only targets matching filter will be attached. Experimental.
     """
-    return Command(
-        "Target.autoAttachRelated",
-        given(
-            {"targetId": target_id, "waitForDebuggerOnStart": wait_for_debugger_on_start, "filter": filter}
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"targetId": target_id, "waitForDebuggerOnStart": wait_for_debugger_on_start}
+    if filter is not None:
+        params["filter"] = filter
+    return Command("Target.autoAttachRelated", params, None)
 
 
 def set_discover_targets(discover: bool, *, filter: TargetFilter | None = None) -> Command[None]:
@@ -520,7 +526,10 @@ def set_discover_targets(discover: bool, *, filter: TargetFilter | None = None) 
         filter: Only targets matching filter will be attached. If `discover` is false, `filter` must be
             omitted or empty. Experimental.
     """
-    return Command("Target.setDiscoverTargets", given({"discover": discover, "filter": filter}), None)
+    params: dict[str, Any] = {"discover": discover}
+    if filter is not None:
+        params["filter"] = filter
+    return Command("Target.setDiscoverTargets", params, None)
 
 
 def set_remote_locations(locations: list[RemoteLocation]) -> Command[None]:
@@ -576,9 +585,10 @@ def open_dev_tools(target_id: TargetID, *, panel_id: str | None = None) -> Comma
             elements, console, network, sources, resources, timeline, chrome-recorder, heap-profiler,
             lighthouse, and security.
     """
-    return Command(
-        "Target.openDevTools", given({"targetId": target_id, "panelId": panel_id}), OpenDevToolsResult
-    )
+    params: dict[str, Any] = {"targetId": target_id}
+    if panel_id is not None:
+        params["panelId"] = panel_id
+    return Command("Target.openDevTools", params, OpenDevToolsResult)
 
 
 class AttachedToTarget(Event, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -207,11 +207,12 @@ def request_memory_dump(
         level_of_detail: Specifies level of details in memory dump. Defaults to "detailed". See
             `MemoryDumpLevelOfDetail`.
     """
-    return Command(
-        "Tracing.requestMemoryDump",
-        given({"deterministic": deterministic, "levelOfDetail": level_of_detail}),
-        RequestMemoryDumpResult,
-    )
+    params: dict[str, Any] = {}
+    if deterministic is not None:
+        params["deterministic"] = deterministic
+    if level_of_detail is not None:
+        params["levelOfDetail"] = level_of_detail
+    return Command("Tracing.requestMemoryDump", params, RequestMemoryDumpResult)
 
 
 def start(
@@ -253,25 +254,30 @@ def start(
             Clamped together with `screenshotMaxSize` to stay within the per-session screenshot memory
             budget. Experimental.
     """
-    return Command(
-        "Tracing.start",
-        given(
-            {
-                "categories": categories,
-                "options": options,
-                "bufferUsageReportingInterval": buffer_usage_reporting_interval,
-                "transferMode": transfer_mode,
-                "streamFormat": stream_format,
-                "streamCompression": stream_compression,
-                "traceConfig": trace_config,
-                "perfettoConfig": perfetto_config,
-                "tracingBackend": tracing_backend,
-                "screenshotMaxSize": screenshot_max_size,
-                "screenshotMaxCount": screenshot_max_count,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {}
+    if categories is not None:
+        params["categories"] = categories
+    if options is not None:
+        params["options"] = options
+    if buffer_usage_reporting_interval is not None:
+        params["bufferUsageReportingInterval"] = buffer_usage_reporting_interval
+    if transfer_mode is not None:
+        params["transferMode"] = transfer_mode
+    if stream_format is not None:
+        params["streamFormat"] = stream_format
+    if stream_compression is not None:
+        params["streamCompression"] = stream_compression
+    if trace_config is not None:
+        params["traceConfig"] = trace_config
+    if perfetto_config is not None:
+        params["perfettoConfig"] = perfetto_config
+    if tracing_backend is not None:
+        params["tracingBackend"] = tracing_backend
+    if screenshot_max_size is not None:
+        params["screenshotMaxSize"] = screenshot_max_size
+    if screenshot_max_count is not None:
+        params["screenshotMaxCount"] = screenshot_max_count
+    return Command("Tracing.start", params, None)
 
 
 class BufferUsage(Event, kw_only=True):

@@ -6,9 +6,9 @@ Experimental.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
-from cdpbridge.protocol._base import Command, Event, Type, given
+from cdpbridge.protocol._base import Command, Event, Type
 
 
 __all__ = [
@@ -181,7 +181,10 @@ def enable(*, enable_ui: bool | None = None) -> Command[None]:
             recommended for automated testing. Supported at the embedder's discretion if UI is available.
             Defaults to false.
     """
-    return Command("WebAuthn.enable", given({"enableUI": enable_ui}), None)
+    params: dict[str, Any] = {}
+    if enable_ui is not None:
+        params["enableUI"] = enable_ui
+    return Command("WebAuthn.enable", params, None)
 
 
 def disable() -> Command[None]:
@@ -217,18 +220,14 @@ def set_response_override_bits(
         is_bad_up: If isBadUP is set, overrides the UP bit in the flags in the authenticator response to be
             zero. Defaults to false.
     """
-    return Command(
-        "WebAuthn.setResponseOverrideBits",
-        given(
-            {
-                "authenticatorId": authenticator_id,
-                "isBogusSignature": is_bogus_signature,
-                "isBadUV": is_bad_uv,
-                "isBadUP": is_bad_up,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"authenticatorId": authenticator_id}
+    if is_bogus_signature is not None:
+        params["isBogusSignature"] = is_bogus_signature
+    if is_bad_uv is not None:
+        params["isBadUV"] = is_bad_uv
+    if is_bad_up is not None:
+        params["isBadUP"] = is_bad_up
+    return Command("WebAuthn.setResponseOverrideBits", params, None)
 
 
 def remove_virtual_authenticator(authenticator_id: AuthenticatorId) -> Command[None]:
@@ -321,21 +320,18 @@ def set_credential_properties(
             credential, and every assertion operation will report a value of 0. See
             https://w3c.github.io/webauthn/#signature-counter.
     """
-    return Command(
-        "WebAuthn.setCredentialProperties",
-        given(
-            {
-                "authenticatorId": authenticator_id,
-                "credentialId": credential_id,
-                "backupEligibility": backup_eligibility,
-                "backupState": backup_state,
-                "activeCmtgKeyIndex": active_cmtg_key_index,
-                "generateCmtgKeyOnNextOperation": generate_cmtg_key_on_next_operation,
-                "signCount": sign_count,
-            }
-        ),
-        None,
-    )
+    params: dict[str, Any] = {"authenticatorId": authenticator_id, "credentialId": credential_id}
+    if backup_eligibility is not None:
+        params["backupEligibility"] = backup_eligibility
+    if backup_state is not None:
+        params["backupState"] = backup_state
+    if active_cmtg_key_index is not None:
+        params["activeCmtgKeyIndex"] = active_cmtg_key_index
+    if generate_cmtg_key_on_next_operation is not None:
+        params["generateCmtgKeyOnNextOperation"] = generate_cmtg_key_on_next_operation
+    if sign_count is not None:
+        params["signCount"] = sign_count
+    return Command("WebAuthn.setCredentialProperties", params, None)
 
 
 class CredentialAdded(Event, kw_only=True):
