@@ -4,7 +4,7 @@ Chromium writes `{"method":"...","params":{...},"sessionId":"..."}` and `{"id":N
 blank. Of a message that begins so, little has to be read:
 
 * an event without a listener is dropped after one comparison of its first bytes, before it is copied or decoded;
-* a heard event's `params` are cut out by position and decoded once, into what its only listener wants;
+* a heard event's `params` are cut out by position and decoded once for each form that its listeners want;
 * a reply with a result goes to the caller that waits for its id.
 
 A message that looks different in any way is handed on to the `Multiplexer`, which reads it in full and says what is wrong with it. A
@@ -18,17 +18,27 @@ from typing import Final
 
 from msgspec import Raw
 
-from cdpbridge.cdp._payload import ABSENT, UNREADABLE, Reply, decode_reply
-from cdpbridge.cdp._routing import Pending, Shell, Stats, refuse_coroutine
+from cdpbridge.cdp._payload import (
+    ABSENT,
+    SESSION_START,
+    SESSION_TAIL,
+    UNREADABLE,
+    LargeResult,
+    Reply,
+    check_utf8,
+    decode_reply,
+)
+from cdpbridge.cdp._routing import Pending, Shell, Stats, deliver, refuse_coroutine
 from cdpbridge.cdp._targets import Targets
 
 __all__ = ["Intake"]
 
 _EVENT_START: Final = b'{"method":"'
 _PARAMS: Final = b',"params":{'
-_SESSION: Final = b',"sessionId":"'
-# bytes of `,"sessionId":"`, 32 hexadecimal digits, and `"}`
-_TAIL: Final = 48
+_REPLY_START: Final = b'{"id":'
+_RESULT: Final = b',"result":{'
+# bytes; of a shorter reply, to look for the end of its result by position takes as long as to read it
+_LARGE: Final = 64 * 1024
 # bytes; of a shorter event nothing is remembered
 _LOOK: Final = 64
 _LOOK_AT_ALL: Final = 8
@@ -109,7 +119,9 @@ class Intake:
                 return
         data = buffer[start:end] if start or end != len(buffer) else buffer
         if not data.isascii() and not self.ended:
-            str(data, "utf-8")
+            check_utf8(data)
+        if size > _LARGE and mark == _REPLY_MARK and self._large_reply(data):
+            return
         if mark != _REPLY_MARK:
             self._other(data, None, None)
             return
@@ -126,6 +138,20 @@ class Intake:
         waiter = pending.waiter
         if not waiter.done():
             waiter.set_result(reply.result)
+
+    def _large_reply(self, data: bytes | bytearray) -> bool:
+        """Give a large reply to its caller unread; False: nothing was done, read it."""
+        at = data.find(_RESULT, 0, _LOOK)
+        digits = data[len(_REPLY_START) : at] if at > 0 and data.startswith(_REPLY_START) else b""
+        command_id = int(digits) if digits.isdigit() else 0
+        pending = self.pending.get(command_id)
+        if pending is None or pending.node.crash is not None:
+            return False
+        del self.pending[command_id]
+        self._stats.replies += 1
+        if not pending.waiter.done():
+            pending.waiter.set_result(LargeResult(data, at + len(_RESULT) - 1))
+        return True
 
     def _learn(self, buffer: bytes | bytearray, start: int, end: int) -> bool:
         """Remember how events of this method begin; return True if it has no listener.
@@ -162,9 +188,9 @@ class Intake:
         """
         if buffer.endswith(self._tail, at, end):
             node = self._nodes.get(self._tail_id)
-            last = end - _TAIL
-        elif buffer.startswith(_SESSION, end - _TAIL, end):
-            last = end - _TAIL
+            last = end - SESSION_TAIL
+        elif buffer.startswith(SESSION_START, end - SESSION_TAIL, end):
+            last = end - SESSION_TAIL
             session_id = buffer[end - 34 : end - 2].decode("latin-1")
             node = self._nodes.get(session_id)
             if node is not None:
@@ -179,14 +205,18 @@ class Intake:
             self._stats.events_dropped += 1
             return True
         data = buffer[at:last]
-        if len(subscriptions) > 1 or not data.isascii():
-            return False
+        if not data.isascii() and not self.ended:
+            check_utf8(data)
         subscription = subscriptions[0]
         try:
             event = subscription.decode(data)
         except Exception:  # noqa: BLE001  # the full decoder reads more, and says what is wrong
             return False
         self._stats.events += 1
+        if len(subscriptions) > 1:
+            params = Raw(bytes(data))
+            deliver(self._shell, node, method, params, subscriptions, known={subscription.decoder: event})
+            return True
         try:
             result = subscription.deliver(event)
             if result is not None:

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
+from threading import get_ident
 from typing import Any, Final
 
 from msgspec import Raw
@@ -20,7 +21,7 @@ from cdpbridge._concurrency import TaskSet
 from cdpbridge._durations import waiting_seconds
 from cdpbridge.cdp._backoff import resumable
 from cdpbridge.cdp._multiplexer import Multiplexer
-from cdpbridge.cdp._owner import Owner, running_loop
+from cdpbridge.cdp._owner import Owner
 from cdpbridge.cdp._payload import Payload, as_dict
 from cdpbridge.cdp._reconnect import Reconnected, Reconnecting, Reopen
 from cdpbridge.cdp._routing import ExplainEnd, Stats, Subscription
@@ -153,9 +154,9 @@ class Link:
 
         A caller that stops waiting calls `forget`.
         """
-        loop = self._loop
-        if running_loop() is not loop:
-            self.owner.check()
+        loop, owner = self._loop, self.owner
+        if get_ident() != owner.thread or not loop.is_running():
+            owner.check()
         seconds = self._timeout if timeout is None else waiting_seconds("timeout", timeout)
         now = self._now()
         deadline = now + seconds

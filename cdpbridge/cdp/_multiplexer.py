@@ -19,10 +19,12 @@ from cdpbridge.cdp._intake import Intake
 from cdpbridge.cdp._payload import (
     ABSENT,
     Envelope,
+    FullCommand,
     Payload,
     Reply,
     as_dict,
     encode,
+    encode_full,
     read_envelope,
 )
 from cdpbridge.cdp._routing import (
@@ -151,7 +153,14 @@ class Multiplexer:
         pending, command_id = self.pending, self._last_id + 1
         if command_id in pending or command_id > MAX_ID:
             command_id = self._free_id(command_id)
-        data = encode(command_id, method, params, node.session_id)
+        session_id = node.session_id
+        if session_id and params is not None:
+            try:  # as `encode` does, without its call
+                data = encode_full(FullCommand(command_id, method, params, session_id))
+            except UnicodeEncodeError:
+                data = encode(command_id, method, params, session_id)
+        else:
+            data = encode(command_id, method, params, session_id)
         if len(data) > MAX_OUTGOING_BYTES:
             raise MessageTooBig(
                 f"{method}: a command of {len(data)} bytes was not sent, Chromium reads at most {MAX_OUTGOING_BYTES}",

@@ -197,11 +197,21 @@ def command_error(method: str, payload: Payload) -> CDPError:
 
 
 def deliver(
-    shell: Shell, node: Node, method: str, params: Payload, subscriptions: tuple[Subscription, ...]
+    shell: Shell,
+    node: Node,
+    method: str,
+    params: Payload,
+    subscriptions: tuple[Subscription, ...],
+    *,
+    known: dict[Any, Any] | None = None,
 ) -> None:
-    """Hand an event to its subscriptions; what fails is reported to `shell`, and the others get it."""
+    """Hand an event to its subscriptions; what fails is reported to `shell`, and the others get it.
+
+    Args:
+        known: Forms of the event that are made already, by decoder.
+    """
     # each form of the event is made once
-    decoded: dict[Any, Any] = {}
+    decoded: dict[Any, Any] = known or {}
     for subscription in subscriptions:
         if not subscription.active:
             continue

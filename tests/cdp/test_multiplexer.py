@@ -3,6 +3,7 @@
 import json
 import logging
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from msgspec import Raw
 
 from cdpbridge.cdp import _multiplexer
 from cdpbridge.cdp._multiplexer import MAX_ID, Multiplexer
+from cdpbridge.cdp._payload import as_dict, as_type
 from cdpbridge.cdp._routing import Subscription
 from cdpbridge.cdp._transport import Closed
 from cdpbridge.errors import (
@@ -22,6 +24,7 @@ from cdpbridge.errors import (
     TargetClosed,
     TargetCrashed,
 )
+from cdpbridge.protocol import Page
 from cdpbridge.protocol._base import decoder_for
 
 
@@ -176,6 +179,76 @@ def test_fault_a22_reply_is_routed_by_id_alone(mux):
     feed(mux, {"id": number, "error": {"code": -32001, "message": "Session with given id not found."}})
     assert isinstance(waiter.error, TargetClosed)
     assert waiter.error.__cause__.code == -32001
+
+
+LARGE = "x" * 100_000
+
+
+@pytest.mark.parametrize("data", [LARGE, "日" * 100_000])
+@pytest.mark.parametrize("session_id", ["", "0123456789ABCDEF0123456789ABCDEF"])
+def test_a_large_reply_is_read_once(mux, monkeypatch, session_id, data):
+    node = attach(mux, session_id) if session_id else mux.targets.root
+    monkeypatch.setattr("cdpbridge.cdp._intake.decode_reply", None)
+    monkeypatch.setattr("cdpbridge.cdp._payload.read_envelope", None)
+    for read in (as_dict, lambda result: as_type(result, msgspec.json.Decoder(dict))):
+        waiter, number, _ = send(mux, node=node)
+        message = {"id": number, "result": {"data": data}} | ({"sessionId": session_id} if session_id else {})
+        feed(mux, json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode())
+        assert read(waiter.result) == {"data": data}
+    assert mux.stats.replies == 2
+    assert not mux.pending
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        b'{"id":%d,"result":{"data":"%s"}}\n',
+        b'{"id":%d,"result":{"data":"%s"} }',
+        b'{"id":%d,"result":{"data":"%s"},"sessionId":"short"}',
+        b'{"id":%d,"result":{"data":"%s"},"more":{"a":{}}}',
+        b'{"id": %d, "result": {"data": "%s"}}',
+        b'{"result":{"data":"%s"},"id":%d}',
+    ],
+)
+def test_a_large_reply_in_an_unusual_shape(mux, form):
+    for read in (as_dict, lambda result: as_type(result, msgspec.json.Decoder(dict))):
+        waiter, number, _ = send(mux)
+        parts = (
+            (number, LARGE.encode()) if form.index(b"%d") < form.index(b"%s") else (LARGE.encode(), number)
+        )
+        feed(mux, form % parts)
+        result = waiter.result if isinstance(waiter.result, dict) else read(waiter.result)
+        assert result == {"data": LARGE}
+
+
+@pytest.mark.parametrize("end", ['"', '"}},'])
+def test_a_large_reply_that_is_no_json(mux, end):
+    waiter, number, _ = send(mux)
+    feed(mux, b'{"id":%d,"result":{"data":"%s' % (number, LARGE.encode()) + end.encode())
+    for read in (as_dict, lambda result: as_type(result, msgspec.json.Decoder(dict))):
+        with pytest.raises(DecodeError):
+            read(waiter.result)
+
+
+def test_a_large_reply_that_does_not_fit(mux):
+    waiter, number, _ = send(mux)
+    feed(mux, b'{"id":%d,"result":{"frameId":7,"data":"%s"}}' % (number, LARGE.encode()))
+    with pytest.raises(DecodeError, match="does not fit NavigateResult"):
+        as_type(waiter.result, decoder_for(Page.NavigateResult))
+
+
+def test_a_large_reply_without_a_caller_and_a_large_error(mux):
+    waiter, number, _ = send(mux)
+    feed(mux, b'{"id":9,"result":{"data":"%s"}}' % LARGE.encode())
+    assert mux.stats.unknown_ids == 1
+    feed(mux, b'{"ip":%d,"result":{"data":"%s"}}' % (number, LARGE.encode()))
+    assert mux.stats.protocol_violations == 1
+    feed(mux, b'{"id":%d,"error":{"code":1,"message":"%s"}}' % (number, LARGE.encode()))
+    assert waiter.error.message == LARGE
+    waiter, number, _ = send(mux)
+    waiter.set_result({})
+    feed(mux, b'{"id":%d,"result":{"data":"%s"}}' % (number, LARGE.encode()))
+    assert not mux.pending
 
 
 def test_error_reply_keeps_everything(mux):
@@ -363,8 +436,6 @@ def test_buffer_is_read_between_the_marks(mux):
 
 
 def test_each_form_is_decoded_once(mux):
-    from cdpbridge.protocol import Page
-
     typed_1, _ = listen(mux, "Page.loadEventFired", decoder=decoder_for(Page.LoadEventFired))
     typed_2, _ = listen(mux, "Page.loadEventFired", decoder=decoder_for(Page.LoadEventFired))
     plain_1, _ = listen(mux, "Page.loadEventFired")
@@ -375,9 +446,24 @@ def test_each_form_is_decoded_once(mux):
     assert plain_1[0] is plain_2[0]
 
 
-def test_undecodable_event_is_reported_and_others_get_it(mux, shell):
-    from cdpbridge.protocol import Page
+@pytest.mark.parametrize("text", ["plain", "日本 é 😀"])
+@pytest.mark.parametrize("session_id", ["", "0123456789ABCDEF0123456789ABCDEF"])
+def test_an_event_takes_the_short_way_whatever_its_text_and_listeners(mux, monkeypatch, session_id, text):
+    node = attach(mux, session_id) if session_id else mux.targets.root
+    params = {"url": text, "more": "x" * 50}
+    message = {"method": "A.opened", "params": params} | ({"sessionId": session_id} if session_id else {})
+    data = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+    for number in (1, 2, 3):
+        seen, _ = listen(mux, "A.opened", node, decoder=msgspec.json.Decoder(dict) if number == 3 else None)
+        feed(mux, data)  # how it begins is learned
+        with monkeypatch.context() as patch:
+            patch.setattr(mux._intake, "_other", None)  # the long way, which reads the message once more
+            feed(mux, data)
+        assert seen == [params] * 2
+    assert mux.stats.events == 6
 
+
+def test_undecodable_event_is_reported_and_others_get_it(mux, shell):
     listen(mux, "Page.loadEventFired", decoder=decoder_for(Page.LoadEventFired))
     plain, _ = listen(mux, "Page.loadEventFired")
     event(mux, "Page.loadEventFired", {"timestamp": "never"})
@@ -466,6 +552,10 @@ def test_fault_a57_wanted_message_must_be_utf8(mux):
     with pytest.raises(UnicodeDecodeError):
         feed(mux, b'{"method":"A.b","params":{"t":"\xff"}}')
     feed(mux, '{"method":"A.b","params":{"t":"é"}}'.encode())
+    waiter, number, _ = send(mux)
+    with pytest.raises(UnicodeDecodeError):
+        feed(mux, b'{"id":%d,"result":{"data":"%s"}}' % (number, LARGE.encode() + b"\xff"))
+    assert not waiter.done()
 
 
 @pytest.mark.parametrize("number", [1.0, 1])

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from cdpbridge.cdp._payload import ABSENT, as_dict, as_type, encode, read_envelope
+from cdpbridge.cdp._payload import ABSENT, as_dict, as_type, check_utf8, encode, read_envelope
 from cdpbridge.errors import DecodeError
 
 
@@ -37,6 +37,15 @@ def test_payload_stays_raw_until_asked():
     assert isinstance(envelope.result, Raw)
     assert as_dict(envelope.result) == {"x": 1, "y": [1, 2]}
     assert as_type(envelope.result, POINT) == Point(1)
+
+
+@pytest.mark.parametrize("before", [0, 1, 65_534, 65_535, 65_536, 200_000])
+def test_utf8_is_checked_in_pieces(before):
+    for text in ("é", "日本", "😀" * 40_000):
+        check_utf8(b"x" * before + text.encode())
+        for wrong in (text.encode()[:-1], text.encode()[1:], text.encode() + b"\xff"):
+            with pytest.raises(UnicodeDecodeError):
+                check_utf8(b"x" * before + wrong)
 
 
 def test_absent_payload_is_empty():

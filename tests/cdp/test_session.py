@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import logging
+import sys
 
 import pytest
 
@@ -36,6 +37,36 @@ async def test_typed_reply_that_does_not_fit(connection, scripted):
     scripted.on("Page.navigate", {"frameId": 7})
     with pytest.raises(DecodeError, match="does not fit"):
         await connection.root.send(Page.navigate("https://example.com"))
+
+
+async def test_a_large_reply_in_both_forms(memory):
+    data = "日" * 100_000
+    typed = asyncio.create_task(memory.root.send(Page.get_resource_content("F", "u")))
+    plain = asyncio.create_task(memory.root.send("Page.getResourceContent"))
+    await asyncio.sleep(0)
+    for index in (0, 1):
+        memory.reply(index, content=data, base64Encoded=False)
+    assert (await typed).content == data
+    assert await plain == {"content": data, "base64Encoded": False}
+
+
+async def test_a_command_does_not_ask_the_system_for_its_process(memory):
+    called = set()
+
+    def note(_frame, kind, function):
+        if kind == "c_call":
+            called.add(function.__name__)
+
+    for command in (Runtime.evaluate("1"), "Browser.getVersion"):
+        call = memory.root.send(command)
+        sys.setprofile(note)
+        try:
+            call.send(None)
+        finally:
+            sys.setprofile(None)
+        call.close()
+    assert "get_ident" in called
+    assert not called & {"_get_running_loop", "get_running_loop", "getpid"}
 
 
 async def test_string_command(connection, scripted):
