@@ -14,7 +14,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +57,17 @@ def memory(others: list[int], field: str = "VmRSS") -> int:
     return total
 
 
+Worker = Callable[[Any, int], Coroutine[Any, Any, None]]
+
+
 async def one_at_a_time(session: Any, amount: int) -> None:
     for _ in range(amount):
         await session.send(_EVALUATE, _EXPRESSION)
 
 
-async def in_flight(sessions: list[Any], amount: int) -> None:
+async def in_flight(sessions: list[Any], amount: int, work: Worker = one_at_a_time) -> None:
     """Each of the sessions' workers sends one command after another."""
-    await asyncio.gather(*(one_at_a_time(session, amount // len(sessions)) for session in sessions))
+    await asyncio.gather(*(work(session, amount // len(sessions)) for session in sessions))
 
 
 class Longest:
@@ -139,6 +142,15 @@ async def large(client: Any, amount: int) -> dict[str, float]:
         "memory_ratio": peak / amount,
         "blocked_ms": blocked.stop() * 1e3,
     }
+
+
+def build(client: Any, amount: int) -> dict[str, float]:
+    client.build(amount // 10)
+    gc.collect()
+    cpu = time.process_time()
+    client.build(amount)
+    cpu = time.process_time() - cpu
+    return {"cpu_us": cpu / amount * 1e6, "per_second": amount / cpu}
 
 
 async def console(client: Any, amount: int) -> dict[str, float]:
@@ -257,6 +269,8 @@ async def measure(adapter: str, variant: str, workload: str, url: str, amount: i
     if workload == "idle":
         return await idle(lambda: module.Client(variant), url, amount)
     client = module.Client(variant)
+    if workload == "build":
+        return build(client, amount)
     if workload == "chromium-first":
         return await first_answer(client, url)
     await client.open(url)
@@ -265,22 +279,23 @@ async def measure(adapter: str, variant: str, workload: str, url: str, amount: i
             return await console(client, amount)
         if workload == "chromium-network":
             return await network(client, amount)
+        work: Worker = getattr(client, "one_at_a_time", one_at_a_time)
         if workload == "chromium-evaluate":
             page = await client.new_tab()
-            await in_flight([page] * 100, 300)
-            return await clocked(lambda: in_flight([page] * 100, amount), amount)
+            await in_flight([page] * 100, 300, work)
+            return await clocked(lambda: in_flight([page] * 100, amount, work), amount)
         if workload.startswith("events-"):
             return await events(client, workload, amount)
         if workload == "large":
             return await large(client, amount)
         sessions = [await client.attach() for _ in range(100 if workload == "sessions" else 1)]
         if workload == "sequential":
-            await one_at_a_time(sessions[0], max(amount // 10, 50))
-            return await clocked(lambda: one_at_a_time(sessions[0], amount), amount)
+            await work(sessions[0], max(amount // 10, 50))
+            return await clocked(lambda: work(sessions[0], amount), amount)
         workers = sessions if workload == "sessions" else sessions * 100
         amount -= amount % len(workers)
-        await in_flight(workers, max(amount // 10, 100))
-        return await clocked(lambda: in_flight(workers, amount), amount)
+        await in_flight(workers, max(amount // 10, 100), work)
+        return await clocked(lambda: in_flight(workers, amount, work), amount)
     finally:
         await client.close()
 

@@ -4,6 +4,10 @@ Workloads against a fake browser (`_server.py`), every client in one run: `pytho
 The floor is `_floor.py`. Prints a table per workload and the verdicts, writes results/cdp_fake.json and charts/cdp_fake.svg.
 Exit status 1 when a target is missed.
 
+The row `cdpbridge` uses typed commands, built for each message, and typed events; `cdpbridge, dicts` uses method names and dicts. The
+floor's commands are method names and dicts for both; its events are what ours are compared with.
+
+    build               `Runtime.evaluate("1+1")` as a value, not sent
     sequential          one command at a time
     in-flight           100 tasks, each with one command at a time, on one session
     sessions            the same on 100 flat sessions of one connection
@@ -39,6 +43,7 @@ class Workload:
         field: The figure compared.
         times_floor: Our figure is at most this multiple of the floor's.
         times_peer: Every peer's figure is at least this multiple of ours.
+        times_floor_too: Other figures that are at most a multiple of the floor's.
         most: Our figures may be at most this, whatever others have.
     """
 
@@ -48,28 +53,29 @@ class Workload:
     field: str = "cpu_us"
     unit: str = "µs"
     times_floor: float | None = None
-    times_peer: float | None = None
+    times_peer: float | None = 1
+    times_floor_too: tuple[tuple[str, float], ...] = ()
     most: tuple[tuple[str, float], ...] = ()
     shown: tuple[tuple[str, str], ...] = (("per_second", "per second"),)
 
 
 WORKLOADS = [
-    Workload("sequential", "one command at a time", 2_000, times_floor=1.3),
-    Workload("in-flight", "100 commands in flight", 20_000, times_floor=1.5, times_peer=4),
+    Workload("build", "a typed command, built", 200_000, times_peer=None, most=(("cpu_us", 0.4),)),
+    Workload("sequential", "one command at a time", 2_000, times_floor=1.25),
+    Workload("in-flight", "100 commands in flight", 20_000, times_floor=1.5),
     Workload("sessions", "100 flat sessions at once", 20_000, times_floor=1.5),
     Workload(
         "events-600-heard",
-        "600 B event, one typed handler",
+        "600 B event, one handler",
         60_000,
         times_floor=1.4,
-        times_peer=3,
         shown=(("per_second", "per second"), ("lost", "lost")),
     ),
     Workload(
         "events-2000-heard",
-        "2 kB event, one typed handler",
+        "2 kB event, one handler",
         40_000,
-        times_floor=1.3,
+        times_floor=1.4,
         shown=(("per_second", "per second"), ("lost", "lost")),
     ),
     Workload("events-600-unheard", "600 B event, nobody listens", 80_000, times_floor=1.0),
@@ -81,7 +87,8 @@ WORKLOADS = [
         "cpu_ms",
         "ms",
         times_floor=1.2,
-        most=(("memory_ratio", 2.2), ("blocked_ms", 20)),
+        times_floor_too=(("blocked_ms", 1.0),),
+        most=(("memory_ratio", 2.2),),
         shown=(
             ("wall_ms", "wall ms"),
             ("memory_ratio", "memory / payload"),
@@ -100,24 +107,31 @@ WORKLOADS = [
 ]
 NOISE = 1.05
 """A target of 1.0 means equal; two runs of one program differ by this much in the median."""
+COMMANDS = {"sequential", "in-flight", "sessions"}
+TITLES = {"full": "generated class", "one-field": "class of one field"}
 
 
-def rows_of(workload: Workload, everyone: Sequence[Client]) -> list[Client]:
-    """The clients of a workload: with events, the variants of ours and of the floor that belong to it."""
-    rows = list(everyone)
+def rows_of(workload: Workload, peers: Sequence[Client]) -> list[Client]:
+    """The clients of a workload: ours and the floor on asyncio and on uvloop, then the peers."""
+    variants = [("cdpbridge", ""), ("bare floor", "")]
+    if workload.key == "build":
+        return [_row("cdpbridge", "", "")]
+    if workload.key in COMMANDS:
+        variants = [("cdpbridge", ""), ("cdpbridge", "dicts"), ("bare floor", "")]
     if workload.key.endswith("-unheard"):
-        rows[4:4] = [
-            harness.python_client("bare floor, peek", "floor", "floor_client", "peek"),
-            harness.python_client("bare floor, peek, uvloop", "floor", "floor_client", "peek uvloop"),
-        ]
+        variants = [("cdpbridge", ""), ("bare floor", ""), ("bare floor", "peek")]
     if workload.key.endswith("-heard"):
-        rows[2:2] = [
-            harness.python_client("cdpbridge, class of one field", "ours", "cdpbridge_client", "one-field"),
+        variants = [
+            *(("cdpbridge", variant) for variant in ("", "dicts", "one-field")),
+            *(("bare floor", variant) for variant in ("full", "dicts", "")),
         ]
-        rows[5:5] = [
-            harness.python_client("bare floor, generated class", "floor", "floor_client", "full"),
-        ]
-    return rows
+    return [_row(name, variant, loop) for loop in ("", "uvloop") for name, variant in variants] + [*peers]
+
+
+def _row(name: str, variant: str, loop: str) -> Client:
+    kind, adapter = ("ours", "cdpbridge_client") if name == "cdpbridge" else ("floor", "floor_client")
+    label = ", ".join(part for part in (name, TITLES.get(variant, variant), loop) if part)
+    return harness.python_client(label, kind, adapter, f"{variant} {loop}".strip())
 
 
 def amount_for(workload: Workload, client: Client, scale: float) -> int:
@@ -130,14 +144,18 @@ def amount_for(workload: Workload, client: Client, scale: float) -> int:
 
 def pairs(workload: Workload) -> list[tuple[str, str]]:
     """Which of our rows is held against which floor: like against like."""
+    same = [("cdpbridge", "bare floor")]
+    if workload.key in COMMANDS:
+        same += [("cdpbridge, dicts", "bare floor")]
     if workload.key.endswith("-unheard"):
-        return [("cdpbridge", "bare floor, peek"), ("cdpbridge, uvloop", "bare floor, peek, uvloop")]
+        same = [("cdpbridge", "bare floor, peek")]
     if workload.key.endswith("-heard"):
-        return [
+        same = [
             ("cdpbridge", "bare floor, generated class"),
+            ("cdpbridge, dicts", "bare floor, dicts"),
             ("cdpbridge, class of one field", "bare floor"),
         ]
-    return [("cdpbridge", "bare floor"), ("cdpbridge, uvloop", "bare floor, uvloop")]
+    return same + [(f"{ours}, uvloop", f"{floor}, uvloop") for ours, floor in same]
 
 
 def verdicts(
@@ -152,6 +170,12 @@ def verdicts(
             limit = workload.times_floor
             met = value is not None and value <= (limit if limit > 1 else NOISE)
             said = f"{ours}: {harness.number(value)} x {floor} (best rounds {harness.number(least)})"
+            found.append(Verdict(workload.title, said, f"at most {limit} x", met))
+    for field, limit in workload.times_floor_too:
+        for ours, floor in pairs(workload):
+            value = harness.ratio(figures[ours][field], figures[floor][field])
+            met = value is not None and value <= (limit if limit > 1 else NOISE)
+            said = f"{ours}: {field} {harness.number(value)} x {floor}"
             found.append(Verdict(workload.title, said, f"at most {limit} x", met))
     if workload.times_peer is not None:
         for peer in peers:
@@ -174,6 +198,14 @@ def verdicts(
     return found
 
 
+def times(figures: dict[str, Series], name: str, floor: str) -> list[str]:
+    """The two columns that compare a row with its floor; empty where there is none."""
+    if floor not in figures:
+        return ["-", "-"]
+    one, other = figures[name], figures[floor]
+    return [harness.number(harness.ratio(one, other)), harness.number(harness.least_ratio(one, other))]
+
+
 @dataclass(frozen=True)
 class Verdict:
     workload: str
@@ -188,18 +220,17 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="rounds of each workload; default 5")
     parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help="these workloads")
     parser.add_argument(
-        "--clients", nargs="+", metavar="NAME", help="these clients besides the floor and ours"
+        "--clients", nargs="*", metavar="NAME", help="these clients besides the floor and ours; may be none"
     )
     options = parser.parse_args()
     rounds = options.rounds or (2 if options.quick else 5)
     scale = 0.25 if options.quick else 1.0
-    everyone = harness.clients()
+    peers = harness.peers() if options.clients != [] else []
     if options.clients is not None:
-        everyone = [client for client in everyone if client.kind != "peer" or client.name in options.clients]
-    peer_names = [client.name for client in everyone if client.kind == "peer"]
+        peers = [client for client in peers if client.name in options.clients]
     about = harness.machine()
     print(harness.describe_machine(about))
-    versions = [f"{client.name} {client.version}" for client in everyone if client.version]
+    versions = [f"{client.name} {client.version}" for client in peers if client.version]
     print(f"peers: {', '.join(versions)}; {rounds} rounds; CPU of the client, median (least..most)")
 
     report: dict[str, Any] = {"machine": about, "peers": versions, "rounds": rounds, "workloads": {}}
@@ -209,30 +240,33 @@ def main() -> int:
         for workload in WORKLOADS:
             if options.only and workload.key not in options.only:
                 continue
-            rows = rows_of(workload, everyone)
+            rows = rows_of(workload, peers)
             fields = (workload.field, *(name for name, _ in workload.shown))
+            floors = {
+                **dict.fromkeys((client.name for client in rows), "bare floor"),
+                **dict(pairs(workload)),
+            }
             turns = min(rounds, 3) if workload.key == "idle" else rounds
 
             def one(client: Client, workload: Workload = workload) -> dict[str, Any]:
                 return harness.measure(client, workload.key, url, amount_for(workload, client, scale))
 
             figures = harness.interleave(rows, turns, one, fields, title=workload.title)
-            floor = figures["bare floor"][workload.field]
+            main_figures = {name: series[workload.field] for name, series in figures.items()}
             harness.print_table(
                 f"{workload.key}: {workload.title}",
                 ["client", workload.unit, "x floor", "best x floor", *(title for _, title in workload.shown)],
                 [
                     [
                         client.name,
-                        figures[client.name][workload.field].text(),
-                        harness.number(harness.ratio(figures[client.name][workload.field], floor)),
-                        harness.number(harness.least_ratio(figures[client.name][workload.field], floor)),
+                        main_figures[client.name].text(),
+                        *times(main_figures, client.name, floors[client.name]),
                         *(harness.number(figures[client.name][name].median) for name, _ in workload.shown),
                     ]
                     for client in rows
                 ],
             )
-            judged += verdicts(workload, figures, peer_names)
+            judged += verdicts(workload, figures, [client.name for client in peers])
             report["workloads"][workload.key] = {
                 client.name: {name: series.values for name, series in figures[client.name].items()}
                 | {"error": figures[client.name][workload.field].error}

@@ -8,7 +8,7 @@ from typing import Any
 
 import cdpbridge.cdp
 from cdpbridge.cdp import CDPSession, Connection
-from cdpbridge.protocol import Network
+from cdpbridge.protocol import Network, Runtime
 from cdpbridge.protocol._base import Event, event_class
 
 
@@ -20,10 +20,13 @@ class OneField(Event):
 
 
 class Client:
-    """`typed` chooses what a handler gets: the generated class, or the class above."""
+    """Typed commands and events, or with `dicts` method names and dicts, or with `one-field` the class above."""
 
     def __init__(self, variant: str) -> None:
-        self.kind: Any = OneField if "one-field" in variant else Network.RequestWillBeSent
+        self._dicts = "dicts" in variant
+        self._kind: Any = OneField if "one-field" in variant else Network.RequestWillBeSent
+        if not self._dicts:
+            self.one_at_a_time = _typed_one_at_a_time
         self._tell: Callable[[BaseException], None] = lambda _error: None
 
     async def open(self, url: str) -> None:
@@ -38,7 +41,10 @@ class Client:
         return await self.connection.new_tab()
 
     def on_request(self, session: CDPSession, handler: Callable[[str], None]) -> None:
-        session.on(self.kind, lambda event: handler(event.request_id))
+        if self._dicts:
+            session.on("Network.requestWillBeSent", lambda event: handler(event["requestId"]))
+        else:
+            session.on(self._kind, lambda event: handler(event.request_id))
 
     def on(self, session: CDPSession, method: str, handler: Callable[[Any], object]) -> None:
         session.on(method, handler)
@@ -57,5 +63,16 @@ class Client:
     def told_of_errors(self, tell: Callable[[BaseException], None]) -> None:
         self._tell = tell
 
+    def build(self, amount: int) -> None:
+        evaluate = Runtime.evaluate
+        for _ in range(amount):
+            evaluate("1+1")
+
     async def close(self) -> None:
         await self.connection.close()
+
+
+async def _typed_one_at_a_time(session: CDPSession, amount: int) -> None:
+    """As `_client.one_at_a_time`; the command is built each time, as programs do."""
+    for _ in range(amount):
+        await session.send(Runtime.evaluate("1+1", return_by_value=True))

@@ -23,6 +23,8 @@ class Session:
 
 
 class Client:
+    """`full`, `dicts` or neither chooses what a handler gets: the generated class, a dict, or the class above."""
+
     def __init__(self, variant: str) -> None:
         self.peek = "peek" in variant
         self.kind: Any = OneField
@@ -30,6 +32,8 @@ class Client:
             from cdpbridge.protocol import Network
 
             self.kind = Network.RequestWillBeSent
+        if "dicts" in variant:
+            self.kind = None
 
     async def open(self, url: str) -> None:
         self.floor = await _floor.connect(url, peek=self.peek)
@@ -44,9 +48,10 @@ class Client:
         )
 
     def on_request(self, session: Session, handler: Callable[[str], None]) -> None:
-        self.floor.on(
-            session.id, "Network.requestWillBeSent", self.kind, lambda event: handler(event.request_id)
-        )
+        take: Callable[[Any], object] = lambda event: handler(event.request_id)  # noqa: E731
+        if self.kind is None:
+            take = lambda event: handler(event["requestId"])  # noqa: E731
+        self.floor.on(session.id, "Network.requestWillBeSent", self.kind, take)
 
     def on(self, session: Session, method: str, handler: Callable[[Any], object]) -> None:
         self.floor.on(session.id, method, None, handler)
