@@ -25,7 +25,7 @@ from cdpbridge.errors import (
 )
 from cdpbridge.protocol import Command, Emulation, Input, Runtime
 
-from ._evaluate import number_of, thrown
+from ._evaluate import NO_VALUE, number_of, thrown
 from ._input import InputWatch
 from ._keys import key_commands
 from ._navigation import moved_on
@@ -88,8 +88,6 @@ _EXPRESSION: Final = """(expression => {
     };
 })(async () => (%s
 ))"""
-_NO_VALUE: Final = ("Object reference chain is too long", "Object couldn't be returned by value")
-"""Chromium's texts for what is no JSON."""
 
 
 class Actions:
@@ -220,7 +218,7 @@ class Actions:
         try:
             answer = await session.send(run, timeout=timedelta(seconds=seconds, minutes=1))
         except CommandError as error:
-            if error.message.startswith(_NO_VALUE):
+            if error.message.startswith(NO_VALUE):
                 return {"value": True}
             raise
         finally:

@@ -226,7 +226,7 @@ class Tab:
         Values travel as JSON. `NaN`, infinities, `-0` and bigints arrive as Python numbers, `undefined` as None.
 
         Raises:
-            EvaluationError: The script threw, or its promise was rejected.
+            EvaluationError: The script threw, or its promise was rejected, or its value has no JSON form: an element, a function, a Map.
             CommandTimeout: No answer within `timeout` (default: the connection's).
         """
         await self._events.settled()

@@ -238,15 +238,15 @@ class UploadFailed(CDPError):
 
 
 class EvaluationError(CDPError):
-    """A script in the page threw, or its promise was rejected.
+    """A script in the page threw, or its promise was rejected, or its value has no JSON form.
 
     Attributes:
-        line: Where, from 1.
-        column: Where, from 1.
+        line: Where it threw, from 1; 0 when it did not.
+        column: Where it threw, from 1; 0 when it did not.
     """
 
-    def __init__(self, text: str, *, line: int, column: int) -> None:
-        super().__init__(f"{text} (line {line}, column {column})")
+    def __init__(self, text: str, *, line: int = 0, column: int = 0) -> None:
+        super().__init__(f"{text} (line {line}, column {column})" if line else text)
         self.line = line
         self.column = column
 

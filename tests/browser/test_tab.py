@@ -65,9 +65,8 @@ async def test_fault_a28_a_dialog_is_named_when_goto_waits_in_vain(tab):
     assert await tab.evaluate("1") == 1
 
 
-@pytest.mark.parametrize(
-    ("expression", "value"),
-    [
+async def test_fault_a60_values_of_every_kind(tab):
+    for expression, value in (
         ("1 + 1", 2),
         ("({a: [1, 'x', null]})", {"a": [1, "x", None]}),
         ("Promise.resolve('later')", "later"),
@@ -77,15 +76,46 @@ async def test_fault_a28_a_dialog_is_named_when_goto_waits_in_vain(tab):
         ("1/0", math.inf),
         ("-1/0", -math.inf),
         ("'ä\\u{1F600}'", "ä😀"),
-    ],
-)
-async def test_fault_a60_values_of_every_kind(tab, expression, value):
-    assert await tab.evaluate(expression) == value
-
-
-async def test_not_a_number(tab):
+    ):
+        assert await tab.evaluate(expression) == value, expression
     assert math.isnan(await tab.evaluate("NaN"))
     assert math.copysign(1, await tab.evaluate("-0")) == -1
+
+
+async def test_fault_c16_a_value_without_json_form_is_named(tab):
+    for expression, words in {
+        "window.open('about:blank')": "holds a window.*end the script with",
+        "window": "class Window",
+        "document.body": r"class HTMLBodyElement.*element\.textContent",
+        "document.querySelectorAll('nothing')": r"class NodeList.*\[\.\.\.list\]",
+        "[document.body]": r"has at `\[0\]` an object of the class HTMLBodyElement",
+        "({seen: new Map()})": r"has at `\.seen` an object of the class Map",
+        "new Map([[1, 2]])": r"class Map.*\[\.\.\.map\]",
+        "new Set([1])": "class Set",
+        "new Date()": "class Date.*toISOString",
+        "document.body.getBoundingClientRect()": "class DOMRect",
+        "() => 1": "is a function.*call",
+        "alert": "is a function",
+        "Symbol('a')": "is a symbol",
+        "[12n]": r"has at `\[0\]` a bigint",
+        "(() => { const me = {}; me.me = me; return me })()": "refers to itself",
+    }.items():
+        with pytest.raises(EvaluationError, match=words) as caught:
+            await tab.evaluate(expression)
+        assert (caught.value.line, caught.value.column) == (0, 0)
+    for expression, value in (
+        ("({})", {}),
+        ("[{}, {a: {}}]", [{}, {"a": {}}]),
+        ("new (class { field = 1 })", {"field": 1}),
+        ("new (class {})", {}),
+        ("Object.create(null)", {}),
+        ("window.answer = () => ({})", {}),  # not for its value: it changes the page
+        ("answer()", {}),
+    ):
+        assert await tab.evaluate(expression) == value, expression
+    # Nothing is done twice.
+    assert await tab.evaluate("window.count = (window.count || 0) + 1, {}") == {}
+    assert await tab.evaluate("count") == 1
 
 
 async def test_what_a_script_throws(tab):
