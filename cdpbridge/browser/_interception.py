@@ -85,11 +85,15 @@ class Rule:
         answer: Called with each; returns the command that answers it, True if it is answered, or None for the next rule.
         url_pattern: Addresses, with `*` for anything and `?` for one sign; a backslash takes the meaning of these.
         resource_type: Chrome's `Network.ResourceType`; None for all.
+        at_response: Pause them when the head of their response has come, in place of before they are sent.
+        page_only: Not in workers, and not in frames that have a process of their own.
     """
 
     answer: Callable[[CDPSession, Fetch.RequestPaused], Awaitable[Answer]]
     url_pattern: str = "*"
     resource_type: str | None = None
+    at_response: bool = False
+    page_only: bool = False
 
     @classmethod
     def blocking(cls, url_pattern: str = "*", *, resource_type: str | None = None) -> Self:
@@ -109,13 +113,19 @@ class Rule:
 
     def matches(self, event: Fetch.RequestPaused) -> bool:
         """Return True if the rule is about this request."""
-        return self.resource_type in {None, event.resource_type} and (
-            self.url_pattern == "*" or self._expression.fullmatch(event.request.url) is not None
+        has_response = event.response_status_code is not None or event.response_error_reason is not None
+        return (
+            self.at_response == has_response
+            and self.resource_type in {None, event.resource_type}
+            and (self.url_pattern == "*" or self._expression.fullmatch(event.request.url) is not None)
         )
 
     def pattern(self) -> Fetch.RequestPattern:
         """Return it for Chromium."""
-        return Fetch.RequestPattern(url_pattern=self.url_pattern, resource_type=self.resource_type)
+        stage = Fetch.RequestStage.RESPONSE if self.at_response else None
+        return Fetch.RequestPattern(
+            url_pattern=self.url_pattern, resource_type=self.resource_type, request_stage=stage
+        )
 
 
 async def _refuse(_session: CDPSession, event: Fetch.RequestPaused) -> Command[None]:
@@ -140,8 +150,10 @@ class Interception:
         self._rules: list[Rule] = []
         self._blocking: list[Rule] = []
         self._auth = HttpAuth()
-        # Of the page, its frames and its workers; and of the workers that serve other tabs too, which rules leave alone.
+        # Of the page; of its frames and workers that are targets of their own; and of the workers that serve other tabs too, which
+        # rules leave alone.
         self._patterns: list[Fetch.RequestPattern] = []
+        self._inner_patterns: list[Fetch.RequestPattern] = []
         self._patterns_of_shared: list[Fetch.RequestPattern] = []
         # One change at a time: each reaches several targets.
         self._changing = asyncio.Lock()
@@ -210,19 +222,28 @@ class Interception:
     async def _apply(self) -> None:
         async with self._changing:
             of_shared = self._auth.patterns()
-            patterns = [*(each.pattern() for each in [*self._rules, *self._blocking]), *of_shared]
-            if self._applied and (patterns, of_shared) == (self._patterns, self._patterns_of_shared):
+            rules = [*self._rules, *self._blocking]
+            patterns = [*(each.pattern() for each in rules), *of_shared]
+            inner = [*(each.pattern() for each in rules if not each.page_only), *of_shared]
+            had = (self._patterns, self._inner_patterns, self._patterns_of_shared)
+            if self._applied and (patterns, inner, of_shared) == had:
                 return
-            self._patterns, self._patterns_of_shared, self._applied = patterns, of_shared, False
+            self._patterns, self._inner_patterns, self._patterns_of_shared = patterns, inner, of_shared
+            self._applied = False
             if self._set_up:
                 await self._frames.everywhere(self._set)
-            else:
+            elif inner:
                 await self._frames.set_up(self._set)
                 self._set_up = True
+            else:
+                await self._set(self._frames.main.session)
             self._applied = True
 
     async def _set(self, session: CDPSession) -> None:
-        patterns = self._patterns_of_shared if session.target_type in _SHARED else self._patterns
+        if session.target_type in _SHARED:
+            patterns = self._patterns_of_shared
+        else:
+            patterns = self._patterns if session is self._frames.main.session else self._inner_patterns
         if session not in self._heard:
             if not patterns:
                 return

@@ -15,9 +15,9 @@ from cdpbridge.protocol import Network
 if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession
 
-__all__ = ["Request", "Response", "headers_of", "proxy_error", "request_of", "response_of"]
+__all__ = ["PROXY_STATUS", "Request", "Response", "headers_of", "proxy_error", "request_of", "response_of"]
 
-_PROXY_STATUS: Final = "cdpbridge; error="
+PROXY_STATUS: Final = "cdpbridge; error="
 """How the server's forwarding proxy marks an answer of its own in `Proxy-Status` (RFC 9209)."""
 
 
@@ -156,4 +156,4 @@ def proxy_error(response: Response) -> str | None:
     forwards it removes the mark.
     """
     status = response.headers.get("proxy-status", "") if response._through_proxy else ""  # noqa: SLF001
-    return status.removeprefix(_PROXY_STATUS) if status.startswith(_PROXY_STATUS) else None
+    return status.removeprefix(PROXY_STATUS) if status.startswith(PROXY_STATUS) else None

@@ -16,6 +16,8 @@ def answers(pages):
         "/second": "<title>Second</title>",
         "/moves": "<title>Old</title><script>location.replace('/second')</script><img src=/slow.png>",
         "/moves-away": "<title>Old</title><script>location.replace('http://127.0.0.1:9/')</script><p>text",
+        "/offers": "<title>Offers</title><script>location = '/file'</script>",
+        "/goes-nowhere": "<title>Stays</title><script>location = '/204'</script>",
         "/calls": "<title>Calls</title><script>setTimeout(() => fetch('/late'), 200)</script>",
     }
     pages.answers |= {
@@ -103,6 +105,15 @@ async def test_fault_c01_what_took_its_place_failed(page, pages):
         await page.goto(f"{pages.url}/moves-away", wait_until="networkidle")
     assert caught.value.url == "http://127.0.0.1:9/"
     assert (await page.goto(f"{pages.url}/second")).ok
+
+
+@pytest.mark.parametrize(("path", "title"), [("/offers", "Offers"), ("/goes-nowhere", "Stays")])
+@pytest.mark.parametrize("wait_until", ["domcontentloaded", "load", "networkidle"])
+async def test_fault_c01_what_began_leaves_the_page_as_it_is(page, pages, path, title, wait_until):
+    """Chromium sends no load event of the page then."""
+    response = await page.goto(pages.url + path, wait_until=wait_until)
+    assert (response.url, response.status) == (pages.url + path, 200)
+    assert await page.title() == title
 
 
 async def test_fault_c02_a_document_that_is_cut_off(page, pages):

@@ -1,11 +1,15 @@
 """A Scrapy process: requests and settings as JSON on standard input, what came of them as JSON lines on standard output."""
 
+import hashlib
 import json
+import resource
 import sys
 
 import scrapy
 from scrapy.crawler import AsyncCrawlerProcess
+from scrapy.http import TextResponse
 
+LARGE = 100_000
 HANDLER = "cdpbridge.integrations.scrapy.DownloadHandler"
 
 
@@ -13,6 +17,7 @@ class Spider(scrapy.Spider):
     name = "spider"
 
     async def start(self):
+        self.before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         for number, given in self.job["requests"].items():
             then = given.pop("then", None)
             yield scrapy.Request(
@@ -32,10 +37,13 @@ class Spider(scrapy.Spider):
             url=response.url,
             status=response.status,
             headers={
-                name.decode().lower(): [each.decode() for each in values]
+                name.decode().lower(): [each.decode("latin-1") for each in values]
                 for name, values in response.headers.items()
             },
-            body=response.body.decode("latin-1"),
+            body=response.body.decode("latin-1") if len(response.body) < LARGE else None,
+            size=len(response.body),
+            digest=hashlib.sha256(response.body).hexdigest(),
+            text=response.text if isinstance(response, TextResponse) and len(response.body) < LARGE else None,
             kind=type(response).__name__,
             flags=response.flags,
             redirects=response.meta.get("redirect_urls"),
@@ -43,6 +51,9 @@ class Spider(scrapy.Spider):
             retries=response.meta.get("retry_times", 0),
             ip=str(response.ip_address),
         )
+        if response.meta.get("memory"):
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            tell(number=f"{number}, memory", peak=peak - self.before)
         if then:
             yield scrapy.Request(
                 callback=self.parse,

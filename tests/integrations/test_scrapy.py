@@ -41,7 +41,7 @@ def pages():
 def crawl(server):
     """Crawl requests; give what came of each, by its number, and the stats under `"stats"`."""
 
-    def run(requests, *, environment=None, handler=None, spider=None, **settings):
+    def run(requests, *, environment=None, handler=None, spider=None, limit=100, **settings):
         job = {"requests": requests, "settings": settings, "spider": spider or {}}
         job |= {"handler": handler} if handler else {}
         done = subprocess.run(
@@ -50,7 +50,7 @@ def crawl(server):
             check=False,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=limit,
             env=environment or server.environment(),
         )
         assert done.returncode == 0, done.stderr
@@ -247,7 +247,7 @@ def test_a_dialog_holds_up_nothing(plain):
 def test_what_is_no_page_comes_as_the_server_sent_it(plain):
     assert (plain["data"]["kind"], plain["data"]["body"]) == ("JsonResponse", '{"n": 1}')
     assert plain["file"]["body"] == "\x00\x01file"
-    assert plain["file"]["flags"] == ["cdpbridge-file"]
+    assert plain["file"]["flags"] == ["cdpbridge"]
 
 
 def test_another_fragment_of_the_same_page_is_loaded_anew(plain):
@@ -361,6 +361,24 @@ def test_a_profiles_cookies_are_used_and_kept(crawl, pages):
     assert echoed(first["in, then"])["headers"]["cookie"] == "a=1; b=new"
     again = crawl({"out": rendered(f"{pages}/echo")}, **settings)
     assert echoed(again["out"])["headers"]["cookie"] == "a=1; b=new"
+
+
+def test_fault_c19_what_the_proxy_answers_is_a_failure_with_its_reason(crawl, pages, nobody_listens):
+    """In plain HTTP it is a page for the browser, and encrypted the browser keeps the reason to itself."""
+    unknown = {
+        scheme: rendered(f"{scheme}://no-such-name.invalid/", options={"script": "document.title"})
+        for scheme in ("http", "https")
+    }
+    found = crawl(
+        unknown | {"refused": rendered(nobody_listens), "page": rendered(f"{pages}/scripted")},
+        CDPBRIDGE_PROXY_COUNTRY="de",
+    )
+    for scheme in unknown:
+        assert (found[scheme]["error"], found[scheme]["retries"]) == ("CannotResolveHostError", 1)
+        assert "its name could not be resolved (dns_error)" in found[scheme]["text"]
+    assert (found["refused"]["error"], found["refused"]["retries"]) == ("DownloadConnectionRefusedError", 1)
+    assert "Connection refused (connection_refused)" in found["refused"]["text"]
+    assert "<h1>After</h1>" in found["page"]["body"]
 
 
 def test_a_wrong_key_is_told_and_not_repeated(crawl, pages, server):

@@ -101,7 +101,7 @@ def cookie(name, *, domain="a.example", value="1", session=True, secure=False):
 
 def test_cookies_of_scripts_and_redirects_become_headers() -> None:
     headers = header_list({"Set-Cookie": "a=1; Path=/\nb=2", "Content-Length": "3", "X": "y"})
-    assert headers == [("Set-Cookie", "a=1; Path=/"), ("Set-Cookie", "b=2"), ("X", "y")]
+    assert headers == [("Set-Cookie", b"a=1; Path=/"), ("Set-Cookie", b"b=2"), ("X", b"y")]
     had = [
         cookie("a"),
         cookie("sent"),
@@ -114,20 +114,20 @@ def test_cookies_of_scripts_and_redirects_become_headers() -> None:
     )
     assert lines == [
         *headers,
-        ("Set-Cookie", "script=1; Path=/; Expires=Fri, 15 Jan 2027 08:00:00 GMT; Secure"),
-        ("Set-Cookie", "wide=1; Path=/; Domain=.example"),
+        ("Set-Cookie", b"script=1; Path=/; Expires=Fri, 15 Jan 2027 08:00:00 GMT; Secure"),
+        ("Set-Cookie", b"wide=1; Path=/; Domain=.example"),
     ]
 
 
 def test_a_cookie_of_another_host_is_not_taken_for_the_requested_ones() -> None:
     lines = set_cookie_lines(
-        [("set-cookie", "own=1"), ("set-cookie", "wide=1; Domain=b.example")],
+        [("set-cookie", b"own=1"), ("set-cookie", b"wide=1; Domain=b.example")],
         [],
         sent=[],
         requested="http://a.example/",
         final="http://b.example/",
     )
-    assert [value for _name, value in lines] == ["own=1; Domain=b.example", "wide=1; Domain=b.example"]
+    assert [value for _name, value in lines] == [b"own=1; Domain=b.example", b"wide=1; Domain=b.example"]
 
 
 def test_the_cookie_header_is_read_as_servers_read_it() -> None:

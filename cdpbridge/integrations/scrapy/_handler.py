@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from scrapy import signals
 from scrapy.core.downloader.handlers.base import BaseDownloadHandler
-from scrapy.exceptions import DownloadCancelledError, DownloadFailedError
+from scrapy.exceptions import DownloadCancelledError
 from scrapy.http import Headers, HtmlResponse, Request, Response
 from scrapy.responsetypes import responsetypes
 from scrapy.utils.asyncio import is_asyncio_available
@@ -21,8 +21,8 @@ from scrapy.utils.misc import build_from_crawler, load_object
 
 from cdpbridge.errors import ConfigurationError, StopFailed
 from cdpbridge.integrations.scrapy._failures import as_scrapys
+from cdpbridge.integrations.scrapy._intake import Limits
 from cdpbridge.integrations.scrapy._options import options_of
-from cdpbridge.integrations.scrapy._page import DownloadStarted
 from cdpbridge.integrations.scrapy._settings import CrawlSettings
 from cdpbridge.integrations.scrapy._tabs import CrawlTabs
 from cdpbridge.integrations.scrapy._visit import Rendered, Visit, cookie_pairs
@@ -51,7 +51,7 @@ class DownloadHandler(BaseDownloadHandler):
 
     Set it for `http` and `https` in `DOWNLOAD_HANDLERS`; the browsers are shared. The other requests go to the handler that
     Scrapy has for them. A rendered response has the status, headers and final address of the main document and the document
-    as it is then; `meta["cdpbridge_result"]` has the value of `script` and the `screenshot`. Cookies are Scrapy's: the
+    as it is then; what is no HTML comes as the server sent it. `meta["cdpbridge_result"]` has the value of `script` and the `screenshot`. Cookies are Scrapy's: the
     browser gets what its cookie middleware has, and gives back what redirects and scripts have set.
 
     Raises:
@@ -79,16 +79,7 @@ class DownloadHandler(BaseDownloadHandler):
         options = options_of(request.meta.get(_KEY, crawl.settings.render_all), crawl.settings.page)
         if options is None:
             return await self._stock_handler(request).download_request(request)  # type: ignore[no-any-return]
-        try:
-            return await crawl.render(request, options)
-        except DownloadStarted:
-            if request.method != "GET":
-                raise DownloadFailedError(
-                    f"{request.url} is a file to save: send this {request.method} without the browser"
-                ) from None
-        response = await self._stock_handler(request).download_request(request)
-        response.flags.append("cdpbridge-file")
-        return response  # type: ignore[no-any-return]
+        return await crawl.render(request, options)
 
     def _stock_handler(self, request: Request) -> Any:
         scheme = urlsplit(request.url).scheme
@@ -116,7 +107,11 @@ class _Crawl:
         assert crawler.stats is not None  # a crawler that builds handlers has them
         self._stats = crawler.stats
         self._timeout = crawler.settings.getfloat("DOWNLOAD_TIMEOUT")
-        self._max_size = crawler.settings.getint("DOWNLOAD_MAXSIZE")
+        self._limits = Limits(
+            max_size=crawler.settings.getint("DOWNLOAD_MAXSIZE"),
+            warn_size=crawler.settings.getint("DOWNLOAD_WARNSIZE"),
+            fail_on_data_loss=crawler.settings.getbool("DOWNLOAD_FAIL_ON_DATALOSS"),
+        )
         self._cookies = crawler.settings.getbool("COOKIES_ENABLED")
         self._defaults = _scrapys_own_headers(crawler)
         self._closed = False
@@ -135,12 +130,9 @@ class _Crawl:
             )
         seconds = float(request.meta.get("download_timeout") or self._timeout)
         begin = monotonic()
+        visit = self._visit(request, options)
         try:
-            rendered = await self._tabs.render(
-                self._visit(request, options), timeout=timedelta(seconds=seconds)
-            )
-        except DownloadStarted:
-            raise
+            rendered = await self._tabs.render(visit, timeout=timedelta(seconds=seconds))
         except Exception as error:
             self._stats.inc_value("cdpbridge/failures")
             self._stats.inc_value(f"cdpbridge/failures/{type(error).__name__}")
@@ -152,7 +144,7 @@ class _Crawl:
         self._stats.inc_value("cdpbridge/pages")
         if rendered.blocked:
             self._stats.inc_value("cdpbridge/blocked", rendered.blocked)
-        limit = request.meta.get("download_maxsize", self._max_size)
+        limit = visit.limits.max_size
         if limit and len(rendered.body) > limit:
             raise DownloadCancelledError(
                 f"{request.url} has {len(rendered.body)} bytes, over the limit of {limit} (DOWNLOAD_MAXSIZE)"
@@ -164,21 +156,27 @@ class _Crawl:
         for raw, values in request.headers.items():
             name = raw.decode("latin-1").lower()
             if name not in _NOT_FOR_BROWSERS | _NOT_AS_HEADERS and values != self._defaults.get(name):
-                headers += [(raw.decode("latin-1"), value.decode("latin-1")) for value in values]
+                headers += [(raw.decode("latin-1"), _text(request, raw, value)) for value in values]
         agent = request.headers.get("User-Agent")
         if agent is not None and [agent] == self._defaults.get("user-agent"):
             agent = None
         referrer = request.headers.get("Referer")
+        limits, meta = self._limits, request.meta
         return Visit(
             url=request.url,
             options=options,
             method=request.method,
             body=request.body,
             headers=headers,
-            cookies=cookie_pairs((request.headers.get("Cookie") or b"").decode("utf-8", "replace")),
-            referrer=None if referrer is None else referrer.decode("latin-1"),
-            user_agent=None if agent is None else agent.decode("latin-1"),
-            keep_cookies=self._cookies and not request.meta.get("dont_merge_cookies"),
+            cookies=cookie_pairs(_text(request, b"Cookie", request.headers.get("Cookie") or b"")),
+            referrer=None if referrer is None else _text(request, b"Referer", referrer),
+            user_agent=None if agent is None else _text(request, b"User-Agent", agent),
+            keep_cookies=self._cookies and not meta.get("dont_merge_cookies"),
+            limits=Limits(
+                max_size=meta.get("download_maxsize", limits.max_size),
+                warn_size=meta.get("download_warnsize", limits.warn_size),
+                fail_on_data_loss=meta.get("download_fail_on_dataloss", limits.fail_on_data_loss),
+            ),
         )
 
     async def close(self) -> None:
@@ -214,6 +212,17 @@ def _scrapys_own_headers(crawler: Crawler) -> dict[str, list[bytes]]:
     return own
 
 
+def _text(request: Request, name: bytes, value: bytes) -> str:
+    """Return a header for Chromium, which sends text as UTF-8 and has no other way."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise ConfigurationError(
+            f"{request.url}: a browser can send no bytes but UTF-8 in a header, and {name.decode('latin-1')} has others: "
+            "give it as text, or send this request without the browser"
+        ) from None
+
+
 def _response(request: Request, options: PageOptions, rendered: Rendered) -> Response:
     if rendered.redirects:
         request.meta["redirect_times"] = request.meta.get("redirect_times", 0) + len(rendered.redirects)
@@ -228,7 +237,7 @@ def _response(request: Request, options: PageOptions, rendered: Rendered) -> Res
     request.meta[_RESULT] = result
     headers = Headers()
     for name, value in rendered.headers:
-        headers.appendlist(name, value.encode("utf-8"))
+        headers.appendlist(name, value)
     kind: type[Response] = HtmlResponse
     more: dict[str, Any] = {"encoding": "utf-8"}
     if not rendered.html:
@@ -240,7 +249,7 @@ def _response(request: Request, options: PageOptions, rendered: Rendered) -> Res
         headers=headers,
         body=rendered.body,
         request=request,
-        flags=["cdpbridge"],
+        flags=["cdpbridge", "dataloss"] if rendered.cut_off else ["cdpbridge"],
         ip_address=None
         if rendered.ip_address is None
         else ipaddress.ip_address(rendered.ip_address.strip("[]")),

@@ -7,19 +7,18 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from cdpbridge.cdp._http_credentials import HttpCredentials, with_credentials
+from cdpbridge.integrations.scrapy._documents import Header, without_transfer
+from cdpbridge.integrations.scrapy._intake import Limits
 from cdpbridge.integrations.scrapy._options import PageOptions
 from cdpbridge.protocol import Network
 
-__all__ = ["Rendered", "Visit", "cookie_pairs", "header_list", "set_cookie_lines"]
+__all__ = ["Rendered", "Visit", "cookie_pairs", "header_list", "set_cookie_lines", "utf8"]
 
-Headers = list[tuple[str, str]]
-
-_OF_THE_TRANSFER: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-"""They describe the bytes that came, not the body that is given on."""
+Pairs = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +30,19 @@ class Visit:
         cookies: That the browser shall have for `url`.
         user_agent: None for the browser's own.
         keep_cookies: Whether to ask the browser for the cookies it has at the end.
+        limits: Of what is no page.
     """
 
     url: str
     options: PageOptions
     method: str = "GET"
     body: bytes = b""
-    headers: Headers = field(default_factory=list)
-    cookies: Headers = field(default_factory=list)
+    headers: Pairs = field(default_factory=list)
+    cookies: Pairs = field(default_factory=list)
     referrer: str | None = None
     user_agent: str | None = None
     keep_cookies: bool = True
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def http_credentials(self) -> list[HttpCredentials]:
@@ -69,15 +70,16 @@ class Rendered:
 
     Attributes:
         url: Of the document in the end, after redirects, also by scripts.
-        headers: Of its response, as they came, except for those that describe the transfer.
+        headers: Of its response, byte by byte, except for those that describe the transfer.
         html: Whether `body` is the rendered document, in UTF-8, and not what the server sent.
         redirects: Address and status of each hop before.
         blocked: Requests that were not let out.
+        cut_off: The body ended before its end.
     """
 
     url: str
     status: int
-    headers: Headers
+    headers: list[Header]
     body: bytes
     html: bool
     ip_address: str | None = None
@@ -86,27 +88,43 @@ class Rendered:
     script: Any = None
     screenshot: bytes | None = None
     blocked: int = 0
+    cut_off: bool = False
 
 
-def cookie_pairs(header: str) -> Headers:
+def cookie_pairs(header: str) -> Pairs:
     """Return the names and values in a `Cookie` header."""
     pairs = (each.strip().partition("=") for each in header.split(";"))
     return [(name.strip(), value.strip()) for name, equals, value in pairs if equals]
 
 
-def header_list(headers: Mapping[str, Any] | None) -> Headers:
-    """Return Chrome's headers, where repeated ones are one value with line breaks, as a list."""
-    return [
-        (name, value)
-        for name, joined in (headers or {}).items()
-        if name.lower() not in _OF_THE_TRANSFER
-        for value in str(joined).split("\n")
-    ]
+def utf8(text: str) -> bytes:
+    """Return text in UTF-8; half of a surrogate pair, which a script can leave in a document, becomes U+FFFD."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def header_list(headers: Mapping[str, Any] | None) -> list[Header]:
+    """Return Chrome's headers, where repeated ones are one value with line breaks, as a list.
+
+    Each byte of a value is a character of Chrome's text.
+    """
+    return without_transfer(
+        (name, _bytes(value)) for name, joined in (headers or {}).items() for value in str(joined).split("\n")
+    )
+
+
+def _bytes(value: str) -> bytes:
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:  # not from the network, e.g. of a service worker
+        return utf8(value)
 
 
 def set_cookie_lines(
-    headers: Headers, cookies: Iterable[Network.Cookie], *, sent: Headers, requested: str, final: str
-) -> Headers:
+    headers: list[Header], cookies: Iterable[Network.Cookie], *, sent: Pairs, requested: str, final: str
+) -> list[Header]:
     """Return the `headers` with a `Set-Cookie` for each cookie that came otherwise: from a redirect, or a script.
 
     Scrapy puts cookies in its jar as if they came from the address it requested. When the browser ended at another host, a
@@ -114,13 +132,13 @@ def set_cookie_lines(
     """
     host, asked = urlsplit(final).hostname or "", urlsplit(requested).hostname or ""
     known = set()
-    lines: Headers = []
+    lines: list[Header] = []
     for name, value in headers:
         line = value
         if name.lower() == "set-cookie":
-            known.add(value.partition("=")[0].strip())
-            if host != asked and "domain=" not in value.lower():
-                line = f"{value}; Domain={host}"
+            known.add(value.partition(b"=")[0].strip().decode("utf-8", "replace"))
+            if host != asked and b"domain=" not in value.lower():
+                line = value + f"; Domain={host}".encode()
         lines.append((name, line))
     for cookie in cookies:
         host_only = not cookie.domain.startswith(".")
@@ -128,7 +146,7 @@ def set_cookie_lines(
             continue
         if host_only and cookie.domain != asked:
             continue
-        lines.append(("Set-Cookie", _set_cookie(cookie, host_only=host_only)))
+        lines.append(("Set-Cookie", _set_cookie(cookie, host_only=host_only).encode()))
     return lines
 
 
