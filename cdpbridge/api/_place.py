@@ -25,6 +25,7 @@ __all__ = [
     "checked_key",
     "find_place",
     "place_name",
+    "shown_setting",
 ]
 
 DEFAULT_BASE_URL: Final = "https://api.browser-use.com/api/v2"
@@ -138,14 +139,14 @@ def _of_environment(environment: Mapping[str, str]) -> tuple[Place | None, str]:
     by_word = _read(word, PROVIDER_VARIABLE) if word else None
     by_address = Place(checked_base_url(address, BASE_URL_VARIABLE)) if address else None
     if by_word is None:
-        return by_address, f"{BASE_URL_VARIABLE}={_shown(address or '')}"
-    source = f"{PROVIDER_VARIABLE}={_shown(word or '')}"
+        return by_address, f"{BASE_URL_VARIABLE}={shown_setting(address or '')}"
+    source = f"{PROVIDER_VARIABLE}={shown_setting(word or '')}"
     if by_address is None or by_word == by_address:
         return by_word, source
     if by_word.base_url == DEFAULT_BASE_URL and _same_host(by_word, by_address):
         return by_address, source  # another version of the cloud's API
     raise ConfigurationError(
-        f"{source} and {BASE_URL_VARIABLE}={_shown(address or '')} name different servers: unset one of them, so that it "
+        f"{source} and {BASE_URL_VARIABLE}={shown_setting(address or '')} name different servers: unset one of them, so that it "
         f"is clear whose key {KEY_VARIABLE} is"
     )
 
@@ -153,8 +154,8 @@ def _of_environment(environment: Mapping[str, str]) -> tuple[Place | None, str]:
 def _check_owner(base_url: str, owner: str, source: str) -> None:
     if _origin(base_url) != _origin(owner):
         raise ConfigurationError(
-            f"{KEY_VARIABLE} was given for {source} and is not sent to {_shown(base_url)}: give that server's key as an "
-            f"argument, or set {PROVIDER_VARIABLE}={_shown(base_url)} and {KEY_VARIABLE} together"
+            f"{KEY_VARIABLE} was given for {source} and is not sent to {shown_setting(base_url)}: give that server's key as an "
+            f"argument, or set {PROVIDER_VARIABLE}={shown_setting(base_url)} and {KEY_VARIABLE} together"
         )
 
 
@@ -171,7 +172,7 @@ def _read(where: str, variable: str | None = None) -> Place:
         return Place(None)
     if word.startswith(("http:", "https:")):
         return Place(checked_base_url(where, variable))
-    shown = repr(_shown(where)) if variable is None else f"{variable}={_shown(where)!r}"
+    shown = repr(shown_setting(where)) if variable is None else f"{variable}={shown_setting(where)!r}"
     raise ConfigurationError(f"unknown provider {shown}; use `cloud`, `local`, or a base URL (http://...)")
 
 
@@ -234,9 +235,9 @@ def _problem(text: str) -> str:
     if "@" in parts.netloc:
         return f"it holds credentials; the API key is given beside it, as an argument or in {KEY_VARIABLE}"
     if parts.scheme not in _PORTS:
-        return f"{_shown(text)!r} does not begin with http:// or https://"
+        return f"{shown_setting(text)!r} does not begin with http:// or https://"
     if not parts.hostname or port == 0 or _NOT_IN_A_URL.search(text):
-        return f"{_shown(text)!r} names no host and port"
+        return f"{shown_setting(text)!r} names no host and port"
     if parts.query or parts.fragment:
         return "it has a query or a fragment"
     return ""
@@ -262,7 +263,7 @@ def _same_host(one: Place, other: Place) -> bool:
     return _origin(one.base_url) == _origin(other.base_url)
 
 
-def _shown(text: str) -> str:
+def shown_setting(text: str) -> str:
     """Return a setting's value for a message, without parts that may be a password."""
     head, at, tail = text.strip().rpartition("@")
     if at:

@@ -11,6 +11,7 @@ from ._output import print_json, say
 
 if TYPE_CHECKING:
     from cdpbridge.api._place import Place
+    from cdpbridge.errors import ConfigurationError
 
 __all__ = ["Fact", "ending", "facts", "register"]
 
@@ -41,37 +42,79 @@ def register(app: Group) -> None:
 @json_option
 @provider_option
 def _config(as_json: bool, provider: str | None) -> None:
-    """Show where the next browser would be rented, and why."""
-    found = facts(provider)
+    """Show where the next browser would be rented, and why; then what is missing."""
+    found, problems = facts(provider)
     if as_json:
         print_json({fact.name: {"value": fact.value, "why": fact.why} for fact in found})
-        return
-    for fact in found:
-        say(f"{fact.name:<9} {fact.value or 'none'}  ({fact.why})")
+    else:
+        for fact in found:
+            say(f"{fact.name:<9} {fact.value or 'none'}  ({fact.why})")
+    if problems:
+        for other in problems[1:]:
+            problems[0].add_note(str(other))
+        raise problems[0]
 
 
-def facts(where: str | None) -> list[Fact]:
-    """Return all of them.
-
-    Raises:
-        ConfigurationError: Settings contradict each other, or a key is missing.
-    """
-    from cdpbridge.api._place import find_place, place_name
+def facts(where: str | None) -> tuple[list[Fact], list[ConfigurationError]]:
+    """Return all of them, and what is missing or wrong."""
+    from cdpbridge.api._place import find_place
+    from cdpbridge.errors import ConfigurationError
     from cdpbridge.rental import Budget, Journal
 
-    place = find_place(os.environ, where, otherwise_local=True)
-    name = "this machine" if place.base_url is None else f"{place_name(place.base_url)}  {place.base_url}"
-    found = [Fact("where", name, _why(where)), _key(place)]
-    if place.is_local:
-        found += [_chromium(), _data_dir()]
-        found.append(Fact("money", "simulated", "browsers of this machine cost nothing"))
+    problems: list[ConfigurationError] = []
+    try:
+        place = find_place(os.environ, where, otherwise_local=True)
+    except ConfigurationError as error:
+        problems.append(error)
+        found = _without_place(where)
+    else:
+        found = [_where(place, where), _key(place)]
+        if place.is_local:
+            found += [_chromium(), _data_dir()]
+            found.append(Fact("money", "simulated", "browsers of this machine cost nothing"))
     journal = Journal()
     found.append(Fact("journal", "in memory" if journal.path is None else str(journal.path), _journal_why()))
-    budget = Budget.of_environment(os.environ)
-    found.append(
-        Fact("budget", None if budget is None else str(budget), "CDPBRIDGE_BUDGET_USD, _MINUTES, _BROWSERS")
+    variables = "CDPBRIDGE_BUDGET_USD, _MINUTES, _BROWSERS"
+    try:
+        budget = Budget.of_environment(os.environ)
+    except ConfigurationError as error:
+        problems.append(error)
+        found.append(Fact("budget", None, f"{variables} cannot be read"))
+    else:
+        found.append(Fact("budget", None if budget is None else str(budget), variables))
+    return found, problems
+
+
+def _where(place: Place, given: str | None) -> Fact:
+    from cdpbridge.api._place import place_name
+
+    name = "this machine" if place.base_url is None else f"{place_name(place.base_url)}  {place.base_url}"
+    return Fact("where", name, _why(given))
+
+
+def _without_place(where: str | None) -> list[Fact]:
+    """Return what is set, where that does not suffice for a rental."""
+    from cdpbridge.api._place import (
+        BASE_URL_VARIABLE,
+        KEY_VARIABLE,
+        PROVIDER_VARIABLE,
+        find_place,
+        shown_setting,
     )
-    return found
+    from cdpbridge.errors import ConfigurationError
+
+    key = os.environ.get(KEY_VARIABLE)
+    state = f"{KEY_VARIABLE} is {'set' if key else 'not set'}"
+    key_fact = Fact("key", ending(key) if key else None, state)
+    try:
+        return [_where(find_place(os.environ, where, "any"), where), key_fact]
+    except ConfigurationError:  # more than the key is wrong
+        given: dict[str, str | None] = {"--provider": where}
+        given |= {name: os.environ.get(name) for name in (PROVIDER_VARIABLE, BASE_URL_VARIABLE)}
+        return [
+            *(Fact(name, shown_setting(value), "set") for name, value in given.items() if value),
+            key_fact,
+        ]
 
 
 def _why(where: str | None) -> str:

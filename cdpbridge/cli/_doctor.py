@@ -8,9 +8,9 @@ import os
 import tempfile
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -23,7 +23,10 @@ from ._output import print_json, say, with_client
 if TYPE_CHECKING:
     from cdpbridge.api import AsyncClient, Call, Difference
 
-__all__ = ["register"]
+__all__ = ["clock_skew", "register", "skew_text"]
+
+_SAME_SECONDS: Final = 1.0
+"""A smaller difference of two clocks is not worth a word."""
 
 
 def register(app: Group) -> None:
@@ -96,7 +99,7 @@ def _print(report: dict[str, Any]) -> None:
     if "browser_seconds" in report:
         say(f"a browser starts, loads a page and stops, in {report['browser_seconds']:.1f} s")
     if report["clock_skew_seconds"] is not None:
-        say(f"clock     {report['clock_skew_seconds']:+.0f} s from this machine's")
+        say(f"clock     {skew_text(report['clock_skew_seconds'])}")
     for check in report["checks"]:
         head = check["error"] or f"{check['status']} in {check['seconds']:.3f} s"
         say(f"{check['operation']:<20} {head}")
@@ -172,7 +175,7 @@ async def _check(
         "differences": [],
     }
     checks.append(entry)
-    began = time.monotonic()
+    began, asked = time.monotonic(), datetime.now(UTC)
     try:
         answer = await client.send_raw(call)
     except (AuthenticationError, APIConnectionError):  # so it would be with all others
@@ -187,8 +190,28 @@ async def _check(
     # Which models there are is the operator's to say, so a new name is no difference.
     entry["differences"] = [each for each in found if not _is_model(each)]
     if date := answer.headers.get("Date"):
-        skews.append((parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds())
+        skews.append(clock_skew(parsedate_to_datetime(date), asked, datetime.now(UTC)))
     return answer.parsed
+
+
+def clock_skew(date: datetime, asked: datetime, answered: datetime) -> float:
+    """Return how many seconds the server's clock is ahead of this machine's, at least; 0.0 when both may be the same.
+
+    Args:
+        date: Of its answer, in whole seconds: it was sent within the second that began then.
+        asked: By this machine's clock.
+        answered: By this machine's clock.
+    """
+    early = (date - answered).total_seconds()
+    late = (date + timedelta(seconds=1) - asked).total_seconds()
+    return early if early > 0 else late if late < 0 else 0.0
+
+
+def skew_text(seconds: float) -> str:
+    """Return what the clock's line says."""
+    if abs(seconds) < _SAME_SECONDS:
+        return "as this machine's"
+    return f"{abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} this machine's"
 
 
 def _is_model(difference: Difference) -> bool:

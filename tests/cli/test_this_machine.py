@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from cdpbridge.chromium import find
 from cdpbridge.cli import _app, _open
 from cdpbridge.cli._config import ending
+from cdpbridge.cli._doctor import clock_skew, skew_text
 from cdpbridge.cli._doctor_machine import machine_checks
 from cdpbridge.rental import Journal
 from tests.conftest import clean_environment
@@ -80,6 +82,64 @@ def test_config_says_where_and_why(run, environment):
     ):
         assert KEY not in text + errors
         assert KEY[:-4] not in text + errors
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "shown", "missing"),
+    [
+        (
+            {"CDPBRIDGE_PROVIDER": "cloud"},
+            (),
+            [
+                "where     cloud  https://api.browser-use.com/api/v2  (CDPBRIDGE_PROVIDER is set)",
+                "key       none  (BROWSER_USE_API_KEY is not set)",
+                "journal   ",
+                "budget    none",
+            ],
+            "no API key: set BROWSER_USE_API_KEY",
+        ),
+        (
+            {"BROWSER_USE_API_KEY": "with a blank-1234"},
+            (),
+            ["where     cloud", "key       ...1234  (BROWSER_USE_API_KEY is set)"],
+            "printable ASCII",
+        ),
+        (
+            {"CDPBRIDGE_BASE_URL": "http://127.0.0.1:8700/api/v2"},
+            ("--provider", "http://user:secret@other.test/api/v2"),
+            ["--provider http://***@other.test/api/v2  (set)", "CDPBRIDGE_BASE_URL http://127.0.0.1:8700"],
+            "credentials",
+        ),
+        (
+            {"CDPBRIDGE_PROVIDR": "local", "CDPBRIDGE_PROVIDER": "local"},
+            (),
+            ["CDPBRIDGE_PROVIDER local  (set)", "key       none"],
+            "CDPBRIDGE_PROVIDR",
+        ),
+        (
+            {"CDPBRIDGE_BUDGET_USD": "much"},
+            (),
+            [
+                "where     this machine",
+                "budget    none  (CDPBRIDGE_BUDGET_USD, _MINUTES, _BROWSERS cannot be read)",
+            ],
+            "CDPBRIDGE_BUDGET_USD",
+        ),
+    ],
+)
+def test_config_shows_what_is_set_and_then_what_is_missing(  # noqa: PLR0917
+    run, environment, variables, arguments, shown, missing
+):
+    environment(**variables)
+    status, text, errors = run("config", *arguments)
+    for each in shown:
+        assert each in text
+    assert missing in errors
+    assert status == 1
+    assert "secret" not in text + errors
+    status, text, errors = run("config", "--json", *arguments)
+    assert "journal" in json.loads(text)
+    assert (status, missing in errors) == (1, True)
 
 
 def test_config_names_the_variable_that_chose_chromium(run, environment, tmp_path):
@@ -184,3 +244,20 @@ def test_open_completes_the_scheme(text, url):
 def test_the_binary_is_where_config_says(environment, run):
     path = config(run)["chromium"][0].rpartition(" (")[0]
     assert os.access(Path(path), os.X_OK)
+
+
+@pytest.mark.parametrize(
+    ("date", "asked", "answered", "skew", "text"),
+    [
+        (0, 0.0, 0.9, 0, "as this machine's"),
+        (0, 0.9, 1.3, 0, "as this machine's"),  # sent in the last moment of its second
+        (0, 1.2, 1.3, -0.2, "as this machine's"),
+        (60, 0.1, 0.4, 59.6, "60 s ahead of this machine's"),
+        (0, 60.4, 61.0, -59.4, "59 s behind this machine's"),
+    ],
+)
+def test_the_clock_of_a_server_has_whole_seconds(date, asked, answered, skew, text):
+    moment = datetime(2026, 11, 28, tzinfo=UTC)
+    found = clock_skew(*(moment + timedelta(seconds=each) for each in (date, asked, answered)))
+    assert found == pytest.approx(skew)
+    assert skew_text(found) == text
