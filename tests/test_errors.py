@@ -18,10 +18,12 @@ from cdpbridge.errors import (
     APIStatusError,
     BrowserExpired,
     CDPBridgeError,
+    CommandTimeout,
     ConnectionClosed,
     LeaseTimeout,
     NavigationError,
 )
+from cdpbridge.errors._base import seconds_text
 
 # A script that only alembic runs; and what is installed in the environment of agents only.
 NOT_HERE = {"cdpbridge.server.store.migrations.env"}
@@ -248,3 +250,25 @@ def test_a_navigation_error_has_no_password(url, kept):
     assert error.url == kept
     assert kept.lstrip("/") in str(error)
     assert "topsecret" not in f"{error} {error.args} {vars(error)}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (2.00174, "2 s"),
+        (30, "30 s"),
+        (1.25, "1.25 s"),
+        (0.4, "0.4 s"),
+        (0.3004, "0.3 s"),
+        (0.0123, "0.012 s"),
+        (12.34567, "12.3 s"),
+        (100.04, "100 s"),
+        (86400.0, "86400 s"),
+        (0, "0 s"),
+    ],
+)
+def test_durations_are_written_as_exactly_as_a_reader_needs(seconds, text):
+    assert seconds_text(seconds) == seconds_text(timedelta(seconds=seconds)) == text
+    error = CommandTimeout("Page.reload", target="page T", waited=timedelta(seconds=seconds))
+    assert str(error).endswith(f"within {text}")
+    assert error.waited == timedelta(seconds=seconds)

@@ -25,6 +25,7 @@ import msgspec
 from cdpbridge._loopback import is_loopback
 from cdpbridge.cdp._race import connect_by_name
 from cdpbridge.errors import ConfigurationError, ConnectFailed, ConnectTimeout, redact_url
+from cdpbridge.errors._base import seconds_text
 
 if TYPE_CHECKING:
     from cdpbridge.cdp._http import Response
@@ -134,7 +135,7 @@ async def connecting(address: str, timeout: timedelta) -> AsyncIterator[Progress
         if not deadline.expired():
             raise
         raise ConnectTimeout(
-            f"no connection to {redact_url(address)} within {seconds:g} s (stage {progress.stage})",
+            f"no connection to {redact_url(address)} within {seconds_text(seconds)} (stage {progress.stage})",
             stage=progress.stage,
         ) from error
 

@@ -61,6 +61,8 @@ MAX_ID: Final = 2**31 - 1
 
 # abandoned ids whose late reply is recognised
 _REMEMBERED: Final = 4096
+_LATE_SECONDS: Final = 0.25
+"""More than a timer is late on a loaded machine: the event loop itself was held up."""
 # "Session with given id not found."
 _NO_SUCH_SESSION: Final = -32001
 
@@ -209,12 +211,14 @@ class Multiplexer:
         for command_id in late:
             pending = self.pending.pop(command_id)
             self._abandon(command_id)
+            # The timeout itself, without the moments of the timer; more when the event loop was held up.
+            until = now if now - pending.deadline > _LATE_SECONDS else pending.deadline
             fail(
                 pending,
                 CommandTimeout(
                     pending.method,
                     target=pending.node.describe(),
-                    waited=timedelta(seconds=now - pending.since),
+                    waited=timedelta(seconds=until - pending.since),
                     hint=pending.node.hint(),
                 ),
             )

@@ -26,6 +26,7 @@ from cdpbridge.cdp._state import Step, text_in
 from cdpbridge.cdp._targets import Node
 from cdpbridge.cdp._transport import Closed, Transport
 from cdpbridge.errors import CDPError, CommandError, CommandTimeout, ConnectionClosed, TargetClosed
+from cdpbridge.errors._base import seconds_text
 
 if TYPE_CHECKING:
     from cdpbridge._clock import Clock
@@ -213,7 +214,9 @@ class Reconnecting:
         while True:
             pause = delay(self._attempt, random())  # noqa: S311  # no secret
             if clock.time() + pause >= until:
-                link.abandoned(_after(closed, f"no new connection within {self._limit:g} s: {last}"))
+                link.abandoned(
+                    _after(closed, f"no new connection within {seconds_text(self._limit)}: {last}")
+                )
                 return
             await _sleep(clock, pause)
             self._attempt += 1

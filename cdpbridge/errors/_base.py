@@ -1,11 +1,12 @@
-"""The base classes of all errors, and the short form of addresses in messages."""
+"""The base classes of all errors, and how addresses and durations are written in messages."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["CDPBridgeError", "ConfigurationError", "redact_url"]
+__all__ = ["CDPBridgeError", "ConfigurationError", "redact_url", "seconds_text"]
 
 
 def redact_url(url: str) -> str:
@@ -26,6 +27,14 @@ def redact_url(url: str) -> str:
     authority = f"{host}:{port}" if port else host
     path = parts.path if len(parts.path) <= 5 else parts.path[:5] + "…"
     return f"{parts.scheme}://{authority}{path}{'?…' if parts.query else ''}"
+
+
+def seconds_text(duration: timedelta | float) -> str:
+    """Return a duration, or seconds, as messages write it: `2 s` also for what was measured as 2.00174."""
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    digits = 0 if abs(seconds) >= 100 else 1 if abs(seconds) >= 10 else 2
+    text = f"{seconds:.{digits}f}" if abs(seconds) >= 0.1 else f"{seconds:.2g}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} s"
 
 
 class CDPBridgeError(Exception):

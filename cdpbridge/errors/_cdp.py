@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Any, Final
 
-from ._base import CDPBridgeError
+from ._base import CDPBridgeError, seconds_text
 
 __all__ = [
     "ActionTimeout",
@@ -91,7 +91,7 @@ class CommandTimeout(CDPError, TimeoutError):
 
     def __init__(self, method: str, *, target: str, waited: timedelta, hint: str | None = None) -> None:
         super().__init__(
-            f"{method} got no answer from {target} within {waited.total_seconds():g} s"
+            f"{method} got no answer from {target} within {seconds_text(waited)}"
             + (f": {hint}" if hint else "")
         )
         self.method = method
@@ -114,7 +114,7 @@ class ActionTimeout(CommandTimeout):
     ) -> None:
         super().__init__(method, target=target, waited=waited, hint=hint)
         self.args = (
-            f"{method}({selector!r}) waited {waited.total_seconds():g} s in {target}; check {check!r} failed"
+            f"{method}({selector!r}) waited {seconds_text(waited)} in {target}; check {check!r} failed"
             + (f": {hint}" if hint else ""),
         )
         self.selector = selector
@@ -226,7 +226,7 @@ class DownloadTimeout(DownloadFailed, TimeoutError):
     """
 
     def __init__(self, name: str, *, waited: timedelta) -> None:
-        super().__init__(name, f"not complete within {waited.total_seconds():g} s")
+        super().__init__(name, f"not complete within {seconds_text(waited)}")
         self.waited = waited
 
 

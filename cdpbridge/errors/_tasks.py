@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ._base import CDPBridgeError
+from ._base import CDPBridgeError, seconds_text
 
 __all__ = ["AgentStartFailed", "TaskError", "TaskOutputError", "TaskTimeout"]
 
@@ -36,7 +36,7 @@ class TaskTimeout(TaskError, TimeoutError):
 
     def __init__(self, *, task_id: object, waited: timedelta, session_id: object | None = None) -> None:
         super().__init__(
-            f"it has not ended within {waited.total_seconds():g} s", task_id=task_id, session_id=session_id
+            f"it has not ended within {seconds_text(waited)}", task_id=task_id, session_id=session_id
         )
         self.waited = waited
 

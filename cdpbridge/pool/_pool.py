@@ -25,6 +25,7 @@ from cdpbridge.api import AsyncClient
 from cdpbridge.billing import Receipt
 from cdpbridge.browser._tab import Tab
 from cdpbridge.errors import CDPError, ConfigurationError, LeaseTimeout, PoolClosed, StopFailed
+from cdpbridge.errors._base import seconds_text
 from cdpbridge.rental._options import RentalOptions, check
 from cdpbridge.rental._shutdown import guard
 
@@ -209,7 +210,7 @@ class BrowserPool:
                 if not deadline.expired() or limit is None:
                     raise
                 raise LeaseTimeout(
-                    f"the lease of a tab took more than {_seconds(limit)}", waiting=False
+                    f"the lease of a tab took more than {seconds_text(limit)}", waiting=False
                 ) from None
         except Exception as error:
             lease.lost = await browser_lost(lease.browser, error)
@@ -251,7 +252,7 @@ class BrowserPool:
         )
         if schedule.failure is not None:
             why += f"; the last browser could not be opened: {schedule.failure}"
-        return LeaseTimeout(f"no tab within {_seconds(wait)}: {why}", waiting=True)
+        return LeaseTimeout(f"no tab within {seconds_text(wait)}: {why}", waiting=True)
 
     async def _release(self, place: Place, lease: Lease) -> None:
         try:
@@ -450,7 +451,3 @@ def _check_counts(**given: object) -> None:
 
 def _limit(name: str, value: float | timedelta | None) -> timedelta | None:
     return None if value is None else waiting_time(name, value)
-
-
-def _seconds(duration: timedelta) -> str:
-    return f"{duration.total_seconds():g} s"
