@@ -152,6 +152,7 @@ def connect(
             recorder=recording.recorder,
             explain_end=explain_end,
             on_handler_error=on_handler_error,
+            address=address,
         )
 
     return Connecting(opening)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cdpbridge.protocol import Target
 
-__all__ = ["COMMAND_TIMEOUT", "Connection", "HandlerErrorHook"]
+__all__ = ["COMMAND_TIMEOUT", "Connection", "HandlerErrorHook", "address_of"]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -56,6 +56,7 @@ class Connection:
         recorder: The recorder that its messages pass, if any.
         explain_end: As of `connect`.
         on_handler_error: As of `connect`.
+        address: The one that `connect` was called with; None for a pipe.
 
     Attributes:
         root: Session of the target the address leads to, normally the browser.
@@ -72,7 +73,9 @@ class Connection:
         recorder: Recorder | None = None,
         explain_end: ExplainEnd | None = None,
         on_handler_error: HandlerErrorHook | None = None,
+        address: str | None = None,
     ) -> None:
+        self._address = address
         self._on_handler_error = on_handler_error or log_handler_error
         self._recorder = recorder
         self._emitter: AsyncIOEventEmitter | None = None
@@ -242,3 +245,8 @@ class Connection:
             emitter.emit(name, *args)
         except Exception as error:  # noqa: BLE001  # a listener's failure belongs to its owner
             self.report(error, self.root, name)
+
+
+def address_of(connection: Connection) -> str | None:
+    """Return the address that a connection was made with, e.g. a `cdpUrl`: a password. None for a pipe."""
+    return connection._address  # noqa: SLF001  # of a class of this file

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
-from weakref import WeakKeyDictionary
 
 from cdpbridge.cdp import Connection
+from cdpbridge.cdp._connection import address_of
 from cdpbridge.cdp._endpoint import Progress, fetch
 from cdpbridge.errors import ConfigurationError, ConnectFailed
 
-__all__ = ["TUNNEL_FAILED", "keep_address", "with_proxy_reason"]
+__all__ = ["TUNNEL_FAILED", "with_proxy_reason"]
 
 TUNNEL_FAILED: Final = "net::ERR_TUNNEL_CONNECTION_FAILED"
 """What Chromium says when its proxy did not reach the server of an encrypted page."""
@@ -23,8 +23,6 @@ TUNNEL_FAILED: Final = "net::ERR_TUNNEL_CONNECTION_FAILED"
 _ANSWER_SECONDS: Final = 5.0
 # A redirect may have led to another host than the one that was asked for; its failure is then the one of this moment.
 _RECENT_SECONDS: Final = 3.0
-
-_addresses: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +36,12 @@ class _Failure:
     age: float
 
 
-def keep_address(connection: Connection, cdp_url: str) -> None:
-    """Let the failures behind `connection` be asked for at `cdp_url`."""
-    _addresses[connection] = cdp_url
-
-
 async def with_proxy_reason(connection: Connection, url: str, error_text: str) -> str:
     """Return Chrome's `error_text` of a navigation to `url`, with the reason of the proxy where Chrome has kept that to itself.
 
     It never fails: where nothing is known, `error_text` stays as it is. So it does with other servers than cdpbridge's.
     """
-    address = _addresses.get(connection)
-    if error_text != TUNNEL_FAILED or address is None:
+    if error_text != TUNNEL_FAILED or (address := address_of(connection)) is None:
         return error_text
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
@@ -62,6 +54,8 @@ async def with_proxy_reason(connection: Connection, url: str, error_text: str) -
 async def _failures(cdp_url: str) -> list[_Failure]:
     url = urlsplit(cdp_url)
     scheme = {"ws": "http", "wss": "https"}.get(url.scheme, url.scheme)
+    if scheme not in {"http", "https"}:  # `host:port`: no address of a cdpbridge server
+        return []
     target = urlunsplit((scheme, url.netloc, f"{url.path.rstrip('/')}/proxy/failures", url.query, ""))
     headers: Mapping[str, str] = {}
     response = await fetch(target, headers, progress=Progress(), ssl_context=None)

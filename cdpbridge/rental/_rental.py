@@ -34,12 +34,12 @@ from cdpbridge.errors import (
     RateLimitError,
     StopFailed,
 )
+from cdpbridge.errors._base import seconds_text
 from cdpbridge.rental.journal._owner import Owner
 
 from ._create import active_browsers, create, discard
 from ._options import CheckedOptions
 from ._price import Price, price_of
-from ._proxy_reason import keep_address
 from ._queue import Queue
 from ._stop import confirmed_stop, receipt_of, server_ended, stop_failed
 from .journal import Entry, Outcome
@@ -176,17 +176,16 @@ class Rental:
                         raise
                     last = error
                 else:
-                    keep_address(connection, self.record.cdp_url)
                     await self._log_in(connection)
                     return connection
             await asyncio.sleep(min(_POLL_SECONDS, max(deadline - loop.time(), 0)))
             self.record = await self.client.browsers.get(self.id)
         if last is not None:
             raise ConnectTimeout(
-                f"no connection within {limit:g} s: {last}", stage=last.stage, status=last.status
+                f"no connection within {seconds_text(limit)}: {last}", stage=last.stage, status=last.status
             ) from last
         raise ConnectTimeout(
-            f"the server gave browser {self.id} no cdpUrl within {limit:g} s", stage="address"
+            f"the server gave browser {self.id} no cdpUrl within {seconds_text(limit)}", stage="address"
         )
 
     async def _log_in(self, connection: Connection) -> None:

@@ -1,19 +1,19 @@
 """The proxy's reason for an encrypted page that does not load, where Chromium keeps it to itself."""
 
 import asyncio
-import gc
 import socket
-import weakref
 from contextlib import asynccontextmanager
 
 import pytest
 
+from cdpbridge.cdp import Connection
 from cdpbridge.rental import _proxy_reason
-from cdpbridge.rental._proxy_reason import TUNNEL_FAILED, keep_address, with_proxy_reason
+from cdpbridge.rental._proxy_reason import TUNNEL_FAILED, with_proxy_reason
+from cdpbridge.testing import MemoryTransport
 
 
-class AnyConnection:
-    """Stands for a connection: only its identity matters."""
+def connection_to(address):
+    return Connection(MemoryTransport(), address=address)
 
 
 @asynccontextmanager
@@ -47,9 +47,8 @@ FAILURES = (
     ],
 )
 async def test_the_failure_of_the_host_or_of_this_moment(url, reason):
-    connection = AnyConnection()
     async with serving((b"200 OK", FAILURES)) as (address, asked):
-        keep_address(connection, address)
+        connection = connection_to(address)
         assert await with_proxy_reason(connection, url, TUNNEL_FAILED) == f"{TUNNEL_FAILED}: {reason}"
         assert await with_proxy_reason(connection, url, "net::ERR_ABORTED") == "net::ERR_ABORTED"
     assert asked == ["/cdp/token/proxy/failures"]
@@ -60,28 +59,25 @@ async def test_the_failure_of_the_host_or_of_this_moment(url, reason):
     [(b"404 Not Found", b"{}"), (b"200 OK", b"[]"), (b"200 OK", b"<p>"), (b"200 OK", b'[{"host":1}]')],
 )
 async def test_other_servers_change_nothing(answer):
-    connection = AnyConnection()
-    assert await with_proxy_reason(connection, "https://a.example/", TUNNEL_FAILED) == TUNNEL_FAILED
     async with serving(answer) as (address, _):
-        keep_address(connection, address)
+        connection = connection_to(address)
         assert await with_proxy_reason(connection, "https://a.example/", TUNNEL_FAILED) == TUNNEL_FAILED
     assert await with_proxy_reason(connection, "https://a.example/", TUNNEL_FAILED) == TUNNEL_FAILED
 
 
 async def test_a_silent_server_does_not_hold_the_error_up(monkeypatch):
     monkeypatch.setattr(_proxy_reason, "_ANSWER_SECONDS", 0.05)
-    connection = AnyConnection()
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        keep_address(connection, f"ws://127.0.0.1:{silent.getsockname()[1]}/cdp/token")
+        connection = connection_to(f"ws://127.0.0.1:{silent.getsockname()[1]}/cdp/token")
         assert await with_proxy_reason(connection, "https://a.example/", TUNNEL_FAILED) == TUNNEL_FAILED
 
 
-def test_addresses_are_not_kept_longer_than_connections():
-    connection = AnyConnection()
-    keep_address(connection, "http://127.0.0.1/")
-    kept = weakref.ref(connection)
-    assert kept in _proxy_reason._addresses.keyrefs()
-    del connection
-    gc.collect()
-    assert kept() is None
-    assert kept not in _proxy_reason._addresses.keyrefs()
+@pytest.mark.parametrize("address", [None, "127.0.0.1:9", "localhost"])
+async def test_without_an_address_of_a_server_nothing_is_asked(address):
+    connection = connection_to(address)
+    assert await with_proxy_reason(connection, "https://a.example/", TUNNEL_FAILED) == TUNNEL_FAILED
+
+
+async def test_the_address_stays_secret():
+    connection = connection_to("https://example.com/cdp/secret-token")
+    assert "secret-token" not in repr(connection) + repr(connection.root)
