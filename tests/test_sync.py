@@ -63,7 +63,7 @@ def test_a_program_without_an_event_loop(tmp_path, environment, site, nobody, bu
             assert "<form" in tab.content()
             assert tab.evaluate("Promise.resolve(6 * 7)") == 42
             assert tab.send("Runtime.evaluate", {"expression": "1"})["result"]["value"] == 1
-            assert tab.screenshot(tmp_path / "it.jpg", format="jpeg", quality=50).startswith(b"\xff\xd8")
+            assert tab.screenshot(tmp_path / "it.jpg", quality=50).startswith(b"\xff\xd8")
             assert tab.pdf(print_background=False).startswith(b"%PDF")
             with pytest.raises(NavigationError, match="REFUSED"):
                 tab.goto(nobody)

@@ -6,8 +6,8 @@ The checks wait in the page, at its own frames (`_page.js`): one message for as 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, ExitStack, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -25,10 +25,12 @@ from cdpbridge.errors import (
 )
 from cdpbridge.protocol import Command, Emulation, Input, Runtime
 
-from ._evaluate import NO_VALUE, number_of, thrown
+from ._evaluate import NO_VALUE, is_function, number_of, thrown
 from ._input import InputWatch
 from ._keys import key_commands
 from ._navigation import moved_on
+from ._selectors import check_selector, selector_hint
+from ._wait import AGAIN_SECONDS, LOOK_MS, SHORT_MS, Wait, countdown
 
 if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession
@@ -48,16 +50,8 @@ _BUTTONS: Final = {"left": 1, "right": 2, "middle": 4}
 _STATES: Final = ("attached", "visible", "hidden", "detached")
 _GRACE_SECONDS: Final = 1.0
 """The page itself ends the wait, and says what it saw. A page that computes does not: then this much later, the wait ends here."""
-_LOOK_MS: Final = 300
-"""How long all frames are looked at before they are listed again."""
-_ANSWER_SECONDS: Final = 1.0
-"""How long a frame may take for that; one that hangs is left out."""
-_TRY_MS: Final = 1000
-"""How long an element in a frame is waited for before all frames are looked at again."""
-_SHORT_MS: Final = 100
-_TURN_MS: Final = 500
-"""How long one action keeps the others waiting until its element is still and not covered."""
-_AGAIN_SECONDS: Final = 0.02
+_LAST_SECONDS: Final = 0.25
+"""So much later again, what else an action does ends, e.g. to wait for the listeners of the tab."""
 _AT_ONCE: Final = frozenset({"attached", "visible", "enabled"})
 """Checks that the next wait repeats; the others need a pause, in which another action gets its turn."""
 
@@ -86,16 +80,16 @@ _EXPRESSION: Final = """(expression => {
             }
         },
     };
-})(async () => (%s
-))"""
+})(async () => %s)"""
 
 
 class Actions:
     """The actions on one page."""
 
-    def __init__(self, session: CDPSession, frames: Frames) -> None:
+    def __init__(self, session: CDPSession, frames: Frames, settled: Callable[[], Awaitable[None]]) -> None:
         self._session = session
         self._frames = frames
+        self._settled = settled
         self._focused = False
         # Input goes to the element that has the focus, so one action at a time moves that.
         self._turn = asyncio.Lock()
@@ -108,47 +102,44 @@ class Actions:
             )
         if count not in {1, 2, 3}:
             raise ConfigurationError(f"count must be 1, 2 or 3, not {count!r}")
+        check_selector(selector)
 
-        with ExitStack() as stack:
-            watch = InputWatch(self._session)
+        async def send(watch: InputWatch, _frame: Frame, point: Any) -> None:
+            await watch.send(_clicks(point["x"], point["y"], button, count))
 
-            async def send(_frame: Frame, point: Any) -> None:
-                stack.enter_context(watch)
-                await watch.send(_clicks(point["x"], point["y"], button, count))
-
-            left = await self._act("click", "point", selector, timeout, send)
-            await watch.follow(left())
+        async with self._in_time("click", selector, timeout) as action:
+            await self._act(action, "point", send)
+            await action.follow()
 
     async def fill(self, selector: str, value: str, timeout: float | timedelta) -> None:
         """See `Tab.fill`."""
         _check_value(value)
+        check_selector(selector)
 
-        async def finish(frame: Frame, done: str) -> None:
-            with InputWatch(self._session) as watch:
-                if done == "type":
-                    await watch.send([Input.insert_text(value)] if value else key_commands("Delete"))
-                await watch.until_dialog(self._finish_filling(frame, done, selector))
+        async def finish(watch: InputWatch, frame: Frame, done: str) -> None:
+            if done == "type":
+                await watch.send([Input.insert_text(value)] if value else key_commands("Delete"))
+            await watch.until_dialog(self._finish_filling(frame, done, selector))
 
-        await self._act("fill", "fill", selector, timeout, finish, value)
+        async with self._in_time("fill", selector, timeout) as action:
+            await self._act(action, "fill", finish, value)
 
     async def press(self, selector: str | None, key: str, timeout: float | timedelta) -> None:
         """See `Tab.press`."""
         commands = key_commands(key)
-        with ExitStack() as stack:
-            watch = InputWatch(self._session)
 
-            async def send(_frame: Frame | None = None, _done: object = None) -> None:
-                stack.enter_context(watch)
-                await watch.send(commands)
+        async def send(watch: InputWatch, _frame: Frame, _done: object) -> None:
+            await watch.send(commands)
 
+        if selector is not None:
+            check_selector(selector)
+        async with self._in_time("press", key if selector is None else selector, timeout) as action:
             if selector is not None:
-                left = await self._act("press", "focus", selector, timeout, send)
+                await self._act(action, "focus", send)
             else:
-                left = _countdown(waiting_time("timeout", timeout))
-                await self._focus()
                 async with self._turn:
-                    await send()
-            await watch.follow(left())
+                    await send(action.begin(), self._frames.main, None)
+            await action.follow()
 
     async def wait_for_selector(
         self, selector: str, state: SelectorState, timeout: float | timedelta
@@ -156,22 +147,25 @@ class Actions:
         """See `Tab.wait_for_selector`."""
         if state not in _STATES:
             raise ConfigurationError(f"state must be one of {', '.join(map(repr, _STATES))}, not {state!r}")
-        limit = waiting_time("timeout", timeout)
-        _check_selector(selector)
-        await self._focus()
-        wait = _Wait(self._frames, "wait", selector, limit, (state,))
-        result = await self._within(wait, selector, wait.run())
-        if "ok" not in result:
-            raise self._failed("wait_for_selector", selector, limit, result)
+        check_selector(selector)
+        async with self._in_time("wait_for_selector", selector, timeout) as action:
+            wait = Wait(self._frames, "wait", selector, action.left, (state,))
+            result = await self._within(wait, selector, wait.run())
+            if "ok" not in result:
+                raise self._failed(action, result)
 
     async def wait_for_expression(self, expression: str, timeout: float | timedelta) -> Any:
         """See `Tab.wait_for_expression`."""
         limit = waiting_time("timeout", timeout)
-        script = _EXPRESSION % expression
+        if not isinstance(expression, str):
+            raise ConfigurationError(f"expression must be a text like 'window.ready', not {expression!r}")
+        text = expression.rstrip().removesuffix(";")
+        script = _EXPRESSION % (f"({text}\n)()" if is_function(expression) else f"({text}\n)")
         loop = asyncio.get_running_loop()
         end = loop.time() + limit.total_seconds()
         try:
             async with asyncio.timeout_at(end + _GRACE_SECONDS):
+                await self._settled()
                 while (left := end - loop.time()) > 0:
                     try:
                         found = await self._run(script, left)
@@ -182,7 +176,7 @@ class Actions:
                     except CommandError as error:
                         if not moved_on(error):
                             raise
-                        await asyncio.sleep(_AGAIN_SECONDS)
+                        await asyncio.sleep(AGAIN_SECONDS)
                         continue
                     if "number" in found:
                         return number_of(found["number"])
@@ -230,62 +224,86 @@ class Actions:
 
     # --- in the page ----------------------------------------------------------------------------------------------
 
+    @asynccontextmanager
+    async def _in_time(
+        self, doing: str, selector: str, timeout: float | timedelta
+    ) -> AsyncGenerator[_Action, None]:
+        """Do an action in a block, and end it when the page does not answer in time, whatever it waits for then.
+
+        Raises:
+            ActionTimeout: Before its input was sent.
+            CommandTimeout: After that.
+        """
+        limit = waiting_time("timeout", timeout)
+        action = _Action(self._session, doing, selector, limit)
+        later = _GRACE_SECONDS + _LAST_SECONDS
+        try:
+            async with asyncio.timeout(limit.total_seconds() + later) as deadline:
+                with action:
+                    await self._settled()
+                    await self._focus()
+                    yield action
+        except CommandTimeout:
+            raise
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            if not action.begun:
+                raise self._failed(
+                    action, {"failed": "answers", "detail": "the page did not answer"}
+                ) from None
+            seen = "the page got the input and has not answered since"
+            hint = "; ".join(each for each in (seen, self._session.hint()) if each)
+            raise CommandTimeout(doing, target=self._session.describe(), waited=limit, hint=hint) from None
+
     async def _act(
         self,
-        doing: str,
+        action: _Action,
         method: str,
-        selector: str,
-        timeout: float | timedelta,
-        then: Callable[[Frame, Any], Awaitable[None]],
+        then: Callable[[InputWatch, Frame, Any], Awaitable[None]],
         *more: object,
-    ) -> Callable[[], float]:
+    ) -> None:
         """Do something with an element once that can be done, then `then` with what came of it, before any other action.
 
         Waits change nothing in the page and keep no other action waiting.
-
-        Returns:
-            How many seconds of the timeout are left, as a function.
         """
-        limit = waiting_time("timeout", timeout)
-        left = _countdown(limit)
-        _check_selector(selector)
-        await self._focus()
-        wait = _Wait(self._frames, "look", selector, limit, (method, *more))
+        selector = action.selector
+        wait = Wait(self._frames, "look", selector, action.left, (method, *more))
         frame = self._frames.main
         while True:
             async with AsyncExitStack() as turn:
                 result = await self._within(wait, selector, self._try(turn, wait, frame, method, more))
                 if "ok" in result:
-                    await then(frame, result["ok"])
-                    return left
-            if not left() or (
+                    await then(action.begin(), frame, result["ok"])
+                    return
+            if not action.left() or (
                 # Too short for another look at all frames to see more.
-                wait.left() < _SHORT_MS and result["failed"] != "attached" and frame is not self._frames.main
+                wait.left() < SHORT_MS and result["failed"] != "attached" and frame is not self._frames.main
             ):
-                raise self._failed(doing, selector, limit, result)
+                raise self._failed(action, result)
             if result["failed"] not in _AT_ONCE:
-                await asyncio.sleep(_AGAIN_SECONDS)
-            tried, short = result, wait.left() < _LOOK_MS
+                await asyncio.sleep(AGAIN_SECONDS)
+            tried, short = result, wait.left() < LOOK_MS
             result = await self._within(wait, selector, wait.run())
             if "ok" not in result:
-                seen = tried if short and result["failed"] == "attached" else result
-                raise self._failed(doing, selector, limit, seen)
+                raise self._failed(action, tried if short and result["failed"] == "attached" else result)
             frame = wait.frame
 
     async def _try(
-        self, turn: AsyncExitStack, wait: _Wait, frame: Frame, method: str, more: tuple[object, ...]
+        self, turn: AsyncExitStack, wait: Wait, frame: Frame, method: str, more: tuple[object, ...]
     ) -> None:
         await turn.enter_async_context(self._turn)
         await wait.act(frame, method, *((wait.turn,) if method == "point" else more))
 
-    async def _within(self, wait: _Wait, selector: str, work: Coroutine[Any, Any, None]) -> dict[str, Any]:
+    async def _within(self, wait: Wait, selector: str, work: Coroutine[Any, Any, None]) -> dict[str, Any]:
         """Do a part of a wait; return what it saw last, when its time is over, too."""
         try:
             async with asyncio.timeout(wait.left() / 1000 + _GRACE_SECONDS) as deadline:
                 await work
         except EvaluationError as error:
             text = error.args[0].partition("\n")[0]
-            raise ElementError(selector, "is no selector" if "SyntaxError" in text else text) from None
+            reason = f"is no selector: {selector_hint(selector)}" if "SyntaxError" in text else text
+            raise ElementError(selector, reason) from None
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -293,14 +311,14 @@ class Actions:
             raise ElementError(selector, wait.last["wrong"])
         return wait.last
 
-    def _failed(self, doing: str, selector: str, limit: timedelta, result: dict[str, Any]) -> ActionTimeout:
+    def _failed(self, action: _Action, result: dict[str, Any]) -> ActionTimeout:
         hint = "; ".join(each for each in (result.get("detail"), self._session.hint()) if each)
         return ActionTimeout(
-            doing,
-            selector=selector,
+            action.doing,
+            selector=action.selector,
             check=result["failed"],
             target=self._session.describe(),
-            waited=limit,
+            waited=action.limit,
             hint=hint or None,
         )
 
@@ -322,150 +340,38 @@ class Actions:
             self._focused = True
 
 
-class _Wait:
-    """A wait for an element, in the main frame first, and in all of them when that has frames and no such element.
+class _Action:
+    """One action, and its input once that begins; a context manager.
 
     Attributes:
-        last: What the last try saw.
-        frame: Where.
+        doing: Its verb.
+        left: How many seconds of its timeout are left, as a function.
+        begun: True once its input is on the way.
     """
 
-    def __init__(
-        self, frames: Frames, method: str, selector: str, limit: timedelta, more: tuple[object, ...]
-    ) -> None:
-        self.last: dict[str, Any] = {"failed": "attached", "detail": "the page did not answer"}
-        self.frame = frames.main
-        self._frames = frames
-        self._method = method
-        self._selector = selector
-        self._more = more
-        self._left = _countdown(limit)
-        self._covered: dict[str, Any] | None = None
+    def __init__(self, session: CDPSession, doing: str, selector: str, limit: timedelta) -> None:
+        self.doing = doing
+        self.selector = selector
+        self.limit = limit
+        self.left = countdown(limit)
+        self.begun = False
+        self._watch = InputWatch(session)
+        self._stack = ExitStack()
 
-    def left(self) -> float:
-        """Milliseconds until the end."""
-        return self._left() * 1000
+    def __enter__(self) -> None:
+        pass
 
-    async def run(self) -> None:
-        """Wait; `last` and `frame` have the result."""
-        self.frame = self._frames.main
-        self.last = await self._call(self.frame, self.left, alone=False)
-        if not self.last.get("away"):
-            return
-        while True:
-            frames = await self._frames.all()
-            if self._method == "wait" and self._more[0] in {"hidden", "detached"}:
-                self.frame, self.last = await self._in_none(frames)
-            elif self.left() < _SHORT_MS and self.last["failed"] != "attached":
-                return  # too short for another try to see more
-            else:
-                self.frame, self.last = await self._in_one(frames)
-            if "ok" in self.last or "wrong" in self.last or not self.left():
-                return
-            await asyncio.sleep(_AGAIN_SECONDS)
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
-    def turn(self) -> float:
-        """Milliseconds of one try."""
-        return min(self.left(), _TURN_MS)
+    def begin(self) -> InputWatch:
+        """Hear what the input brings about, from now on."""
+        self.begun = True
+        return self._stack.enter_context(self._watch)
 
-    async def act(self, frame: Frame, method: str, *given: object) -> None:
-        """Call a method that acts, in the frame that was found; `last` has its result."""
-        short = self.left() < _SHORT_MS
-        try:
-            result = dict(await self._frames.call(frame, method, self._selector, *given, once=True))
-            if method == "point" and "ok" in result and frame is not self._frames.main:
-                frames = await self._frames.all()
-                result = await self._frames.point_in_window(frame, frames, result["ok"])
-        except ConnectionClosed:
-            if frame.session.connection.closed:
-                raise
-            result = {"failed": "attached", "detail": "the connection was re-established"}
-        except CommandError as error:
-            result = {"failed": "attached", "detail": f"its frame was removed ({error.message})"}
-        except TargetClosed:
-            if frame.session is self._frames.main.session:
-                raise
-            result = {"failed": "attached", "detail": "its frame was removed"}
-        if result.get("failed") == "receives the click":
-            self._covered = result
-        elif short and result.get("failed") == "stable" and self._covered is not None:
-            result = self._covered  # too short for this try to see more
-        self.last = result
-
-    async def _in_one(self, frames: list[Frame]) -> tuple[Frame, dict[str, Any]]:
-        main = frames[0]
-        frame = await self._first_with(frames)
-        if frame is None:
-            return main, {"failed": "attached", "detail": f"no element matches in {len(frames)} frames"}
-        try:
-            result = await self._call(frame, lambda: min(self.left(), _TRY_MS), alone=True)
-        except CommandError as error:  # the frame was removed, or one around it
-            return main, {"failed": "attached", "detail": f"its frame was removed ({error.message})"}
-        except TargetClosed:
-            if frame.session is main.session:
-                raise
-            return main, {"failed": "attached", "detail": "its frame was removed"}
-        return frame, result
-
-    async def _in_none(self, frames: list[Frame]) -> tuple[Frame, dict[str, Any]]:
-        result: dict[str, Any] = {"ok": True}
-        for frame in frames:
-            try:
-                async with asyncio.timeout(None if frame is frames[0] else _ANSWER_SECONDS):
-                    result = await self._call(frame, lambda: min(self.left(), _LOOK_MS), alone=True)
-            except (CommandError, TargetClosed, TimeoutError):
-                if frame is frames[0]:
-                    raise
-                continue  # removed: nothing is in it; or it hangs
-            if "ok" not in result:
-                break
-        return frames[0], result
-
-    async def _first_with(self, frames: list[Frame]) -> Frame | None:
-        """Return the first of the frames that has the element, as soon as one has it; None when none has, after a while."""
-
-        def time() -> float:
-            return min(self.left(), _LOOK_MS)
-
-        tasks = {
-            asyncio.create_task(self._frames.call(each, "wait", self._selector, time, True, "attached")): each
-            for each in frames
-        }
-        pending = set(tasks)
-        try:
-            while pending:
-                done, pending = await asyncio.wait(
-                    pending, timeout=_ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
-                if not done:
-                    break  # the others hang
-                with_it = [task for task in tasks if task in done and self._has(task, tasks[task])]
-                if with_it:
-                    return tasks[with_it[0]]
-        finally:
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
-        return None
-
-    def _has(self, task: asyncio.Task[Any], frame: Frame) -> bool:
-        error = task.exception()
-        if error is None:
-            return "ok" in task.result()
-        if frame.parent_id is None or isinstance(error, EvaluationError) or not isinstance(error, CDPError):
-            raise error
-        return False  # it was removed
-
-    async def _call(self, frame: Frame, time: Any, *, alone: bool) -> dict[str, Any]:
-        result = await self._frames.call(frame, self._method, self._selector, time, alone, *self._more)
-        return dict(result)
-
-
-def _countdown(limit: timedelta) -> Callable[[], float]:
-    """Return a function that tells how many seconds of `limit` are left, 0 at least."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + limit.total_seconds()
-    return lambda: max(end - loop.time(), 0.0)
+    async def follow(self) -> None:
+        """Wait for the page that the input leads to."""
+        await self._watch.follow(self.left())
 
 
 async def _stop(session: CDPSession, object_id: str) -> None:
@@ -473,13 +379,6 @@ async def _stop(session: CDPSession, object_id: str) -> None:
     with suppress(CDPError):  # it has ended with its document
         await session.send(Runtime.call_function_on("function() { this.stop() }", object_id=object_id))
         await session.send(Runtime.release_object(object_id))
-
-
-def _check_selector(selector: object) -> None:
-    if not isinstance(selector, str) or not selector.strip():
-        raise ConfigurationError(
-            f"selector must be a text like 'button.save' or 'text=Save', not {selector!r}"
-        )
 
 
 def _check_value(value: object) -> None:

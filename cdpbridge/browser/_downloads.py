@@ -96,7 +96,7 @@ class Downloads:
     def _listen(self) -> None:
         session, root = self._session, self._session.connection.root
         self._remove = [
-            when_ended(session, self._on_ended),
+            when_ended(session, self._on_ended, crashes=True),
             session.on(Page.FrameAttached, lambda event: self._mine.add(event.frame_id)),
             root.on(Target.TargetCreated, self._on_target),
             root.on(Browser.DownloadWillBegin, self._on_begun),

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from cdpbridge.errors import CDPError, CommandError, EvaluationError
+from cdpbridge._durations import waiting_time
+from cdpbridge.errors import CDPError, CommandError, CommandTimeout, ConfigurationError, EvaluationError
 from cdpbridge.protocol import Runtime
+
+from ._navigation import moved_on
 
 if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession
 
-__all__ = ["NO_VALUE", "evaluate", "number_of", "thrown"]
+__all__ = ["NO_VALUE", "evaluate", "is_function", "number_of", "read", "release", "thrown"]
+
+_AGAIN_SECONDS: Final = 0.02
+_TRIES: Final = 100
+"""Reads of a page that moves on each time: for two seconds at least."""
+_FUNCTION: Final = re.compile(
+    r"\s*(?:async\s+)?(?:function\b|(?:async\s*)?\([^()]*(?:\([^()]*\)[^()]*)*\)\s*=>|[\w$]+\s*=>)"
+)
 
 NO_VALUE: Final = ("Object reference chain is too long", "Object couldn't be returned by value")
 """Chromium's texts for some of what is no JSON. For the rest it returns an empty object."""
@@ -51,8 +65,52 @@ _OF_ELEMENTS: Final = "e.g. `element.textContent`"
 _OF_OTHERS: Final = "e.g. its fields: `({name: value.name})`"
 
 
-async def evaluate(session: CDPSession, expression: str, *, timeout: float | timedelta | None = None) -> Any:
-    """See `Tab.evaluate`."""
+def is_function(expression: str) -> bool:
+    """Return True if an expression is written as a function, e.g. `() => 1`, which is called then, as in Playwright."""
+    return _FUNCTION.match(expression) is not None
+
+
+async def evaluate(
+    session: CDPSession,
+    expression: str,
+    *,
+    timeout: float | timedelta | None,
+    settled: Callable[[], Awaitable[None]],
+) -> Any:
+    """See `Tab.evaluate`; `settled` is waited for first, within the timeout."""
+    if not isinstance(expression, str):
+        raise ConfigurationError(f"expression must be a text like 'document.title', not {expression!r}")
+    if timeout is None:
+        await settled()
+        return await _called_or_evaluated(session, expression, None)
+    limit = waiting_time("timeout", timeout)
+    try:
+        async with asyncio.timeout(limit.total_seconds()) as deadline:
+            await settled()
+            return await _called_or_evaluated(session, expression, limit + timedelta(minutes=1))
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise CommandTimeout(
+            "Runtime.evaluate", target=session.describe(), waited=limit, hint=session.hint()
+        ) from None
+
+
+async def _called_or_evaluated(session: CDPSession, expression: str, timeout: timedelta | None) -> Any:
+    if is_function(expression):
+        try:
+            return await _evaluate(session, f"({expression.rstrip().removesuffix(';')}\n)()", timeout, 1)
+        except _Unreadable:  # functions, and statements that use them
+            pass
+    return await _evaluate(session, expression, timeout)
+
+
+class _Unreadable(EvaluationError):
+    """A script is none; nothing of it was run."""
+
+
+async def _evaluate(session: CDPSession, expression: str, timeout: timedelta | None, before: int = 0) -> Any:
+    """Return the value of a script; `before` signs of it are ours."""
     command = Runtime.evaluate(expression, await_promise=True, return_by_value=True, user_gesture=True)
     try:
         answer = await session.send(command, timeout=timeout)
@@ -62,7 +120,7 @@ async def evaluate(session: CDPSession, expression: str, *, timeout: float | tim
         found = await _without_json(session, expression, timeout, whole=True)
         raise _no_json(found) from error
     if answer.exception_details is not None:
-        raise thrown(answer.exception_details)
+        raise thrown(answer.exception_details, before)
     if answer.result.unserializable_value is not None:
         return number_of(answer.result.unserializable_value)
     value = answer.result.value
@@ -122,15 +180,51 @@ def _no_json(found: tuple[str, str] | None) -> EvaluationError:
     )
 
 
-def thrown(details: Runtime.ExceptionDetails) -> EvaluationError:
-    """Return the error for what a script threw."""
+async def read(session: CDPSession, expression: str) -> Any:
+    """Return the value of an expression that changes nothing; when the page moves on meanwhile, of the next document.
+
+    A value of None means that the document is only just beginning.
+    """
+    command = Runtime.evaluate(expression, return_by_value=True)
+    value = None
+    for _ in range(_TRIES):
+        try:
+            answer = await session.send(command)
+        except CommandError as error:
+            if not moved_on(error):
+                raise
+        else:
+            if answer.exception_details is not None:
+                raise thrown(answer.exception_details)
+            if (value := answer.result.value) is not None:
+                break
+        await asyncio.sleep(_AGAIN_SECONDS)
+    return value
+
+
+async def release(session: CDPSession, object_id: str) -> None:
+    """Let the page forget an object that we have asked for."""
+    with suppress(CDPError):  # it has ended with its document
+        await session.send(Runtime.release_object(object_id))
+
+
+def thrown(details: Runtime.ExceptionDetails, before: int = 0) -> EvaluationError:
+    """Return the error for what a script threw.
+
+    Args:
+        details: Of the answer.
+        before: Signs of ours that stand before the user's script, in its first line.
+    """
     exception = details.exception
     text = details.text
     if exception is not None:  # an Error describes itself; anything else can be thrown too
         text = (
             exception.description or f"{details.text} {exception.unserializable_value or exception.value!r}"
         )
-    return EvaluationError(text, line=details.line_number + 1, column=details.column_number + 1)
+    unread = exception is not None and exception.class_name == "SyntaxError" and "\n    at " not in text
+    column = details.column_number - (before if details.line_number == 0 else 0)
+    kind = _Unreadable if unread and before else EvaluationError
+    return kind(text, line=details.line_number + 1, column=max(column, 0) + 1)
 
 
 def number_of(text: str) -> int | float:

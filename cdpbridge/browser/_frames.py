@@ -22,7 +22,7 @@ from weakref import WeakSet
 from cdpbridge.errors import CDPError, CommandError, CommandTimeout, ConnectionClosed, TargetClosed
 from cdpbridge.protocol import DOM, Page, Runtime
 
-from ._evaluate import thrown
+from ._evaluate import release, thrown
 from ._navigation import moved_on
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class Frames:
             answer = await send(outer)
         finally:
             if node.object.object_id is not None and parent.session.closed is None:
-                self._session.connection.create_task(_release(parent.session, node.object.object_id))
+                self._session.connection.create_task(release(parent.session, node.object.object_id))
         return dict(answer.result.value)
 
     # --- the script -----------------------------------------------------------------------------------------------
@@ -282,11 +282,6 @@ async def _give_up(session: CDPSession, script: _Script, number: int) -> None:
         )
 
 
-async def _release(session: CDPSession, object_id: str) -> None:
-    with suppress(CDPError):  # it has ended with its document
-        await session.send(Runtime.release_object(object_id))
-
-
 def _is_unknown(error: CommandError) -> bool:
     """Return True if the object of a call belongs to an earlier document: nothing was called."""
     return error.message.startswith(("Cannot find context", "Could not find object"))
@@ -294,7 +289,10 @@ def _is_unknown(error: CommandError) -> bool:
 
 @cache
 def _source() -> str:
-    return files("cdpbridge.browser").joinpath("_page.js").read_text("utf-8")
+    page, find = (
+        files("cdpbridge.browser").joinpath(each).read_text("utf-8") for each in ("_page.js", "_find.js")
+    )
+    return f"({page})(({find})())"
 
 
 def _inner(session: CDPSession) -> Iterator[CDPSession]:

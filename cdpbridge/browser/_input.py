@@ -18,6 +18,8 @@ __all__ = ["InputWatch"]
 
 _ANSWER_SECONDS: Final = 1.0
 """How long a dialog is given to be closed by a listener. One that stays open is answered after the action."""
+_START_SECONDS: Final = 2.0
+"""How long after its request a navigation may start: it takes some milliseconds. Otherwise something has refused it."""
 
 
 class InputWatch:
@@ -26,6 +28,9 @@ class InputWatch:
     A dialog that one of them opens holds back their replies. When it is closed soon, the wait goes on; otherwise it ends.
 
     A page that they close does not reply either; that is no failure.
+
+    A navigation of the page is requested, started, and ends with a document or without. Another one may be requested before that; then
+    the first one's end is no end.
     """
 
     def __init__(self, session: CDPSession) -> None:
@@ -34,6 +39,8 @@ class InputWatch:
         self._dialogs = 0
         self._over = False
         self._arrived = True
+        self._requested = False  # and not started
+        self._starts = False  # this browser reports starts
         self._news = asyncio.Event()
         self._removes: list[Callable[[], None]] = []
 
@@ -43,8 +50,9 @@ class InputWatch:
             on(Page.JavascriptDialogOpening, lambda _event: self._on_dialog(1)),
             on(Page.JavascriptDialogClosed, lambda _event: self._on_dialog(-1)),
             on(Page.FrameRequestedNavigation, self._on_requested),
-            on(Page.FrameNavigated, lambda event: self._on_arrived(event.frame.id)),
-            on(Page.FrameStoppedLoading, lambda event: self._on_arrived(event.frame_id)),
+            on(Page.FrameStartedNavigating, self._on_started),
+            on(Page.FrameNavigated, self._on_navigated),
+            on(Page.FrameStoppedLoading, self._on_stopped),
         ]
         return self
 
@@ -68,7 +76,13 @@ class InputWatch:
                 await self.until_dialog(_round_trip(self._session))
                 while not self._arrived and not self._over:
                     self._news.clear()
-                    await self._news.wait()
+                    requested = self._requested
+                    try:
+                        async with asyncio.timeout(_START_SECONDS if requested else None):
+                            await self._news.wait()
+                    except TimeoutError:
+                        if requested and self._requested and self._dialogs <= 0:
+                            return
                     await self._dialogs_closed()
 
     async def until_dialog(self, work: Awaitable[Any]) -> None:
@@ -113,12 +127,29 @@ class InputWatch:
     def _on_requested(self, event: Page.FrameRequestedNavigation) -> None:
         if event.frame_id == self._frame and event.disposition == "currentTab":
             self._arrived = False
+            self._requested = True
             self._news.set()
 
-    def _on_arrived(self, frame_id: str) -> None:
-        if frame_id == self._frame:
-            self._arrived = True
+    def _on_started(self, event: Page.FrameStartedNavigating) -> None:
+        if event.frame_id == self._frame and not event.navigation_type.endswith("ameDocument"):
+            self._arrived = False
+            self._requested = False
+            self._starts = True
             self._news.set()
+
+    def _on_navigated(self, event: Page.FrameNavigated) -> None:
+        # Without a start, older browsers do not report any.
+        if event.frame.id == self._frame and not (self._requested and self._starts):
+            self._on_end()
+
+    def _on_stopped(self, event: Page.FrameStoppedLoading) -> None:
+        if event.frame_id == self._frame and not self._requested:
+            self._on_end()
+
+    def _on_end(self) -> None:
+        self._arrived = True
+        self._requested = False
+        self._news.set()
 
 
 async def _round_trip(session: CDPSession) -> None:

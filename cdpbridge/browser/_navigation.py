@@ -121,6 +121,7 @@ class Navigation:
     Args:
         expects_download: Tells whether a download of the page is waited for, so that an address which is one is no failure.
         log_in: Gives credentials to the servers of their origin.
+        settled: Waits until the listeners of the tab hear everything.
     """
 
     def __init__(
@@ -128,10 +129,12 @@ class Navigation:
         session: CDPSession,
         expects_download: Callable[[], bool],
         log_in: Callable[[HttpCredentials], Awaitable[None]],
+        settled: Callable[[], Awaitable[None]],
     ) -> None:
         self._session = session
         self._expects_download = expects_download
         self._log_in = log_in
+        self._settled = settled
         self._enabled = False
 
     async def goto(
@@ -259,6 +262,7 @@ class Navigation:
         session = self._session
         try:
             async with asyncio.timeout(limit.total_seconds()) as deadline, self._with_reasons():
+                await self._settled()
                 await self._enable()
                 # Listen first: the events may come before the reply.
                 async with Watch(session, state) as watch:

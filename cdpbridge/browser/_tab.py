@@ -19,13 +19,13 @@ from cdpbridge.protocol import Network, Page, Target
 from ._actions import ACTION_TIMEOUT, Actions, Button, SelectorState
 from ._download import Download
 from ._downloads import DOWNLOAD_TIMEOUT, Downloads, DownloadWaiter
-from ._evaluate import evaluate
+from ._evaluate import evaluate, read
 from ._frames import Frames
 from ._interception import Interception, RouteHandler, checked_patterns, checked_types
 from ._navigation import NAVIGATION_TIMEOUT, Navigation, WaitUntil
 from ._page_state import set_cookies, set_viewport, storage_state
 from ._response import Request, Response
-from ._screenshot import captured
+from ._screenshot import ImageFormat, captured, image_format
 from ._tab_events import ConsoleMessage, Dialog, TabEvents
 from ._upload import UPLOAD_BYTES, set_input_files
 
@@ -36,6 +36,16 @@ if TYPE_CHECKING:
 __all__ = ["Tab"]
 
 _CLOSE_TIMEOUT: Final = timedelta(seconds=10)
+# By the prototypes: elements of a page may have names that hide the members of its document.
+_MEMBER: Final = (
+    "const of = (kind, name, node) => Object.getOwnPropertyDescriptor(kind.prototype, name).get.call(node);"
+)
+_TITLE: Final = f"(() => {{ {_MEMBER} return of(Document, 'title', document) }})()"
+_CONTENT: Final = f"""(() => {{ {_MEMBER}
+    const doctype = of(Document, 'doctype', document), root = of(Document, 'documentElement', document);
+    if (!root && of(Document, 'readyState', document) === 'loading') return null;
+    return (doctype ? new XMLSerializer().serializeToString(doctype) : '') + (root ? of(Element, 'outerHTML', root) : '');
+}})()"""
 
 
 class Tab:
@@ -48,11 +58,14 @@ class Tab:
     def __init__(self, session: CDPSession) -> None:
         self.session = session
         self._frames = Frames(session)
-        self._actions = Actions(session, self._frames)
         self._downloads = Downloads(session, self._frames)
         self._interception = Interception(self._frames)
         self._events = TabEvents(session, self._frames, self._downloads, self._attached)
-        self._navigation = Navigation(session, lambda: self._downloads.expected, self._interception.log_in)
+        settled = self._events.settled
+        self._actions = Actions(session, self._frames, settled)
+        self._navigation = Navigation(
+            session, lambda: self._downloads.expected, self._interception.log_in, settled
+        )
 
     def __repr__(self) -> str:
         return f"<Tab {self.session.target_id}{' closed' if self.session.closed else ''}>"
@@ -95,7 +108,6 @@ class Tab:
             TargetClosed: The tab was closed meanwhile.
             ConfigurationError: There is no such `wait_until`, or `http_credentials` lack something.
         """
-        await self._events.settled()
         return await self._navigation.goto(url, wait_until, timeout, referrer, http_credentials)
 
     async def reload(
@@ -106,21 +118,18 @@ class Tab:
         ignore_cache: bool = False,
     ) -> Response | None:
         """Load the page again. Arguments, result and errors as of `goto`."""
-        await self._events.settled()
         return await self._navigation.reload(wait_until, timeout, ignore_cache=ignore_cache)
 
     async def back(
         self, *, wait_until: WaitUntil = "load", timeout: float | timedelta = NAVIGATION_TIMEOUT
     ) -> Response | None:
         """Go back one step in the page's history; None where there is none, too. Arguments, result and errors as of `goto`."""
-        await self._events.settled()
         return await self._navigation.move("back", -1, wait_until, timeout)
 
     async def forward(
         self, *, wait_until: WaitUntil = "load", timeout: float | timedelta = NAVIGATION_TIMEOUT
     ) -> Response | None:
         """Go forward one step in the page's history. Arguments, result and errors as of `back`."""
-        await self._events.settled()
         return await self._navigation.move("forward", 1, wait_until, timeout)
 
     async def click(
@@ -135,7 +144,7 @@ class Tab:
 
         A selector is CSS, which also finds what is in open shadow roots, or `text=` and a part of what the element shows, in any
         case; `text="..."` is all of it, as it is written. It is searched in the page first, then in its frames, and the first
-        element counts. When the click leads to another page, that has begun at the end. Chains, roles, labels, drags and closed shadow roots are Playwright's: see `cdpbridge.playwright`.
+        element counts. When the click leads to another page, that has begun at the end; if that moves on at once, it or the next. Chains, roles, labels, drags and closed shadow roots are Playwright's: see `cdpbridge.playwright`.
 
         Args:
             selector: Which one.
@@ -147,7 +156,6 @@ class Tab:
             ActionTimeout: It was not ready within `timeout`; the message says which check failed, and nothing was clicked.
             ElementError: This is no selector.
         """
-        await self._events.settled()
         await self._actions.click(selector, button, count, timeout)
 
     async def fill(self, selector: str, value: str, *, timeout: float | timedelta = ACTION_TIMEOUT) -> None:
@@ -160,7 +168,6 @@ class Tab:
             ActionTimeout: As of `click`.
             ElementError: As of `click`, or the element takes no text, or not this one.
         """
-        await self._events.settled()
         await self._actions.fill(selector, value, timeout)
 
     @overload
@@ -185,7 +192,6 @@ class Tab:
             ActionTimeout, ElementError: As of `click`.
             ConfigurationError: There is no such key.
         """
-        await self._events.settled()
         if key is None:
             await self._actions.press(None, selector, timeout)
         else:
@@ -203,7 +209,6 @@ class Tab:
         Raises:
             ActionTimeout, ElementError: As of `click`.
         """
-        await self._events.settled()
         await self._actions.wait_for_selector(selector, state, timeout)
 
     async def wait_for_expression(
@@ -211,48 +216,47 @@ class Tab:
     ) -> Any:
         """Wait until a JavaScript expression is true, asked at each frame of the page; return its value. Through navigations, too.
 
-        A promise is awaited. True is returned for what is no JSON, e.g. an element.
+        A promise is awaited, and a function called, as of `evaluate`. True is returned for what is no JSON, e.g. an element.
 
         Raises:
             ActionTimeout: It was not within `timeout`.
             EvaluationError: The script threw.
         """
-        await self._events.settled()
         return await self._actions.wait_for_expression(expression, timeout)
 
     async def evaluate(self, expression: str, *, timeout: float | timedelta | None = None) -> Any:
         """Return the value of a JavaScript expression in the page; a promise is awaited.
 
-        Values travel as JSON. `NaN`, infinities, `-0` and bigints arrive as Python numbers, `undefined` as None.
+        An expression that is written as a function, e.g. `() => document.title`, is called, as Playwright does it. Values travel as
+        JSON. `NaN`, infinities, `-0` and bigints arrive as Python numbers, `undefined` as None.
 
         Raises:
             EvaluationError: The script threw, or its promise was rejected, or its value has no JSON form: an element, a function, a Map.
             CommandTimeout: No answer within `timeout` (default: the connection's).
         """
-        await self._events.settled()
-        return await evaluate(self.session, expression, timeout=timeout)
+        return await evaluate(self.session, expression, timeout=timeout, settled=self._events.settled)
 
     async def title(self) -> str:
         """Return the document's title."""
-        return str(await self.evaluate("document.title"))
+        return await self._read(_TITLE)
 
     async def current_url(self) -> str:
         """Return the address the page is at now."""
-        return str(await self.evaluate("location.href"))
+        return await self._read("location.href")
 
     async def content(self) -> str:
         """Return the document as HTML, with its doctype."""
-        script = (
-            "(document.doctype ? new XMLSerializer().serializeToString(document.doctype) : '')"
-            " + document.documentElement.outerHTML"
-        )
-        return str(await self.evaluate(script))
+        return await self._read(_CONTENT)
+
+    async def _read(self, expression: str) -> str:
+        await self._events.settled()
+        return str(await read(self.session, expression) or "")
 
     async def screenshot(
         self,
         path: Path | str | None = None,
         *,
-        format: Literal["png", "jpeg", "webp"] = "png",  # noqa: A002  # the name in CDP
+        format: ImageFormat | None = None,  # noqa: A002  # the name in CDP
         quality: int | None = None,
         full_page: bool = False,
     ) -> bytes:
@@ -260,12 +264,15 @@ class Tab:
 
         Args:
             path: File to write it to, too; a missing folder is created.
-            format: Encoding.
+            format: Encoding; default: what the suffix of `path` says (`.png`, `.jpg`, `.jpeg`, `.webp`), else PNG.
             quality: 0 to 100, for jpeg and webp.
             full_page: True for the whole document instead of the visible part.
+
+        Raises:
+            ConfigurationError: The suffix is another one, or contradicts `format`.
         """
         command = Page.capture_screenshot(
-            format=format,
+            format=image_format(path, format, quality),
             quality=quality,
             capture_beyond_viewport=full_page or None,
             clip=await self._clip(full_page),
@@ -301,7 +308,7 @@ class Tab:
 
         Raises:
             CommandTimeout: None has begun.
-            TargetClosed: The tab was closed before.
+            TargetClosed: The tab was closed before, or crashed.
             DownloadFailed: The connection ended before.
         """
         return DownloadWaiter(self.session, self._downloads, 1, timeout)

@@ -11,9 +11,11 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cdpbridge._concurrency import is_coroutine_function
-from cdpbridge.cdp._session import when_ended
+from cdpbridge.cdp._payload import as_type
+from cdpbridge.cdp._session import open_dialog, when_ended
 from cdpbridge.errors import CDPError, ConfigurationError
 from cdpbridge.protocol import Network, Page, Runtime, Target
+from cdpbridge.protocol._base import decoder_for
 
 from ._response import request_of, response_of
 
@@ -116,11 +118,7 @@ class TabEvents:
             case "response":
                 return self._everywhere(Network.ResponseReceived, handler, response_of)
             case "dialog":
-                session = self._session
-                return session.on(
-                    Page.JavascriptDialogOpening,
-                    self._converted(handler, lambda event: _dialog(event, session)),
-                )
+                return self._on_dialog(handler)
             case "download":
                 return self._on_download(handler)
             case "popup":
@@ -204,6 +202,31 @@ class TabEvents:
         listen(self._session)
         self._begin(self._frames.set_up(setup), kind.METHOD)
         return remove
+
+    def _on_dialog(self, handler: Callable[[Any], object]) -> Remove:
+        session = self._session
+        deliver = self._converted(handler, lambda event: _dialog(event, session))
+        remove = session.on(Page.JavascriptDialogOpening, deliver)
+        now_open = open_dialog(session)
+        if now_open is None:
+            return remove
+        removed = False
+
+        async def begin() -> None:
+            if not removed and open_dialog(session) is now_open:
+                result = deliver(as_type(now_open, decoder_for(Page.JavascriptDialogOpening)))
+                if inspect.isawaitable(result):
+                    await result
+
+        method = Page.JavascriptDialogOpening.METHOD
+        session.connection.create_task(self._awaited(begin(), method))
+
+        def stop() -> None:
+            nonlocal removed
+            removed = True
+            remove()
+
+        return stop
 
     # --- downloads and popups -------------------------------------------------------------------------------------
 

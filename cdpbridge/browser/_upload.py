@@ -19,6 +19,8 @@ from cdpbridge.cdp import CDPSession
 from cdpbridge.errors import CDPError, UploadFailed
 from cdpbridge.protocol import Page, Runtime
 
+from ._selectors import selector_hint
+
 __all__ = ["UPLOAD_BYTES", "set_input_files"]
 
 UPLOAD_BYTES: Final = 256 * 1024 * 1024
@@ -51,13 +53,13 @@ async def set_input_files(
     world = await session.send(Page.create_isolated_world(frame, world_name=_WORLD))
     found = await session.send(
         Runtime.call_function_on(
-            "function(selector) { return document.querySelector(selector) }",
+            "function(selector) { return Document.prototype.querySelector.call(document, selector) }",
             execution_context_id=world.execution_context_id,
             arguments=[Runtime.CallArgument(value=selector)],
         )
     )
     if found.exception_details is not None:
-        raise UploadFailed(f"{selector!r} is no selector")
+        raise UploadFailed(f"{selector!r} is no selector: {selector_hint(selector)}")
     element = found.result.object_id
     if element is None:
         raise UploadFailed(f"the page has no element {selector!r}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cdpbridge.cdp._link import Link
     from cdpbridge.cdp._targets import Node
 
-__all__ = ["CDPSession", "Setup", "Wiring", "when_ended"]
+__all__ = ["CDPSession", "Setup", "Wiring", "open_dialog", "when_ended"]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -384,15 +384,29 @@ class CDPSession:
         self._link.detach(node)
 
 
-def when_ended(session: CDPSession, handler: Callable[[CDPError], None]) -> Callable[[], None]:
+def when_ended(
+    session: CDPSession, handler: Callable[[CDPError], None], *, crashes: bool = False
+) -> Callable[[], None]:
     """Call `handler` once, with the reason, when a session ends, or its connection; call the returned function to stop.
+
+    Args:
+        session: Which one.
+        handler: A plain function.
+        crashes: Call it each time its renderer crashes, too.
 
     Raises:
         TargetClosed: It has ended already.
         ConnectionClosed: So has its connection.
     """
-    subscription = Subscription("Inspector.detached", lambda _event: None, ended=handler)
+    subscription = Subscription(
+        "Inspector.detached", lambda _event: None, ended=handler, crashed=handler if crashes else None
+    )
     return session._link.listen(session._node, subscription)  # noqa: SLF001  # of a class of this file
+
+
+def open_dialog(session: CDPSession) -> dict[str, Any] | None:
+    """Return the dialog of a page that is open, as `Page.javascriptDialogOpening` describes it, if one is known to be."""
+    return session._node.dialog  # noqa: SLF001  # of a class of this file
 
 
 def _method(event: type[Event] | str) -> str:

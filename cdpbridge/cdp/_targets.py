@@ -58,7 +58,7 @@ class Node:
         closed: Why it ended, or None.
         crash: Set between a crash and the revival.
         detaching: We asked for the detachment.
-        dialog: Kind of the JavaScript dialog that is open, or None.
+        dialog: The JavaScript dialog that is open, as `Page.javascriptDialogOpening` describes it, or None.
         paused: Ids of the requests held by `Fetch` and not answered.
         owner: The object that the shell keeps for it, `_session.Wiring`.
         enabled: Domains that the session has enabled.
@@ -77,7 +77,7 @@ class Node:
     closed: str | None = None
     crash: Crash | None = None
     detaching: bool = False
-    dialog: str | None = None
+    dialog: dict[str, Any] | None = None
     paused: dict[str, None] = field(default_factory=dict)
     owner: Any = None
     enabled: set[str] = field(default_factory=set)
@@ -106,7 +106,7 @@ class Node:
         parts = []
         if self.dialog is not None:
             parts.append(
-                f"a JavaScript {self.dialog} dialog is open: answer it, "
+                f"a JavaScript {self.dialog.get('type', '')} dialog is open: answer it, "
                 "e.g. by session.send(Page.handle_java_script_dialog(accept=True))"
             )
         if self.paused:
@@ -128,7 +128,7 @@ class Node:
 
     def dialog_opening(self, payload: Payload) -> None:
         """Note `Page.javascriptDialogOpening`."""
-        self.dialog = str(as_dict(payload).get("type", ""))
+        self.dialog = as_dict(payload)
 
     def dialog_closed(self, _payload: Payload) -> None:
         """Note `Page.javascriptDialogClosed`."""

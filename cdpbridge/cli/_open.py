@@ -41,7 +41,9 @@ def register(app: Group) -> None:
     help="Minutes after which the server stops the browser.",
 )
 @click.option(
-    "--screenshot", type=click.Path(path_type=Path), help="Save a picture of the whole page here (PNG)."
+    "--screenshot",
+    type=click.Path(path_type=Path),
+    help="Save a picture of the whole page here (.png, .jpg, .webp).",
 )
 @click.option("--pdf", type=click.Path(path_type=Path), help="Save the page here as PDF.")
 @click.option("--eval", "evaluate", help="Print the value of this JavaScript expression as JSON.")
@@ -65,7 +67,9 @@ def _open(
     """Rent a browser, load URL, save or print it, stop."""
     import cdpbridge
     from cdpbridge._folders import check_writable
+    from cdpbridge.browser._screenshot import image_format
 
+    image_format(screenshot)
     for file in (screenshot, pdf):
         if file is not None:
             check_writable(file)  # before it costs anything

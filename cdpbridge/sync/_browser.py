@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cdpbridge.browser import ConsoleMessage, Request
     from cdpbridge.browser._download import Download as AsyncDownload
     from cdpbridge.browser._downloads import DownloadWaiter as AsyncDownloadWaiter
+    from cdpbridge.browser._screenshot import ImageFormat
     from cdpbridge.protocol import Command, Network
 
 __all__ = [
@@ -315,7 +316,7 @@ class Tab(PageVerbs):
         self,
         path: Path | str | None = None,
         *,
-        format: Literal["png", "jpeg", "webp"] = "png",  # noqa: A002  # the name in CDP
+        format: ImageFormat | None = None,  # noqa: A002  # the name in CDP
         quality: int | None = None,
         full_page: bool = False,
     ) -> bytes:

@@ -81,7 +81,13 @@ async def test_texts(form):
     await form.fill("#number", "4.5")
     await form.press("Tab")
     await log(form)
-    for selector, value in (("#day", "2026-11-28"), ("#shade", "#ff0000"), ("#range", "7"), ("#select", "b")):
+    for selector, value in (
+        ("#day", "2026-11-28"),
+        ("#day", ""),
+        ("#shade", "#ff0000"),
+        ("#range", "7"),
+        ("#select", "b"),
+    ):
         await form.fill(selector, value)
         assert await form.evaluate(f"document.querySelector('{selector}').value") == value
         assert await log(form) == [f"input {selector[1:]}", f"change {selector[1:]}"]
@@ -131,7 +137,9 @@ async def test_a_click_goes_on_after_a_dialog_that_is_answered(page, pages, capl
 async def test_a_click_waits_for_the_next_page_within_its_timeout(page, pages):
     answered = threading.Event()
     answer = pages.answer
-    pages.answer = lambda path: answered.wait(30) and answer(path) if path == "/second" else answer(path)
+    pages.answer = lambda path, given: (
+        answered.wait(30) and answer(path, given) if path == "/second" else answer(path, given)
+    )
     await show(page, pages, "<a href=/second>a</a>")
     try:
         async with asyncio.timeout(20):
@@ -139,6 +147,35 @@ async def test_a_click_waits_for_the_next_page_within_its_timeout(page, pages):
     finally:
         answered.set()
     await page.wait_for_expression("location.pathname === '/second'")
+
+
+TWICE = {
+    "in one script": "location = '/slow'; location = '/second'",
+    "one after the other": "location = '/slow'; setTimeout(() => location = '/second')",
+    "by a script of the first": "location = '/first'",
+}
+
+
+@pytest.mark.parametrize("how", TWICE)
+async def test_two_navigations_after_one_click(page, pages, how):
+    slow = threading.Event()
+    answer = pages.answer
+    pages.answer = lambda path, given: (
+        slow.wait(0.4) or answer(path, given) if path in {"/slow", "/second"} else answer(path, given)
+    )
+    pages.pages |= {
+        "/slow": "slow",
+        "/first": "<script>location.replace('/second')</script>",
+        "/second": "<title>Second</title>",
+        "/twice": f'<button onclick="{TWICE[how]}">Go</button>',
+    }
+    await page.goto(f"{pages.url}/twice")
+    begun = []
+    page.session.on(Page.FrameNavigated, lambda event: begun.append(event.frame.url.removeprefix(pages.url)))
+    await page.click("button")
+    assert begun
+    assert set(begun) <= {"/first", "/second"}
+    await page.wait_for_expression("document.title === 'Second'")
 
 
 LEADS = """<title>Here</title><a id=link href=/second>a</a><a id=js href="javascript:void(document.title = 'Script')">a</a>
@@ -358,8 +395,11 @@ async def test_waits_for_expressions(page, pages):
     assert await page.wait_for_expression("document.querySelector('p')") is True
     for expression, value in (("Infinity", float("inf")), ("-1/0", float("-inf")), ("10n", 10)):
         assert await page.wait_for_expression(expression) == value
-    for expression in ("Symbol()", "({a: window})", "() => 1", "new Map()"):
+    for expression in ("Symbol()", "({a: window})", "document.querySelector", "new Map()"):
         assert await page.wait_for_expression(expression, timeout=5) is True
+    assert await page.wait_for_expression("() => window.items[1]") == 2
+    with pytest.raises(ActionTimeout, match="check 'true' failed"):
+        await page.wait_for_expression("async () => window.never;", timeout=0.1)
     await page.evaluate("window.value = window.end = 1")
     assert await page.wait_for_expression("value + end", timeout=5) == 2
     with pytest.raises(ActionTimeout, match=r"wait_for_expression\('window.never'\) waited 0\.2 s"):
@@ -480,7 +520,9 @@ async def test_a_frame_that_goes_when_its_field_is_set(page, pages, origin):
 async def test_a_frame_that_hangs_does_not_hold_up_the_others(page, pages):
     released = threading.Event()
     answer = pages.answer
-    pages.answer = lambda path: released.wait(60) and answer(path) if path == "/never" else answer(path)
+    pages.answer = lambda path, given: (
+        released.wait(60) and answer(path, given) if path == "/never" else answer(path, given)
+    )
     pages.pages |= {
         "/inner": INNER,
         "/hangs": "<script>onmessage = () => {"
@@ -571,7 +613,15 @@ async def test_a_hostile_page_changes_nothing(page, pages):
         (lambda tab: tab.fill("#box", "a"), ElementError, 'type="checkbox"> cannot be filled'),
         (lambda tab: tab.fill("#save", "a"), ElementError, "cannot be filled"),
         (lambda tab: tab.fill("#number", "abc"), ElementError, "takes numbers only"),
-        (lambda tab: tab.fill("#day", "28.11.2026"), ElementError, "does not take"),
+        (lambda tab: tab.click("text="), ConfigurationError, "looks for an empty text"),
+        (lambda tab: tab.fill('text=" "', "a"), ConfigurationError, "looks for an empty text"),
+        (lambda tab: tab.fill("#day", "28.11.2026"), ElementError, "write it like 2026-11-28"),
+        (lambda tab: tab.fill("#shade", "reddish"), ElementError, "write it like #ff8800"),
+        (lambda tab: tab.fill("#shade", ""), ElementError, "does not take this value"),
+        (lambda tab: tab.fill("#range", "much"), ElementError, "takes numbers from 0 to 10 in steps of 1"),
+        (lambda tab: tab.fill("#range", "11"), ElementError, "takes numbers from 0 to 10"),
+        (lambda tab: tab.fill("#range", "7.3"), ElementError, "in steps of 1"),
+        (lambda tab: tab.fill("#range", ""), ElementError, "takes numbers from"),
         (lambda tab: tab.fill("#name", 5), ConfigurationError, "value must be a text"),
         (lambda tab: tab.fill("#readonly", "a", timeout=0.1), ActionTimeout, "is read-only"),
         (lambda tab: tab.fill("#off", "a", timeout=0.1), ActionTimeout, "check 'enabled' failed"),
@@ -606,17 +656,65 @@ async def test_an_attach_that_ended_with_the_connection(page, pages):
     assert len(await page._frames.all()) == 1  # another try attaches
 
 
-async def test_a_page_that_hangs(page, pages):
-    await show(page, pages, "<button>b</button>")
-    await page.click("button")
-    hanging = asyncio.create_task(
-        page.evaluate("{ const end = Date.now() + 2500; while (Date.now() < end); }")
+@pytest.fixture
+async def hung(page, pages):
+    """A page whose scripts stand still until the test is over."""
+    released = threading.Event()
+    answer = pages.answer
+    pages.answer = lambda path, given: (
+        released.wait(100) and answer(path, given) if path == "/never" else answer(path, given)
     )
-    await asyncio.sleep(0)
-    with pytest.raises(ActionTimeout, match="the page did not answer"):
-        await page.click("button", timeout=0.2)
-    await hanging
-    await page.click("button")
+    pages.pages["/hangs"] = (
+        "<button onclick=\"const r = new XMLHttpRequest(); r.open('GET', '/never', false); r.send()\">b</button><input>"
+    )
+    await page.goto(f"{pages.url}/hangs")
+
+    async def hang(work):
+        task = asyncio.create_task(work)
+        await until(lambda: ("GET", "/never") in pages.seen)
+        return task
+
+    page.hang = hang
+    yield page
+    released.set()
+
+
+BLOCKED = "document.querySelector('button').click()"
+
+
+async def test_each_action_on_a_page_that_hangs_ends_in_time(hung):
+    working = await hung.hang(hung.evaluate(BLOCKED))
+    hung.on("request", lambda _: None)  # its set-up waits for the page, too
+    acts = {
+        "click": hung.click("button", timeout=0.2),
+        "fill": hung.fill("input", "a", timeout=0.2),
+        "press": hung.press("Enter", timeout=0.2),
+        "wait_for_selector": hung.wait_for_selector("p", timeout=0.2),
+        "wait_for_expression": hung.wait_for_expression("1", timeout=0.2),
+        "evaluate": hung.evaluate("1", timeout=0.2),
+        "goto": hung.goto("about:blank#a", timeout=0.2),
+        "reload": hung.reload(timeout=0.2),
+    }
+    async with asyncio.timeout(20):  # less than a command's own timeout
+        found = dict(zip(acts, await asyncio.gather(*acts.values(), return_exceptions=True), strict=True))
+    for verb, error in found.items():
+        assert isinstance(
+            error, CommandTimeout if verb in {"evaluate", "goto", "reload"} else ActionTimeout
+        ), verb
+        assert verb in str(error)
+        assert "0.2 s" in str(error)
+    assert "the page did not answer" in str(found["click"])
+    working.cancel()
+
+
+async def test_a_page_that_hangs_by_the_click_itself(hung, pages):
+    async with asyncio.timeout(15):
+        with pytest.raises(
+            CommandTimeout, match=r"click got no answer .* within 1 s: the page got the input"
+        ) as caught:
+            await hung.click("button", timeout=1)
+    assert not isinstance(caught.value, ActionTimeout)  # which would say that nothing was clicked
+    assert ("GET", "/never") in pages.seen
 
 
 async def test_the_page_is_closed_meanwhile(page, pages):

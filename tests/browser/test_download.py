@@ -19,6 +19,7 @@ from cdpbridge.errors import (
     DownloadFailed,
     DownloadTimeout,
     TargetClosed,
+    TargetCrashed,
     UploadFailed,
 )
 
@@ -199,6 +200,20 @@ async def test_downloads_of_frames_and_popups_of_the_tab_are_its_own(page, with_
         async with page.expect_download() as waiter:
             await page.evaluate(f"{{ {script} }}")
         assert await waiter.download.read() == body, script
+
+
+async def test_a_block_of_a_tab_that_crashes_ends_at_once(page, with_frames):
+    await page.goto(with_frames.url)
+    async with asyncio.timeout(20):
+        with pytest.raises(TargetCrashed):
+            async with page.expect_download(timeout=90):
+                crashing = asyncio.create_task(page.session.send("Page.crash"))
+        with pytest.raises(TargetCrashed):
+            await crashing
+    await page.goto(with_frames.url)  # a crash is not the end of a tab
+    async with page.expect_download() as waiter:
+        await page.goto(f"{with_frames.url}/mine")
+    assert await waiter.download.read() == b"mine"
 
 
 async def test_a_block_of_a_tab_that_closes_ends_at_once(page, with_frames):

@@ -1,10 +1,13 @@
 """Screenshots right after a browser has come up, when a headless shell refuses them, and failures that are for good."""
 
+from pathlib import Path
+
 import pytest
 
 import cdpbridge
 from cdpbridge.browser import _screenshot
-from cdpbridge.errors import CommandError
+from cdpbridge.browser._screenshot import image_format
+from cdpbridge.errors import CommandError, ConfigurationError
 from cdpbridge.protocol import Page
 
 PNG = b"\x89PNG"
@@ -50,3 +53,37 @@ async def test_the_first_thing_that_a_new_browser_does(server):
         async with cdpbridge.open_browser(cdpbridge.at(server.base_url, server.key)) as browser:
             tab = await browser.new_tab("data:text/html,<h1>here</h1>")
             assert (await tab.screenshot()).startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "found"),
+    [
+        (None, None, "png"),
+        (None, "webp", "webp"),
+        ("a.png", None, "png"),
+        ("a.b/shot", None, "png"),
+        ("shot", "jpeg", "jpeg"),
+        ("a.jpg", None, "jpeg"),
+        (Path("A.JPEG"), "jpeg", "jpeg"),
+        ("a.WebP", None, "webp"),
+    ],
+)
+def test_the_format_follows_the_suffix(path, given, found):
+    assert image_format(path, given) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "quality", "words"),
+    [
+        ("a.gif", None, None, "cannot be a '.gif' file: the path must end with .png, .jpg, .jpeg, .webp"),
+        ("a.pdf", "png", None, "cannot be a '.pdf' file"),
+        ("a.jpg", "png", None, "format 'png' contradicts the path, which ends with '.jpg'"),
+        ("a.png", "webp", None, "contradicts"),
+        (None, "jpg", None, "format must be 'png', 'jpeg' or 'webp', not 'jpg'"),
+        ("a.png", None, 50, "quality is for 'jpeg' and 'webp'"),
+    ],
+)
+def test_a_format_that_is_none(path, given, quality, words):
+    with pytest.raises(ConfigurationError) as caught:
+        image_format(path, given, quality)
+    assert words in str(caught.value)

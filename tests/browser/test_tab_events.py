@@ -47,6 +47,25 @@ async def test_console(page, pages):
     assert len(heard) == count
 
 
+@pytest.mark.parametrize("plain", [True, False])
+async def test_a_dialog_that_is_open_already_is_answered(page, pages, plain):
+    async def answer(dialog):
+        heard.append(dialog.message)
+        await dialog.accept("Ada")
+
+    heard = []
+    await page.goto(f"{pages.url}/")
+    asking = asyncio.create_task(page.evaluate("prompt('name')"))
+    await until(page.session.hint)
+    removed = page.on("dialog", heard.append)
+    removed()  # before it was called
+    stop = page.on("dialog", (lambda dialog: dialog.accept("Ada")) if plain else answer)
+    assert await asking == "Ada"
+    assert await page.evaluate("confirm('again')") is True
+    assert heard == ([] if plain else ["name", "again"])
+    stop()
+
+
 async def test_dialogs(page, pages):
     await page.goto(pages.url)
     heard = []

@@ -81,7 +81,7 @@ def test_crash_is_news_once_and_grows(targets):
 
 def test_crash_forgets_what_the_renderer_held(targets):
     page, *_ = grow(targets)
-    page.dialog = "alert"
+    page.dialog = {"type": "alert"}
     page.paused["r1"] = None
     assert "alert" in page.hint()
     assert "1 requests" in page.hint()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from cdpbridge.browser._interception import RESOURCE_TYPES
+from cdpbridge.browser._screenshot import image_format
 from cdpbridge.errors import ConfigurationError
 
 __all__ = ["WAIT_UNTIL", "PageOptions", "Screenshot", "options_of", "unknown"]
@@ -25,7 +26,7 @@ class Screenshot:
     Attributes:
         path: Where it is written; without one its bytes are in the result.
         full_page: The whole document instead of the visible part.
-        format: `png`, `jpeg` or `webp`.
+        format: `png`, `jpeg` or `webp`; default: what the suffix of `path` says.
         quality: 0 to 100, for jpeg and webp.
     """
 
@@ -150,7 +151,9 @@ def _screenshot(where: str, given: Any) -> Screenshot | None:
             raise ConfigurationError(f"{where}: {unknown(name, known)}")
     path = given.get("path")
     quality = given.get("quality")
-    kind = one_of(f'{where}["format"]', given.get("format", "png"), ("png", "jpeg", "webp"))
+    if (kind := given.get("format")) is not None:
+        kind = one_of(f'{where}["format"]', kind, ("png", "jpeg", "webp"))
+    kind = image_format(path, kind)
     if quality is not None and (kind == "png" or not isinstance(quality, int) or not 0 <= quality <= 100):
         raise ConfigurationError(f'{where}["quality"] must be 0 to 100, with jpeg or webp, not {quality!r}')
     full = _flag(f'{where}["full_page"]', given.get("full_page", False))

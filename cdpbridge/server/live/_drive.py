@@ -25,7 +25,7 @@ _LOCAL: Final = re.compile(
     r"(localhost|[\w.-]*\.localhost|\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:.]+\])(:\d+)?(/|$|\?)"
 )
 _FOCUS: Final = """
-let element = document.activeElement;
+let element = Object.getOwnPropertyDescriptor(Document.prototype, 'activeElement').get.call(document);
 for (;;) {
   const inner = element?.shadowRoot?.activeElement ?? frameDocument(element)?.activeElement;
   if (!inner) break;

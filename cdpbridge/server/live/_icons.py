@@ -18,7 +18,7 @@ _TIMEOUT: Final = timedelta(seconds=3)
 _MAX_BYTES: Final = 64 * 1024
 _CHUNK_BYTES: Final = 32 * 1024
 _FIND: Final = """(() => {
-  const links = [...document.querySelectorAll('link[rel~="icon"]')];
+  const links = [...Document.prototype.querySelectorAll.call(document, 'link[rel~="icon"]')];
   const small = links.find(link => /(^|\\s)(16|32|48)x/.test(link.sizes?.value ?? ''));
   return (small ?? links[0])?.href ?? '';
 })()"""
