@@ -21,6 +21,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests import builds
 from tests.folders import RUNTIME_DIR, browsers_folder
 from tests.own_user import open_way
 
@@ -101,8 +102,10 @@ def pytest_xdist_auto_num_workers(config):
     return (os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))) + 2
 
 
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
     """Files that start browsers come first: what is quick fills the gaps at the end of a run on several workers."""
+    builds.pytest_collection_modifyitems(config, items)
     heavy = {item.path for item in items if item.get_closest_marker("chromium")}
     items.sort(key=lambda item: item.path not in heavy)
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import RunningServer, clean_environment
 
+ONE_BUILD = pytest.mark.one_build("examples are for whichever build there is")
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PROMISES = {
     "rent_and_drive.py": [r"Sign in", r"\d responses, first http://127", r"charged 0.05, used 1 min"],
@@ -55,6 +57,7 @@ def run(
     )
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 @pytest.mark.parametrize("name", PROMISES)
 def test_example(name: str, site: str, tmp_path: Path, server: RunningServer) -> None:
@@ -68,6 +71,7 @@ def test_example(name: str, site: str, tmp_path: Path, server: RunningServer) ->
     assert done.stderr == ""
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_a_crawl_that_reads_nothing_says_so(tmp_path: Path, server: RunningServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:

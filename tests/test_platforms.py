@@ -10,6 +10,8 @@ import pytest
 from cdpbridge import _ps
 from cdpbridge.rental.journal import _owner
 
+ONE_BUILD = pytest.mark.one_build("other platforms are pretended; it does not see the build")
+
 # What Windows' Python does not have. Other packages are loaded before, because they ask for the system by its name.
 BARE = """
 import asyncio, os, signal, subprocess, sys
@@ -96,6 +98,7 @@ def test_every_module_of_the_client_is_imported_where_there_is_no_posix(tmp_path
     assert done.stdout.split() == ["True"] * 3, done.stderr
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_the_client_works_where_there_is_no_posix(server, tmp_path):
     environment = server.environment() | {"CDPBRIDGE_JOURNAL": str(tmp_path / "journal.sqlite3")}
@@ -107,6 +110,7 @@ def test_the_client_works_where_there_is_no_posix(server, tmp_path):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_the_pytest_plugin_works_where_there_is_no_posix(server, tmp_path):
     (tmp_path / "test_it.py").write_text(

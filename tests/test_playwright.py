@@ -11,7 +11,7 @@ import cdpbridge
 from cdpbridge import playwright, sync
 from cdpbridge.errors import ConfigurationError
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("connecting Playwright; its suites drive pages")]
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from cdpbridge.server import Settings
 from cdpbridge.server.settings._fields import Fields
 from tests.conftest import clean_environment
 
+ONE_BUILD = pytest.mark.one_build("where a browser is rented; the settings of the build are among the tests")
+
 pytestmark = pytest.mark.programs
 
 
@@ -83,6 +85,7 @@ def test_repr_shows_no_key(environment):
 # --- local() ----------------------------------------------------------------------------------------------------------
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_local_starts_when_it_is_needed_and_ends_with_the_block(tmp_path, environment):
     client = cdpbridge.local(data_dir=tmp_path, browser_build="shell")
@@ -98,6 +101,7 @@ async def test_local_starts_when_it_is_needed_and_ends_with_the_block(tmp_path, 
     assert not os.path.exists(f"/proc/{pid}")
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_local_for_one_rental(tmp_path, environment):
     client = cdpbridge.local(data_dir=tmp_path, browser_build="shell")
@@ -108,6 +112,7 @@ async def test_local_for_one_rental(tmp_path, environment):
         assert not os.path.exists(f"/proc/{pid}")
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_a_browser_that_outlives_its_clients_block_keeps_the_server(tmp_path, environment):
     async with cdpbridge.local(data_dir=tmp_path, browser_build="shell") as client:
@@ -307,6 +312,7 @@ async def test_without_the_extra(monkeypatch, tmp_path, environment):
             pass
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 @pytest.mark.timeout(300)
 def test_ctrl_c_is_not_the_servers(tmp_path):
@@ -338,6 +344,7 @@ asyncio.run(main())
     assert done.stdout.startswith("charged 0.05, used 1 min"), done.stderr
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_local_without_an_event_loop(environment, tmp_path):
     client = cdpbridge.sync.local(data_dir=tmp_path, browser_build="shell")
@@ -351,6 +358,7 @@ def test_local_without_an_event_loop(environment, tmp_path):
         os.kill(pid, 0)
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_local_without_an_event_loop_where_there_is_one(environment, tmp_path):
     """As in a notebook, whose loop runs."""

@@ -26,7 +26,11 @@ filterwarnings =
     ignore:Session-scoped fixtures defined as instance methods
 """
 OTHER = {"playwright": "playwright-asyncio", "playwright-asyncio": "playwright"}
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.one_build("the plugin rents; it does not see the build"),
+    pytest.mark.chromium,
+    pytest.mark.timeout(240),
+]
 
 
 class Place:

@@ -49,7 +49,7 @@ REPLACED = {
     "LIVE_URL": "$LIVE_URL",
 }
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("documentation is for whichever build there is")]
 
 
 # --- the blocks -------------------------------------------------------------------------------------------------------

@@ -22,6 +22,10 @@ from cdpbridge.browser._download import Download
 from cdpbridge.browser._downloads import DownloadWaiter
 from cdpbridge.errors import ConfigurationError, NavigationError
 
+ONE_BUILD = pytest.mark.one_build(
+    "the blocking API runs the asynchronous one, which is tested on both builds"
+)
+
 PAGE = "data:text/html,<title>Here</title><a id=a download=report.csv href='data:text/csv,1'>a</a><input type=file id=i multiple>"
 
 
@@ -116,6 +120,7 @@ def test_a_program_without_an_event_loop(tmp_path, environment, site, nobody, bu
         browser.new_tab()
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_the_server_of_a_blocking_client_runs_as_long_as_its_browser(tmp_path, environment):
     client = sync.local(data_dir=tmp_path, browser_build="shell")
@@ -127,6 +132,7 @@ def test_the_server_of_a_blocking_client_runs_as_long_as_its_browser(tmp_path, e
     assert browser.receipt.difference == 0
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_a_blocking_client_of_the_environment(environment):
     environment.setenv("CDPBRIDGE_PROVIDER", "local")
@@ -136,6 +142,7 @@ def test_a_blocking_client_of_the_environment(environment):
     assert browser.receipt.difference == 0
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_a_block_that_fails_stops_its_browser(client):
     with pytest.raises(KeyError, match="mine"), sync.open_browser(client) as browser:
@@ -145,6 +152,7 @@ def test_a_block_that_fails_stops_its_browser(client):
         assert client.browsers.get(browser.id).status == "stopped"
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_a_stop_before_the_end_of_the_block(client):
     with sync.open_browser(client) as browser:
@@ -152,6 +160,7 @@ def test_a_stop_before_the_end_of_the_block(client):
     assert len(browser.receipts) == 1
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_an_opening_rents_once(client):
     with client:
@@ -166,6 +175,7 @@ def test_an_opening_rents_once(client):
         assert [(each.id, each.status) for each in made] == [(browser.record.id, "stopped")]
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_a_handler_that_calls_the_browser_is_told_so_and_does_not_hang(client, caplog):
     with sync.open_browser(client) as browser:
@@ -174,6 +184,7 @@ def test_a_handler_that_calls_the_browser_is_told_so_and_does_not_hang(client, c
     assert browser.receipt is not None
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_handlers_have_threads_of_their_own(client, site, tmp_path):
     """As many at once as there are requests, each with a call that needs a thread of the library's."""
@@ -192,6 +203,7 @@ def test_handlers_have_threads_of_their_own(client, site, tmp_path):
     assert len(list(tmp_path.glob("*.png"))) == 40
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_a_handler_that_goes_on_does_not_keep_the_block_open(client, site):
     begun, release, ended = threading.Event(), threading.Event(), threading.Event()
@@ -212,6 +224,7 @@ def test_a_handler_that_goes_on_does_not_keep_the_block_open(client, site):
     assert ended.wait(60)
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_routes_are_forgotten_with_their_removal(client, site):
     with sync.open_browser(client) as browser:
@@ -239,6 +252,7 @@ async def not_plain(_given):
     pytest.fail("never called")
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_handlers_are_plain_functions(client):
     with sync.open_browser(client) as browser:
@@ -289,6 +303,7 @@ with sync.open_browser() as browser:
 """
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 @pytest.mark.parametrize(
     ("signals", "status"),
@@ -312,6 +327,7 @@ def test_fault_a80_signals(server, client, signals, status):
     assert browser.browser_cost == Decimal("0.000833")
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_a_fork_does_not_stop_what_its_parent_rented(server, client):
     program = """
@@ -342,6 +358,7 @@ with sync.open_browser() as browser:
         assert client.browsers.get(done.stdout.strip()).end_reason == "stopped_by_caller"
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_interrupted_while_it_rents(server, client):
     program = """
@@ -367,6 +384,7 @@ with sync.open_browser(on_progress=lambda text: os.kill(os.getpid(), signal.SIGI
         assert rented.status == "stopped"
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_the_end_of_the_interpreter_inside_a_block(server, client, tmp_path):
     program = "from cdpbridge import sync\nopening = sync.open_browser()\nprint(opening.__enter__().id)"
@@ -476,6 +494,7 @@ def test_interrupts_cancel_the_work_and_wait_for_its_end():
     assert ends == ["done"]
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_a_client_that_a_request_has_opened_stays_open_after_a_rental(tmp_path):
     client = sync.local(data_dir=tmp_path / "data", browser_build="shell")

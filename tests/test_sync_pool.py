@@ -18,6 +18,8 @@ from cdpbridge.sync import _browser, _pool
 from cdpbridge.testing import SILENT, ScriptedBrowser
 from tests.pool.test_pool import Rest, _forget
 
+ONE_BUILD = pytest.mark.one_build("the blocking API runs the asynchronous one")
+
 
 def rental_threads():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("cdpbridge")]
@@ -41,6 +43,7 @@ def until(condition):
 # --- on real browsers -------------------------------------------------------------------------------------------------
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_a_pool_without_an_event_loop(server, site):
     def signed(tab, name):
@@ -86,6 +89,7 @@ with sync.BrowserPool(size=2, tabs_per_browser=2) as pool:
 """
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 @pytest.mark.parametrize(
     ("number", "times", "status"),
@@ -335,6 +339,7 @@ async def test_a_coroutine_is_told_what_to_write(block):
         helper()
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_playwrights_own_loop_is_not_in_the_way(server):
     """In a program of its own: Playwright leaves its loop set in this thread."""

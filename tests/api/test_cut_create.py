@@ -11,7 +11,7 @@ import pytest
 from cdpbridge.api import AsyncClient
 from cdpbridge.errors import APIError
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the REST client does not see the build")]
 
 PLACES = ("request", "before the answer", "answer", "answer, at leisure")
 

@@ -185,6 +185,7 @@ def test_a_torn_answer_of_a_create_names_what_was_made(rest, client):
     assert caught.value.answer_id == BROWSER_ID
 
 
+@pytest.mark.one_build("the REST client does not see the build")
 @pytest.mark.chromium
 def test_the_life_of_a_rental_on_a_real_server(server):
     with Client(server.key, server.base_url) as client:

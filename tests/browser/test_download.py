@@ -23,6 +23,8 @@ from cdpbridge.errors import (
     UploadFailed,
 )
 
+ONE_BUILD = pytest.mark.one_build("of the rental around it; downloads of both builds are tested below")
+
 pytestmark = pytest.mark.chromium
 BIG = os.urandom(3 * 1024 * 1024 + 17)
 RELEASE = threading.Event()
@@ -80,11 +82,14 @@ async def browser(server):
 
 
 @pytest.fixture
-async def tab(browser, files):
-    return await browser.new_tab(files)
+async def tab(page, files):
+    await page.goto(files)
+    return page
 
 
-async def test_a_download_with_its_real_name(browser, tab, tmp_path, files, server):
+@ONE_BUILD
+async def test_a_download_with_its_real_name(browser, tmp_path, files, server):
+    tab = await browser.new_tab(files)
     async with tab.expect_download() as waiter:
         await tab.evaluate("report.click()")
     assert (waiter.download.suggested_filename, waiter.download.url) == ("märz.csv", f"{files}/report")
@@ -131,7 +136,9 @@ async def test_big_and_odd_downloads(tab, tmp_path):
     assert (await waiter.download.save(tmp_path)).parent == tmp_path
 
 
-async def test_another_tabs_download_is_not_this_ones(browser, tab, files):
+@ONE_BUILD
+async def test_another_tabs_download_is_not_this_ones(browser, files):
+    tab = await browser.new_tab(files)
     other = await browser.new_tab(files)
     async with tab.expect_download() as waiter:
         await other.evaluate("report.click()")
@@ -271,7 +278,7 @@ async def test_no_download_and_a_broken_one(tab, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_download_that_does_not_end(browser, tab, tmp_path):
+async def test_a_download_that_does_not_end(tab, tmp_path):
     async with tab.expect_download() as waiter:
         await tab.evaluate(
             "Object.assign(document.createElement('a'), {href: '/slow', download: ''}).click()"
@@ -280,12 +287,13 @@ async def test_a_download_that_does_not_end(browser, tab, tmp_path):
         await waiter.download.save(tmp_path, timeout=timedelta(seconds=0.2))
     assert isinstance(caught.value, TimeoutError)
     waiting = asyncio.create_task(waiter.download.save(tmp_path))
-    await browser.stop()
+    await tab.session.connection.close()
     with pytest.raises(DownloadFailed, match=r"connection has ended|canceled"):
         await waiting
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.one_build("no browser is started")
 @pytest.mark.parametrize("folder", ["/a/b", "/with space/ä%20", "/a\tb"])
 def test_the_switch_for_downloads(folder):
     line = f"/usr/bin/chromium --headless {downloads_switch(PurePosixPath(folder))} about:blank"

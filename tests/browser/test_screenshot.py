@@ -47,6 +47,7 @@ async def test_other_failures_are_told_at_once():
     assert session.asked == 1
 
 
+@pytest.mark.one_build("only the headless shell has no surface at first")
 @pytest.mark.chromium
 async def test_the_first_thing_that_a_new_browser_does(server):
     for _ in range(4):

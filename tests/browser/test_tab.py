@@ -1,4 +1,4 @@
-"""The verbs of a tab, on a real page of a real browser."""
+"""The verbs of a tab, on a real page of real browsers of both builds."""
 
 import asyncio
 import math
@@ -9,6 +9,8 @@ import pytest
 import cdpbridge
 from cdpbridge.errors import CommandTimeout, EvaluationError, NavigationError, TargetClosed
 from cdpbridge.protocol import Page
+
+ONE_BUILD = pytest.mark.one_build("of the rental around the tab")
 
 pytestmark = pytest.mark.chromium
 
@@ -21,8 +23,8 @@ async def browser(server):
 
 
 @pytest.fixture
-async def tab(browser):
-    return await browser.new_tab()
+def tab(page):
+    return page
 
 
 async def test_goto_loads(tab, site):
@@ -159,7 +161,9 @@ async def test_cookies(tab, site):
     assert (cookie.name, cookie.value, cookie.session) == ("colour", "blue", True)
 
 
-async def test_close(browser, tab):
+@ONE_BUILD
+async def test_close(browser):
+    tab = await browser.new_tab()
     before = len(await browser.tabs())
     await tab.close()
     await tab.close()
@@ -169,7 +173,9 @@ async def test_close(browser, tab):
     assert len(await browser.tabs()) == before - 1
 
 
-async def test_a_page_with_two_handles_is_closed_by_both(browser, tab):
+@ONE_BUILD
+async def test_a_page_with_two_handles_is_closed_by_both(browser):
+    tab = await browser.new_tab()
     [other] = [each for each in await browser.tabs() if each.target_id == tab.target_id]
     await tab.close()
     # The browser tells the second handle a moment later, so also before it knows.
@@ -179,6 +185,7 @@ async def test_a_page_with_two_handles_is_closed_by_both(browser, tab):
     await asyncio.gather(tab.close(), other.close())
 
 
+@ONE_BUILD
 async def test_new_tab_with_a_page_and_its_session(browser, site):
     tab = await browser.new_tab(site)
     assert await tab.title() == "Sign in"

@@ -61,6 +61,7 @@ async def test_a_connection_that_takes_too_long():
     assert caught.value.stage == "http"
 
 
+@pytest.mark.one_build("the limit is the client's, and the disk this machine's")
 @pytest.mark.chromium
 async def test_a_download_whose_disk_is_slow_times_out(server, tmp_path, monkeypatch):
     """The deadline may come while a chunk is written and not while one is awaited: it is the same error."""

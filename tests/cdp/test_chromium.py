@@ -19,7 +19,10 @@ from cdpbridge.errors import (
 )
 from cdpbridge.protocol import Page, Runtime, Target
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the client's protocol; both builds speak it with the same code"),
+]
 
 QUICK = timedelta(milliseconds=400)
 AT_ONCE = 60  # seconds; generous, the machine is shared

@@ -16,7 +16,10 @@ from cdpbridge.errors import CommandTimeout, ConnectionClosed, MessageTooBig, Ta
 from cdpbridge.protocol import Page
 from tests.cdp.test_chromium import AT_ONCE, QUICK, Site, evaluate, renderers
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the client's protocol; both builds speak it with the same code"),
+]
 
 
 @pytest.fixture

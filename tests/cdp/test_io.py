@@ -13,6 +13,10 @@ from cdpbridge.errors import CommandError, ConnectionClosed, DecodeError, Target
 from cdpbridge.protocol import Page, Tracing
 from cdpbridge.testing import Refusal
 
+ONE_BUILD = pytest.mark.one_build(
+    "the client reads streams; what both builds print is tested in tests/browser"
+)
+
 CONTENT = bytes(range(256)) * 40
 
 
@@ -146,6 +150,7 @@ async def test_trace_that_was_not_started_as_a_stream(connection, scripted):
 # --- Chromium ---------------------------------------------------------------------------------------------------------
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_pdf_of_a_real_page(tab):
     await tab.send("Page.setDocumentContent", {"frameId": tab.target_id, "html": "<p>x</p>"})
@@ -155,6 +160,7 @@ async def test_pdf_of_a_real_page(tab):
     assert whole.rstrip().endswith(b"%%EOF")
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_pdf_in_many_pieces_and_a_handle_that_is_closed(tab):
     page = "<p style='page-break-after:always'>x</p>" * 200
@@ -167,6 +173,7 @@ async def test_pdf_in_many_pieces_and_a_handle_that_is_closed(tab):
         await anext(read_stream(tab, reply.stream))
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_trace_of_a_real_page(chrome_connection, tab):
     root = chrome_connection.root

@@ -14,6 +14,8 @@ from cdpbridge.cdp._upgrade import upgrade
 from cdpbridge.errors import CommandError, CommandTimeout, ConnectionClosed
 from cdpbridge.testing import SILENT, ManualClock, Refusal
 
+ONE_BUILD = pytest.mark.one_build("the client's protocol; both builds speak it with the same code")
+
 SECOND = timedelta(seconds=1)
 WAIT, PING, DEAD = Verdict.WAIT, Verdict.PING, Verdict.DEAD
 
@@ -258,6 +260,7 @@ async def test_is_alive(connection, scripted):
     assert not await connection.is_alive()
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_fault_a31_a_busy_page_is_no_dead_browser(chrome_connection, tab, turns):
     busy = asyncio.ensure_future(tab.send("Runtime.evaluate", {"expression": "while (true);"}))
@@ -270,6 +273,7 @@ async def test_fault_a31_a_busy_page_is_no_dead_browser(chrome_connection, tab, 
         await busy
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_a_hung_browser_is_noticed(own_chrome):
     import signal

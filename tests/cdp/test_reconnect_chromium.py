@@ -11,7 +11,10 @@ from cdpbridge.errors import CommandError, ConnectionClosed, TargetClosed
 from cdpbridge.protocol import Runtime
 from tests.cdp.test_chromium import Site
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the client's protocol; both builds speak it with the same code"),
+]
 
 SECOND = timedelta(seconds=1)
 

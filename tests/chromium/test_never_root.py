@@ -16,6 +16,8 @@ from cdpbridge.chromium import _processes as launching
 from cdpbridge.errors import BrowserNotFound, ConfigurationError
 from tests.user_namespace import run_in_user_namespace
 
+ONE_BUILD = pytest.mark.one_build("no Chromium of a certain build is started")
+
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.skipif(not uses_browser_uids(), reason="only root may take another uid"),
@@ -111,6 +113,7 @@ async def test_a_profile_belongs_to_its_owner_before_and_after(build, tmp_path):
         assert owners == {0}
 
 
+@ONE_BUILD
 async def test_a_binary_below_a_closed_folder_is_named_with_the_way_out(tmp_path):
     closed = tmp_path / "cache"
     closed.mkdir(mode=0o700)
@@ -123,6 +126,7 @@ async def test_a_binary_below_a_closed_folder_is_named_with_the_way_out(tmp_path
         assert words in str(caught.value)
 
 
+@ONE_BUILD
 async def test_a_link_to_a_binary_that_others_may_not_run(tmp_path):
     binary = tmp_path / "chrome"
     binary.write_text("#!/bin/sh\n")
@@ -136,6 +140,7 @@ async def test_a_link_to_a_binary_that_others_may_not_run(tmp_path):
         await Chromium.start(build=Build(link, "full"))
 
 
+@ONE_BUILD
 async def test_a_profile_below_a_closed_folder_is_named_with_the_way_out(tmp_path):
     closed = tmp_path / "home"
     closed.mkdir(mode=0o700)
@@ -181,6 +186,7 @@ async def test_a_kernel_that_refuses_user_namespaces_is_named_with_the_setting(b
     assert started.startswith("started")
 
 
+@ONE_BUILD
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv(1)")
 async def test_a_root_without_the_right_to_change_its_uid_is_told():
     program = "from cdpbridge.chromium import UidPool\nUidPool()"

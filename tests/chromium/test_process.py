@@ -21,6 +21,8 @@ from cdpbridge.cdp import connect, connect_pipe
 from cdpbridge.chromium import Build, Chromium, find, uses_browser_uids
 from cdpbridge.errors import BrowserExited, BrowserNotFound, BrowserStartFailed
 
+ONE_BUILD = pytest.mark.one_build("no Chromium of a certain build is started")
+
 pytestmark = pytest.mark.chromium
 
 HERE = os.path.dirname(__file__)
@@ -205,6 +207,7 @@ async def killed_owner(command, scratch, members, wait_until):
 # --- starts that fail -------------------------------------------------------------------------------------------------
 
 
+@ONE_BUILD
 async def test_fault_b08_a_binary_that_exits(tmp_path):
     build = script(tmp_path / "chromium", "echo no such luck >&2; exit 7")
     before = left_in_temp(), descriptors()
@@ -214,6 +217,7 @@ async def test_fault_b08_a_binary_that_exits(tmp_path):
     assert (left_in_temp(), descriptors()) == before
 
 
+@ONE_BUILD
 async def test_fault_b08_a_binary_that_never_gets_ready(tmp_path, children):
     build = script(tmp_path / "chromium", "echo hm >&2; sleep 60")
     before = left_in_temp(), descriptors(), children()
@@ -222,6 +226,7 @@ async def test_fault_b08_a_binary_that_never_gets_ready(tmp_path, children):
     assert (left_in_temp(), descriptors(), children()) == before
 
 
+@ONE_BUILD
 async def test_fault_b08_a_missing_binary_and_one_of_another_machine(tmp_path):
     before = left_in_temp(), descriptors()
     with pytest.raises(BrowserNotFound):
@@ -235,6 +240,7 @@ async def test_fault_b08_a_missing_binary_and_one_of_another_machine(tmp_path):
     assert (left_in_temp(), descriptors()) == before
 
 
+@ONE_BUILD
 async def test_fault_b08_a_profile_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BrowserStartFailed, match="could not be started"):
@@ -370,6 +376,7 @@ async def test_a_killed_owner_takes_its_browser_along_without_pidfd(build, tmp_p
         await killed_owner(command, scratch, members, wait_until)
 
 
+@ONE_BUILD
 async def test_fault_b08_a_binary_that_exits_without_pidfd(as_on_macos, tmp_path):
     build = script(tmp_path / "chromium", "echo no such luck >&2; exit 7")
     with pytest.raises(BrowserStartFailed, match=r"status 7 [^\n]*\nno such luck"):

@@ -12,7 +12,7 @@ import pytest
 from cdpbridge._version import __version__
 from tests.conftest import clean_environment
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the command line does not see the build")]
 
 RECEIPT = "charged 0.05, used 1 min, refunded 0.049167, paid 0.000833 (simulated USD, "
 

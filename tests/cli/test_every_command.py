@@ -14,7 +14,7 @@ from cdpbridge.cli._ids import one_of
 from cdpbridge.errors import ConfigurationError
 from tests.conftest import clean_environment
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the command line does not see the build")]
 
 MISSING = "00000000-0000-4000-8000-000000000000"
 BEGINNING = "0000beef"

@@ -6,7 +6,7 @@ import pytest
 
 from .test_cli import cdpbridge
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the command line does not see the build")]
 
 
 def test_profiles(server):

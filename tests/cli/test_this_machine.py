@@ -18,7 +18,7 @@ from cdpbridge.rental import Journal
 from tests.conftest import clean_environment
 from tests.rental.test_journal import DEAD, an_entry
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the command line does not see the build")]
 KEY = "bu_a-key-of-tests-0123456789-wxyz"
 
 

@@ -15,7 +15,11 @@ from tests.conftest import clean_environment, only_one_installs
 from tests.folders import browsers_folder
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.one_build("the framework's use of a rental; it does not see the build"),
+    pytest.mark.chromium,
+    pytest.mark.timeout(240),
+]
 PROGRAM = """
 import asyncio, sys
 from browser_use import Agent, ChatOpenAI

@@ -17,6 +17,7 @@ from tests.folders import browsers_folder
 
 pytest.importorskip("crawlee")
 pytestmark = [
+    pytest.mark.one_build("the framework's use of a rental; it does not see the build"),
     pytest.mark.chromium,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:crawlee"),
 ]

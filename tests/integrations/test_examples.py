@@ -13,7 +13,10 @@ import cdpbridge
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "frameworks"
 RUN_HERE = {"crawlee_titles.py", "selenium_title.py", "puppeteer.cjs", "playwright.spec.cjs", "title.robot"}
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the framework's use of a rental; it does not see the build"),
+]
 
 
 def test_each_example_is_run_and_short():

@@ -14,7 +14,10 @@ import pytest
 from tests.integrations.test_browser_use import python, quiet  # noqa: F401
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the framework's use of a rental; it does not see the build"),
+]
 
 SCRAPY_PLAYWRIGHT = """
 import sys

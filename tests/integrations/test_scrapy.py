@@ -26,7 +26,12 @@ from tests.conftest import clean_environment
 from tests.folders import browsers_folder
 from tests.integrations._site import serve
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build(
+        "the handler's own work; what a page loads is tested on both builds in tests/browser"
+    ),
+]
 
 SPIDER = Path(__file__).with_name("_spider.py")
 

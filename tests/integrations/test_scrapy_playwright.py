@@ -20,7 +20,10 @@ from tests.integrations.test_scrapy import active, crawl, pages, until  # noqa: 
 pytest.importorskip("scrapy_playwright")  # a tool of the tests, which raises the bounds of what we depend on
 from scrapy_playwright.handler import Config
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the framework's use of a rental; it does not see the build"),
+]
 
 HANDLER = "scrapy_playwright.handler.ScrapyPlaywrightDownloadHandler"
 PROVIDER = "cdpbridge.integrations.scrapy_playwright.RentedBrowserProvider"

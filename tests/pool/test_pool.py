@@ -32,6 +32,8 @@ from cdpbridge.errors import (
 from cdpbridge.server.hosts._processes import processes_using
 from cdpbridge.testing import SILENT, ScriptedBrowser
 
+ONE_BUILD = pytest.mark.one_build("the pool's own work: leases and rentals")
+
 # --- over a real server -----------------------------------------------------------------------------------------------
 
 
@@ -60,6 +62,7 @@ async def owner(tab, name):
     return before
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_leases_are_isolated_and_leave_nothing(client, site):
     async with cdpbridge.BrowserPool(client, size=1) as pool:
@@ -85,6 +88,7 @@ async def test_leases_are_isolated_and_leave_nothing(client, site):
     assert (pool.receipt.paid, pool.receipt.booked) == (Decimal("0.000833"), Decimal("0.000833"))
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_leases_share_a_profile(client, site):
     for seen in ("", "owner=me"):
@@ -99,6 +103,7 @@ async def test_leases_share_a_profile(client, site):
             assert len(pages) == 1
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_browsers_killed_and_stopped_while_it_maps(client, server, site):
     """Every result once, whatever becomes of the browsers; the money is what they have used."""
@@ -143,6 +148,7 @@ async def test_browsers_killed_and_stopped_while_it_maps(client, server, site):
         assert (await client.browsers.get(browser_id)).status == "stopped"
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_the_users_own_failures_are_not_repeated(client, site):
     calls = []
@@ -177,6 +183,7 @@ async def test_the_users_own_failures_are_not_repeated(client, site):
     assert sorted(calls) == sorted([*whats, "python"])
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_a_lease_that_takes_too_long(client):
     async with cdpbridge.BrowserPool(client, size=1, lease_timeout=timedelta(seconds=0.2)) as pool:
@@ -191,6 +198,7 @@ async def test_a_lease_that_takes_too_long(client):
         assert pool.stats.leases == 0
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_nothing_is_rented_after_a_failure_in_the_block(client):
     with pytest.raises(ZeroDivisionError):
@@ -208,6 +216,7 @@ async def test_nothing_is_rented_after_a_failure_in_the_block(client):
     assert len(pool.receipts) == 2
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_a_pool_left_in_the_middle_of_a_map(client):
     async def forever(tab, _):
@@ -248,6 +257,7 @@ asyncio.run(main())
 """
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_fault_a80_sigterm_while_a_pool_works(client, server):
     done = await asyncio.to_thread(

@@ -17,6 +17,10 @@ from cdpbridge.profile_sync import export_state, import_state, read_state
 from cdpbridge.profile_sync._exporters import cookies_txt
 from cdpbridge.profile_sync._state import checked_state, export_in_form
 
+ONE_BUILD = pytest.mark.one_build(
+    "files and cookies are read and written here; what the builds store themselves has both below"
+)
+
 SECRET = "s3cr3t-value"
 LATER = int(time.time()) + 86_400
 
@@ -253,6 +257,7 @@ async def test_fault_c20_the_bad_ones_are_named_and_the_others_kept(connection):
     assert (kept["url"]["domain"], kept["url"]["secure"]) == ("example.test", True)
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_fault_c20_a_list_of_an_extension_reaches_the_site(client, site):
     given = [
@@ -275,6 +280,7 @@ async def test_fault_c20_a_list_of_an_extension_reaches_the_site(client, site):
     assert found == {"strict": ("Strict", LATER), "session": ("Lax", -1)}
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_fault_c20_the_command_names_what_it_does_not_import(server, tmp_path):
     (tmp_path / "cookies.json").write_bytes(
@@ -370,6 +376,7 @@ def test_fault_c21_localstorage_as_a_mapping_and_other_values():
     assert "sessionStorage" in checked.lost[1]
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_fault_c21_storage_of_the_port_that_set_a_cookie_is_found(client, site):
     async with cdpbridge.open_browser(client) as browser:
@@ -379,6 +386,7 @@ async def test_fault_c21_storage_of_the_port_that_set_a_cookie_is_found(client, 
     assert [each["origin"] for each in state["origins"]] == [site]
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_fault_c20_the_command_writes_other_forms(server, tmp_path):
     def run(*words):

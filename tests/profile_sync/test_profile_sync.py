@@ -29,6 +29,10 @@ from cdpbridge.profile_sync._snappy import decompress
 from cdpbridge.profile_sync._storage import write_storage
 from tests.own_user import open_way
 
+ONE_BUILD = pytest.mark.one_build(
+    "files and cookies are read and written here; what the builds store themselves has both below"
+)
+
 SECRET = "s3cr3t-value"
 LATER = int(time.time()) + 9999
 
@@ -128,6 +132,7 @@ async def cookies_of(client, profile):
         }
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_from_chromium(full_client, local_profile):
     client = full_client
@@ -169,6 +174,7 @@ async def test_from_chromium(full_client, local_profile):
     } == before  # only a copy was touched
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_only_some_domains_and_no_preferences(full_client, local_profile):
     report = await sync(local_profile, provider=full_client, to="some", domains=["example.test"])
@@ -179,6 +185,7 @@ async def test_only_some_domains_and_no_preferences(full_client, local_profile):
     assert report.preferences >= 1
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_a_hosted_browser_without_a_settings_page(client, local_profile):
     report = await sync(local_profile, provider=client, to="shell")
@@ -186,6 +193,7 @@ async def test_a_hosted_browser_without_a_settings_page(client, local_profile):
     assert report.lost[-1].endswith("preferences: the hosted browser has no settings page")
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_the_command(server, local_profile):
     command = [sys.executable, "-m", "cdpbridge", "profiles", "sync", "--from", str(local_profile)]
@@ -206,6 +214,7 @@ def test_the_command(server, local_profile):
     assert SECRET not in done.stdout + done.stderr
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_fault_b28_losses_are_reported_by_domain(client, monkeypatch):
     many = [cookie(f"n{number}", "many.test", expires=LATER) for number in range(250)]
@@ -346,6 +355,7 @@ def test_snappy():
             decompress(damaged)
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_from_firefox(client, firefox):
     local = await read_local(firefox)
@@ -402,6 +412,7 @@ async def test_nothing_to_read(tmp_path, monkeypatch):
 # --- storage state ----------------------------------------------------------------------------------------------------
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_a_state_goes_round(client, site):
     async with cdpbridge.open_browser(client) as browser:
@@ -429,6 +440,7 @@ async def test_a_state_goes_round(client, site):
     )
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_playwright_reads_and_writes_the_same_form(client, site, tmp_path):
     async with (
@@ -448,6 +460,7 @@ async def test_playwright_reads_and_writes_the_same_form(client, site, tmp_path)
         assert await page.evaluate("[document.cookie, localStorage.k]") == ["a=1", "v"]
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_export_and_import_commands(server, site, tmp_path):
     def run(*args):

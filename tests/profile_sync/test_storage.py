@@ -10,6 +10,10 @@ from cdpbridge.errors import ConfigurationError
 from cdpbridge.profile_sync import export_state, import_state
 from cdpbridge.profile_sync._storage import _quiet_page, origin_of, read_storage, write_storage
 
+ONE_BUILD = pytest.mark.one_build(
+    "files and cookies are read and written here; what the builds store themselves has both below"
+)
+
 pytestmark = pytest.mark.chromium
 
 FILL = """new Promise((done, failed) => {
@@ -110,6 +114,7 @@ def client(server):
     return cdpbridge.at(server.base_url, server.key)
 
 
+@ONE_BUILD
 async def test_fault_c21_indexeddb_goes_round(client, site):
     async with cdpbridge.open_browser(client) as browser:
         tab = await browser.new_tab(site)
@@ -125,6 +130,7 @@ async def test_fault_c21_indexeddb_goes_round(client, site):
         assert await tab.evaluate(LOOK) == WANTED
 
 
+@ONE_BUILD
 async def test_fault_c21_what_cannot_be_kept_is_named(client, site, caplog):
     async with cdpbridge.open_browser(client) as browser:
         tab = await browser.new_tab(site)
@@ -150,6 +156,7 @@ async def test_fault_c21_what_cannot_be_kept_is_named(client, site, caplog):
     assert any("store orders: " in each for each in report.lost)
 
 
+@ONE_BUILD
 async def test_fault_c21_playwright_reads_and_writes_the_same_form(client, site):
     async with (
         cdpbridge.open_browser(client) as browser,
@@ -258,6 +265,7 @@ async def test_fault_c21_a_database_too_large_for_a_message_is_named(connection,
     assert report.databases == 1
 
 
+@ONE_BUILD
 @pytest.mark.parametrize(
     "state",
     [
@@ -272,6 +280,7 @@ async def test_a_state_that_is_none(state):
         await import_state(None, state)
 
 
+@ONE_BUILD
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
@@ -285,6 +294,7 @@ def test_fault_c21_an_origin_is_written_as_browsers_do(given, wanted):
     assert origin_of(given) == wanted
 
 
+@ONE_BUILD
 @pytest.mark.parametrize(
     "given",
     [

@@ -29,7 +29,7 @@ from cdpbridge.protocol import (
 )
 from cdpbridge.protocol._base import decoder_for
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the definition is pinned from one build")]
 
 T = TypeVar("T")
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -335,6 +335,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.one_build("a rental is a process and its money, whichever the build")
 @pytest.mark.chromium
 async def test_processes_share_a_budget_in_the_order_they_came(server, journal):
     """One of those that wait is killed; the others are served in order, one browser at a time."""

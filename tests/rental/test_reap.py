@@ -22,7 +22,10 @@ from cdpbridge.rental.journal import Outcome
 from cdpbridge.rental.journal._owner import Owner
 from tests.rental.test_journal import DEAD, an_entry
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("a rental is a process and its money, whichever the build"),
+]
 
 RENT = """
 import asyncio, sys

@@ -14,7 +14,10 @@ from cdpbridge.api import AsyncClient
 from cdpbridge.protocol import Storage
 from tests.api.test_cut_create import pump, settled, whole_request
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("a rental is a process and its money, whichever the build"),
+]
 
 CREATE = b"POST /api/v2/browsers "
 CLIENT_TIME = timedelta(seconds=8)

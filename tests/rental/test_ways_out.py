@@ -14,7 +14,10 @@ import cdpbridge
 from tests.conftest import until
 from tests.folders import browsers_folder
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("a rental is a process and its money, whichever the build"),
+]
 
 BLOCK = """
 import asyncio, os, signal, sys

@@ -11,9 +11,12 @@ from cdpbridge.chromium import Chromium, find
 from tests.server import tls
 from tests.server.scripted_agents import ScriptedAgents
 
+ONE_BUILD = pytest.mark.one_build("the server's own work; it does not see the build")
+
 expect.set_options(timeout=30_000)
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 @pytest.mark.parametrize("terminator", [tls.small, tls.nginx], ids=["small", "nginx"])
 async def test_fault_b35_console_and_live_page_behind_tls_a_domain_and_a_prefix(
@@ -91,6 +94,7 @@ async def live_page(context, browser, outside):
     assert not [request for request in asked if token in "".join(request)]
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_an_agent_goes_by_the_local_address_and_not_by_the_public_one(make_server):
     agents = ScriptedAgents()

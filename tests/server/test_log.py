@@ -14,7 +14,11 @@ import websockets
 from tests.conftest import clean_environment
 from tests.server.tasks.agent.llm import done, serve_model
 
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.one_build("the server's own work; it does not see the build"),
+    pytest.mark.chromium,
+    pytest.mark.timeout(300),
+]
 
 KEY = "key-of-tests"
 PROXY_PASSWORD = "password-of-the-proxy"

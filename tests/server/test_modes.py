@@ -7,7 +7,7 @@ import pytest
 
 from cdpbridge.server.data_dir import tightened
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the server's own work; it does not see the build")]
 
 
 def wide(root):

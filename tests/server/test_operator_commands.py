@@ -14,7 +14,7 @@ import websockets
 
 from cdpbridge.cli import _app
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the server's own work; it does not see the build")]
 
 HEADER = "X-Browser-Use-API-Key"
 

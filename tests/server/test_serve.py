@@ -20,6 +20,8 @@ from cdpbridge.server import Settings, serve
 from tests.conftest import clean_environment
 from tests.folders import browsers_folder
 
+ONE_BUILD = pytest.mark.one_build("the server's own work; it does not see the build")
+
 pytestmark = pytest.mark.chromium
 
 
@@ -36,6 +38,7 @@ def run_server(*arguments, **environment):
     )
 
 
+@ONE_BUILD
 async def test_one_line_when_ready_and_nothing_else(spawn_server):
     async with spawn_server() as server:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/api/v2", str(server.http.base_url).rstrip("/"))
@@ -44,6 +47,7 @@ async def test_one_line_when_ready_and_nothing_else(spawn_server):
         assert (server.process.returncode, output, errors) == (0, "", "")
 
 
+@ONE_BUILD
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 async def test_asked_to_end_it_stops_refunds_and_saves(spawn_server, number):
     async with spawn_server() as server:
@@ -85,6 +89,7 @@ async def test_fault_b05_sigkill_of_the_server(spawn_server, wait_until, build):
         assert both[0]["profileWritable"] is True
 
 
+@ONE_BUILD
 async def test_fault_b12_leftovers_of_every_kind(spawn_server):
     """Half-written files and folders that nobody knows do not keep the server from starting."""
     async with spawn_server() as server:
@@ -104,6 +109,7 @@ async def test_fault_b12_leftovers_of_every_kind(spawn_server):
         assert await server.cookies_of_profile(profile) == {"kept"}
 
 
+@ONE_BUILD
 async def test_the_key_that_is_made_is_shown_once(spawn_server):
     async with spawn_server(key=None) as server:
         line = await asyncio.to_thread(server.process.stderr.readline)
@@ -119,6 +125,7 @@ async def test_the_key_that_is_made_is_shown_once(spawn_server):
         assert errors == ""
 
 
+@ONE_BUILD
 async def test_it_ends_with_its_owner(spawn_server):
     reading, writing = os.pipe()
     async with spawn_server("--dead-man-fd", str(reading), pass_fds=[reading]) as server:
@@ -131,6 +138,7 @@ async def test_it_ends_with_its_owner(spawn_server):
         assert not server.processes()
 
 
+@ONE_BUILD
 async def test_one_server_per_data_dir(spawn_server):
     async with spawn_server() as server:
         second = await asyncio.to_thread(run_server, "--port", "0", "--data-dir", str(server.data_dir))
@@ -139,6 +147,7 @@ async def test_one_server_per_data_dir(spawn_server):
         assert (await server.account())["activeSessionCount"] == 0
 
 
+@ONE_BUILD
 def test_a_taken_port(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -160,6 +169,7 @@ BAD = [
 ]
 
 
+@ONE_BUILD
 def test_a_bad_configuration_ends_it(tmp_path):
     arguments, _, words = BAD[0]
     ended = run_server("--port", "0", "--data-dir", str(tmp_path), *arguments)
@@ -179,6 +189,7 @@ for arguments, environment in json.loads(sys.argv[1]):
 """
 
 
+@ONE_BUILD
 def test_each_bad_configuration_is_one_clear_line(tmp_path):
     """In one process: to start one takes more than a second of the processor."""
     common = ["--port", "0", "--data-dir", str(tmp_path)]
@@ -195,6 +206,7 @@ def test_each_bad_configuration_is_one_clear_line(tmp_path):
         assert words in text
 
 
+@ONE_BUILD
 def test_a_file_is_no_dead_mans_pipe(tmp_path):
     with open(tmp_path / "file", "w") as file:
         settings = Settings.load(port=0, data_dir=tmp_path / "data", browser_build="shell")
@@ -205,6 +217,7 @@ def test_a_file_is_no_dead_mans_pipe(tmp_path):
     assert mask != 0o077  # the server's is not left to the program that called it
 
 
+@ONE_BUILD
 @pytest.mark.parametrize("problem", ["no pipe", "a port that is taken"])
 def test_the_programs_own_signal_handlers_come_back(tmp_path, problem):
     """Else Ctrl-C would do nothing in a program that goes on after an error."""
@@ -226,18 +239,21 @@ def test_the_programs_own_signal_handlers_come_back(tmp_path, problem):
         signal.signal(signal.SIGTERM, before[1])
 
 
+@ONE_BUILD
 def test_in_a_thread_it_says_what_to_do(tmp_path):
     settings = Settings.load(port=0, data_dir=tmp_path / "data", browser_build="shell")
     with ThreadPoolExecutor(1) as pool, pytest.raises(ConfigurationError, match=r"main thread.*local\(\)"):
         pool.submit(serve, settings).result()
 
 
+@ONE_BUILD
 def test_the_settings_are_shown():
     ended = run_server("--show-settings")
     assert ended.returncode == 0
     assert "| `max_browsers` | `CDPBRIDGE_MAX_BROWSERS` |" in ended.stdout
 
 
+@ONE_BUILD
 async def test_no_secret_in_the_logs(spawn_server):
     async with spawn_server() as server:
         browser = await server.rent()
@@ -253,6 +269,7 @@ async def test_no_secret_in_the_logs(spawn_server):
         assert "key-of-tests" not in output + errors
 
 
+@ONE_BUILD
 async def test_an_idle_connection_does_not_hold_up_the_end(spawn_server):
     async with spawn_server(limits={"keep_alive_seconds": 300, "grace_seconds": 300}) as server:
         idle = httpx.AsyncClient(base_url=server.http.base_url)

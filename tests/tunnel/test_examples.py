@@ -46,6 +46,7 @@ def tunnel(server, *arguments):
     assert process.returncode == 130
 
 
+@pytest.mark.one_build("the tunnel's own work; test_playwright.py has both builds")
 def test_each_example_is_run():
     assert {file.name for file in EXAMPLES.iterdir() if file.is_file()} == RUN_HERE
 

@@ -20,6 +20,10 @@ from tests.tunnel.file_site import content
 from tests.tunnel.test_forms import element, files_in, folder_of_uploads, until
 from tests.tunnel.test_settings import Client, click
 
+ONE_BUILD = pytest.mark.one_build(
+    "the test needs one slow or killed server; the faults of both builds are in this file"
+)
+
 pytestmark = pytest.mark.chromium
 
 SIZE = 30_000_000
@@ -142,6 +146,7 @@ async def test_fault_c22_the_link_is_cut_on_the_way_up(far_browser, far_server, 
 
 
 # The relay looks for a server that was killed half a minute long.
+@ONE_BUILD
 @pytest.mark.parametrize("what", ["relay", "browser", pytest.param("server", marks=pytest.mark.slow)])
 async def test_fault_c22_something_is_killed(what, tmp_path_factory, temporary_dir, site_url, here):
     from tests.tunnel.conftest import _far
@@ -225,6 +230,7 @@ def resident(pid):
         return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) * 1024
 
 
+@ONE_BUILD
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 async def test_two_gigabytes_in_bounded_memory(far_shell, site_url, here):

@@ -10,6 +10,7 @@ import cdpbridge
 from tests.tunnel.file_site import content
 
 pytestmark = [
+    pytest.mark.one_build("the tunnel's own work; test_playwright.py has both builds"),
     pytest.mark.chromium,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:crawlee"),
 ]

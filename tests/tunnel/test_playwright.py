@@ -111,6 +111,7 @@ async def test_turned_off_it_is_a_remote_browser(far_browser, site_url):
         assert not Path(await found.path()).exists()
 
 
+@pytest.mark.one_build("both are on one disk; the other tests here have both builds")
 @pytest.mark.parametrize("tunnel", [None, True])
 async def test_a_browser_that_shares_the_disk(server, site_url, here, tunnel):
     client = cdpbridge.at(server.base_url, server.key)

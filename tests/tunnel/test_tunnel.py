@@ -14,7 +14,10 @@ from cdpbridge.cdp import connect
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.tunnel import open_tunnel
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the tunnel's own work; test_playwright.py has both builds"),
+]
 
 
 @pytest.fixture

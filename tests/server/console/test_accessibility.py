@@ -8,7 +8,11 @@ from tests.server.console.pages import KEYS, opened
 from tests.server.console.states import DIALOGS, SECTIONS, filled, go, open_dialog, show
 from tests.server.scripted_agents import agents_for_a_server
 
-pytestmark = [pytest.mark.chromium, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.one_build("the console is tested, and one browser shows it"),
+    pytest.mark.chromium,
+    pytest.mark.slow,
+]
 
 
 @pytest.fixture(scope="module")

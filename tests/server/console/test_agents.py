@@ -10,6 +10,8 @@ from playwright.async_api import expect
 from tests.server.console.pages import KEYS, opened
 from tests.server.scripted_agents import ScriptedAgents, agents_for_a_server
 
+ONE_BUILD = pytest.mark.one_build("the console is tested, and one browser shows it")
+
 KEY, OTHER_KEY = "key-of-tests", "key-of-others"
 
 
@@ -55,6 +57,7 @@ async def test_only_the_newest_tasks_are_shown(api, monkeypatch):
     await api.patch(f"/sessions/{session['id']}", {"action": "stop"})
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_a_task_with_its_steps_pictures_output_and_files(make_server):
     async with make_server(**KEYS, agents=agents_for_a_server) as server, opened(server) as page:
@@ -75,6 +78,7 @@ async def test_a_task_with_its_steps_pictures_output_and_files(make_server):
         await expect(page.get_by_role("button", name="Stop task")).to_have_count(0)
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_pause_resume_and_stop_a_task_and_its_session(make_server):
     agents = ScriptedAgents()
@@ -105,6 +109,7 @@ async def copied(page, text):
             await asyncio.sleep(0.05)
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_share_a_session_and_take_it_back(make_server):
     async with (

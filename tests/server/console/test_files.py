@@ -10,6 +10,8 @@ from playwright.async_api import expect
 from tests.server.console.pages import KEYS, opened
 from tests.server.scripted_agents import agents_for_a_server
 
+ONE_BUILD = pytest.mark.one_build("the console is tested, and one browser shows it")
+
 ROOT = "http://test"
 OTHER_KEY = "key-of-others"
 
@@ -103,6 +105,7 @@ async def test_nobody_elses_files_and_none_that_are_not_listed(api):
     }
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_files_appear_by_themselves_and_can_be_saved(make_server):
     async with make_server(**KEYS, agents=agents_for_a_server) as server, opened(server) as page:
@@ -127,6 +130,7 @@ async def test_files_appear_by_themselves_and_can_be_saved(make_server):
         await server.http.patch(f"/sessions/{session['id']}", json={"action": "stop"})
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_a_file_is_uploaded_for_a_browser(make_server, tmp_path):
     async with make_server(**KEYS) as server, opened(server) as page:

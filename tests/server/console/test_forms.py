@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from tests.server.console.pages import KEYS, opened
 from tests.server.scripted_agents import ScriptedAgents, agents_for_a_server
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the console is tested, and one browser shows it")]
 
 
 async def test_a_browser_with_profile_country_and_screen(make_server):

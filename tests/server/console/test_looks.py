@@ -6,6 +6,8 @@ from playwright.async_api import expect
 from tests.server.console.pages import KEYS, opened
 from tests.server.console.states import open_dialog, show
 
+ONE_BUILD = pytest.mark.one_build("the console is tested, and one browser shows it")
+
 PHONE = {"width": 390, "height": 844}
 # How far the content of elements is wider than they are, CSS pixels.
 CUT = "all => Math.max(...all.map(one => one.scrollWidth - one.clientWidth))"
@@ -22,6 +24,7 @@ async def fits(page):
     assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_a_phone_shows_long_lists_and_whole_texts(make_server):
     async with make_server(**KEYS) as server:
@@ -43,6 +46,7 @@ async def test_a_phone_shows_long_lists_and_whole_texts(make_server):
             await fits(page)
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 @pytest.mark.parametrize("viewport", [PHONE, {"width": 1280, "height": 800}], ids=["phone", "desktop"])
 async def test_code_to_copy_is_whole_and_stays_in_sight(make_server, viewport):
@@ -76,6 +80,7 @@ async def test_code_to_copy_is_whole_and_stays_in_sight(make_server, viewport):
         await server.stop(browser)
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_profiles_of_one_name_can_be_told_apart(make_server):
     async with make_server(**KEYS) as server:
@@ -94,6 +99,7 @@ async def test_profiles_of_one_name_can_be_told_apart(make_server):
             assert len(set(options)) == 3
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 @pytest.mark.parametrize("charges", [False, True])
 async def test_fault_e08_the_console_says_that_money_is_simulated(make_server, charges):

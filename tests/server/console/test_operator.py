@@ -6,7 +6,7 @@ from playwright.async_api import expect
 
 from tests.server.console.pages import KEYS, opened
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the console is tested, and one browser shows it")]
 
 ADMIN = "key-of-the-operator"
 

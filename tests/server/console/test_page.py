@@ -10,7 +10,10 @@ from cdpbridge.cdp import connect
 from cdpbridge.server.store._models import ApiKey
 from tests.server.console.pages import KEYS, opened
 
+ONE_BUILD = pytest.mark.one_build("the console is tested, and one browser shows it")
 
+
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_rent_watch_and_stop_in_the_console(make_server):
     async with make_server(**KEYS) as server, opened(server) as page:
@@ -27,6 +30,7 @@ async def test_rent_watch_and_stop_in_the_console(make_server):
         await expect(page.get_by_text("$0.049167")).to_be_visible()
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_what_happens_in_the_live_view_does_not_scroll_the_console(make_server):
     async with (
@@ -54,6 +58,7 @@ async def test_what_happens_in_the_live_view_does_not_scroll_the_console(make_se
         await server.stop(browser)
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_a_form_keeps_what_was_filled_in_while_the_page_is_brought_up_to_date(make_server):
     async with make_server(**KEYS) as server, opened(server) as page:
@@ -66,6 +71,7 @@ async def test_a_form_keeps_what_was_filled_in_while_the_page_is_brought_up_to_d
         await expect(minutes).to_have_value("7")
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_changes_from_elsewhere_appear_by_themselves_and_keep_the_focus(make_server):
     async with make_server(**KEYS) as server, opened(server) as page:
@@ -79,6 +85,7 @@ async def test_changes_from_elsewhere_appear_by_themselves_and_keep_the_focus(ma
         await expect(new).to_be_focused()
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_two_projects_never_see_each_other(make_server):
     async with make_server(**KEYS) as server, opened(server, key="key-of-others") as page:
@@ -93,6 +100,7 @@ async def test_two_projects_never_see_each_other(make_server):
         await server.stop(browser)
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_the_console_of_a_key_that_is_taken_away_is_signed_out(make_server):
     async with make_server(**KEYS) as server, opened(server) as page:

@@ -6,6 +6,7 @@ from playwright.async_api import expect
 from tests.server.console.pages import KEYS, opened
 
 
+@pytest.mark.one_build("the console is tested, and one browser shows it")
 @pytest.mark.chromium
 async def test_a_recording_is_asked_for_and_played(make_server):
     async with make_server(**KEYS) as server, opened(server) as page:

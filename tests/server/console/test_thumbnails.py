@@ -8,7 +8,10 @@ from playwright.async_api import expect
 
 from tests.server.console.pages import KEYS, opened
 
+ONE_BUILD = pytest.mark.one_build("the console is tested, and one browser shows it")
 
+
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_a_thumbnail_is_for_its_project_alone(make_server):
     async with make_server(**KEYS) as server:
@@ -30,6 +33,7 @@ async def test_a_thumbnail_is_for_its_project_alone(make_server):
             assert (await mine.get(address)).status_code == 404
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_the_card_shows_it_and_asks_again(make_server):
     async with make_server(**KEYS) as server, opened(server) as page:

@@ -19,7 +19,10 @@ from cdpbridge.cdp import connect
 from cdpbridge.server.gateway import Upstream, _splice
 from tests.server.gateway.conftest import TOKEN
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the gateway passes bytes on and does not see the build"),
+]
 
 MiB = 1024 * 1024
 ROUTES = [

@@ -20,6 +20,10 @@ from cdpbridge.chromium._uids import STATE_FOLDER
 from cdpbridge.errors import CommandError, CommandTimeout
 from tests.folders import browsers_folder
 
+ONE_BUILD = pytest.mark.one_build(
+    "folders, processes and orders of the host, which are the same for both builds"
+)
+
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.skipif(not uses_browser_uids(), reason="only root may take another uid"),
@@ -215,6 +219,7 @@ async def put(server, browser, name, content):
     return signed
 
 
+@ONE_BUILD
 async def test_what_a_client_carries_to_the_browser_can_be_read_by_it(spawn_server):
     """By the tunnel's way and by the API's, in a server with its own umask; and by no other browser."""
     async with spawn_server() as server:
@@ -233,6 +238,7 @@ async def test_what_a_client_carries_to_the_browser_can_be_read_by_it(spawn_serv
                 assert (await chosen(strange, path)).startswith("refused: ")
 
 
+@ONE_BUILD
 async def test_links_that_a_browsers_user_puts_among_its_downloads_lead_nowhere(make_server, tmp_path):
     """Whoever runs code as the browser's uid may make them; the server reads as root."""
     secret = tmp_path / "secret.txt"
@@ -277,6 +283,7 @@ def uids_of(server):
     return {each.stat().st_uid for each in browsers_folder(server.data_dir).glob("*/profile")}
 
 
+@ONE_BUILD
 @pytest.mark.parametrize(
     "strikes",
     [
@@ -311,6 +318,7 @@ async def test_random_kills_leave_no_process_no_folder_and_no_uid(spawn_server, 
     assert len(uids) >= strikes
 
 
+@ONE_BUILD
 async def test_two_servers_with_one_range_have_other_uids(make_server, spawn_server):
     uids = "700000-700009"
     async with (
@@ -324,6 +332,7 @@ async def test_two_servers_with_one_range_have_other_uids(make_server, spawn_ser
         assert found[0] | found[1] <= set(parse_uid_range(uids))
 
 
+@ONE_BUILD
 async def test_no_free_uid_is_a_503_that_names_the_setting(make_server):
     async with make_server(browser_uids="700000-700000") as server:
         browser = await server.rent()

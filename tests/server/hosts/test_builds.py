@@ -8,7 +8,7 @@ from cdpbridge.cdp import connect
 from cdpbridge.chromium import find
 from cdpbridge.server.hosts import Builds
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the test is about the choice between the builds")]
 
 PREFERENCE = "new Promise(done => chrome.settingsPrivate.{}(done))"
 SET = PREFERENCE.replace("{}(done)", "setPref('webkit.webprefs.default_font_size', 20, '', done)")

@@ -12,7 +12,10 @@ from cdpbridge.server.hosts import BrowserOptions, BrowserSpec, Builds
 from cdpbridge.server.hosts._browser import LocalBrowser
 from cdpbridge.server.profiles import ProfileStore
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("folders, processes and orders of the host, which are the same for both builds"),
+]
 
 SECOND = timedelta(seconds=1)
 

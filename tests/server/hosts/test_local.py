@@ -15,6 +15,10 @@ from cdpbridge.cdp import connect
 from cdpbridge.errors import CDPError, CommandTimeout, ConnectionClosed
 from tests.folders import browsers_folder
 
+ONE_BUILD = pytest.mark.one_build(
+    "folders, processes and orders of the host, which are the same for both builds"
+)
+
 pytestmark = pytest.mark.chromium
 
 LOOP = "addEventListener('beforeunload', event => event.preventDefault()); while (true) {}"
@@ -26,6 +30,7 @@ async def closed(connection, timeout=60):
     return connection.close_code, connection.close_reason
 
 
+@ONE_BUILD
 @pytest.mark.parametrize("client", ["idle", "busy", "absent"])
 async def test_fault_b01_timeout(make_server, clock, client, wait_until):
     async with make_server(clock=clock) as server:
@@ -57,6 +62,7 @@ async def test_fault_b01_timeout(make_server, clock, client, wait_until):
         assert await server.cookies_of_profile(profile) == {"late"}
 
 
+@ONE_BUILD
 async def test_fault_b13_sigkill_of_the_browser(make_server):
     async with make_server(max_browsers=1) as server:
         browser = await server.rent(timeout=60)
@@ -70,6 +76,7 @@ async def test_fault_b13_sigkill_of_the_browser(make_server):
         await server.stop(await server.rent())
 
 
+@ONE_BUILD
 async def test_fault_b14_a_stopped_process_is_found_and_killed(make_server):
     async with make_server(health_check_seconds=0.1, health_timeout_seconds=3) as server:
         browser = await server.rent(timeout=60)
@@ -79,6 +86,7 @@ async def test_fault_b14_a_stopped_process_is_found_and_killed(make_server):
         assert not server.processes(browser)
 
 
+@ONE_BUILD
 async def test_fault_b14_a_stop_of_a_browser_that_hangs_is_bounded(make_server):
     async with make_server(stop_timeout_seconds=0.5) as server:
         browser = await server.rent(profileId=await server.profile())
@@ -88,6 +96,7 @@ async def test_fault_b14_a_stop_of_a_browser_that_hangs_is_bounded(make_server):
         assert not server.processes(browser)
 
 
+@ONE_BUILD
 @pytest.mark.parametrize("fault", ["crash", "endless loop"])
 async def test_fault_b15_a_broken_page_does_not_hold_up_the_stop(make_server, fault):
     async with make_server() as server:
@@ -106,6 +115,7 @@ async def test_fault_b15_a_broken_page_does_not_hold_up_the_stop(make_server, fa
             assert await closed(connection) == (1001, "session stopped")
 
 
+@ONE_BUILD
 async def test_fault_b16_the_client_closes_the_browser(make_server):
     async with make_server() as server:
         profile = await server.profile()
@@ -122,6 +132,7 @@ async def test_fault_b16_the_client_closes_the_browser(make_server):
         assert await server.cookies_of_profile(profile) == {"kept"}
 
 
+@ONE_BUILD
 async def test_fault_b17_browser_crash(make_server):
     async with make_server() as server:
         browser = await server.rent()
@@ -131,6 +142,7 @@ async def test_fault_b17_browser_crash(make_server):
         assert (await server.stopped(browser))["endReason"] == "browser_exited"
 
 
+@ONE_BUILD
 async def test_fault_b17_the_last_tab_closed_leaves_the_browser(make_server):
     async with make_server() as server:
         browser = await server.rent()
@@ -143,6 +155,7 @@ async def test_fault_b17_the_last_tab_closed_leaves_the_browser(make_server):
         assert (await server.stop(browser))["endReason"] == "stopped_by_caller"
 
 
+@ONE_BUILD
 async def test_fault_b23_sigkill_after_the_export(make_server, wait_until):
     async with make_server(cookie_export_seconds=0.1) as server:
         profile = await server.profile()
@@ -169,6 +182,7 @@ async def test_fault_b24_b25_cookies_set_just_before_the_stop(make_server, build
         assert await server.cookies_of_profile(profile) == {"lasting", "login"}
 
 
+@ONE_BUILD
 async def test_what_was_deleted_stays_deleted(make_server):
     """A log-out is a state too: neither the export nor the folder brings an old cookie back."""
     async with make_server(cookie_export_seconds=0.1) as server:
@@ -184,6 +198,7 @@ async def test_what_was_deleted_stays_deleted(make_server):
         assert await server.cookies_of_profile(profile) == set()
 
 
+@ONE_BUILD
 async def test_fault_b26_two_browsers_on_one_profile(make_server):
     async with make_server() as server:
         profile = await server.profile()
@@ -198,6 +213,7 @@ async def test_fault_b26_two_browsers_on_one_profile(make_server):
         assert await server.cookies_of_profile(profile) == {"from-first"}
 
 
+@ONE_BUILD
 async def test_fault_b30_without_a_profile_nothing_persists(make_server):
     async with make_server() as server:
         browser = await server.rent()
@@ -210,6 +226,7 @@ async def test_fault_b30_without_a_profile_nothing_persists(make_server):
         assert not list((server.data_dir / "profiles").glob("**/*Cookies*"))
 
 
+@ONE_BUILD
 async def test_two_browsers_do_not_share_cookies(make_server):
     async with make_server() as server:
         one, other = await asyncio.gather(server.rent(), server.rent())
@@ -217,6 +234,7 @@ async def test_two_browsers_do_not_share_cookies(make_server):
         assert await server.cookies(other) == set()
 
 
+@ONE_BUILD
 async def test_a_country_has_a_proxy(make_server, site):
     async with make_server(proxies={"de": "direct"}) as server:
         browser = await server.rent(proxyCountryCode="de")
@@ -230,6 +248,7 @@ async def test_a_country_has_a_proxy(make_server, site):
         assert Decimal(stopped["proxyUsedMb"]) * 1_000_000 >= reply["result"]["value"] > 10
 
 
+@ONE_BUILD
 async def test_fault_b08_no_memory_no_disk_no_binary(make_server, tmp_path):
     async with make_server() as server:
         browsers = browsers_folder(server.data_dir)
@@ -244,6 +263,7 @@ async def test_fault_b08_no_memory_no_disk_no_binary(make_server, tmp_path):
         await server.stop(await server.rent())
 
 
+@ONE_BUILD
 async def test_fault_b08_a_binary_that_never_gets_ready(make_server, tmp_path):
     slow = tmp_path / "slow-chromium"
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
@@ -255,6 +275,7 @@ async def test_fault_b08_a_binary_that_never_gets_ready(make_server, tmp_path):
         assert (await server.account())["activeSessionCount"] == 0
 
 
+@ONE_BUILD
 async def test_fault_b10_who_waits_too_long_for_a_turn_is_told(make_server, tmp_path):
     slow = tmp_path / "slow-chromium"
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
@@ -266,6 +287,7 @@ async def test_fault_b10_who_waits_too_long_for_a_turn_is_told(make_server, tmp_
         assert any("busy starting other browsers" in answer.json()["detail"] for answer in answers)
 
 
+@ONE_BUILD
 async def test_fault_b07_a_client_that_hangs_up_halfway(make_server, wait_until):
     async with make_server() as server:
         for _ in range(10):
@@ -304,6 +326,7 @@ async def burst(server, count):
     return starts, trips
 
 
+@ONE_BUILD
 @pytest.mark.parametrize(
     "count",
     [8, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(300)])],
@@ -343,6 +366,7 @@ def held():
     return descriptors(), listening_ports(), len(asyncio.all_tasks())
 
 
+@ONE_BUILD
 @pytest.mark.parametrize(
     "count",
     [
@@ -366,6 +390,7 @@ async def test_fault_b18_cycles_leave_nothing(make_server, count, wait_until, tm
         assert not {name for name in set(os.listdir("/tmp")) - temporary if "chrom" in name.lower()}
 
 
+@ONE_BUILD
 async def test_clients_that_cannot_be_told_do_not_keep_a_browser_alive(make_server, monkeypatch):
     async with make_server() as server:
         browser = await server.rent(profileId=await server.profile())
@@ -380,6 +405,7 @@ async def test_clients_that_cannot_be_told_do_not_keep_a_browser_alive(make_serv
         assert not server.folders()
 
 
+@ONE_BUILD
 async def test_used_time_and_dates_agree(make_server):
     async with make_server() as server:
         browser = await server.stop(await server.rent())

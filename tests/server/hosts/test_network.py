@@ -14,6 +14,10 @@ from tests.server.conftest import KEY, OTHER_KEY
 from tests.server.proxy.peers import UPSTREAM_ADDRESS, running_origin, running_pproxy
 from tests.server.sites import serve_site
 
+ONE_BUILD = pytest.mark.one_build(
+    "folders, processes and orders of the host, which are the same for both builds"
+)
+
 pytestmark = pytest.mark.chromium
 
 BUILDS = ["shell", "full"]
@@ -128,6 +132,7 @@ async def test_fault_d06_private_addresses_are_refused_where_several_share_a_ser
         assert float(stopped["proxyUsedMb"]) == 0  # nobody ordered a proxy
 
 
+@ONE_BUILD
 async def test_fault_d06_names_that_resolve_to_private_addresses(make_server, monkeypatch):
     """The resolver is asked once, and what it said is dialled: a name that changes its mind reaches nothing."""
     asked = []
@@ -147,6 +152,7 @@ async def test_fault_d06_names_that_resolve_to_private_addresses(make_server, mo
         assert not secret.connections
 
 
+@ONE_BUILD
 @pytest.mark.parametrize(
     ("settings", "denied"),
     [
@@ -301,6 +307,7 @@ async def test_fault_d07_a_proxy_of_the_callers_own_is_dialled_under_the_same_ru
         assert not private.connections
 
 
+@ONE_BUILD
 async def test_fault_d07_a_proxy_of_the_callers_own_on_ones_own_machine(make_server):
     """One project on loopback: as ever, except for the server's own ports."""
     async with (

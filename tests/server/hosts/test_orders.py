@@ -8,6 +8,10 @@ import pytest
 
 from cdpbridge.cdp import connect
 
+ONE_BUILD = pytest.mark.one_build(
+    "folders, processes and orders of the host, which are the same for both builds"
+)
+
 pytestmark = pytest.mark.chromium
 
 
@@ -21,6 +25,7 @@ async def evaluate(session, expression):
     return reply["result"].get("value")
 
 
+@ONE_BUILD
 async def test_a_session_begins_on_its_start_page_in_a_window_of_its_size(make_server, site):
     async with make_server() as server:
         body = {"startUrl": site, "browserScreenWidth": 901, "browserScreenHeight": 702}
@@ -33,6 +38,7 @@ async def test_a_session_begins_on_its_start_page_in_a_window_of_its_size(make_s
             assert await evaluate(tab, "[outerWidth, outerHeight]") == [901, 702]
 
 
+@ONE_BUILD
 async def test_a_browser_that_downloads_nothing_leaves_nothing(make_server):
     async with make_server() as server:
         browser = await server.rent()
@@ -43,12 +49,14 @@ async def test_a_browser_that_downloads_nothing_leaves_nothing(make_server):
         assert not list((server.data_dir / "files").glob("browsers/*"))
 
 
+@ONE_BUILD
 async def test_a_start_page_that_nobody_serves_is_no_failed_start(make_server, nobody):
     async with make_server() as server:
         answer = await server.http.post("/sessions", json={"startUrl": nobody})
         assert answer.status_code == 201, answer.text
 
 
+@ONE_BUILD
 async def test_an_uploaded_file_in_a_form_of_a_page(make_server):
     async with make_server() as server:
         browser = await server.rent()
@@ -98,6 +106,7 @@ async def test_what_a_page_downloads_is_listed(make_server, build):
             assert (await anybody.get(files[0]["url"])).text == "numbers"
 
 
+@ONE_BUILD
 async def test_a_session_whose_browser_is_killed(make_server):
     """Seen at once, and the slot is free."""
     import os

@@ -6,7 +6,11 @@ import re
 
 import pytest
 
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.one_build("limits of the server's own port"),
+    pytest.mark.chromium,
+    pytest.mark.timeout(300),
+]
 
 MIB = 2**20
 KEY = "key-of-tests"

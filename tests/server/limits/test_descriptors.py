@@ -7,7 +7,11 @@ import pytest
 
 from cdpbridge.cdp import connect
 
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.one_build("limits of the server's own port"),
+    pytest.mark.chromium,
+    pytest.mark.timeout(300),
+]
 
 LIMIT = 192
 

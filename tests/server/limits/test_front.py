@@ -8,6 +8,8 @@ from playwright.async_api import async_playwright
 from cdpbridge.chromium import Chromium, find
 from tests.server.limits.test_bodies import routes
 
+ONE_BUILD = pytest.mark.one_build("limits of the server's own port")
+
 pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 
 FOREIGN = ["evil.example", "evil.example:8700", "127.0.0.1.evil.example", "evil-localhost", "test", "", "a b"]
@@ -17,6 +19,7 @@ def statuses_of(answers):
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
 
 
+@ONE_BUILD
 async def test_fault_d13_a_foreign_host_on_every_route(spawn_server, attack):
     names = '["browsers.example.com"]'
     async with spawn_server(allowed_hosts=names, public_url="https://outside.example/pool") as server:
@@ -60,6 +63,7 @@ async def test_fault_d13_a_foreign_host_on_every_route(spawn_server, attack):
             assert await peer.status() == 403, path
 
 
+@ONE_BUILD
 async def test_every_answer_says_how_it_may_be_kept(spawn_server, attack):
     """REST's and the gateway's hold addresses that are passwords; files of the pages may be asked for again."""
     async with spawn_server() as server:

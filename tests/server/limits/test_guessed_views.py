@@ -5,7 +5,7 @@ import json
 import pytest
 import websockets
 
-pytestmark = pytest.mark.chromium
+pytestmark = [pytest.mark.chromium, pytest.mark.one_build("limits of the server's own port")]
 
 
 @pytest.mark.parametrize("share", [False, True])

@@ -8,6 +8,8 @@ import pytest
 
 from cdpbridge.server.limits import Guesses, KeyGuesses, Peers, peer_name
 
+ONE_BUILD = pytest.mark.one_build("limits of the server's own port")
+
 KEY = "key-of-tests"
 HEADER = "X-Browser-Use-API-Key"
 SLOW = {"key_failures": 5, "key_seconds": 2.0, "token_failures": 5, "token_seconds": 2.0}
@@ -113,6 +115,7 @@ async def passes(attempt, seconds):
     return answer.status_code
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_fault_d14_keys_over_rest_and_sign_in(spawn_server):
     async with spawn_server(limits=SLOW, key=f"{KEY},second-key-of-tests") as server:
@@ -147,6 +150,7 @@ async def test_fault_d14_keys_over_rest_and_sign_in(spawn_server):
         assert (await server.http.get("/billing/account", headers=forged)).status_code == 429
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_fault_d14_behind_a_trusted_proxy_the_client_counts(spawn_server):
     async with spawn_server(limits=SLOW, trusted_proxies='["127.0.0.0/8"]') as server:
@@ -172,6 +176,7 @@ async def test_fault_d14_behind_a_trusted_proxy_the_client_counts(spawn_server):
         assert (await server.http.get(f"{address}/cdp/x/json/version", headers=other)).status_code == 404
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 async def test_fault_d14_tokens_shares_and_signatures(spawn_server, attack):
     async with spawn_server(limits=SLOW) as server:

@@ -5,7 +5,11 @@ import json
 
 import pytest
 
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.one_build("limits of the server's own port"),
+    pytest.mark.chromium,
+    pytest.mark.timeout(300),
+]
 
 SHORT = {
     "head_seconds": 1.0,

@@ -7,7 +7,11 @@ import struct
 import pytest
 import websockets
 
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.one_build("limits of the server's own port"),
+    pytest.mark.chromium,
+    pytest.mark.timeout(300),
+]
 
 MIB = 2**20
 

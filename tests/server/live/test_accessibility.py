@@ -6,7 +6,11 @@ import pytest
 
 from tests.server import axe
 
-pytestmark = [pytest.mark.chromium, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.one_build("the live page is tested, and one browser shows it"),
+    pytest.mark.chromium,
+    pytest.mark.slow,
+]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,10 @@ from playwright.async_api import expect
 
 from tests.server.scripted_agents import ScriptedAgents
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("what viewers get from the server; where the builds differ, the test has both"),
+]
 
 MARKUP = "<img src=x onerror=\"document.title='run'\">"
 

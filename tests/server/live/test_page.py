@@ -5,7 +5,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the live page is tested, and one browser shows it"),
+]
 
 FIELD = """<title>field</title><body style="margin:0"><textarea id=a autofocus
  style="position:absolute;left:0;top:0;width:300px;height:80px"></textarea>"""

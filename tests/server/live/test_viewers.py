@@ -8,6 +8,10 @@ from uuid import UUID
 import httpx
 import pytest
 
+ONE_BUILD = pytest.mark.one_build(
+    "what viewers get from the server; where the builds differ, the test has both"
+)
+
 pytestmark = pytest.mark.chromium
 
 ANIMATED = """<title>moves</title><body style="margin:0"><canvas width=400 height=300></canvas><script>
@@ -28,6 +32,7 @@ window.state = () => JSON.stringify([innerWidth, innerHeight, outerWidth, device
 FIELD = "<title>field</title><input id=a autofocus style='position:absolute;left:0;top:0;width:200px;height:40px'>"
 
 
+@ONE_BUILD
 async def test_fault_b47_a_read_only_viewer_sends_input_by_hand(rented, shares):
     page = await rented.open(FIELD + "<script>clicks = 0; onclick = () => clicks++</script>")
     shares.browsers["share"] = rented.id
@@ -53,6 +58,7 @@ async def test_fault_b47_a_read_only_viewer_sends_input_by_hand(rented, shares):
         assert len(await rented.automation.targets()) == 2
 
 
+@ONE_BUILD
 async def test_fault_b47_a_viewer_who_has_not_taken_over_is_ignored_too(rented):
     page = await rented.open(FIELD)
     async with rented.watching() as viewer:
@@ -63,6 +69,7 @@ async def test_fault_b47_a_viewer_who_has_not_taken_over_is_ignored_too(rented):
         assert rented.live.ignored == 1
 
 
+@ONE_BUILD
 async def test_fault_b47_a_share_that_is_taken_back_cuts_its_viewers_at_once(rented, shares):
     await rented.open(FIELD)
     shares.browsers["share"] = rented.id
@@ -103,6 +110,7 @@ async def test_fault_b48_ten_viewers_change_nothing_that_the_page_can_see(make_r
         assert await page.run("log") == []
 
 
+@ONE_BUILD
 async def test_fault_b49_slow_viewers_drop_and_others_go_on(rented):
     await rented.open(ANIMATED)
     async with AsyncExitStack() as stack:
@@ -121,6 +129,7 @@ async def test_fault_b49_slow_viewers_drop_and_others_go_on(rented):
         await stuck.until(lambda: stuck.pictures == 6)
 
 
+@ONE_BUILD
 async def test_fault_b50_the_view_follows_the_tab_in_front(rented):
     async def shows(title):
         def seen():
@@ -179,6 +188,7 @@ async def test_fault_b50_a_crashed_page_is_told_and_comes_back(make_rented, buil
             await viewer.until(lambda: viewer.status["state"] == "live")
 
 
+@ONE_BUILD
 async def test_fault_b50_a_static_page_is_there_for_a_late_viewer(rented):
     await rented.open("<title>static</title><h1>Nothing moves</h1>")
     async with rented.watching() as early, rented.watching() as late:
@@ -186,6 +196,7 @@ async def test_fault_b50_a_static_page_is_there_for_a_late_viewer(rented):
         assert late.size == early.size == [800.0, 600.0]
 
 
+@ONE_BUILD
 async def test_fault_b50_a_dialog_is_shown_and_answered(rented):
     page = await rented.open("<title>asks</title>")
     async with rented.watching() as viewer:
@@ -198,6 +209,7 @@ async def test_fault_b50_a_dialog_is_shown_and_answered(rented):
         await viewer.until(lambda: viewer.status["dialog"] is None)
 
 
+@ONE_BUILD
 async def test_a_dialog_that_the_automation_handles_is_the_automations(rented):
     page = await rented.open("<title>asks</title>")
     await page.session.send("Page.enable")
@@ -217,6 +229,7 @@ async def test_a_dialog_that_the_automation_handles_is_the_automations(rented):
     await rented.nobody_watches()
 
 
+@ONE_BUILD
 async def test_read_only_viewers_hold_up_no_dialog(rented, shares):
     """Nobody there could answer, so the headless shell dismisses it as if nobody watched."""
     page = await rented.open("<title>asks</title>")
@@ -225,6 +238,7 @@ async def test_read_only_viewers_hold_up_no_dialog(rented, shares):
         assert await asyncio.wait_for(page.run("confirm('Sure?')"), 60) is False
 
 
+@ONE_BUILD
 async def test_fault_b51_the_end_is_told_with_what_came_back(rented, shares):
     await rented.open(FIELD)
     shares.browsers["share"] = rented.id
@@ -243,6 +257,7 @@ async def test_fault_b51_the_end_is_told_with_what_came_back(rented, shares):
     assert await rented.live.thumbnail(rented.id) is None
 
 
+@ONE_BUILD
 async def test_fault_b51_a_browser_that_dies_is_an_end_too(rented):
     import os
     import signal
@@ -254,6 +269,7 @@ async def test_fault_b51_a_browser_that_dies_is_an_end_too(rented):
         assert viewer.end["title"] == "The browser exited"
 
 
+@ONE_BUILD
 @pytest.mark.parametrize(
     "first", ['{"type": "hello", "token": "wrong"}', '{"type": "ack", "number": 1}', "x" * 5000, b"\0"]
 )
@@ -269,6 +285,7 @@ async def test_without_a_credential_there_is_nothing(rented, first):
         assert socket.close_code == 4404
 
 
+@ONE_BUILD
 async def test_the_token_is_not_the_one_of_the_gateway(rented):
     live, cdp = rented.live_url.rpartition("/")[2], rented.record["cdpUrl"].rpartition("/")[2]
     assert live != cdp
@@ -279,6 +296,7 @@ async def test_the_token_is_not_the_one_of_the_gateway(rented):
         await viewer.until(lambda: viewer.end is not None)
 
 
+@ONE_BUILD
 async def test_fault_b52_headers_of_the_page_and_its_files(rented):
     async with httpx.AsyncClient() as client:
         page = await client.get(rented.live_url)
@@ -297,6 +315,7 @@ async def test_fault_b52_headers_of_the_page_and_its_files(rented):
             assert (await client.get(f"{base}/assets/{missing}")).status_code == 404
 
 
+@ONE_BUILD
 async def test_tabs_keep_their_order_from_viewer_to_viewer(rented):
     """The browser lists them in no order, and the second viewer comes when the first has left."""
     opened = [(await rented.open(f"<title>tab {number}</title>")).session.target_id for number in range(2)]
@@ -313,6 +332,7 @@ async def test_tabs_keep_their_order_from_viewer_to_viewer(rented):
         assert [tab["id"] for tab in viewer.status["tabs"]] == first
 
 
+@ONE_BUILD
 async def test_a_still_without_viewers(rented):
     await rented.open("<title>still</title><h1>Still</h1>")
     still = await rented.live.thumbnail(rented.id)
@@ -321,6 +341,7 @@ async def test_a_still_without_viewers(rented):
     await rented.nobody_watches()
 
 
+@ONE_BUILD
 async def test_nobody_watches_and_nothing_is_cast(rented):
     await rented.open(ANIMATED)
     assert rented.casts() == []
@@ -330,6 +351,7 @@ async def test_nobody_watches_and_nothing_is_cast(rented):
     assert rented.live._watched == {}
 
 
+@ONE_BUILD
 async def test_hosts_hand_out_one_connection_while_the_browser_runs(rented):
     hosts = rented.server.app.state.services.hosts
     connection = await hosts.connection(rented.id)
@@ -344,6 +366,7 @@ async def test_hosts_hand_out_one_connection_while_the_browser_runs(rented):
 # --- taking over ------------------------------------------------------------------------------------------------------
 
 
+@ONE_BUILD
 async def test_paste_is_offered_to_the_page_and_else_inserted(rented):
     page = await rented.open(
         FIELD
@@ -360,6 +383,7 @@ async def test_paste_is_offered_to_the_page_and_else_inserted(rented):
         await page.until("document.getElementById('a').value", "Zürich 東京!")
 
 
+@ONE_BUILD
 async def test_copy_gives_the_selection_but_no_password(rented):
     page = await rented.open(
         "<title>copy</title><input id=a value='some text'><input id=b type=password value=secret>"
@@ -374,6 +398,7 @@ async def test_copy_gives_the_selection_but_no_password(rented):
         assert [told["text"] for told in viewer.told("clipboard")] == ["some text"]
 
 
+@ONE_BUILD
 async def test_who_leaves_lets_go(rented):
     page = await rented.open(FIELD + "<script>log = []; onmouseup = () => log.push('up')</script>")
     async with rented.watching() as viewer:
@@ -382,6 +407,7 @@ async def test_who_leaves_lets_go(rented):
     await page.until("log", ["up"])
 
 
+@ONE_BUILD
 async def test_navigation_by_the_viewer(rented, site):
     page = await rented.open("<title>start</title>")
     async with rented.watching() as viewer:
@@ -396,6 +422,7 @@ async def test_navigation_by_the_viewer(rented, site):
         await page.until("document.title", "start")
 
 
+@ONE_BUILD
 async def test_files_are_given_to_the_page(rented):
     page = await rented.open(
         "<title>files</title><input type=file multiple style='position:absolute;left:0;top:0;width:300px;height:40px'>"
@@ -429,6 +456,7 @@ async def test_files_are_given_to_the_page(rented):
         assert await page.run("document.querySelector('input').files.length") == 2
 
 
+@ONE_BUILD
 async def test_downloads_are_listed(rented):
     """The headless shell says nothing of downloads until a client has told it where they go; the full build always does."""
     folder = rented.server.app.state.services.files.downloads(rented.id)  # where the browser may write
@@ -468,6 +496,7 @@ async def test_a_file_that_a_client_has_sent_elsewhere_is_said_to_be_there(make_
         assert [file.name for file in (folder / "elsewhere").iterdir()] == ["a.csv"]
 
 
+@ONE_BUILD
 async def test_saved_files_are_for_who_drives(rented, shares, wait_until):
     page = await rented.open("<title>loads</title>")
     link = "Object.assign(document.createElement('a'), {download: 'report.csv', href: 'data:text/csv,1;2'})"
@@ -498,6 +527,7 @@ async def test_saved_files_are_for_who_drives(rented, shares, wait_until):
         assert len(driver.told("file")) == 1
 
 
+@ONE_BUILD
 async def test_a_tabs_icon_and_new_tabs(rented):
     icon = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
     page = await rented.open(f"<title>icon</title><link rel=icon href='{icon}'>")

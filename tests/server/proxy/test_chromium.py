@@ -19,7 +19,12 @@ from tests.server.proxy.peers import (
     wait_until,
 )
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build(
+        "the forwarder's own work; test_like_chromium.py and test_reasons.py have both builds"
+    ),
+]
 
 SHELL = os.environ.get("CDPBRIDGE_CHROMIUM", "/usr/lib/chromium/chromium-headless-shell")
 

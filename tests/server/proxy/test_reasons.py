@@ -67,6 +67,7 @@ async def test_fault_c19_the_reason_for_http_and_https_alike(make_server, build,
                             assert "secret" not in str(failed.value)
 
 
+@pytest.mark.one_build("the forwarder's own work; test_like_chromium.py and test_reasons.py have both builds")
 async def test_a_browser_without_a_proxy_has_no_failures(make_server):
     async with make_server() as server:
         browser = await server.rent(proxyCountryCode=None)

@@ -11,6 +11,7 @@ from tests.server.conftest import KEY
 from tests.server.recording.conftest import Video, page_of
 
 
+@pytest.mark.one_build("the recorder gets pictures as any viewer does; test_viewers.py has both builds")
 @pytest.mark.chromium
 async def test_a_program_records_and_fetches_the_video(make_server, tmp_path, wait_until):
     async with make_server() as server, AsyncClient(KEY, str(server.http.base_url)) as client:

@@ -10,7 +10,10 @@ import pytest
 from tests.server.live.conftest import Rented
 from tests.server.live.test_viewers import ANIMATED
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the recorder gets pictures as any viewer does; test_viewers.py has both builds"),
+]
 
 # Forty changes in a second, most of which the browser drops, and then rest.
 BURST = """count = 0; (function next() {

@@ -539,6 +539,7 @@ def micro_exact(amount):
     return (Decimal(whole) * MICRO).quantize(MICRO, rounding=ROUND_HALF_EVEN)
 
 
+@pytest.mark.one_build("a rental is a process and its money, whichever the build")
 @pytest.mark.chromium
 @pytest.mark.slow  # one kill of a real server is in test_serve.py
 async def test_fault_b05_b12_sigkill_of_the_server_at_random_points(spawn_server, wait_until):

@@ -18,6 +18,8 @@ import cdpbridge
 from cdpbridge.cdp import connect_pipe
 from cdpbridge.chromium import Chromium, find
 
+ONE_BUILD = pytest.mark.one_build("profiles are kept by the full build only")
+
 SCRIPT = Path(cdpbridge.__file__).parent / "server" / "routes" / "profile.sh"
 
 
@@ -98,6 +100,7 @@ def environment_for(server, tmp_path, **more):
     return environment
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_a_person_picks_the_profile_and_the_domains(server, chromium_home, tmp_path):
     environment = environment_for(server, tmp_path, XDG_CONFIG_HOME=str(chromium_home))
@@ -128,6 +131,7 @@ def test_a_person_picks_the_profile_and_the_domains(server, chromium_home, tmp_p
     assert sorted(each["name"] for each in asyncio.run(kept())) == ["a", "b"]
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 def test_without_a_terminal_it_takes_arguments_or_says_what_is_missing(server, chromium_home, tmp_path):
     environment = environment_for(server, tmp_path, XDG_CONFIG_HOME=str(chromium_home))
@@ -161,6 +165,7 @@ def test_an_address_cannot_end_its_quotes(server):
         assert answer.status_code in {400, 403}
 
 
+@ONE_BUILD
 @pytest.mark.chromium
 @pytest.mark.slow
 def test_in_an_environment_of_its_own(server, chromium_home, tmp_path):

@@ -15,7 +15,10 @@ from tests.server.scripted_agents import ScriptedAgents, two_steps
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.chromium
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the SDK talks to the REST API and does not see the build"),
+]
 
 
 @pytest.fixture(scope="session")

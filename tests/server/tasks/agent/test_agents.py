@@ -15,7 +15,11 @@ from cdpbridge.cdp import connect
 from tests.server.tasks.agent.llm import act, done, go, typed
 
 # Bounds for a machine on which much else goes on: 30 steps take 10 s on an idle one.
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.one_build("the agent's process and its task; it does not see the build"),
+    pytest.mark.chromium,
+    pytest.mark.timeout(300),
+]
 SECRETS = {"http://127.0.0.1": json.dumps({"user_name": "ada"})}
 SCHEMA = {
     "type": "object",

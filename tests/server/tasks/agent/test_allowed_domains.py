@@ -130,6 +130,7 @@ async def test_a_task_reaches_its_domains_and_nothing_else(client, model, allowe
     await client.sessions.stop(session.id)
 
 
+@pytest.mark.one_build("the agent's process and its task; it does not see the build")
 async def test_a_session_made_for_a_task_opens_its_page_under_the_tasks_limits(
     make_server, model, agent_python, allowed, forbidden
 ):

@@ -13,7 +13,11 @@ import cdpbridge.server.tasks.agent
 from cdpbridge.api import AsyncClient
 from tests.server.tasks.agent.llm import act, done, serve_model
 
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.one_build("the agent's process and its task; it does not see the build"),
+    pytest.mark.chromium,
+    pytest.mark.timeout(300),
+]
 KEY = "key-of-tests"
 # It runs where browser-use is, and needs what is there.
 DOCUMENTS_PROGRAM = Path(cdpbridge.server.tasks.agent.__file__).with_name("_child_documents.py")

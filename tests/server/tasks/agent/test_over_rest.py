@@ -13,7 +13,11 @@ from pydantic import BaseModel
 from cdpbridge.api import AsyncClient
 from tests.server.tasks.agent.llm import act, done, go, serve_model, typed
 
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.one_build("the agent's process and its task; it does not see the build"),
+    pytest.mark.chromium,
+    pytest.mark.timeout(300),
+]
 KEY = "key-of-tests"
 
 
