@@ -141,7 +141,7 @@ async def test_a_page_that_moves_on_while_it_is_read(page, pages):
         "/two": "<!doctype html><title>Page</title>two<script>setTimeout(() => location = '/one', 5)</script>",
     }
     await page.goto(f"{pages.url}/one", wait_until="commit")
-    for _ in range(20):
+    for _ in range(8):
         html = await page.content()
         assert html.startswith("<!DOCTYPE html><html><head><title>") or "<title>" not in html
         assert await page.title() in {"Page", ""}
