@@ -346,8 +346,10 @@ async def test_fault_c04_c13_playwright(cdp_url, pages):
 # --- in every way that opens a page -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_build(
+    "how credentials come to the tab; what it does with them is tested above on both builds"
+)
 async def test_fault_c13_open_browser_pool_and_blocking(server, pages):
-    """Nothing here depends on the build."""
     given = {**GIVEN, "origin": pages.url}
     async with cdpbridge.at(server.base_url, server.key) as client:
         async with cdpbridge.open_browser(client, http_credentials=given) as browser:
