@@ -80,7 +80,8 @@ _EXPRESSION: Final = """(expression => {
             }
         },
     };
-})(async () => %s)"""
+})(async () => (%s
+))"""
 
 
 class Actions:
@@ -159,8 +160,11 @@ class Actions:
         limit = waiting_time("timeout", timeout)
         if not isinstance(expression, str):
             raise ConfigurationError(f"expression must be a text like 'window.ready', not {expression!r}")
-        text = expression.rstrip().removesuffix(";")
-        script = _EXPRESSION % (f"({text}\n)()" if is_function(expression) else f"({text}\n)")
+        if is_function(expression):
+            raise ConfigurationError(
+                "the expression is a function, which is true at once: call it, `(() => ...)()`, or write what it returns"
+            )
+        script = _EXPRESSION % expression.rstrip().removesuffix(";")
         loop = asyncio.get_running_loop()
         end = loop.time() + limit.total_seconds()
         try:

@@ -66,7 +66,7 @@ _OF_OTHERS: Final = "e.g. its fields: `({name: value.name})`"
 
 
 def is_function(expression: str) -> bool:
-    """Return True if an expression is written as a function, e.g. `() => 1`, which is called then, as in Playwright."""
+    """Return True if an expression is written as a function, e.g. `() => 1`: it would have to be called."""
     return _FUNCTION.match(expression) is not None
 
 
@@ -82,12 +82,12 @@ async def evaluate(
         raise ConfigurationError(f"expression must be a text like 'document.title', not {expression!r}")
     if timeout is None:
         await settled()
-        return await _called_or_evaluated(session, expression, None)
+        return await _evaluate(session, expression, None)
     limit = waiting_time("timeout", timeout)
     try:
         async with asyncio.timeout(limit.total_seconds()) as deadline:
             await settled()
-            return await _called_or_evaluated(session, expression, limit + timedelta(minutes=1))
+            return await _evaluate(session, expression, limit + timedelta(minutes=1))
     except TimeoutError:
         if not deadline.expired():
             raise
@@ -96,21 +96,7 @@ async def evaluate(
         ) from None
 
 
-async def _called_or_evaluated(session: CDPSession, expression: str, timeout: timedelta | None) -> Any:
-    if is_function(expression):
-        try:
-            return await _evaluate(session, f"({expression.rstrip().removesuffix(';')}\n)()", timeout, 1)
-        except _Unreadable:  # functions, and statements that use them
-            pass
-    return await _evaluate(session, expression, timeout)
-
-
-class _Unreadable(EvaluationError):
-    """A script is none; nothing of it was run."""
-
-
-async def _evaluate(session: CDPSession, expression: str, timeout: timedelta | None, before: int = 0) -> Any:
-    """Return the value of a script; `before` signs of it are ours."""
+async def _evaluate(session: CDPSession, expression: str, timeout: timedelta | None) -> Any:
     command = Runtime.evaluate(expression, await_promise=True, return_by_value=True, user_gesture=True)
     try:
         answer = await session.send(command, timeout=timeout)
@@ -120,7 +106,7 @@ async def _evaluate(session: CDPSession, expression: str, timeout: timedelta | N
         found = await _without_json(session, expression, timeout, whole=True)
         raise _no_json(found) from error
     if answer.exception_details is not None:
-        raise thrown(answer.exception_details, before)
+        raise thrown(answer.exception_details)
     if answer.result.unserializable_value is not None:
         return number_of(answer.result.unserializable_value)
     value = answer.result.value
@@ -208,23 +194,15 @@ async def release(session: CDPSession, object_id: str) -> None:
         await session.send(Runtime.release_object(object_id))
 
 
-def thrown(details: Runtime.ExceptionDetails, before: int = 0) -> EvaluationError:
-    """Return the error for what a script threw.
-
-    Args:
-        details: Of the answer.
-        before: Signs of ours that stand before the user's script, in its first line.
-    """
+def thrown(details: Runtime.ExceptionDetails) -> EvaluationError:
+    """Return the error for what a script threw."""
     exception = details.exception
     text = details.text
     if exception is not None:  # an Error describes itself; anything else can be thrown too
         text = (
             exception.description or f"{details.text} {exception.unserializable_value or exception.value!r}"
         )
-    unread = exception is not None and exception.class_name == "SyntaxError" and "\n    at " not in text
-    column = details.column_number - (before if details.line_number == 0 else 0)
-    kind = _Unreadable if unread and before else EvaluationError
-    return kind(text, line=details.line_number + 1, column=max(column, 0) + 1)
+    return EvaluationError(text, line=details.line_number + 1, column=details.column_number + 1)
 
 
 def number_of(text: str) -> int | float:

@@ -216,10 +216,11 @@ class Tab:
     ) -> Any:
         """Wait until a JavaScript expression is true, asked at each frame of the page; return its value. Through navigations, too.
 
-        A promise is awaited, and a function called, as of `evaluate`. True is returned for what is no JSON, e.g. an element.
+        A promise is awaited. True is returned for what is no JSON, e.g. an element.
 
         Raises:
             ActionTimeout: It was not within `timeout`.
+            ConfigurationError: It is written as a function, `() => ...`, which would be true at once.
             EvaluationError: The script threw.
         """
         return await self._actions.wait_for_expression(expression, timeout)
@@ -227,7 +228,7 @@ class Tab:
     async def evaluate(self, expression: str, *, timeout: float | timedelta | None = None) -> Any:
         """Return the value of a JavaScript expression in the page; a promise is awaited.
 
-        An expression that is written as a function, e.g. `() => document.title`, is called, as Playwright does it. Values travel as
+        A function is not called, other than in Playwright: write `document.title` or `(() => document.title)()`. Values travel as
         JSON. `NaN`, infinities, `-0` and bigints arrive as Python numbers, `undefined` as None.
 
         Raises:

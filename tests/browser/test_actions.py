@@ -397,9 +397,11 @@ async def test_waits_for_expressions(page, pages):
         assert await page.wait_for_expression(expression) == value
     for expression in ("Symbol()", "({a: window})", "document.querySelector", "new Map()"):
         assert await page.wait_for_expression(expression, timeout=5) is True
-    assert await page.wait_for_expression("() => window.items[1]") == 2
-    with pytest.raises(ActionTimeout, match="check 'true' failed"):
-        await page.wait_for_expression("async () => window.never;", timeout=0.1)
+    assert await page.wait_for_expression("(() => window.items[1])();") == 2
+    with pytest.raises(
+        ConfigurationError, match="the expression is a function, which is true at once: call it"
+    ):
+        await page.wait_for_expression("async () => window.never")
     await page.evaluate("window.value = window.end = 1")
     assert await page.wait_for_expression("value + end", timeout=5) == 2
     with pytest.raises(ActionTimeout, match=r"wait_for_expression\('window.never'\) waited 0\.2 s"):
