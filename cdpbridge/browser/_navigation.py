@@ -121,7 +121,7 @@ class Navigation:
     Args:
         expects_download: Tells whether a download of the page is waited for, so that an address which is one is no failure.
         log_in: Gives credentials to the servers of their origin.
-        settled: Waits until the listeners of the tab hear everything.
+        settled: Waits until the listeners of the tab hear everything; None: there are none.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Navigation:
         session: CDPSession,
         expects_download: Callable[[], bool],
         log_in: Callable[[HttpCredentials], Awaitable[None]],
-        settled: Callable[[], Awaitable[None]],
+        settled: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._session = session
         self._expects_download = expects_download
@@ -262,7 +262,8 @@ class Navigation:
         session = self._session
         try:
             async with asyncio.timeout(limit.total_seconds()) as deadline, self._with_reasons():
-                await self._settled()
+                if self._settled is not None:
+                    await self._settled()
                 await self._enable()
                 # Listen first: the events may come before the reply.
                 async with Watch(session, state) as watch:

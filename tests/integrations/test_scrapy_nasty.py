@@ -238,6 +238,7 @@ def test_what_is_no_page_has_a_document_where_a_picture_or_a_script_asks_for_one
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+@pytest.mark.one_build("memory of the crawling program; what both builds bring is compared above")
 @pytest.mark.parametrize("kind", ["application/octet-stream", "application/json"])
 def test_fault_c09_200_megabytes_are_in_memory_at_most_2_2_times(crawl, site, server, kind):  # noqa: F811
     sent = (
