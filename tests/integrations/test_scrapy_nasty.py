@@ -260,6 +260,7 @@ def test_fault_c09_200_megabytes_are_in_memory_at_most_2_2_times(crawl, site, se
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.one_build("many documents in a row; each kind of them is compared above on both builds")
 def test_a_crawl_of_500_nasty_documents(crawl, site, server):  # noqa: F811
     names = [f"{number} {path}" for number in range(8) for path in DOCUMENTS]
     assert len(names) >= 500
