@@ -204,6 +204,9 @@ async def test_a_place_is_the_one_of_the_first_request_and_not_of_the_429(rest, 
     for number in (2, 3):
         await asked(number + 1)
         answers[number].set()
+        async with asyncio.timeout(60):
+            while len(served) < number - 1:
+                await asyncio.sleep(0.01)
     async with asyncio.timeout(60):
         await asyncio.gather(early, late)
     assert served == ["early", "late"]
