@@ -297,7 +297,9 @@ async def test_fault_a30_paused_by_another_client(chrome, tab, site):
 
 
 async def test_fault_a31_busy_page_is_not_death(tab):
-    busy = asyncio.ensure_future(evaluate(tab, "while (true);"))
+    await tab.send("Runtime.enable")
+    async with tab.expect("Runtime.consoleAPICalled"):  # what has not begun cannot be terminated
+        busy = asyncio.ensure_future(evaluate(tab, "console.log('begun'); while (true);"))
     late = asyncio.ensure_future(evaluate(tab, "2"))
     await tab.connection.root.send("Browser.getVersion")
     assert not busy.done()

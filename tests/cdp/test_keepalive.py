@@ -262,9 +262,11 @@ async def test_is_alive(connection, scripted):
 
 @ONE_BUILD
 @pytest.mark.chromium
-async def test_fault_a31_a_busy_page_is_no_dead_browser(chrome_connection, tab, turns):
-    busy = asyncio.ensure_future(tab.send("Runtime.evaluate", {"expression": "while (true);"}))
-    await turns()
+async def test_fault_a31_a_busy_page_is_no_dead_browser(chrome_connection, tab):
+    await tab.send("Runtime.enable")
+    expression = "console.log('begun'); while (true);"
+    async with tab.expect("Runtime.consoleAPICalled"):  # what has not begun cannot be terminated
+        busy = asyncio.ensure_future(tab.send("Runtime.evaluate", {"expression": expression}))
     with pytest.raises(CommandTimeout):
         await tab.send("Runtime.evaluate", {"expression": "1"}, timeout=timedelta(milliseconds=300))
     assert await chrome_connection.is_alive(SECOND * 30)
