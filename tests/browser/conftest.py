@@ -1,6 +1,8 @@
 """One browser of each build for all files here that ask for it, tabs of their own for their tests, and a site of many pages."""
 
 import threading
+from contextlib import ExitStack
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -84,16 +86,32 @@ def pages():
     site.close()
 
 
+@pytest.fixture(scope="session")
+def address_of_build(tmp_path_factory):
+    """Gives the address of a browser of a build, which is started when the first test asks for it and stays for the others."""
+    found = {}
+    with ExitStack() as stack:
+
+        def address_of_build(build):
+            if build not in found:
+                folder = tmp_path_factory.mktemp(f"tabs-{build}")
+                # So that frames of other sites have processes of their own, however little memory the machine has.
+                arguments = ["--site-per-process"]
+                client = stack.enter_context(
+                    sync.local(data_dir=folder, browser_build=build, browser_args=arguments)
+                )
+                browser = client.browsers.create(timeout=timedelta(hours=2))
+                stack.callback(client.browsers.stop, browser.id)
+                found[build] = browser.cdp_url
+            return found[build]
+
+        yield address_of_build
+
+
 @pytest.fixture(scope="session", params=["shell", "full"])
-def cdp_url(request, tmp_path_factory):
+def cdp_url(request, address_of_build):
     """Address of a browser of one build."""
-    folder = tmp_path_factory.mktemp(f"tabs-{request.param}")
-    # So that frames of other sites have processes of their own, however little memory the machine has.
-    arguments = ["--site-per-process"]
-    with sync.local(data_dir=folder, browser_build=request.param, browser_args=arguments) as client:
-        browser = client.browsers.create()
-        yield browser.cdp_url
-        client.browsers.stop(browser.id)
+    return address_of_build(request.param)
 
 
 @pytest.fixture

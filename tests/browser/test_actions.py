@@ -243,6 +243,10 @@ async def test_a_field_that_moves_on_by_itself_is_filled(page, pages):
     assert await page.evaluate("[one.value, two.value]") == ["1", "2"]
 
 
+@pytest.mark.one_build(
+    "what is looked at is a script of ours, and the builds run it alike; actions of both are tested around it"
+)
+@pytest.mark.parametrize("cdp_url", ["shell"], indirect=True)
 @pytest.mark.parametrize(
     "act",
     [
@@ -278,6 +282,10 @@ async def test_a_cancelled_action_leaves_the_page_alone(page, pages, act):
 # --- what is waited for -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_build(
+    "what is looked at is a script of ours, and the builds run it alike; actions of both are tested around it"
+)
+@pytest.mark.parametrize("cdp_url", ["shell"], indirect=True)
 @pytest.mark.parametrize(
     ("html", "later", "check", "words"),
     [
@@ -450,6 +458,10 @@ async def test_open_shadow_roots(page, pages, selector, hit):
     )
 
 
+@pytest.mark.one_build(
+    "what is looked at is a script of ours, and the builds run it alike; actions of both are tested around it"
+)
+@pytest.mark.parametrize("cdp_url", ["shell"], indirect=True)
 @pytest.mark.parametrize("selector", ["my-card > .body > .inner", 'text="Las"', "i .inner"])
 async def test_what_is_in_no_shadow_root(page, pages, selector):
     await show(page, pages, SHADOW)

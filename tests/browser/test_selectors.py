@@ -17,6 +17,10 @@ async def has(page, selector):
     return True
 
 
+@pytest.mark.one_build(
+    "what is looked at is a script of ours, and the builds run it alike; actions of both are tested around it"
+)
+@pytest.mark.parametrize("cdp_url", ["shell"], indirect=True)
 @pytest.mark.parametrize(
     ("html", "found", "not_found"),
     [

@@ -170,15 +170,20 @@ async def test_who_is_let_in_and_meets_a_429_keeps_its_place(rest, journal, refu
 
 async def test_a_place_is_the_one_of_the_first_request_and_not_of_the_429(rest, journal):  # noqa: F811
     """One that is at the server when others begin to wait is before them when it is refused later."""
-    made, answers = rest.create, {}
+    made, first, asks, both_wait = rest.create, [], asyncio.Queue(), False
     budget = Budget(browsers=1, name="early")
 
     async def create(body):
-        number = len(answers)
-        answers[number] = asyncio.Event()
-        await answers[number].wait()
-        if number < 2:
-            return httpx.Response(429, json={"detail": "Too many concurrent active sessions"})
+        if len(first) < 2:
+            first.append(asyncio.Event())
+            await first[-1].wait()
+        if not both_wait:
+            # The late one must not be on its way again while the early one hears that it is refused.
+            headers = {"Retry-After": "1"}
+            detail = {"detail": "Too many concurrent active sessions"}
+            return httpx.Response(429, json=detail, headers=headers)
+        asks.put_nowait(granted := asyncio.Event())
+        await granted.wait()
         return await made(body)
 
     rest.create = create
@@ -190,24 +195,23 @@ async def test_a_place_is_the_one_of_the_first_request_and_not_of_the_429(rest, 
 
     async def asked(count):
         async with asyncio.timeout(60):
-            while len(answers) < count:
+            while len(first) < count:
                 await asyncio.sleep(0.01)
 
     early = asyncio.create_task(use("early", budget=budget))
     await asked(1)
     late = asyncio.create_task(use("late"))
     await asked(2)  # nothing was refused yet, so it need not wait
-    answers[1].set()
+    first[1].set()
     await queued(journal, 1)
-    answers[0].set()
+    first[0].set()
     await queued(journal, 2)
-    for number in (2, 3):
-        await asked(number + 1)
-        answers[number].set()
-        async with asyncio.timeout(60):
-            while len(served) < number - 1:
-                await asyncio.sleep(0.01)
+    both_wait = True
     async with asyncio.timeout(60):
+        for count in (1, 2):
+            (await asks.get()).set()
+            while len(served) < count:
+                await asyncio.sleep(0.01)
         await asyncio.gather(early, late)
     assert served == ["early", "late"]
     assert tickets(journal) == 0
