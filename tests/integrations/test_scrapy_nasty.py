@@ -37,7 +37,7 @@ def asked(site, path, **more):
 URL = b"<url><loc>http://site.test/%07d</loc></url>\n"
 SITEMAP = b"<?xml version='1.0'?><urlset>%s</urlset>" % b"".join(URL % n for n in range(1_000_000))
 MOVING = ("/replaced", "/replaced-soon", "/replaced-after", "/refreshed", "/submits")
-TIMES = 8
+TIMES = 4
 
 
 def endless(kind, chunk):

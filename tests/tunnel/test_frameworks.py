@@ -26,7 +26,9 @@ def test_files(page, tmp_path):
 """
 
 
-@pytest.mark.parametrize("options", [[], ["-n", "2", "--cdpbridge-shared"]])
+@pytest.mark.parametrize(
+    "options", [pytest.param([], marks=pytest.mark.slow), ["-n", "2", "--cdpbridge-shared"]]
+)
 def test_the_pytest_plugin(far_shell, site_url, here, options):
     (here / "test_it.py").write_text(SUITE.format(url=site_url))
     (here / "pytest.ini").write_text("[pytest]\n")

@@ -32,7 +32,8 @@ async def model():
         yield model
 
 
-@pytest.fixture(params=["shell", "full"])
+# The limits are those of the forwarder, for either build.
+@pytest.fixture(params=["shell", pytest.param("full", marks=pytest.mark.slow)])
 async def client(request, make_server, model, agent_python):
     settings = {
         "llm_base_url": model.base_url,
