@@ -14,13 +14,13 @@ from cdpbridge.errors import CDPError, CommandError, CommandTimeout, Configurati
 from cdpbridge.protocol import Runtime
 
 from ._navigation import moved_on
+from ._wait import AGAIN_SECONDS
 
 if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession
 
 __all__ = ["NO_VALUE", "evaluate", "is_function", "number_of", "read", "release", "thrown"]
 
-_AGAIN_SECONDS: Final = 0.02
 _TRIES: Final = 100
 """Reads of a page that moves on each time: for two seconds at least."""
 _FUNCTION: Final = re.compile(
@@ -184,7 +184,7 @@ async def read(session: CDPSession, expression: str) -> Any:
                 raise thrown(answer.exception_details)
             if (value := answer.result.value) is not None:
                 break
-        await asyncio.sleep(_AGAIN_SECONDS)
+        await asyncio.sleep(AGAIN_SECONDS)
     return value
 
 

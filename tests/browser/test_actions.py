@@ -36,6 +36,12 @@ document.addEventListener('change', e => log.push(`change ${e.target.id}`));
 document.addEventListener('keydown', e => log.push(`key ${e.key} ${e.code} ${e.keyCode} ${e.shiftKey}${e.ctrlKey}`));</script>"""
 
 
+def of_our_script(test):
+    """Mark a test of what a script of ours sees in the page: the builds run it alike, and actions of both are tested around it."""
+    one_build = pytest.mark.one_build("what is looked at is a script of ours, which the builds run alike")
+    return one_build(pytest.mark.parametrize("cdp_url", ["shell"], indirect=True)(test))
+
+
 @pytest.fixture
 async def form(page, pages):
     pages.pages["/form"] = FORM
@@ -243,10 +249,7 @@ async def test_a_field_that_moves_on_by_itself_is_filled(page, pages):
     assert await page.evaluate("[one.value, two.value]") == ["1", "2"]
 
 
-@pytest.mark.one_build(
-    "what is looked at is a script of ours, and the builds run it alike; actions of both are tested around it"
-)
-@pytest.mark.parametrize("cdp_url", ["shell"], indirect=True)
+@of_our_script
 @pytest.mark.parametrize(
     "act",
     [
@@ -282,10 +285,7 @@ async def test_a_cancelled_action_leaves_the_page_alone(page, pages, act):
 # --- what is waited for -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.one_build(
-    "what is looked at is a script of ours, and the builds run it alike; actions of both are tested around it"
-)
-@pytest.mark.parametrize("cdp_url", ["shell"], indirect=True)
+@of_our_script
 @pytest.mark.parametrize(
     ("html", "later", "check", "words"),
     [
@@ -458,10 +458,7 @@ async def test_open_shadow_roots(page, pages, selector, hit):
     )
 
 
-@pytest.mark.one_build(
-    "what is looked at is a script of ours, and the builds run it alike; actions of both are tested around it"
-)
-@pytest.mark.parametrize("cdp_url", ["shell"], indirect=True)
+@of_our_script
 @pytest.mark.parametrize("selector", ["my-card > .body > .inner", 'text="Las"', "i .inner"])
 async def test_what_is_in_no_shadow_root(page, pages, selector):
     await show(page, pages, SHADOW)

@@ -4,7 +4,7 @@ import pytest
 
 from cdpbridge.browser._selectors import selector_hint
 from cdpbridge.errors import ActionTimeout, ElementError, UploadFailed
-from tests.browser.test_actions import log, show
+from tests.browser.test_actions import log, of_our_script, show
 
 pytestmark = pytest.mark.chromium
 
@@ -17,10 +17,7 @@ async def has(page, selector):
     return True
 
 
-@pytest.mark.one_build(
-    "what is looked at is a script of ours, and the builds run it alike; actions of both are tested around it"
-)
-@pytest.mark.parametrize("cdp_url", ["shell"], indirect=True)
+@of_our_script
 @pytest.mark.parametrize(
     ("html", "found", "not_found"),
     [

@@ -15,6 +15,7 @@ import cdpbridge
 from cdpbridge import Budget, Journal
 from cdpbridge.errors import APIError, BudgetExceeded, NoFreeSlot, RateLimitError
 from tests.browser.test_browser import rest, scripted  # noqa: F401  # fixtures
+from tests.conftest import until
 from tests.rental.test_journal import DEAD, an_entry
 
 SOON, LONG = timedelta(seconds=0.6), timedelta(seconds=30)
@@ -193,15 +194,10 @@ async def test_a_place_is_the_one_of_the_first_request_and_not_of_the_429(rest, 
         async with cdpbridge.open_browser(rest.client, journal=journal, slot_timeout=LONG, **options):
             served.append(name)
 
-    async def asked(count):
-        async with asyncio.timeout(60):
-            while len(first) < count:
-                await asyncio.sleep(0.01)
-
     early = asyncio.create_task(use("early", budget=budget))
-    await asked(1)
+    await until(lambda: len(first) == 1)
     late = asyncio.create_task(use("late"))
-    await asked(2)  # nothing was refused yet, so it need not wait
+    await until(lambda: len(first) == 2)  # nothing was refused yet, so it need not wait
     first[1].set()
     await queued(journal, 1)
     first[0].set()
@@ -210,8 +206,7 @@ async def test_a_place_is_the_one_of_the_first_request_and_not_of_the_429(rest, 
     async with asyncio.timeout(60):
         for count in (1, 2):
             (await asks.get()).set()
-            while len(served) < count:
-                await asyncio.sleep(0.01)
+            await until(lambda: len(served) >= count)  # awaited
         await asyncio.gather(early, late)
     assert served == ["early", "late"]
     assert tickets(journal) == 0

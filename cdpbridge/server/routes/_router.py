@@ -9,13 +9,12 @@ from starlette.routing import BaseRoute
 from ._absent import router as absent
 from ._billing import router as billing
 from ._browsers import router as browsers
-from ._files import public_router as public_files
 from ._files import router as files
 from ._profiles import router as profiles
 from ._sessions import router as sessions
 from ._tasks import router as tasks
 
-__all__ = ["REST_ROUTES", "public_files"]
+__all__ = ["REST_ROUTES"]
 
 REST_ROUTES: Final[list[BaseRoute]] = [
     route
