@@ -61,6 +61,9 @@ MAX_ID: Final = 2**31 - 1
 
 # abandoned ids whose late reply is recognised
 _REMEMBERED: Final = 4096
+# One set for all connections: it has 4 kB.
+_NOTED_ALWAYS: Final = frozenset(SWITCHES)
+_NOTED_TO_RESTORE: Final = STATEFUL | _NOTED_ALWAYS
 _LATE_SECONDS: Final = 0.25
 """More than a timer is late on a loaded machine: the event loop itself was held up."""
 # "Session with given id not found."
@@ -91,7 +94,7 @@ class Multiplexer:
         self._explain = explain
         self._shell = shell
         self._remember = remember
-        self._noted: frozenset[str] = STATEFUL | SWITCHES.keys() if remember else frozenset(SWITCHES)
+        self._noted = _NOTED_TO_RESTORE if remember else _NOTED_ALWAYS
         self._nodes = self.targets.nodes
         self._last_id = last_id
         self._abandoned: dict[int, None] = {}
