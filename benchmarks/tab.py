@@ -1,4 +1,4 @@
-"""Claim: a session of 20 steps on a form takes `Tab` a fifth of Playwright's CPU, or less.
+"""Claim: a session of 20 steps on a form takes `Tab` about a quarter of the CPU of Playwright.
 
 The same steps, navigation, texts, choices, clicks, keys, waits, over `cdpbridge.Tab`, Playwright for Python and puppeteer-core
 against one Chromium: `python benchmarks/tab.py [--quick] [--build shell|full]`. Every client is a fresh process, which connects,
