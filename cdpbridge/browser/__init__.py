@@ -6,9 +6,9 @@ from cdpbridge.cdp._http_credentials import HttpCredentials
 
 from ._browser import Browser
 from ._download import Download
-from ._interception import Route
 from ._open import Opening, open_browser
 from ._response import Request, Response
+from ._route import Route
 from ._tab import Tab
 from ._tab_events import ConsoleMessage, Dialog
 

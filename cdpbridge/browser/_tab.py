@@ -21,10 +21,12 @@ from ._download import Download
 from ._downloads import DOWNLOAD_TIMEOUT, Downloads, DownloadWaiter
 from ._evaluate import evaluate, read
 from ._frames import Frames
-from ._interception import Interception, RouteHandler, checked_patterns, checked_types
+from ._interception import Interception
 from ._navigation import NAVIGATION_TIMEOUT, Navigation, WaitUntil
 from ._page_state import set_cookies, set_viewport, storage_state
+from ._request_rules import checked_patterns, checked_types
 from ._response import Request, Response
+from ._route import RouteHandler
 from ._screenshot import ImageFormat, captured, image_format
 from ._tab_events import ConsoleMessage, Dialog, TabEvents
 from ._upload import UPLOAD_BYTES, set_input_files

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
-from cdpbridge.browser._interception import Rule
+from cdpbridge.browser._request_rules import Rule
 from cdpbridge.browser._response import PROXY_STATUS
 from cdpbridge.browser._watch import NO_CONTENT
 from cdpbridge.cdp import read_stream

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from cdpbridge.browser._interception import RESOURCE_TYPES
+from cdpbridge.browser._request_rules import RESOURCE_TYPES
 from cdpbridge.browser._screenshot import image_format
 from cdpbridge.errors import ConfigurationError
 

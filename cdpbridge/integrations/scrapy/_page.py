@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 from cdpbridge.browser._evaluate import thrown
 from cdpbridge.browser._frames import Frames
-from cdpbridge.browser._interception import Interception, Rule
+from cdpbridge.browser._interception import Interception
 from cdpbridge.browser._navigation import Navigation, moved_on
+from cdpbridge.browser._request_rules import Rule
 from cdpbridge.browser._tab import Tab
 from cdpbridge.errors import CDPError, CommandError, NavigationError
 from cdpbridge.integrations.scrapy._documents import HTML, without_transfer
