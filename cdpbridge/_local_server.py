@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import IO, Any, Final
@@ -62,11 +62,14 @@ class ServerProcess:
         return self._process.poll() is not None
 
     @classmethod
-    async def start(cls, settings: Mapping[str, Any]) -> ServerProcess:
+    async def start(
+        cls, settings: Mapping[str, Any], *, meanwhile: Callable[[], object] = bool
+    ) -> ServerProcess:
         """Start it and wait until it serves.
 
         Args:
             settings: As in the settings' table, JSON values only; anything it can read as such.
+            meanwhile: Work for another thread while the server starts, e.g. imports.
 
         Raises:
             ConfigurationError: It could not start; its own words say why.
@@ -77,8 +80,11 @@ class ServerProcess:
         process = await asyncio.to_thread(_spawn)
         try:
             errors = _collect_errors(process)
-            base_url = await asyncio.wait_for(
-                asyncio.to_thread(_wait_ready, process, json.dumps(given, default=str)),
+            base_url, _ = await asyncio.wait_for(
+                asyncio.gather(
+                    asyncio.to_thread(_wait_ready, process, json.dumps(given, default=str)),
+                    asyncio.to_thread(meanwhile),
+                ),
                 _START_TIMEOUT.total_seconds(),
             )
         except BaseException as error:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from cdpbridge._concurrency import in_thread, to_the_end
 from cdpbridge.api import AsyncClient, Client
-from cdpbridge.api._blocking_transport import asynchronous
 from cdpbridge.api._place import Place, find_place
 from cdpbridge.errors import ConfigurationError
 
@@ -220,6 +219,8 @@ def of_blocking(client: Client) -> AsyncClient:
         idempotent_creates=given["idempotent_creates"],
     )
     if (blocking := given["http_client"]) is not None:
+        from cdpbridge.api._blocking_transport import asynchronous  # noqa: PLC0415  # it loads httpx
+
         options["http_client"] = asynchronous(blocking)
     if client.is_local:
         return _SharedServerClient(client, options)

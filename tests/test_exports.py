@@ -250,10 +250,10 @@ def test_files_say_what_they_offer(file: Path) -> None:
         ),
         ("import cdpbridge; cdpbridge.cdp.connect", ["httpx", "pydantic", "playwright", "fastapi", "click"]),
         (
-            "import cdpbridge; cdpbridge.open_browser",
-            ["playwright", "fastapi", "sqlalchemy", "uvicorn", "cdpbridge.cli"],
+            "import cdpbridge; cdpbridge.open_browser, cdpbridge.local",
+            ["httpx", "playwright", "fastapi", "sqlalchemy", "uvicorn", "cdpbridge.cli"],
         ),
-        ("import cdpbridge.sync", ["playwright", "fastapi", "sqlalchemy", "uvicorn", "typer"]),
+        ("import cdpbridge.sync", ["httpx", "playwright", "fastapi", "sqlalchemy", "uvicorn", "typer"]),
     ],
 )
 def test_nothing_heavy_comes_along(code: str, strangers: list[str]) -> None:

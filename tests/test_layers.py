@@ -20,6 +20,7 @@ FLOORS = {
     "cdpbridge._file_names": 0,
     "cdpbridge._folders": 0,
     "cdpbridge._loopback": 0,
+    "cdpbridge._on_use": 0,
     "cdpbridge._version": 0,
     "cdpbridge.errors": 0,
     "cdpbridge.protocol": 0,

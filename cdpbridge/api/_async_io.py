@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from cdpbridge import _concurrency as _shield
 from cdpbridge._local_server import ServerProcess
+from cdpbridge.api._http import prepare_http
 
 __all__ = [
     "CANCELLED",
@@ -46,7 +47,7 @@ async def to_the_end(work: Callable[..., Awaitable[T]], *arguments: Any) -> T:
 
 async def start_server(settings: Mapping[str, Any]) -> ServerProcess:
     """Start an embedded server; it is ready."""
-    return await ServerProcess.start(settings)
+    return await ServerProcess.start(settings, meanwhile=prepare_http)
 
 
 async def stop_server(server: ServerProcess) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-import httpx
-
 from cdpbridge.api._http import failure, http_options, read_answer, readable_environment, request_of
+from cdpbridge.api._httpx import httpx
 from cdpbridge.api._models import BrowserSession
 from cdpbridge.api.calls import stop_browser
 

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final, Generic, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from cdpbridge._loopback import is_loopback
@@ -39,6 +38,7 @@ from cdpbridge.errors import (
     UnprocessableEntityError,
 )
 
+from ._httpx import httpx
 from ._models import IGNORED_FIELDS_HEADER
 from ._problems import problems_of
 from ._retry import retry_after_seconds
@@ -50,6 +50,7 @@ __all__ = [
     "RawResponse",
     "failure",
     "http_options",
+    "prepare_http",
     "read_answer",
     "readable_environment",
     "request_of",
@@ -102,15 +103,20 @@ def _masked(url: httpx.URL) -> httpx.URL | str:
 
 logging.getLogger("httpx").addFilter(_without_signatures)
 
-# httpx's failures by what they prove: whether the request may have reached the server. The first that fits counts.
-_FAILURES: Final[tuple[tuple[type[httpx.TransportError], type[APIConnectionError], bool, str], ...]] = (
-    (httpx.ConnectTimeout, APITimeoutError, False, "no connection in time"),
-    (httpx.PoolTimeout, APITimeoutError, False, "no free connection in time"),
-    (httpx.TimeoutException, APITimeoutError, True, "no answer in time"),
-    (httpx.ConnectError, APIConnectionError, False, "no connection"),
-    (httpx.ProxyError, APIConnectionError, False, "the proxy of the environment refused the connection"),
-    (httpx.TransportError, APIConnectionError, True, "the connection broke"),
-)
+_Failure = tuple[type["httpx.TransportError"], type[APIConnectionError], bool, str]
+
+
+@cache
+def _failures() -> tuple[_Failure, ...]:
+    """Return httpx's failures by what they prove: whether the request may have reached the server. The first that fits counts."""
+    return (
+        (httpx.ConnectTimeout, APITimeoutError, False, "no connection in time"),
+        (httpx.PoolTimeout, APITimeoutError, False, "no free connection in time"),
+        (httpx.TimeoutException, APITimeoutError, True, "no answer in time"),
+        (httpx.ConnectError, APIConnectionError, False, "no connection"),
+        (httpx.ProxyError, APIConnectionError, False, "the proxy of the environment refused the connection"),
+        (httpx.TransportError, APIConnectionError, True, "the connection broke"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,14 @@ def http_options(base_url: str) -> dict[str, Any]:
 def _ssl_context(_file: str | None, _folder: str | None) -> ssl.SSLContext:
     """Return the context of all clients in this environment: reading the certificates takes 16 ms of the event loop each time."""
     return httpx.create_ssl_context()
+
+
+def prepare_http() -> None:
+    """Import httpx and read the certificates, 0.1 s of work, before the first client needs them."""
+    try:
+        _ssl_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    except OSError as error:  # the client that is made next says what is wrong with them
+        logger.debug("the certificates of the environment cannot be read: %s", error)
 
 
 @contextmanager
@@ -211,7 +225,7 @@ def failure(call: Call[Any], error: httpx.HTTPError | httpx.InvalidURL) -> APIEr
     error.with_traceback(None)
     error.__cause__ = None
     error.__suppress_context__ = True
-    for kind, ours, maybe_processed, words in _FAILURES:
+    for kind, ours, maybe_processed, words in _failures():
         if isinstance(error, kind):
             text = f"{words}{_server_of(error)}"
             if str(error):

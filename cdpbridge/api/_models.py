@@ -74,6 +74,9 @@ Usd = Annotated[
 UsdText = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:f}", return_type=str, when_used="json")]
 """An amount in USD that the newer answers send as a string."""
 
+ADMIN_PATH: Final = "/admin/v1"
+"""Where a server has the operator's operations, beside `/api/v2`; `cdpbridge.api.admin` has their calls."""
+
 IGNORED_FIELDS_HEADER: Final = "X-Cdpbridge-Ignored-Fields"
 """Names of the request's fields that the server did not act on: percent-encoded, with commas between."""
 
@@ -112,7 +115,12 @@ class Answer(BaseModel):
     """A body the server sends: lenient when read. What does not fit is not quoted: it may hold a `cdpUrl`."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="allow", hide_input_in_errors=True
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="allow",
+        hide_input_in_errors=True,
+        # A program uses few of them, and each takes half a millisecond.
+        defer_build=True,
     )
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from cdpbridge._local_server import ServerProcess
+from cdpbridge.api._http import prepare_http
 
 __all__ = [
     "CANCELLED",
@@ -43,7 +44,7 @@ def to_the_end(work: Callable[..., T], *arguments: Any) -> T:
 
 def start_server(settings: Mapping[str, Any]) -> ServerProcess:
     """Start an embedded server; it is ready."""
-    return _in_a_loop(ServerProcess.start(settings))
+    return _in_a_loop(ServerProcess.start(settings, meanwhile=prepare_http))
 
 
 def stop_server(server: ServerProcess) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from ._models import Answer, Instant, Integer, Request, UsdText
+from ._models import ADMIN_PATH, Answer, Instant, Integer, Request, UsdText
 from .calls import Call
 
 __all__ = [
@@ -39,9 +39,6 @@ __all__ = [
     "list_projects",
     "revoke_key",
 ]
-
-ADMIN_PATH: Final = "/admin/v1"
-"""Where a server has these operations, beside `/api/v2`."""
 
 MAX_GRANT_USD: Final = Decimal(10**9)
 Plan = Literal["free", "paid"]

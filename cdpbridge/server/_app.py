@@ -6,43 +6,46 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cdpbridge._clock import Clock
 from cdpbridge._version import __version__
-from cdpbridge.api.admin import ADMIN_PATH
+from cdpbridge.api._models import ADMIN_PATH
 from cdpbridge.server import gateway
 from cdpbridge.server._parts import open_parts
-from cdpbridge.server.console import SIGN_IN_PATH, ConsoleCookie, SignIns, Snapshots, console_router
+from cdpbridge.server._route_groups import RouteGroup, RouteGroups
+from cdpbridge.server.console import SIGN_IN_PATH, ConsoleCookie, SignIns
 from cdpbridge.server.data_dir import operator_file
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.limits import BodyLimit, Border, ForwardedPeers
-from cdpbridge.server.live import router as live_router
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.rentals import utc_now
 from cdpbridge.server.routes import (
     BASE_PATH,
     FILES_PATH,
-    REST_ROUTES,
+    REST_MODULES,
     Authentication,
     KnownHost,
     SafeHeaders,
     Services,
     Timing,
-    admin_routes,
     external_base,
-    health,
     install_problems,
-    profile_script,
-    public_files,
+    rest_paths,
+    routes_of,
 )
 from cdpbridge.server.settings import Settings
-from cdpbridge.server.tasks.agent import Agents
+
+if TYPE_CHECKING:
+    from cdpbridge.server.console import Snapshots
+    from cdpbridge.server.tasks.agent import Agents
 
 __all__ = ["create_app"]
 
@@ -50,10 +53,29 @@ __all__ = ["create_app"]
 class _App(FastAPI):
     """FastAPI with what has to stand in front of its own answers to errors, too."""
 
-    def __init__(self, border: Border, registry: Registry, **options: Any) -> None:
+    def __init__(self, border: Border, registry: Registry, groups: RouteGroups, **options: Any) -> None:
         self._border = border
         self._registry = registry
-        super().__init__(**options)
+        self._groups = groups
+        super().__init__(routes=groups.routes, **options)
+        # FastAPI's own, e.g. of the OpenAPI document.
+        self._own_routes = self.router.routes[len(groups.routes) :]
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """All routes, also those that no request was for yet."""
+        if self._groups.load_all():
+            self._take_routes()
+        return self.router.routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, with the routes that may be for it."""
+        if scope["type"] in {"http", "websocket"} and self._groups.load_for(scope["path"]):
+            self._take_routes()
+        await super().__call__(scope, receive, send)
+
+    def _take_routes(self) -> None:
+        self.router.routes[:] = [*self._groups.routes, *self._own_routes]
 
     def build_middleware_stack(self) -> ASGIApp:
         limits = self._border.limits
@@ -117,7 +139,7 @@ def create_app(
                 )
             )
             app.state.services = services
-            app.state.snapshots = _snapshots(services)
+            app.state.snapshots = None
             # An application inside another server has no address of its own.
             if local_address is not None:
                 found = stack.enter_context(operator_file(settings.data_dir, local_address))
@@ -128,7 +150,7 @@ def create_app(
     app = _App(
         border,
         registry,
-        routes=_routes(registry, border, cookie),
+        RouteGroups(_route_groups(registry, border, cookie)),
         title="cdpbridge",
         version=__version__,
         description="Browser Use Cloud API v2 over Chromium on this machine.",
@@ -148,32 +170,54 @@ def create_app(
     return app
 
 
-def _routes(registry: Registry, border: Border, cookie: ConsoleCookie) -> list[BaseRoute]:
-    console = console_router(cookie, lambda request: request.app.state.snapshots, external_base, border)
-    live = live_router(lambda socket: socket.app.state.services.live)
+def _route_groups(registry: Registry, border: Border, cookie: ConsoleCookie) -> list[RouteGroup]:
+    """Return the routes in the order of their matching. What rents and drives browsers is loaded from the start."""
+    rest = [
+        RouteGroup(partial(routes_of, module), () if module == "_browsers" else rest_paths(module))
+        for module in REST_MODULES
+    ]
     return [
-        *REST_ROUTES,
-        *admin_routes.routes,
-        *health.routes,
-        *profile_script.routes,
-        *console.routes,
-        *public_files.routes,
-        *gateway.router(registry, external_base, border=border).routes,
-        *live.routes,
+        *rest,
+        RouteGroup(partial(routes_of, "_admin"), (ADMIN_PATH,)),
+        RouteGroup(partial(routes_of, "_health"), ("/healthz", "/readyz", "/pressure", "/metrics")),
+        RouteGroup(partial(routes_of, "_profile_script"), ("/profile.sh",)),
+        RouteGroup(partial(_console_routes, cookie, border), ("/", "/console")),
+        RouteGroup(partial(routes_of, "_files", "public_router"), (FILES_PATH,)),
+        RouteGroup(lambda: gateway.router(registry, external_base, border=border).routes),
+        RouteGroup(_live_routes, ("/live", "/share")),
     ]
 
 
-def _snapshots(services: Services) -> Snapshots:
-    return Snapshots(
-        services.settings,
-        services.store,
-        accounts=services.accounts,
-        hosts=services.hosts,
-        registry=services.registry,
-        rentals=services.rentals,
-        live=services.live,
-        agents=services.tasks.agents,
-        files=services.files,
-        recordings=services.recordings,
-        wall=services.wall,
-    )
+def _console_routes(cookie: ConsoleCookie, border: Border) -> list[BaseRoute]:
+    from cdpbridge.server.console import console_router  # noqa: PLC0415  # on first use
+
+    return console_router(cookie, _snapshots_of, external_base, border).routes
+
+
+def _live_routes() -> list[BaseRoute]:
+    from cdpbridge.server.live import router  # noqa: PLC0415  # on first use
+
+    return router(lambda socket: socket.app.state.services.live).routes
+
+
+def _snapshots_of(request: Request) -> Snapshots:
+    from cdpbridge.server.console import Snapshots  # noqa: PLC0415  # its routes have loaded it
+
+    state = request.app.state
+    if state.snapshots is None:
+        services: Services = state.services
+        state.snapshots = Snapshots(
+            services.settings,
+            services.store,
+            accounts=services.accounts,
+            hosts=services.hosts,
+            registry=services.registry,
+            rentals=services.rentals,
+            live=services.live,
+            agents=services.tasks.agents,
+            files=services.files,
+            recordings=services.recordings,
+            wall=services.wall,
+        )
+    snapshots: Snapshots = state.snapshots
+    return snapshots

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Final
-
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from typing import TYPE_CHECKING, Final
 
 from cdpbridge._lifecycle import EndReason
-from cdpbridge.server.gateway import Usage
-from cdpbridge.server.limits import Machine
 
-__all__ = ["METRICS_CONTENT_TYPE", "Metrics", "Moment"]
+if TYPE_CHECKING:
+    from prometheus_client.core import HistogramMetricFamily, Metric
 
-METRICS_CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+    from cdpbridge.server.gateway import Usage
+    from cdpbridge.server.limits import Machine
+
+__all__ = ["Metrics", "Moment"]
 
 # A warm headless shell is there in 0.1 s; a full build with a profile on a busy machine takes seconds.
 _START_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
@@ -52,42 +44,73 @@ class Moment:
     accepting: bool
 
 
+class _Durations:
+    """A histogram for each combination of labels, in plain numbers: Prometheus' library is loaded by the first monitor that asks.
+
+    Args:
+        name: Of the metric.
+        meaning: One line for people.
+        bounds: Upper ends of the buckets, in seconds; one without an end follows.
+        labels: Their names.
+    """
+
+    def __init__(self, name: str, meaning: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> None:
+        self._name = name
+        self._meaning = meaning
+        self._bounds = bounds
+        self._labels = labels
+        # By the labels' values: how many were in each bucket, and the sum of all.
+        self._counts: dict[tuple[str, ...], list[int]] = {}
+        self._sums: dict[tuple[str, ...], float] = {}
+
+    def show(self, *labels: str) -> None:
+        """Show a combination of labels before its first observation, too."""
+        self._counts[labels] = [0] * (len(self._bounds) + 1)
+        self._sums[labels] = 0.0
+
+    def observe(self, seconds: float, *labels: str) -> None:
+        if labels not in self._counts:
+            self.show(*labels)
+        self._counts[labels][bisect_left(self._bounds, seconds)] += 1
+        self._sums[labels] += seconds
+
+    def family(self) -> HistogramMetricFamily:
+        """Return it as Prometheus' library knows it."""
+        from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415  # see the class
+
+        family = HistogramMetricFamily(self._name, self._meaning, labels=self._labels)
+        names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        for labels, counts in self._counts.items():
+            upto = [sum(counts[: place + 1]) for place in range(len(counts))]
+            family.add_metric(labels, list(zip(names, upto, strict=True)), self._sums[labels])
+        return family
+
+
 class Metrics:
     """The server's counters. No label holds an id, a key or an address."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._moment: Moment | None = None
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        self._started = Histogram(
+        self._started = _Durations(
             "cdpbridge_browser_start_seconds",
             "From the order to a browser that answers.",
-            buckets=_START_BUCKETS,
-            registry=self._registry,
+            _START_BUCKETS,
         )
-        self._failed = Counter(
-            "cdpbridge_browser_start_failures",
-            "Orders that ended without a browser, and without a charge.",
-            registry=self._registry,
-        )
-        self._ended = Histogram(
+        self._started.show()
+        self._failed = 0
+        self._ended = _Durations(
             "cdpbridge_browser_used_seconds",
             "How long browsers were used, by why they ended.",
+            _LIFE_BUCKETS,
             ["reason"],
-            buckets=_LIFE_BUCKETS,
-            registry=self._registry,
         )
         for reason in EndReason:
-            self._ended.labels(reason)
-        self._answers = Histogram(
+            self._ended.show(reason)
+        self._answers = _Durations(
             "cdpbridge_http_request_seconds",
             "REST requests by route and status.",
+            _ANSWER_BUCKETS,
             ["method", "route", "status"],
-            buckets=_ANSWER_BUCKETS,
-            registry=self._registry,
         )
-        self._registry.register(self)
 
     def started(self, took: timedelta) -> None:
         """Count a browser that runs and is charged."""
@@ -95,61 +118,94 @@ class Metrics:
 
     def start_failed(self) -> None:
         """Count an order that ended without a browser."""
-        self._failed.inc()
+        self._failed += 1
 
     def ended(self, reason: EndReason, used: timedelta) -> None:
         """Count a browser that has ended."""
-        self._ended.labels(reason).observe(used.total_seconds())
+        self._ended.observe(used.total_seconds(), reason)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is the pattern, not the path: ids would make a series each."""
-        self._answers.labels(method, route, str(status)).observe(seconds)
+        self._answers.observe(seconds, method, route, str(status))
 
-    def text(self, moment: Moment) -> bytes:
-        """Return everything, in the format of `METRICS_CONTENT_TYPE`."""
-        self._moment = moment
-        return generate_latest(self._registry)
+    def text(self, moment: Moment) -> tuple[bytes, str]:
+        """Return everything in Prometheus' format, and the content type of that."""
+        from prometheus_client import (  # noqa: PLC0415  # a server is rarely asked for it
+            CollectorRegistry,
+            PlatformCollector,
+            ProcessCollector,
+            generate_latest,
+        )
+        from prometheus_client.exposition import CONTENT_TYPE_LATEST  # noqa: PLC0415  # as above
+
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        registry.register(_Collected([*self._counted(), *_states(moment)]))
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+
+    def _counted(self) -> Iterable[Metric]:
+        from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # as above
+
+        yield self._started.family()
+        yield CounterMetricFamily(
+            "cdpbridge_browser_start_failures",
+            "Orders that ended without a browser, and without a charge.",
+            self._failed,
+        )
+        yield self._ended.family()
+        yield self._answers.family()
+
+
+class _Collected:
+    """Metrics of one moment, for a registry."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
 
     def collect(self) -> Iterable[Metric]:
-        """Return the states of the last moment, for the registry."""
-        moment = self._moment
-        if moment is None:
-            return
-        browsers = GaugeMetricFamily("cdpbridge_browsers", "Browsers that are not stopped.", labels=["state"])
-        for state, number in moment.browsers.items():
-            browsers.add_metric([state], number)
-        yield browsers
-        yield GaugeMetricFamily(
-            "cdpbridge_accepting",
-            "1 when a new browser would be started; /pressure says why not.",
-            moment.accepting,
-        )
-        yield GaugeMetricFamily(
-            "cdpbridge_gateway_clients", "WebSockets open between clients and browsers.", moment.usage.clients
-        )
-        messages = CounterMetricFamily(
-            "cdpbridge_gateway_messages", "Messages relayed, by who sent them.", labels=["sender"]
-        )
-        messages.add_metric(["client"], moment.usage.messages_sent)
-        messages.add_metric(["browser"], moment.usage.messages_received)
-        yield messages
-        booked = GaugeMetricFamily(
-            "cdpbridge_ledger_usd",
-            "Sum of the ledger by kind of entry; charges are negative.",
-            labels=["kind"],
-        )
-        for kind, amount in moment.booked.items():
-            booked.add_metric([kind], float(amount))
-        yield booked
-        machine = moment.machine
-        yield GaugeMetricFamily(
-            "cdpbridge_machine_load_per_cpu", "Runnable threads per processor.", machine.load_per_cpu
-        )
-        yield GaugeMetricFamily(
-            "cdpbridge_machine_memory_available_bytes",
-            "Memory that can still be taken.",
-            machine.memory_available,
-        )
-        yield GaugeMetricFamily(
-            "cdpbridge_machine_disk_free_bytes", "Where the data folder is.", machine.disk_free
-        )
+        return self._metrics
+
+
+def _states(moment: Moment) -> Iterable[Metric]:
+    """Return the states of a moment."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415  # as above
+
+    browsers = GaugeMetricFamily("cdpbridge_browsers", "Browsers that are not stopped.", labels=["state"])
+    for state, number in moment.browsers.items():
+        browsers.add_metric([state], number)
+    yield browsers
+    yield GaugeMetricFamily(
+        "cdpbridge_accepting",
+        "1 when a new browser would be started; /pressure says why not.",
+        moment.accepting,
+    )
+    yield GaugeMetricFamily(
+        "cdpbridge_gateway_clients", "WebSockets open between clients and browsers.", moment.usage.clients
+    )
+    messages = CounterMetricFamily(
+        "cdpbridge_gateway_messages", "Messages relayed, by who sent them.", labels=["sender"]
+    )
+    messages.add_metric(["client"], moment.usage.messages_sent)
+    messages.add_metric(["browser"], moment.usage.messages_received)
+    yield messages
+    booked = GaugeMetricFamily(
+        "cdpbridge_ledger_usd",
+        "Sum of the ledger by kind of entry; charges are negative.",
+        labels=["kind"],
+    )
+    for kind, amount in moment.booked.items():
+        booked.add_metric([kind], float(amount))
+    yield booked
+    machine = moment.machine
+    yield GaugeMetricFamily(
+        "cdpbridge_machine_load_per_cpu", "Runnable threads per processor.", machine.load_per_cpu
+    )
+    yield GaugeMetricFamily(
+        "cdpbridge_machine_memory_available_bytes",
+        "Memory that can still be taken.",
+        machine.memory_available,
+    )
+    yield GaugeMetricFamily(
+        "cdpbridge_machine_disk_free_bytes", "Where the data folder is.", machine.disk_free
+    )

@@ -9,12 +9,9 @@ Each part is complete when it is made, and is given only parts that were made be
 | `profiles`       | saved profiles                                  | the data folder                      |
 | `files`          | uploads, downloads, recordings, signed addresses| the data folder                      |
 | `hosts`          | browser processes                               | profiles, files, registry, accounts  |
-| `live`           | the live view                                   | hosts, store, files                  |
-| `shares`         | public shares of agent sessions                 | live, store                          |
-| `recordings`     | videos of browsers                              | live, files, store                   |
-| `rentals`        | starts, charges and stops browsers              | hosts, recordings, profiles, store   |
-| `tasks`          | agents at work                                  | rentals, hosts, files, store         |
-| `agent_sessions` | browsers that take tasks                        | rentals, tasks, shares, files, store |
+| `views`          | the live view, shares and recordings, on demand | hosts, store, files                  |
+| `rentals`        | starts, charges and stops browsers              | hosts, views, profiles, store        |
+| `agency`         | tasks and agent sessions, on demand             | rentals, hosts, views, files, store  |
 
 A part reports to a later one only through a function that came with a call of the later one: `hosts.start(on_exit=, on_limit=)`,
 `rentals.create(on_end=)`, `accounts.revoke_key(stop=)`. So no part has a slot that is filled after it was made.
@@ -32,30 +29,30 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from cdpbridge._clock import Clock
 from cdpbridge.chromium import uses_browser_uids
+from cdpbridge.server._agency import Agency
 from cdpbridge.server._metrics import Metrics
+from cdpbridge.server._views import Views
 from cdpbridge.server.accounts import Accounts
 from cdpbridge.server.data_dir import locked, tightened
 from cdpbridge.server.files import FileQuota, FileStore, SharedFolders, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts, BrowserOptions, Builds, LocalHosts, prepare_uids
 from cdpbridge.server.limits import Border
-from cdpbridge.server.live import Live, LiveTokens, Outcome, SavedFiles
+from cdpbridge.server.live import LiveTokens
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.proxy import BlockList
-from cdpbridge.server.recording import Recordings
 from cdpbridge.server.rentals import Pressure, Rentals
 from cdpbridge.server.routes import Services, signed_path
 from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Store
-from cdpbridge.server.tasks._agent_sessions import AgentSessions, Shares
-from cdpbridge.server.tasks._reach import Reach
-from cdpbridge.server.tasks._session_record import SessionRecord
-from cdpbridge.server.tasks._tasks import Tasks
-from cdpbridge.server.tasks.agent import AgentProcesses, Agents
+
+if TYPE_CHECKING:
+    from cdpbridge.server.tasks.agent import Agents
 
 __all__ = ["open_parts"]
 
@@ -107,24 +104,9 @@ async def open_parts(
             losses = builds.profile_losses
 
         # What shows and records them.
-        live = Live(
-            machines.connection,
-            partial(_outcome, store),
-            LiveTokens.load(settings.data_dir / "live-key"),
-            view_share=partial(_view_share, store, wall),
-            saved=SavedFiles(files, sign),
-            record=SessionRecord(store, files, sign).messages,
-            border=border,
-        )
-        shares = Shares(store, cut=live.cut_share, wall=wall)
-        recordings = Recordings(
-            store,
-            live,
-            files,
-            per_second=settings.recording_frames_per_second,
-            max_mb=settings.recording_max_mb,
-        )
-        await recordings.recover()
+        tokens = LiveTokens.load(settings.data_dir / "live-key")
+        views = Views(settings, store, machines, files, border, tokens=tokens, sign=sign, wall=wall)
+        await views.recover()
 
         # What rents them.
         pressure, metrics = Pressure(settings, border.connections), Metrics()
@@ -135,7 +117,7 @@ async def open_parts(
             forget_profile=partial(_forget, profiles),
             pressure=pressure,
             metrics=metrics,
-            recorders=recordings,
+            recorders=views,
             clock=clock,
             wall=wall,
         )
@@ -143,21 +125,20 @@ async def open_parts(
         await rentals.open()
 
         # What works in them.
-        runners = (agents or AgentProcesses)(settings)
-        tasks = Tasks(store, rentals, runners, files, Reach(machines), wall=wall)
-        ends.push_async_callback(tasks.close)
-        await tasks.open()
+        agency = Agency(
+            settings, store, machines, files, rentals=rentals, views=views, agents=agents, wall=wall
+        )
+        ends.push_async_callback(agency.close)
+        await agency.recover()
         yield Services(
             settings=settings,
             store=store,
             profiles=profiles,
             hosts=machines,
             rentals=rentals,
-            live=live,
-            tasks=tasks,
-            agent_sessions=AgentSessions(store, rentals, tasks, files, shares),
-            shares=shares,
-            recordings=recordings,
+            views=views,
+            agency=agency,
+            live_tokens=tokens,
             files=files,
             quota=FileQuota(files, store.browsers_of, settings.max_files_mb_per_project),
             signer=signer,
@@ -173,20 +154,6 @@ async def open_parts(
 
 async def _forget(profiles: ProfileStore, profile_id: UUID) -> None:
     await profiles.run(profiles.delete, profile_id)
-
-
-async def _view_share(store: Store, wall: Callable[[], datetime], token: str) -> UUID | None:
-    return await store.view_share(token, now=wall())
-
-
-async def _outcome(store: Store, browser_id: UUID) -> Outcome | None:
-    browser = await store.rental(browser_id)
-    if browser is None or not browser.over:
-        return None
-    used = None
-    if browser.started_at is not None and browser.finished_at is not None:
-        used = browser.finished_at - browser.started_at
-    return Outcome(browser.reason, used, browser.refunded)
 
 
 def _remove_empty(runtime: Path) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-import httpx
-
 from cdpbridge.api import _async_io as io
 from cdpbridge.api._http import (
     IgnoredFieldsLog,
@@ -19,6 +17,7 @@ from cdpbridge.api._http import (
     request_of,
     timeout_of,
 )
+from cdpbridge.api._httpx import httpx
 from cdpbridge.api._retry import delay_seconds, may_retry
 from cdpbridge.api.calls import Call
 from cdpbridge.api.calls._base import IDEMPOTENCY_HEADER

@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO
 
-import httpx
-
 from cdpbridge._folders import in_its_folder, names_a_folder
 from cdpbridge.api import _async_io as io
 from cdpbridge.api._file_rules import Partial, UploadPlan, local_target
 from cdpbridge.api._http import failure, transfer_error, transfer_timeout
+from cdpbridge.api._httpx import httpx
 from cdpbridge.api._task_models import PresignedUpload
 from cdpbridge.api.calls import Call
 from cdpbridge.errors import APIConnectionError, redact_url

@@ -11,12 +11,12 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast, overload
 
-import httpx
 from pydantic import BaseModel
 
 from cdpbridge._durations import waiting_seconds, waiting_time
 from cdpbridge.api import _sync_io as io
 from cdpbridge.api._http import RawResponse, http_options, readable_environment
+from cdpbridge.api._httpx import httpx
 from cdpbridge.api._place import LOCAL, Address, Place, checked_base_url, find_place
 from cdpbridge.api._results import TaskResult
 from cdpbridge.api._task_models import TaskStep

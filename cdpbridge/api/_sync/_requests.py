@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-import httpx
-
 from cdpbridge.api import _sync_io as io
 from cdpbridge.api._http import (
     IgnoredFieldsLog,
@@ -20,6 +18,7 @@ from cdpbridge.api._http import (
     request_of,
     timeout_of,
 )
+from cdpbridge.api._httpx import httpx
 from cdpbridge.api._retry import delay_seconds, may_retry
 from cdpbridge.api.calls import Call
 from cdpbridge.api.calls._base import IDEMPOTENCY_HEADER

@@ -15,16 +15,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from cdpbridge.api import admin
+from cdpbridge._on_use import ModuleOnUse
 from cdpbridge.errors import CDPBridgeError
 from cdpbridge.server.proxy import Rules
 from cdpbridge.server.settings import Plan, Settings
 from cdpbridge.server.store import ApiKey, ProjectOverview, Store, key_hash_of
+
+if TYPE_CHECKING:
+    from cdpbridge.api import admin
+else:
+    admin = ModuleOnUse("cdpbridge.api.admin")
 
 __all__ = ["AccountRefused", "Accounts", "Identity", "new_key"]
 

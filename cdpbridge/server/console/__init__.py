@@ -4,9 +4,30 @@ The page signs in with an API key once and holds a cookie from then on, which sc
 server-sent events and acts through the REST API, as every client does.
 """
 
-from ._cookie import ConsoleCookie
-from ._routes import SIGN_IN_PATH, console_router
-from ._sign_ins import SignIns
-from ._snapshot import Snapshots
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ._cookie import SIGN_IN_PATH, ConsoleCookie
+    from ._routes import console_router
+    from ._sign_ins import SignIns
+    from ._snapshot import Snapshots
 
 __all__ = ["SIGN_IN_PATH", "ConsoleCookie", "SignIns", "Snapshots", "console_router"]
+
+# Loaded on first use: most servers are never looked at in a console.
+_HOMES: Final = {
+    "ConsoleCookie": "_cookie",
+    "SIGN_IN_PATH": "_cookie",
+    "SignIns": "_sign_ins",
+    "Snapshots": "_snapshot",
+    "console_router": "_routes",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

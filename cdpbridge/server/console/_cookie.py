@@ -12,7 +12,9 @@ from starlette.responses import Response
 
 from ._sign_ins import SIGN_IN_LASTS, SignIns
 
-__all__ = ["ConsoleCookie"]
+__all__ = ["SIGN_IN_PATH", "ConsoleCookie"]
+
+SIGN_IN_PATH: Final = "/console/sign-in"
 
 _NAME: Final = "cdpbridge_console"
 # RFC 6265bis section 4.1.3.2: no other host, path or plain HTTP can have set it.

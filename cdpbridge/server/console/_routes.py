@@ -19,13 +19,11 @@ from cdpbridge.server.files import StoredFileResponse
 from cdpbridge.server.limits import TOO_MANY_TEXT, Border, peer_name
 from cdpbridge.server.store import key_hash_of
 
-from ._cookie import ConsoleCookie
+from ._cookie import SIGN_IN_PATH, ConsoleCookie
 from ._files import BrowserFolder
 from ._snapshot import Snapshots
 
-__all__ = ["SIGN_IN_PATH", "console_router"]
-
-SIGN_IN_PATH: Final = "/console/sign-in"
+__all__ = ["console_router"]
 
 _STATIC: Final = files(__package__) / "static"
 _TYPES: Final = {

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from ._cast import Picture
-from ._ended import Outcome
-from ._http import SOCKET_PATHS, router
-from ._live import Live
-from ._saved import SavedFiles
-from ._tokens import LiveTokens
-from ._watched import Tab, Viewing
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ._cast import Picture
+    from ._ended import Outcome
+    from ._http import SOCKET_PATHS, router
+    from ._live import Live
+    from ._saved import SavedFiles
+    from ._tokens import LiveTokens
+    from ._watched import Tab, Viewing
 
 __all__ = [
     "SOCKET_PATHS",
@@ -21,3 +25,22 @@ __all__ = [
     "Viewing",
     "router",
 ]
+
+# Loaded on first use: a server starts without its live view.
+_HOMES: Final = {
+    "Live": "_live",
+    "LiveTokens": "_tokens",
+    "Outcome": "_ended",
+    "Picture": "_cast",
+    "SOCKET_PATHS": "_http",
+    "SavedFiles": "_saved",
+    "Tab": "_watched",
+    "Viewing": "_watched",
+    "router": "_http",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -10,12 +10,13 @@ import hashlib
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter, HTTPException, Request, Response, WebSocket
 from starlette.requests import HTTPConnection
 
-from ._live import Live
+if TYPE_CHECKING:
+    from ._live import Live
 
 __all__ = ["SOCKET_PATHS", "router"]
 

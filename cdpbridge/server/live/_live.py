@@ -91,14 +91,6 @@ class Live:
 
     # --- addresses ------------------------------------------------------------------------------------------------
 
-    def live_url(self, browser_id: UUID, base: str) -> str:
-        """Return the address to watch a browser and take it over; a password.
-
-        Args:
-            base: How clients address the server, without a slash at its end.
-        """
-        return f"{base}/live/{self._tokens.make(browser_id)}"
-
     @staticmethod
     def share_url(token: str, base: str) -> str:
         """Return the address of a public share: to watch, not to take over."""

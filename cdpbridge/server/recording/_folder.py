@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["LAST_STILL", "UNFINISHED", "VIDEO", "recover_folder", "still_name"]
+if TYPE_CHECKING:
+    from cdpbridge.server.files import FileStore
+    from cdpbridge.server.store import Browser
+
+__all__ = ["LAST_STILL", "UNFINISHED", "VIDEO", "recover_folder", "still_name", "video_path"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -21,6 +25,12 @@ _DRAFT: Final = f".new.{VIDEO}"
 def still_name(minute: int) -> str:
     """Return the name of the still of a full minute; names sort by time."""
     return f"at-{minute:03}-min.jpg"
+
+
+def video_path(files: FileStore, browser: Browser) -> str | None:
+    """Return where a browser's video is in the store of files; None before it is finished, and when it was removed."""
+    file = files.recording(browser.id) / VIDEO
+    return files.relative(file) if browser.recording is not None and file.is_file() else None
 
 
 def recover_folder(folder: Path, mend: Callable[[Path, Path], None] | None) -> bool:

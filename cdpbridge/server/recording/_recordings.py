@@ -24,7 +24,7 @@ from ._recorder import Recorder
 if TYPE_CHECKING:
     from ._film import Film
 
-__all__ = ["Recordings", "video_path"]
+__all__ = ["Recordings"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -131,12 +131,6 @@ class Recordings:
         found = self._files.listing(self._folder(browser.id))
         video = next((file for file in found if file.name == VIDEO), None)
         return video, [file for file in found if file.name.endswith(".jpg")]
-
-
-def video_path(files: FileStore, browser: Browser) -> str | None:
-    """Return where a browser's video is in the store of files; None before it is finished, and when it was removed."""
-    file = files.recording(browser.id) / VIDEO
-    return files.relative(file) if browser.recording is not None and file.is_file() else None
 
 
 def _load() -> type[Film]:

@@ -45,7 +45,9 @@ def cdp_url(base: str, services: Services, browser: Browser) -> str | None:
 def live_url(request: Request, services: Services, browser: Browser) -> str | None:
     """Return where a browser is watched and taken over; None while it starts and after it stopped."""
     base = external_base(request)
-    return None if cdp_url(base, services, browser) is None else services.live.live_url(browser.id, base)
+    if cdp_url(base, services, browser) is None:
+        return None
+    return f"{base}/live/{services.live_tokens.make(browser.id)}"
 
 
 def share_url(request: Request, token: str) -> str:

@@ -18,24 +18,19 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cdpbridge.api._models import (
-    IGNORED_FIELDS_HEADER,
-    CreateBrowserSessionRequest,
-    ProfileCreateRequest,
-    ProfileUpdateRequest,
-)
-from cdpbridge.api._task_models import CreateSessionRequest, CreateTaskRequest
+from cdpbridge.api._models import IGNORED_FIELDS_HEADER
 
 __all__ = ["FieldsRoute", "IgnoredFields", "Unused", "misspelling", "unknown_fields"]
 
 # Fields of the newer cloud (the published API document of 2026-06, browser-use-sdk 3.12.1). They are known words: named as
-# ignored as long as the models do not have them, and never taken for a misspelling of another.
-_NEWER: Final[Mapping[type[BaseModel], tuple[str, ...]]] = {
-    CreateBrowserSessionRequest: ("allowResizing", "extensionIds", "pdfRendererEnabled", "solveCaptchas"),
-    CreateSessionRequest: ("metadata", "task"),
-    ProfileCreateRequest: ("userId",),
-    ProfileUpdateRequest: ("userId",),
-    CreateTaskRequest: ("judgeGroundTruth", "judgeLlm", "skillIds", "thinkingLevel"),
+# ignored as long as the models do not have them, and never taken for a misspelling of another. By the names of the models,
+# which are loaded with their routes.
+_NEWER: Final[Mapping[str, tuple[str, ...]]] = {
+    "CreateBrowserSessionRequest": ("allowResizing", "extensionIds", "pdfRendererEnabled", "solveCaptchas"),
+    "CreateSessionRequest": ("metadata", "task"),
+    "ProfileCreateRequest": ("userId",),
+    "ProfileUpdateRequest": ("userId",),
+    "CreateTaskRequest": ("judgeGroundTruth", "judgeLlm", "skillIds", "thinkingLevel"),
 }
 # Of an unknown name, in a header and in a record.
 _SHOWN_CHARACTERS: Final = 100
@@ -86,7 +81,7 @@ def unknown_fields(model: type[BaseModel], body: Any) -> Iterator[tuple[tuple[st
     if not isinstance(body, Mapping):
         return
     fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
-    newer = _NEWER.get(model, ())
+    newer = _NEWER.get(model.__name__, ())
     for name, value in body.items():
         if name in fields:
             for inner in _models_in(fields[name]):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any, Final
 
 from fastapi import APIRouter
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cdpbridge.server._metrics import METRICS_CONTENT_TYPE, Moment
+from cdpbridge.server._metrics import Moment
 
 from ._services import Services, ServicesOf
 
-__all__ = ["Timing", "router"]
+__all__ = ["router"]
 
 _DATABASE_SECONDS: Final = 2.0
 
@@ -73,7 +71,8 @@ async def metrics(services: ServicesOf) -> Response:
         machine=machine,
         accepting=services.pressure.problem(machine) is None and not services.rentals.closing,
     )
-    return Response(services.metrics.text(moment), media_type=METRICS_CONTENT_TYPE)
+    content, media_type = services.metrics.text(moment)
+    return Response(content, media_type=media_type)
 
 
 async def _database(services: Services) -> str:
@@ -85,32 +84,3 @@ async def _database(services: Services) -> str:
     except (SQLAlchemyError, OSError) as error:
         return type(error).__name__  # its text may hold the database's address
     return "ok"
-
-
-class Timing:
-    """Counts every request below `prefix` and how long its answer took."""
-
-    def __init__(self, app: ASGIApp, *, prefix: str) -> None:
-        self._app = app
-        self._prefix = f"{prefix}/"
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(self._prefix):
-            await self._app(scope, receive, send)
-            return
-        began = time.perf_counter()
-        status = 500
-
-        async def note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, note)
-        finally:
-            services: Services = scope["app"].state.services
-            # Newer FastAPI gives a route of an included router its own path, older ones the one with the prefix.
-            route = str(getattr(scope.get("route"), "path", "unknown")).removeprefix(self._prefix[:-1])
-            services.metrics.answered(scope["method"], route, status, time.perf_counter() - began)

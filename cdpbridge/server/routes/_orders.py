@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 from uuid import UUID
 
@@ -14,7 +14,6 @@ from fastapi import HTTPException
 from pydantic import BaseModel
 
 from cdpbridge.api._models import CreateBrowserSessionRequest, CustomProxy
-from cdpbridge.api._task_models import CreateSessionRequest
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.proxy import Rules, Upstream
 from cdpbridge.server.rentals import Order
@@ -23,6 +22,9 @@ from cdpbridge.server.settings import DIRECT, SIMULATE, Plan, country_code, max_
 from ._fields import Unused
 from ._problems import not_found, unprocessable
 from ._services import Services, profiles_kept
+
+if TYPE_CHECKING:
+    from cdpbridge.api._task_models import CreateSessionRequest
 
 __all__ = ["body_hash", "browser_order", "session_order"]
 

@@ -12,14 +12,14 @@ from starlette.responses import PlainTextResponse
 
 from ._services import BASE_PATH, external_base
 
-__all__ = ["profile_script"]
+__all__ = ["router"]
 
 _PLACEHOLDER: Final = "'@SERVER@'"
 
-profile_script = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 
-@profile_script.get("/profile.sh")
+@router.get("/profile.sh")
 def script(request: Request) -> PlainTextResponse:
     """Return the script, with the address of this server in it; the key stays with the user."""
     text = files("cdpbridge.server.routes").joinpath("profile.sh").read_text("utf-8")

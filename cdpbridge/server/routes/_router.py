@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Final
 
 from starlette.routing import BaseRoute
 
-from ._absent import router as absent
-from ._billing import router as billing
-from ._browsers import router as browsers
-from ._files import router as files
-from ._profiles import router as profiles
-from ._sessions import router as sessions
-from ._tasks import router as tasks
+from ._services import BASE_PATH
 
-__all__ = ["REST_ROUTES"]
+__all__ = ["REST_MODULES", "rest_paths", "routes_of"]
 
-REST_ROUTES: Final[list[BaseRoute]] = [
-    route
-    for router in (billing, tasks, sessions, files, profiles, browsers, absent)
-    for route in router.routes
-]
+REST_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    "_billing": ("billing",),
+    "_tasks": ("tasks",),
+    "_sessions": ("sessions",),
+    "_files": ("files",),
+    "_profiles": ("profiles",),
+    "_browsers": ("browsers",),
+    "_absent": ("skills", "marketplace"),
+}
+"""Modules of this package in the order of the reference, with the first words of their paths below the base path."""
+
+
+def routes_of(module: str, router: str = "router") -> list[BaseRoute]:
+    """Import a module of this package and return the routes of its router."""
+    routes: list[BaseRoute] = getattr(import_module(f"{__package__}.{module}"), router).routes
+    return routes
+
+
+def rest_paths(module: str) -> tuple[str, ...]:
+    """Return the paths of a module of `REST_MODULES`."""
+    return tuple(f"{BASE_PATH}/{word}" for word in REST_MODULES[module])

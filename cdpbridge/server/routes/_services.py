@@ -5,27 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 from fastapi import Depends, Header, HTTPException, Query
 from starlette.requests import HTTPConnection, Request
 from starlette.types import Scope
 
-from cdpbridge.server._metrics import Metrics
-from cdpbridge.server.accounts import Accounts
-from cdpbridge.server.files import FileQuota, FileStore, UrlSigner
-from cdpbridge.server.gateway import Registry
-from cdpbridge.server.hosts import BrowserHosts
-from cdpbridge.server.limits import Border
-from cdpbridge.server.live import Live
-from cdpbridge.server.profiles import ProfileStore
-from cdpbridge.server.recording import Recordings
-from cdpbridge.server.rentals import Pressure, Rentals
-from cdpbridge.server.settings import Plan, Settings
-from cdpbridge.server.store import Store
-from cdpbridge.server.tasks._agent_sessions import AgentSessions, Shares
-from cdpbridge.server.tasks._tasks import Tasks
+if TYPE_CHECKING:
+    from cdpbridge.server._agency import Agency
+    from cdpbridge.server._metrics import Metrics
+    from cdpbridge.server._views import Views
+    from cdpbridge.server.accounts import Accounts
+    from cdpbridge.server.files import FileQuota, FileStore, UrlSigner
+    from cdpbridge.server.gateway import Registry
+    from cdpbridge.server.hosts import BrowserHosts
+    from cdpbridge.server.limits import Border
+    from cdpbridge.server.live import Live, LiveTokens
+    from cdpbridge.server.profiles import ProfileStore
+    from cdpbridge.server.recording import Recordings
+    from cdpbridge.server.rentals import Pressure, Rentals
+    from cdpbridge.server.settings import Plan, Settings
+    from cdpbridge.server.store import Store
+    from cdpbridge.server.tasks._agent_sessions import AgentSessions, Shares
+    from cdpbridge.server.tasks._tasks import Tasks
 
 __all__ = [
     "BASE_PATH",
@@ -49,6 +52,8 @@ class Services:
     """The open parts of a running server.
 
     Attributes:
+        views: Live view, shares and recordings.
+        agency: Tasks and agent sessions.
         profile_losses: What a profile does not keep on the build it runs on here.
     """
 
@@ -57,11 +62,9 @@ class Services:
     profiles: ProfileStore
     hosts: BrowserHosts
     rentals: Rentals
-    live: Live
-    tasks: Tasks
-    agent_sessions: AgentSessions
-    shares: Shares
-    recordings: Recordings
+    views: Views
+    agency: Agency
+    live_tokens: LiveTokens
     files: FileStore
     quota: FileQuota
     signer: UrlSigner
@@ -73,13 +76,33 @@ class Services:
     metrics: Metrics
     border: Border
 
+    @property
+    def live(self) -> Live:
+        return self.views.live
+
+    @property
+    def shares(self) -> Shares:
+        return self.views.shares
+
+    @property
+    def recordings(self) -> Recordings:
+        return self.views.recordings
+
+    @property
+    def tasks(self) -> Tasks:
+        return self.agency.tasks
+
+    @property
+    def agent_sessions(self) -> AgentSessions:
+        return self.agency.sessions
+
     def plan(self, project_id: UUID) -> Plan:
         """Return the plan of a project."""
         return self.accounts.plan(project_id)
 
     async def close(self) -> None:
         """End what runs: agents, then browsers. May be repeated."""
-        await self.tasks.close()
+        await self.agency.close()
         await self.rentals.close()
 
 

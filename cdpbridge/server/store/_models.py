@@ -22,6 +22,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     Uuid,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -108,7 +109,7 @@ class ApiKey(Base):
     # The beginning of a generated key, by which a person knows it.
     hint: Mapped[str | None] = mapped_column(String(20))
     # May use the operator's routes.
-    admin: Mapped[bool] = mapped_column(default=False)
+    admin: Mapped[bool] = mapped_column(default=False, server_default=false())
     last_used_at: Mapped[datetime | None] = mapped_column(Instant())
     revoked_at: Mapped[datetime | None] = mapped_column(Instant())
 
@@ -264,8 +265,8 @@ class Task(Base):
             "uq_tasks_working_session_id",
             "session_id",
             unique=True,
+            # PostgreSQL has it by the migrations alone: to name its dialect here would load it with every server.
             sqlite_where=text(_WORKING_SQL),
-            postgresql_where=text(_WORKING_SQL),
         ),
         UniqueConstraint("project_id", "idempotency_key"),
     )

@@ -112,13 +112,6 @@ class Tasks:
         self._creations: dict[tuple[UUID, str], _Creation] = {}
         self._closing = False
 
-    async def open(self) -> None:
-        """End what a killed server left, and remove it."""
-        await asyncio.to_thread(self._files.tidy)
-        lost = await self._store.lose_tasks(now=self._wall())
-        if lost:
-            logger.warning("%d tasks of a server that ended without stopping them were ended", lost)
-
     async def close(self) -> None:
         """Stop every agent, and note why."""
         self._closing = True

@@ -14,12 +14,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.schema import CreateTable
 
 from cdpbridge._lifecycle import EndReason
 from cdpbridge.billing import Tariff
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.server.store import Store, from_micro_usd, key_hash_of, to_micro_usd
+from cdpbridge.server.store import Store, _engine, from_micro_usd, key_hash_of, to_micro_usd
 from cdpbridge.server.store._engine import newest_revision
 from cdpbridge.server.store._models import Base
 
@@ -178,15 +179,82 @@ def test_tables_are_portable(dialect):
         assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
 
 
-async def test_the_migrations_make_the_tables_of_the_models(store):
+def migrated(revision, move=None):
+    """A step of Alembic, for `run_sync`: up to a revision, or another move."""
+    from alembic import command
+    from alembic.config import Config
+
+    def run(connection):
+        config = Config()
+        config.set_main_option("script_location", "cdpbridge.server.store:migrations")
+        config.attributes["connection"] = connection
+        (move or command.upgrade)(config, revision)
+
+    return run
+
+
+async def migrate(url, revision):
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        await connection.run_sync(migrated(revision))
+    await engine.dispose()
+
+
+async def test_the_migrations_make_the_tables_of_the_models(url):
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    async with store._engine.connect() as connection:
+    await migrate(url, "head")
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
         difference = await connection.run_sync(
             lambda sync: compare_metadata(MigrationContext.configure(sync), Base.metadata)
         )
+    await engine.dispose()
     assert difference == []
+
+
+def structure(file):
+    """What a database file is made of, whatever the order in which it was made."""
+    with sqlite3.connect(file) as connection:
+        master = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        found = {("revision",): connection.execute("SELECT version_num FROM alembic_version").fetchall()}
+        for kind, name, sql in master:
+            if kind == "table":
+                columns = connection.execute(f"PRAGMA table_info({name})")
+                found["columns", name] = {column[1:] for column in columns}
+                keys = connection.execute(f"PRAGMA foreign_key_list({name})")
+                found["keys", name] = {key[2:] for key in keys}
+            elif sql is not None:
+                found["index", name] = " ".join(sql.split())
+            else:  # of a constraint; SQLite numbers them as they come
+                columns = connection.execute(f"PRAGMA index_info({name})")
+                found["constraint", *(column[2] for column in columns), name.rpartition("_")[0]] = True
+    connection.close()
+    return found
+
+
+async def test_an_empty_database_gets_the_tables_that_migrations_make(tmp_path):
+    new, old = tmp_path / "new.sqlite3", tmp_path / "old.sqlite3"
+    await (await Store.open(f"sqlite+aiosqlite:///{new}")).close()
+    await migrate(f"sqlite+aiosqlite:///{old}", "head")
+    assert structure(new) == structure(old)
+
+
+async def test_fault_b12_the_first_tables_cut_short_are_made_again(url, monkeypatch, tmp_path):
+    def cut():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_engine, "newest_revision", cut)
+        with pytest.raises(KeyboardInterrupt):
+            await Store.open(url)
+    with sqlite3.connect(tmp_path / "test.sqlite3") as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    connection.close()
+    store = await Store.open(url)
+    await store.prepare({}, credits=Decimal(1), now=NOW)
+    await store.close()
 
 
 def test_alembics_head_is_the_newest_revision():
@@ -198,7 +266,7 @@ def test_alembics_head_is_the_newest_revision():
     assert ScriptDirectory.from_config(config).get_heads() == [newest_revision()]
 
 
-def test_a_database_that_is_up_to_date_needs_no_alembic(tmp_path):
+def test_a_database_that_is_empty_or_up_to_date_needs_no_alembic(tmp_path):
     program = """
 import asyncio, sys
 from cdpbridge.server.store import Store
@@ -209,7 +277,7 @@ print("alembic" in sys.modules)
 """
     command = [sys.executable, "-c", program, f"sqlite+aiosqlite:///{tmp_path / 'a.sqlite3'}"]
     ran = [subprocess.run(command, capture_output=True, text=True, timeout=90, check=True) for _ in range(2)]
-    assert [each.stdout.strip() for each in ran] == ["True", "False"]
+    assert [each.stdout.strip() for each in ran] == ["False", "False"]
 
 
 async def test_opening_again_changes_nothing(store, url, project, rent):
@@ -290,6 +358,7 @@ async def test_fault_b12_killed_while_it_writes(url, tmp_path):
 async def test_fault_b12_a_migration_cut_short_is_done_again(url, monkeypatch):
     from alembic import op
 
+    await migrate(url, "0001")
     create_index, calls = op.create_index, []
 
     def cut(*arguments, **options):
@@ -309,22 +378,11 @@ async def test_fault_b12_a_migration_cut_short_is_done_again(url, monkeypatch):
 
 async def test_a_database_of_the_first_version_is_brought_up_to_date(url):
     from alembic import command
-    from alembic.config import Config
-    from sqlalchemy.ext.asyncio import create_async_engine
-
-    def to(revision, move=command.upgrade):
-        def run(connection):
-            config = Config()
-            config.set_main_option("script_location", "cdpbridge.server.store:migrations")
-            config.attributes["connection"] = connection
-            move(config, revision)
-
-        return run
 
     engine = create_async_engine(url)
     project, browser = uuid4(), uuid4()
     async with engine.connect() as connection:
-        await connection.run_sync(to("0001"))
+        await connection.run_sync(migrated("0001"))
         values = {"project": project.hex, "browser": browser.hex, "now": "2026-11-02 12:00:00"}
         await connection.execute(text("INSERT INTO projects VALUES (:project, 'old', :now)"), values)
         for name in ("old-key", "other-old-key"):
@@ -351,7 +409,7 @@ async def test_a_database_of_the_first_version_is_brought_up_to_date(url):
     assert len({key.id for key, _ in keys}) == 2
     await store.close()
     async with engine.connect() as connection:  # and back
-        await connection.run_sync(to("0001", command.downgrade))
+        await connection.run_sync(migrated("0001", command.downgrade))
         assert (await connection.execute(text("SELECT count(*) FROM browsers"))).scalar() == 1
         assert (await connection.execute(text("SELECT count(*) FROM api_keys"))).scalar() == 2
     await engine.dispose()
