@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from cdpbridge.server.console import Snapshots
     from cdpbridge.server.tasks.agent import Agents
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "snapshots_of"]
 
 
 class _App(FastAPI):
@@ -191,7 +190,7 @@ def _route_groups(registry: Registry, border: Border, cookie: ConsoleCookie) -> 
 def _console_routes(cookie: ConsoleCookie, border: Border) -> list[BaseRoute]:
     from cdpbridge.server.console import console_router  # noqa: PLC0415  # on first use
 
-    return console_router(cookie, _snapshots_of, external_base, border).routes
+    return console_router(cookie, lambda request: snapshots_of(request.app), external_base, border).routes
 
 
 def _live_routes() -> list[BaseRoute]:
@@ -200,10 +199,11 @@ def _live_routes() -> list[BaseRoute]:
     return router(lambda socket: socket.app.state.services.live).routes
 
 
-def _snapshots_of(request: Request) -> Snapshots:
+def snapshots_of(app: FastAPI) -> Snapshots:
+    """Return what the console shows, of a running server; made with the first request of the console."""
     from cdpbridge.server.console import Snapshots  # noqa: PLC0415  # its routes have loaded it
 
-    state = request.app.state
+    state = app.state
     if state.snapshots is None:
         services: Services = state.services
         state.snapshots = Snapshots(

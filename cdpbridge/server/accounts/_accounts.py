@@ -1,7 +1,8 @@
 """`Accounts`: projects, keys and credits while the server runs. The operator's routes and commands all end here.
 
-A key is kept as its hash and shown once. Each request looks its key up, so a revoked one is refused from that moment; what was
-rented with it is stopped and refunded, which closes its gateway sockets and live views. Every change is a line in the log of
+A key is kept as its hash and shown once. Who has it is remembered until a key is revoked here, and one server at a time uses a
+database, so a revoked key is refused from that moment; what was rented with it is stopped and refunded, which closes its gateway
+sockets and live views. Every change is a line in the log of
 `cdpbridge.server.audit`, with ids and names and without keys.
 """
 
@@ -94,6 +95,8 @@ class Accounts:
         self._names: dict[UUID, str] = {}
         self._terms: dict[UUID, tuple[Plan, int]] = {}
         self._used: dict[UUID, datetime] = {}
+        # By the hash of the key; replaced, so that what was read before a key was revoked is not kept after that.
+        self._identities: dict[str, Identity] = {}
         self._local_key_hash: str | None = None
         self._flushing: asyncio.Task[None] | None = None
 
@@ -171,11 +174,16 @@ class Accounts:
 
     async def identify(self, key_hash: str) -> Identity | None:
         """Return who has the key with this hash; None when it is unknown or revoked."""
-        key = await self._store.key_of_hash(key_hash)
-        if key is None:
-            return None
-        self._used[key.id] = self._wall()
-        return Identity(key.project_id, key.id, key.admin)
+        identities = self._identities
+        identity = identities.get(key_hash)
+        if identity is None:
+            key = await self._store.key_of_hash(key_hash)
+            if key is None:
+                return None
+            identity = identities[key_hash] = Identity(key.project_id, key.id, key.admin)
+        if identity.key_id is not None:
+            self._used[identity.key_id] = self._wall()
+        return identity
 
     async def operator(self, key_hash: str) -> Identity | None:
         """Return the same for the operator's routes, where the key in the data folder is good too."""
@@ -251,6 +259,7 @@ class Accounts:
             AccountRefused: There is no such key.
         """
         found = await self._store.revoke_key(key_id, all_browsers=all_browsers, now=self._wall())
+        self._identities = {}
         if found is None:
             raise AccountRefused(404, "Key not found")
         key, browsers = found

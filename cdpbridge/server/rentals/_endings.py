@@ -93,7 +93,7 @@ class Endings:
             stopped()
         try:
             if settled:
-                await self._store.finish(
+                rental.record = await self._store.finish(
                     rental.id,
                     proxy_bytes=report.proxy_bytes if report else 0,
                     blocked_requests=report.blocked_requests if report else None,

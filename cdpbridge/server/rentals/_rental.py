@@ -23,6 +23,7 @@ class Rental:
     """One rented browser.
 
     Args:
+        project_id: Who pays.
         browser_id: Of the browser, chosen before it starts.
         profile_id: The profile that it uses, if any.
         key: Project and `Idempotency-Key` of the request that created it, None without a key.
@@ -38,10 +39,12 @@ class Rental:
         deadline: When its paid time is over; None before it is active.
         timers: By name: `expire`, and `hour` for the next charge.
         ending: The task that shuts it down; None before.
+        record: Of its end, once that is written.
     """
 
     def __init__(
         self,
+        project_id: UUID,
         browser_id: UUID,
         profile_id: UUID | None,
         *,
@@ -50,6 +53,7 @@ class Rental:
         run: Callable[[Rental], Coroutine[Any, Any, Browser]],
         on_end: OnEnd,
     ) -> None:
+        self.project_id = project_id
         self.id = browser_id
         self.profile_id = profile_id
         self.key = key
@@ -60,6 +64,7 @@ class Rental:
         self.deadline: Deadline | None = None
         self.timers: dict[str, TimerHandle] = {}
         self.ending: asyncio.Task[None] | None = None
+        self.record: Browser | None = None
         self.start = Start(browser_id, body_hash, run(self))
 
     @property

@@ -196,6 +196,7 @@ class Rentals:
             raise StartWithdrawn("the server is stopping")
         self._pressure.check()
         rental = Rental(
+            project_id,
             uuid4(),
             order.profile_id,
             key=None if key is None else (project_id, key),
@@ -364,12 +365,8 @@ class Rentals:
 
     async def stop(self, project_id: UUID, browser_id: UUID) -> Browser | None:
         """Stop a browser and return its record, also when it has ended before; None when the project has no such browser."""
-        browser = await self._store.browser(project_id, browser_id)
         rental = self._rentals.get(browser_id)
-        if browser is None:
-            return None
-        # It may have ended while its record was being read.
-        if rental is None:
+        if rental is None or rental.project_id != project_id:
             return await self._store.browser(project_id, browser_id)
         if rental.life.state is State.STARTING:
             rental.start.cancel()
@@ -377,7 +374,7 @@ class Rentals:
         end = self._end(rental, Signal.STOP)
         if end is not None:
             await asyncio.wait({end})
-        return await self._store.browser(project_id, browser_id)
+        return rental.record or await self._store.browser(project_id, browser_id)
 
     def _exited(self, browser_id: UUID) -> None:
         rental = self._rentals.get(browser_id)

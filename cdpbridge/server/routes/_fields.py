@@ -223,7 +223,7 @@ def _is_stray(request: Request) -> bool:
     )
 
 
-def _unused(request: Request) -> Unused:
+async def _unused(request: Request) -> Unused:
     unused: Unused = request.state.unused
     return unused
 

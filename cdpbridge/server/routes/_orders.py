@@ -21,7 +21,7 @@ from cdpbridge.server.settings import DIRECT, SIMULATE, Plan, country_code, max_
 
 from ._fields import Unused
 from ._problems import not_found, unprocessable
-from ._services import Services, profiles_kept
+from ._services import Services, check_profiles_kept
 
 if TYPE_CHECKING:
     from cdpbridge.api._task_models import CreateSessionRequest
@@ -123,7 +123,7 @@ async def _order(
     country, proxy = _proxy(services, body)
     simulated = proxy == SIMULATE
     if body.profile_id is not None:
-        profiles_kept(services)
+        check_profiles_kept(services)
     if body.profile_id is not None and await services.store.profile(project_id, body.profile_id) is None:
         raise not_found("Profile")
     if (why := await services.quota.refusal(project_id)) is not None:

@@ -38,6 +38,7 @@ __all__ = [
     "ProjectId",
     "Services",
     "ServicesOf",
+    "check_profiles_kept",
     "client_address",
     "client_left",
     "external_base",
@@ -106,17 +107,18 @@ class Services:
         await self.rentals.close()
 
 
-def _services(request: Request) -> Services:
+# Coroutine functions, as FastAPI calls plain ones in a thread, which takes ten times as long as they do.
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def _project(request: Request) -> UUID:
+async def _project(request: Request) -> UUID:
     project_id: UUID = request.state.project_id  # from Authentication
     return project_id
 
 
-def _key(request: Request) -> UUID | None:
+async def _key(request: Request) -> UUID | None:
     key_id: UUID | None = request.state.key_id  # from Authentication
     return key_id
 
@@ -131,7 +133,7 @@ class _Paging:
         return (self.number - 1) * self.size
 
 
-def _paging(
+async def _paging(
     page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 10,
     page_number: Annotated[int, Query(alias="pageNumber", ge=1, le=10**9)] = 1,
 ) -> _Paging:
@@ -145,7 +147,12 @@ Paging = Annotated[_Paging, Depends(_paging)]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 
-def profiles_kept(services: ServicesOf) -> None:
+async def profiles_kept(services: ServicesOf) -> None:
+    """Refuse requests about profiles where none are kept."""
+    check_profiles_kept(services)
+
+
+def check_profiles_kept(services: Services) -> None:
     """Refuse where profiles are not kept: an empty list would say that there are none."""
     if services.settings.no_profiles:
         raise HTTPException(409, f"profiles cannot be used here: {services.settings.no_profiles}")

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cdpbridge import billing
@@ -27,6 +27,7 @@ __all__ = ["Browsers", "NewAgentSession", "Settlement"]
 
 # How long a repeated request finds the browser of the first: long enough for any client's retries.
 _IDEMPOTENCY_AGE: Final = timedelta(hours=24)
+_FORGET_EVERY: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class NewAgentSession:
 
 class Browsers(Projects):
     """Queries and transactions of browsers."""
+
+    _keys_forgotten: datetime | None = None
 
     async def reserve(
         self,
@@ -97,13 +100,13 @@ class Browsers(Projects):
         """
         async with self._write() as session:
             await self._lock(session, project_id)
-            if key_id is not None and await session.scalar(_revoked(key_id)) is not None:
+            revoked, active, starting = await self._standing(session, project_id, key_id)
+            if revoked:
                 raise KeyRevoked("the API key was revoked")
-            if await self._slots(session, project_id) >= limit:
+            if active >= limit:
                 raise TooManyBrowsers(limit)
             price = to_micro_usd(billing.charge(tariff, timedelta(0)))
-            starting = await self._slots(session, project_id, (State.STARTING,))
-            missing = price * (starting + 1) - await self._balance(session, project_id)
+            missing = price * (starting + 1) - await self._settled_balance(session, project_id)
             if price and missing > 0:
                 if not top_up or await self._has_own_credits(session, project_id):
                     raise InsufficientCredits("the credits do not pay for another hour")
@@ -150,8 +153,7 @@ class Browsers(Projects):
                     )
                 )
             if idempotency is not None:
-                old = IdempotencyKey.created_at < now - _IDEMPOTENCY_AGE
-                await session.execute(delete(IdempotencyKey).where(old))
+                await self._forget_old_keys(session, now)
                 key, body_hash = idempotency
                 session.add(
                     IdempotencyKey(
@@ -163,6 +165,24 @@ class Browsers(Projects):
                     )
                 )
         return browser
+
+    async def _standing(
+        self, session: AsyncSession, project_id: UUID, key_id: UUID | None
+    ) -> tuple[bool, int, int]:
+        """Return whether a key was revoked, and how many browsers of a project hold a slot and how many of those are starting."""
+        mine = select(func.count(), func.count().filter(Browser.state == State.STARTING)).where(
+            Browser.project_id == project_id, Browser.state.in_(HOLDS_SLOT)
+        )
+        revoked = select(ApiKey.id).where(ApiKey.id == key_id, ApiKey.revoked_at.is_not(None))
+        row = (await session.execute(mine.add_columns(revoked.exists()))).one()
+        return bool(row[2]), row[0], row[1]
+
+    async def _forget_old_keys(self, session: AsyncSession, now: datetime) -> None:
+        """Delete `Idempotency-Key`s that no client repeats any more; once an hour, since it looks at each."""
+        if self._keys_forgotten is None or now - self._keys_forgotten > _FORGET_EVERY:
+            old = IdempotencyKey.created_at < now - _IDEMPOTENCY_AGE
+            await session.execute(delete(IdempotencyKey).where(old))
+            self._keys_forgotten = now
 
     async def repeated(self, project_id: UUID, key: str) -> tuple[str, Browser] | None:
         """Return the body's hash and the browser of an earlier request with this `Idempotency-Key`."""
@@ -179,16 +199,11 @@ class Browsers(Projects):
     ) -> Browser | None:
         """Move a browser from starting to active and charge its first hour; None when it was stopped meanwhile."""
         async with self._write() as session:
-            values = {
-                "state": State.ACTIVE,
-                "started_at": started_at,
-                "last_seen_at": started_at,
-                "profile_writable": profile_writable,
-            }
-            where = (Browser.id == browser_id, Browser.state == State.STARTING)
-            if not await changed(session, update(Browser).where(*where).values(values)):
+            browser = await session.get(Browser, browser_id, with_for_update=True)
+            if browser is None or browser.state != State.STARTING:
                 return None
-            browser = (await session.scalars(select(Browser).where(Browser.id == browser_id))).one()
+            browser.state, browser.profile_writable = State.ACTIVE, profile_writable
+            browser.started_at = browser.last_seen_at = started_at
             self._charge(session, browser, timedelta(0), started_at)
             if browser.profile_id is not None:
                 profile = update(Profile).where(Profile.id == browser.profile_id)
@@ -232,11 +247,10 @@ class Browsers(Projects):
             discarded: Refund everything, because no client received it.
         """
         async with self._write() as session:
-            where = (Browser.id == browser_id, Browser.state == State.ACTIVE)
-            values = {"state": State.STOPPING, "end_reason": reason}
-            if not await changed(session, update(Browser).where(*where).values(values)):
+            browser = await session.get(Browser, browser_id, with_for_update=True)
+            if browser is None or browser.state != State.ACTIVE:
                 return None
-            browser = (await session.scalars(select(Browser).where(Browser.id == browser_id))).one()
+            browser.state, browser.end_reason = State.STOPPING, reason
             assert browser.started_at is not None  # it was active
             browser.last_seen_at = browser.finished_at = browser.started_at + used
             self._charge(session, browser, used, now)
@@ -260,8 +274,8 @@ class Browsers(Projects):
 
     async def finish(
         self, browser_id: UUID, *, proxy_bytes: int, blocked_requests: int | None = None
-    ) -> bool:
-        """Move a browser from stopping to stopped."""
+    ) -> Browser | None:
+        """Move a browser from stopping to stopped and return it; None when it has stopped before."""
         async with self._write() as session:
             where = (Browser.id == browser_id, Browser.state == State.STOPPING)
             values = {
@@ -269,7 +283,7 @@ class Browsers(Projects):
                 "proxy_bytes": proxy_bytes,
                 "blocked_requests": blocked_requests,
             }
-            return await changed(session, update(Browser).where(*where).values(values))
+            return await session.scalar(update(Browser).where(*where).values(values).returning(Browser))
 
     async def rental(self, browser_id: UUID) -> Browser | None:
         """Return a browser of any project: for a client that has the browser's own credential."""
@@ -347,7 +361,3 @@ class Browsers(Projects):
                 now=now,
             )
             browser.charged_micro_usd = total
-
-
-def _revoked(key_id: UUID) -> Select[UUID]:
-    return select(ApiKey.id).where(ApiKey.id == key_id, ApiKey.revoked_at.is_not(None))

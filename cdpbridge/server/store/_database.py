@@ -29,6 +29,8 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        # Transactions that write follow each other, whatever they are about.
+        self._one_writer = engine.dialect.name == "sqlite"
         self._reading = async_sessionmaker(engine.execution_options(writing=False), expire_on_commit=False)
         self._writing = async_sessionmaker(engine, expire_on_commit=False)
         # SQLite has one writer; waiting here is fair, its busy handler is not.
@@ -87,7 +89,8 @@ class Database:
 
     async def _lock(self, session: AsyncSession, project_id: UUID) -> None:
         """Admit one browser of a project at a time; SQLite's write lock does that already."""
-        await session.execute(select(Project.id).where(Project.id == project_id).with_for_update())
+        if not self._one_writer:
+            await session.execute(select(Project.id).where(Project.id == project_id).with_for_update())
 
 
 async def changed(session: AsyncSession, statement: Any) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from cdpbridge.errors import ConfigurationError
 
 from ._models import Base
+from ._sqlite import connector
 
 __all__ = ["newest_revision", "open_engine"]
 
@@ -30,15 +31,18 @@ async def open_engine(url: str) -> AsyncEngine:
     """
     for name in _TALKATIVE:
         logging.getLogger(name).addFilter(_no_values)
-    engine = create_async_engine(url, hide_parameters=True)
-    if engine.dialect.name == "sqlite":
+    address = make_url(url)
+    if address.get_driver_name() == "aiosqlite":
+        engine = create_async_engine(address, hide_parameters=True, async_creator=connector(address))
         _prepare_sqlite(engine)
+    else:
+        engine = create_async_engine(address, hide_parameters=True)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_migrate)
     except (SQLAlchemyError, OSError, _MigrationError) as error:
         await engine.dispose()
-        shown = make_url(url).render_as_string(hide_password=True)
+        shown = address.render_as_string(hide_password=True)
         cause = error.orig if isinstance(error, DBAPIError) else error
         raise ConfigurationError(
             f"database {shown} cannot be used: {cause}; check `database_url` and `data_dir`, "

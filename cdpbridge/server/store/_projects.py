@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from cdpbridge._lifecycle import State
 
@@ -54,6 +54,11 @@ class ProjectOverview:
 
 class Projects(Keys):
     """Projects and their money."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__(engine)
+        # By project: the number of a ledger entry, and the sum of all up to it.
+        self._sums: dict[UUID, tuple[int, int]] = {}
 
     async def prepare(
         self,
@@ -227,6 +232,25 @@ class Projects(Keys):
     async def _balance(self, session: AsyncSession, project_id: UUID) -> int:
         amounts = select(func.sum(LedgerEntry.amount_micro_usd)).where(LedgerEntry.project_id == project_id)
         return int(await session.scalar(amounts) or 0)
+
+    async def _settled_balance(self, session: AsyncSession, project_id: UUID) -> int:
+        """Return the balance before this transaction has booked anything.
+
+        SQLite has one writer, and numbers entries in the order of their commits. So the sum up to an entry is known for good, and
+        only later ones are read: with each rental the ledger grows.
+        """
+        if not self._one_writer:
+            return await self._balance(session, project_id)
+        last, known = self._sums.get(project_id, (0, 0))
+        later = (LedgerEntry.project_id == project_id, LedgerEntry.id > last)
+        newest, amount = (
+            await session.execute(
+                select(func.max(LedgerEntry.id), func.sum(LedgerEntry.amount_micro_usd)).where(*later)
+            )
+        ).one()
+        if newest is not None:
+            last, known = self._sums[project_id] = newest, known + int(amount)
+        return known
 
     async def _has_own_credits(self, session: AsyncSession, project_id: UUID) -> bool:
         """Return True if the operator has given it credits: then they count, also where money is simulated otherwise."""

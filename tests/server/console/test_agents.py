@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.async_api import expect
 
+from cdpbridge.server._app import snapshots_of
 from tests.server.console.pages import KEYS, opened
 from tests.server.scripted_agents import ScriptedAgents, agents_for_a_server
 
@@ -16,7 +17,7 @@ KEY, OTHER_KEY = "key-of-tests", "key-of-others"
 
 
 async def snapshot(api, key=KEY):
-    return await api.app.state.snapshots.of(await api.services.store.project_of(key))
+    return await snapshots_of(api.app).of(await api.services.store.project_of(key))
 
 
 async def test_tasks_and_sessions_are_the_projects_own_and_hold_no_address(api):

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from cdpbridge.server._app import snapshots_of
+
 ROOT = "http://test"
 KEY, OTHER_KEY = "key-of-tests", "key-of-others"
 PROOF = "X-Cdpbridge-Console"
@@ -144,7 +146,7 @@ async def test_the_state_of_a_project_is_its_own_and_holds_no_address(api):
     await api.post("/profiles", {"name": "work"})
     project = await api.services.store.project_of(KEY)
     other = await api.services.store.project_of(OTHER_KEY)
-    snapshots = api.app.state.snapshots
+    snapshots = snapshots_of(api.app)
     found = await snapshots.of(project)
     states = {each["id"]: each["state"] for each in found["browsers"]}
     assert states == {browser["id"]: "active", ended["id"]: "stopped"}
@@ -162,7 +164,7 @@ async def test_cost_per_day_is_the_ledgers(api):
     api.clock.advance(24 * 3600)
     await api.rent(timeout=240)
     project = await api.services.store.project_of(KEY)
-    days = (await api.app.state.snapshots.of(project))["days"]
+    days = (await snapshots_of(api.app).of(project))["days"]
     assert len(days) == 30
     assert [day["day"] for day in days] == sorted(day["day"] for day in days)
     assert days[-2] == {"day": "2026-11-02", "chargedUsd": "0.05", "refundedUsd": "0.025"}
