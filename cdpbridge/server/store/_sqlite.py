@@ -7,7 +7,7 @@ rows and one to close the cursor, and a rental takes about thirty statements.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
@@ -33,6 +33,10 @@ class _Cursor:
 
     async def __aenter__(self) -> Self:
         return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        """Older releases of SQLAlchemy await it in place of entering it."""
+        return self.__aenter__().__await__()
 
     async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Self:
         await self._connection.visit(self._run, sqlite3.Cursor.execute, sql, parameters)
