@@ -15,6 +15,7 @@ from ._models import HOLDS_SLOT, ApiKey, Browser, Project
 
 __all__ = ["Keys", "key_hash_of"]
 
+# Of a key, to tell keys apart by; of a short one no more than a third.
 _HINT_CHARACTERS: Final = 9
 
 
@@ -50,7 +51,7 @@ class Keys(Database):
                 configured=False,
                 created_at=now,
                 name=name,
-                hint=f"{key[:_HINT_CHARACTERS]}...",
+                hint=f"{key[: min(_HINT_CHARACTERS, len(key) // 3)]}...",
                 admin=admin,
             )
             session.add(row)
