@@ -7,7 +7,7 @@ DEMO_ARGS ?=
 # All extras but `agent`, which has an environment of its own.
 EXTRAS := chart,crawlee,local,playwright,pytest,recording,robot,scrapy
 
-.PHONY: help setup demo test test-fast test-lowest check docs screenshots format bench clean
+.PHONY: help setup demo test test-slow test-fast test-lowest check docs screenshots format bench clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -36,6 +36,9 @@ demo: $(BASE)  ## rent a browser, drive it over CDP and Playwright, stop it, see
 
 test: setup  ## every test except those marked slow or cloud
 	$(BIN)/python -m pytest -m "not slow and not cloud" -n auto --dist loadfile --durations=30 $(PYTEST_ARGS)
+
+test-slow: setup  ## the tests marked slow: long proofs and second forms; about half an hour
+	$(BIN)/python -m pytest -m "slow and not cloud" -n auto --dist loadfile --durations=30 $(PYTEST_ARGS)
 
 test-fast: $(VENV)/.installed  ## the tests that start no browser and no server, in under a minute; needs no apt
 	$(BIN)/python -m pytest -m "not chromium and not programs and not slow and not cloud" -n auto --dist worksteal $(PYTEST_ARGS)

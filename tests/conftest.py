@@ -21,7 +21,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import builds
+from tests import builds, programs
 from tests.folders import RUNTIME_DIR, browsers_folder
 from tests.own_user import open_way
 
@@ -192,7 +192,7 @@ def state_dir(tmp_path_factory):
 class RunningServer:
     """A server process of the test run."""
 
-    process: subprocess.Popen[str]
+    process: programs.Program
     base_url: str
     data_dir: Path
     key: str = KEY
@@ -247,7 +247,7 @@ def server(tmp_path_factory):
         CDPBRIDGE_BROWSER_BUILD="shell", CDPBRIDGE_API_KEYS=KEY, CDPBRIDGE_PROXIES='{"de": "direct"}'
     )
     command = [sys.executable, "-m", "cdpbridge.server", "--port", "0", "--data-dir", str(data_dir)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    process = programs.Program(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         line = process.stdout.readline()
         assert line.startswith("cdpbridge: serving "), line
@@ -261,6 +261,12 @@ def server(tmp_path_factory):
             process.kill()
             process.wait()
         process.stdout.close()
+
+
+@pytest.fixture
+def quick_local(monkeypatch):
+    """`local()` without the start of a Python and its imports."""
+    programs.fork_local_servers(monkeypatch)
 
 
 @pytest.fixture(scope="session")

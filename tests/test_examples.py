@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import programs
 from tests.conftest import RunningServer, clean_environment
 
 ONE_BUILD = pytest.mark.one_build("examples are for whichever build there is")
@@ -46,7 +47,7 @@ def test_each_example_is_run() -> None:
 def run(
     name: str, *arguments: str, folder: Path, environment: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return programs.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
         cwd=folder,
         env=environment | {"CDPBRIDGE_DATA_DIR": str(folder / "data")},

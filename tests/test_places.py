@@ -16,6 +16,7 @@ import cdpbridge
 from cdpbridge.api._place import DEFAULT_BASE_URL, checked_base_url, find_place
 from cdpbridge.errors import APIError, ConfigurationError
 from cdpbridge.providers import provider
+from tests import programs
 
 A = "http://a.test:8700/api/v2"
 B = "http://b.test:8700/api/v2"
@@ -271,7 +272,7 @@ asyncio.run(main())
 @pytest.mark.parametrize("program", [SYNC, ASYNC], ids=["Client", "AsyncClient"])
 def test_fault_e01_a_self_hosted_key_does_not_go_to_the_cloud(server, other, program):
     address, log = other
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-c", program],
         env=server.environment(HTTPS_PROXY=address, https_proxy=address),
         capture_output=True,
@@ -304,7 +305,7 @@ def test_the_other_host_would_notice(other):
 def test_commands_keep_a_key_at_home(server, other, arguments):
     """`--provider` of another host, with the key of the environment's server: refused, and nothing is sent."""
     address, log = other
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-m", "cdpbridge", *arguments, "--provider", f"{address}/api/v2"],
         env=server.environment(),
         capture_output=True,

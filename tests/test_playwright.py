@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 import cdpbridge
 from cdpbridge import playwright, sync
 from cdpbridge.errors import ConfigurationError
+from tests import programs
 
 pytestmark = [pytest.mark.chromium, pytest.mark.one_build("connecting Playwright; its suites drive pages")]
 
@@ -121,7 +121,7 @@ with sync.open_browser() as browser, playwright.connect_sync(browser):
     os.kill(os.getpid(), {int(number)})
     time.sleep(60)
 """
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-c", program],
         env=server.environment(),
         capture_output=True,

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -22,9 +21,12 @@ from cdpbridge.providers import provider
 from cdpbridge.rental._report import spending
 from cdpbridge.server import Settings
 from cdpbridge.server.settings._fields import Fields
+from tests import programs
 from tests.conftest import clean_environment
 
 ONE_BUILD = pytest.mark.one_build("where a browser is rented; the settings of the build are among the tests")
+# What a server does once it runs; its start as a user has it, in a process and with settings, is the others'.
+QUICK = pytest.mark.usefixtures("quick_local")
 
 pytestmark = pytest.mark.programs
 
@@ -103,6 +105,7 @@ async def test_local_starts_when_it_is_needed_and_ends_with_the_block(tmp_path, 
 
 @ONE_BUILD
 @pytest.mark.chromium
+@QUICK
 async def test_local_for_one_rental(tmp_path, environment):
     client = cdpbridge.local(data_dir=tmp_path, browser_build="shell")
     for _ in range(2):  # a client can be opened again
@@ -114,6 +117,7 @@ async def test_local_for_one_rental(tmp_path, environment):
 
 @ONE_BUILD
 @pytest.mark.chromium
+@QUICK
 async def test_a_browser_that_outlives_its_clients_block_keeps_the_server(tmp_path, environment):
     async with cdpbridge.local(data_dir=tmp_path, browser_build="shell") as client:
         browser = await cdpbridge.open_browser(client)
@@ -123,6 +127,7 @@ async def test_a_browser_that_outlives_its_clients_block_keeps_the_server(tmp_pa
     assert client.server_pid is None
 
 
+@QUICK
 async def test_two_servers_on_one_folder_are_told_apart(tmp_path, environment):
     async with cdpbridge.local(data_dir=tmp_path):
         with pytest.raises(ConfigurationError, match="used by another server"):
@@ -140,6 +145,7 @@ async def test_two_servers_on_one_folder_are_told_apart(tmp_path, environment):
         ({"config": "/nowhere.toml"}, "does not exist"),
     ],
 )
+@QUICK
 async def test_bad_settings_are_named(tmp_path, environment, caplog, settings, words):
     with pytest.raises(ConfigurationError, match=words) as caught:
         async with cdpbridge.local(data_dir=tmp_path, **settings):
@@ -148,6 +154,7 @@ async def test_bad_settings_are_named(tmp_path, environment, caplog, settings, w
     assert caplog.records == []  # said once, by the exception
 
 
+@QUICK
 async def test_countries_of_the_reference_work_out_of_the_box_and_say_that_they_are_simulated(
     tmp_path, environment, site, caplog
 ):
@@ -167,6 +174,7 @@ async def test_countries_of_the_reference_work_out_of_the_box_and_say_that_they_
             await client.browsers.create(proxy_country="br")
 
 
+@QUICK
 async def test_fault_e08_receipts_follow_the_price_of_the_server(tmp_path, environment):
     journal = Journal(tmp_path / "journal")
     told = []
@@ -185,6 +193,7 @@ async def test_fault_e08_receipts_follow_the_price_of_the_server(tmp_path, envir
     assert (row.group["place"], row.usd, row.simulated_usd) == ("this machine", 0, Decimal("0.01"))
 
 
+@QUICK
 async def test_fault_e07_two_programs_at_once(tmp_path, environment):
     """Both run; the second keeps no profiles, and says so instead of losing them."""
     environment.setenv("XDG_DATA_HOME", str(tmp_path))
@@ -264,6 +273,7 @@ async def test_cancelled_while_the_server_starts(tmp_path, environment):
         assert client.server_pid is not None
 
 
+@QUICK
 async def test_several_tasks_start_one_server(tmp_path, environment):
     client = cdpbridge.local(data_dir=tmp_path)
 
@@ -277,6 +287,7 @@ async def test_several_tasks_start_one_server(tmp_path, environment):
         assert len(set(await asyncio.gather(pid(), pid(), pid()))) == 1
 
 
+@QUICK
 async def test_a_fork_does_not_keep_the_server(tmp_path, environment):
     async with cdpbridge.local(data_dir=tmp_path) as client:
         with warnings.catch_warnings():
@@ -332,7 +343,7 @@ async def main():
 
 asyncio.run(main())
 """
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-c", program, str(tmp_path)],
         env=clean_environment(),
         capture_output=True,
@@ -346,6 +357,7 @@ asyncio.run(main())
 
 @ONE_BUILD
 @pytest.mark.chromium
+@QUICK
 def test_local_without_an_event_loop(environment, tmp_path):
     client = cdpbridge.sync.local(data_dir=tmp_path, browser_build="shell")
     with client:
@@ -360,6 +372,7 @@ def test_local_without_an_event_loop(environment, tmp_path):
 
 @ONE_BUILD
 @pytest.mark.chromium
+@QUICK
 async def test_local_without_an_event_loop_where_there_is_one(environment, tmp_path):
     """As in a notebook, whose loop runs."""
     with cdpbridge.sync.local(data_dir=tmp_path) as client:

@@ -51,7 +51,7 @@ class Place:
 
     def start(self, *args, flavour="playwright", **environment):
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-p", f"no:{OTHER[flavour]}", *args],
+            [sys.executable, "-m", "pytest", "-p", f"no:{OTHER[flavour]}", "-p", "no:schemathesis", *args],
             cwd=self.folder,
             env=clean_environment(
                 CDPBRIDGE_BROWSER_BUILD="shell",

@@ -21,11 +21,12 @@ import sysconfig
 import threading
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -35,6 +36,7 @@ import yaml
 import cdpbridge
 from cdpbridge.server import Settings
 
+from . import programs
 from .conftest import KEY, RunningServer, clean_environment
 from .server.tls import certificate, free_port
 
@@ -259,7 +261,7 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
         "shell",
         says=("2 passed", "paid 0.00"),
         files={
-            "pytest.ini": "[pytest]\nasyncio_mode = auto\naddopts = -p no:cacheprovider -p no:playwright-asyncio\n",
+            "pytest.ini": "[pytest]\nasyncio_mode = auto\naddopts = -p no:cacheprovider -p no:playwright-asyncio -p no:schemathesis\n",
             "test_ours.py": CASES["import pytest"].text,
             "test_theirs.py": "def test_page(page):\n    page.goto('https://example.com')\n    assert page.title() == 'Example Domain'\n",
         },
@@ -411,6 +413,11 @@ class World:
     server: RunningServer
     settings: dict[str, str]
     python: Path
+    preloaded: programs.Preloaded
+
+    def fork(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        """As `subprocess.run`; imported are the libraries, nothing of the wheel."""
+        return programs.run(command, by=self.preloaded, **options)
 
     def environment(self, folder: Path, *, server: bool) -> dict[str, str]:
         path = f"{self.python.parent}{os.pathsep}{os.environ['PATH']}"
@@ -458,12 +465,15 @@ def world(tmp_path_factory) -> Iterator[World]:
         }
         environment = clean_environment(CDPBRIDGE_API_KEYS=KEY, PYTHONPATH=str(ROOT), **settings)
         command = [sys.executable, "-c", SERVER, str(folder / "data")]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        process = programs.Program(command, stdout=subprocess.PIPE, text=True, env=environment)
         try:
             line = process.stdout.readline()
             assert line.startswith("cdpbridge: serving "), line
             server = RunningServer(process, line.split()[-1], folder / "data")
-            yield World(server, settings, installed_wheel(folder))
+            python = installed_wheel(folder)
+            preloaded = programs.Preloaded(python, ["httpx", "msgspec", "pydantic", "playwright.async_api"])
+            yield World(server, settings, python, preloaded)
+            preloaded.close()
             process.terminate()
             assert process.wait(100) == 0
         finally:
@@ -491,8 +501,10 @@ asyncio.run(main())
 """Cells with `await` in them, as IPython and `python -m asyncio` run them."""
 
 
-def call(command: list[str], folder: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(
+def call(
+    command: list[str], folder: Path, environment: dict[str, str], run: Callable[..., Any] = subprocess.run
+) -> str:
+    done = run(
         command,
         cwd=folder,
         env=environment,
@@ -510,14 +522,15 @@ def call(command: list[str], folder: Path, environment: dict[str, str]) -> str:
 def as_program(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:
     """A file that is run by `python`."""
     (folder / "program.py").write_text(run.before + text + run.after)
-    return call([str(world.python), "program.py"], folder, environment)
+    return call([str(world.python), "program.py"], folder, environment, world.fork)
 
 
 def as_notebook(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:
     """Cells, one after the other."""
     for name, part in (("before.py", run.before), ("block.py", text), ("after.py", run.after)):
         (folder / name).write_text(part)
-    return call([str(world.python), "-c", NOTEBOOK, "before.py", "block.py", "after.py"], folder, environment)
+    cells = ["before.py", "block.py", "after.py"]
+    return call([str(world.python), "-c", NOTEBOOK, *cells], folder, environment, world.fork)
 
 
 def as_shell(world: World, run: Run, text: str, folder: Path, environment: dict[str, str]) -> str:

@@ -4,7 +4,6 @@ import gc
 import inspect
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from cdpbridge.browser import Dialog, Response, Route
 from cdpbridge.browser._download import Download
 from cdpbridge.browser._downloads import DownloadWaiter
 from cdpbridge.errors import ConfigurationError, NavigationError
+from tests import programs
 
 ONE_BUILD = pytest.mark.one_build(
     "the blocking API runs the asynchronous one, which is tested on both builds"
@@ -56,6 +56,7 @@ def client(server):
 
 @pytest.mark.chromium
 @pytest.mark.parametrize("build", ["shell", "full"])
+@pytest.mark.usefixtures("quick_local")
 def test_a_program_without_an_event_loop(tmp_path, environment, site, nobody, build):
     heard = []
     with sync.local(data_dir=tmp_path / "data", browser_build=build) as client:
@@ -122,7 +123,7 @@ def test_a_program_without_an_event_loop(tmp_path, environment, site, nobody, bu
 
 @ONE_BUILD
 @pytest.mark.chromium
-def test_the_server_of_a_blocking_client_runs_as_long_as_its_browser(tmp_path, environment):
+def test_the_server_of_a_blocking_client_runs_as_long_as_its_browser(tmp_path, environment, quick_local):
     client = sync.local(data_dir=tmp_path, browser_build="shell")
     with sync.open_browser(client, journal=tmp_path / "journal.sqlite3") as browser:
         assert client.server_pid is not None
@@ -310,7 +311,7 @@ with sync.open_browser() as browser:
     [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", -signal.SIGINT), ("SIGTERM,SIGTERM,SIGTERM", 143)],
 )
 def test_fault_a80_signals(server, client, signals, status):
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-c", PROGRAM, signals],
         env=server.environment(),
         capture_output=True,
@@ -345,7 +346,7 @@ with sync.open_browser() as browser:
     assert browser.new_tab().evaluate("6 * 7") == 42
     print(browser.id)
 """
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-c", program],
         env=server.environment(),
         capture_output=True,
@@ -370,7 +371,7 @@ with sync.open_browser(on_progress=lambda text: os.kill(os.getpid(), signal.SIGI
 """
     with client:
         before = {browser.id for browser in client.browsers.list()}
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-c", program],
         env=server.environment(),
         capture_output=True,
@@ -388,7 +389,7 @@ with sync.open_browser(on_progress=lambda text: os.kill(os.getpid(), signal.SIGI
 @pytest.mark.chromium
 def test_the_end_of_the_interpreter_inside_a_block(server, client, tmp_path):
     program = "from cdpbridge import sync\nopening = sync.open_browser()\nprint(opening.__enter__().id)"
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-W", "ignore::ResourceWarning", "-c", program],
         env=server.environment(),
         capture_output=True,
@@ -496,7 +497,7 @@ def test_interrupts_cancel_the_work_and_wait_for_its_end():
 
 @ONE_BUILD
 @pytest.mark.chromium
-def test_a_client_that_a_request_has_opened_stays_open_after_a_rental(tmp_path):
+def test_a_client_that_a_request_has_opened_stays_open_after_a_rental(tmp_path, quick_local):
     client = sync.local(data_dir=tmp_path / "data", browser_build="shell")
     try:
         list(client.profiles.list())

@@ -2,7 +2,6 @@
 
 import inspect
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from cdpbridge._concurrency import LoopThread
 from cdpbridge.errors import AuthenticationError, ConfigurationError, LeaseTimeout, PoolClosed
 from cdpbridge.sync import _browser, _pool
 from cdpbridge.testing import SILENT, ScriptedBrowser
+from tests import programs
 from tests.pool.test_pool import Rest, _forget
 
 ONE_BUILD = pytest.mark.one_build("the blocking API runs the asynchronous one")
@@ -96,7 +96,7 @@ with sync.BrowserPool(size=2, tabs_per_browser=2) as pool:
     [("SIGTERM", 1, 143), ("SIGTERM", 3, 143), ("SIGINT", 1, -signal.SIGINT), ("SIGHUP", 1, 129)],
 )
 def test_fault_a80_signals_while_a_pool_works(server, number, times, status):
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-W", "error", "-c", PROGRAM, number, str(times)],
         env=server.environment(),
         capture_output=True,
@@ -350,7 +350,7 @@ from cdpbridge import sync
 with sync_playwright(), sync.open_browser() as browser:
     print(browser.new_tab().evaluate("6 * 7"))
 """
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-c", program],
         env=server.environment(),
         capture_output=True,

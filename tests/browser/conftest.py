@@ -10,6 +10,7 @@ import pytest
 import cdpbridge
 from cdpbridge import sync
 from cdpbridge.browser import Tab
+from tests import programs
 
 
 class Site:
@@ -90,7 +91,8 @@ def pages():
 def address_of_build(tmp_path_factory):
     """Gives the address of a browser of a build, which is started when the first test asks for it and stays for the others."""
     found = {}
-    with ExitStack() as stack:
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        programs.fork_local_servers(patch)
 
         def address_of_build(build):
             if build not in found:

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from cdpbridge._version import __version__
+from tests import programs
 from tests.conftest import clean_environment
 
 pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the command line does not see the build")]
@@ -18,7 +19,7 @@ RECEIPT = "charged 0.05, used 1 min, refunded 0.049167, paid 0.000833 (simulated
 
 
 def cdpbridge(server, *arguments, status=0, **variables):
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-m", "cdpbridge", *arguments],
         env=server.environment(COLUMNS="200", **variables),
         capture_output=True,
@@ -150,7 +151,7 @@ asyncio.run(main())
 
 def leak(server):
     """A browser that its program has left running."""
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-c", RENT],
         env=server.environment(),
         capture_output=True,
@@ -176,7 +177,7 @@ def test_browsers_and_stop(server):
 
 def start_serve(tmp_path, *arguments, **variables):
     environment = clean_environment()
-    return subprocess.Popen(
+    return programs.Program(
         [sys.executable, "-m", "cdpbridge", "serve", "--port", "0", "--data-dir", str(tmp_path), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -192,7 +193,7 @@ def test_serve_prints_one_line_and_takes_the_key(tmp_path, given):
     with start_serve(tmp_path, *arguments, **variables) as process:
         line = process.stdout.readline()
         assert re.fullmatch(r"cdpbridge: serving http://127\.0\.0\.1:\d+/api/v2\n", line)
-        listed = subprocess.run(
+        listed = programs.run(
             [sys.executable, "-m", "cdpbridge", "browsers", "--provider", line.split()[-1]],
             env=os.environ | {"BROWSER_USE_API_KEY": key},
             capture_output=True,

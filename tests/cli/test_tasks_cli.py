@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from cdpbridge.cli import main
+from tests import programs
 from tests.api.conftest import ACCOUNT
 from tests.api.task_service import LIVE_URL, NOW, SESSION_ID, TASK_ID, Service
 
@@ -166,7 +167,7 @@ def test_run_that_fails(cdpbridge, service):
 def test_ctrl_c_stops_the_task(service):
     service.steps = 10**6
     command = [sys.executable, "-m", "cdpbridge", "run", "Find the price"]
-    with subprocess.Popen(
+    with programs.Program(
         command, env=environment(service), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         deadline = time.monotonic() + 30

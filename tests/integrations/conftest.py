@@ -1,5 +1,6 @@
 """The suites are run by tests, in processes of their own. Node's packages are installed once, into .cache/node."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,10 +8,22 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import programs
 from tests.conftest import only_one_installs
 
 collect_ignore_glob = ["suites/*"]
+ROOT = Path(__file__).parents[2]
 PACKAGES = {"puppeteer-core": "24", "@playwright/test": "1"}
+
+
+@pytest.fixture(scope="session")
+def forked_crawls():
+    """A process that forks programs with Scrapy: its imports take twice as long as a crawl of a few pages."""
+    preloaded = programs.Preloaded(
+        modules=["tests.integrations._scrapy_modules"], env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    yield preloaded
+    preloaded.close()
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +31,7 @@ def node_modules():
     """Folder with Node's packages."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("no Node on this machine")
-    folder = Path(__file__).parents[2] / ".cache" / "node"
+    folder = ROOT / ".cache" / "node"
     with only_one_installs():
         wanted = [
             f"{name}@{version}"

@@ -111,6 +111,8 @@ def suite(url, folder, server):
         "pytest",
         "-p",
         "no:playwright-asyncio",
+        "-p",
+        "no:schemathesis",
         f"--cdpbridge={server.base_url}",
         test,
     ]

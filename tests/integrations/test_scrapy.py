@@ -22,6 +22,7 @@ import pytest
 import trustme
 
 from cdpbridge.server.hosts._processes import processes_using
+from tests import programs
 from tests.conftest import clean_environment
 from tests.folders import browsers_folder
 from tests.integrations._site import serve
@@ -43,13 +44,13 @@ def pages():
 
 
 @pytest.fixture(scope="module")
-def crawl(server):
+def crawl(server, forked_crawls):
     """Crawl requests; give what came of each, by its number, and the stats under `"stats"`."""
 
     def run(requests, *, environment=None, handler=None, spider=None, limit=100, **settings):
         job = {"requests": requests, "settings": settings, "spider": spider or {}}
         job |= {"handler": handler} if handler else {}
-        done = subprocess.run(
+        done = programs.run(
             [sys.executable, str(SPIDER)],
             input=json.dumps(job),
             check=False,
@@ -57,6 +58,7 @@ def crawl(server):
             text=True,
             timeout=limit,
             env=environment or server.environment(),
+            by=forked_crawls,
         )
         assert done.returncode == 0, done.stderr
         found = {}
@@ -459,7 +461,7 @@ def until(condition):
         pytest.param([signal.SIGTERM], marks=pytest.mark.slow),
     ],
 )
-def test_interrupting_the_crawl_stops_its_browsers(server, ways):
+def test_interrupting_the_crawl_stops_its_browsers(server, forked_crawls, ways):
     with serve() as (address, site):
         job = {
             "requests": {
@@ -467,13 +469,14 @@ def test_interrupting_the_crawl_stops_its_browsers(server, ways):
             },
             "settings": {},
         }
-        process = subprocess.Popen(
+        process = programs.Program(
             [sys.executable, str(SPIDER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             env=server.environment(),
+            by=forked_crawls,
         )
         process.stdin.write(json.dumps(job))
         process.stdin.close()

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -31,6 +30,7 @@ from cdpbridge.errors import (
 )
 from cdpbridge.server.hosts._processes import processes_using
 from cdpbridge.testing import SILENT, ScriptedBrowser
+from tests import programs
 
 ONE_BUILD = pytest.mark.one_build("the pool's own work: leases and rentals")
 
@@ -262,7 +262,7 @@ asyncio.run(main())
 @pytest.mark.chromium
 async def test_fault_a80_sigterm_while_a_pool_works(client, server):
     done = await asyncio.to_thread(
-        subprocess.run,
+        programs.run,
         [sys.executable, "-W", "error", "-c", SIGTERM],
         env=server.environment(),
         capture_output=True,

@@ -2,7 +2,6 @@
 
 import codecs
 import json
-import subprocess
 import sys
 import time
 from http.cookiejar import MozillaCookieJar
@@ -16,6 +15,7 @@ from cdpbridge.errors import ConfigurationError
 from cdpbridge.profile_sync import export_state, import_state, read_state
 from cdpbridge.profile_sync._exporters import cookies_txt
 from cdpbridge.profile_sync._state import checked_state, export_in_form
+from tests import programs
 
 ONE_BUILD = pytest.mark.one_build(
     "files and cookies are read and written here; what the builds store themselves has both below"
@@ -293,7 +293,7 @@ def test_fault_c20_the_command_names_what_it_does_not_import(server, tmp_path):
             ]
         ).encode()
     )
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-m", "cdpbridge", "profiles", "import", "from-extension", "cookies.json", "--json"],
         env=server.environment(),
         cwd=tmp_path,
@@ -390,7 +390,7 @@ async def test_fault_c21_storage_of_the_port_that_set_a_cookie_is_found(client, 
 @pytest.mark.chromium
 def test_fault_c20_the_command_writes_other_forms(server, tmp_path):
     def run(*words):
-        return subprocess.run(
+        return programs.run(
             [sys.executable, "-m", "cdpbridge", "profiles", *words],
             env=server.environment(),
             cwd=tmp_path,

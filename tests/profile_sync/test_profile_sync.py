@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sqlite3
-import subprocess
 import sys
 import time
 from contextlib import closing
@@ -27,6 +26,7 @@ from cdpbridge.profile_sync._firefox import _unpacked
 from cdpbridge.profile_sync._preferences import read_preferences, write_preferences
 from cdpbridge.profile_sync._snappy import decompress
 from cdpbridge.profile_sync._storage import write_storage
+from tests import programs
 from tests.own_user import open_way
 
 ONE_BUILD = pytest.mark.one_build(
@@ -74,7 +74,7 @@ def client(server):
 
 
 @pytest.fixture
-async def full_client(tmp_path, environment):
+async def full_client(tmp_path, environment, quick_local):
     """A server of our own with both builds: profiles are on the full one."""
     async with cdpbridge.local(data_dir=tmp_path / "data") as client:
         yield client
@@ -174,6 +174,7 @@ async def test_from_chromium(full_client, local_profile):
     } == before  # only a copy was touched
 
 
+@pytest.mark.slow  # `test_the_command` chooses by the same domain, `test_from_chromium` takes preferences
 @ONE_BUILD
 @pytest.mark.chromium
 async def test_only_some_domains_and_no_preferences(full_client, local_profile):
@@ -197,7 +198,7 @@ async def test_a_hosted_browser_without_a_settings_page(client, local_profile):
 @pytest.mark.chromium
 def test_the_command(server, local_profile):
     command = [sys.executable, "-m", "cdpbridge", "profiles", "sync", "--from", str(local_profile)]
-    done = subprocess.run(
+    done = programs.run(
         [*command, "--domain", "example.test", "--to", "commanded"],
         env=server.environment(),
         capture_output=True,
@@ -464,7 +465,7 @@ async def test_playwright_reads_and_writes_the_same_form(client, site, tmp_path)
 @pytest.mark.chromium
 def test_export_and_import_commands(server, site, tmp_path):
     def run(*args):
-        return subprocess.run(
+        return programs.run(
             [sys.executable, "-m", "cdpbridge", "profiles", *args],
             env=server.environment(),
             cwd=tmp_path,

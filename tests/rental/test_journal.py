@@ -22,6 +22,7 @@ from cdpbridge import Journal, Receipt, Tariff
 from cdpbridge.billing import cost
 from cdpbridge.rental.journal import Entry, Outcome, journal_at
 from cdpbridge.rental.journal._owner import Fate, Owner
+from tests import programs
 
 pytestmark = pytest.mark.programs
 
@@ -250,7 +251,7 @@ for _ in range(int(sys.argv[2])):
 
 def writer(journal, count):
     program = WRITER.format(tests=str(Path(__file__).parent))
-    return subprocess.Popen(
+    return programs.Program(
         [sys.executable, "-c", program, str(journal.path), str(count)], stdout=subprocess.PIPE, text=True
     )
 

@@ -14,6 +14,7 @@ import pytest
 import cdpbridge
 from cdpbridge import Budget, Journal
 from cdpbridge.errors import APIError, BudgetExceeded, NoFreeSlot, RateLimitError
+from tests import programs
 from tests.browser.test_browser import rest, scripted  # noqa: F401  # fixtures
 from tests.conftest import until
 from tests.rental.test_journal import DEAD, an_entry
@@ -342,7 +343,7 @@ asyncio.run(main())
 async def test_processes_share_a_budget_in_the_order_they_came(server, journal):
     """One of those that wait is killed; the others are served in order, one browser at a time."""
     processes = [
-        subprocess.Popen(
+        programs.Program(
             [sys.executable, "-c", TAKE, server.base_url],
             env=server.environment(CDPBRIDGE_JOURNAL=str(journal.path)),
             stdin=subprocess.PIPE,

@@ -20,6 +20,7 @@ from cdpbridge.rental import _price
 from cdpbridge.rental._reap import ReapOutcome
 from cdpbridge.rental.journal import Outcome
 from cdpbridge.rental.journal._owner import Owner
+from tests import programs
 from tests.rental.test_journal import DEAD, an_entry
 
 pytestmark = [
@@ -51,7 +52,7 @@ def client(server, environment):
 
 
 def start(server, journal, program=RENT, **variables):
-    return subprocess.Popen(
+    return programs.Program(
         [sys.executable, "-c", program],
         env=server.environment(CDPBRIDGE_JOURNAL=str(journal.path), **variables),
         stdout=subprocess.PIPE,
@@ -364,7 +365,7 @@ async def test_killed_at_any_moment(server, journal, client):
 
 
 def run(server, journal, *arguments, status=0):
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-m", "cdpbridge", *arguments],
         env=server.environment(CDPBRIDGE_JOURNAL=str(journal.path), COLUMNS="200"),
         capture_output=True,
@@ -408,7 +409,7 @@ async def test_commands_reap_and_cost(server, journal, tmp_path):
 def test_a_journal_that_cannot_be_written_is_no_obstacle(server, tmp_path):
     program = "import asyncio, cdpbridge\nasync def main():\n    async with cdpbridge.open_browser() as browser: pass\n"
     (tmp_path / "file").write_text("")
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-c", program + "    print(browser.receipt)\nasyncio.run(main())"],
         env=server.environment(CDPBRIDGE_JOURNAL=str(tmp_path / "file" / "journal")),
         capture_output=True,

@@ -11,6 +11,7 @@ from decimal import Decimal
 import pytest
 
 import cdpbridge
+from tests import programs
 from tests.conftest import until
 from tests.folders import browsers_folder
 
@@ -92,7 +93,7 @@ PROGRAMS_BY_HAND = {
 
 
 def run(program, server, status):
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-W", "ignore::ResourceWarning", "-c", program],
         env=server.environment(),
         capture_output=True,
@@ -310,7 +311,7 @@ def processes(folder):
 
 async def test_kill_9_of_the_client_ends_its_browsers_within_a_second(tmp_path, environment):
     """`local()`: the server dies with the program, the browsers with the server; the login is in the profile."""
-    program = subprocess.Popen(
+    program = programs.Program(
         [sys.executable, "-c", LOCAL, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     with program:

@@ -20,6 +20,7 @@ import yaml
 from cdpbridge.cdp import connect
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.testing import ManualClock
+from tests import programs
 from tests.conftest import clean_environment
 from tests.folders import browsers_folder
 
@@ -516,8 +517,11 @@ class ServerProcess(Server):
 
 
 @pytest.fixture
-def spawn_server(tmp_path):
-    """A server as a real process, as a block; asked to end there if it still runs."""
+def spawn_server(tmp_path, seeded):
+    """A server as a real process, as a block; asked to end there if it still runs.
+
+    With `start=subprocess.Popen`, everything of its start is as for a user: the imports, the new database.
+    """
 
     @asynccontextmanager
     async def spawn_server(
@@ -528,6 +532,7 @@ def spawn_server(tmp_path):
         limits=None,
         descriptors=None,
         folder="data",
+        start=programs.Program,
         **settings,
     ):
         data_dir = tmp_path / folder
@@ -550,8 +555,13 @@ def spawn_server(tmp_path):
             program = Path(__file__).parent / "limited_server.py"
             command = [sys.executable, str(program), json.dumps(limits), str(data_dir)]
         if descriptors is not None:
+            start = subprocess.Popen
             command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh", *command]
-        process = subprocess.Popen(
+        if start is programs.Program and "database_url" not in settings:
+            from cdpbridge.server import Settings
+
+            seeded(Settings.load(data_dir=data_dir))
+        process = start(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

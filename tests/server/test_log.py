@@ -4,13 +4,13 @@ import asyncio
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import websockets
 
+from tests import programs
 from tests.conftest import clean_environment
 from tests.server.tasks.agent.llm import done, serve_model
 
@@ -112,7 +112,7 @@ async def test_fault_d16_no_secret_in_the_log_at_debug(
             secrets = await use(server, target)
             environment = clean_environment()
             client = await asyncio.to_thread(
-                subprocess.run,
+                programs.run,
                 [sys.executable, "-c", CLIENT, str(server.http.base_url), KEY, str(tmp_path)],
                 capture_output=True,
                 text=True,
@@ -138,7 +138,7 @@ async def test_fault_d16_no_secret_in_the_log_at_debug(
 
 
 def test_the_level_is_a_word_that_exists(tmp_path):
-    ended = subprocess.run(
+    ended = programs.run(
         [sys.executable, "-m", "cdpbridge.server", "--data-dir", str(tmp_path)],
         env=os.environ | {"CDPBRIDGE_LOG": "LOUD"},
         capture_output=True,

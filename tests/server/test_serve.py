@@ -40,7 +40,7 @@ def run_server(*arguments, **environment):
 
 @ONE_BUILD
 async def test_one_line_when_ready_and_nothing_else(spawn_server):
-    async with spawn_server() as server:
+    async with spawn_server(start=subprocess.Popen) as server:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/api/v2", str(server.http.base_url).rstrip("/"))
         assert (await server.account())["totalCreditsBalanceUsd"] == 100
         output, errors = await server.end()

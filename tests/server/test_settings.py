@@ -33,6 +33,11 @@ def test_defaults():
     assert settings.host == "127.0.0.1"
 
 
+def test_the_data_folder_is_the_platforms_when_settings_are_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert Settings.load().data_dir == tmp_path / "cdpbridge"
+
+
 def test_argument_before_environment_before_file(tmp_path, monkeypatch):
     file = tmp_path / "server.toml"
     file.write_text('port = 1\nplan = "free"\nhost = "0.0.0.0"\n[proxies]\nGB = "direct"\n')

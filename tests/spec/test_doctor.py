@@ -1,9 +1,9 @@
 """Our models know everything that our server answers."""
 
-import subprocess
 import sys
 
 from cdpbridge.api import PresignedUpload, Profile, Share, TaskCreated, TaskLogFile, TaskOutputFile, drift
+from tests import programs
 from tests.conftest import clean_environment
 
 
@@ -13,7 +13,7 @@ def test_doctor_finds_no_difference(api):
     api.browser(metadata={"a": "b"}, proxyCountryCode="de", extensionIds=[])
     api.done(llm="claude-sonnet-5", sessionSettings={"proxyCountryCode": "us"})
     environment = clean_environment(CDPBRIDGE_PROVIDER=api.base_url, BROWSER_USE_API_KEY=api.key)
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-m", "cdpbridge", "doctor", "--all"],
         env=environment,
         capture_output=True,

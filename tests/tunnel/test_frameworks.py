@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import cdpbridge
+from tests import programs
 from tests.tunnel.file_site import content
 
 pytestmark = [
@@ -32,7 +33,18 @@ def test_files(page, tmp_path):
 def test_the_pytest_plugin(far_shell, site_url, here, options):
     (here / "test_it.py").write_text(SUITE.format(url=site_url))
     (here / "pytest.ini").write_text("[pytest]\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:playwright-asyncio", "test_it.py", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:playwright-asyncio",
+        "-p",
+        "no:schemathesis",
+        "test_it.py",
+        *options,
+    ]
     done = subprocess.run(
         [*command, f"--cdpbridge={far_shell.base_url}"],
         cwd=here,
@@ -122,7 +134,7 @@ Files
 def test_robot_framework(far_shell, site_url, here):
     pytest.importorskip("Browser", reason="no Robot Framework Browser in this environment")
     (here / "files.robot").write_text(ROBOT.format(url=site_url, folder=here))
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-m", "robot", "-d", here, here / "files.robot"],
         env=far_shell.environment(CDPBRIDGE_JOURNAL=str(here / "journal.sqlite3")),
         capture_output=True,

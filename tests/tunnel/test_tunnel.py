@@ -13,6 +13,7 @@ import cdpbridge
 from cdpbridge.cdp import connect
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.tunnel import open_tunnel
+from tests import programs
 
 pytestmark = [
     pytest.mark.chromium,
@@ -96,7 +97,7 @@ async def test_the_end_of_the_browser_and_of_the_tunnel(browser):
 @pytest.mark.skipif(shutil.which("chromedriver") is None, reason="no chromedriver on this machine")
 async def test_selenium_by_the_command(browser, server, site):
     command = [sys.executable, "-m", "cdpbridge", "tunnel", str(browser.id)]
-    process = subprocess.Popen(
+    process = programs.Program(
         command, env=server.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
@@ -130,7 +131,7 @@ def drive_with_selenium(authority, site):
     ("argument", "status", "words"), [("nonsense", 2, "'nonsense' is no id"), ("0" * 32, 1, "404")]
 )
 def test_what_the_command_cannot_do(server, argument, status, words):
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-m", "cdpbridge", "tunnel", argument],
         env=server.environment(),
         capture_output=True,

@@ -43,7 +43,8 @@ class Fields(BaseSettings):
         "Wrong keys are counted by the client's address, which is the proxy's own for all clients without this.",
     )
     data_dir: Path = Field(
-        Path(platformdirs.user_data_dir("cdpbridge")),
+        # When settings are loaded: a program may set the variables of the platform after its imports.
+        default_factory=lambda: Path(platformdirs.user_data_dir("cdpbridge")),
         description="Folder of the database, the profiles and the running browsers. One server at a time uses it.",
     )
     runtime_dir: Path | None = Field(

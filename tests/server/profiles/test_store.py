@@ -16,6 +16,7 @@ import pytest
 
 from cdpbridge.errors import CDPBridgeError
 from cdpbridge.server.profiles import ProfileStore, ProfileTooBig
+from tests import programs
 
 pytestmark = pytest.mark.programs
 
@@ -278,7 +279,7 @@ def test_fault_b29_killed_while_saving(tmp_path):
     number, chance = 0, random.Random(29)
     for round_ in range(12):
         arguments = [str(root), str(PROFILE), str(folder), str(number)]
-        saver = subprocess.Popen([sys.executable, "-c", SAVER, *arguments], stdout=subprocess.PIPE, text=True)
+        saver = programs.Program([sys.executable, "-c", SAVER, *arguments], stdout=subprocess.PIPE, text=True)
         with saver:
             assert saver.stdout.readline() == "ready\n"
             first = saver.stdout.readline() if round_ % 2 else ""

@@ -23,6 +23,7 @@ from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.store import Store, _engine, from_micro_usd, key_hash_of, to_micro_usd
 from cdpbridge.server.store._engine import newest_revision
 from cdpbridge.server.store._models import Base
+from tests import programs
 
 pytestmark = pytest.mark.programs
 
@@ -331,7 +332,7 @@ async def test_fault_b12_killed_while_it_writes(url, tmp_path):
     """SIGKILL between and in transactions, then garbage at the log's end: nothing committed is lost, all is consistent."""
     told = []
     for _ in range(3):
-        process = subprocess.Popen(
+        process = programs.Program(
             [sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
         )
         told += [process.stdout.readline().strip() for _ in range(20)]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cdpbridge.cdp import connect
+from tests import programs
 from tests.server.tasks.agent.llm import act, done, go, typed
 
 # Bounds for a machine on which much else goes on: 30 steps take 10 s on an idle one.
@@ -258,7 +259,7 @@ async def main():
     await run.result()
 asyncio.run(main())
 """
-    owner = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    owner = programs.Program([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     try:
         pid = int(await asyncio.to_thread(owner.stdout.readline))
         await wait_until(lambda: len(model.requests) == 2, 90)
