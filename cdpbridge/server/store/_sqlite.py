@@ -73,12 +73,25 @@ class _Cursor:
 class _Connection(aiosqlite.Connection):
     """A connection whose cursors cost one visit to its thread for each statement."""
 
+    # A statement was cancelled or failed: its thread may still be at it, so what it is in is not known.
+    _unsure = False
+
     def cursor(self) -> _Cursor:  # type: ignore[override]  # what SQLAlchemy enters
         return _Cursor(self)
 
     async def visit(self, work: Callable[..., None], *arguments: Any) -> None:
         """Call `work` in the thread of this connection, with `arguments` and SQLite's own connection."""
-        await self._execute(work, *arguments, self._conn)  # type: ignore[no-untyped-call]
+        try:
+            await self._execute(work, *arguments, self._conn)  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._unsure = True
+            raise
+
+    async def rollback(self) -> None:
+        """Roll back, unless there is nothing: a pool does so after each commit, too."""
+        if self._unsure or self.in_transaction:
+            await super().rollback()
+            self._unsure = False
 
 
 def connector(url: URL) -> Callable[[], Coroutine[Any, Any, aiosqlite.Connection]]:

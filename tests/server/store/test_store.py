@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import uuid4
 
+import aiosqlite
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -20,7 +21,7 @@ from sqlalchemy.schema import CreateTable
 from cdpbridge._lifecycle import EndReason
 from cdpbridge.billing import Tariff
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.server.store import Store, _engine, from_micro_usd, key_hash_of, to_micro_usd
+from cdpbridge.server.store import LedgerKind, Store, _engine, from_micro_usd, key_hash_of, to_micro_usd
 from cdpbridge.server.store._engine import newest_revision
 from cdpbridge.server.store._models import Base
 from tests import programs
@@ -172,6 +173,80 @@ async def test_instants_keep_their_zone(store, rent, project):
     assert again.started_at == NOW
     assert again.started_at.tzinfo is not None
     assert again.timeout_at == NOW + HOUR
+
+
+async def test_the_balance_counts_what_was_booked_and_not_what_was_rolled_back(store, project, rent):
+    async def known():
+        async with store._write() as session:
+            return from_micro_usd(await store._settled_balance(session, project))
+
+    assert await known() == Decimal(1)
+    browser = await rent()
+    await store.settle(browser.id, EndReason.EXPIRED, HOUR / 2, now=NOW)
+    assert await known() == Decimal("0.975")
+    with pytest.raises(IntegrityError):
+        async with store._write() as session:
+            for _ in range(2):  # a browser is refunded once
+                store._book(
+                    session,
+                    project,
+                    kind=LedgerKind.REFUND,
+                    entry="refund",
+                    amount=7,
+                    now=NOW,
+                    browser_id=browser.id,
+                )
+            await session.flush()
+    assert await known() == Decimal("0.975")
+    await store.grant(project, Decimal(2), entry="of the operator", now=NOW)
+    assert await known() == Decimal("2.975") == await balance(store, project)
+
+
+async def test_each_statement_visits_the_threads_of_sqlite_once(store, project, rent, monkeypatch):
+    statements, visits = [], []
+    engine = store._engine.sync_engine
+    event.listen(engine, "before_cursor_execute", lambda *of: statements.append(of[2]))
+    execute = aiosqlite.Connection._execute
+
+    async def counted(self, function, *arguments, **options):
+        visits.append(function)
+        return await execute(self, function, *arguments, **options)
+
+    monkeypatch.setattr(aiosqlite.Connection, "_execute", counted)
+    browser = await rent()
+    await store.settle(browser.id, EndReason.EXPIRED, HOUR / 2, now=NOW)
+    assert (await store.finish(browser.id, proxy_bytes=3)).proxy_bytes == 3
+    begins = [each for each in statements if each.startswith("BEGIN")]
+    assert len(begins) == 4
+    commits = 4
+    assert len(visits) == len(statements) + commits
+    assert len(statements) - len(begins) <= 10
+
+
+async def test_a_cancelled_statement_leaves_no_transaction_behind(store, project, rent, tmp_path):
+    """Its thread is still at it when the connection goes back to the pool."""
+    for turns in range(20):
+        other = asyncio.create_task(rent())
+        for _ in range(turns):  # of the loop, so that it is cancelled in another place each time
+            await asyncio.sleep(0)
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+        async with asyncio.timeout(60):
+            await store.grant(project, Decimal(1), entry="of the operator", now=NOW)
+    with sqlite3.connect(tmp_path / "test.sqlite3", timeout=0, isolation_level=None) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    connection.close()
+
+
+async def test_the_connections_are_few_and_keep_few_pages(store):
+    async def read():
+        async with store._read() as session:
+            return await session.scalar(text("PRAGMA cache_size")), store._engine.pool.checkedout()
+
+    found = await asyncio.gather(*(read() for _ in range(30)))
+    assert {pages for pages, _ in found} == {-256}
+    assert max(connections for _, connections in found) <= 5
 
 
 @pytest.mark.parametrize("dialect", [sqlite.dialect(), postgresql.dialect()], ids=["sqlite", "postgresql"])
