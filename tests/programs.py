@@ -65,6 +65,12 @@ class Preloaded:
                 atexit.register(self.close)
             socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
 
+    def reach(self) -> tuple[dict[str, str], int]:
+        """The environment and the descriptor that a shell needs for commands of `write_command`."""
+        run([self._command[0], "-c", ""], by=self)  # so it is started
+        descriptor = self._control.fileno()
+        return {"FORK": str(descriptor)}, descriptor
+
     def close(self) -> None:
         with self._lock:
             if self._control is not None:
@@ -215,6 +221,24 @@ class Program:
             if stream is not None:
                 stream.close()
         self.wait()
+
+
+COMMAND = """#!{python} -IS
+import os, socket, sys, json
+control = socket.socket(fileno=int(os.environ["FORK"]))
+status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+request = dict(arguments=["-m", {module!r}, *sys.argv[1:]], cwd=os.getcwd(), env=dict(os.environ), new_session=False, pass_fds=[])
+socket.send_fds(control, [json.dumps(request).encode()], [theirs.fileno(), 0, 1, 2])
+theirs.close()
+status.recv(32)
+sys.exit(int(status.recv(32)))
+"""
+
+
+def write_command(file: Path, module: str) -> None:
+    """Write a command for shells that has `python -m MODULE` forked, see `Preloaded.reach`; no signal reaches that."""
+    file.write_text(COMMAND.format(python=sys.executable, module=module))
+    file.chmod(0o755)
 
 
 def fork_local_servers(patch: pytest.MonkeyPatch) -> None:

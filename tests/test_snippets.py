@@ -1,4 +1,4 @@
-"""Every code block of the documentation runs as it is printed: the built wheel, a new interpreter, an empty folder, a real browser.
+"""Every code block of the documentation runs as it is printed: the built wheel, its modules imported by each block, an empty folder, a real browser.
 
 A block is known by its first line. `BLOCKS` says how each is run, or why it is not; a block that is missing there fails the
 test, and so does an entry without a block. There is no internet: an HTTP proxy of the test, the server's default proxy country,
@@ -24,6 +24,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -406,6 +407,21 @@ sys.exit(main(["--port", "0", "--data-dir", sys.argv[1]]))
 """
 
 
+# What the wheel's modules import; of these themselves, none.
+LIBRARIES = (
+    *(
+        "fastapi",
+        "httpx",
+        "msgspec",
+        "playwright.async_api",
+        "pydantic_settings",
+        "rich.console",
+        "rich.table",
+    ),
+    *("sqlalchemy.ext.asyncio", "uvicorn", "websockets"),
+)
+
+
 @dataclass
 class World:
     """What all blocks share: a server, and the settings that lead browsers to the site."""
@@ -414,6 +430,7 @@ class World:
     settings: dict[str, str]
     python: Path
     preloaded: programs.Preloaded
+    commands: Path
 
     def fork(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         """As `subprocess.run`; imported are the libraries, nothing of the wheel."""
@@ -471,8 +488,10 @@ def world(tmp_path_factory) -> Iterator[World]:
             assert line.startswith("cdpbridge: serving "), line
             server = RunningServer(process, line.split()[-1], folder / "data")
             python = installed_wheel(folder)
-            preloaded = programs.Preloaded(python, ["httpx", "msgspec", "pydantic", "playwright.async_api"])
-            yield World(server, settings, python, preloaded)
+            preloaded = programs.Preloaded(python, LIBRARIES)
+            (folder / "commands").mkdir()
+            programs.write_command(folder / "commands" / "cdpbridge", "cdpbridge")
+            yield World(server, settings, python, preloaded, folder / "commands")
             preloaded.close()
             process.terminate()
             assert process.wait(100) == 0
@@ -541,7 +560,10 @@ def as_shell(world: World, run: Run, text: str, folder: Path, environment: dict[
             task = client.tasks.create("Find the top post")
             variables = {"SESSION_ID": str(task.session_id), "TASK_ID": str(task.id)}
     try:
-        return call(["sh", "-ec", text], folder, environment | variables)
+        forking, descriptor = world.preloaded.reach()
+        path = f"{world.commands}{os.pathsep}{environment['PATH']}"
+        run_here = partial(subprocess.run, pass_fds=[descriptor])
+        return call(["sh", "-ec", text], folder, environment | variables | forking | {"PATH": path}, run_here)
     finally:
         if variables:
             with cdpbridge.Client(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from importlib.util import find_spec
 
 import psutil
 import pytest
@@ -15,8 +16,9 @@ from cdpbridge.errors import ConfigurationError
 from tests.conftest import clean_environment
 from tests.folders import browsers_folder
 
-pytest.importorskip("crawlee")
+# Imported in the tests: every worker of a run reads this file, one runs it.
 pytestmark = [
+    pytest.mark.skipif(find_spec("crawlee") is None, reason="no crawlee in this environment"),
     pytest.mark.one_build("the framework's use of a rental; it does not see the build"),
     pytest.mark.chromium,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:crawlee"),

@@ -7,20 +7,18 @@ import re
 import signal
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from importlib.util import find_spec
 
 import pytest
-from scrapy.exceptions import NotSupported
-from scrapy.settings import Settings
 
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.integrations.scrapy_playwright import RentedBrowserProvider
 from cdpbridge.server.hosts._processes import processes_using
 from tests.integrations.test_scrapy import active, crawl, pages, until  # noqa: F401
 
-pytest.importorskip("scrapy_playwright")  # a tool of the tests, which raises the bounds of what we depend on
-from scrapy_playwright.handler import Config
-
+# Imported in the tests: every worker of a run reads this file, one runs it.
 pytestmark = [
+    # A tool of the tests, which raises the bounds of what we depend on.
+    pytest.mark.skipif(find_spec("scrapy_playwright") is None, reason="no scrapy-playwright here"),
     pytest.mark.chromium,
     pytest.mark.one_build("the framework's use of a rental; it does not see the build"),
 ]
@@ -30,6 +28,9 @@ PROVIDER = "cdpbridge.integrations.scrapy_playwright.RentedBrowserProvider"
 
 
 def config(**settings):
+    from scrapy.settings import Settings
+    from scrapy_playwright.handler import Config
+
     return Config.from_settings(Settings(settings))
 
 
@@ -42,6 +43,8 @@ def where(server):
 
 @asynccontextmanager
 async def provided(**settings):
+    from cdpbridge.integrations.scrapy_playwright import RentedBrowserProvider
+
     provider = RentedBrowserProvider(config(**settings))
     await provider.start()
     try:
@@ -134,11 +137,15 @@ async def test_contexts_have_the_profiles_cookies(where, pages, server):  # noqa
     ],
 )
 def test_what_a_rented_browser_cannot_do_is_told(settings, message):
+    from cdpbridge.integrations.scrapy_playwright import RentedBrowserProvider
+
     with pytest.raises(ConfigurationError, match=re.escape(message)):
         RentedBrowserProvider(config(**settings))
 
 
 async def test_a_folder_of_this_machine_is_refused():
+    from scrapy.exceptions import NotSupported
+
     async with provided() as provider:
         with pytest.raises(NotSupported, match="'profile': NAME"):
             await provider.launch_persistent_context({"user_data_dir": "/tmp/x"})
