@@ -192,8 +192,8 @@ class BrowserCore:
             if renewing is not None and not renewing.done():
                 renewing.cancel()
                 await asyncio.wait({renewing}, timeout=self._options.stop_timeout.total_seconds())
-        with unhindered("closing the connection of a browser"):
-            await close_connection(self._connection, self.rental)
+        # Beside the stop: an answer to the close frame takes a round trip, and this browser costs money.
+        closing = asyncio.get_running_loop().create_task(self._close_connection())
         unstopped: list[StopFailed] = []
         uncounted: list[BaseException] = []
         for rental in self.rentals:
@@ -202,6 +202,8 @@ class BrowserCore:
                 unstopped.append(failure)
             elif failure is not None:
                 uncounted.append(failure)
+        with unhindered("closing the connection of a browser"):
+            await asyncio.wait({closing})
         for failed in unstopped[:-1]:
             logger.error("%s", failed)
         if unstopped:
@@ -215,6 +217,10 @@ class BrowserCore:
         if self.receipt is None:
             raise uncounted[0]
         return self.receipt
+
+    async def _close_connection(self) -> None:
+        with unhindered("closing the connection of a browser"):
+            await close_connection(self._connection, self.rental)
 
     def stop_blocking(self) -> None:
         """Stop it without an event loop, at the end of the interpreter.

@@ -15,7 +15,9 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from cdpbridge._concurrency import mark_retrieved
 from cdpbridge._durations import waiting_time
+from cdpbridge.cdp._connection import is_far
 from cdpbridge.cdp._http_credentials import HttpCredentials, with_credentials
 from cdpbridge.errors import (
     CDPError,
@@ -24,7 +26,7 @@ from cdpbridge.errors import (
     ConfigurationError,
     NavigationError,
 )
-from cdpbridge.protocol import Command, Network, Page, Runtime
+from cdpbridge.protocol import Command, Inspector, Network, Page, Runtime
 from cdpbridge.rental._proxy_reason import TUNNEL_FAILED, with_proxy_reason
 
 from ._response import Response, proxy_error
@@ -135,7 +137,8 @@ class Navigation:
         self._expects_download = expects_download
         self._log_in = log_in
         self._settled = settled
-        self._enabled = False
+        self._is_enabled = False
+        self._enabling: list[asyncio.Task[Any]] = []
 
     async def goto(
         self,
@@ -155,7 +158,7 @@ class Navigation:
                 await self._log_in(each)
             return await self._goto(watch, command, address, limit)
 
-        return await self._run(f"goto ({wait_until})", state, limit, begin)
+        return await self._run(f"goto ({wait_until})", state, limit, begin, at_once=True)
 
     async def reload(
         self, wait_until: WaitUntil, timeout: float | timedelta, *, ignore_cache: bool
@@ -225,6 +228,9 @@ class Navigation:
             reply = await self._session.send(command, timeout=limit)
         except CommandError as error:
             raise NavigationError(url, f"{error.message}: {url!r}") from None
+        if not reply.error_text:
+            watch.begun(reply.loader_id)
+        await self._caught_up(watch)
         if not reply.error_text and reply.loader_id is None:
             # A step within the document, which the reply may overtake: nothing loads.
             await self._round_trip(limit)
@@ -233,7 +239,6 @@ class Navigation:
                     await watch.reached()
             return False
         if not reply.error_text:
-            watch.begun(reply.loader_id)
             return True
         last = watch.last_response()
         if last is not None and last.status in NO_CONTENT:
@@ -257,14 +262,26 @@ class Navigation:
                 raise
 
     async def _run(
-        self, doing: str, state: str, limit: timedelta, begin: Callable[[Watch], Awaitable[bool]]
+        self,
+        doing: str,
+        state: str,
+        limit: timedelta,
+        begin: Callable[[Watch], Awaitable[bool]],
+        *,
+        at_once: bool = False,
     ) -> Response | None:
+        """Begin a navigation and wait for its end.
+
+        Args:
+            at_once: True for one that brings another document: it need not wait until the events of the present one are enabled.
+        """
         session = self._session
         try:
             async with asyncio.timeout(limit.total_seconds()) as deadline, self._with_reasons():
                 if self._settled is not None:
                     await self._settled()
-                await self._enable()
+                # Far away, the page has had a round trip to start in; nearer, `navigate` would overtake what is enabled.
+                await (self._send_enabling() if at_once and is_far(session.connection) else self._enable())
                 # Listen first: the events may come before the reply.
                 async with Watch(session, state) as watch:
                     if await begin(watch):
@@ -306,15 +323,60 @@ class Navigation:
             # It is the proxy's, and the full build shows a page of its own; the shell says this.
             raise NavigationError(response.url, TUNNEL_FAILED)
 
+    # --- what a watch needs ---------------------------------------------------------------------------------------
+
     async def _enable(self) -> None:
-        if not self._enabled:
-            send = self._session.send
-            await asyncio.gather(
-                send(Page.enable()),
-                send(Page.set_lifecycle_events_enabled(enabled=True)),
-                send(Network.enable()),
-            )
-            self._enabled = True
+        """Return when the events that a `Watch` needs are enabled."""
+        await self._send_enabling()
+        await self._enabled()
+
+    async def _send_enabling(self) -> None:
+        """Enable the events that a `Watch` needs, without waiting for the answers: `_caught_up` does.
+
+        To a browser far away, the answers take as long as the navigation.
+        """
+        if self._is_enabled or (self._enabling and not any(map(_failed, self._enabling))):
+            return
+        loop, send = asyncio.get_running_loop(), self._session.send
+        self._enabling = [
+            loop.create_task(send(Page.enable())),
+            loop.create_task(send(Page.set_lifecycle_events_enabled(enabled=True))),
+            loop.create_task(send(Network.enable())),
+            loop.create_task(send(Inspector.enable())),
+        ]
+        for each in self._enabling:
+            each.add_done_callback(mark_retrieved)
+        await asyncio.sleep(0)  # they are sent in this turn of the loop, so before all that follows
+
+    async def _enabled(self) -> None:
+        """Wait for the answers to `_send_enabling`.
+
+        Raises:
+            CDPError: The browser refused one; the next navigation sends them again.
+        """
+        if self._is_enabled:
+            return
+        await asyncio.wait(self._enabling)
+        for each in self._enabling:
+            each.result()
+        self._is_enabled = True
+
+    async def _caught_up(self, watch: Watch) -> None:
+        """Wait until the events are enabled; when a document has come before that, tell `watch` what it has not heard of it.
+
+        That is a page whose process takes longer than a round trip to start. Chromium repeats the lifecycle of the document that
+        is there; the events of the main request are the browser process's own, which has enabled them before it navigates (LIVE,
+        Chromium 156). What the page's process has not kept of the response, `Response.body` finds.
+        """
+        late = not self._is_enabled and not all(each.done() for each in self._enabling)
+        await self._enabled()
+        if late:
+            tree = await self._session.send(Page.get_frame_tree())
+            watch.missed(tree.frame_tree.frame)
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _navigate(url: str, referrer: str | None) -> Command[Page.NavigateResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Mapping
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from cdpbridge._loopback import is_loopback_address
-from cdpbridge.protocol import Network
+from cdpbridge.errors import CommandError
+from cdpbridge.protocol import Network, Page, Runtime
 
 if TYPE_CHECKING:
     from cdpbridge.cdp import CDPSession
@@ -19,6 +21,8 @@ __all__ = ["PROXY_STATUS", "Request", "Response", "headers_of", "proxy_error", "
 
 PROXY_STATUS: Final = "cdpbridge; error="
 """How the server's forwarding proxy marks an answer of its own in `Proxy-Status` (RFC 9209)."""
+_UNKNOWN: Final = "No resource with given identifier"
+"""How Chromium's answer begins when the page has noted no such response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Response:
     frame_id: str = ""
     _session: CDPSession | None = field(default=None, repr=False, compare=False)
     _request_id: str = field(default="", repr=False, compare=False)
+    _loader_id: str = field(default="", repr=False, compare=False)
     _through_proxy: bool = field(default=False, repr=False, compare=False)
 
     @property
@@ -80,15 +85,38 @@ class Response:
         Raises:
             CommandError: The browser does not have it: it is still loading, a redirect, or no longer kept.
         """
-        assert self._session is not None  # `response_of` gives one
-        reply = await self._session.send(Network.get_response_body(self._request_id))
+        reply = await self._content()
         return base64.b64decode(reply.body) if reply.base64_encoded else reply.body.encode()
 
     async def text(self) -> str:
         """Return the content as text. Errors as of `body`."""
-        assert self._session is not None
-        reply = await self._session.send(Network.get_response_body(self._request_id))
+        reply = await self._content()
         return base64.b64decode(reply.body).decode("utf-8", "replace") if reply.base64_encoded else reply.body
+
+    async def _content(self) -> Network.GetResponseBodyResult:
+        assert self._session is not None  # `response_of` gives one
+        try:
+            return await self._session.send(Network.get_response_body(self._request_id))
+        except CommandError as error:
+            if not error.message.startswith(_UNKNOWN) or (found := await self._document()) is None:
+                raise
+            return found
+
+    async def _document(self) -> Network.GetResponseBodyResult | None:
+        """Ask the page for its document: a page that navigates while `Network` is being enabled has not noted the response."""
+        assert self._session is not None
+        send = self._session.send
+        state, tree = await asyncio.gather(
+            send(Runtime.evaluate("document.readyState")), send(Page.get_frame_tree())
+        )
+        frame = tree.frame_tree.frame
+        if (frame.id, frame.loader_id) != (self.frame_id, self._loader_id) or state.result.value == "loading":
+            return None
+        try:
+            kept = await send(Page.get_resource_content(frame.id, frame.url))
+        except CommandError:
+            return None
+        return Network.GetResponseBodyResult(body=kept.content, base64_encoded=kept.base64_encoded)
 
     async def json(self) -> Any:
         """Return the content, decoded from JSON. Errors as of `body`, and ValueError."""
@@ -135,6 +163,7 @@ def response_of(
         frame_id=event.frame_id or "",
         _session=session,
         _request_id=event.request_id,
+        _loader_id=event.loader_id,
         _through_proxy=_is_through_proxy(response),
     )
 

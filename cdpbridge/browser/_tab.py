@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from cdpbridge._folders import write_bytes
 from cdpbridge.cdp import pdf_stream
+from cdpbridge.cdp._session import announcer
 from cdpbridge.errors import CommandError
 from cdpbridge.protocol import Network, Page, Target
 
@@ -452,10 +453,10 @@ class Tab:
         session = self.session
         if session.closed is not None:
             return
-        root = session.connection.root
+        root, announcing = session.connection.root, announcer(session)
         # The reply comes first, and the page closes half a second later; until then, commands to it are never answered.
         try:
-            async with root.expect(
+            async with announcing.expect(
                 Target.DetachedFromTarget,
                 lambda event: event.session_id == session.id,
                 timeout=_CLOSE_TIMEOUT,

@@ -51,6 +51,8 @@ class Watch:
         self.downloaded: str | None = None
         self._unreachable: str | None = None
         self._reached: dict[str, set[str]] = {}
+        # What was heard of documents whose beginning was not.
+        self._unheard: dict[str, set[str]] = {}
         self._responses: dict[str, Network.ResponseReceived] = {}
         self._raw: dict[str, Network.ResponseReceivedExtraInfo] = {}
         self._failed: dict[str, str] = {}
@@ -85,6 +87,14 @@ class Watch:
         if loader is not None and loader not in self._reached:
             self._first = self.loader = loader
             self._unreachable = None
+            if loader in self._unheard:
+                self._reached[loader] = self._unheard.pop(loader)
+
+    def missed(self, document: Page.Frame) -> None:
+        """Take in which document the main frame has now, after one whose beginning may have been missed."""
+        if self._first is not None:
+            self._reached.setdefault(self._first, set())
+        self._note(document)
 
     def ends_with_step(self, is_step: Callable[[Page.NavigatedWithinDocument], bool]) -> None:
         """Count a step within the document, from now on, as the end."""
@@ -177,14 +187,20 @@ class Watch:
             self._reached.setdefault(event.loader_id, set()).add(event.name)
         elif event.loader_id in self._reached:
             self._reached[event.loader_id].add(event.name)
+        else:
+            self._unheard.setdefault(event.loader_id, set()).add(event.name)
+        self._news.set()
+
+    def _note(self, document: Page.Frame) -> None:
+        self._committed(document.loader_id)
+        if document.loader_id == self.loader:
+            self._unreachable = document.unreachable_url
         self._news.set()
 
     def _on_navigated(self, event: Page.FrameNavigated) -> None:
         if event.frame.id != self._frame:
             return
-        self._committed(event.frame.loader_id)
-        if event.frame.loader_id == self.loader:
-            self._unreachable = event.frame.unreachable_url
+        self._note(event.frame)
         self._over = self._over or event.type == _RESTORED
         self._news.set()
 
@@ -239,7 +255,7 @@ class Watch:
     def _committed(self, loader: str) -> None:
         if loader in self._reached:
             return
-        self._reached[loader] = set()
+        self._reached[loader] = self._unheard.pop(loader, set())
         if self._first is None or loader == self._first or self._first in self._reached:
             self.loader = loader
             self._unreachable = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl as tls
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from types import TracebackType
 from typing import Any, Final
 
 from cdpbridge._durations import waiting_time
+from cdpbridge.cdp._ahead import SocketAhead
 from cdpbridge.cdp._connection import COMMAND_TIMEOUT, Connection, HandlerErrorHook
-from cdpbridge.cdp._endpoint import Progress, check_headers, connecting, dial, resolve
+from cdpbridge.cdp._endpoint import Progress, check_headers, connecting, dial, resolve, websocket_address
 from cdpbridge.cdp._pipe import open_pipe
 from cdpbridge.cdp._reconnect import RECONNECT_LIMIT
 from cdpbridge.cdp._routing import ExplainEnd
@@ -21,7 +23,7 @@ from cdpbridge.cdp._upgrade import upgrade
 from cdpbridge.cdp._websocket import WebSocketTransport
 from cdpbridge.errors import ConnectFailed
 
-__all__ = ["Connecting", "connect", "connect_pipe"]
+__all__ = ["Connecting", "connect", "connect_directly", "connect_pipe"]
 
 # Chromium's own send buffer: nothing larger ever leaves it
 _MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
@@ -129,7 +131,68 @@ def connect(
         None if ping_interval is None else waiting_time("ping_interval", ping_interval),
         None if ping_timeout is None else waiting_time("ping_timeout", ping_timeout),
     )
-    command_timeout = waiting_time("command_timeout", command_timeout)
+    return _connecting(
+        dialling,
+        waiting_time("command_timeout", command_timeout),
+        reconnect=reconnect,
+        browser_ended=browser_ended,
+        explain_end=explain_end,
+        on_handler_error=on_handler_error,
+        record=record,
+    )
+
+
+def connect_directly(
+    address: str,
+    *,
+    timeout: float | timedelta,
+    ahead: SocketAhead | None = None,
+    browser_ended: Callable[[], bool] | None = None,
+    explain_end: ExplainEnd | None = None,
+    on_handler_error: HandlerErrorHook | None = None,
+) -> Connecting:
+    """Connect with `reconnect` to a browser whose WebSocket is at its `http` address itself, as it is on our servers.
+
+    Only when that is refused, the discovery is asked, which says where it is, or why there is none.
+
+    Args:
+        address: As of `connect`, as are all others.
+        ahead: A socket for the first try.
+    """
+    limit = waiting_time("timeout", timeout)
+    dialling = _Dialling(
+        address,
+        None,
+        limit,
+        _MAX_MESSAGE_BYTES,
+        False,  # no compression
+        None,
+        _PING_INTERVAL,
+        _PING_TIMEOUT,
+        direct=True,
+        ahead=ahead,
+    )
+    return _connecting(
+        dialling,
+        COMMAND_TIMEOUT,
+        reconnect=True,
+        browser_ended=browser_ended,
+        explain_end=explain_end,
+        on_handler_error=on_handler_error,
+        record=0,
+    )
+
+
+def _connecting(
+    dialling: _Dialling,
+    command_timeout: timedelta,
+    *,
+    reconnect: bool | float | timedelta,
+    browser_ended: Callable[[], bool] | None,
+    explain_end: ExplainEnd | None,
+    on_handler_error: HandlerErrorHook | None,
+    record: int,
+) -> Connecting:
     limit = RECONNECT_LIMIT if isinstance(reconnect, bool) else waiting_time("reconnect", reconnect)
 
     async def opening() -> Connection:
@@ -152,7 +215,7 @@ def connect(
             recorder=recording.recorder,
             explain_end=explain_end,
             on_handler_error=on_handler_error,
-            address=address,
+            address=dialling.address,
         )
 
     return Connecting(opening)
@@ -170,6 +233,8 @@ class _Dialling:
     ssl_context: tls.SSLContext | None
     ping_interval: timedelta | None
     ping_timeout: timedelta | None
+    direct: bool = False
+    ahead: SocketAhead | None = None
 
     async def open(self) -> WebSocketTransport:
         async with connecting(self.address, self.timeout) as progress:
@@ -180,22 +245,46 @@ class _Dialling:
         return transport
 
     async def _open(self, headers: Mapping[str, str], progress: Progress) -> WebSocketTransport:
-        tls_context = self.ssl_context
-        endpoint = await resolve(self.address, headers=headers, progress=progress, ssl_context=tls_context)
+        if self.direct:
+            try:
+                return await self._reach(websocket_address(self.address), headers, progress)
+            except ConnectFailed as error:
+                if error.stage not in {"upgrade", "handshake"}:
+                    raise
+        endpoint = await resolve(
+            self.address, headers=headers, progress=progress, ssl_context=self.ssl_context
+        )
         try:
-            socket = await dial(endpoint.url, progress=progress, ssl_context=tls_context)
-            progress.stage = "upgrade"
-            return await upgrade(
-                socket,
-                endpoint.url,
-                headers=headers,
-                max_message_bytes=self.max_message_bytes,
-                compression=self.compression,
-            )
+            return await self._reach(endpoint.url, headers, progress)
         except ConnectFailed as error:
             if endpoint.refused is not None:
                 raise endpoint.refused from error
             raise
+
+    async def _reach(self, url: str, headers: Mapping[str, str], progress: Progress) -> WebSocketTransport:
+        socket = None if self.ahead is None else await self.ahead.take(url)
+        if socket is not None:
+            progress.stage = "upgrade"
+            try:
+                return await self._upgrade(socket, url, headers)
+            except ConnectFailed as error:
+                if error.status is not None:
+                    raise
+                # it may have been closed while it waited
+        socket = await dial(url, progress=progress, ssl_context=self.ssl_context)
+        progress.stage = "upgrade"
+        return await self._upgrade(socket, url, headers)
+
+    async def _upgrade(
+        self, socket: asyncio.Transport, url: str, headers: Mapping[str, str]
+    ) -> WebSocketTransport:
+        return await upgrade(
+            socket,
+            url,
+            headers=headers,
+            max_message_bytes=self.max_message_bytes,
+            compression=self.compression,
+        )
 
 
 def connect_pipe(

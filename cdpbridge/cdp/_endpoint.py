@@ -30,7 +30,16 @@ from cdpbridge.errors._base import seconds_text
 if TYPE_CHECKING:
     from cdpbridge.cdp._http import Response
 
-__all__ = ["Endpoint", "Progress", "check_headers", "connecting", "dial", "fetch", "resolve"]
+__all__ = [
+    "Endpoint",
+    "Progress",
+    "check_headers",
+    "connecting",
+    "dial",
+    "fetch",
+    "resolve",
+    "websocket_address",
+]
 
 _DISCOVERY: Final = "/json/version"
 # of `--remote-debugging-port` in Chrome's documentation
@@ -277,6 +286,16 @@ def _normalise(address: str) -> SplitResult:
 
 def _with(url: SplitResult, scheme: str, path: str, query: str) -> str:
     return urlunsplit((scheme, url.netloc, path or "/", query, ""))
+
+
+def websocket_address(address: str) -> str:
+    """Return the `ws(s)` address with the host, path and query of `address`.
+
+    Raises:
+        ConfigurationError: This is no address.
+    """
+    url = _normalise(address)
+    return _with(url, "wss" if url.scheme in {"https", "wss"} else "ws", url.path, url.query)
 
 
 async def resolve(

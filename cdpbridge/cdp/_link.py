@@ -21,6 +21,7 @@ from cdpbridge._concurrency import TaskSet
 from cdpbridge._durations import waiting_seconds
 from cdpbridge.cdp._backoff import resumable
 from cdpbridge.cdp._multiplexer import Multiplexer
+from cdpbridge.cdp._new_tabs import NewTabs
 from cdpbridge.cdp._owner import Owner
 from cdpbridge.cdp._payload import Payload, as_dict
 from cdpbridge.cdp._reconnect import Reconnected, Reconnecting, Reopen
@@ -76,6 +77,7 @@ class Link:
         "_timer_at",
         "_transport",
         "clock",
+        "new_tabs",
         "owner",
         "received",
         "report",
@@ -117,6 +119,7 @@ class Link:
         self._reconnecting = Reconnecting(self, reopen, reconnect_limit) if reopen is not None else None
         self._mux = Multiplexer(self, remember=reopen is not None, explain=explain_end)
         self.targets = self._mux.targets
+        self.new_tabs = NewTabs(self)
         self.root: CDPSession = self._new_wiring(self.targets.root).session
         self.received = self._mux.feed
         self._transport = transport
@@ -138,8 +141,9 @@ class Link:
 
     @property
     def sessions(self) -> list[CDPSession]:
-        """All living sessions, the root first."""
-        return [node.owner.session for node in [*self.targets.nodes.values(), *self.targets.suspended]]
+        """All living sessions that programs see, the root first."""
+        nodes = [*self.targets.nodes.values(), *self.targets.suspended]
+        return [node.owner.session for node in nodes if not node.hidden]
 
     def _new_wiring(self, node: Node) -> Wiring:
         wiring = node.owner = Wiring(self, node, self._new_session)
@@ -269,6 +273,7 @@ class Link:
     # --- what the multiplexer reports -----------------------------------------------------------------------------
 
     def attached(self, node: Node, *, waiting: bool) -> None:
+        node.hidden = self.new_tabs.hides(node)
         self._new_wiring(node)
         if self._reconnecting is not None:
             self._reconnecting.settled(node)

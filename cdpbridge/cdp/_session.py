@@ -79,13 +79,13 @@ class CDPSession:
     @property
     def parent(self) -> CDPSession | None:
         """The session this one was attached through."""
-        parent = self._node.parent
+        parent = self._node.seen_parent
         return parent.owner.session if parent is not None else None
 
     @property
     def children(self) -> list[CDPSession]:
         """Sessions attached through this one."""
-        return [child.owner.session for child in self._node.children.values()]
+        return [child.owner.session for child in self._node.seen_children]
 
     @property
     def closed(self) -> str | None:
@@ -402,6 +402,13 @@ def when_ended(
         "Inspector.detached", lambda _event: None, ended=handler, crashed=handler if crashes else None
     )
     return session._link.listen(session._node, subscription)  # noqa: SLF001  # of a class of this file
+
+
+def announcer(session: CDPSession) -> CDPSession:
+    """Return the session that hears of the end of a session; for the root, itself."""
+    parent = session._node.parent  # noqa: SLF001  # of a class of this file
+    announcing: CDPSession = session if parent is None else parent.owner.session
+    return announcing
 
 
 def open_dialog(session: CDPSession) -> dict[str, Any] | None:

@@ -66,6 +66,7 @@ class Node:
         attached_by: Command and parameters that made it, or None: its parent attaches automatically.
         awaited: That command has been sent again.
         ready: False while it is being set up.
+        hidden: Programs do not see it: it is the connection's own, see `_new_tabs`.
     """
 
     session_id: str
@@ -85,6 +86,24 @@ class Node:
     attached_by: tuple[str, dict[str, Any]] | None = None
     awaited: bool = False
     ready: bool = True
+    hidden: bool = False
+
+    @property
+    def seen_parent(self) -> Node | None:
+        """The node that a program sees it attached through."""
+        parent = self.parent
+        return parent.parent if parent is not None and parent.hidden else parent
+
+    @property
+    def seen_children(self) -> list[Node]:
+        """Nodes that a program sees attached through it."""
+        found: list[Node] = []
+        for child in self.children.values():
+            if not child.hidden:
+                found.append(child)
+            elif not self.hidden:
+                found += child.seen_children
+        return found
 
     def describe(self) -> str:
         """Return the target in a few words, for messages."""

@@ -20,7 +20,8 @@ from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus, Pro
 from cdpbridge.api._blocking import stop_now
 from cdpbridge.api._place import place_name
 from cdpbridge.billing import Receipt, cost, refund
-from cdpbridge.cdp import Connection, connect
+from cdpbridge.cdp import Connection
+from cdpbridge.cdp._connection import prepare_new_tabs
 from cdpbridge.cdp._http_auth import log_in
 from cdpbridge.errors import (
     APIError,
@@ -41,6 +42,7 @@ from ._create import active_browsers, create, discard
 from ._options import CheckedOptions
 from ._price import Price, price_of
 from ._queue import Queue
+from ._reach import Reach
 from ._stop import confirmed_stop, receipt_of, server_ended, stop_failed
 from .journal import Entry, Outcome
 
@@ -83,6 +85,7 @@ class Rental:
         uses: AsyncExitStack,
         profile_id: UUID | None,
         price: Price,
+        reach: Reach,
     ) -> None:
         self.record = record
         self.profile_id = profile_id
@@ -93,6 +96,7 @@ class Rental:
         self._entry = entry
         self._uses = uses
         self._price = price
+        self._reach = reach
         # The answer comes when it runs, so its time began just now; the server's clock may be set differently.
         timeout = max(record.timeout_at - record.started_at, _SHORTEST)
         self.deadline = Deadline(time.monotonic(), timeout)
@@ -108,8 +112,8 @@ class Rental:
         async with AsyncExitStack() as uses:
             options.on_progress(_reaching(options.client))
             client = await uses.enter_async_context(options.client.share())
-            profile = await _profile_id(client, options.profile)
-            price, active = await asyncio.gather(price_of(client, options.tariff), _active(client))
+            profile, price, active = await _asked_first(client, options)
+            reach = Reach(client, price)
             entry = Entry(
                 rental=uuid4(),
                 place=client.place,
@@ -125,7 +129,11 @@ class Rental:
                 scopes=tuple(budget.scope for budget in options.budgets),
                 active_before=active,
             )
-            entry, record = await _admitted(client, options, profile, entry, price)
+            try:
+                entry, record = await _admitted(client, options, profile, entry, price, reach)
+            except BaseException:
+                reach.drop()
+                raise
             try:
                 return cls(
                     client,
@@ -135,8 +143,10 @@ class Rental:
                     uses=uses.pop_all(),
                     profile_id=profile,
                     price=price,
+                    reach=reach,
                 )
             except BaseException as error:
+                reach.drop()
                 await to_the_end(discard(client, options, entry, record.id, error))
                 raise
 
@@ -163,10 +173,9 @@ class Rental:
                 raise self.end_error()
             if self.record.cdp_url is not None:
                 try:
-                    connection = await connect(
+                    connection = await self._reach.connect(
                         self.record.cdp_url,
                         timeout=left,
-                        reconnect=True,
                         browser_ended=lambda: server_ended(self.client),
                         explain_end=self._explained,
                         on_handler_error=self.options.on_handler_error,
@@ -177,6 +186,7 @@ class Rental:
                     last = error
                 else:
                     await self._log_in(connection)
+                    prepare_new_tabs(connection)
                     return connection
             await asyncio.sleep(min(_POLL_SECONDS, max(deadline - loop.time(), 0)))
             self.record = await self.client.browsers.get(self.id)
@@ -258,6 +268,7 @@ class Rental:
         """
         if self.receipt is not None:
             return self.receipt
+        self._reach.drop()
         shared = AsyncExitStack()
         with unhindered(f"opening the client of browser {self.id}"):  # a request opens it, too
             await shared.enter_async_context(self.client.share())
@@ -362,8 +373,33 @@ async def stop_noting(rental: _Stoppable, error: BaseException) -> None:
             logger.error("%s", failed)  # noqa: TRY400  # the message is meant for the user
 
 
-async def _admitted(
-    client: AsyncClient, options: CheckedOptions, profile_id: UUID | None, entry: Entry, price: Price
+async def _asked_first(
+    client: AsyncClient, options: CheckedOptions
+) -> tuple[UUID | None, Price, frozenset[UUID] | None]:
+    """Ask at once for all that must be known before the create: the profile's id, the price, what is active.
+
+    The balance and the list must be those from before it: a lost answer is settled by the list, a receipt by the balance.
+    """
+    asked = (
+        asyncio.ensure_future(_profile_id(client, options.profile)),
+        asyncio.ensure_future(price_of(client, options.tariff)),
+        asyncio.ensure_future(_active(client)),
+    )
+    try:
+        return await asyncio.gather(*asked)
+    finally:  # a failure of one, or a cancellation: the others still use the client
+        for each in asked:
+            each.cancel()
+        await to_the_end(asyncio.wait(asked))
+
+
+async def _admitted(  # noqa: PLR0917  # one call
+    client: AsyncClient,
+    options: CheckedOptions,
+    profile_id: UUID | None,
+    entry: Entry,
+    price: Price,
+    reach: Reach,
 ) -> tuple[Entry, BrowserSession]:
     """Create the browser once budgets and the server admit it."""
     rented: tuple[Entry, BrowserSession] | None = None
@@ -384,9 +420,11 @@ async def _admitted(
                 except BaseException:
                     await in_thread(journal.withdraw, entry.rental)
                     raise
+                reach.prepare()
                 try:
                     rented = entry, await create(client, options, profile_id, entry, metadata=metadata)
                 except RateLimitError as error:
+                    reach.drop()
                     options.on_progress("waiting for a slot")
                     await queue.full(entry, error)
                     entry = replace(entry, rental=uuid4())
