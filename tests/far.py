@@ -51,13 +51,17 @@ class _Relay:
             yield server.sockets[0].getsockname()[1]
         finally:
             server.close()
-            for pair in list(self._pairs):
-                pair.cut()
+            self.cut()
             for task in self._tasks:
                 task.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks)
             await server.wait_closed()
+
+    def cut(self) -> None:
+        """End all connections, without a close frame."""
+        for pair in list(self._pairs):
+            pair.cut()
 
     def _start(self, work) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -150,11 +154,14 @@ class CountingRelay(_Relay):
 
     A new connection is one thing more that is asked, and what is sent over it waits for its answer. So the count is that of a
     network where each round trip takes very long, whatever the machine's speed. Off until `counting`.
+
+    Attributes:
+        flights: Round trips that were counted.
     """
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(host, port)
-        self._flights = 0
+        self.flights = 0
         self._holding = False
         self._pending = False  # something was sent since answers were last delivered
         self._quiet = 0
@@ -165,12 +172,12 @@ class CountingRelay(_Relay):
         """Count what a block does. Begin when nothing is under way."""
         found = Counted()
         self._holding, self._pending = True, False
-        flights, connections = self._flights, self.connections
+        flights, connections = self.flights, self.connections
         ticking = self._start(self._tick())
         try:
             yield found
         finally:
-            found.flights = self._flights - flights
+            found.flights = self.flights - flights
             found.connections = self.connections - connections
             self._holding = False
             ticking.cancel()
@@ -215,7 +222,7 @@ class CountingRelay(_Relay):
                 self._deliver()
 
     def _deliver(self) -> None:
-        self._flights += self._pending
+        self.flights += self._pending
         self._pending, self._quiet = False, 0
         held, self._held = self._held, []
         for deliver in held:

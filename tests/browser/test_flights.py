@@ -66,10 +66,10 @@ async def test_a_rental_takes_three_round_trips_and_its_stop_one(server, tmp_pat
 
 
 @asynccontextmanager
-async def far_connection(cdp_url):
+async def far_connection(cdp_url, *, reconnect=False):
     async with (
         relayed(cdp_url) as (relay, address),
-        cdpbridge.cdp.connect(address) as connection,
+        cdpbridge.cdp.connect(address, reconnect=reconnect) as connection,
     ):
         async with relay.counting():  # so that the first answer takes long
             prepare_new_tabs(connection)
@@ -79,10 +79,15 @@ async def far_connection(cdp_url):
 
 @chromium
 async def test_a_page_takes_one_round_trip_and_its_first_navigation_another(cdp_url, pages):
-    async with far_connection(cdp_url) as (relay, connection):
+    async with (
+        far_connection(cdp_url) as (relay, connection),
+        cdpbridge.cdp.connect(cdp_url) as near,
+    ):
         for _ in range(2):
             async with relay.counting() as opening:
                 tab = Tab(await connection.new_tab())
+            # A round trip takes longer than the start of the page's process: here, another client waits for that.
+            await (await near.attach(tab.target_id)).send(Runtime.evaluate("0"))
             async with relay.counting() as first:
                 response = await tab.goto(f"{pages.url}/")
             assert (response.status, await response.text()) == (200, pages.pages["/"])
@@ -142,6 +147,38 @@ async def test_a_program_attaches_automatically_as_ever(cdp_url):
         assert await Tab(before).evaluate("2 + 2") == 4
         for each in (before, after):
             await Tab(each).close()
+
+
+@chromium
+async def test_after_a_reconnect_pages_go_on_and_new_ones_take_one_round_trip(cdp_url, pages):
+    async with (
+        far_connection(cdp_url, reconnect=True) as (relay, connection),
+        cdpbridge.cdp.connect(cdp_url) as other,
+    ):
+        tab = Tab(await connection.new_tab())
+        await tab.goto(f"{pages.url}/")
+        foreign = Tab(await other.new_tab())
+        reports = []
+        connection.on("reconnected", reports.append)
+        relay.cut()
+        late = Tab(await other.new_tab())  # it comes while there is no connection
+        await until(lambda: reports)
+        assert reports[0].restored == (connection.root, tab.session)
+        assert (reports[0].lost, reports[0].not_restored) == ((), ())
+        assert connection.sessions == [connection.root, tab.session]
+        assert await tab.title() == "Start"
+        response = await tab.goto(f"{pages.url}/")
+        assert await response.text() == pages.pages["/"]
+        async with relay.counting() as opening:
+            second = Tab(await connection.new_tab())
+        assert opening.flights == 1
+        await foreign.close()
+        relay.cut()
+        await until(lambda: len(reports) == 2)
+        assert reports[1].restored == (connection.root, tab.session, second.session)
+        for each in (tab, second, late):
+            await each.close()
+        assert connection.sessions == [connection.root]
 
 
 # --- what can go wrong within one flight ------------------------------------------------------------------------------
