@@ -7,7 +7,7 @@ at least one is billed. The reference says "nearest" in one place and "ceil" in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -18,6 +18,7 @@ from cdpbridge._durations import paid_time
 __all__ = [
     "DEFAULT_TIMEOUT",
     "Forecast",
+    "HostBytes",
     "Receipt",
     "Tariff",
     "billed_minutes",
@@ -157,6 +158,21 @@ def money_text(amount: Decimal | int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class HostBytes:
+    """Payload that was exchanged with one host.
+
+    Attributes:
+        host: Its name or address, without a port; None for all hosts that the server does not count one by one.
+        sent: Bytes towards it.
+        received: Bytes from it.
+    """
+
+    host: str | None
+    sent: int
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """The cost of one rental by the price rule, next to the server's figures.
 
@@ -171,6 +187,7 @@ class Receipt:
         simulated: The server says that its money is simulated: nothing is paid.
         place: Where it ran: `cloud`, `this machine`, or a server's host and port; empty where that is not known.
         simulated_country: The proxy country, when the server has no proxy there and connected directly.
+        traffic: Bytes by host, the most first; empty where the server does not say. The journal does not keep it.
     """
 
     used: timedelta
@@ -182,6 +199,7 @@ class Receipt:
     simulated_country: str | None = None
     simulated: bool = False
     place: str = ""
+    traffic: tuple[HostBytes, ...] = ()
 
     @property
     def paid(self) -> Decimal:
@@ -213,6 +231,7 @@ class Receipt:
         simulated_country: str | None = None,
         simulated: bool = False,
         place: str = "",
+        traffic: Iterable[HostBytes] = (),
     ) -> Receipt:
         """Return the receipt that the price rule gives for `used`.
 
@@ -229,6 +248,7 @@ class Receipt:
             simulated_country,
             simulated,
             place,
+            tuple(traffic),
         )
 
     @classmethod
@@ -246,6 +266,7 @@ class Receipt:
             next((receipt.simulated_country for receipt in receipts if receipt.simulated_country), None),
             bool(receipts) and all(receipt.simulated for receipt in receipts),
             ", ".join(dict.fromkeys(receipt.place for receipt in receipts if receipt.place)),
+            _added_up(receipt.traffic for receipt in receipts),
         )
 
     def __str__(self) -> str:
@@ -262,3 +283,16 @@ class Receipt:
         if self.simulated_country is not None:
             text += f"; proxy country {self.simulated_country!r} was simulated: traffic went out directly"
         return text
+
+
+def _added_up(traffic: Iterable[Iterable[HostBytes]]) -> tuple[HostBytes, ...]:
+    """Add up bytes by host, the most first; what stands for other hosts comes last."""
+    found: dict[str | None, HostBytes] = {}
+    for each in (each for some in traffic for each in some):
+        before = found.get(each.host, HostBytes(each.host, 0, 0))
+        found[each.host] = HostBytes(each.host, before.sent + each.sent, before.received + each.received)
+    return tuple(
+        sorted(
+            found.values(), key=lambda each: (each.host is None, -each.sent - each.received, each.host or "")
+        )
+    )

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdpbridge.billing import (
+    HostBytes,
     Receipt,
     Tariff,
     billed_minutes,
@@ -197,3 +198,14 @@ def test_a_total_of_receipts():
     assert (total.billed_minutes, total.booked) == (64, 2)
     assert total.paid == receipts[0].paid + receipts[1].paid
     assert Receipt.total([receipts[0], Receipt.of(DEFAULT, timedelta(0))]).booked is None
+
+
+def test_bytes_by_host_of_several_rentals_are_added_up():
+    one = Receipt.of(Tariff(), timedelta(0), traffic=[HostBytes("a", 1, 2), HostBytes(None, 50, 50)])
+    two = Receipt.of(Tariff(), timedelta(0), traffic=[HostBytes("b", 2, 3), HostBytes("a", 1, 1)])
+    assert Receipt.total([one, two]).traffic == (
+        HostBytes("a", 2, 3),
+        HostBytes("b", 2, 3),
+        HostBytes(None, 50, 50),
+    )
+    assert Receipt.total([]).traffic == ()

@@ -35,6 +35,8 @@ __all__ = [
     "BrowserSessionStatus",
     "CreateBrowserSessionRequest",
     "CustomProxy",
+    "HostPatterns",
+    "HostTraffic",
     "Metadata",
     "Page",
     "PlanInfo",
@@ -105,6 +107,9 @@ def _whole(value: Any) -> Any:
 
 Integer = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
 """An integer as JSON Schema has it: `5` and `5.0`, and neither `"5"` nor `true`."""
+
+HostPatterns = Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=1000)]
+"""Patterns of hosts, as the rules of what a browser may reach take them."""
 
 Metadata = Annotated[dict[str, str], AfterValidator(_bounded)]
 ScreenWidth = Annotated[Integer, Field(ge=320, le=6144)]
@@ -191,6 +196,8 @@ class Profile(Answer):
 
     Attributes:
         cookie_domains: Domains it holds cookies for, None when it was never saved.
+        allowed_hosts: The only hosts that browsers with it may reach; None for all, and where the server knows no such lists.
+        denied_hosts: Hosts that browsers with it may not reach; None as above.
     """
 
     id: UUID
@@ -199,6 +206,22 @@ class Profile(Answer):
     created_at: Instant
     updated_at: Instant
     cookie_domains: list[str] | None = None
+    allowed_hosts: list[str] | None = None
+    denied_hosts: list[str] | None = None
+
+
+class HostTraffic(Answer):
+    """Payload that a browser has exchanged with one host (a cdpbridge server only).
+
+    Attributes:
+        host: Its name or address, without a port; None for all hosts that are not counted one by one.
+        bytes_sent: Towards it: bodies of plain requests, and everything in encrypted connections.
+        bytes_received: From it, counted in the same way.
+    """
+
+    host: str | None = None
+    bytes_sent: int
+    bytes_received: int
 
 
 class BrowserSession(Answer):
@@ -210,6 +233,9 @@ class BrowserSession(Answer):
         timeout_at: The server stops it then.
         profile_writable: False when another rental holds the profile's write lease, so this one is not saved.
         blocked_requests: How many requests the server's block lists have refused; None when they do not apply.
+        allowed_hosts: The only hosts that its order lets it reach; None for all, and where the server knows no such lists.
+        denied_hosts: Hosts that its order keeps it from; None as above.
+        host_traffic: Bytes by host, the most first; the last entry may stand for all the others. None where the server does not say.
         profile_not_kept: What the profile does not keep here, e.g. `passwords`: the build of Chromium has no place for it.
         browser_cost: USD charged less refunded, where the server says.
         proxy_used_mb: Traffic through the country proxy in megabytes, where the server says.
@@ -233,6 +259,9 @@ class BrowserSession(Answer):
     profile_writable: bool | None = None
     profile_not_kept: list[str] | None = None
     blocked_requests: int | None = None
+    allowed_hosts: list[str] | None = None
+    denied_hosts: list[str] | None = None
+    host_traffic: list[HostTraffic] | None = None
     browser_cost: UsdText | None = None
     proxy_used_mb: UsdText | None = None
     agent_session_id: UUID | None = None
@@ -336,6 +365,9 @@ class CreateBrowserSessionRequest(Request):
         metadata: The caller's own words; lists can be filtered by them.
         enable_recording: Whether a video is made.
         block_ads: Whether the server's block lists apply; by default they do.
+        allowed_hosts: The only hosts that it may reach (an extension of this server). A pattern is `example.com`, `*.example.com`
+            for it and every name below, an address, a network such as `192.0.2.0/24`, or `*`, perhaps with `:port`.
+        denied_hosts: Hosts that it may not reach, even so (an extension of this server).
     """
 
     profile_id: UUID | None = None
@@ -347,6 +379,8 @@ class CreateBrowserSessionRequest(Request):
     metadata: Metadata | None = None
     enable_recording: StrictBool = False
     block_ads: StrictBool | None = None
+    allowed_hosts: HostPatterns | None = None
+    denied_hosts: HostPatterns | None = None
 
 
 class UpdateBrowserSessionRequest(Request):
@@ -356,12 +390,21 @@ class UpdateBrowserSessionRequest(Request):
 
 
 class ProfileCreateRequest(Request):
-    """Body of `POST /profiles`."""
+    """Body of `POST /profiles`.
+
+    Attributes:
+        allowed_hosts: As in `CreateBrowserSessionRequest`, for every browser with this profile (an extension of this server).
+        denied_hosts: The same.
+    """
 
     name: Annotated[str, Field(max_length=100)] | None = None
+    allowed_hosts: HostPatterns | None = None
+    denied_hosts: HostPatterns | None = None
 
 
 class ProfileUpdateRequest(Request):
-    """Body of `PATCH /profiles/{id}`."""
+    """Body of `PATCH /profiles/{id}`; fields as in `ProfileCreateRequest`. What is left out stays as it is."""
 
     name: Annotated[str, Field(max_length=100)] | None = None
+    allowed_hosts: HostPatterns | None = None
+    denied_hosts: HostPatterns | None = None

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, StrictBool
 from ._models import (
     Answer,
     CustomProxy,
+    HostPatterns,
     Instant,
     Integer,
     Metadata,
@@ -346,6 +347,8 @@ class CreateSessionRequest(Request):
         browser_screen_width: CSS pixels.
         browser_screen_height: CSS pixels.
         keep_alive: Whether the session stays open after a task; it costs money until its time is over or it is stopped.
+        allowed_hosts: The only hosts that its browser may reach, as in `CreateBrowserSessionRequest`.
+        denied_hosts: Hosts that its browser may not reach.
     """
 
     profile_id: UUID | None = None
@@ -358,6 +361,8 @@ class CreateSessionRequest(Request):
     custom_proxy: CustomProxy | None = None
     enable_recording: StrictBool = False
     block_ads: StrictBool | None = None
+    allowed_hosts: HostPatterns | None = None
+    denied_hosts: HostPatterns | None = None
 
 
 class UpdateSessionRequest(Request):

@@ -55,6 +55,10 @@ def open_browser(
             `cdp.connect`. Default: logged.
         recording: True for a video, made by the server. `client.browsers.download_recording(browser.id, path)` brings it
             after the stop, from a `client` that is still open.
+        allowed_hosts: The only hosts that the browser may reach, whatever its pages, scripts or clients do: `example.com`,
+            `*.example.com` for it and every name below, an address, a network such as `192.0.2.0/24`, perhaps with `:port`. A page
+            elsewhere raises `NavigationError`. A cdpbridge server keeps to it; with another one the browser is stopped again.
+        denied_hosts: Hosts that it may not reach, even so.
         label: Your own word for this rental; `cdpbridge cost` sums by it.
         budget: What may be spent: one `Budget`, or several that all must agree. `CDPBRIDGE_BUDGET_USD`, `_MINUTES` and `_BROWSERS`
             set one for the whole machine.
@@ -73,7 +77,8 @@ def open_browser(
     Raises:
         BudgetExceeded: A budget does not allow it; nothing is rented.
         NoFreeSlot: No slot in time; nothing is rented.
-        ConfigurationError: An argument, or the environment, does not say where or what to rent.
+        ConfigurationError: An argument, or the environment, does not say where or what to rent, or the server does not keep
+            browsers to `allowed_hosts` or `denied_hosts`.
         TypeError: There is no such argument.
         APIStatusError: The server refused, one class per status; nothing is rented then.
         APIError: No answer, or an unreadable one; a note says whether a browser may be running.

@@ -126,6 +126,11 @@ class Sieve:
         """Bytes of the passing frame that have not come yet."""
         return self._skip
 
+    @property
+    def holds(self) -> bool:
+        """True if bytes were taken that were not handed on yet; what was handed on ends with a frame then."""
+        return bool(self._rest or self._collected)
+
     def feed(self, data: bytes) -> None:
         """Take a chunk, and hand on what it completes."""
         if self._rest:

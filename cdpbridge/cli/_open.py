@@ -47,6 +47,18 @@ def register(app: Group) -> None:
 )
 @click.option("--pdf", type=click.Path(path_type=Path), help="Save the page here as PDF.")
 @click.option("--eval", "evaluate", help="Print the value of this JavaScript expression as JSON.")
+@click.option(
+    "--allow-host",
+    "allowed_hosts",
+    multiple=True,
+    help="The only hosts that the browser may reach, e.g. `*.example.com`; may be given several times.",
+)
+@click.option(
+    "--deny-host",
+    "denied_hosts",
+    multiple=True,
+    help="A host that the browser may not reach; may be given several times.",
+)
 @click.option("--label", help="Your word for it, shown by `browsers`, `cost` and the console.")
 @click.option(
     "--live", is_flag=True, help="Show the address of the live view, and keep the page until Enter."
@@ -60,6 +72,8 @@ def _open(
     screenshot: Path | None,
     pdf: Path | None,
     evaluate: str | None,
+    allowed_hosts: tuple[str, ...],
+    denied_hosts: tuple[str, ...],
     label: str | None,
     live: bool,
     provider: str | None,
@@ -80,6 +94,8 @@ def _open(
         "profile": profile,
         "proxy_country": country,
         "timeout": timedelta(minutes=timeout),
+        "allowed_hosts": allowed_hosts or None,
+        "denied_hosts": denied_hosts or None,
         "label": label,
     }
     asyncio.run(_open_page(full_url(url), screenshot, pdf, evaluate, live, provider, options))

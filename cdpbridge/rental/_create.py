@@ -110,7 +110,15 @@ class _Create:
     metadata: Mapping[str, str] | None = None
 
     async def run(self) -> BrowserSession:
-        """Create the browser and write it into the journal."""
+        """Create the browser and write it into the journal; stop one that is not as it was asked for."""
+        record = await self._rented()
+        if (why := self._not_limited(record)) is not None:
+            error = ConfigurationError(why)
+            await to_the_end(self.discard(record.id, error))
+            raise error
+        return record
+
+    async def _rented(self) -> BrowserSession:
         try:
             record = await self._post()
         except Exception as error:
@@ -129,12 +137,28 @@ class _Create:
         await self._write(record)
         return record
 
+    def _not_limited(self, record: BrowserSession) -> str | None:
+        """Return why the server does not keep the browser to the hosts that were asked for; None if it does, or none were.
+
+        A server that does not know such a field may take the request without it.
+        """
+        asked_and_kept = {
+            "allowed_hosts": (self.options.allowed_hosts, record.allowed_hosts),
+            "denied_hosts": (self.options.denied_hosts or None, record.denied_hosts),
+        }
+        for name, (asked, kept) in asked_and_kept.items():
+            if asked is not None and (kept is None or tuple(kept) != asked):
+                return f"this server does not keep browsers to {name}; use a cdpbridge server of this version, or leave it out"
+        return None
+
     async def _post(self) -> BrowserSession:
         return await self.client.browsers.create(
             profile_id=self.profile_id,
             proxy_country=self.options.proxy_country,
             timeout=self.options.timeout,
             enable_recording=self.options.recording or None,
+            allowed_hosts=self.options.allowed_hosts,
+            denied_hosts=self.options.denied_hosts,
             metadata=self.metadata,
             idempotency_key=str(self.entry.rental),
         )

@@ -14,6 +14,7 @@ from uuid import UUID
 from cdpbridge._durations import paid_minutes, waiting_time
 from cdpbridge._environment import check_variables
 from cdpbridge.api import AsyncClient, Profile, ServerDefault, server_default
+from cdpbridge.api.calls._base import checked_hosts
 from cdpbridge.billing import Tariff
 from cdpbridge.cdp._connection import HandlerErrorHook
 from cdpbridge.cdp._http_credentials import HttpCredentials, checked_credentials_list
@@ -56,6 +57,8 @@ class RentalOptions(TypedDict, total=False):
     on_progress: Callable[[str], object] | None
     on_handler_error: HandlerErrorHook | None
     recording: bool
+    allowed_hosts: Sequence[str] | None
+    denied_hosts: Sequence[str] | None
     label: str | None
     budget: Budget | Sequence[Budget]
     slot_timeout: float | timedelta
@@ -98,6 +101,8 @@ class CheckedOptions:
     reap: bool
     journal: Journal
     http_credentials: tuple[HttpCredentials, ...] = ()
+    allowed_hosts: tuple[str, ...] | None = None
+    denied_hosts: tuple[str, ...] | None = None
 
 
 def check(provider: AsyncClient | str | None, options: RentalOptions) -> CheckedOptions:
@@ -142,7 +147,14 @@ def check(provider: AsyncClient | str | None, options: RentalOptions) -> Checked
         reap=_reap_by_environment() if reap is None else reap,
         journal=journal_at(options.get("journal")),
         http_credentials=checked_credentials_list(options.get("http_credentials")),
+        allowed_hosts=_hosts("allowed_hosts", options.get("allowed_hosts")),
+        denied_hosts=_hosts("denied_hosts", options.get("denied_hosts")),
     )
+
+
+def _hosts(name: str, given: Sequence[str] | None) -> tuple[str, ...] | None:
+    hosts = checked_hosts(name, given)
+    return None if hosts is None else tuple(hosts)
 
 
 def _budgets(given: object) -> list[Budget]:

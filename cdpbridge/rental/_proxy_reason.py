@@ -1,4 +1,7 @@
-"""Why an encrypted page did not load through a proxy: Chromium does not tell what the proxy has answered, the browser's server does."""
+"""Why a page did not load through a proxy: Chromium does not tell what the proxy has answered, the browser's server does.
+
+Where no proxy was ordered, the server's forwarder stands between all the same, and the error is the one that Chromium has without it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
+
+import idna
 
 from cdpbridge.cdp import Connection
 from cdpbridge.cdp._connection import address_of
@@ -19,6 +24,8 @@ __all__ = ["TUNNEL_FAILED", "with_proxy_reason"]
 TUNNEL_FAILED: Final = "net::ERR_TUNNEL_CONNECTION_FAILED"
 """What Chromium says when its proxy did not reach the server of an encrypted page."""
 
+# What Chromium says of an http page when no proxy was ordered, and the forwarder did not reach its server.
+_NO_ANSWER: Final = "net::ERR_EMPTY_RESPONSE"
 # The server answers from memory; an error must not wait long for its explanation.
 _ANSWER_SECONDS: Final = 5.0
 # A redirect may have led to another host than the one that was asked for; its failure is then the one of this moment.
@@ -27,28 +34,37 @@ _RECENT_SECONDS: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """One of the proxy's failures; `age` in seconds."""
+    """One of the proxy's failures; `age` in seconds, `net_error` where no proxy was ordered."""
 
     host: str
     port: int
     text: str
     error: str
     age: float
+    net_error: str | None
 
 
 async def with_proxy_reason(connection: Connection, url: str, error_text: str) -> str:
     """Return Chrome's `error_text` of a navigation to `url`, with the reason of the proxy where Chrome has kept that to itself.
 
+    Where no proxy was ordered, return what Chrome says without one.
+
     It never fails: where nothing is known, `error_text` stays as it is. So it does with other servers than cdpbridge's.
     """
-    if error_text != TUNNEL_FAILED or (address := address_of(connection)) is None:
+    if error_text not in {TUNNEL_FAILED, _NO_ANSWER} or (address := address_of(connection)) is None:
         return error_text
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            failure = _failure_of(url, await _failures(address))
+            failures = await _failures(address)
+            same, recent = _failures_of(url, failures)
     except (TimeoutError, ConnectFailed, ConfigurationError, ValueError, KeyError, TypeError):
         return error_text
-    return error_text if failure is None else f"{error_text}: {failure.text} ({failure.error})"
+    if same is not None and same.net_error is not None:
+        return same.net_error
+    failure = same or recent
+    if failure is None or error_text != TUNNEL_FAILED:
+        return error_text
+    return f"{error_text}: {failure.text} ({failure.error})"
 
 
 async def _failures(cdp_url: str) -> list[_Failure]:
@@ -63,19 +79,30 @@ async def _failures(cdp_url: str) -> list[_Failure]:
         return []
     return [
         _Failure(
-            str(each["host"]), int(each["port"]), str(each["text"]), str(each["error"]), float(each["age"])
+            str(each["host"]),
+            int(each["port"]),
+            str(each["text"]),
+            str(each["error"]),
+            float(each["age"]),
+            str(each["netError"]) if "netError" in each else None,
         )
         for each in json.loads(response.body)
     ]
 
 
-def _failure_of(url: str, failures: list[_Failure]) -> _Failure | None:
+def _failures_of(url: str, failures: list[_Failure]) -> tuple[_Failure | None, _Failure | None]:
+    """Return the latest failure of the server of `url`, and the latest one of this moment."""
     try:
         parts = urlsplit(url)
-        where = ((parts.hostname or "").encode("idna").decode(), parts.port or 443)
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+        where = (_ascii(parts.hostname or ""), port)
     except ValueError:  # Chrome takes more spellings
         where = ("", 0)
     latest = failures[::-1]
     same = next((each for each in latest if (each.host.lower(), each.port) == where), None)
     recent = next((each for each in latest if each.age <= _RECENT_SECONDS), None)
-    return same or recent
+    return same, recent
+
+
+def _ascii(host: str) -> str:
+    return host if host.isascii() else idna.encode(host, uts46=True).decode()

@@ -14,7 +14,7 @@ from cdpbridge._concurrency import unhindered
 from cdpbridge._loopback import is_loopback
 from cdpbridge.api import DEFAULT_BASE_URL, AsyncClient, BrowserSession, BrowserSessionStatus
 from cdpbridge.api._place import place_name
-from cdpbridge.billing import Receipt, Tariff
+from cdpbridge.billing import HostBytes, Receipt, Tariff
 from cdpbridge.errors import (
     APIConnectionError,
     APIError,
@@ -174,4 +174,7 @@ def receipt_of(
         simulated_country=record.proxy_country_code if record.proxy_simulated else None,
         simulated=priced.simulated,
         place=place_name(priced.place),
+        traffic=[
+            HostBytes(each.host, each.bytes_sent, each.bytes_received) for each in record.host_traffic or ()
+        ],
     )

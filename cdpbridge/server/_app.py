@@ -112,7 +112,7 @@ def create_app(
         wall: Where the dates in answers come from.
         hosts: Makes the machines that browsers run on; default: this one.
         agents: Makes what runs agents; default: browser-use in processes of its own.
-        own_ports: Ports that the server listens on, which no browser with a forwarding proxy may reach.
+        own_ports: Ports that the server listens on, which no browser may reach.
         show_key: Called once with the API key that is made when there is none; default: printed on stderr.
         local_address: How programs of this machine reach the server: commands read it in the data folder, agents
             connect by it. None: it writes nothing, and agents go by the address of the request.

@@ -64,6 +64,22 @@ def test_what_is_given_is_sent_and_what_is_not_is_left_to_the_server():
     assert call.headers == {"Idempotency-Key": "k-1"}
 
 
+def test_lists_of_hosts():
+    call = calls.create_browser(allowed_hosts=("a.example",), denied_hosts=[])
+    assert call.body == {"allowedHosts": ["a.example"], "deniedHosts": []}
+    assert calls.create_profile(denied_hosts=["a"]).body == {"deniedHosts": ["a"]}
+    assert calls.update_profile(ID, allowed_hosts=None).body == {"allowedHosts": None}
+    assert calls.update_profile(ID, name=None, denied_hosts=["a"]).body == {
+        "name": None,
+        "deniedHosts": ["a"],
+    }
+    with pytest.raises(ConfigurationError, match="nothing to change"):
+        calls.update_profile(ID)
+    for wrong in ("a.example", [1]):
+        with pytest.raises(ConfigurationError, match="allowed_hosts is a list of hosts"):
+            calls.create_browser(allowed_hosts=wrong)
+
+
 @pytest.mark.parametrize(
     ("country", "body"),
     [

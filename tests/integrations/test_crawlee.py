@@ -156,7 +156,7 @@ async def test_options_and_proxies_are_never_left_out_in_silence(client, plugin,
         assert await page.evaluate("navigator.userAgent") == "own"
     async with BrowserPool(plugins=[plugin()]) as pool:
         page = (await pool.new_page(proxy_info=proxy)).page
-        with pytest.raises(Error, match="ERR_PROXY_CONNECTION_FAILED"):
+        with pytest.raises(Error, match="ERR_EMPTY_RESPONSE"):
             await page.goto("http://example.test")
     async with BrowserPool(plugins=[plugin(profile="options")]) as pool:
         with pytest.raises(ConfigurationError, match="a proxy of Crawlee needs use_incognito_pages=True"):

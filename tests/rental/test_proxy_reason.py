@@ -54,6 +54,28 @@ async def test_the_failure_of_the_host_or_of_this_moment(url, reason):
     assert asked == ["/cdp/token/proxy/failures"]
 
 
+UNSEEN = (
+    b'[{"host":"a.example","port":80,"text":"away","error":"connection_refused","age":9,"netError":"net::ERR_CONNECTION_REFUSED"},'
+    b'{"host":"xn--strae-oqa.example","port":443,"text":"no name","error":"dns_error","age":9,"netError":"net::ERR_NAME_NOT_RESOLVED"},'
+    b'{"host":"c.example","port":80,"text":"it closed","error":"connection_terminated","age":9}]'
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "before", "after"),
+    [
+        ("http://a.example/", "net::ERR_EMPTY_RESPONSE", "net::ERR_CONNECTION_REFUSED"),
+        ("http://a.example:81/", "net::ERR_EMPTY_RESPONSE", "net::ERR_EMPTY_RESPONSE"),
+        ("https://straße.example/", TUNNEL_FAILED, "net::ERR_NAME_NOT_RESOLVED"),
+        ("http://c.example/", "net::ERR_EMPTY_RESPONSE", "net::ERR_EMPTY_RESPONSE"),
+        ("http://other.example/", "net::ERR_EMPTY_RESPONSE", "net::ERR_EMPTY_RESPONSE"),
+    ],
+)
+async def test_where_no_proxy_was_ordered_the_error_is_that_of_a_browser_without_one(url, before, after):
+    async with serving((b"200 OK", UNSEEN)) as (address, _):
+        assert await with_proxy_reason(connection_to(address), url, before) == after
+
+
 @pytest.mark.parametrize(
     "answer",
     [(b"404 Not Found", b"{}"), (b"200 OK", b"[]"), (b"200 OK", b"<p>"), (b"200 OK", b'[{"host":1}]')],

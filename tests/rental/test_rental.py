@@ -10,7 +10,14 @@ import pytest
 
 import cdpbridge
 from cdpbridge import Journal, Tariff
-from cdpbridge.errors import APITimeoutError, BrowserExpired, ConnectionClosed, ServerError, StopFailed
+from cdpbridge.errors import (
+    APITimeoutError,
+    BrowserExpired,
+    ConfigurationError,
+    ConnectionClosed,
+    ServerError,
+    StopFailed,
+)
 from cdpbridge.rental._rental import stop_noting
 from cdpbridge.rental.journal import Outcome
 from tests.browser.test_browser import Rest, rest, scripted  # noqa: F401  # fixtures
@@ -45,6 +52,43 @@ def lose_answers(rest, error, times=1):  # noqa: F811
         return answer
 
     rest.create = create
+
+
+# --- lists of hosts ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lists", [{"allowed_hosts": ["a.example"]}, {"denied_hosts": ["a.example"]}, {"allowed_hosts": []}]
+)
+async def test_a_server_that_does_not_limit_hosts_rents_nothing_that_stays(rest, journal, lists):  # noqa: F811
+    """The cloud takes fields that it does not know, and says nothing: a browser without limits is not what was ordered."""
+    with pytest.raises(ConfigurationError, match=next(iter(lists))) as caught:
+        await cdpbridge.open_browser(rest.client, journal=journal, **lists)
+    assert "was stopped" in caught.value.__notes__[0]
+    assert (rest.count("POST", "/browsers"), rest.stops, journal.open_entries()) == (1, 1, [])
+
+
+async def test_a_server_that_limits_hosts_names_them_again(rest, journal):  # noqa: F811
+    made, bodies = rest.create, []
+
+    async def create(body):
+        bodies.append(body)
+        answer = await made(body)
+        named = {name: body[name] for name in ("allowedHosts", "deniedHosts")}
+        return httpx.Response(answer.status_code, json=answer.json() | named)
+
+    rest.create = create
+    lists = {"allowed_hosts": ("a.example",), "denied_hosts": ["b.example"]}
+    async with cdpbridge.open_browser(rest.client, journal=journal, **lists) as browser:
+        assert (browser.record.allowed_hosts, browser.record.denied_hosts) == (["a.example"], ["b.example"])
+    assert bodies[0] | {"allowedHosts": ["a.example"], "deniedHosts": ["b.example"]} == bodies[0]
+
+
+@pytest.mark.parametrize("name", ["allowed_hosts", "denied_hosts"])
+def test_what_is_no_list_of_hosts_is_refused_at_the_call(name):
+    for wrong in ("example.com", [1]):
+        with pytest.raises(ConfigurationError, match=f"{name} is a list of hosts"):
+            cdpbridge.open_browser("local", **{name: wrong})
 
 
 # --- A81: the create whose answer never came --------------------------------------------------------------------------

@@ -59,6 +59,7 @@ class ScriptedHosts:
         self.may_stop.set()
         self.failure = None
         self.bytes = 0
+        self.by_host = ()
         self.leases = {}
         self.specs = []
         self.limits = []
@@ -97,6 +98,9 @@ class ScriptedHosts:
     def blocked_requests(self, browser_id):
         return None
 
+    def traffic(self, browser_id):
+        return self.by_host
+
     def proxy_bytes(self, browser_id):
         return self.bytes
 
@@ -112,7 +116,7 @@ class ScriptedHosts:
         if placement.profile_writable:
             self.leases.pop(spec.profile_id)
             saved = SavedState(1, ["example.com"]) if save else None
-        return StopReport("closed", saved, self.bytes)
+        return StopReport("closed", saved, self.bytes, traffic=self.by_host)
 
     async def recover(self, left):
         from cdpbridge.server.hosts import SavedState

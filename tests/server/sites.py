@@ -26,7 +26,9 @@ class Site:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 path = head.split()[1].decode()
                 self.log.append(path)
-                writer.write(self._answer(self.pages.get(path.partition("?")[0], self._otherwise)))
+                name = path.partition("?")[0]
+                kind = "text/javascript" if name.endswith(".js") else "text/html"
+                writer.write(self._answer(self.pages.get(name, self._otherwise), kind))
                 await writer.drain()
                 if not self._keep_alive:
                     break
@@ -35,13 +37,13 @@ class Site:
         finally:
             writer.close()
 
-    def _answer(self, page):
+    def _answer(self, page, kind):
         if page.startswith("http"):
             return f"HTTP/1.1 302 Found\r\nLocation: {page}\r\nContent-Length: 0\r\n\r\n".encode()
         body = page.encode()
         end = "" if self._keep_alive else "Connection: close\r\n"
         head = (
-            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nSet-Cookie: sid=abc\r\n"
+            f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nSet-Cookie: sid=abc\r\n"
             f"Access-Control-Allow-Origin: *\r\n{end}Content-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,8 @@ class Browsers(Group):
         custom_proxy: CustomProxy | None = None,
         metadata: Mapping[str, str] | None = None,
         enable_recording: bool | None = None,
+        allowed_hosts: Sequence[str] | None = None,
+        denied_hosts: Sequence[str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> BrowserSession:
@@ -51,6 +53,10 @@ class Browsers(Group):
             custom_proxy: Your own instead of a country's.
             metadata: Labels, 16 KiB at most.
             enable_recording: True to record a video; `download_recording` saves it.
+            allowed_hosts: The only hosts that it may reach: `example.com`, `*.example.com` for it and every name below, an address,
+                a network such as `192.0.2.0/24`, perhaps with `:port`. This and the next are for a cdpbridge server: the answer of one
+                that keeps to them names them again.
+            denied_hosts: Hosts that it may not reach, even so.
             extra_body: Further fields of the request, by their names in the API.
             idempotency_key: Two requests with one key rent one browser, on servers that know the header.
         """
@@ -64,6 +70,8 @@ class Browsers(Group):
                 custom_proxy=custom_proxy,
                 metadata=metadata,
                 enable_recording=enable_recording,
+                allowed_hosts=allowed_hosts,
+                denied_hosts=denied_hosts,
                 extra_body=extra_body,
                 idempotency_key=idempotency_key,
             )

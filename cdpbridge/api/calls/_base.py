@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -22,6 +22,7 @@ __all__ = [
     "MAX_PAGE_SIZE",
     "Call",
     "ServerDefault",
+    "checked_hosts",
     "checked_metadata",
     "country_code",
     "country_field",
@@ -155,6 +156,25 @@ def checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | Non
             f"metadata may have {MAX_METADATA_BYTES} bytes as JSON, not {size}; keep the rest in a store of your own"
         )
     return dict(metadata)
+
+
+def checked_hosts(name: str, hosts: Collection[str] | None) -> list[str] | None:
+    """Check a list of patterns of hosts, and return it; what the patterns mean is the server's matter.
+
+    Args:
+        name: Of the argument.
+        hosts: None for no such list.
+
+    Raises:
+        ConfigurationError: It is no list of texts.
+    """
+    if hosts is None:
+        return None
+    if isinstance(hosts, str) or not all(isinstance(each, str) for each in hosts):
+        raise ConfigurationError(
+            f'{name} is a list of hosts, e.g. ["example.com", "*.example.org"], not {hosts!r}'
+        )
+    return list(hosts)
 
 
 def country_field(country: str | ServerDefault | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,7 @@ from ._base import (
     MAX_PAGE_SIZE,
     Call,
     ServerDefault,
+    checked_hosts,
     checked_metadata,
     country_field,
     id_text,
@@ -59,13 +60,15 @@ def create_browser(
     custom_proxy: CustomProxy | None = None,
     metadata: Mapping[str, str] | None = None,
     enable_recording: bool | None = None,
+    allowed_hosts: Sequence[str] | None = None,
+    denied_hosts: Sequence[str] | None = None,
     extra_body: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[BrowserSession]:
     """Build `POST /browsers`; what is not given is left to the server.
 
     Raises:
-        ConfigurationError: `timeout` is not 1 to 240 whole minutes, or an id or country is malformed.
+        ConfigurationError: `timeout` is not 1 to 240 whole minutes, an id or country is malformed, or a list of hosts is none.
     """
     body = without_none(
         profile_id=None if profile_id is None else id_text(profile_id),
@@ -75,6 +78,8 @@ def create_browser(
         custom_proxy=custom_proxy,
         metadata=checked_metadata(metadata),
         enable_recording=enable_recording,
+        allowed_hosts=checked_hosts("allowed_hosts", allowed_hosts),
+        denied_hosts=checked_hosts("denied_hosts", denied_hosts),
     )
     return Call(
         "POST",

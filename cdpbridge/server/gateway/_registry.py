@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["BrowserFiles", "Client", "Entry", "ProxyFailures", "Registry", "Upstream", "Usage"]
+__all__ = [
+    "BrowserFiles",
+    "Client",
+    "ContextProxy",
+    "Entry",
+    "ProxyFailures",
+    "Registry",
+    "Upstream",
+    "Usage",
+]
 
 ProxyFailures = Callable[[], list[dict[str, object]]]
 """Gives what a browser's proxy could not do lately: `host`, `port`, `text`, `error`, and `age` in seconds, the latest at the end."""
+
+ContextProxy = Callable[[str, str], Awaitable[str]]
+"""Gives the `host:port` of a forwarder for a context, by the proxy and the bypass list that a client has named.
+
+It raises `ConfigurationError` for a proxy that cannot be used, and `OSError` when no port is free.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +104,7 @@ class Entry:
     files: BrowserFiles | None = None
     downloads_reset: Callable[[], object] | None = None
     proxy_failures: ProxyFailures | None = None
+    context_proxy: ContextProxy | None = None
     clients: set[Client] = field(default_factory=set, repr=False)
     open_clients: int = 0
     messages_sent: int = 0
@@ -122,17 +138,19 @@ class Registry:
         *,
         downloads_reset: Callable[[], object] | None = None,
         proxy_failures: ProxyFailures | None = None,
+        context_proxy: ContextProxy | None = None,
     ) -> None:
         """Let `token` lead to `upstream`, whose `files` are reached below its address.
 
         Args:
             downloads_reset: Called when the browser has forgotten what becomes of downloads, as a client that had set it has left.
             proxy_failures: For clients that want to know why a page did not load; None for a browser without a proxy.
+            context_proxy: For contexts with a proxy of their own; None to let the browser connect to it.
 
         Raises:
             ValueError: The token leads somewhere already.
         """
-        entry = Entry(upstream, files, downloads_reset, proxy_failures)
+        entry = Entry(upstream, files, downloads_reset, proxy_failures, context_proxy)
         if self._entries.setdefault(_digest(token), entry) is not entry:
             raise ValueError("this token is in use")
 

@@ -20,18 +20,24 @@ Reading stops on one side while the other side's write buffer is full, so the me
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from cdpbridge.cdp._frames import Message, Sieve
+from cdpbridge.cdp._frames import Message, Sieve, text_frame
+from cdpbridge.errors import ConfigurationError
 
 from ._closing import Phase, Signal, next_phase
+from ._contexts import ContextCommand, context_command, names_a_proxy
 from ._frames import PING, FrameScanner, close_frame, masked_close_frame
 from ._registry import Entry
 
 __all__ = ["Splice"]
+
+logger = logging.getLogger("cdpbridge.server")
 
 # Balancers cut what is silent for 60 seconds (nginx's proxy_read_timeout, AWS's idle timeout): two pings fit in.
 _PING_SECONDS: Final = 20.0
@@ -49,24 +55,28 @@ _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 9}
 _LAST_ACK: Final = struct.Struct("=56xI")
 # To a client's close frame, when the browser has not answered it.
 _ANSWER: Final = close_frame(1000, "")
-# A command that says what becomes of downloads is short; see `Splice`.
-_LONGEST_COMMAND: Final = 8 * 1024
+# Commands that are looked for are short, but for lists of hosts that do without a proxy; see `Splice`.
+_LONGEST_COMMAND: Final = 16 * 1024
 _BROWSER_ENDED: Final = (1001, "the browser closed the connection")
 
 
-def _asks_for_downloads(payload: bytes, _whole: bool) -> bool:  # see `Verdict`
+def _asks_for_downloads(payload: bytes) -> bool:
     return b"setDownloadBehavior" in payload
 
 
-def _let_pass(_data: bytes) -> None:
-    """Do nothing: what the watch reads was relayed before."""
+def _is_looked_at(payload: bytes, _whole: bool) -> bool:  # see `Verdict`
+    return _asks_for_downloads(payload) or names_a_proxy(payload)
 
 
 class Splice:
     """One client and one browser socket, both open and not reading.
 
-    Chromium forgets what holds for downloads when a client leaves that has set it, also what others have set. So these commands are
-    looked for until there was one, and `entry.downloads_reset` is called when the browser has closed such a client's sessions.
+    Two of the client's commands are looked for:
+
+    * Chromium forgets what holds for downloads when a client leaves that has set it, also what others have set. So
+      `entry.downloads_reset` is called when the browser has closed such a client's sessions.
+    * A context with a proxy of its own gets the one of `entry.context_proxy` instead, see `_contexts`. What comes behind such a
+      command waits until that is there.
 
     Args:
         entry: Where traffic is counted.
@@ -80,7 +90,7 @@ class Splice:
         phase: Of the closing handshake with the client.
         browser_left: The browser's socket is closing: nothing of the client's passes any more.
         relaying: Chunks of the browser pass whole: it is not left, and no close frame of ours is due.
-        watch: Reads the client's commands until one sets what becomes of downloads; None after that.
+        watch: Reads the client's commands; None when none are looked for.
     """
 
     def __init__(
@@ -104,14 +114,18 @@ class Splice:
         self._close_frame = b""
         self._on_end = on_end
         self.watch: Sieve | None = None
-        if entry.downloads_reset is not None:
+        if entry.downloads_reset is not None or entry.context_proxy is not None:
             self.watch = Sieve(
                 masked=True,
-                verdict=_asks_for_downloads,
-                passed=_let_pass,
+                verdict=_is_looked_at,
+                passed=self.send_up,
                 read=self._look,
                 largest=_LONGEST_COMMAND,
             )
+        # What waits for the proxy of a context, and the command that asks for one in front; the task that gets it.
+        self._held: deque[bytes | ContextCommand] = deque()
+        self._proxying: asyncio.Task[None] | None = None
+        self.replies = b""  # ours to the client, for the end of the browser's running frame
         self._asked_for_downloads = False
         self._client_deadline: asyncio.TimerHandle | None = None
         self._browser_deadline: asyncio.TimerHandle | None = None
@@ -245,24 +259,31 @@ class Splice:
             return
         self.browser_left = True
         self.relaying = False
+        if self._proxying is not None:
+            self._proxying.cancel()
         if not self.client.is_closing():
             # Its close frame may stand behind what the browser was slow to take.
             self.client.resume_reading()
         if self._asked_for_downloads and not self.browser.is_closing():
             # Its end of the socket is waited for: what is set before that, it would still forget.
-            if not self.up.at_boundary:
+            if not self._browser_at_boundary:
                 self.browser.write_eof()
-            elif not self.up.closed:
+            elif not self.up.closed or self._held:
                 self.browser.write(masked_close_frame(1001))
             self.browser.resume_reading()
             self._browser_deadline = self._loop.call_later(_CLOSE_SECONDS, self.browser.abort)
-        elif self.up.at_boundary:
-            if not self.up.closed and not self.browser.is_closing():
+        elif self._browser_at_boundary:
+            if (not self.up.closed or self._held) and not self.browser.is_closing():
                 self.browser.write(masked_close_frame(1001))
             self.browser.close()
             self._browser_deadline = self._loop.call_later(_CLOSE_SECONDS, self.browser.abort)
         else:
             self.browser.abort()
+
+    @property
+    def _browser_at_boundary(self) -> bool:
+        """True if a frame of ours may follow what the browser was sent: what is held back begins with a whole frame."""
+        return self.up.at_boundary or bool(self._held) or (self.watch is not None and self.watch.holds)
 
     def _settle(self) -> None:
         if not self.ended.done():
@@ -270,11 +291,66 @@ class Splice:
 
     # --- while it lasts -------------------------------------------------------------------------------------------
 
+    def send_up(self, data: bytes) -> None:
+        """Relay what the client has sent, behind what waits."""
+        if self._held:
+            self._held.append(data)
+        elif not self.browser_left:
+            self.browser.write(data)
+
     def _look(self, message: Message) -> None:
-        """Note when the client has sent a command that sets what becomes of downloads."""
-        if _asks_for_downloads(message.payload, True):
-            self.watch = None
+        """Relay a command of the client that is looked for, and do what it needs."""
+        if _asks_for_downloads(message.payload):
             self._asked_for_downloads = True
+        command = None if self.entry.context_proxy is None else context_command(message.payload)
+        if command is None:
+            self.send_up(message.raw)
+            return
+        self._held.append(command)
+        if self._proxying is None:
+            self.client.pause_reading()
+            self._proxying = self._loop.create_task(self._send_held())
+
+    async def _send_held(self) -> None:
+        """Get each context its proxy, and relay what waits."""
+        while self._held:
+            first = self._held[0]
+            if isinstance(first, ContextCommand):
+                await self._make_context(first)
+            elif not self.browser_left:
+                self.browser.write(first)
+            self._held.popleft()
+        self._proxying = None
+        if self.browser.get_write_buffer_size() <= _HIGH_WATER and not self.client.is_closing():
+            self.client.resume_reading()
+
+    async def _make_context(self, command: ContextCommand) -> None:
+        assert self.entry.context_proxy is not None  # see `_look`
+        try:
+            address = await self.entry.context_proxy(command.proxy_server, command.bypass_list)
+        except ConfigurationError as error:
+            self.reply(command.refused(str(error)))
+        except OSError as error:
+            self.reply(command.refused(f"no proxy can be started: {error.strerror or error}"))
+        except Exception:
+            logger.exception("a context could not be given its proxy")
+            self.reply(command.refused("the server failed"))
+        else:
+            if not self.browser_left:
+                self.browser.write(text_frame(command.through(address), masked=True))
+
+    def reply(self, payload: bytes) -> None:
+        """Answer a command in the browser's place, between its frames."""
+        if not self.relaying:
+            return
+        self.replies += text_frame(payload, masked=False)
+        if self.down.at_boundary:
+            self.send_replies()
+
+    def send_replies(self) -> None:
+        """Send our answers; a frame of the browser has just ended."""
+        self.client.write(self.replies)
+        self.replies = b""
 
     def _beat(self) -> None:
         if _is_half_open(self.client):
@@ -303,7 +379,8 @@ class _ClientEnd(asyncio.Protocol):
         if not splice.browser_left:
             if splice.watch is not None:
                 splice.watch.feed(data)
-            self._write(data)
+            else:
+                self._write(data)
             if up.messages != before:
                 self._entry.messages_sent += up.messages - before
                 self._entry.active_at = self._time()
@@ -340,6 +417,12 @@ class _BrowserEnd(asyncio.Protocol):
             splice.finish_frame(data)
             return
         before = down.messages
+        if splice.replies:
+            used = down.feed_one(data)
+            self._write(data[:used])
+            if down.at_boundary and not down.closed:
+                splice.send_replies()
+            data = data[used:]
         down.feed(data)
         self._write(data)
         self._entry.messages_received += down.messages - before

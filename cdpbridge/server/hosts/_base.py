@@ -6,12 +6,13 @@ goes over a DevTools connection that the host hands out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 from uuid import UUID
 
 from cdpbridge.cdp import Connection
+from cdpbridge.server.proxy import HostLists, HostTraffic
 
 __all__ = [
     "BrowserHosts",
@@ -31,10 +32,11 @@ class BrowserSpec:
     Attributes:
         id: Of the rental; a host keeps one browser for it.
         profile_id: State to start from, and to save if no other browser does.
-        proxy: Upstream of its forwarding proxy, `"direct"` for a proxy without one, None for no proxy.
+        proxy: Upstream of its forwarding proxy, `"direct"` for a proxy without one, None if no proxy was ordered: then the
+            forwarding proxy only applies the rules.
         trusted_proxy: False for an upstream that a client has named: it is dialled under the rules for browsers.
-        agent: It belongs to an agent session: its traffic goes through a forwarding proxy in any case, so that `limit_hosts`
-            can limit it.
+        hosts: Lists of what it may reach, of what the host's rules allow; each must let a host pass.
+        agent: It belongs to an agent session: nothing may go around the forwarding proxy, so that `limit_hosts` can limit it.
         block_ads: The host's block lists apply to it, if there are any.
         start_url: Page to open first.
         screen: Width and height of its window, CSS pixels.
@@ -45,6 +47,7 @@ class BrowserSpec:
     profile_id: UUID | None = None
     proxy: str | None = field(default=None, repr=False)
     trusted_proxy: bool = True
+    hosts: tuple[HostLists, ...] = ()
     agent: bool = False
     block_ads: bool = True
     start_url: str | None = None
@@ -90,12 +93,14 @@ class StopReport:
         saved: Its profile's new version; None when there was none to save, or when saving failed.
         proxy_bytes: What went through its proxy, both ways.
         blocked_requests: How many requests the block lists have refused; None when they did not apply.
+        traffic: Payload by host, the most first.
     """
 
     how: Literal["closed", "exited", "killed"]
     saved: SavedState | None
     proxy_bytes: int
     blocked_requests: int | None = None
+    traffic: Sequence[HostTraffic] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,9 @@ class BrowserHosts(Protocol):
     def proxy_bytes(self, browser_id: UUID) -> int:
         """Return what went through its proxy so far, both ways."""
 
+    def traffic(self, browser_id: UUID) -> Sequence[HostTraffic]:
+        """Return the payload that it has exchanged with each host so far, the most first, for a bounded number of hosts."""
+
     def blocked_requests(self, browser_id: UUID) -> int | None:
         """Return how many of its requests the block lists have refused so far; None when they do not apply to it."""
 
@@ -145,7 +153,7 @@ class BrowserHosts(Protocol):
     ) -> bool:
         """Replace the lists of hosts that a browser may reach, and close its connections that break them.
 
-        They come on top of the server's own rules, hold for pages, frames, sub-requests, redirects and WebSockets, and stay
+        They come on top of the server's own rules and of `BrowserSpec.hosts`, hold for pages, frames, sub-requests, redirects and WebSockets, and stay
         until the next call.
 
         Args:
@@ -153,7 +161,7 @@ class BrowserHosts(Protocol):
             denied: Patterns of hosts that are refused even so.
 
         Returns:
-            Whether they hold. False when the browser has no forwarding proxy, or does not run.
+            Whether they hold. False when the browser does not run.
 
         Raises:
             ConfigurationError: A pattern is not valid; nothing is changed.

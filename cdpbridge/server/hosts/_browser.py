@@ -8,7 +8,6 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ from cdpbridge.errors import CDPError
 from cdpbridge.server.files import disk_usage
 from cdpbridge.server.gateway import BrowserFiles, Registry, Upstream
 from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
-from cdpbridge.server.proxy import ForwardingProxy
+from cdpbridge.server.proxy import BrowserNetwork, HostLists, HostTraffic
 
 from ._base import BrowserSpec, CloseFrame, StopReport
 from ._cookies import CookieExport, cookies_to_keep
@@ -89,7 +88,15 @@ class LocalBrowser:
         self._export: CookieExport | None = None
         self._supervision = TaskSet(logger)
         self._ports: list[int] = []
-        self._proxy: ForwardingProxy | None = None
+        self._network = BrowserNetwork(
+            self._upstream,
+            rules=options.rules,
+            hosts=spec.hosts,
+            trusted_upstream=spec.trusted_proxy,
+            own_ports=options.own_ports,
+            block_list=options.block_list if self._blocks_ads else None,
+            unseen=spec.proxy is None,
+        )
         self._chromium: Chromium
         self._connection: Connection
 
@@ -101,14 +108,17 @@ class LocalBrowser:
     @property
     def proxy_bytes(self) -> int:
         """Bytes through the proxy that was ordered; a forwarder that only applies rules is not counted."""
-        if self._proxy is None or self._spec.proxy is None:
-            return 0
-        return self._proxy.bytes_sent + self._proxy.bytes_received
+        return 0 if self._spec.proxy is None else self._network.ordered_bytes
+
+    @property
+    def traffic(self) -> list[HostTraffic]:
+        """Bytes by host, whatever was ordered."""
+        return self._network.traffic
 
     @property
     def blocked_requests(self) -> int | None:
         """The number of requests that the block lists have refused; None when they do not apply."""
-        return self._proxy.blocked if self._proxy is not None and self._blocks_ads else None
+        return self._network.blocked if self._blocks_ads else None
 
     # --- start ----------------------------------------------------------------------------------------------------
 
@@ -125,13 +135,13 @@ class LocalBrowser:
             undo.push_async_callback(remove_folder, self._scratch)
             self._tell_profile_losses()
             cookies = await self._restore(undo)
-            if self._needs_forwarder:
-                self._proxy = await self._start_forwarder(undo)
+            await self._network.start()
+            undo.push_async_callback(self._network.close)
             self._chromium = await Chromium.start(
                 build=self._build,
                 user_data_dir=self._user_data_dir,
                 scratch_dir=self._scratch,
-                proxy_server=self._proxy.address if self._proxy else None,
+                proxy_server=self._network.address,
                 udp=not self._udp_denied,
                 args=(*self._options.args, *self._own_args()),
                 start_timeout=self._options.start_timeout,
@@ -162,7 +172,8 @@ class LocalBrowser:
             upstream_address,
             self._files(),
             downloads_reset=lambda: self._supervise(self._renew_downloads()),
-            proxy_failures=self._proxy_failures if self._proxy is not None else None,
+            proxy_failures=lambda: self._network.failures,
+            context_proxy=self._network.context_proxy,
         )
         self._supervise(self._watch())
         self._supervise(self._check_health())
@@ -189,15 +200,6 @@ class LocalBrowser:
         return None if self._spec.proxy == "direct" else self._spec.proxy
 
     @property
-    def _needs_forwarder(self) -> bool:
-        return (
-            self._spec.proxy is not None
-            or self._spec.agent
-            or not self._options.rules.private
-            or self._blocks_ads
-        )
-
-    @property
     def _blocks_ads(self) -> bool:
         return self._spec.block_ads and bool(self._options.block_list)
 
@@ -205,22 +207,15 @@ class LocalBrowser:
     def _udp_denied(self) -> bool:
         """True if nothing may go around the forwarder.
 
-        That is so where private addresses are denied, where an upstream hides ours, and where an agent's hosts may be limited at any
-        time. Chromium takes the switch at its start only.
+        That is so where private addresses are denied, where an upstream hides ours, where lists of hosts are in force, and where an
+        agent's hosts may be limited at any time. Chromium takes the switch at its start only.
         """
-        return self._upstream is not None or self._spec.agent or not self._options.rules.private
-
-    async def _start_forwarder(self, undo: AsyncExitStack) -> ForwardingProxy:
-        proxy = await ForwardingProxy.start(
-            self._upstream,
-            rules=self._options.rules,
-            trusted_upstream=self._spec.trusted_proxy,
-            own_ports=self._options.own_ports,
-            block_list=self._options.block_list if self._blocks_ads else None,
+        return (
+            self._upstream is not None
+            or self._spec.agent
+            or not self._options.rules.private
+            or self._network.limits_hosts
         )
-        undo.push_async_callback(proxy.close)
-        self._close_port(int(proxy.address.rpartition(":")[2]), undo)
-        return proxy
 
     def _close_port(self, port: int, undo: AsyncExitStack) -> None:
         """Keep browsers from a port of ours while it is in use."""
@@ -228,28 +223,11 @@ class LocalBrowser:
         self._ports.append(port)
         undo.callback(self._options.own_ports.discard, port)
 
-    def limit_hosts(self, allowed: Collection[str] | None, denied: Collection[str]) -> bool:
+    def limit_hosts(self, allowed: Collection[str] | None, denied: Collection[str]) -> None:
         """See `BrowserHosts.limit_hosts`."""
-        if self._proxy is None:
-            return False
-        closed = self._proxy.apply(replace(self._options.rules, allowed_hosts=allowed, denied_hosts=denied))
+        closed = self._network.limit(HostLists(allowed, denied))
         if closed:
             logger.info("browser %s: %d connections were closed by new limits of hosts", self.id, closed)
-        return True
-
-    def _proxy_failures(self) -> list[dict[str, object]]:
-        now = time.monotonic()
-        failures = [] if self._proxy is None else self._proxy.failures
-        return [
-            {
-                "host": each.host,
-                "port": each.port,
-                "text": each.text,
-                "error": each.error,
-                "age": now - each.at,
-            }
-            for each in failures
-        ]
 
     def _files(self) -> BrowserFiles:
         """Return what the tunnel may reach of the browser's disk."""
@@ -427,8 +405,7 @@ class LocalBrowser:
             freeing.push_async_callback(self._close_files)
             freeing.callback(self._release)
             freeing.callback(self._options.own_ports.difference_update, self._ports)
-            if self._proxy is not None:
-                freeing.push_async_callback(self._proxy.close)
+            freeing.push_async_callback(self._network.close)
             await self._close_clients(frame)
             complete = await self._final_export() if save else None
             if await self._supervision.cancel(_SUPERVISION_SECONDS):
@@ -438,7 +415,7 @@ class LocalBrowser:
             if save and self.profile_id is not None:
                 cookies = complete.cookies if complete else await self._cookies_left()
                 saved = await save_profile(self._profiles, self.profile_id, self._user_data_dir, cookies)
-        return StopReport(how, saved, self.proxy_bytes, self.blocked_requests)
+        return StopReport(how, saved, self.proxy_bytes, self.blocked_requests, self.traffic)
 
     async def _close_clients(self, frame: CloseFrame) -> None:
         """No new sockets, and a close frame for the open ones; before the export, so that nothing changes after it."""

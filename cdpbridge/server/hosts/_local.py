@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -18,7 +18,7 @@ from cdpbridge.cdp import Connection
 from cdpbridge.errors import BrowserStartFailed, CDPBridgeError
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.profiles import Hostile, ProfileStore
-from cdpbridge.server.proxy import Rules
+from cdpbridge.server.proxy import HostTraffic, Rules
 
 from ._base import BrowserSpec, CloseFrame, Leftover, Placement, SavedState, StopReport
 from ._browser import LocalBrowser
@@ -82,17 +82,17 @@ class LocalHosts:
             raise BrowserStartFailed(
                 f"the server is busy starting other browsers (waited {self._queue_timeout:g} s); try again later"
             ) from error
-        browser = LocalBrowser(
-            spec,
-            self._root / str(spec.id),
-            options=replace(self._options, rules=self._rules()),
-            profiles=self._profiles,
-            registry=self._registry,
-            on_exit=on_exit,
-            on_limit=on_limit,
-        )
         seconds = self._options.start_timeout.total_seconds()
         try:
+            browser = LocalBrowser(
+                spec,
+                self._root / str(spec.id),
+                options=replace(self._options, rules=self._rules()),
+                profiles=self._profiles,
+                registry=self._registry,
+                on_exit=on_exit,
+                on_limit=on_limit,
+            )
             async with asyncio.timeout(seconds) as deadline:
                 await browser.start()
         except TimeoutError as error:
@@ -127,12 +127,20 @@ class LocalHosts:
     ) -> bool:
         """Replace the lists of hosts a browser may reach; see `BrowserHosts.limit_hosts`."""
         browser = self._browsers.get(browser_id)
-        return browser is not None and not browser.stopping and browser.limit_hosts(allowed, denied)
+        if browser is None or browser.stopping:
+            return False
+        browser.limit_hosts(allowed, denied)
+        return True
 
     def proxy_bytes(self, browser_id: UUID) -> int:
         """Return what went through its proxy so far."""
         browser = self._browsers.get(browser_id)
         return browser.proxy_bytes if browser else 0
+
+    def traffic(self, browser_id: UUID) -> Sequence[HostTraffic]:
+        """Return what was exchanged with each host so far."""
+        browser = self._browsers.get(browser_id)
+        return browser.traffic if browser else ()
 
     def blocked_requests(self, browser_id: UUID) -> int | None:
         """Return how many of its requests the block lists have refused so far; None when they do not apply to it."""

@@ -24,7 +24,7 @@ class BrowserOptions:
         uids: Where uids come from, in a root process. Default: the range of all root processes.
         rules: What browsers may reach.
         block_list: Hosts of advertisements, for browsers that want none of them.
-        own_ports: Ports of this server and of its browsers, which browsers with a forwarding proxy may not reach. Each
+        own_ports: Ports of this server and of its browsers, which browsers may not reach. Each
             browser adds its own while it runs.
         max_disk_bytes: Of a browser's folders and downloads; None for no limit.
     """

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from ._block_list import BlockList
 from ._forwarder import ForwardingProxy
+from ._network import BrowserNetwork
+from ._patterns import HostLists
 from ._rules import Rules
+from ._traffic import HostTraffic
 from ._upstream import Upstream
 
-__all__ = ["BlockList", "ForwardingProxy", "Rules", "Upstream"]
+__all__ = ["BlockList", "BrowserNetwork", "ForwardingProxy", "HostLists", "HostTraffic", "Rules", "Upstream"]

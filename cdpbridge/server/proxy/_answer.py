@@ -242,7 +242,8 @@ def _unfolded(segments: list[bytes]) -> list[HeaderLine]:
             continue
         joined.append(segment)
         name, colon, _ = segment.partition(b":")
-        continuable = bool(colon and name) and name.strip(_BLANKS) == name
+        # IsLineSegmentContinuable of http_util.cc; blanks before the colon make no difference.
+        continuable = bool(colon and name) and name.lstrip(_BLANKS) == name
     return [_line(each) for each in joined]
 
 

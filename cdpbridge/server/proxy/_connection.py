@@ -22,12 +22,12 @@ from ._answer import Answer, AnswerReader, Body
 from ._dial import (
     CHUNK_BYTES,
     MAX_HEAD_BYTES,
+    AsksForCredentials,
     Link,
-    Route,
     ServerFailed,
+    asks_for_credentials,
     dial,
     refused,
-    refused_credentials,
     refuses_credentials,
 )
 from ._messages import (
@@ -39,7 +39,9 @@ from ._messages import (
     wants_close,
     wants_websocket,
 )
-from ._upstream import ProxyFailure
+from ._route import Route
+from ._tunnel import carry
+from ._upstream import ProxyFailure, Upstream
 
 __all__ = ["ClientConnection"]
 
@@ -85,6 +87,13 @@ class ClientConnection:
         # Whether chunks are taken apart for a client that does not know them.
         self._unframes = False
         self._repeatable = False
+
+    def _count(self, *, sent: int = 0, received: int = 0) -> None:
+        assert self.target is not None  # of the request that is served
+        if sent:
+            self.route.sent(self.target, sent)
+        if received:
+            self.route.received(self.target, received)
 
     @property
     def forbidden(self) -> bool:
@@ -171,8 +180,8 @@ class ClientConnection:
                 error.error_status_hint, f"the request is not valid ({error})", error="http_request_error"
             ) from error
 
-    async def _dial(self, target: Target, *, tunnel: bool) -> Link:
-        self.link = await dial(self.route, target, tunnel=tunnel)
+    async def _dial(self, request: h11.Request, target: Target, *, tunnel: bool) -> Link:
+        self.link = await dial(self.route, target, tunnel=tunnel, credentials=_credentials(request))
         return self.link
 
     # --- tunnels ---
@@ -180,58 +189,39 @@ class ClientConnection:
     async def _connect(self, request: h11.Request, target: Target) -> None:
         if not isinstance(self._next_event(), h11.EndOfMessage):
             raise ProxyFailure(400, "a CONNECT request has no body", error="http_request_error")
-        link = await self._dial(target, tunnel=True)
+        link = await self._dial(request, target, tunnel=True)
         try:
             answer = h11.Response(status_code=200, reason=b"Connection established", headers=[])
             self._answer_begun = True
             self.writer.write(self.conn.send(answer) or b"")
-            await self._tunnel(link, self.conn.trailing_data[0], link.received)
+            await self._tunnel(link, target, self.conn.trailing_data[0], link.received)
         finally:
             await link.close()
 
-    async def _tunnel(self, link: Link, sent: bytes, received: bytes) -> None:
+    async def _tunnel(self, link: Link, target: Target, sent: bytes, received: bytes) -> None:
         """Carry bytes both ways until both directions ended, or one broke.
 
         Args:
             link: The other end.
+            target: Where it leads.
             sent: What the browser sent behind its request already.
             received: What came behind the answer already.
         """
-        directions = {
-            asyncio.create_task(self._upwards(link, sent)),
-            asyncio.create_task(self._downwards(link, received)),
-        }
         try:
-            done, waiting = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
-            while waiting and not any(task.exception() for task in done):
-                before = self.route.bytes_sent, self.route.bytes_received
-                done, waiting = await asyncio.wait(waiting, timeout=_HALF_CLOSED_SECONDS)
-                if not done and before == (self.route.bytes_sent, self.route.bytes_received):
-                    break
-        finally:
-            for task in directions:
-                task.cancel()
-            outcomes = await asyncio.gather(*directions, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, OSError | ProxyFailure | asyncio.CancelledError):
-                _reset(link.writer)
-                raise _ClientGone from outcome
-            if outcome is not None:
-                raise outcome
-
-    async def _upwards(self, link: Link, data: bytes) -> None:
-        while data or (data := await self.reader.read(CHUNK_BYTES)):
-            self.route.bytes_sent += len(data)
-            await link.write(data)
-            data = b""
-        _end(link.writer)
-
-    async def _downwards(self, link: Link, data: bytes) -> None:
-        while data or (data := await link.read()):
-            self.route.bytes_received += len(data)
-            await self._write(data)
-            data = b""
-        _end(self.writer)
+            await carry(
+                (self.reader, self.writer),
+                (link.reader, link.writer),
+                sent=sent,
+                received=received,
+                on_sent=lambda count: self.route.sent(target, count),
+                on_received=lambda count: self.route.received(target, count),
+            )
+        except OSError as error:
+            _reset(link.writer)
+            raise _ClientGone from error
+        except asyncio.CancelledError:
+            _reset(link.writer)
+            raise
 
     # --- HTTP requests ---
 
@@ -257,7 +247,7 @@ class ClientConnection:
                 if link.answered or self._answer_begun:
                     raise
             # The server closed the kept connection in the meantime: once more on a new one.
-        link = await self._dial(target, tunnel=False)
+        link = await self._dial(request, target, tunnel=False)
         return await self._exchange(link, request, target, first if has_body else None, websocket=websocket)
 
     async def _take_spare(self, authority: bytes) -> Link | None:
@@ -299,7 +289,7 @@ class ClientConnection:
                     upload.result()
                 switched = await download
             if switched:
-                await self._tunnel(link, self.conn.trailing_data[0], answers.left)
+                await self._tunnel(link, target, self.conn.trailing_data[0], answers.left)
                 return False
             whole = answers.complete and answers.regular
             reusable = whole and self._server_keeps and conn.our_state is h11.DONE and not answers.left
@@ -321,21 +311,26 @@ class ClientConnection:
             headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
         else:
             headers.append((b"Connection", b"keep-alive"))
-        upstream = self.route.upstream
+        upstream = self._http_upstream(target)
         path = target.path
-        if upstream is not None and upstream.scheme == "http":
+        if upstream is not None:
             path = b"http://" + target.for_upstream().authority + (b"" if path == b"*" else path)
-            authorization = upstream.authorization()
+            authorization = _credentials(request) if self.route.asks else upstream.authorization()
             if authorization is not None:
                 headers.append((b"Proxy-Authorization", authorization))
         return h11.Request(method=request.method, target=path, headers=headers)
+
+    def _http_upstream(self, target: Target) -> Upstream | None:
+        """Return the upstream that takes plain requests to `target` in absolute form, if there is one."""
+        upstream = self.route.upstream_of(target)
+        return upstream if upstream is not None and upstream.scheme == "http" else None
 
     async def _upload(self, link: Link, conn: h11.Connection, event: _Event) -> bool:
         while not isinstance(event, h11.EndOfMessage):
             if event is h11.NEED_DATA:
                 self.conn.receive_data(await self.reader.read(CHUNK_BYTES))
             elif isinstance(event, h11.Data):
-                self.route.bytes_sent += len(event.data)
+                self._count(sent=len(event.data))
                 if not await self._send_up(link, conn, event):
                     return False
             event = self._next_event()
@@ -361,7 +356,7 @@ class ClientConnection:
             data = await self._read_answer(link)
             for piece in reader.feed(data):
                 if isinstance(piece, Body):
-                    self.route.bytes_received += len(piece.payload)
+                    self._count(received=len(piece.payload))
                     await self._send_down(piece.payload if self._unframes else piece.raw)
                     continue
                 self._check_answer(link, piece)
@@ -393,9 +388,10 @@ class ClientConnection:
                     raise _ClientGone from None
 
     def _check_answer(self, link: Link, answer: Answer) -> None:
-        upstream = self.route.upstream
-        if upstream is not None and upstream.scheme == "http" and refuses_credentials(answer, connect=False):
-            raise refused_credentials(upstream)
+        assert self.target is not None  # of the request that is served
+        upstream = self._http_upstream(self.target)
+        if upstream is not None and refuses_credentials(answer, connect=False):
+            raise asks_for_credentials(self.route, upstream, answer)
         if answer.status == 407:
             raise ProxyFailure(
                 502, f"{link.peer} answered 407 as if it were a proxy", error="http_protocol_error"
@@ -418,7 +414,16 @@ class ClientConnection:
         Not where it would send the request again (Chromium does so on a connection that was in use before) and that could do harm, and
         not where it may be an upstream that has failed.
         """
-        return self.route.upstream is None and (self._repeatable or not self._served)
+        direct = self.target is not None and self.route.upstream_of(self.target) is None
+        return direct and (self._repeatable or not self._served)
+
+    def _hides(self, failure: ProxyFailure) -> bool:
+        """Return True if a page must not see that a proxy stands in between.
+
+        It is then an error for its scripts, too, and no answer with a status. (Of an encrypted server the browser shows no answer.)
+        """
+        hidden = self.route.unseen and failure.net_error is not None
+        return hidden and self.target is not None and not self.target.encrypted
 
     async def _write(self, data: bytes) -> None:
         self.writer.write(data)
@@ -430,10 +435,13 @@ class ClientConnection:
 
     async def _answer(self, failure: ProxyFailure) -> None:
         """Say what failed, if no other answer has begun; otherwise break off, so that it does not look complete."""
-        self.route.note(self.target, failure)
+        if not isinstance(failure, AsksForCredentials):
+            self.route.note(self.target, failure)
         logger.info("%d %s", failure.status, failure)
         if self._answer_begun:
             raise _ClientGone
+        if self._hides(failure):
+            return
         if isinstance(failure, ServerFailed) and self._passes_failure:
             if failure.reset:
                 raise _ClientGone
@@ -447,6 +455,8 @@ class ClientConnection:
             ("Proxy-Status", f"cdpbridge; error={failure.error}"),
             ("Connection", "close"),
         ]
+        if isinstance(failure, AsksForCredentials):
+            headers += [("Proxy-Authenticate", value.decode("latin-1")) for value in failure.challenges]
         head = self.conn.send(h11.Response(status_code=failure.status, headers=headers)) or b""
         await self._send_down(head if self.head_only else head + body)
 
@@ -457,6 +467,11 @@ class ClientConnection:
             async with asyncio.timeout(_LINGER_SECONDS):
                 while await self.reader.read(CHUNK_BYTES):
                     pass
+
+
+def _credentials(request: h11.Request) -> bytes | None:
+    """Return the browser's answer to a question for credentials."""
+    return next((value for name, value in request.headers if name == b"proxy-authorization"), None)
 
 
 async def _is_quiet(link: Link) -> bool:

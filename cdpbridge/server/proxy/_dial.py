@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
-import time
 from asyncio import StreamReader, StreamWriter
-from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final
 
 import h11
 
-from ._address import LOOPBACK_ADDRESSES, is_local_name, is_own, literal_address
+from ._address import LOOPBACK_ADDRESSES, is_local_name
 from ._answer import Answer, AnswerReader
-from ._block_list import BlockList
 from ._messages import Target
-from ._rules import Refusal, Rules
+from ._route import Route
+from ._rules import Refusal
 from ._upstream import SOCKS5_REPLIES, ProxyFailure, Upstream
 
 __all__ = [
     "CHUNK_BYTES",
     "MAX_HEAD_BYTES",
-    "Failure",
+    "AsksForCredentials",
     "Link",
-    "Route",
     "ServerFailed",
+    "asks_for_credentials",
     "dial",
     "refused",
     "refused_credentials",
@@ -38,83 +36,25 @@ __all__ = [
 CHUNK_BYTES: Final = 65536
 # Chrome's own limit for response headers is 256 KiB (net/http/http_stream_parser.h); requests stay far below.
 MAX_HEAD_BYTES: Final = 262_144
+# The types of RFC 9209, and Chromium's names (net/base/net_errors_posix.cc, MapSystemError; net/dns/host_resolver.cc).
+_KINDS: Final = {
+    socket.gaierror: ("dns_error", "net::ERR_NAME_NOT_RESOLVED"),
+    ConnectionRefusedError: ("connection_refused", "net::ERR_CONNECTION_REFUSED"),
+    TimeoutError: ("connection_timeout", "net::ERR_CONNECTION_TIMED_OUT"),
+}
+_BY_NUMBER: Final = {
+    **dict.fromkeys(
+        (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL),
+        ("destination_unavailable", "net::ERR_ADDRESS_UNREACHABLE"),
+    ),
+    errno.EACCES: ("destination_unavailable", "net::ERR_NETWORK_ACCESS_DENIED"),
+    errno.EPERM: ("destination_unavailable", "net::ERR_NETWORK_ACCESS_DENIED"),
+    errno.ETIMEDOUT: ("connection_timeout", "net::ERR_CONNECTION_TIMED_OUT"),
+}
+_PROXY_FAILED: Final = "net::ERR_PROXY_CONNECTION_FAILED"
+_OTHER: Final = ("destination_unavailable", "net::ERR_CONNECTION_FAILED")
 # An address that does not answer must not use up the time of the next one; RFC 8305 would not even wait this long.
 _FIRST_ADDRESSES_SECONDS: Final = 3.0
-
-# A page with broken parts must not push out the reason why another one did not load.
-_FAILURES: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A failure that the browser was sent by us rather than by a server, without credentials.
-
-    Attributes:
-        host: Of the request's target; empty when it had none.
-        port: Its TCP port.
-        text: The reason, as a clause.
-        error: Its type (RFC 9209 section 2.3).
-        at: When, by the system's monotonic clock.
-    """
-
-    host: str
-    port: int
-    text: str
-    error: str
-    at: float
-
-
-@dataclass(slots=True)
-class Route:
-    """The route of one proxy's connections to the internet, and the bytes that they carried.
-
-    Attributes:
-        upstream: The proxy to go through, or None to connect directly.
-        rules: What may be reached. Replaced as a whole.
-        trusted_upstream: False for an upstream that a client has named: it is dialled under the rules, too.
-        own_ports: Ports of this server and of its browsers, which no browser may reach at any address of this machine.
-        connect_seconds: Limit for name resolution, connecting and the handshake together.
-        block_list: Hosts of advertisements and the like, which are refused and counted.
-        blocked: How many requests `block_list` has refused.
-        failures: The last ones, the latest at the end.
-    """
-
-    upstream: Upstream | None
-    rules: Rules = field(default_factory=Rules)
-    trusted_upstream: bool = True
-    own_ports: Container[int] = ()
-    connect_seconds: float = 30
-    block_list: BlockList = field(default_factory=BlockList)
-    blocked: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    failures: deque[Failure] = field(default_factory=lambda: deque(maxlen=_FAILURES))
-
-    def note(self, target: Target | None, failure: ProxyFailure) -> None:
-        """Keep `failure`, which the browser got instead of an answer for `target`."""
-        host, port = ("", 0) if target is None else (target.host, target.port)
-        self.failures.append(Failure(host, port, str(failure), failure.error, time.monotonic()))
-
-    def refuse(self, target: Target, address: str | None) -> Refusal | None:
-        """Return why `target` may not be reached: at `address` if it is connected to directly, else at what its host spells."""
-        refusal = self.rules.refuse_host(target.host, target.port)
-        where = address or literal_address(target.host)
-        if refusal is not None or where is None:
-            return refusal
-        return self.refuse_address(target.host, target.port, where)
-
-    def refuse_address(self, host: str, port: int, address: str) -> Refusal | None:
-        """Return why no connection for `host` may be opened to `address`."""
-        rules = self.rules
-        if rules.private and port not in self.own_ports:
-            return None
-        own = is_own(address)
-        if own and port in self.own_ports and not rules.opens(host, port, address):
-            return Refusal(
-                f"{host}:{port} is a port of the server that runs this browser, which it may not reach",
-                "destination_ip_prohibited",
-            )
-        return rules.refuse_address(host, port, address, own=own)
 
 
 class ServerFailed(ProxyFailure):
@@ -127,6 +67,18 @@ class ServerFailed(ProxyFailure):
     def __init__(self, text: str, *, reset: bool) -> None:
         super().__init__(502, text, error="connection_terminated")
         self.reset = reset
+
+
+class AsksForCredentials(ProxyFailure):
+    """The upstream asks for credentials that the browser, or its client, may know.
+
+    Attributes:
+        challenges: Values of `Proxy-Authenticate`.
+    """
+
+    def __init__(self, upstream: Upstream, challenges: list[bytes]) -> None:
+        super().__init__(407, f"the proxy {upstream} asks for credentials", error="http_request_denied")
+        self.challenges = challenges
 
 
 class Link:
@@ -208,7 +160,15 @@ def refused_credentials(upstream: Upstream) -> ProxyFailure:
     )
 
 
-async def dial(route: Route, target: Target, *, tunnel: bool) -> Link:
+def asks_for_credentials(route: Route, upstream: Upstream, answer: Answer) -> ProxyFailure:
+    """Return what the browser gets in place of an answer that `refuses_credentials`."""
+    challenges = answer.values(b"proxy-authenticate")
+    if route.asks and answer.status == 407 and challenges:
+        return AsksForCredentials(upstream, challenges)
+    return refused_credentials(upstream)
+
+
+async def dial(route: Route, target: Target, *, tunnel: bool, credentials: bytes | None = None) -> Link:
     """Open a connection to `target`.
 
     Names that an upstream resolves are the upstream's to refuse, except by a list of hosts.
@@ -217,11 +177,12 @@ async def dial(route: Route, target: Target, *, tunnel: bool) -> Link:
         route: Through which upstream, and by which rules.
         target: Where the request goes.
         tunnel: False for a request that an HTTP upstream takes in absolute form.
+        credentials: The browser's own `Proxy-Authorization`, for an upstream whose questions it gets.
 
     Raises:
         ProxyFailure: 502, 504, or 403 for what the rules refuse.
     """
-    upstream, rules = route.upstream, route.rules
+    upstream, rules = route.upstream_of(target), route.rules
     if (refusal := route.refuse(target, None)) is not None:
         raise refused(refusal)
     if route.block_list.blocks(target.host):
@@ -240,16 +201,19 @@ async def dial(route: Route, target: Target, *, tunnel: bool) -> Link:
                 if upstream.scheme == "socks5":
                     await _socks5_handshake(link, upstream, target.for_upstream())
                 elif tunnel:
-                    await _connect_handshake(link, upstream, target.for_upstream())
+                    await _connect_handshake(link, route, upstream, target.for_upstream(), credentials)
     except BaseException as error:
         if link is not None:
             await link.close()
         if isinstance(error, TimeoutError):
             raise ProxyFailure(
-                504, f"{peer} did not answer within {route.connect_seconds:g} s", error="connection_timeout"
+                504,
+                f"{peer} did not answer within {route.connect_seconds:g} s",
+                error="connection_timeout",
+                net_error="net::ERR_CONNECTION_TIMED_OUT" if upstream is None else _PROXY_FAILED,
             ) from error
         if isinstance(error, OSError):
-            raise _unreachable(peer, error) from error
+            raise _unreachable(peer, error, through_proxy=upstream is not None) from error
         if isinstance(error, ServerFailed):  # only an upstream speaks first
             raise ProxyFailure(error.status, str(error), error=error.error) from error
         raise
@@ -260,14 +224,9 @@ async def dial(route: Route, target: Target, *, tunnel: bool) -> Link:
 
 
 async def _dial_upstream(route: Route, upstream: Upstream, peer: str) -> Link:
-    refuse = _refuse_nothing if route.trusted_upstream else route.refuse_address
-    link = await _dial_checked(upstream.host, upstream.port, peer, refuse)
+    link = await _dial_checked(upstream.host, upstream.port, peer, route.refuse_upstream)
     link.address = None  # the upstream's, not the target's
     return link
-
-
-def _refuse_nothing(_host: str, _port: int, _address: str) -> None:
-    return None
 
 
 async def _dial_checked(
@@ -314,9 +273,11 @@ def refused(refusal: Refusal) -> ProxyFailure:
     return ProxyFailure(403, refusal.text, error=refusal.error)
 
 
-async def _connect_handshake(link: Link, upstream: Upstream, target: Target) -> None:
+async def _connect_handshake(
+    link: Link, route: Route, upstream: Upstream, target: Target, credentials: bytes | None
+) -> None:
     headers = [(b"Host", target.tunnel_authority)]
-    authorization = upstream.authorization()
+    authorization = credentials if route.asks else upstream.authorization()
     if authorization is not None:
         headers.append((b"Proxy-Authorization", authorization))
     conn = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
@@ -336,7 +297,7 @@ async def _connect_handshake(link: Link, upstream: Upstream, target: Target) -> 
         if reader.passing or not data:
             raise ProxyFailure(502, f"{link.peer} does not answer in HTTP", error="http_protocol_error")
     if refuses_credentials(answer, connect=True):
-        raise refused_credentials(upstream)
+        raise asks_for_credentials(route, upstream, answer)
     if not 200 <= answer.status < 300:
         raise ProxyFailure(
             502,
@@ -377,12 +338,13 @@ async def _socks5_handshake(link: Link, upstream: Upstream, target: Target) -> N
     await link.read_exactly(length + 2)
 
 
-def _unreachable(peer: str, error: OSError) -> ProxyFailure:
-    kinds = {socket.gaierror: "dns_error", ConnectionRefusedError: "connection_refused"}
+def _unreachable(peer: str, error: OSError, *, through_proxy: bool) -> ProxyFailure:
+    kind, net_error = _KINDS.get(type(error)) or _BY_NUMBER.get(error.errno or 0, _OTHER)
     return ProxyFailure(
         502,
         f"{peer} could not be reached: {_reason(error)}",
-        error=kinds.get(type(error), "destination_unavailable"),
+        error=kind,
+        net_error=_PROXY_FAILED if through_proxy else net_error,
     )
 
 

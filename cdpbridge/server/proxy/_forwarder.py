@@ -20,8 +20,10 @@ from cdpbridge.errors import ConfigurationError
 
 from ._block_list import BlockList
 from ._connection import ClientConnection
-from ._dial import CHUNK_BYTES, Failure, Route
+from ._dial import CHUNK_BYTES
+from ._route import Failure, Route
 from ._rules import Rules
+from ._traffic import HostTraffic
 from ._upstream import Upstream
 
 __all__ = ["ForwardingProxy"]
@@ -54,6 +56,7 @@ class ForwardingProxy:
         own_ports: Container[int] = (),
         block_list: BlockList | None = None,
         connect_timeout: timedelta = timedelta(seconds=30),
+        unseen: bool = False,
     ) -> Self:
         """Start a proxy and listen.
 
@@ -72,6 +75,7 @@ class ForwardingProxy:
                 the rules say. May change.
             block_list: Hosts of advertisements and the like: answered with 403, and counted.
             connect_timeout: Limit for one connection with its handshake.
+            unseen: No proxy was ordered: where a server cannot be reached, the browser gets no answer instead of one that says so.
 
         Raises:
             ConfigurationError: No such upstream, or `host` is not on the loopback.
@@ -79,12 +83,6 @@ class ForwardingProxy:
         """
         if isinstance(upstream, str):
             upstream = Upstream.parse(upstream)
-        if sock is not None:
-            host = str(sock.getsockname()[0])
-        if not is_loopback_address(host):
-            raise ConfigurationError(
-                f"the proxy of a browser listens on a loopback address only, not {host!r}"
-            )
         route = Route(
             upstream,
             rules or Rules(),
@@ -92,7 +90,21 @@ class ForwardingProxy:
             own_ports,
             connect_timeout.total_seconds(),
             block_list or BlockList(),
+            unseen=unseen,
         )
+        return await cls.serve(route, host=host, port=port, sock=sock)
+
+    @classmethod
+    async def serve(
+        cls, route: Route, *, host: str = "127.0.0.1", port: int = 0, sock: socket.socket | None = None
+    ) -> Self:
+        """Start a proxy for a route. Arguments and errors as `start`."""
+        if sock is not None:
+            host = str(sock.getsockname()[0])
+        if not is_loopback_address(host):
+            raise ConfigurationError(
+                f"the proxy of a browser listens on a loopback address only, not {host!r}"
+            )
         proxy = cls(route)
         where: dict[str, Any] = {"host": host, "port": port} if sock is None else {"sock": sock}
         server = await asyncio.start_server(proxy._accept, limit=CHUNK_BYTES, backlog=_MAX_CLIENTS, **where)
@@ -110,6 +122,16 @@ class ForwardingProxy:
     def upstream(self) -> Upstream | None:
         """The upstream that traffic goes to; None is directly to the servers."""
         return self._route.upstream
+
+    @property
+    def route(self) -> Route:
+        """Where its connections lead; shared with no other forwarder."""
+        return self._route
+
+    @property
+    def idle(self) -> bool:
+        """True if no connection is open."""
+        return not self._clients
 
     @property
     def rules(self) -> Rules:
@@ -142,6 +164,11 @@ class ForwardingProxy:
     def bytes_received(self) -> int:
         """Payload from the internet, counted in the same way."""
         return self._route.bytes_received
+
+    @property
+    def traffic(self) -> list[HostTraffic]:
+        """The same by host, the most first, for a bounded number of hosts."""
+        return self._route.traffic.hosts()
 
     @property
     def last_failure(self) -> str | None:

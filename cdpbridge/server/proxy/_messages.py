@@ -60,6 +60,16 @@ class Target:
     path: bytes = b""
 
     @property
+    def name(self) -> str:
+        """`host` in lower case, without a dot at its end."""
+        return self.host.lower().rstrip(".")
+
+    @property
+    def encrypted(self) -> bool:
+        """True for a tunnel, in which the browser speaks TLS or a WebSocket's protocol."""
+        return not self.path
+
+    @property
     def tunnel_authority(self) -> bytes:
         """`host:port`, as CONNECT wants it."""
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -46,12 +46,14 @@ class ProxyFailure(CDPBridgeError):
     Attributes:
         status: HTTP status of the answer to the browser.
         error: Its type for the `Proxy-Status` header (RFC 9209 section 2.3).
+        net_error: Chromium's name for it, where a browser without a proxy would have failed in the same way.
     """
 
-    def __init__(self, status: int, text: str, *, error: str) -> None:
+    def __init__(self, status: int, text: str, *, error: str, net_error: str | None = None) -> None:
         super().__init__(text)
         self.status = status
         self.error = error
+        self.net_error = net_error
 
 
 @dataclass(frozen=True, slots=True, repr=False)

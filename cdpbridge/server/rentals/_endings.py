@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cdpbridge._lifecycle import EndReason, Signal
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server.hosts import BrowserHosts, CloseFrame, StopReport
+from cdpbridge.server.proxy import HostTraffic
 from cdpbridge.server.store import Store
 
 from ._rental import Rental
@@ -97,6 +98,7 @@ class Endings:
                     rental.id,
                     proxy_bytes=report.proxy_bytes if report else 0,
                     blocked_requests=report.blocked_requests if report else None,
+                    host_traffic=_by_host(report.traffic) if report else None,
                 )
         except SQLAlchemyError:
             logger.exception("the end of browser %s could not be written; it will be retried", rental.id)
@@ -107,7 +109,11 @@ class Endings:
         for rental, used in list(self.unsettled.values()):
             del self.unsettled[rental.id]
             if await self._settle(rental, used):
-                await self._store.finish(rental.id, proxy_bytes=self._hosts.proxy_bytes(rental.id))
+                await self._store.finish(
+                    rental.id,
+                    proxy_bytes=self._hosts.proxy_bytes(rental.id),
+                    host_traffic=_by_host(self._hosts.traffic(rental.id)),
+                )
 
     async def _settle(self, rental: Rental, used: timedelta) -> bool:
         try:
@@ -141,3 +147,7 @@ class Endings:
                 await self._recorders.finish(rental.id, keep=not rental.discarded)
             except OSError:
                 logger.exception("the recording of browser %s could not be finished", rental.id)
+
+
+def _by_host(traffic: Sequence[HostTraffic]) -> list[tuple[str | None, int, int]]:
+    return [(each.host, each.bytes_sent, each.bytes_received) for each in traffic]

@@ -9,6 +9,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from cdpbridge.billing import Tariff
+from cdpbridge.server.proxy import HostLists
 from cdpbridge.server.store import NewAgentSession
 
 __all__ = ["Order"]
@@ -32,6 +33,8 @@ class Order:
         recording: Whether a video is made.
         top_up: USD that the project is granted when its credits are used up; None to refuse then.
         block_ads: Whether the server's block lists apply.
+        hosts: What the request lets it reach.
+        profile_hosts: What its profile lets it reach; both apply, within what the server does.
     """
 
     timeout: timedelta
@@ -52,3 +55,5 @@ class Order:
     recording: bool = False
     top_up: Decimal | None = None
     block_ads: bool = True
+    hosts: HostLists = field(default_factory=HostLists)
+    profile_hosts: HostLists = field(default_factory=HostLists)

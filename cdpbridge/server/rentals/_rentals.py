@@ -260,6 +260,8 @@ class Rentals:
             proxy_simulated=order.proxy_simulated,
             ignored_fields=order.ignored_fields,
             top_up=order.top_up,
+            allowed_hosts=order.hosts.allowed_hosts,
+            denied_hosts=order.hosts.denied_hosts or None,
         )
 
     async def _activate(self, rental: Rental, order: Order) -> Browser:
@@ -412,6 +414,7 @@ def _spec(browser_id: UUID, order: Order) -> BrowserSpec:
         order.profile_id,
         order.proxy,
         trusted_proxy=not order.own_proxy,
+        hosts=tuple(lists for lists in (order.hosts, order.profile_hosts) if lists),
         agent=order.agent_session is not None,
         block_ads=order.block_ads,
         start_url=order.start_url,

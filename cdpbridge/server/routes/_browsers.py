@@ -19,6 +19,7 @@ from cdpbridge.api._models import (
     BrowserSession,
     BrowserSessionStatus,
     CreateBrowserSessionRequest,
+    HostTraffic,
     Page,
     RecordingStill,
     UpdateBrowserSessionRequest,
@@ -66,6 +67,9 @@ def browser_view(request: Request, services: Services, browser: store.Browser) -
         blocked_requests=browser.blocked_requests
         if browser.over
         else services.hosts.blocked_requests(browser.id),
+        allowed_hosts=browser.allowed_hosts,
+        denied_hosts=browser.denied_hosts,
+        host_traffic=_host_traffic(services, browser),
         proxy_used_mb=Decimal(traffic) / _MEGABYTE,
         proxy_cost=Decimal(0),  # traffic is not charged here
         profile_id=browser.profile_id,
@@ -78,6 +82,20 @@ def browser_view(request: Request, services: Services, browser: store.Browser) -
         end_reason=browser.end_reason,
         ignored_fields=browser.ignored_fields or [],
     )
+
+
+def _host_traffic(services: Services, browser: store.Browser) -> list[HostTraffic] | None:
+    if browser.over:
+        if browser.host_traffic is None:
+            return None
+        return [
+            HostTraffic(host=host, bytes_sent=sent, bytes_received=received)
+            for host, sent, received in browser.host_traffic
+        ]
+    return [
+        HostTraffic(host=each.host, bytes_sent=each.bytes_sent, bytes_received=each.bytes_received)
+        for each in services.hosts.traffic(browser.id)
+    ]
 
 
 @router.get("")

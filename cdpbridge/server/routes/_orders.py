@@ -12,10 +12,11 @@ from uuid import UUID
 
 from fastapi import HTTPException
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from cdpbridge.api._models import CreateBrowserSessionRequest, CustomProxy
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.server.proxy import Rules, Upstream
+from cdpbridge.server.proxy import HostLists, Rules, Upstream
 from cdpbridge.server.rentals import Order
 from cdpbridge.server.settings import DIRECT, SIMULATE, Plan, country_code, max_timeout_minutes
 
@@ -26,7 +27,7 @@ from ._services import Services, check_profiles_kept
 if TYPE_CHECKING:
     from cdpbridge.api._task_models import CreateSessionRequest
 
-__all__ = ["body_hash", "browser_order", "session_order"]
+__all__ = ["body_hash", "browser_order", "hosts_of", "session_order"]
 
 _FREE_LIMIT_TEXT: Final = (
     "Session timeout limit exceeded for free users: at most {limit} minutes, not {asked}."
@@ -104,6 +105,21 @@ def _blocks_ads(services: Services, body: CreateBrowserSessionRequest | CreateSe
     return body.block_ads is not False
 
 
+def hosts_of(body: BaseModel) -> HostLists:
+    """Return the lists of hosts of a request.
+
+    Raises:
+        RequestValidationError: A pattern is not valid.
+    """
+    found: dict[str, Any] = {name: getattr(body, name) for name in ("allowed_hosts", "denied_hosts")}
+    for name, patterns in found.items():
+        try:
+            HostLists(**{name: patterns or ()})
+        except ConfigurationError as error:
+            raise unprocessable(to_camel(name), str(error).removeprefix(f"{name}: ")) from None
+    return HostLists(found["allowed_hosts"], found["denied_hosts"] or ())
+
+
 def _note_overruled(
     body: CreateBrowserSessionRequest | CreateSessionRequest, unused: Unused, *within: str
 ) -> None:
@@ -124,8 +140,11 @@ async def _order(
     simulated = proxy == SIMULATE
     if body.profile_id is not None:
         check_profiles_kept(services)
-    if body.profile_id is not None and await services.store.profile(project_id, body.profile_id) is None:
-        raise not_found("Profile")
+    profile = None
+    if body.profile_id is not None:
+        profile = await services.store.profile(project_id, body.profile_id)
+        if profile is None:
+            raise not_found("Profile")
     if (why := await services.quota.refusal(project_id)) is not None:
         raise HTTPException(403, why)
     if body.enable_recording and (refusal := await services.recordings.refusal()) is not None:
@@ -149,6 +168,10 @@ async def _order(
         ignore_certificate_errors=body.custom_proxy is not None and body.custom_proxy.ignore_cert_errors,
         recording=body.enable_recording,
         block_ads=_blocks_ads(services, body),
+        hosts=hosts_of(body),
+        profile_hosts=HostLists()
+        if profile is None
+        else HostLists(profile.allowed_hosts, profile.denied_hosts or ()),
     )
 
 
@@ -207,6 +230,8 @@ def _custom_proxy(rules: Rules, proxy: CustomProxy) -> str:
         )
         raise unprocessable("customProxy", text) from None
     refusal = rules.refuse_host(upstream.host, upstream.port)
+    if refusal is not None and refusal.error == "http_request_denied":
+        raise unprocessable("customProxy", refusal.text)
     if refusal is not None:
         raise unprocessable(
             "customProxy",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Body, Depends, Query, Response
@@ -11,11 +11,14 @@ from cdpbridge.api._models import Page, Profile, ProfileCreateRequest, ProfileUp
 from cdpbridge.server import store
 
 from ._fields import FieldsRoute
+from ._orders import hosts_of
 from ._problems import not_found
 from ._rest import rest_router
 from ._services import Paging, ProjectId, ServicesOf, profiles_kept
 
 __all__ = ["router"]
+
+_CHANGEABLE: Final = frozenset({"name", "allowed_hosts", "denied_hosts"})
 
 router = rest_router(
     "/profiles", tags=["Profiles"], route_class=FieldsRoute, dependencies=[Depends(profiles_kept)]
@@ -30,6 +33,8 @@ def _view(profile: store.Profile) -> Profile:
         created_at=profile.created_at,
         updated_at=profile.updated_at,
         cookie_domains=profile.cookie_domains,
+        allowed_hosts=profile.allowed_hosts,
+        denied_hosts=profile.denied_hosts,
     )
 
 
@@ -54,8 +59,17 @@ async def create_profile(
 ) -> Profile:
     """Create an empty profile; 402 for a second one on the plan `free`, and above `max_profiles`."""
     limit = 1 if services.plan(project_id) == "free" else services.settings.max_profiles
-    name = body.name if body else None
-    return _view(await services.store.create_profile(project_id, name, limit=limit, now=services.wall()))
+    body = body or ProfileCreateRequest()
+    hosts_of(body)
+    profile = await services.store.create_profile(
+        project_id,
+        body.name,
+        limit=limit,
+        now=services.wall(),
+        allowed_hosts=body.allowed_hosts,
+        denied_hosts=body.denied_hosts,
+    )
+    return _view(profile)
 
 
 @router.get("/{profile_id}")
@@ -71,10 +85,12 @@ async def get_profile(services: ServicesOf, project_id: ProjectId, profile_id: U
 async def update_profile(
     services: ServicesOf, project_id: ProjectId, profile_id: UUID, body: ProfileUpdateRequest
 ) -> Profile:
-    """Rename a profile; a name that is left out stays."""
-    if "name" not in body.model_fields_set:
+    """Change a profile: its name, or its lists of hosts, for browsers that are created from then on. What is left out stays."""
+    hosts_of(body)
+    changes = {name: getattr(body, name) for name in body.model_fields_set & _CHANGEABLE}
+    if not changes:
         return await get_profile(services, project_id, profile_id)
-    profile = await services.store.rename_profile(project_id, profile_id, body.name, now=services.wall())
+    profile = await services.store.update_profile(project_id, profile_id, changes, now=services.wall())
     if profile is None:
         raise not_found("Profile")
     return _view(profile)

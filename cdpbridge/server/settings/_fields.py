@@ -187,12 +187,23 @@ class Fields(BaseSettings):
         description="Whether browsers, and proxies that requests name (`customProxy`), may reach private addresses: loopback, "
         "local networks, cloud metadata, and every address of this machine. Default: `deny` with several projects, with a "
         "`host` that is not loopback or a `public_url` that is not; else `allow`. The server's own ports stay closed to browsers "
-        "with a proxy or an agent either way.",
+        "either way.",
     )
     private_allowed: list[str] = Field(
         [],
         description="`host:port` of private services that browsers may reach in spite of `private_network`, e.g. "
         "`localhost:3000`.",
+    )
+    browser_allowed_hosts: list[str] | None = Field(
+        None,
+        description="The only hosts that browsers may reach: `example.com`, `*.example.com` for it and every name below, an address, "
+        "a network such as `192.0.2.0/24`, or `*`, perhaps with `:port`. Profiles and requests may narrow it (`allowedHosts`). "
+        "Default: all.",
+    )
+    browser_denied_hosts: list[str] = Field(
+        [],
+        description="Hosts that browsers may not reach, even so; patterns as above. Profiles and requests may add others "
+        "(`deniedHosts`).",
     )
     block_lists: list[Path] = Field(
         [],

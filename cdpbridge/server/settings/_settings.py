@@ -23,7 +23,7 @@ from cdpbridge.billing import Tariff
 from cdpbridge.chromium import STATE_FOLDER, parse_uid_range, uses_browser_uids
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.limits import Peers
-from cdpbridge.server.proxy import Rules
+from cdpbridge.server.proxy import HostLists, Rules
 
 from ._countries import checked_proxies, country_code
 from ._fields import ENV_PREFIX, Fields
@@ -171,6 +171,15 @@ class Settings(Fields):
             raise ValueError(str(error).removeprefix("private_allowed: ")) from error
         return value
 
+    @field_validator("browser_allowed_hosts", "browser_denied_hosts")
+    @classmethod
+    def _check_browser_hosts(cls, value: list[str] | None) -> list[str] | None:
+        try:
+            HostLists(denied_hosts=value or ())
+        except ConfigurationError as error:
+            raise ValueError(str(error).removeprefix("denied_hosts: ")) from error
+        return value
+
     @field_validator("data_dir", "runtime_dir")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
@@ -281,7 +290,12 @@ class Settings(Fields):
 
     def network_rules(self, projects: int) -> Rules:
         """Return what browsers may reach when so many projects have keys."""
-        return Rules(private=not self._denies_private(projects), private_allowed=self.private_allowed)
+        return Rules(
+            private=not self._denies_private(projects),
+            private_allowed=self.private_allowed,
+            allowed_hosts=self.browser_allowed_hosts,
+            denied_hosts=self.browser_denied_hosts,
+        )
 
     @property
     def start_timeout(self) -> timedelta:

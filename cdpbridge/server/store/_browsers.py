@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -77,6 +77,8 @@ class Browsers(Projects):
         proxy_simulated: bool = False,
         ignored_fields: Sequence[str] | None = None,
         top_up: Decimal | None = None,
+        allowed_hosts: Collection[str] | None = None,
+        denied_hosts: Collection[str] | None = None,
     ) -> Browser:
         """Insert a browser that starts: it takes a slot, and nothing is charged yet.
 
@@ -92,6 +94,8 @@ class Browsers(Projects):
             ignored_fields: Of the request; see `Unused`.
             top_up: USD that are granted when credits are missing, as often as it takes; None to refuse then, as a project is
                 whose credits the operator has given.
+            allowed_hosts: Of the request.
+            denied_hosts: Of the request.
 
         Raises:
             KeyRevoked: The key was revoked since the request came.
@@ -137,6 +141,8 @@ class Browsers(Projects):
                 key_id=key_id,
                 proxy_simulated=proxy_simulated or None,
                 ignored_fields=list(ignored_fields) if ignored_fields else None,
+                allowed_hosts=_listed(allowed_hosts),
+                denied_hosts=_listed(denied_hosts),
             )
             session.add(browser)
             await session.flush()
@@ -273,7 +279,12 @@ class Browsers(Projects):
             return Settlement(from_micro_usd(browser.charged_micro_usd), from_micro_usd(refunded))
 
     async def finish(
-        self, browser_id: UUID, *, proxy_bytes: int, blocked_requests: int | None = None
+        self,
+        browser_id: UUID,
+        *,
+        proxy_bytes: int,
+        blocked_requests: int | None = None,
+        host_traffic: Sequence[tuple[str | None, int, int]] | None = None,
     ) -> Browser | None:
         """Move a browser from stopping to stopped and return it; None when it has stopped before."""
         async with self._write() as session:
@@ -282,6 +293,7 @@ class Browsers(Projects):
                 "state": State.STOPPED,
                 "proxy_bytes": proxy_bytes,
                 "blocked_requests": blocked_requests,
+                "host_traffic": None if host_traffic is None else list(host_traffic),
             }
             return await session.scalar(update(Browser).where(*where).values(values).returning(Browser))
 
@@ -361,3 +373,7 @@ class Browsers(Projects):
                 now=now,
             )
             browser.charged_micro_usd = total
+
+
+def _listed(values: Collection[str] | None) -> list[str] | None:
+    return None if values is None else list(values)

@@ -127,6 +127,8 @@ class Profile(Base):
     updated_at: Mapped[datetime] = mapped_column(Instant())
     last_used_at: Mapped[datetime | None] = mapped_column(Instant())
     cookie_domains: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    allowed_hosts: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    denied_hosts: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Browser(Base):
@@ -169,6 +171,11 @@ class Browser(Base):
     key_id: Mapped[UUID | None] = mapped_column(Uuid())
     proxy_simulated: Mapped[bool | None] = mapped_column()
     ignored_fields: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    # Of the order; a profile's and the server's apply, too.
+    allowed_hosts: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    denied_hosts: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    # [host, bytes sent, bytes received], the host null for all others; written at its end.
+    host_traffic: Mapped[list[tuple[str | None, int, int]] | None] = mapped_column(JSON(none_as_null=True))
 
     @property
     def tariff(self) -> Tariff:

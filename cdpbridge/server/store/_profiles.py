@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,7 +20,14 @@ class Profiles(Database):
     """Queries and transactions of profiles."""
 
     async def create_profile(
-        self, project_id: UUID, name: str | None, *, limit: int | None, now: datetime
+        self,
+        project_id: UUID,
+        name: str | None,
+        *,
+        limit: int | None,
+        now: datetime,
+        allowed_hosts: Sequence[str] | None = None,
+        denied_hosts: Sequence[str] | None = None,
     ) -> Profile:
         """Insert a profile.
 
@@ -33,7 +40,15 @@ class Profiles(Database):
                 rows = select(func.count()).select_from(Profile).where(Profile.project_id == project_id)
                 if (await session.scalar(rows) or 0) >= limit:
                     raise TooManyProfiles(limit)
-            profile = Profile(id=uuid4(), project_id=project_id, name=name, created_at=now, updated_at=now)
+            profile = Profile(
+                id=uuid4(),
+                project_id=project_id,
+                name=name,
+                created_at=now,
+                updated_at=now,
+                allowed_hosts=None if allowed_hosts is None else list(allowed_hosts),
+                denied_hosts=None if denied_hosts is None else list(denied_hosts),
+            )
             session.add(profile)
         return profile
 
@@ -55,13 +70,16 @@ class Profiles(Database):
             rows = rows.where(Profile.name.icontains(query, autoescape=True))
         return await self._page(rows, (Profile.created_at.desc(), Profile.id), offset, limit)
 
-    async def rename_profile(
-        self, project_id: UUID, profile_id: UUID, name: str | None, *, now: datetime
+    async def update_profile(
+        self, project_id: UUID, profile_id: UUID, changes: Mapping[str, Any], *, now: datetime
     ) -> Profile | None:
+        """Change a profile, by the names of its columns; None if there is none."""
         async with self._write() as session:
             profile: Profile | None = await session.scalar(_profile(project_id, profile_id))
             if profile is not None:
-                profile.name, profile.updated_at = name, now
+                for name, value in changes.items():
+                    setattr(profile, name, value)
+                profile.updated_at = now
         return profile
 
     async def delete_profile(self, project_id: UUID, profile_id: UUID) -> bool:

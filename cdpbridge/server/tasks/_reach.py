@@ -41,14 +41,13 @@ class Reach:
         """Keep a browser to these domains from now on, open connections too, and leave the pages outside for `about:blank`.
 
         Raises:
-            ReachNotLimited: It has no proxy of its own, or does not run.
+            ReachNotLimited: It does not run.
             ValueError: A domain that cannot be enforced.
         """
         domains = allowed_domains(given)
         if not await self._hosts.limit_hosts(browser_id, allowed=[domain.rule for domain in domains]):
             raise ReachNotLimited(
-                "allowedDomains cannot be kept: the session's browser has no forwarding proxy, or does not run; "
-                "use a new session"
+                "allowedDomains cannot be kept: the session's browser does not run; use a new session"
             )
         connection = await self._hosts.connection(browser_id)
         if connection is not None:

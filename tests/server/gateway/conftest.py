@@ -67,7 +67,9 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def running_gateway(upstream=None, *, allowed_hosts=(), external_base=None, http="auto"):
+async def running_gateway(
+    upstream=None, *, allowed_hosts=(), external_base=None, http="auto", context_proxy=None
+):
     registry = Registry()
     app = FastAPI(redirect_slashes=False)
     app.include_router(router(registry, external_base or (lambda request: str(request.base_url).rstrip("/"))))
@@ -86,7 +88,7 @@ async def running_gateway(upstream=None, *, allowed_hosts=(), external_base=None
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         if upstream is not None:
-            registry.add(TOKEN, upstream)
+            registry.add(TOKEN, upstream, context_proxy=context_proxy)
         running = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             while not server.started:

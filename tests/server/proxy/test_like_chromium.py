@@ -162,6 +162,8 @@ PAGES = {
     "no status": b"HTTP/1.1\r\n" + HTML + b"\r\n<p>x",
     "bytes before": b"\r\nHTTP/1.1 200 OK\r\n" + HTML + b"\r\n<p>x",
     "folded": b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n" + HTML + b"\r\n<p>x",
+    "folded behind a blank before the colon": b"HTTP/1.1 200 OK\r\n" + HTML
+    + b"Content-Length : 3\r\n folded\r\n\r\n<p>x and more",
     "blank before colon": b"HTTP/1.1 200 OK\r\nContent-Type : text/html\r\n\r\n<p>x",
     "no colon": b"HTTP/1.1 200 OK\r\nnothing\r\n" + HTML + b"\r\n<p>x",
     "latin": b"HTTP/1.1 200 \xe4\r\nX-\xe4: \xe4\r\n" + HTML + b"\r\n<p>x",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.server.proxy import Rules
+from cdpbridge.server.proxy import HostLists, Rules
 from cdpbridge.server.proxy._address import is_loopback, is_own, literal_address
 
 CLOSED = Rules(private=False)
@@ -149,9 +149,65 @@ def test_lists_of_hosts():
     )
 
 
+def test_networks_and_names_below():
+    rules = Rules(
+        allowed_hosts=[
+            "10.0.0.0/8",
+            "[2001:db8::]/32:8080",
+            "2001:db9::/32",
+            ".wiki.example",
+            "straße.example",
+        ]
+    )
+    for host, port in (
+        ("10.1.2.3", 80),
+        ("0xa.1", 80),
+        ("::ffff:10.0.0.1", 80),
+        ("2001:db8::1", 8080),
+        ("2001:db9::1", 80),
+        ("wiki.example", 80),
+        ("a.wiki.example", 80),
+        ("xn--strae-oqa.example", 80),  # as Chromium writes it, not `strasse.example`
+    ):
+        assert rules.refuse_host(host, port) is None, host
+    for host, port in (
+        ("11.0.0.1", 80),
+        ("2001:db8::1", 80),
+        ("strasse.example", 80),
+        ("intern.example", 80),
+    ):
+        assert rules.refuse_host(host, port) is not None, host
+    # A name that resolves into a network is judged when that is known.
+    assert rules.refuse_host("intern.example", 80, resolved_here=True) is None
+    assert rules.refuse_address("intern.example", 80, "10.0.0.9") is None
+    assert rules.refuse_address("intern.example", 80, "192.0.2.9") is not None
+    denied = Rules(denied_hosts=["10.0.0.0/8", "192.0.2.1:80"])
+    assert denied.refuse_host("intern.example", 80, resolved_here=True) is None
+    assert denied.refuse_address("intern.example", 80, "10.0.0.9") is not None
+    assert denied.refuse_address("intern.example", 80, "::ffff:10.0.0.9") is not None
+    assert denied.refuse_address("intern.example", 80, "192.0.2.1") is not None
+    assert denied.refuse_address("intern.example", 443, "192.0.2.1") is None
+
+
+def test_each_list_must_let_a_host_pass():
+    rules = Rules(denied_hosts=["a.example"]).narrowed(
+        HostLists(["*.example"]), HostLists(None, ["b.example"])
+    )
+    assert rules.refuse_host("c.example", 80) is None
+    for host in ("a.example", "b.example", "example.org"):
+        assert rules.refuse_host(host, 80) is not None, host
+    assert rules.narrowed(HostLists([])).refuse_host("c.example", 80) is not None
+    assert (rules.limits_hosts, Rules().narrowed(HostLists()).limits_hosts) == (True, False)
+
+
 @pytest.mark.parametrize(
     "pattern",
     [
+        "10.0.0.1/8",
+        "10.0.0.0/33",
+        "10.0.0/8",
+        "2001:db8::/129",
+        "xn--a.ü\u0301\u0000",
         "",
         " ",
         "a b",
@@ -179,7 +235,7 @@ def test_a_bad_pattern_is_refused_in_words(pattern):
 def test_lists_are_lists_and_opened_services_have_a_port():
     with pytest.raises(ConfigurationError, match="list of hosts"):
         Rules(allowed_hosts="example.com")
-    for entry in ("localhost", "*.intern:80", "*:80"):
+    for entry in ("localhost", "*.intern:80", "*:80", "10.0.0.0/8:80"):
         with pytest.raises(ConfigurationError, match="host:port"):
             Rules(private_allowed=[entry])
 

@@ -1,0 +1,75 @@
+"""Commands that make a browser context with a proxy of its own. Pure.
+
+Chromium would connect to that proxy by itself, or to `direct://`, past the browser's forwarder and its rules; and in a browser that
+has no network but its forwarder, it would reach nothing. So the command gets a forwarder's address in place of the proxy's.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+__all__ = ["ContextCommand", "context_command", "names_a_proxy"]
+
+_METHOD: Final = "Target.createBrowserContext"
+# JSON-RPC 2.0 section 5.1, as Chromium uses it.
+_INVALID_PARAMS: Final = -32602
+# Everything goes to the forwarder, hosts of this machine too: it knows what the client has left out.
+_NO_BYPASS: Final = "<-loopback>"
+
+
+@dataclass(frozen=True, slots=True)
+class ContextCommand:
+    """A command that makes a context with a proxy.
+
+    Attributes:
+        command: As it came.
+        proxy_server: The proxy that it names.
+        bypass_list: The hosts that do without it.
+    """
+
+    command: dict[str, Any]
+    proxy_server: str
+    bypass_list: str
+
+    def through(self, address: str) -> bytes:
+        """Return the command with a forwarder, `host:port`, in place of the proxy."""
+        params = {**self.command["params"], "proxyServer": f"http://{address}", "proxyBypassList": _NO_BYPASS}
+        return _encoded({**self.command, "params": params})
+
+    def refused(self, why: str) -> bytes:
+        """Return the browser's answer to a proxy that cannot be used."""
+        answer: dict[str, Any] = {
+            "id": self.command.get("id"),
+            "error": {"code": _INVALID_PARAMS, "message": f"{_METHOD}: {why}"},
+        }
+        if "sessionId" in self.command:
+            answer["sessionId"] = self.command["sessionId"]
+        return _encoded(answer)
+
+
+def names_a_proxy(payload: bytes) -> bool:
+    """Return True if a client's message is worth a look."""
+    return b"createBrowserContext" in payload and b"proxyServer" in payload
+
+
+def context_command(payload: bytes) -> ContextCommand | None:
+    """Read a client's message; None for anything but a command that makes a context with a proxy, which the browser judges."""
+    try:
+        command = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(command, dict) or command.get("method") != _METHOD:
+        return None
+    params = command.get("params")
+    if not isinstance(params, dict) or not isinstance(params.get("proxyServer"), str):
+        return None
+    bypass_list = params.get("proxyBypassList", "")
+    if not isinstance(bypass_list, str):
+        return None
+    return ContextCommand(command, params["proxyServer"], bypass_list)
+
+
+def _encoded(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode()
