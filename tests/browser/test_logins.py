@@ -179,6 +179,20 @@ async def test_fault_c04_popups_without_a_login(connection, page, pages):
             await asyncio.sleep(0.01)
 
 
+async def test_fault_c04_in_a_context_after_the_end_of_an_older_one(connection, pages):
+    """Chromium takes the extensions from the context that was made last, when another one ends: here ever again the other."""
+    send = connection.root.send
+    old = await send("Target.createBrowserContext")
+    for _ in range(3):
+        new = await send("Target.createBrowserContext")
+        await send("Target.disposeBrowserContext", old)
+        tab = Tab(await connection.new_tab(browser_context_id=new["browserContextId"]))
+        response = await tab.goto(f"{pages.url}/login/basic", timeout=20)
+        assert (response.status, await tab.title()) == (401, "No entry")
+        old = new
+    await send("Target.disposeBrowserContext", old)
+
+
 async def test_fault_c04_a_proxy_without_a_login(connection, pages, proxy):
     address, got = proxy
     context = await connection.root.send("Target.createBrowserContext", {"proxyServer": address})

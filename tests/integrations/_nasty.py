@@ -218,8 +218,6 @@ DOCUMENTS: dict[str, Document] = {
     "/401": page("Log in", ("WWW-Authenticate", b'Basic realm="x"'), status=401),
 }
 DOCUMENTS["/rootless"].title = ""
-LOGINS = ("/401", "/pictures")
-"""What asks for a login."""
 
 
 @dataclass

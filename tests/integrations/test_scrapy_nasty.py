@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from tests.conftest import clean_environment
-from tests.integrations._nasty import DOCUMENTS, LOGINS, Document, page, plain, serve
+from tests.integrations._nasty import DOCUMENTS, Document, page, plain, serve
 from tests.integrations.test_scrapy import crawl, rendered  # noqa: F401
 from tests.own_user import open_way
 
@@ -72,8 +72,6 @@ def crawled(request, crawl, site, server, tmp_path_factory):  # noqa: F811
         environment = clean_environment(
             CDPBRIDGE_PROVIDER="local", CDPBRIDGE_DATA_DIR=str(folder), CDPBRIDGE_BROWSER_BUILD="full"
         )
-        for path in LOGINS:  # C04
-            del paths[path]
     site.more |= SIZED | {"/sitemap": plain("application/xml", sitemap()), "/sent": page("Sent")}
     at_most = {"download_maxsize": 9000}
     return crawl(
@@ -133,7 +131,7 @@ def all_wrong(crawled, site, *paths):
 
 def test_every_document_is_what_the_site_served_or_a_failure_with_its_reason(crawled, site):
     paths = [path for path in DOCUMENTS if path in crawled]
-    assert len(paths) >= len(DOCUMENTS) - len(LOGINS)
+    assert paths == list(DOCUMENTS)
     assert all_wrong(crawled, site, *paths) == {}
 
 

@@ -1,7 +1,10 @@
-"""Commands that make a browser context with a proxy of its own. Pure.
+"""Commands about browser contexts that need something of the server before the browser gets them. Pure.
 
-Chromium would connect to that proxy by itself, or to `direct://`, past the browser's forwarder and its rules; and in a browser that
-has no network but its forwarder, it would reach nothing. So the command gets a forwarder's address in place of the proxy's.
+A context with a proxy of its own: Chromium would connect to that proxy by itself, or to `direct://`, past the browser's forwarder and
+its rules; and in a browser that has no network but its forwarder, it would reach nothing. So the command gets a forwarder's address in
+place of the proxy's.
+
+The end of a context: Chromium then takes the extensions from another one, see `hosts._logins`.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["ContextCommand", "context_command", "names_a_proxy"]
+__all__ = ["ContextCommand", "ContextEnd", "context_command", "ends_a_context", "names_a_proxy"]
 
 _METHOD: Final = "Target.createBrowserContext"
 # JSON-RPC 2.0 section 5.1, as Chromium uses it.
@@ -47,6 +50,22 @@ class ContextCommand:
         if "sessionId" in self.command:
             answer["sessionId"] = self.command["sessionId"]
         return _encoded(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextEnd:
+    """A command that ends a context.
+
+    Attributes:
+        raw: Its frames as they came.
+    """
+
+    raw: bytes
+
+
+def ends_a_context(payload: bytes) -> bool:
+    """Return True if a client's message may be a command that ends a context."""
+    return b"disposeBrowserContext" in payload
 
 
 def names_a_proxy(payload: bytes) -> bool:

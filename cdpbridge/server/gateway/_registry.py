@@ -105,6 +105,7 @@ class Entry:
     downloads_reset: Callable[[], object] | None = None
     proxy_failures: ProxyFailures | None = None
     context_proxy: ContextProxy | None = None
+    before_context_end: Callable[[], Awaitable[None]] | None = None
     clients: set[Client] = field(default_factory=set, repr=False)
     open_clients: int = 0
     messages_sent: int = 0
@@ -139,6 +140,7 @@ class Registry:
         downloads_reset: Callable[[], object] | None = None,
         proxy_failures: ProxyFailures | None = None,
         context_proxy: ContextProxy | None = None,
+        before_context_end: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Let `token` lead to `upstream`, whose `files` are reached below its address.
 
@@ -146,11 +148,12 @@ class Registry:
             downloads_reset: Called when the browser has forgotten what becomes of downloads, as a client that had set it has left.
             proxy_failures: For clients that want to know why a page did not load; None for a browser without a proxy.
             context_proxy: For contexts with a proxy of their own; None to let the browser connect to it.
+            before_context_end: Awaited before the browser gets a command that ends a context; it raises nothing.
 
         Raises:
             ValueError: The token leads somewhere already.
         """
-        entry = Entry(upstream, files, downloads_reset, proxy_failures, context_proxy)
+        entry = Entry(upstream, files, downloads_reset, proxy_failures, context_proxy, before_context_end)
         if self._entries.setdefault(_digest(token), entry) is not entry:
             raise ValueError("this token is in use")
 

@@ -31,7 +31,7 @@ from cdpbridge.cdp._frames import Message, Sieve, text_frame
 from cdpbridge.errors import ConfigurationError
 
 from ._closing import Phase, Signal, next_phase
-from ._contexts import ContextCommand, context_command, names_a_proxy
+from ._contexts import ContextCommand, ContextEnd, context_command, ends_a_context, names_a_proxy
 from ._frames import PING, FrameScanner, close_frame, masked_close_frame
 from ._registry import Entry
 
@@ -65,18 +65,19 @@ def _asks_for_downloads(payload: bytes) -> bool:
 
 
 def _is_looked_at(payload: bytes, _whole: bool) -> bool:  # see `Verdict`
-    return _asks_for_downloads(payload) or names_a_proxy(payload)
+    return _asks_for_downloads(payload) or names_a_proxy(payload) or ends_a_context(payload)
 
 
 class Splice:
     """One client and one browser socket, both open and not reading.
 
-    Two of the client's commands are looked for:
+    Three of the client's commands are looked for:
 
     * Chromium forgets what holds for downloads when a client leaves that has set it, also what others have set. So
       `entry.downloads_reset` is called when the browser has closed such a client's sessions.
     * A context with a proxy of its own gets the one of `entry.context_proxy` instead, see `_contexts`. What comes behind such a
       command waits until that is there.
+    * The end of a context waits in the same way for `entry.before_context_end`.
 
     Args:
         entry: Where traffic is counted.
@@ -114,7 +115,7 @@ class Splice:
         self._close_frame = b""
         self._on_end = on_end
         self.watch: Sieve | None = None
-        if entry.downloads_reset is not None or entry.context_proxy is not None:
+        if entry.downloads_reset or entry.context_proxy or entry.before_context_end:
             self.watch = Sieve(
                 masked=True,
                 verdict=_is_looked_at,
@@ -122,9 +123,9 @@ class Splice:
                 read=self._look,
                 largest=_LONGEST_COMMAND,
             )
-        # What waits for the proxy of a context, and the command that asks for one in front; the task that gets it.
-        self._held: deque[bytes | ContextCommand] = deque()
-        self._proxying: asyncio.Task[None] | None = None
+        # A command that the server prepares for, and what waits behind it; the task that does it.
+        self._held: deque[bytes | ContextCommand | ContextEnd] = deque()
+        self._preparing: asyncio.Task[None] | None = None
         self.replies = b""  # ours to the client, for the end of the browser's running frame
         self._asked_for_downloads = False
         self._client_deadline: asyncio.TimerHandle | None = None
@@ -259,8 +260,8 @@ class Splice:
             return
         self.browser_left = True
         self.relaying = False
-        if self._proxying is not None:
-            self._proxying.cancel()
+        if self._preparing is not None:
+            self._preparing.cancel()
         if not self.client.is_closing():
             # Its close frame may stand behind what the browser was slow to take.
             self.client.resume_reading()
@@ -302,25 +303,31 @@ class Splice:
         """Relay a command of the client that is looked for, and do what it needs."""
         if _asks_for_downloads(message.payload):
             self._asked_for_downloads = True
-        command = None if self.entry.context_proxy is None else context_command(message.payload)
+        command: ContextCommand | ContextEnd | None = None
+        if self.entry.context_proxy is not None:
+            command = context_command(message.payload)
+        if self.entry.before_context_end is not None and ends_a_context(message.payload):
+            command = ContextEnd(message.raw)
         if command is None:
             self.send_up(message.raw)
             return
         self._held.append(command)
-        if self._proxying is None:
+        if self._preparing is None:
             self.client.pause_reading()
-            self._proxying = self._loop.create_task(self._send_held())
+            self._preparing = self._loop.create_task(self._send_held())
 
     async def _send_held(self) -> None:
-        """Get each context its proxy, and relay what waits."""
+        """Prepare for each command that needs it, and relay what waits."""
         while self._held:
             first = self._held[0]
             if isinstance(first, ContextCommand):
                 await self._make_context(first)
+            elif isinstance(first, ContextEnd):
+                await self._end_context(first)
             elif not self.browser_left:
                 self.browser.write(first)
             self._held.popleft()
-        self._proxying = None
+        self._preparing = None
         if self.browser.get_write_buffer_size() <= _HIGH_WATER and not self.client.is_closing():
             self.client.resume_reading()
 
@@ -338,6 +345,12 @@ class Splice:
         else:
             if not self.browser_left:
                 self.browser.write(text_frame(command.through(address), masked=True))
+
+    async def _end_context(self, command: ContextEnd) -> None:
+        assert self.entry.before_context_end is not None  # see `_look`
+        await self.entry.before_context_end()
+        if not self.browser_left:
+            self.browser.write(command.raw)
 
     def reply(self, payload: bytes) -> None:
         """Answer a command in the browser's place, between its frames."""

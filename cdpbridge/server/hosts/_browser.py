@@ -36,7 +36,7 @@ from cdpbridge.server.proxy import BrowserNetwork, HostLists, HostTraffic
 from ._base import BrowserSpec, CloseFrame, StopReport
 from ._cookies import CookieExport, cookies_to_keep
 from ._folders import remove_folder, save_profile, scratch_folder
-from ._logins import cancel_unanswered_logins
+from ._logins import cancel_unanswered_logins, keep_extension
 from ._options import BrowserOptions
 
 __all__ = ["LocalBrowser"]
@@ -154,7 +154,7 @@ class LocalBrowser:
                 *self._chromium.take_pipe(), command_timeout=self._options.start_timeout
             )
             undo.push_async_callback(self._connection.close)
-            if self._build.kind == "full":
+            if self._has_extension:
                 await cancel_unanswered_logins(self._connection, self._folder / "logins")
             if cookies:
                 report = await import_cookies(self._connection.root.send, cookies)
@@ -174,11 +174,17 @@ class LocalBrowser:
             downloads_reset=lambda: self._supervise(self._renew_downloads()),
             proxy_failures=lambda: self._network.failures,
             context_proxy=self._network.context_proxy,
+            before_context_end=partial(keep_extension, self._connection) if self._has_extension else None,
         )
         self._supervise(self._watch())
         self._supervise(self._check_health())
         if self.profile_writable:
             self._supervise(self._keep_exporting())
+
+    @property
+    def _has_extension(self) -> bool:
+        """True for the build that would ask for logins in a dialog."""
+        return self._build.kind == "full"
 
     def _tell_profile_losses(self) -> None:
         builds = self._options.builds
