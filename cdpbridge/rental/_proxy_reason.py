@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import idna
 
@@ -26,6 +26,7 @@ TUNNEL_FAILED: Final = "net::ERR_TUNNEL_CONNECTION_FAILED"
 
 # What Chromium says of an http page when no proxy was ordered, and the forwarder did not reach its server.
 _NO_ANSWER: Final = "net::ERR_EMPTY_RESPONSE"
+_IN_HOSTS: Final = "%:!$&'()*+,;=~"
 # The server answers from memory; an error must not wait long for its explanation.
 _ANSWER_SECONDS: Final = 5.0
 # A redirect may have led to another host than the one that was asked for; its failure is then the one of this moment.
@@ -105,4 +106,5 @@ def _failures_of(url: str, failures: list[_Failure]) -> tuple[_Failure | None, _
 
 
 def _ascii(host: str) -> str:
-    return host if host.isascii() else idna.encode(host, uts46=True).decode()
+    """Return a name as Chromium asks its proxy for it."""
+    return quote(host, safe=_IN_HOSTS) if host.isascii() else idna.encode(host, uts46=True).decode()

@@ -131,11 +131,11 @@ async def test_fault_c05_an_address_that_is_a_download(page, pages):
         await page.goto(f"{pages.url}/file")
 
 
-async def test_fault_c19_a_site_without_a_proxy_cannot_pretend_to_be_one(page, pages):
+async def test_fault_c19_a_site_cannot_pretend_to_be_the_proxy(page, pages):
     """What the proxy itself answers: `tests/server/proxy/test_reasons.py`."""
     for site in (pages.url, pages.other):
         response = await page.goto(f"{site}/proxy")
-        assert (response.status, response.headers["proxy-status"]) == (502, "cdpbridge; error=dns_error")
+        assert (response.status, "proxy-status" in response.headers) == (502, False)
 
 
 async def test_what_cannot_be_reached(page):

@@ -25,12 +25,13 @@ from ._dial import (
     AsksForCredentials,
     Link,
     ServerFailed,
-    asks_for_credentials,
     dial,
     refused,
+    refused_credentials,
     refuses_credentials,
 )
 from ._messages import (
+    BadHost,
     Target,
     check_head,
     has_body_twice,
@@ -254,7 +255,7 @@ class ClientConnection:
         spare, self.spare = self.spare, None
         if spare is None:
             return None
-        if spare[0] == authority and await _is_quiet(spare[1]):
+        if spare[0] == authority and await spare[1].is_quiet():
             return spare[1]
         await spare[1].close()
         return None
@@ -390,18 +391,24 @@ class ClientConnection:
     def _check_answer(self, link: Link, answer: Answer) -> None:
         assert self.target is not None  # of the request that is served
         upstream = self._http_upstream(self.target)
+        if upstream is not None and self.route.asks and answer.status == 407:
+            return  # its question, and its page
         if upstream is not None and refuses_credentials(answer, connect=False):
-            raise asks_for_credentials(self.route, upstream, answer)
+            raise refused_credentials(upstream)
         if answer.status == 407:
             raise ProxyFailure(
-                502, f"{link.peer} answered 407 as if it were a proxy", error="http_protocol_error"
+                502,
+                f"{link.peer} answered 407 as if it were a proxy",
+                error="http_protocol_error",
+                net_error="net::ERR_UNEXPECTED_PROXY_AUTH",
             )
 
     def _head_of(self, answer: Answer, *, switches: bool) -> bytes:
         """Return the head for the browser: as it came, without what ends here."""
         lines = answer.lines
         if not (switches and answer.status == 101):
-            lines = [line for line in lines if passes(line, unframed=self._unframes)]
+            asks = self.route.asks and answer.status == 407
+            lines = [line for line in lines if passes(line, unframed=self._unframes, asks=asks)]
         closing = [] if answer.informational or self._client_keeps else [b"Connection: close"]
         return b"\r\n".join([answer.status_line, *(text for _, _, text in lines), *closing, b"", b""])
 
@@ -422,8 +429,11 @@ class ClientConnection:
 
         It is then an error for its scripts, too, and no answer with a status. (Of an encrypted server the browser shows no answer.)
         """
-        hidden = self.route.unseen and failure.net_error is not None
-        return hidden and self.target is not None and not self.target.encrypted
+        if not self.route.unseen or failure.net_error is None:
+            return False
+        if isinstance(failure, BadHost):
+            return not failure.tunnel
+        return self.target is not None and not self.target.encrypted
 
     async def _write(self, data: bytes) -> None:
         self.writer.write(data)
@@ -472,16 +482,6 @@ class ClientConnection:
 def _credentials(request: h11.Request) -> bytes | None:
     """Return the browser's answer to a question for credentials."""
     return next((value for name, value in request.headers if name == b"proxy-authorization"), None)
-
-
-async def _is_quiet(link: Link) -> bool:
-    """Return True if the server has neither closed nor spoken: an unasked 408 would pass for the next answer."""
-    probe = asyncio.create_task(link.read())
-    await asyncio.sleep(0)
-    quiet = not probe.done()
-    probe.cancel()
-    await asyncio.gather(probe, return_exceptions=True)
-    return quiet
 
 
 def _end(writer: StreamWriter) -> None:

@@ -13,9 +13,9 @@ from typing import Final
 
 import h11
 
-from ._address import LOOPBACK_ADDRESSES, is_local_name
 from ._answer import Answer, AnswerReader
 from ._messages import Target
+from ._resolver import Resolver
 from ._route import Route
 from ._rules import Refusal
 from ._upstream import SOCKS5_REPLIES, ProxyFailure, Upstream
@@ -26,7 +26,6 @@ __all__ = [
     "AsksForCredentials",
     "Link",
     "ServerFailed",
-    "asks_for_credentials",
     "dial",
     "refused",
     "refused_credentials",
@@ -114,6 +113,15 @@ class Link:
         self.answered = self.answered or bool(data)
         return data
 
+    async def is_quiet(self) -> bool:
+        """Return True if the server has neither closed nor spoken: an unasked 408 would pass for the next answer."""
+        probe = asyncio.create_task(self.read())
+        await asyncio.sleep(0)
+        quiet = not probe.done()
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
+        return quiet
+
     async def read_exactly(self, count: int) -> bytes:
         try:
             return await self.reader.readexactly(count)
@@ -160,14 +168,6 @@ def refused_credentials(upstream: Upstream) -> ProxyFailure:
     )
 
 
-def asks_for_credentials(route: Route, upstream: Upstream, answer: Answer) -> ProxyFailure:
-    """Return what the browser gets in place of an answer that `refuses_credentials`."""
-    challenges = answer.values(b"proxy-authenticate")
-    if route.asks and answer.status == 407 and challenges:
-        return AsksForCredentials(upstream, challenges)
-    return refused_credentials(upstream)
-
-
 async def dial(route: Route, target: Target, *, tunnel: bool, credentials: bytes | None = None) -> Link:
     """Open a connection to `target`.
 
@@ -195,7 +195,9 @@ async def dial(route: Route, target: Target, *, tunnel: bool, credentials: bytes
     try:
         async with asyncio.timeout(route.connect_seconds):
             if upstream is None:
-                link = await _dial_checked(target.host, target.port, peer, route.refuse_address)
+                link = await _dial_checked(
+                    route.resolver, target.host, target.port, peer, route.refuse_address
+                )
             else:
                 link = await _dial_upstream(route, upstream, peer)
                 if upstream.scheme == "socks5":
@@ -224,16 +226,16 @@ async def dial(route: Route, target: Target, *, tunnel: bool, credentials: bytes
 
 
 async def _dial_upstream(route: Route, upstream: Upstream, peer: str) -> Link:
-    link = await _dial_checked(upstream.host, upstream.port, peer, route.refuse_upstream)
+    link = await _dial_checked(route.resolver, upstream.host, upstream.port, peer, route.refuse_upstream)
     link.address = None  # the upstream's, not the target's
     return link
 
 
 async def _dial_checked(
-    host: str, port: int, peer: str, refuse: Callable[[str, int, str], Refusal | None]
+    resolver: Resolver, host: str, port: int, peer: str, refuse: Callable[[str, int, str], Refusal | None]
 ) -> Link:
     """Resolve once, and dial exactly what was resolved and checked: a name that changes its mind gains nothing."""
-    addresses = await _resolve(host, port)
+    addresses = await resolver.addresses(host, port)
     refusals = {address: refuse(host, port, address) for address in addresses}
     allowed = [address for address in addresses if refusals[address] is None]
     if not allowed:
@@ -246,26 +248,6 @@ async def _dial_checked(
         except OSError:
             continue  # the last address decides what is reported
     return Link(*await asyncio.open_connection(last, port), peer, last)
-
-
-async def _resolve(host: str, port: int) -> list[str]:
-    """Addresses of `host`, each once. `localhost` is no resolver's matter, as in Chromium without a proxy."""
-    if is_local_name(host):
-        return list(LOOPBACK_ADDRESSES)
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(_name_for_resolver(host), port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-
-
-def _name_for_resolver(host: str) -> str | bytes:
-    """Return a name as `getaddrinfo` takes it: Python's codec refuses some ASCII names, and raises no OSError then."""
-    try:
-        host.encode("idna")
-    except UnicodeError:
-        if not host.isascii():  # only an upstream's: Chromium has encoded the names of pages
-            raise socket.gaierror(socket.EAI_NONAME, "not a name") from None
-        return host.encode()
-    return host
 
 
 def refused(refusal: Refusal) -> ProxyFailure:
@@ -297,7 +279,10 @@ async def _connect_handshake(
         if reader.passing or not data:
             raise ProxyFailure(502, f"{link.peer} does not answer in HTTP", error="http_protocol_error")
     if refuses_credentials(answer, connect=True):
-        raise asks_for_credentials(route, upstream, answer)
+        challenges = answer.values(b"proxy-authenticate")
+        if route.asks and answer.status == 407 and challenges:
+            raise AsksForCredentials(upstream, challenges)
+        raise refused_credentials(upstream)
     if not 200 <= answer.status < 300:
         raise ProxyFailure(
             502,

@@ -15,6 +15,7 @@ from ._answer import HeaderLine
 from ._upstream import ProxyFailure
 
 __all__ = [
+    "BadHost",
     "Target",
     "check_head",
     "has_body_twice",
@@ -37,6 +38,28 @@ _FOLDED: Final = re.compile(rb"\n[ \t]")
 # What Chromium resolves, too; 253 characters are the longest name, and a dot may follow.
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,254}")
 _ABSOLUTE: Final = re.compile(rb"http://([^/?#]*)([^#]*)", re.IGNORECASE)
+
+
+class BadHost(ProxyFailure):
+    """A name that no resolver knows: Chromium asks one all the same, where it has no proxy.
+
+    Attributes:
+        host: As it came.
+        port: TCP port; 0 where that is not clear, either.
+        tunnel: CONNECT was asked for.
+    """
+
+    def __init__(self, host: str, rest: str, default_port: int | None) -> None:
+        super().__init__(
+            400,
+            "the host in the target is not valid",
+            error="http_request_error",
+            net_error="net::ERR_NAME_NOT_RESOLVED",
+        )
+        port = rest.removeprefix(":")
+        self.host = host
+        self.port = int(port) if re.fullmatch(r"[0-9]{1,5}", port) else default_port or 0
+        self.tunnel = default_port is None
 
 
 def _refuse(text: str, status: int = 400) -> ProxyFailure:
@@ -116,7 +139,7 @@ def _host_and_port(authority: bytes, default_port: int | None) -> tuple[str, int
         host, colon, port = text.partition(":")
         rest = colon + port
         if not _HOST.fullmatch(host):
-            raise _refuse("the host in the target is not valid")
+            raise BadHost(host, rest, default_port)
     if not rest and default_port is not None:
         return host, default_port
     if not re.fullmatch(r":[0-9]{1,5}", rest) or not 0 < int(rest[1:]) < 65536:
@@ -180,7 +203,7 @@ def passed_headers(request: h11.Request, *, host: bytes) -> HeaderList:
     return passed
 
 
-def passes(line: HeaderLine, *, unframed: bool = False) -> bool:
+def passes(line: HeaderLine, *, unframed: bool = False, asks: bool = False) -> bool:
     """Return True if a header line of an answer goes on to the browser.
 
     What `Connection` nominates goes on: Chromium does not look at that, and a page must be the same as without a proxy. A site does
@@ -189,8 +212,11 @@ def passes(line: HeaderLine, *, unframed: bool = False) -> bool:
     Args:
         line: A header line.
         unframed: The body loses its chunks.
+        asks: It is a proxy's question for credentials, which the browser gets.
     """
     name, value, _ = line
     if name == b"transfer-encoding":
         return not unframed
+    if name == b"proxy-authenticate":
+        return asks
     return name not in _HOP_BY_HOP and not (name == b"proxy-status" and b"cdpbridge" in value.lower())

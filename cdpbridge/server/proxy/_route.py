@@ -11,7 +11,8 @@ from typing import Final
 from ._address import is_local_name, is_own, literal_address
 from ._block_list import BlockList
 from ._bypass import Bypass
-from ._messages import Target
+from ._messages import BadHost, Target
+from ._resolver import Resolver
 from ._rules import Refusal, Rules
 from ._traffic import Traffic
 from ._upstream import ProxyFailure, Upstream
@@ -63,6 +64,7 @@ class Route:
         bytes_sent: Payload towards the internet.
         bytes_received: Payload from there.
         traffic: The same by host, of all routes of the browser.
+        resolver: Of all routes of the browser.
         failures: The last ones, the latest at the end; of all routes of the browser.
     """
 
@@ -80,6 +82,7 @@ class Route:
     bytes_sent: int = 0
     bytes_received: int = 0
     traffic: Traffic = field(default_factory=Traffic)
+    resolver: Resolver = field(default_factory=Resolver)
     failures: deque[Failure] = field(default_factory=lambda: deque(maxlen=_FAILURES))
 
     def of_context(self, upstream: Upstream | None, bypass: Bypass) -> Route:
@@ -115,7 +118,10 @@ class Route:
 
     def note(self, target: Target | None, failure: ProxyFailure) -> None:
         """Keep `failure`, which the browser got instead of an answer for `target`."""
-        host, port = ("", 0) if target is None else (target.host, target.port)
+        if isinstance(failure, BadHost):
+            host, port = failure.host, failure.port
+        else:
+            host, port = ("", 0) if target is None else (target.host, target.port)
         known = failure.net_error if self.unseen else None
         self.failures.append(Failure(host, port, str(failure), failure.error, time.monotonic(), known))
 

@@ -45,7 +45,10 @@ async def test_fault_d09_a_browser_over_its_disk_limit_is_stopped(make_server, s
                     await asyncio.sleep(0.05)
             await connection.wait_closed()
             assert (connection.close_code, connection.close_reason) == (1008, "disk limit reached")
-        assert stopped["endReason"] == "disk_limit"
+        assert (stopped["endReason"], stopped["browserCost"]) == (
+            "disk_limit",
+            "0.000833",
+        )  # a minute; the rest is refunded
         assert (await server.browser(other))["status"] == "active"
         await server.stop(other)
 
