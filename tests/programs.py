@@ -36,6 +36,21 @@ MODULES = (
 )
 
 
+# Only Linux has it; on macOS, a process with all these imports cannot be forked safely, so programs are started there.
+FORKS = hasattr(os, "pidfd_open")
+COMMAND = """#!{python} -IS
+import os, socket, sys, json
+control = socket.socket(fileno=int(os.environ["FORK"]))
+status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+request = dict(arguments=["-m", {module!r}, *sys.argv[1:]], cwd=os.getcwd(), env=dict(os.environ), new_session=False, pass_fds=[])
+socket.send_fds(control, [json.dumps(request).encode()], [theirs.fileno(), 0, 1, 2])
+theirs.close()
+status.recv(32)
+sys.exit(int(status.recv(32)))
+"""
+STARTED = '#!/bin/sh\nexec {python} -m {module} "$@"\n'
+
+
 class Preloaded:
     """A process that forks programs; started by the first, it ends with this one.
 
@@ -65,11 +80,19 @@ class Preloaded:
                 atexit.register(self.close)
             socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
 
-    def reach(self) -> tuple[dict[str, str], int]:
-        """The environment and the descriptor that a shell needs for commands of `write_command`."""
-        run([self._command[0], "-c", ""], by=self)  # so it is started
-        descriptor = self._control.fileno()
-        return {"FORK": str(descriptor)}, descriptor
+    def write_command(self, file: Path, module: str) -> None:
+        """Write a command for `shell` that has `python -m MODULE` forked, or started; no signal reaches what is forked."""
+        file.write_text((COMMAND if FORKS else STARTED).format(python=self._command[0], module=module))
+        file.chmod(0o755)
+
+    def shell(self, text: str, *, env: Mapping[str, str], **options) -> CompletedProcess:
+        """Run lines of a shell, with commands of `write_command` among them; as `subprocess.run`."""
+        if FORKS:
+            run([self._command[0], "-c", ""], by=self)  # so it is there
+            descriptor = self._control.fileno()
+            options |= {"pass_fds": [descriptor]}
+            env = {**env, "FORK": str(descriptor)}
+        return subprocess.run(["sh", "-ec", text], env=env, check=False, **options)
 
     def close(self) -> None:
         with self._lock:
@@ -223,22 +246,15 @@ class Program:
         self.wait()
 
 
-COMMAND = """#!{python} -IS
-import os, socket, sys, json
-control = socket.socket(fileno=int(os.environ["FORK"]))
-status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-request = dict(arguments=["-m", {module!r}, *sys.argv[1:]], cwd=os.getcwd(), env=dict(os.environ), new_session=False, pass_fds=[])
-socket.send_fds(control, [json.dumps(request).encode()], [theirs.fileno(), 0, 1, 2])
-theirs.close()
-status.recv(32)
-sys.exit(int(status.recv(32)))
-"""
+class Started(subprocess.Popen):
+    """A program that is started where none is forked."""
+
+    def __init__(self, command: Sequence[str | Path], *, by: Preloaded | None = None, **options):
+        super().__init__(command, **options)
 
 
-def write_command(file: Path, module: str) -> None:
-    """Write a command for shells that has `python -m MODULE` forked, see `Preloaded.reach`; no signal reaches that."""
-    file.write_text(COMMAND.format(python=sys.executable, module=module))
-    file.chmod(0o755)
+if not FORKS:
+    Program = Started
 
 
 def fork_local_servers(patch: pytest.MonkeyPatch) -> None:
@@ -265,7 +281,7 @@ def run(
         try:
             if input is not None:
                 program.stdin.write(input)
-            stdout, stderr = program.communicate(timeout)
+            stdout, stderr = program.communicate(timeout=timeout)
         except BaseException:
             program.kill()
             raise

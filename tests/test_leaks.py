@@ -1,4 +1,4 @@
-"""The trials of `benchmarks/leaks.py`: a few in every run, a hundred of the thousand by hand."""
+"""The trials of `benchmarks/leaks.py`: four, or a hundred of the thousand."""
 
 import json
 import subprocess
@@ -28,6 +28,7 @@ def trials(*options, seconds):
     return rows
 
 
+@pytest.mark.slow  # every run kills each of them once: b05 and b13 in server/, a77 in cdp/, a80 in rental/
 def test_a_kill_of_each_victim_leaks_nothing(environment):
     assert len(trials("--each", "1", "--worlds", "1", seconds=110)) == 4
 

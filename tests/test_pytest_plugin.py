@@ -15,6 +15,7 @@ import pytest
 
 import cdpbridge
 from cdpbridge._pytest._connecting import is_channel
+from tests import programs
 from tests.conftest import clean_environment
 
 SUITES = Path(__file__).parent / "integrations" / "suites"
@@ -36,7 +37,8 @@ pytestmark = [
 class Place:
     """A folder with a suite, and a temporary folder by which all processes of its runs are known."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, preloaded):
+        self.preloaded = preloaded
         self.folder = folder / "suite"
         self.folder.mkdir()
         self.temporary = folder / "t"
@@ -50,7 +52,7 @@ class Place:
         (self.folder / "test_it.py").write_text(text)
 
     def start(self, *args, flavour="playwright", **environment):
-        return subprocess.Popen(
+        return programs.Program(
             [sys.executable, "-m", "pytest", "-p", f"no:{OTHER[flavour]}", "-p", "no:schemathesis", *args],
             cwd=self.folder,
             env=clean_environment(
@@ -63,6 +65,7 @@ class Place:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            by=self.preloaded,
         )
 
     def run(self, *args, status=0, **options):
@@ -91,9 +94,26 @@ class Place:
         return found
 
 
+@pytest.fixture(scope="module")
+def preloaded():
+    """Runs fork from what has imported pytest and the libraries; no plugin, as pytest rewrites these when it imports them."""
+    preloaded = programs.Preloaded(
+        modules=[
+            "pytest",
+            "_pytest.assertion",
+            "playwright.async_api",
+            "playwright.sync_api",
+            "httpx",
+            "pydantic",
+        ]
+    )
+    yield preloaded
+    preloaded.close()
+
+
 @pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path)
+def place(tmp_path, preloaded):
+    return Place(tmp_path, preloaded)
 
 
 def active(server):

@@ -490,7 +490,7 @@ def world(tmp_path_factory) -> Iterator[World]:
             python = installed_wheel(folder)
             preloaded = programs.Preloaded(python, LIBRARIES)
             (folder / "commands").mkdir()
-            programs.write_command(folder / "commands" / "cdpbridge", "cdpbridge")
+            preloaded.write_command(folder / "commands" / "cdpbridge", "cdpbridge")
             yield World(server, settings, python, preloaded, folder / "commands")
             preloaded.close()
             process.terminate()
@@ -521,7 +521,10 @@ asyncio.run(main())
 
 
 def call(
-    command: list[str], folder: Path, environment: dict[str, str], run: Callable[..., Any] = subprocess.run
+    command: list[str] | str,
+    folder: Path,
+    environment: dict[str, str],
+    run: Callable[..., subprocess.CompletedProcess[str]] = partial(subprocess.run, check=False),
 ) -> str:
     done = run(
         command,
@@ -532,7 +535,6 @@ def call(
         stderr=subprocess.STDOUT,
         text=True,
         timeout=200,
-        check=False,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -560,10 +562,8 @@ def as_shell(world: World, run: Run, text: str, folder: Path, environment: dict[
             task = client.tasks.create("Find the top post")
             variables = {"SESSION_ID": str(task.session_id), "TASK_ID": str(task.id)}
     try:
-        forking, descriptor = world.preloaded.reach()
         path = f"{world.commands}{os.pathsep}{environment['PATH']}"
-        run_here = partial(subprocess.run, pass_fds=[descriptor])
-        return call(["sh", "-ec", text], folder, environment | variables | forking | {"PATH": path}, run_here)
+        return call(text, folder, environment | variables | {"PATH": path}, world.preloaded.shell)
     finally:
         if variables:
             with cdpbridge.Client(

@@ -30,8 +30,12 @@ from tests import programs
 from tests.own_user import open_way
 
 ONE_BUILD = pytest.mark.one_build(
-    "files and cookies are read and written here; what the builds store themselves has both below"
+    "cookies and files are the same for both; see test_storage.py for what the builds store"
 )
+FULL = pytest.mark.one_build(
+    "what a person's Chromium has left is the full build's, and only that has settings"
+)
+SHELL = pytest.mark.one_build("it is about the build without a settings page")
 
 SECRET = "s3cr3t-value"
 LATER = int(time.time()) + 9999
@@ -132,7 +136,7 @@ async def cookies_of(client, profile):
         }
 
 
-@ONE_BUILD
+@FULL
 @pytest.mark.chromium
 async def test_from_chromium(full_client, local_profile):
     client = full_client
@@ -175,7 +179,7 @@ async def test_from_chromium(full_client, local_profile):
 
 
 @pytest.mark.slow  # `test_the_command` chooses by the same domain, `test_from_chromium` takes preferences
-@ONE_BUILD
+@FULL
 @pytest.mark.chromium
 async def test_only_some_domains_and_no_preferences(full_client, local_profile):
     report = await sync(local_profile, provider=full_client, to="some", domains=["example.test"])
@@ -186,7 +190,7 @@ async def test_only_some_domains_and_no_preferences(full_client, local_profile):
     assert report.preferences >= 1
 
 
-@ONE_BUILD
+@SHELL
 @pytest.mark.chromium
 async def test_a_hosted_browser_without_a_settings_page(client, local_profile):
     report = await sync(local_profile, provider=client, to="shell")

@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -104,23 +105,29 @@ async def leave(opening, failing):
     return inside, None
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, asyncio.CancelledError])
+AT_LENGTH = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
 @pytest.mark.parametrize(
-    "which",
-    ["each function once", pytest.param("each call", marks=[pytest.mark.slow, pytest.mark.timeout(600)])],
+    ("which", "kinds"),
+    [
+        ("each function once", [RuntimeError, asyncio.CancelledError]),  # the one, then the other
+        pytest.param("each call", [RuntimeError], marks=AT_LENGTH),
+        pytest.param("each call", [asyncio.CancelledError], marks=AT_LENGTH),
+    ],
 )
 @pytest.mark.timeout(300)
 @LEFT_COROUTINES
-async def test_every_call_on_the_way_out_of_a_block_fails_once(scripted, kind, which):  # noqa: F811
+async def test_every_call_on_the_way_out_of_a_block_fails_once(scripted, which, kinds):  # noqa: F811
     rest = Rest(scripted.http_url)  # noqa: F811
-    none = FailingCall(0, kind)
+    none = FailingCall(0, RuntimeError)
     await leave(cdpbridge.open_browser(rest.client, journal="off"), none)
     assert len(none.names) > 100
     numbers = range(1, len(none.names) + 1)
     if which == "each function once":
         numbers = [none.names.index(name) + 1 for name in dict.fromkeys(none.names)]
     before, tried = set(), 0
-    for number in numbers:
+    for number, kind in zip(numbers, cycle(kinds), strict=False):
         rest = Rest(scripted.http_url)
         failing = FailingCall(number, kind)
         browser, error = await leave(cdpbridge.open_browser(rest.client, journal="off"), failing)

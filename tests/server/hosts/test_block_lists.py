@@ -70,7 +70,7 @@ async def test_listed_hosts_are_not_reached_and_counted(make_server, lists, site
         assert record["blockedRequests"] is None
 
 
-@pytest.mark.one_build("folders, processes and orders of the host, which are the same for both builds")
+@pytest.mark.one_build("the answer to a request; what is blocked has both builds above")
 async def test_a_request_cannot_turn_on_what_is_not_there(make_server):
     async with make_server() as server:
         answer = await server.http.post("/browsers", json={"blockAds": True})

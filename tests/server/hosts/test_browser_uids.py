@@ -21,7 +21,7 @@ from cdpbridge.errors import CommandError, CommandTimeout
 from tests.folders import browsers_folder
 
 ONE_BUILD = pytest.mark.one_build(
-    "folders, processes and orders of the host, which are the same for both builds"
+    "uids and folders are the host's; what a browser can read has both builds below"
 )
 
 pytestmark = [

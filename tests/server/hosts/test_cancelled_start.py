@@ -14,7 +14,7 @@ from cdpbridge.server.profiles import ProfileStore
 
 pytestmark = [
     pytest.mark.chromium,
-    pytest.mark.one_build("folders, processes and orders of the host, which are the same for both builds"),
+    pytest.mark.one_build("a start that is cancelled ends a process, whichever the build"),
 ]
 
 SECOND = timedelta(seconds=1)

@@ -14,7 +14,7 @@ from cdpbridge.server.profiles import ProfileStore
 SECOND = timedelta(seconds=1)
 
 
-@pytest.mark.one_build("folders, processes and orders of the host, which are the same for both builds")
+@pytest.mark.one_build("the host's own folders, whichever browser was in them")
 @pytest.mark.chromium
 @pytest.mark.parametrize("renamed", ["", ".gone"])
 async def test_fault_b18_folders_that_a_killed_server_had_renamed_are_removed(tmp_path, renamed):

@@ -41,7 +41,7 @@ async def test_fault_d10_a_hostile_cookie_database_and_the_stop(make_server, bui
         assert await server.cookies_of_profile(profile) == {"kept"}
 
 
-@pytest.mark.one_build("folders, processes and orders of the host, which are the same for both builds")
+@pytest.mark.one_build("the server's end, with the database of one browser; its stop has both builds above")
 async def test_fault_d10_a_hostile_cookie_database_and_the_servers_end(spawn_server, wait_until):
     async with spawn_server() as server:
         profile = await server.profile()

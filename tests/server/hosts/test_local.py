@@ -16,7 +16,7 @@ from cdpbridge.errors import CDPError, CommandTimeout, ConnectionClosed
 from tests.folders import browsers_folder
 
 ONE_BUILD = pytest.mark.one_build(
-    "folders, processes and orders of the host, which are the same for both builds"
+    "processes, turns and times of the host; what a build stores in a profile has both below"
 )
 
 pytestmark = pytest.mark.chromium

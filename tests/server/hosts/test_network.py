@@ -15,7 +15,7 @@ from tests.server.proxy.peers import UPSTREAM_ADDRESS, running_origin, running_p
 from tests.server.sites import serve_site
 
 ONE_BUILD = pytest.mark.one_build(
-    "folders, processes and orders of the host, which are the same for both builds"
+    "names and addresses are judged by the forwarder, which does not see the build"
 )
 
 pytestmark = pytest.mark.chromium

@@ -9,7 +9,7 @@ import pytest
 from cdpbridge.cdp import connect
 
 ONE_BUILD = pytest.mark.one_build(
-    "folders, processes and orders of the host, which are the same for both builds"
+    "what the host tells a browser at its start and takes from its folder; pages are tested in tests/browser"
 )
 
 pytestmark = pytest.mark.chromium
