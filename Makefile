@@ -37,7 +37,7 @@ demo: $(BASE)  ## rent a browser, drive it over CDP and Playwright, stop it, see
 test: setup  ## every test except those marked slow or cloud
 	$(BIN)/python -m pytest -m "not slow and not cloud" -n auto --dist loadfile --durations=30 $(PYTEST_ARGS)
 
-test-slow: setup  ## the tests marked slow: long proofs and second forms; about half an hour
+test-slow: setup  ## the tests marked slow: long proofs, and second forms of proofs
 	$(BIN)/python -m pytest -m "slow and not cloud" -n auto --dist loadfile --durations=30 $(PYTEST_ARGS)
 
 test-fast: $(VENV)/.installed  ## the tests that start no browser and no server, in under a minute; needs no apt

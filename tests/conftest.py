@@ -304,12 +304,21 @@ def site():
         yield address
 
 
+def pauses():
+    """Seconds between two looks, longer and longer: what is waited for for long needs the processor that looking takes."""
+    seconds = 0.01
+    while True:
+        yield seconds
+        seconds = min(seconds * 1.2, 0.1)
+
+
 async def until(condition, timeout=60):
     """Poll for what only the outside world can bring about; returns what `condition` found.
 
     The timeout says that it will not happen, not how fast it has to: a loaded machine takes its time.
     """
     async with asyncio.timeout(timeout):
-        while not (found := condition()):
-            await asyncio.sleep(0.01)
-    return found
+        for pause in pauses():
+            if found := condition():
+                return found
+            await asyncio.sleep(pause)

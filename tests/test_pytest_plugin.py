@@ -39,6 +39,7 @@ class Place:
 
     def __init__(self, folder, preloaded):
         self.preloaded = preloaded
+        self.program = programs.Program
         self.folder = folder / "suite"
         self.folder.mkdir()
         self.temporary = folder / "t"
@@ -52,7 +53,7 @@ class Place:
         (self.folder / "test_it.py").write_text(text)
 
     def start(self, *args, flavour="playwright", **environment):
-        return programs.Program(
+        return self.program(
             [sys.executable, "-m", "pytest", "-p", f"no:{OTHER[flavour]}", "-p", "no:schemathesis", *args],
             cwd=self.folder,
             env=clean_environment(
@@ -79,7 +80,7 @@ class Place:
         deadline = time.monotonic() + seconds
         while left := self.processes():
             assert time.monotonic() < deadline, left
-            time.sleep(0.05)
+            time.sleep(0.2)
         assert [each.name for each in self.temporary.iterdir() if each.name.startswith("cdp")] == []
 
     def processes(self):
@@ -363,6 +364,7 @@ def test_a_killed_run_on_this_machine_leaves_nothing(place):
 
 
 def test_a_run_without_it_loads_nothing_of_it(place):
+    place.program = programs.Started
     place.write("""
 import sys
 

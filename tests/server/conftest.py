@@ -21,7 +21,7 @@ from cdpbridge.cdp import connect
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.testing import ManualClock
 from tests import programs
-from tests.conftest import clean_environment
+from tests.conftest import clean_environment, pauses, until
 from tests.folders import browsers_folder
 
 # Parts of the server are imported where they are used: the tests of its proxy need no web framework.
@@ -316,13 +316,7 @@ def scripted_hosts():
 @pytest.fixture
 def wait_until():
     """Poll for something that only the outside world can bring about."""
-
-    async def wait_until(condition, timeout=60):
-        async with asyncio.timeout(timeout):
-            while not condition():
-                await asyncio.sleep(0.01)
-
-    return wait_until
+    return until
 
 
 class Contract:
@@ -433,8 +427,11 @@ class Server:
     async def stopped(self, browser, timeout=60):
         """Wait until the server says that it is stopped and put away."""
         async with asyncio.timeout(timeout):
-            while (await self.browser(browser))["status"] != "stopped" or self.folders():
-                await asyncio.sleep(0.01)
+            for pause in pauses():
+                found = await self.browser(browser)
+                if found["status"] == "stopped" and not self.folders():
+                    break
+                await asyncio.sleep(pause)
         return await self.browser(browser)
 
     def folder(self, browser):
