@@ -22,7 +22,8 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
@@ -30,10 +31,12 @@ from robot.libraries.BuiltIn import BuiltIn
 from cdpbridge.api import server_default
 from cdpbridge.errors import ConfigurationError, redact_url
 from cdpbridge.sync import Browser, open_browser
-from cdpbridge.tunnel._address import local_address_sync
+from cdpbridge.tunnel._address import Place, local_address_sync
 
 __all__ = ["RentedBrowser"]
 
+_LOCAL: Final = Path(__file__).with_name("_robot_local.cjs")
+_LOCAL_MARK: Final = "#cdpbridge-local"
 logger = logging.getLogger("cdpbridge")  # Robot Framework puts it into the suite's log
 
 
@@ -82,7 +85,7 @@ class RentedBrowser:
                 open_browser(self._provider, profile=profile, proxy_country=country, timeout=timeout)
             )
             place = opened.enter_context(local_address_sync(browser.cdp_url))
-            identifier = _connect(driver, place.cdp_url)
+            identifier = _connect(driver, place)
             opened.callback(_disconnect, driver, identifier)
             self._rentals.push(opened.pop_all())
         self._browsers.append(browser)
@@ -105,15 +108,32 @@ class RentedBrowser:
             self._browsers.clear()
 
 
-def _connect(driver: Any, address: str | None) -> str:
+def _connect(driver: Any, place: Place) -> str:
     """Connect without Robot Framework in between, which would log the address."""
     from Browser import SupportedBrowsers  # noqa: PLC0415  # it is installed, as the driver is from it
 
+    address = place.cdp_url
+    marked = f"{address}{_LOCAL_MARK}" if place.local and _can_be_local(driver) else address
     try:
-        return str(driver.connect_to_browser(address, SupportedBrowsers.chromium, use_cdp=True))
+        return str(driver.connect_to_browser(marked, SupportedBrowsers.chromium, use_cdp=True))
     except AssertionError as error:
-        text = str(error).replace(str(address), redact_url(str(address)))
+        text = str(error).replace(address, redact_url(address))
         raise AssertionError(f"the Browser library cannot connect to the rented browser: {text}") from None
+
+
+def _can_be_local(driver: Any) -> bool:
+    """Have Playwright take a marked address for that of a local browser; False: this Browser library has no way to do so.
+
+    The limits of remote browsers, 50 MB for an upload, do not hold then.
+    """
+    try:
+        driver.init_js_extension(_LOCAL)
+    except Exception as error:  # noqa: BLE001  # gRPC's, or an AttributeError
+        logger.warning(
+            "the Browser library takes the browser for a remote one, uploads have 50 MB at most: %s", error
+        )
+        return False
+    return True
 
 
 def _disconnect(driver: Any, identifier: str) -> None:

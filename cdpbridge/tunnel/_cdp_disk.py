@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -16,7 +16,7 @@ from cdpbridge._concurrency import in_pool
 from cdpbridge.browser._download import file_chunks, temporary_folder
 from cdpbridge.cdp import CDPSession, Connection
 from cdpbridge.errors import CDPError, UploadFailed
-from cdpbridge.protocol import Runtime
+from cdpbridge.protocol import Runtime, Target
 
 from ._control import Control
 from ._disk import Folders, opened, write_all
@@ -24,6 +24,8 @@ from ._disk import Folders, opened, write_all
 __all__ = ["CDPDisk"]
 
 _CHUNK_BYTES: Final = 1024 * 1024
+# DownloadRequestLimiter::kMaxDownloadsAtOnce: of one page, before Chromium asks the user.
+_MOST_SAVED: Final = 9
 _BEGIN: Final = "globalThis.parts = []"
 _PART: Final = """function(text) {
     const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), c => c.charCodeAt(0));
@@ -49,7 +51,9 @@ class CDPDisk:
         self._writing = asyncio.Lock()
         self._connection: Connection | None = None
         self._context_id = ""
-        self._page: CDPSession | None = None
+        self._page: CDPSession | None = None  # that reads
+        self._saving: CDPSession | None = None
+        self._saved = 0
 
     @classmethod
     async def find(cls, control: Control) -> CDPDisk:
@@ -74,8 +78,8 @@ class CDPDisk:
 
     async def write(self, folder: str, source: Path) -> str:
         """See `Disk`. The browser makes some names harmless: a leading dot, for one, does not stay."""
-        page = await self._opened()
         async with self._writing:  # one list of parts, and one folder at a time
+            page = await self._writer()
             await page.send(Runtime.evaluate(_BEGIN))
             with opened(source) as file:
                 while chunk := await in_pool(file.read, _CHUNK_BYTES):
@@ -107,7 +111,15 @@ class CDPDisk:
             behaviour = {"behavior": "allow", "downloadPath": folder, "eventsEnabled": True}
             await root.send("Browser.setDownloadBehavior", behaviour | {"browserContextId": self._context_id})
             await _call(page, _SAVE, name)
-            return await done
+            closed: asyncio.Future[Any] = asyncio.ensure_future(page.connection.wait_closed())
+            ends: list[asyncio.Future[Any]] = [done, closed]
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                closed.cancel()
+            if not done.done():
+                raise UploadFailed(f"the connection was lost before {name} was on the browser's disk")
+            return done.result()
         finally:
             for each in remove:
                 each()
@@ -126,10 +138,34 @@ class CDPDisk:
                 reply = await root.send("Target.createBrowserContext", {"disposeOnDetach": True})
                 self._context_id = str(reply["browserContextId"])
                 self._control.hide(self._context_id)
-                page = await connection.new_tab(browser_context_id=self._context_id)
-                self._control.hide(page.target_id)
-                self._connection, self._page = connection, page
+                self._connection, self._page = connection, await self._new_page(connection)
             return self._page
+
+    async def _writer(self) -> CDPSession:
+        """Return a page that may save a file; it is replaced before Chromium would ask the user about its downloads."""
+        await self._opened()
+        connection = self._connection
+        assert connection is not None
+        old = self._saving
+        if (
+            old is None
+            or old.closed is not None
+            or old.connection is not connection
+            or self._saved >= _MOST_SAVED
+        ):
+            self._saving = await self._new_page(connection)
+            self._saved = 0
+            if old is not None and old.closed is None:
+                with suppress(CDPError):
+                    await connection.root.send(Target.close_target(old.target_id))
+        self._saved += 1
+        assert self._saving is not None
+        return self._saving
+
+    async def _new_page(self, connection: Connection) -> CDPSession:
+        page = await connection.new_tab(browser_context_id=self._context_id)
+        self._control.hide(page.target_id)
+        return page
 
 
 async def _call(page: CDPSession, function: str, argument: str) -> None:

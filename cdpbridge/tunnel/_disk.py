@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-__all__ = ["Disk", "Folders", "opened", "write_all"]
+from cdpbridge.errors import CDPBridgeError
+
+__all__ = ["Disk", "Folders", "log_failure", "opened", "write_all"]
+
+logger = logging.getLogger("cdpbridge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +73,9 @@ def write_all(sink: BinaryIO, chunk: bytes | memoryview) -> None:
 def opened(source: Path) -> BinaryIO:
     """Open a file for reading without a buffer. Not in a thread: a caller that is cancelled meanwhile would not get it to close it."""
     return source.open("rb", buffering=0)
+
+
+def log_failure(what: str, error: Exception) -> None:
+    """Log what could not be carried; where it failed too, if that is not known to fail."""
+    expected = isinstance(error, CDPBridgeError | OSError)
+    logger.warning("%s: %s", what, error, exc_info=None if expected else error)

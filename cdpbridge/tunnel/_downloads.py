@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from cdpbridge._concurrency import in_pool
-from cdpbridge._file_names import safe_file_name
-from cdpbridge.errors import CDPBridgeError, DownloadFailed
+from cdpbridge._concurrency import TaskSet
+from cdpbridge._file_names import NAME_BYTES, safe_file_name
+from cdpbridge.errors import DownloadFailed
 
 from ._control import Control
-from ._disk import Disk
+from ._disk import Disk, log_failure
 
 __all__ = ["Downloads", "SendEvent"]
 
@@ -39,6 +39,9 @@ _SETTLED: Final = 10_000
 _AT_ONCE: Final = 6
 # Other clients of the browser may fetch the same file; the server removes it after this time, seconds.
 _REMOVE_DELAY: Final = 60.0
+_REMOVAL_SECONDS: Final = 3.0
+# Events of the domain `Page` name no path: the one of `Browser` comes at the same time, or never.
+_ALONE_SECONDS: Final = 2.0
 _FINAL: Final = frozenset({"completed", "canceled"})
 
 
@@ -50,12 +53,21 @@ class _Wish:
     by_id: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """A download that has ended for the client; `path` is None where it is as the browser says."""
+
+    path: str | None
+    failed: bool
+
+
 @dataclass(slots=True)
 class _Arrival:
     """A download that the browser has completed."""
 
     held: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
+    alone: asyncio.TimerHandle | None = None
 
 
 class Downloads:
@@ -77,8 +89,9 @@ class Downloads:
         self._hears: dict[str, bool] = {}
         self._names: dict[str, str] = {}
         self._arrivals: dict[str, _Arrival] = {}
-        self._settled: dict[str, None] = {}
+        self._settled: dict[str, _Settled] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._removals = TaskSet(logger)
         self._closed = False
 
     # --- what the client asks for ---------------------------------------------------------------------------------
@@ -140,36 +153,52 @@ class Downloads:
             if self._wishes:
                 self._names.setdefault(guid, str(parameters.get("suggestedFilename") or ""))
             return passes
-        state = parameters.get("state")
-        if state not in _FINAL or guid in self._settled:
+        if parameters.get("state") not in _FINAL:
             return passes
-        if state == "canceled":
+        return self._ended(guid, (session or "", method, parameters), passes=passes)
+
+    def _ended(self, guid: str, event: tuple[str, str, dict[str, Any]], *, passes: bool) -> bool:
+        """Take an event of the end of a download; see `event`."""
+        session, method, parameters = event
+        settled = self._settled.get(guid)
+        if settled is not None:
+            if passes:
+                self._send(session, method, _as_local(parameters, settled))
+            return False
+        if parameters["state"] == "canceled":
             self._names.pop(guid, None)
             return passes
         if guid not in self._arrivals and not self._wishes:
             return passes
         arrival = self._arrivals.setdefault(guid, _Arrival())
-        if session is not None and passes:
-            arrival.held.append((session, method, parameters))
-        if ours and arrival.task is None:
-            arrival.task = asyncio.get_running_loop().create_task(self._arrive(guid, arrival, parameters))
+        if passes:
+            arrival.held.append(event)
+        loop = asyncio.get_running_loop()
+        if method.startswith("Browser.") and arrival.task is None:
+            arrival.task = loop.create_task(self._arrive(guid, arrival, parameters))
+        elif arrival.task is None and arrival.alone is None:
+            arrival.alone = loop.call_later(_ALONE_SECONDS, self._let_go, guid, arrival)
         return False
+
+    def _let_go(self, guid: str, arrival: _Arrival) -> None:
+        """Pass on the events of a page's download whose path is not told, as nothing was asked for in its context."""
+        if arrival.task is None and not self._closed and self._arrivals.pop(guid, None) is arrival:
+            for session, method, held in arrival.held:
+                self._send(session, method, held)
 
     async def _arrive(self, guid: str, arrival: _Arrival, parameters: dict[str, Any]) -> None:
         """Carry a file into the client's folder, and let the kept events go."""
         path = str(parameters.get("filePath") or "")
-        local: str | None = None
+        local: Path | None = None
         failed = False
         try:
             wish = await self._wish(path)
             if wish is not None:
                 async with self._turns:
-                    local = str(
-                        await self._carry(guid, path, wish, int(parameters.get("receivedBytes") or 0))
-                    )
-        except (CDPBridgeError, OSError) as error:
+                    local = await self._carry(guid, path, wish, int(parameters.get("receivedBytes") or 0))
+        except Exception as error:  # noqa: BLE001  # whatever it is: the client hears of the end
             failed = True
-            logger.warning("a download could not be brought here: %s", error)
+            log_failure("a download could not be brought here", error)
         except asyncio.CancelledError:
             if self._closed:
                 raise
@@ -177,11 +206,13 @@ class Downloads:
         finally:
             self._arrivals.pop(guid, None)
             self._names.pop(guid, None)
-            self._settled[guid] = None
+            settled = self._settled[guid] = _Settled(None if local is None else str(local), failed)
             while len(self._settled) > _SETTLED:
                 del self._settled[next(iter(self._settled))]
         for session, method, held in arrival.held:
-            self._send(session, method, _as_local(held, local, failed=failed))
+            self._send(session, method, _as_local(held, settled))
+        if local is not None:
+            self._removals.start(self._disk.remove(path, delay=_REMOVE_DELAY), "removing a download there")
 
     async def _wish(self, path: str) -> _Wish | None:
         """Return what the client wants with a file of the browser; None: it did not ask for it."""
@@ -200,7 +231,7 @@ class Downloads:
         return wish
 
     async def _carry(self, guid: str, path: str, wish: _Wish, size: int) -> Path:
-        name = guid if wish.by_id else safe_file_name(self._names.get(guid, ""), otherwise="download")
+        name = _local_name(guid if wish.by_id else self._names.get(guid, ""))
         draft = wish.folder / f".{secrets.token_hex(8)}.part"
         sink = _create(draft)  # in a thread, it would be made behind a cancellation, too
         try:
@@ -208,14 +239,13 @@ class Downloads:
             if arrived != size:
                 raise DownloadFailed(name, f"it has {size} bytes, {arrived} arrived")
             sink.close()
-            # Chromium replaces a file with that name, too, when a client has said where downloads go.
-            final = await in_pool(draft.replace, wish.folder / name)
+            # Chromium replaces a file with that name, too, when a client has said where downloads go. Not in a thread: a file
+            # that is cancelled does not appear, and one that has appeared is not cancelled.
+            return draft.replace(wish.folder / name)
         finally:
             sink.close()
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
-        await self._disk.remove(path, delay=_REMOVE_DELAY)
-        return final
 
     def cancel(self, guid: str) -> bool:
         """Cancel a file on its way here; return False if none has that id."""
@@ -232,17 +262,27 @@ class Downloads:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._removals.wait(_REMOVAL_SECONDS)
+        await self._removals.cancel()
 
 
-def _as_local(parameters: dict[str, Any], path: str | None, *, failed: bool) -> dict[str, Any]:
+def _as_local(parameters: dict[str, Any], settled: _Settled) -> dict[str, Any]:
     """Return an event as a browser on this machine would send it."""
-    if failed:
+    if settled.failed:
         return {name: value for name, value in parameters.items() if name != "filePath"} | {
             "state": "canceled"
         }
-    if path is not None and "filePath" in parameters:
-        return parameters | {"filePath": path}
+    if settled.path is not None and "filePath" in parameters:
+        return parameters | {"filePath": settled.path}
     return parameters
+
+
+def _local_name(name: str) -> str:
+    """Return the name of a file here: the browser's, as clients expect it, unless that does harm. The browser may be another's."""
+    plain = os.name == "posix" and name.isprintable() and "/" not in name and not name.startswith(".")
+    if plain and 0 < len(name.encode(errors="replace")) <= NAME_BYTES:
+        return name
+    return safe_file_name(name, otherwise="download")
 
 
 def _create(draft: Path) -> BinaryIO:

@@ -13,12 +13,13 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from cdpbridge._concurrency import TaskSet
-from cdpbridge.cdp._frames import Message, Sieve, close_frame, text_frame
+from cdpbridge.cdp._frames import Message, Sieve, close_frame
 from cdpbridge.errors import CDPBridgeError
 
 from ._control import Control
-from ._disk import Disk
+from ._disk import Disk, log_failure
 from ._downloads import Downloads
+from ._ends import BrowserEnd, ClientEnd
 from ._hiding import Hiding
 from ._messages import (
     DETACHED,
@@ -27,12 +28,16 @@ from ._messages import (
     FIRST_ID,
     LAST_ID,
     USUAL,
+    Command,
     command_frame,
     decoded,
-    encoded,
+    event_frame,
     files_of,
     is_command,
     is_event,
+    opened_command,
+    opened_event,
+    reply_frames,
 )
 from ._uploads import Uploads
 
@@ -41,7 +46,6 @@ __all__ = ["Files", "Relay"]
 logger = logging.getLogger("cdpbridge")
 
 _HIGH_WATER: Final = 1024 * 1024
-_READ_BYTES: Final = 256 * 1024
 _LOST: Final = (1011, "the connection to the browser was lost")
 _CLOSED: Final = (1001, "the tunnel was closed")
 _FLUSH_SECONDS: Final = 3.0
@@ -92,14 +96,15 @@ class Relay:
         )
         self._up_waiting: list[bytes] = []  # frames of ours that wait for a boundary
         self._down_waiting: list[bytes] = []
-        self._lines: dict[str, deque[tuple[Message, dict[str, Any]]]] = {}
+        self._lines: dict[str, deque[tuple[Message, Command]]] = {}
+        self._paths: dict[str, tuple[str, ...]] = {}  # of sessions in messages of other ones
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._next_id = FIRST_ID + 1
         self._tasks = TaskSet(logger)
         self._listening = False
         self._browser_closed = False
         self._browser_ended: asyncio.Future[None] = self._loop.create_future()
-        for transport, end in ((client, _ClientEnd(self)), (browser, _BrowserEnd(self))):
+        for transport, end in ((client, ClientEnd(self)), (browser, BrowserEnd(self))):
             transport.set_protocol(end)
             transport.set_write_buffer_limits(_HIGH_WATER)
         files.control.when_hiding(self._hide)
@@ -161,43 +166,50 @@ class Relay:
 
     def _take_command(self, message: Message) -> None:
         """Handle a message of the client, at its place in the stream."""
-        command = decoded(message.payload)
-        session = command.get("sessionId", "")
-        line = self._lines.get(session) if isinstance(session, str) else None
-        if line is not None:
+        command = opened_command(message.payload)
+        line = None if command is None else self._lines.get(command.session)
+        if command is not None and line is not None:
             line.append((message, command))
             return
         now = message.raw
-        if isinstance(session, str):
-            if self._waits(command, session):
-                self._lines[session] = deque([(message, command)])
+        if command is not None:
+            if len(command.path) > 1:
+                self._paths[command.session] = command.path
+            if self._waits(command):
+                self._lines[command.session] = deque([(message, command)])
                 self._up.everything = True
-                self._tasks.start(self._work_off(session), "bringing a client's files to the browser")
+                self._tasks.start(self._work_off(command.session), "bringing a client's files to the browser")
                 return
-            now = self._rewritten(command, session) or now
+            changed = self._rewritten(command)
+            now = message.raw if changed is None else changed
         if now and not self._browser.is_closing():
             self._browser.write(now)
 
-    def _waits(self, command: dict[str, Any], session: str) -> bool:
+    def _waits(self, command: Command) -> bool:
         """Return True if a command cannot be sent on at once."""
-        method, parameters = command.get("method"), command.get("params")
+        method, parameters = command.body.get("method"), command.body.get("params")
         if not isinstance(parameters, dict):
             return False
         if method == "Page.setDownloadBehavior":
             return parameters.get("behavior") == "allow"
         if method == "Browser.setDownloadBehavior":
-            return (self._page or session != "") and parameters.get("behavior") in {"allow", "allowAndName"}
+            own_socket = self._page or command.session != ""
+            return own_socket and parameters.get("behavior") in {"allow", "allowAndName"}
+        if method == "DOM.getFileInfo":
+            return self._uploads.any
         files = files_of(method, parameters)
         return any(self._uploads.concerns(path) for path in files or ())
 
-    def _rewritten(self, command: dict[str, Any], session: str) -> bytes | None:
+    def _rewritten(self, command: Command) -> bytes | None:
         """Return the frame to send instead of a command's own; None: its own; empty: none, it has been answered."""
-        method, parameters = command.get("method"), command.get("params")
+        method, parameters = command.body.get("method"), command.body.get("params")
         if not isinstance(parameters, dict):
             return None
         if method == "Browser.setDownloadBehavior":
-            changed = self._downloads.rewritten(session, parameters)
-            return None if changed is None else command_frame(command | {"params": changed})
+            changed = self._downloads.rewritten(command.session, parameters)
+            return None if changed is None else command.frame(command.body | {"params": changed})
+        if method == "Page.setDownloadBehavior":  # one that saves nothing
+            self._downloads.asked = True
         if method == "Browser.cancelDownload" and self._downloads.cancel(str(parameters.get("guid"))):
             self._answer(command, {"result": {}})
             return b""
@@ -209,30 +221,33 @@ class Relay:
         try:
             while line:
                 message, command = line[0]
-                frame: bytes | None = message.raw
-                if self._waits(command, session):
+                frame: bytes | None = None
+                if self._waits(command):
                     try:
-                        frame = await self._prepared(command, session) or message.raw
-                    except (CDPBridgeError, OSError) as error:
-                        logger.warning("files could not be brought to the browser: %s", error)
+                        frame = await self._prepared(command)
+                    except Exception as error:  # noqa: BLE001  # the client gets an answer in any case
+                        log_failure("files could not be brought to the browser", error)
                         text = f"cdpbridge: the files could not be brought to the browser: {error}"
                         self._answer(command, {"error": {"code": -32000, "message": text}})
                         frame = b""
                 else:
-                    changed = self._rewritten(command, session)
-                    frame = message.raw if changed is None else changed
+                    frame = self._rewritten(command)
                 line.popleft()
+                if frame is None:
+                    frame = message.raw
                 if frame:
                     self._send_up(frame)
         finally:
             del self._lines[session]
             self._up.everything = bool(self._lines)
 
-    async def _prepared(self, command: dict[str, Any], session: str) -> bytes | None:
-        method, parameters = command["method"], command["params"]
+    async def _prepared(self, command: Command) -> bytes | None:
+        """Do what a command waits for; return as `_rewritten`."""
+        body, session = command.body, command.session
+        method, parameters = body["method"], body["params"]
         if method == "Browser.setDownloadBehavior":
             await self._listen(parameters.get("browserContextId"))
-            return self._rewritten(command, session)
+            return self._rewritten(command)
         if method == "Page.setDownloadBehavior":
             context_id = await self._context_of(session)
             await self._listen(context_id)
@@ -241,14 +256,14 @@ class Relay:
             )
             if changed is None:
                 return None
-            return command_frame(command | {"method": "Browser.setDownloadBehavior", "params": changed})
-        files = files_of(method, parameters) or []
-        local = await self._uploads.put(session, files)
+            return command.frame(body | {"method": "Browser.setDownloadBehavior", "params": changed})
+        if method == "DOM.getFileInfo":
+            self._answer(command, self._uploads.as_given(await self._ask(session, method, parameters)))
+            return b""
+        there = await self._uploads.put(session, files_of(method, parameters) or [])
         if method == "DOM.setFileInputFiles":
-            return command_frame(command | {"params": parameters | {"files": local}})
-        return command_frame(
-            command | {"params": parameters | {"data": parameters["data"] | {"files": local}}}
-        )
+            return command.frame(body | {"params": parameters | {"files": there}})
+        return command.frame(body | {"params": parameters | {"data": parameters["data"] | {"files": there}}})
 
     async def _listen(self, context_id: str | None) -> None:
         """Receive every download of a context: a page's session receives those of its own frames only."""
@@ -268,8 +283,7 @@ class Relay:
 
     def _send_command(self, session: str, method: str, parameters: dict[str, Any]) -> None:
         """Send a command of the tunnel's own on the client's connection, in a session that the client does not see."""
-        command = {"id": FIRST_ID, "method": method, "params": parameters, "sessionId": session}
-        self._send_up(command_frame(command))
+        self._send_up(command_frame({"id": FIRST_ID, "method": method, "params": parameters}, (session,)))
 
     async def _ask(
         self, session: str, method: str, parameters: dict[str, Any] | None = None
@@ -277,22 +291,19 @@ class Relay:
         """Send a command of the tunnel's own on the client's connection, and get its reply."""
         number = self._next_id
         self._next_id = number + 1 if number < LAST_ID else FIRST_ID + 1
-        command: dict[str, Any] = {"id": number, "method": method, "params": parameters or {}}
-        if session:
-            command["sessionId"] = session
+        path = self._paths.get(session, (session,))
+        command = {"id": number, "method": method, "params": parameters or {}}
         reply: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._replies[number] = reply
-        self._send_up(command_frame(command))
+        self._send_up(command_frame(command, path, [FIRST_ID] * (len(path) - 1)))
         try:
             return await reply
         finally:
             del self._replies[number]
 
-    def _answer(self, command: dict[str, Any], outcome: dict[str, Any]) -> None:
-        reply = {"id": command.get("id")} | outcome
-        if command.get("sessionId"):
-            reply["sessionId"] = command["sessionId"]
-        self._send_down(text_frame(encoded(reply), masked=False))
+    def _answer(self, command: Command, outcome: dict[str, Any]) -> None:
+        for frame in reply_frames(command, outcome):
+            self._send_down(frame)
 
     # --- events ---------------------------------------------------------------------------------------------------
 
@@ -301,14 +312,14 @@ class Relay:
         if self._control.hidden and not message.payload.startswith(FILE_EVENTS):
             self._show(message)
             return
-        event = decoded(message.payload)
+        event, session = opened_event(message.payload)
         number = event.get("id")
         if isinstance(number, int) and FIRST_ID <= number <= LAST_ID:
             reply = self._replies.get(number)
             if reply is not None and not reply.done():
                 reply.set_result(event)
             return
-        method, parameters, session = event.get("method"), event.get("params"), event.get("sessionId", "")
+        method, parameters = event.get("method"), event.get("params")
         if (
             isinstance(method, str)
             and ".download" in method
@@ -346,15 +357,13 @@ class Relay:
             if shown is None:
                 return
             if shown is not event:
-                frame = text_frame(encoded(shown), masked=False)
+                frame = event_frame(shown, ("",))
         if not self._client.is_closing():
             self._client.write(frame)
 
     def _send_event(self, session: str, method: str, parameters: dict[str, Any]) -> None:
-        event: dict[str, Any] = {"method": method, "params": parameters}
-        if session:
-            event["sessionId"] = session
-        self._send_down(text_frame(encoded(event), masked=False))
+        path = self._paths.get(session, (session,))
+        self._send_down(event_frame({"method": method, "params": parameters}, path))
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -436,56 +445,3 @@ class Relay:
         other = self._browser if client else self._client
         if not other.is_closing():
             other.resume_reading()
-
-
-class _End(asyncio.BufferedProtocol):
-    """One of the two sockets."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray(_READ_BYTES)
-        self._view = memoryview(self._buffer)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._view
-
-
-class _ClientEnd(_End):
-    def __init__(self, relay: Relay) -> None:
-        super().__init__()
-        self._relay = relay
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._relay.from_client(bytes(self._view[:nbytes]))
-
-    def pause_writing(self) -> None:
-        self._relay.pause(client=True)
-
-    def resume_writing(self) -> None:
-        self._relay.resume(client=True)
-
-    def eof_received(self) -> None:
-        self._relay.client_lost()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._relay.client_lost()
-
-
-class _BrowserEnd(_End):
-    def __init__(self, relay: Relay) -> None:
-        super().__init__()
-        self._relay = relay
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._relay.from_browser(bytes(self._view[:nbytes]))
-
-    def pause_writing(self) -> None:
-        self._relay.pause(client=False)
-
-    def resume_writing(self) -> None:
-        self._relay.resume(client=False)
-
-    def eof_received(self) -> None:
-        self._relay.browser_lost()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._relay.browser_lost()

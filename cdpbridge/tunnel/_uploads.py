@@ -8,8 +8,8 @@ import os
 import secrets
 import stat
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
 
 from cdpbridge.errors import CDPBridgeError
 
@@ -32,16 +32,26 @@ class Uploads:
         self._disk = disk
         self._sent: dict[_State, str] = {}
         self._folders: dict[str, list[str]] = {}
+        self._given: dict[str, str] = {}  # folders there, and here
+
+    @property
+    def any(self) -> bool:
+        """True if pages of the client have files of this machine."""
+        return bool(self._given)
 
     def concerns(self, path: object) -> bool:
         """Return True if a path names a file or folder of this machine that has to be copied to the browser's."""
-        if not isinstance(path, str) or "\0" in path or not Path(path).is_absolute():
+        if not isinstance(path, str) or not Path(path).is_absolute():
             return False
         uploads = self._disk.folders.uploads
         if path == uploads or path.startswith((f"{uploads}/", f"{uploads}\\")):
             return False
-        # What is missing or cannot be read passes as it is: the answer is Chromium's own then.
-        return os.access(path, os.R_OK)
+        # What is missing, cannot be read or is no file passes as it is: the answer is Chromium's own then.
+        try:
+            kind = Path(path).stat().st_mode
+        except (OSError, ValueError):  # ValueError: a letter that no file name has
+            return False
+        return (stat.S_ISREG(kind) or stat.S_ISDIR(kind)) and os.access(path, os.R_OK)
 
     async def put(self, session: str, paths: Sequence[object]) -> list[object]:
         """Copy files and return the paths by which the browser has them; other paths stay as they are.
@@ -63,6 +73,7 @@ class Uploads:
             return self._sent[state]
         place = f"{self._disk.folders.uploads}/{secrets.token_hex(8)}"
         self._folders.setdefault(session, []).append(place)
+        self._given[place] = str(source.parent)
         if folder:
             return await self._put_folder(source, place)
         path = await self._disk.write(place, source)
@@ -77,6 +88,17 @@ class Uploads:
             await self._disk.write(f"{place}/{name}" if inner == "." else f"{place}/{name}/{inner}", file)
         return f"{place}/{name}"
 
+    def as_given(self, reply: dict[str, Any]) -> dict[str, Any]:
+        """Return the outcome in a reply of `DOM.getFileInfo`, with the path that the client has given."""
+        result = reply.get("result")
+        if not isinstance(result, dict):
+            return {"error": reply.get("error")}
+        path = str(result.get("path"))
+        for there in map(str, PurePosixPath(path).parents):
+            if here := self._given.get(there):
+                return {"result": result | {"path": f"{here.rstrip('/')}{path.removeprefix(there)}"}}
+        return {"result": result}
+
     def has(self, session: str) -> bool:
         """Return True if a session's page was given files."""
         return session in self._folders
@@ -85,6 +107,7 @@ class Uploads:
         """Remove the files of a session, whose page has closed, from the browser's disk."""
         self._sent = {state: path for state, path in self._sent.items() if state[0] != session}
         for folder in self._folders.pop(session, []):
+            self._given.pop(folder, None)
             await self._disk.remove(folder)
 
     def left(self) -> list[str]:
@@ -93,7 +116,7 @@ class Uploads:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Return every readable regular file in a folder and those below it, links to files included.
+    """Return every readable regular file in a folder and those below it; links are left out, as Chromium does it.
 
     Raises:
         CDPBridgeError: There are too many.
@@ -107,4 +130,4 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _is_readable(file: Path) -> bool:
-    return file.is_file() and os.access(file, os.R_OK)
+    return stat.S_ISREG(file.lstat().st_mode) and os.access(file, os.R_OK)

@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 import cdpbridge
+from cdpbridge.cdp import connect
 from cdpbridge.cdp._switches import downloads_switch
 from cdpbridge.chromium import Chromium, find, give, remove_tree
+from cdpbridge.tunnel import open_tunnel
 from tests.conftest import KEY, RunningServer, clean_environment
+from tests.tunnel.client import opened
 from tests.tunnel.file_site import Site
 
 
@@ -40,13 +43,16 @@ def site_url(file_site):
     file_site.release.set()
 
 
-def _far(build, data_dir, hidden):
-    """A server that sees an empty folder where `hidden` is, and so do its browsers; its own files are closed to others."""
+def _far(build, data_dir, hidden, size="50%"):
+    """A server that sees an empty folder where `hidden` is, and so do its browsers; its own files are closed to others.
+
+    `size` is that of the folder's disk.
+    """
     if shutil.which("unshare") is None:
         pytest.skip("no unshare on this machine")
     root = [] if os.geteuid() == 0 else ["--map-root-user"]
-    script = 'mount -t tmpfs none "$1" && shift && exec "$@"'
-    command = ["unshare", "--mount", *root, "sh", "-c", script, "sh", str(hidden)]
+    script = 'mount -t tmpfs -o size="$1" none "$2" && shift 2 && exec "$@"'
+    command = ["unshare", "--mount", *root, "sh", "-c", script, "sh", size, str(hidden)]
     command += [sys.executable, "-m", "cdpbridge.server", "--port", "0", "--data-dir", str(data_dir)]
     environment = clean_environment(CDPBRIDGE_BROWSER_BUILD=build, CDPBRIDGE_API_KEYS=KEY, TMPDIR="/tmp")
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -120,3 +126,20 @@ def here(temporary_dir, request):
     folder.mkdir(mode=0o700)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def address(far_browser):
+    async with open_tunnel(far_browser) as address:
+        yield address
+
+
+@pytest.fixture
+async def connection(address):
+    async with connect(address.cdp_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def tab(connection, site_url):
+    return await opened(connection, site_url)

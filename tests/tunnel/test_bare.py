@@ -11,6 +11,7 @@ import pytest
 from cdpbridge import Tab, playwright
 from cdpbridge.cdp import connect
 from cdpbridge.tunnel import open_tunnel, shares_files
+from tests.tunnel.client import until
 from tests.tunnel.file_site import content
 
 pytestmark = pytest.mark.chromium
@@ -70,3 +71,28 @@ async def test_nothing_of_the_tunnels_own_is_seen(bare_address, site_url, here):
             each["targetId"] for each in before["targetInfos"]
         }
         assert await root.send("Target.getBrowserContexts") == contexts
+
+
+async def test_more_files_than_chromium_takes_from_one_page(bare_address, site_url, here):
+    """It asks the user after ten downloads of a page, and each file comes as one."""
+    tree = here / "tree"
+    tree.mkdir()
+    for number in range(25):
+        (tree / f"{number}.txt").write_text(f"{number}")
+    async with open_tunnel(bare_address) as address, connect(address.cdp_url) as client:
+        page = await client.new_tab()
+        await Tab(page).goto(site_url)
+        for name in ("folder", "many"):
+            element = await page.send("Runtime.evaluate", {"expression": name})
+            paths = [tree] if name == "folder" else sorted(tree.iterdir())
+            files = {"files": [str(path) for path in paths], "objectId": element["result"]["objectId"]}
+            await page.send("DOM.setFileInputFiles", files)
+
+            async def taken(name=name):
+                return await Tab(page).evaluate(f"{name}.files.length")
+
+            assert await until(taken) == 25
+        found = json.loads(await Tab(page).evaluate("read(many.files)"))
+        assert [each[0] for each in found] == sorted(f"{number}.txt" for number in range(25))
+        assert [each[1] for each in found] == [len(each[0].removesuffix(".txt")) for each in found]
+        await Tab(page).close()

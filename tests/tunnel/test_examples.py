@@ -1,5 +1,6 @@
 """The examples with files, each as a user starts it, on browsers that see another disk; and what puppeteer sees of the tunnel."""
 
+import asyncio
 import json
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import cdpbridge
+from cdpbridge.tunnel import open_tunnel
 from tests.integrations.conftest import node_modules  # noqa: F401  # a fixture
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "files"
@@ -67,6 +69,43 @@ async def test_puppeteer_files(far_server, here, node_modules):  # noqa: F811  #
             assert len(address) > 60
             command = ["node", EXAMPLES / "puppeteer_files.cjs", address, here]
             assert run(command, far_server, NODE_PATH=str(node_modules)) == SAID
+
+
+SPEC = """
+const fs = require("fs");
+const { test: base, chromium, expect } = require("@playwright/test");
+const { ADDRESS, SITE, BIG } = process.env;
+const test = base.extend({ browser: [async ({}, use) => {
+  const browser = await chromium.connectOverCDP(ADDRESS, { isLocal: true });
+  await use(browser);
+  await browser.close();
+}, { scope: "worker" }] });
+test("files", async ({ page }, info) => {
+  await page.goto(SITE);
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("#big")]);
+  expect(fs.statSync(await download.path()).size).toBe(3000017);
+  await download.saveAs(info.outputPath("saved.bin"));
+  await page.setInputFiles("#many", [info.outputPath("saved.bin"), BIG]);
+  expect(await page.evaluate("[...many.files].map(each => each.size)")).toEqual([3000017, 60000000]);
+});
+"""
+
+
+async def test_playwright_test(far_server, site_url, here, node_modules):  # noqa: F811
+    with (here / "big.bin").open("wb") as big:  # Playwright gives a remote browser 50 MB at most
+        big.truncate(60_000_000)
+    (here / "node_modules").symlink_to(node_modules)
+    (here / "files.spec.cjs").write_text(SPEC)
+    config = f'module.exports = {{ testMatch: "*.spec.cjs", reporter: "line", outputDir: "{here}/results" }};'
+    (here / "playwright.config.cjs").write_text(config)
+    command = ["node", node_modules / "@playwright" / "test" / "cli.js", "test", "-c", here]
+    async with (
+        cdpbridge.open_browser(cdpbridge.at(far_server.base_url, far_server.key)) as browser,
+        open_tunnel(browser, bare=False) as address,
+    ):
+        more = {"ADDRESS": address.cdp_url, "SITE": site_url, "BIG": str(here / "big.bin")}
+        said = await asyncio.to_thread(run, command, far_server, **more)
+    assert "1 passed" in said
 
 
 SEES = """

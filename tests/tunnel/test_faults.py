@@ -3,22 +3,25 @@
 import asyncio
 import os
 import random
+import re
+import resource
 import signal
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import timedelta
+from unittest import mock
+from unittest.mock import AsyncMock
 from urllib.parse import urlsplit
 
 import pytest
 
 import cdpbridge
-from cdpbridge import Tab
 from cdpbridge.cdp import connect
 from cdpbridge.errors import CDPBridgeError, CommandError
 from cdpbridge.tunnel import open_tunnel
+from cdpbridge.tunnel._server_disk import ServerDisk
+from tests.tunnel.client import Client, click, element, files_in, folder_of_uploads, opened, until
 from tests.tunnel.file_site import content
-from tests.tunnel.test_forms import element, files_in, folder_of_uploads, until
-from tests.tunnel.test_settings import Client, click
 
 ONE_BUILD = pytest.mark.one_build(
     "the test needs one slow or killed server; the faults of both builds are in this file"
@@ -76,9 +79,9 @@ class Link:
 
 
 @asynccontextmanager
-async def linked(browser):
-    """The browser's address by way of a `Link`."""
-    url = urlsplit(browser.cdp_url)
+async def linked(address):
+    """A browser's address by way of a `Link`."""
+    url = urlsplit(address)
     link = Link((url.hostname, url.port))
     server = await asyncio.start_server(link.serve, "127.0.0.1", 0)
     try:
@@ -86,12 +89,6 @@ async def linked(browser):
     finally:
         server.close()
         await link.close()
-
-
-async def opened(connection, site_url):
-    tab = Tab(await connection.new_tab())
-    await tab.goto(site_url)
-    return tab
 
 
 async def on_its_way(folder):
@@ -103,7 +100,7 @@ async def on_its_way(folder):
 
 async def test_fault_c22_the_link_is_cut_on_the_way_down(far_browser, site_url, here, caplog):
     async with (
-        linked(far_browser) as (link, url),
+        linked(far_browser.cdp_url) as (link, url),
         open_tunnel(url) as address,
         connect(address.cdp_url) as connection,
     ):
@@ -124,7 +121,7 @@ async def test_fault_c22_the_link_is_cut_on_the_way_down(far_browser, site_url, 
 async def test_fault_c22_the_link_is_cut_on_the_way_up(far_browser, far_server, site_url, here):
     (here / "up.bin").write_bytes(content("up.bin", SIZE))
     async with (
-        linked(far_browser) as (link, url),
+        linked(far_browser.cdp_url) as (link, url),
         open_tunnel(url) as address,
         connect(address.cdp_url) as connection,
     ):
@@ -143,6 +140,59 @@ async def test_fault_c22_the_link_is_cut_on_the_way_up(far_browser, far_server, 
         link.cut_files_after = None
         await tab.session.send("DOM.setFileInputFiles", files)
         assert await tab.evaluate("one.files[0].size") == SIZE
+
+
+async def test_fault_c22_the_disk_is_full_here(far_browser, site_url, here, caplog):
+    async with open_tunnel(far_browser) as address, connect(address.cdp_url) as connection:
+        tab = await opened(connection, site_url)
+        client = Client(connection.root)
+        await client.set("allow", here)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, before[1]))
+        try:
+            await click(tab, "down.bin", SIZE)
+            assert (await client.one())["state"] == "canceled"
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert list(here.iterdir()) == []
+        assert "File too large" in caplog.text
+        await click(tab, "down.bin", SIZE)
+        assert (await client.one(2))["state"] == "completed"
+
+
+@ONE_BUILD
+@pytest.mark.slow
+async def test_fault_c22_the_disk_is_full_there(site_url, here):
+    from tests.tunnel.conftest import _far
+
+    (here / "up.bin").write_bytes(content("up.bin", 400_000_000))
+    server = _far("shell", "/tmp/data", "/tmp", size="300m")
+    try:
+        line = await asyncio.to_thread(server.stdout.readline)
+        if not line.startswith("cdpbridge: serving "):
+            pytest.skip("this machine makes no mount namespaces")
+        async with (
+            cdpbridge.at(line.split()[-1], "key-of-tests") as service,
+            cdpbridge.open_browser(service) as browser,
+            open_tunnel(browser) as address,
+            connect(address.cdp_url) as connection,
+        ):
+            tab = await opened(connection, site_url)
+            client = Client(connection.root)
+            await client.set("allow", here / "got")
+            await click(tab, "down.bin", 400_000_000)
+            assert (await client.one())["state"] == "canceled"
+            files = {"files": [str(here / "up.bin")], "objectId": await element(tab, "one")}
+            with pytest.raises(CommandError, match="No space left on device"):
+                await tab.session.send("DOM.setFileInputFiles", files)
+            await click(tab, "small.bin", 1000)
+            assert (await client.one(2))["state"] == "completed"
+        assert files_in(here / "got") == ["small.bin"]
+    finally:
+        if server.poll() is None:
+            server.terminate()
+        await asyncio.to_thread(server.wait)
+        server.stdout.close()
 
 
 # The relay looks for a server that was killed half a minute long.
@@ -197,29 +247,50 @@ async def test_fault_c22_something_is_killed(what, tmp_path_factory, temporary_d
         server.stdout.close()
 
 
+async def cut_somewhere(url, limit, site_url, source, folder):
+    """A download and an upload over a link that is cut after so many bytes; return what the client was told."""
+    async with linked(url) as (link, by_link):
+        link.cut_all_after = limit
+        deadline = asyncio.timeout(60)
+        told = ""
+        try:
+            async with deadline, open_tunnel(by_link) as address, connect(address.cdp_url) as connection:
+                tab = await opened(connection, site_url)
+                client = Client(connection.root)
+                await client.set("allow", folder)
+                await click(tab, "down.bin", 3_000_000)
+                files = {"files": [str(source)], "objectId": await element(tab, "one")}
+                await tab.session.send("DOM.setFileInputFiles", files)
+                while not client.ended and not connection.closed:
+                    await asyncio.sleep(0.02)
+                told = next(iter(client.ended.values()))["state"] if client.ended else connection.close_reason
+                await tab.close()
+        except (CDPBridgeError, OSError) as error:
+            told = told or str(error)
+        assert not deadline.expired(), "it hangs"
+        return told
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-async def test_fault_c22_fifty_random_cuts(far_browser, site_url, here):
+@pytest.mark.parametrize("disk", ["server", "cdp"])
+@pytest.mark.parametrize("build", ["shell", "full"])
+async def test_fault_c22_fifty_random_cuts(build, disk, request, site_url, here):
     seed = int.from_bytes(os.urandom(4))
     print("seed", seed)
     draw = random.Random(seed)
     (here / "up.bin").write_bytes(content("up.bin", 3_000_000))
-    for number in range(50):
+    server = request.getfixturevalue(f"far_{build}")
+    for number in range(25):
         folder = here / f"{number}"
         folder.mkdir()
-        async with linked(far_browser) as (link, url), open_tunnel(url) as address:
-            link.cut_all_after = draw.randrange(200, 6_000_000)
-            with suppress(CDPBridgeError, OSError):
-                async with asyncio.timeout(60), connect(address.cdp_url) as connection:
-                    tab = await opened(connection, site_url)
-                    client = Client(connection.root)
-                    await client.set("allow", folder)
-                    await click(tab, "down.bin", 3_000_000)
-                    files = {"files": [str(here / "up.bin")], "objectId": await element(tab, "one")}
-                    await tab.session.send("DOM.setFileInputFiles", files)
-                    while not client.ended and not connection.closed:
-                        await asyncio.sleep(0.02)
-                    await tab.close()
+        # Base64 is a third longer.
+        limit = draw.randrange(200, 6_000_000 if disk == "server" else 8_500_000)
+        async with cdpbridge.open_browser(cdpbridge.at(server.base_url, server.key)) as browser:
+            hidden = mock.patch.object(ServerDisk, "find", AsyncMock(return_value=None))
+            with hidden if disk == "cdp" else nullcontext():
+                told = await cut_somewhere(browser.cdp_url, limit, site_url, here / "up.bin", folder)
+        assert re.search("completed|canceled|closed|lost|cut|refused|reset|cannot", told), (limit, told)
         for file in folder.iterdir():
             assert file.name == "down.bin"
             assert file.read_bytes() == content("down.bin", 3_000_000)

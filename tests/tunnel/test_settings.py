@@ -1,8 +1,6 @@
 """What holds for downloads when several clients have said what they want, and when one of them leaves."""
 
-import asyncio
 from itertools import count
-from urllib.parse import quote
 
 import pytest
 
@@ -10,16 +8,10 @@ import cdpbridge
 from cdpbridge.cdp import connect
 from cdpbridge.tunnel import open_tunnel
 from cdpbridge.tunnel._server_disk import ServerDisk
+from tests.tunnel.client import Client, click, until
 from tests.tunnel.file_site import content
 
 pytestmark = pytest.mark.chromium
-
-
-async def until(condition, timeout=60):
-    async with asyncio.timeout(timeout):
-        while not (found := await condition()):
-            await asyncio.sleep(0.05)
-    return found
 
 
 def at(server):
@@ -28,39 +20,6 @@ def at(server):
 
 async def listed(client, browser):
     return [file.path async for file in client.browsers.downloads(browser.id)]
-
-
-async def click(tab, name="märz.csv", size=4):
-    link = f"/file?name={quote(name)}&size={size}"
-    await tab.evaluate(f"Object.assign(document.createElement('a'), {{href: {link!r}}}).click()")
-
-
-class Client:
-    """A client of a tunnel that hears of downloads, and waits for their ends."""
-
-    def __init__(self, session):
-        self.session = session
-        self.begun = {}
-        self.ended = {}
-        session.on("Browser.downloadWillBegin", lambda e: self.begun.update({e["guid"]: e}))
-        session.on("Browser.downloadProgress", self.progress)
-
-    def progress(self, event):
-        if event["state"] != "inProgress":
-            self.ended[event["guid"]] = event
-
-    async def set(self, behaviour, folder=None, **more):
-        more = {"behavior": behaviour, "eventsEnabled": True} | more
-        if folder is not None:
-            more["downloadPath"] = str(folder)
-        await self.session.send("Browser.setDownloadBehavior", more)
-
-    async def one(self, count=1):
-        async def there():
-            return len(self.ended) >= count
-
-        await until(there)
-        return list(self.ended.values())[-1]
 
 
 async def test_fault_c22_the_servers_folder_holds_again_when_a_client_leaves(far_server, site_url, here):
