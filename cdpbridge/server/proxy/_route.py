@@ -17,7 +17,7 @@ from ._rules import Refusal, Rules
 from ._traffic import Traffic
 from ._upstream import ProxyFailure, Upstream
 
-__all__ = ["Failure", "Route"]
+__all__ = ["Failure", "Open", "Route"]
 
 # A page with broken parts must not push out the reason why another one did not load.
 _FAILURES: Final = 64
@@ -46,6 +46,13 @@ class Failure:
 
 
 @dataclass(slots=True)
+class Open:
+    """The number of connections that a browser has open to its forwarders."""
+
+    count: int = 0
+
+
+@dataclass(slots=True)
 class Route:
     """The route of one forwarder's connections to the internet, and the bytes that they carried.
 
@@ -63,6 +70,7 @@ class Route:
         blocked: How many requests `block_list` has refused.
         bytes_sent: Payload towards the internet.
         bytes_received: Payload from there.
+        open: Of all routes of the browser.
         traffic: The same by host, of all routes of the browser.
         resolver: Of all routes of the browser.
         failures: The last ones, the latest at the end; of all routes of the browser.
@@ -81,6 +89,7 @@ class Route:
     blocked: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
+    open: Open = field(default_factory=Open)
     traffic: Traffic = field(default_factory=Traffic)
     resolver: Resolver = field(default_factory=Resolver)
     failures: deque[Failure] = field(default_factory=lambda: deque(maxlen=_FAILURES))

@@ -3,10 +3,11 @@
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
+import h11
 import pytest
 
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.server.proxy import BrowserNetwork, HostLists, Rules, Upstream, _network
+from cdpbridge.server.proxy import BrowserNetwork, HostLists, Rules, Upstream, _forwarder, _network
 from cdpbridge.server.proxy._network import context_upstream
 from tests.server.proxy.peers import (
     UPSTREAM_ADDRESS,
@@ -15,6 +16,7 @@ from tests.server.proxy.peers import (
     running_origin,
     running_pproxy,
     upstream_url,
+    wait_until,
 )
 
 
@@ -208,3 +210,16 @@ async def test_where_no_proxy_was_ordered_a_server_that_is_away_looks_as_without
         async with client_of(network) as client:  # what the rules refuse is said
             assert (await client.get(origin))[0] == 403
         assert "netError" not in network.failures[-1]
+
+
+async def test_a_browser_has_bounded_connections_through_all_of_its_forwarders(monkeypatch, origin):
+    monkeypatch.setattr(_forwarder, "_MAX_CLIENTS", 2)
+    async with running() as network:
+        async with client_of(network) as one, client_of(network, "direct://") as two:
+            for each in (one, two):
+                assert (await each.connect(origin.authority))[0] == 200
+            async with client_of(network, "direct://") as third:
+                with pytest.raises((AssertionError, OSError, h11.RemoteProtocolError)):
+                    await third.connect(origin.authority)
+        await wait_until(lambda: not network._route.open.count)
+        assert await client_tunnel(network, "direct://", "", origin.authority) == 200
