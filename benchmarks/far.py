@@ -8,6 +8,8 @@ alike; the site is near the browser. `python benchmarks/far.py [--build shell|fu
 * "trips" is what the delay adds: the median of the longest round trip less that of none, by the length of the round trip.
 * "flights" is counted by another relay, which holds answers back until the client has nothing more to send.
 
+Then pages a second at 100 ms, of a `BrowserPool` and of Playwright, a context a page. `--rounds 0` does only that.
+
 TLS adds a round trip, or two, to each new connection; there is none here. Prints the load of the machine, writes results/far.json.
 """
 
@@ -38,11 +40,18 @@ from playwright.async_api import async_playwright
 import cdpbridge
 from cdpbridge import playwright as bridged
 from cdpbridge import sync
+from cdpbridge.browser import Tab
 from tests.far import CountingRelay, DelayingRelay
 
 PAGE = b"<!doctype html><title>far</title><h1>far</h1>"
+TABS = 8
+"""Pages at once in the crawl."""
+CRAWL_MS = 100
 WARM = 3
 """HTTP connections that are open before a rental begins."""
+
+QUIET_SECONDS = 0.3
+"""A round trip of the relay that counts: enough for the process of a page to start."""
 
 STEPS = (
     "open_browser",
@@ -177,7 +186,7 @@ async def measure(local: Any, page: str, delays: list[int], rounds: int) -> dict
         for delay in [*delays, None]:
             relay: CountingRelay | DelayingRelay
             if delay is None:
-                relay = CountingRelay(where.hostname, where.port)
+                relay = CountingRelay(where.hostname, where.port, QUIET_SECONDS)
             else:
                 relay = DelayingRelay(where.hostname, where.port, delay / 1000)
             async with relay.serving() as port:
@@ -194,6 +203,62 @@ async def measure(local: Any, page: str, delays: list[int], rounds: int) -> dict
     return figures
 
 
+# --- many pages -------------------------------------------------------------------------------------------------------
+
+
+async def crawl_ours(client: cdpbridge.AsyncClient, page: str, pages: int) -> float:
+    """Pages a second of a pool, from its first browser on; each page has a context of its own."""
+
+    async def visit(tab: Tab, url: str) -> int:
+        await tab.goto(url)
+        return len(await tab.content())
+
+    async with cdpbridge.BrowserPool(client, size=1, tabs_per_browser=TABS) as pool:
+        await pool.run(visit, page)
+        began = time.perf_counter()
+        sizes = [size async for size in pool.map(visit, [page] * pages)]
+        seconds = time.perf_counter() - began
+    assert len(sizes) == pages
+    return pages / seconds
+
+
+async def crawl_playwright(client: cdpbridge.AsyncClient, page: str, pages: int) -> float:
+    """The same by Playwright, over the address of a rented browser."""
+    async with cdpbridge.open_browser(client) as browser, async_playwright() as playwright:
+        connected = await playwright.chromium.connect_over_cdp(browser.cdp_url)
+        left = [page] * pages
+
+        async def work() -> None:
+            while left:
+                url = left.pop()
+                context = await connected.new_context()
+                tab = await context.new_page()
+                await tab.goto(url)
+                await tab.content()
+                await context.close()
+
+        began = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(TABS)))
+        seconds = time.perf_counter() - began
+        await connected.close()
+    return pages / seconds
+
+
+async def crawl(local: Any, page: str, pages: int, delay: int, rounds: int) -> dict[str, list[float]]:
+    """Pages a second, by who brought them."""
+    where = urlsplit(local.address()["base_url"])
+    assert where.hostname is not None
+    assert where.port is not None
+    found: dict[str, list[float]] = {"BrowserPool": [], "Playwright": []}
+    async with DelayingRelay(where.hostname, where.port, delay / 1000).serving() as port:
+        base_url = where._replace(netloc=f"127.0.0.1:{port}").geturl()
+        async with cdpbridge.at(base_url, local.address()["api_key"]) as client:
+            for _ in range(rounds):
+                found["BrowserPool"].append(await crawl_ours(client, page, pages))
+                found["Playwright"].append(await crawl_playwright(client, page, pages))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -201,6 +266,7 @@ def main() -> None:
     parser.add_argument("--build", choices=["shell", "full"], default="shell")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--delays", type=int, nargs="+", default=[0, 20, 100, 300], metavar="MS")
+    parser.add_argument("--pages", type=int, default=100, help="of the crawl; 0 for none")
     options = parser.parse_args()
     logging.getLogger("cdpbridge").setLevel(logging.ERROR)
     with (
@@ -208,20 +274,28 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         sync.local(data_dir=folder, browser_build=options.build) as local,
     ):
-        figures = asyncio.run(measure(local, page, options.delays, options.rounds))
+        figures = asyncio.run(measure(local, page, options.delays, options.rounds)) if options.rounds else {}
+        crawled = (
+            asyncio.run(crawl(local, page, options.pages, CRAWL_MS, max(options.rounds, 1)))
+            if options.pages
+            else {}
+        )
     longest, none = str(max(options.delays)), str(min(options.delays))
     rows = []
-    for at, step in enumerate(STEPS):
+    for at, step in enumerate(STEPS if figures else ()):
         medians = {name: statistics.median(values) for name, values in figures[step].items()}
         trips = (medians[longest] - medians[none]) / max(int(longest) - int(none), 1)
         row = [step if at < OURS else f"Playwright: {step}"]
         row += [f"{medians[str(delay)]:.0f}" for delay in options.delays]
         rows.append([*row, f"{trips:.1f}", f"{medians['flights']:.0f}"])
     head = ["step, ms at a round trip of", *(f"{delay} ms" for delay in options.delays), "trips", "flights"]
-    harness.print_table(f"a browser far away, {options.build}", head, rows)
+    if rows:
+        harness.print_table(f"a browser far away, {options.build}", head, rows)
+    for who, rates in crawled.items():
+        print(f"  {who}: {statistics.median(rates):.1f} pages/s at {CRAWL_MS} ms, {TABS} tabs at once")
     about = harness.machine()
     print(f"\n{harness.describe_machine(about)}")
-    harness.save("far", {"machine": about, "build": options.build, "figures": figures})
+    harness.save("far", {"machine": about, "build": options.build, "figures": figures, "pages": crawled})
 
 
 if __name__ == "__main__":

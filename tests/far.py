@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 _CHUNK = 65536
 _TICK_SECONDS = 0.01
-_QUIET_TICKS = 6
+_QUIET_SECONDS = 0.06
 
 
 class _Pair:
@@ -155,12 +155,16 @@ class CountingRelay(_Relay):
     A new connection is one thing more that is asked, and what is sent over it waits for its answer. So the count is that of a
     network where each round trip takes very long, whatever the machine's speed. Off until `counting`.
 
+    Args:
+        quiet_seconds: How long the client has sent nothing when it has nothing more to send; so long lasts a round trip, too.
+
     Attributes:
         flights: Round trips that were counted.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, quiet_seconds: float = _QUIET_SECONDS) -> None:
         super().__init__(host, port)
+        self._quiet_ticks = quiet_seconds / _TICK_SECONDS
         self.flights = 0
         self._holding = False
         self._pending = False  # something was sent since answers were last delivered
@@ -218,7 +222,7 @@ class CountingRelay(_Relay):
             # Ticks of the client's own loop: while that is busy, none passes.
             await asyncio.sleep(_TICK_SECONDS)
             self._quiet += 1
-            if self._held and self._quiet >= _QUIET_TICKS:
+            if self._held and self._quiet >= self._quiet_ticks:
                 self._deliver()
 
     def _deliver(self) -> None:

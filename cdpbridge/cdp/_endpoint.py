@@ -61,10 +61,12 @@ class Endpoint:
     Attributes:
         url: `ws` or `wss` address.
         refused: The discovery's answer, when `url` is only a guess after a 404.
+        version: The discovery's answer, when it gave `url`.
     """
 
     url: str = field(repr=False)
     refused: ConnectFailed | None = None
+    version: Response | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"<Endpoint {redact_url(self.url)}>"
@@ -351,7 +353,7 @@ async def resolve(
     inner_path = inner.path
     if prefix and not inner_path.startswith(f"{prefix}/") and _authority(inner) != _authority(url):
         inner_path = prefix + inner_path  # the browser does not know under which path it is shown
-    return Endpoint(_with(url, f"ws{secure}", inner_path, inner.query or url.query))
+    return Endpoint(_with(url, f"ws{secure}", inner_path, inner.query or url.query), version=response)
 
 
 async def fetch(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cdpbridge._concurrency import LoopThread
 
-from . import open_tunnel, shares_files
+from ._find import find_browser
+from ._tunnel import browser_address, open_tunnel_to, shared_by
 
 if TYPE_CHECKING:
     from cdpbridge.api import BrowserSession
@@ -48,12 +49,16 @@ async def local_address(
     """
     address = browser if isinstance(browser, str) else browser.cdp_url or ""
     async with AsyncExitStack() as stack:
-        shared = None if tunnel is not None else await shares_files(browser)
-        if tunnel is True or shared is False:
-            opened = await stack.enter_async_context(open_tunnel(browser, bare=False))
+        if tunnel is False:
+            yield Place(address, local=False)
+            return
+        found = await find_browser(browser_address(browser))
+        if tunnel is True or shared_by(found) is False:
+            opened = await stack.enter_async_context(open_tunnel_to(found, bare=False))
             yield Place(opened.cdp_url, local=True)
         else:
-            yield Place(address, local=shared is True)
+            await found.close()
+            yield Place(address, local=shared_by(found) is True)
 
 
 @contextmanager

@@ -21,12 +21,11 @@ from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 from cdpbridge._concurrency import TaskSet
 from cdpbridge._disk import disk_identity
 from cdpbridge._loopback import is_loopback
-from cdpbridge.cdp import resolve
 from cdpbridge.cdp._endpoint import connecting, dial
 from cdpbridge.cdp._http import Response, ResponseReader
 from cdpbridge.errors import CDPError, ConfigurationError
@@ -34,15 +33,15 @@ from cdpbridge.errors import CDPError, ConfigurationError
 from ._cdp_disk import CDPDisk
 from ._control import Control
 from ._disk import Disk
+from ._find import FoundBrowser, find_browser
 from ._relay import Files, Relay
 from ._requests import HeadReader, Refusal, TunnelRequest, read_request, request_head, response_head
-from ._server_disk import ServerDisk
 
 if TYPE_CHECKING:
     from cdpbridge.api import BrowserSession
     from cdpbridge.browser import Browser
 
-__all__ = ["TunnelAddress", "open_tunnel", "shares_files"]
+__all__ = ["TunnelAddress", "browser_address", "open_tunnel", "open_tunnel_to", "shared_by", "shares_files"]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -100,16 +99,23 @@ async def open_tunnel(
         ConnectFailed: It cannot be reached.
         OSError: The port is taken.
     """
-    address = _address(browser)
-    socket = await _socket_of(address)
-    base = _base(address, socket)
-    control = Control(urlunsplit(socket))
-    disk: Disk | None = await ServerDisk.find(_http(base))
-    if disk is None or not disk.folders.downloads:  # not of ours, or a tunnel's
-        disk = await CDPDisk.find(control)
-    tunnel = _Tunnel(socket, base, Files(disk, control), bare=bare)
-    loop = asyncio.get_running_loop()
+    found = await find_browser(browser_address(browser))
+    async with open_tunnel_to(found, port=port, bare=bare) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_tunnel_to(
+    found: FoundBrowser, *, port: int = 0, bare: bool = True
+) -> AsyncIterator[TunnelAddress]:
+    """Do as `open_tunnel`, for a browser that was found already; it is closed with the block."""
+    control = Control(urlunsplit(found.socket))
+    disk: Disk | None = found.disk
     try:
+        if disk is None or not disk.folders.downloads:  # not of ours, or a tunnel's
+            disk = await CDPDisk.find(control)
+        tunnel = _Tunnel(found, Files(disk, control), bare=bare)
+        loop = asyncio.get_running_loop()
         server = await loop.create_server(tunnel.accept, "127.0.0.1", port)
         try:
             yield tunnel.opened(server.sockets[0].getsockname()[1])
@@ -118,7 +124,9 @@ async def open_tunnel(
             await tunnel.close()
             await server.wait_closed()
     finally:
-        await disk.close()
+        await found.close()
+        if disk is not None and disk is not found.disk:
+            await disk.close()
         await control.close()
 
 
@@ -132,46 +140,41 @@ async def shares_files(browser: Browser | BrowserSession | str) -> bool | None:
         ConfigurationError: The browser has no address: it is not running.
         ConnectFailed: It cannot be reached.
     """
-    address = _address(browser)
-    socket = await _socket_of(address)
-    disk = await ServerDisk.find(_http(_base(address, socket)))
-    if disk is None:
-        return None if is_loopback(socket.hostname or "") else False
-    await disk.close()
-    return disk.identity is not None and disk.identity == disk_identity()
+    found = await find_browser(browser_address(browser))
+    await found.close()
+    return shared_by(found)
 
 
-async def _socket_of(address: str) -> SplitResult:
-    async with connecting(address, _CONNECT_TIMEOUT) as progress:
-        return urlsplit((await resolve(address, progress=progress)).url)
+def shared_by(found: FoundBrowser) -> bool | None:
+    """Return what `shares_files` does, for a browser that was found already."""
+    if found.disk is None:
+        return None if is_loopback(found.socket.hostname or "") else False
+    return found.disk.identity is not None and found.disk.identity == disk_identity()
 
 
-def _address(browser: Browser | BrowserSession | str) -> str:
+def browser_address(browser: Browser | BrowserSession | str) -> str:
+    """Return the address of a browser.
+
+    Raises:
+        ConfigurationError: It has none: it is not running.
+    """
     address = browser if isinstance(browser, str) else browser.cdp_url
     if not address:
         raise ConfigurationError("the browser has no cdpUrl: it is not running")
     return address
 
 
-def _base(address: str, socket: SplitResult) -> SplitResult:
-    """Return the address that the `/json` endpoints and page sockets are below."""
-    prefix = socket.path.partition("/devtools/")[0] if "/devtools/" in socket.path else urlsplit(address).path
-    return socket._replace(path=prefix.rstrip("/"))
-
-
-def _http(base: SplitResult) -> str:
-    return urlunsplit(base._replace(scheme="https" if base.scheme == "wss" else "http"))
-
-
 class _Tunnel:
     """Every connection to the port."""
 
-    def __init__(self, socket: SplitResult, base: SplitResult, files: Files, *, bare: bool) -> None:
+    def __init__(self, found: FoundBrowser, files: Files, *, bare: bool) -> None:
         self._authority = ""
         self._token = secrets.token_urlsafe(_TOKEN_BYTES)
         self._bare = bare
-        self._socket = socket
-        self._base = base
+        self._socket = found.socket
+        self._base = found.base
+        self._version = found.version
+        self._ahead = found.ahead
         self._files = files
         self._tasks = TaskSet(logger)
         self._uploaded: list[str] = []
@@ -257,8 +260,12 @@ class _Tunnel:
             path = "/json/version"
         if not re.fullmatch(r"/json(/.*)?", path):
             raise Refusal(HTTPStatus.NOT_FOUND, "the browser has nothing here")
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            response = await self._fetch(request, self._upstream(self._base.path + path, query))
+        if self._version is not None and path.rstrip("/") == "/json/version":
+            # Once: that its browser has ended, the next one shall learn.
+            response, self._version = self._version, None
+        else:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                response = await self._fetch(request, self._upstream(self._base.path + path, query))
         if response.status == HTTPStatus.NOT_FOUND and path.rstrip("/") == "/json/version":
             return self._own_version(request)  # a service that has its socket only
         text = self._shown(response.body.decode("utf-8", "replace"))
@@ -319,7 +326,7 @@ class _Tunnel:
         else:
             raise Refusal(HTTPStatus.NOT_FOUND, "the browser has no WebSocket here")
         async with connecting(address, _CONNECT_TIMEOUT) as progress:
-            transport = await dial(address, progress=progress)
+            transport = await self._ahead.take(address) or await dial(address, progress=progress)
         browser = HeadReader()
         try:
             transport.set_protocol(browser)

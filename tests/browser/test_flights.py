@@ -14,6 +14,7 @@ from cdpbridge.cdp._connection import prepare_new_tabs
 from cdpbridge.errors import CommandError, NavigationError
 from cdpbridge.protocol import Runtime, Target
 from cdpbridge.testing import ManualClock, MemoryTransport
+from cdpbridge.tunnel import open_tunnel
 from tests.conftest import until
 from tests.far import CountingRelay
 
@@ -147,6 +148,25 @@ async def test_a_program_attaches_automatically_as_ever(cdp_url):
         assert await Tab(before).evaluate("2 + 2") == 4
         for each in (before, after):
             await Tab(each).close()
+
+
+@chromium
+async def test_a_tunnel_asks_nothing_twice(cdp_url):
+    async with relayed(cdp_url) as (relay, address):
+        async with relay.counting() as finding:
+            block = open_tunnel(address, bare=False)
+            here = await block.__aenter__()
+        try:
+            # Its client is told the version that the tunnel has learnt, and gets the socket that it has opened.
+            async with relay.counting() as connecting:
+                connection = await cdpbridge.cdp.connect(here.cdp_url)
+            async with connection:
+                await connection.root.send("Browser.getVersion")
+            assert (finding.flights, connecting.flights) == (2, 1)
+            async with cdpbridge.cdp.connect(here.cdp_url) as second:
+                await second.root.send("Browser.getVersion")
+        finally:
+            await block.__aexit__(None, None, None)
 
 
 @chromium
