@@ -70,12 +70,16 @@ async def test_a_rental_takes_three_round_trips_and_its_stop_one(server, tmp_pat
 async def far_connection(cdp_url, *, reconnect=False):
     async with (
         relayed(cdp_url) as (relay, address),
-        cdpbridge.cdp.connect(address, reconnect=reconnect) as connection,
+        cdpbridge.cdp.connect(address, reconnect=reconnect, record=1_000_000) as connection,
     ):
         async with relay.counting():  # so that the first answer takes long
             prepare_new_tabs(connection)
             await connection.root.send("Browser.getVersion")  # behind it: the preparations are done, too
         yield relay, connection
+
+
+def asked_for_documents(connection):
+    return sum("=> " in line and "Page.getFrameTree" in line for line in connection.flight_record())
 
 
 @chromium
@@ -89,12 +93,15 @@ async def test_a_page_takes_one_round_trip_and_its_first_navigation_another(cdp_
                 tab = Tab(await connection.new_tab())
             # A round trip takes longer than the start of the page's process: here, another client waits for that.
             await (await near.attach(tab.target_id)).send(Runtime.evaluate("0"))
+            before = asked_for_documents(connection)
             async with relay.counting() as first:
                 response = await tab.goto(f"{pages.url}/")
+            # One more when the page was slower than its navigation, on a busy machine: then its document is asked for.
+            late = asked_for_documents(connection) - before
             assert (response.status, await response.text()) == (200, pages.pages["/"])
             async with relay.counting() as second:
                 await tab.goto(f"{pages.url}/")
-            assert (opening.flights, first.flights, second.flights) == (1, 1, 1)
+            assert (opening.flights, first.flights - late, second.flights) == (1, 1, 1)
             assert await tab.title() == "Start"
             await tab.close()
             assert tab.session.closed == "closed"
