@@ -269,7 +269,7 @@ async def test_behind_a_proxy_with_a_prefix(rented, look):
     inner = rented.live_url.split("/live/")[0]
     async with (
         prefixed(inner.removeprefix("http://")) as outer,
-        look(rented.live.live_url(rented.id, outer), drive=True) as page,
+        look(f"{outer}/live/{rented.live_url.rpartition('/')[2]}", drive=True) as page,
     ):
         assert page.url.startswith(f"{outer}/live/#")
         await page.keyboard.type("through")

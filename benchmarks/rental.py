@@ -1,0 +1,292 @@
+"""Claim: to rent a browser takes little more than to launch one: stages of a rental beside Playwright's and puppeteer's launch.
+
+    python benchmarks/rental.py [--rounds N] [--builds shell,full]
+
+Each round does one cycle of each, in turns: a browser, a tab, an answer of JavaScript, a page of a site on loopback, the end.
+`local()` is a new interpreter each time: from its start to the first answer of a page, with the embedded server's own start.
+The other rows of cdpbridge rent from one running server. Medians of the wall clock in ms, CPU of the server for a create and a
+stop, and the load of the machine; ratios are within a round. Prints two tables, writes results/rental.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import _harness as harness
+from playwright.async_api import async_playwright
+from pool import serve_site
+
+import cdpbridge
+from cdpbridge import cdp
+from cdpbridge.chromium import find
+
+STAGES = ("create", "connect", "first answer", "navigate", "release")
+KEY = "key-of-benchmarks"
+EXPRESSION = "6 * 7"
+FROM_NOTHING = """
+import asyncio, sys
+import cdpbridge
+async def main():
+    async with cdpbridge.open_browser(cdpbridge.local(data_dir=sys.argv[1], browser_build=sys.argv[2])) as browser:
+        tab = await browser.new_tab()
+        assert await tab.evaluate("6 * 7") == 42
+        print("answered", flush=True)
+asyncio.run(main())
+"""
+# Whoever is measured has his bytecode, as an installation by pip has it.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+Cycle = Callable[[str], Awaitable[list[float]]]
+
+
+class Laps:
+    """Times of stages, in ms."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self._last = time.perf_counter()
+
+    def lap(self) -> None:
+        now = time.perf_counter()
+        self.times.append((now - self._last) * 1000)
+        self._last = now
+
+
+@asynccontextmanager
+async def server(folder: str, build: str) -> AsyncIterator[tuple[str, int]]:
+    """A running server: the base URL of its API, and its pid."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "cdpbridge.server",
+        *("--port", "0", "--data-dir", folder, "--dead-man-fd", "0"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=ENVIRONMENT | {"CDPBRIDGE_API_KEYS": KEY, "CDPBRIDGE_BROWSER_BUILD": build},
+    )
+    try:
+        line = (await process.stdout.readline()).decode()
+        yield line.removeprefix("cdpbridge: serving ").strip(), process.pid
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+def cpu_ms(pid: int) -> float:
+    """CPU of a process and its threads, without its children."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e6
+
+
+def renting(client: cdpbridge.AsyncClient) -> Cycle:
+    async def cycle(page: str) -> list[float]:
+        laps = Laps()
+        session = await client.browsers.create()
+        laps.lap()
+        async with cdp.connect(session.cdp_url) as connection:
+            laps.lap()
+            tab = await connection.new_tab()
+            answer = await tab.send("Runtime.evaluate", {"expression": EXPRESSION})
+            assert answer["result"]["value"] == 42
+            laps.lap()
+            async with tab.expect("Page.loadEventFired"):
+                await tab.send("Page.navigate", {"url": page})
+            laps.lap()
+            await client.browsers.stop(session.id)
+        laps.lap()
+        return laps.times
+
+    return cycle
+
+
+def opening(client: cdpbridge.AsyncClient) -> Cycle:
+    async def cycle(page: str) -> list[float]:
+        laps = Laps()
+        async with cdpbridge.open_browser(client) as browser:
+            laps.lap()
+            laps.lap()  # it is connected
+            tab = await browser.new_tab()
+            assert await tab.evaluate(EXPRESSION) == 42
+            laps.lap()
+            await tab.goto(page)
+            laps.lap()
+        laps.lap()
+        return laps.times
+
+    return cycle
+
+
+@asynccontextmanager
+async def playwright(path: Path) -> AsyncIterator[Cycle]:
+    async with async_playwright() as tools:
+
+        async def cycle(page: str) -> list[float]:
+            laps = Laps()
+            browser = await tools.chromium.launch(executable_path=path)
+            laps.lap()
+            laps.lap()  # as above
+            tab = await browser.new_page()
+            assert await tab.evaluate(EXPRESSION) == 42
+            laps.lap()
+            await tab.goto(page)
+            laps.lap()
+            await browser.close()
+            laps.lap()
+            return laps.times
+
+        yield cycle
+
+
+@asynccontextmanager
+async def puppeteer(path: Path) -> AsyncIterator[Cycle | None]:
+    folder, missing = harness.node_peers()
+    if missing:
+        print(f"puppeteer: {missing}", file=sys.stderr)
+        yield None
+        return
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        str(harness.HERE / "_launch.mjs"),
+        str(folder),
+        str(path),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+
+    async def cycle(page: str) -> list[float]:
+        process.stdin.write(f"{page}\n".encode())
+        await process.stdin.drain()
+        times: list[float] = json.loads(await process.stdout.readline())
+        return times
+
+    try:
+        yield cycle
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+async def from_nothing(folder: str, build: str) -> float:
+    """Milliseconds from the start of a program that rents from `local()` to its first answer."""
+    began = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", FROM_NOTHING, folder, build),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={name: value for name, value in ENVIRONMENT.items() if not name.startswith("CDPBRIDGE_")},
+    )
+    line = await process.stdout.readline()
+    took = (time.perf_counter() - began) * 1000
+    await process.wait()
+    assert line == b"answered\n", "local() gave no answer"
+    return took
+
+
+async def measure(build: str, rounds: int, page: str) -> dict[str, object]:
+    """Every row of one build."""
+    path = find(kind=build).path
+    rows: dict[str, list[list[float]]] = {}
+    nothing, cpu = [], []
+    with tempfile.TemporaryDirectory(prefix="rental-") as name:
+        Path(name).chmod(0o711)  # browsers of a root process have uids of their own
+        async with (
+            server(f"{name}/served", build) as (base_url, pid),
+            cdpbridge.at(base_url, KEY) as client,
+            playwright(path) as launch,
+            puppeteer(path) as other,
+        ):
+            cycles = {"cdpbridge": renting(client), "open_browser": opening(client), "Playwright": launch}
+            if other is not None:
+                cycles["puppeteer"] = other
+            for number in range(rounds + 1):
+                for row, cycle in cycles.items():
+                    before = cpu_ms(pid)
+                    times = await cycle(page)
+                    if number:  # the first warms up
+                        rows.setdefault(row, []).append(times)
+                        if row == "cdpbridge":
+                            cpu.append(cpu_ms(pid) - before)
+                took = await from_nothing(f"{name}/local", build)
+                if number:
+                    nothing.append(took)
+    return {"rows": rows, "from_nothing_ms": nothing, "server_cpu_ms": cpu}
+
+
+def shown(times: list[list[float]]) -> list[str]:
+    columns = [statistics.median(column) for column in zip(*times, strict=True)]
+    return [f"{value:.0f}" for value in (*columns, sum(columns[:2]), statistics.median(map(sum, times)))]
+
+
+def compared(rows: dict[str, list[list[float]]], one: str, other: str, stages: int) -> float:
+    """The median of the rounds' ratios of the first stages of two rows."""
+    pairs = zip(rows[one], rows[other], strict=True)
+    return statistics.median(sum(first[:stages]) / sum(second[:stages]) for first, second in pairs)
+
+
+async def run(rounds: int, builds: list[str]) -> dict[str, object]:
+    results: dict[str, dict[str, object]] = {}
+    with serve_site() as page:
+        for build in builds:
+            harness.progress(build)
+            results[build] = await measure(build, rounds, page)
+    return results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--builds", default="shell,full")
+    given = parser.parse_args()
+    about = harness.machine()
+    results = asyncio.run(run(given.rounds, given.builds.split(",")))
+    load = os.getloadavg()
+    print(
+        f"{about['cpu']}; {about['system']}; Python {about['python']}; load {load[0]:.1f}; "
+        f"medians of {given.rounds} rounds, ms"
+    )
+    table, summary = [], []
+    for build, found in results.items():
+        rows = found["rows"]
+        table += [[build, row, *shown(times)] for row, times in rows.items()]
+        summary.append(
+            [
+                build,
+                f"{statistics.median(found['from_nothing_ms']):.0f}",
+                f"{compared(rows, 'open_browser', 'Playwright', 2):.2f}",
+                f"{compared(rows, 'open_browser', 'Playwright', 5):.2f}",
+                f"{statistics.median(found['server_cpu_ms']):.0f}",
+            ]
+        )
+    harness.print_table("Stages of a rental", ["build", "", *STAGES, "usable", "whole cycle"], table)
+    harness.print_table(
+        "In short",
+        [
+            "build",
+            "local() from nothing to the first answer",
+            "open_browser / Playwright's launch",
+            "whole cycle / Playwright's",
+            "server CPU of a rental",
+        ],
+        summary,
+    )
+    harness.save("rental", {"machine": about, "load": load, "rounds": given.rounds, "builds": results})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
