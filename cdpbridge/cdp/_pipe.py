@@ -193,6 +193,26 @@ def _check_pipe(descriptor: int) -> None:
         raise ValueError(f"descriptor {descriptor} is no pipe")
 
 
+class _Descriptor:
+    """A descriptor as a loop wants it, closed once.
+
+    uvloop has libuv close it, and then calls `close` of what it was given (uvloop/handles/handle.pyx, `UVSocketHandle._close`). A
+    file object closes the number again, which in between another thread may have got for a file of its own: a database, say.
+    """
+
+    def __init__(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._number = number
+        self._closed_by_loop = type(loop).__module__.partition(".")[0] == "uvloop"
+
+    def fileno(self) -> int:
+        return self._number
+
+    def close(self) -> None:
+        number, self._number = self._number, -1
+        if number >= 0 and not self._closed_by_loop:
+            os.close(number)
+
+
 async def open_pipe(read_fd: int, write_fd: int, *, max_message_bytes: int) -> PipeTransport:
     """Open a transport over two descriptors, which belong to it from this call on, also when it fails."""
     loop = asyncio.get_running_loop()
@@ -204,15 +224,20 @@ async def open_pipe(read_fd: int, write_fd: int, *, max_message_bytes: int) -> P
             with contextlib.suppress(OSError):  # it may be the one that is bad
                 os.close(descriptor)
         raise
-    reader, writer = os.fdopen(read_fd, "rb", buffering=0), os.fdopen(write_fd, "wb", buffering=0)
+    reader, writer = _Descriptor(read_fd, loop), _Descriptor(write_fd, loop)
     pipe = PipeTransport(max_message_bytes)
     try:
         await loop.connect_read_pipe(lambda: pipe, reader)
-        transport, _ = await loop.connect_write_pipe(lambda: _Writer(pipe), writer)
-        pipe.writer_made(transport)
     except BaseException:
         pipe.abort()
         reader.close()
+        os.close(write_fd)
+        raise
+    try:
+        transport, _ = await loop.connect_write_pipe(lambda: _Writer(pipe), writer)
+    except BaseException:
+        pipe.abort()
         writer.close()
         raise
+    pipe.writer_made(transport)
     return pipe

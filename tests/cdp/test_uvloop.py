@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from cdpbridge.cdp import connect_pipe
+from cdpbridge.cdp import _pipe, connect_pipe
 from cdpbridge.cdp._pipe import open_pipe
 
 uvloop = pytest.importorskip("uvloop")
 
 NO_PIPE = """
 import asyncio, os, sys, uvloop
-from cdpbridge.cdp import connect_pipe
+from cdpbridge.cdp import _pipe, connect_pipe
 
 async def main():
     file = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
@@ -25,6 +25,45 @@ async def main():
 
 uvloop.run(main())
 """
+
+
+@pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])
+def test_a_pipe_closes_no_file_of_another_thread(run, monkeypatch):
+    """Regression: under uvloop, descriptors were closed twice, and with them what another thread had opened in between."""
+    theirs, numbers = [], []
+
+    class Descriptor(_pipe._Descriptor):
+        def close(self):
+            theirs.append(os.open(os.devnull, os.O_RDONLY))  # what another thread may do in this moment
+            super().close()
+
+    class Receiver:
+        def received(self, buffer, start, end): ...
+
+        def lost(self, closed): ...
+
+    async def open_and_close():
+        from_browser, browser_out = os.pipe()
+        browser_in, to_browser = os.pipe()
+        numbers.extend((from_browser, to_browser))
+        pipe = await open_pipe(from_browser, to_browser, max_message_bytes=1000)
+        pipe.start(Receiver())
+        pipe.close()
+        async with asyncio.timeout(60):
+            while len(theirs) < 2:
+                await asyncio.sleep(0)
+        os.close(browser_out)
+        os.close(browser_in)
+
+    monkeypatch.setattr(_pipe, "_Descriptor", Descriptor)
+    run(open_and_close())
+    for descriptor in theirs:
+        os.fstat(descriptor)  # is open
+    for number in set(numbers) - set(theirs):
+        with pytest.raises(OSError):
+            os.fstat(number)
+    for descriptor in theirs:
+        os.close(descriptor)
 
 
 def test_descriptors_that_are_no_pipes_do_not_abort_the_process(tmp_path):
