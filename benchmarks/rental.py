@@ -64,8 +64,9 @@ class Laps:
 
 
 @asynccontextmanager
-async def server(folder: str, build: str) -> AsyncIterator[tuple[str, int]]:
+async def server(folder: str, build: str, **settings: object) -> AsyncIterator[tuple[str, int]]:
     """A running server: the base URL of its API, and its pid."""
+    given = {"api_keys": KEY, "browser_build": build, **settings}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -73,7 +74,7 @@ async def server(folder: str, build: str) -> AsyncIterator[tuple[str, int]]:
         *("--port", "0", "--data-dir", folder, "--dead-man-fd", "0"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env=ENVIRONMENT | {"CDPBRIDGE_API_KEYS": KEY, "CDPBRIDGE_BROWSER_BUILD": build},
+        env=ENVIRONMENT | {f"CDPBRIDGE_{name.upper()}": str(value) for name, value in given.items()},
     )
     try:
         line = (await process.stdout.readline()).decode()
