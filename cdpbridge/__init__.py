@@ -96,6 +96,7 @@ _MODULES: Final = (
     "cli",
     "errors",
     "integrations",
+    "isolation",
     "playwright",
     "pool",
     "profile_sync",

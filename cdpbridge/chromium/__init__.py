@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ._find import Build, Kind, find
 from ._folders import remove_tree, scratch_parent
+from ._isolation import Isolation
+from ._launcher import Launcher
 from ._ownership import check_executable_by, give, lend, make_reachable_folder
 from ._process import Chromium
 from ._uid_ranges import parse_uid_range, uses_browser_uids
@@ -14,7 +16,9 @@ __all__ = [
     "BrowserUid",
     "Build",
     "Chromium",
+    "Isolation",
     "Kind",
+    "Launcher",
     "UidPool",
     "check_executable_by",
     "find",

@@ -12,9 +12,18 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from cdpbridge.errors import BrowserStartFailed
+
 from ._ownership import closed_to
 
-__all__ = ["SCRATCH_PATH_BYTES", "remove_stale_locks", "remove_tree", "scratch_parent", "temporary_folder"]
+__all__ = [
+    "SCRATCH_PATH_BYTES",
+    "lock_profile",
+    "remove_stale_locks",
+    "remove_tree",
+    "scratch_parent",
+    "temporary_folder",
+]
 
 logger = logging.getLogger("cdpbridge.chromium")
 
@@ -64,6 +73,29 @@ def _remove_deep(folder: Path) -> None:
                     os.unlink(entry.path)  # noqa: PTH108  # as a text: there may be millions
     for each in reversed(found):
         os.rmdir(each)  # noqa: PTH106  # as above
+
+
+def lock_profile(user_data_dir: Path) -> int:
+    """Lock a profile for one browser, and return the descriptor that holds the lock.
+
+    Chromium's own lock names a process, and isolated browsers count theirs from 1: so theirs says nothing outside.
+
+    Raises:
+        BrowserStartFailed: Another browser has it.
+    """
+    import fcntl  # noqa: PLC0415  # Windows has none, and starts no browser
+
+    descriptor = os.open(user_data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BrowserStartFailed(
+            f"{user_data_dir} is in use by another browser; stop that one, or choose another folder"
+        ) from None
+    except OSError as error:  # file systems that know no locks
+        logger.debug("%s cannot be locked: %s", user_data_dir, error)
+    return descriptor
 
 
 def remove_stale_locks(user_data_dir: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from cdpbridge.errors import BrowserStartFailed, ConfigurationError
 
 from ._find import Build
-from ._folders import remove_stale_locks
+from ._folders import lock_profile, remove_stale_locks
 from ._ownership import check_executable_by, closed_to, give
 from ._uid_ranges import uses_browser_uids
 from ._uids import BrowserUid, UidPool, is_in_use
@@ -25,6 +25,9 @@ class Identity:
 
     Args:
         uid: Of the caller, in a root process; it stays the caller's.
+
+    Attributes:
+        lock: Descriptor of the profile's lock, from `prepare` on.
     """
 
     def __init__(self, uid: BrowserUid | None) -> None:
@@ -32,6 +35,7 @@ class Identity:
         self._ours = False
         self._no_new_privs = True
         self._borrowed: tuple[Path, os.stat_result] | None = None
+        self.lock = -1
 
     @property
     def number(self) -> int | None:
@@ -58,6 +62,7 @@ class Identity:
             OSError: From the disk.
         """
         profile.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.lock = lock_profile(profile)
         remove_stale_locks(profile)
         if self._uid is None:
             return
@@ -87,13 +92,22 @@ class Identity:
             return list(arguments)
         return self._uid.command(arguments, no_new_privs=self._no_new_privs)
 
+    def take_launched(self) -> int | None:
+        """Return the uid for a browser that is launched as it, by other means than `command`."""
+        if self._uid is not None:
+            self._uid.note_launch()
+        return self.number
+
     def kill_processes(self) -> None:
         """End what has left the browser's process group. Of this process's own user, nothing."""
         if self._uid is not None:
             self._uid.kill_processes()
 
     def give_back(self) -> None:
-        """Give a profile that stays back to its owner, then the uid, if they were taken for this browser."""
+        """Unlock the profile, give one that stays back to its owner, then the uid, if they were taken for this browser."""
+        lock, self.lock = self.lock, -1
+        if lock >= 0:
+            os.close(lock)
         if self._uid is None or not self._ours:
             return
         try:

@@ -8,6 +8,9 @@ its group is dead, so that its id, which is the group's, cannot come to mean som
 
 Chromium never runs as root: a root process starts each browser under a uid of its own, which also says what must be dead
 before the browser is put away.
+
+With an `Isolation` the main process that we wait for is the attendant of the browser's place: it ends after the browser, and
+tells how that ended.
 """
 
 from __future__ import annotations
@@ -18,14 +21,15 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Sequence
+import socket
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from cdpbridge._concurrency import in_thread
+from cdpbridge._concurrency import in_thread, to_the_end
 from cdpbridge._durations import waiting_time
 from cdpbridge.errors import BrowserExited, BrowserNotFound, BrowserStartFailed
 
@@ -34,6 +38,8 @@ from ._find import Build, find
 from ._flags import child_environment, command_line
 from ._folders import remove_tree, temporary_folder
 from ._identity import Identity
+from ._isolation import Isolation
+from ._launcher import Attendant
 from ._processes import orphans
 from ._spawn import spawn
 from ._uids import BrowserUid
@@ -77,7 +83,7 @@ class Chromium:
 
     Attributes:
         build: What runs.
-        pid: Its main process, and its process group.
+        pid: Its main process, or the attendant of its place, and its process group.
         uid: The user that it runs as, if not this process's own.
         port: Of its DevTools server on 127.0.0.1.
         browser_path: Path of its browser socket there, `/devtools/browser/<id>`. A secret.
@@ -102,6 +108,8 @@ class Chromium:
         self.user_data_dir = user_data_dir
         self.returncode: int | None = None
         self.pid: int
+        self._listener: socket.socket | None = None
+        self._attendant: Attendant | None = None
         self._scratch_dir = scratch_dir
         self._own_folders = own_folders
         self._orphans: set[int] = set()
@@ -134,6 +142,7 @@ class Chromium:
         start_timeout: float | timedelta = _START_TIMEOUT,
         sandbox: bool = True,
         uid: BrowserUid | None = None,
+        isolation: Isolation | None = None,
     ) -> Self:
         """Start Chromium and wait until it answers. Cancelled or failed, it leaves nothing behind.
 
@@ -152,6 +161,8 @@ class Chromium:
             start_timeout: How long it may take to answer.
             sandbox: Chromium's own, around its renderers.
             uid: The one to run it under, in a root process; it stays the caller's. Default: one is taken and given back.
+            isolation: The place it lives in, with a network of its own: its proxy is at `PROXY_PORT` there and accepts on
+                what `listen` returns, and `port` is reached by `connect`.
 
         Raises:
             BrowserNotFound: There is no such binary.
@@ -162,14 +173,18 @@ class Chromium:
         build = build or find()
         own: list[Path] = []
         identity = Identity(uid)
+        self: Self | None = None
         try:
             await in_thread(identity.take)
             profile = user_data_dir or _temporary(own, "profile", identity)
             scratch = scratch_dir or _temporary(own, "scratch", identity)
             await in_thread(identity.prepare, build, profile, scratch)
             self = cls(build, profile, scratch, own, identity)
-            self._spawn(proxy_server, args, udp=udp, sandbox=sandbox)
+            await self._spawn(proxy_server, args, udp=udp, sandbox=sandbox, isolation=isolation)
         except BaseException as error:
+            if self is not None and self._stderr_fd >= 0:  # cancelled while it was launched
+                await self.kill()
+                raise
             await _remove(own)
             await in_thread(identity.give_back)
             if isinstance(error, FileNotFoundError) and not build.path.exists():
@@ -184,7 +199,15 @@ class Chromium:
             raise
         return self
 
-    def _spawn(self, proxy_server: str | None, args: Sequence[str], *, udp: bool, sandbox: bool) -> None:
+    async def _spawn(
+        self,
+        proxy_server: str | None,
+        args: Sequence[str],
+        *,
+        udp: bool,
+        sandbox: bool,
+        isolation: Isolation | None,
+    ) -> None:
         switches = command_line(
             self.build.kind,
             self.user_data_dir,
@@ -192,16 +215,35 @@ class Chromium:
             udp=udp,
             args=args,
             sandbox=sandbox,
-            small_shm=_shm_is_small(),
+            small_shm=isolation is None and _shm_is_small(),
         )
-        command = self._identity.command([os.fspath(self.build.path), *switches])
-        environment = child_environment(os.environ, self._scratch_dir, own_uid=self.uid is not None)
-        child = spawn(command, environment)
-        self.pid = child.pid
-        self._pipe = (child.from_child, child.to_child)
-        self._stderr_fd = child.stderr
-        self._loop.add_reader(child.stderr, self._read_stderr)
-        watch_exit(child.pid, self._loop, self._on_exit)
+        arguments = [os.fspath(self.build.path), *switches]
+        own_home = self.uid is not None or isolation is not None
+        environment = child_environment(os.environ, self._scratch_dir, own_uid=own_home)
+        if isolation is None:
+            child = spawn(self._identity.command(arguments), environment)
+            self._watch(child.pid, child.stderr, (child.from_child, child.to_child))
+        else:
+            await to_the_end(self._launch(isolation, arguments, environment))
+
+    async def _launch(
+        self, isolation: Isolation, arguments: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
+        """Launch it in its place; whatever is cancelled, it is known here afterwards."""
+        launched = await isolation.launcher.launch(
+            await in_thread(isolation.plan, self.build, self.user_data_dir, self._scratch_dir),
+            uid=self._identity.take_launched(),
+            arguments=arguments,
+            environment=environment,
+            lock=self._identity.lock,
+        )
+        self._attendant, self._listener = launched.attendant, launched.listener
+        self._watch(launched.pid, launched.stderr, (launched.from_child, launched.to_child))
+
+    def _watch(self, pid: int, stderr: int, pipe: tuple[int, int]) -> None:
+        self.pid, self._stderr_fd, self._pipe = pid, stderr, pipe
+        self._loop.add_reader(stderr, self._read_stderr)
+        watch_exit(pid, self._loop, self._on_exit)
 
     async def _become_ready(self, timeout: timedelta) -> None:
         assert self._pipe is not None
@@ -261,6 +303,44 @@ class Chromium:
             raise RuntimeError("the debugging pipe has been taken already")
         pipe, self._pipe = self._pipe, None
         return pipe
+
+    @property
+    def isolated(self) -> bool:
+        """Whether it lives in a place of its own; then `port` is in the network of that."""
+        return self._attendant is not None
+
+    async def connect(self) -> socket.socket:
+        """Return a socket that is connected to `port` of an isolated browser.
+
+        Raises:
+            OSError: It does not listen, or has ended.
+        """
+        assert self._attendant is not None
+        made = await self._attendant.new_socket()
+        try:
+            await self._loop.sock_connect(made, ("127.0.0.1", self.port))
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    async def listen(self) -> socket.socket:
+        """Return a bound socket of an isolated browser's network to listen on: first that of `PROXY_PORT`, which listens already.
+
+        Raises:
+            OSError: No port is free, or the browser has ended.
+        """
+        assert self._attendant is not None
+        if self._listener is not None:
+            listener, self._listener = self._listener, None
+            return listener
+        made = await self._attendant.new_socket()
+        try:
+            made.bind(("127.0.0.1", 0))
+        except BaseException:
+            made.close()
+            raise
+        return made
 
     def stderr_tail(self) -> str:
         """Return the last lines that it wrote to stderr, without the address of its DevTools server."""
@@ -340,7 +420,7 @@ class Chromium:
             os.close(fd)
 
     def _on_exit(self, status: int) -> None:
-        self.returncode = status
+        self.returncode = status if self._attendant is None else self._attendant.exit_status(status)
         self._close_pipe()
         self._exited.set_result(self.returncode)
         self._putting_away = self._loop.create_task(self._clean_up(self.returncode))
@@ -356,6 +436,10 @@ class Chromium:
         await self._reap()
         self._loop.remove_reader(self._stderr_fd)
         os.close(self._stderr_fd)
+        if self._attendant is not None:
+            self._attendant.close()
+        if self._listener is not None:
+            self._listener.close()
         await _remove(self._own_folders)
         await in_thread(self._identity.give_back)
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["Spawned", "spawn"]
+__all__ = ["Pipes", "Spawned", "inheritable", "open_pipes", "spawn"]
 
 # of Linux, and of macOS
 _OPEN_FDS: Final = (Path("/proc/self/fd"), Path("/dev/fd"))
@@ -36,6 +36,52 @@ class Spawned(NamedTuple):
     to_child: int
 
 
+class Pipes(NamedTuple):
+    """Both ends of a browser's pipes; all close on exec, so that no other child inherits ours.
+
+    Attributes:
+        words: Its end of `stderr`.
+        commands: Its end of `to_child`.
+        answers: Its end of `from_child`.
+    """
+
+    stderr: int
+    words: int
+    from_child: int
+    answers: int
+    to_child: int
+    commands: int
+
+    def close_theirs(self) -> None:
+        """Close the browser's ends, once it has them."""
+        for fd in (self.words, self.answers, self.commands):
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close what is open."""
+        for fd in self:
+            with suppress(OSError):
+                os.close(fd)
+
+
+def open_pipes() -> Pipes:
+    """Make the pipes of a browser.
+
+    Raises:
+        OSError: No descriptor is free.
+    """
+    opened: list[int] = []
+    try:
+        for _ in range(3):
+            opened += os.pipe()
+    except OSError:
+        for fd in opened:
+            os.close(fd)
+        raise
+    stderr, words, from_child, answers, commands, to_child = opened
+    return Pipes(stderr, words, from_child, answers, to_child, commands)
+
+
 def spawn(command: list[str], environment: Mapping[str, str]) -> Spawned:
     """Start `command` in a session of its own. It inherits no other descriptor.
 
@@ -44,13 +90,11 @@ def spawn(command: list[str], environment: Mapping[str, str]) -> Spawned:
     """
     from fcntl import F_DUPFD_CLOEXEC, fcntl  # noqa: PLC0415  # Windows has none, and starts no browser
 
-    opened: list[int] = []  # all of them close on exec: no other child inherits our ends
+    pipes = open_pipes()
+    theirs: list[int] = []
     try:
-        commands, to_child = _pipe(opened)
-        from_child, answers = _pipe(opened)
-        stderr, words = _pipe(opened)
-        theirs = [fcntl(fd, F_DUPFD_CLOEXEC, _LOWEST_FD) for fd in (words, commands, answers)]
-        opened += theirs
+        for fd in (pipes.words, pipes.commands, pipes.answers):
+            theirs.append(fcntl(fd, F_DUPFD_CLOEXEC, _LOWEST_FD))  # noqa: PERF401  # each is closed if the next one fails
         pid = os.posix_spawn(
             command[0],
             command,
@@ -59,29 +103,24 @@ def spawn(command: list[str], environment: Mapping[str, str]) -> Spawned:
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
                 *((os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs, 2)),
-                *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
+                *((os.POSIX_SPAWN_CLOSE, fd) for fd in inheritable()),
             ],
             setsid=True,
             setsigmask=(),
             setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores these two
         )
     except BaseException:
-        for fd in opened:
-            os.close(fd)
+        pipes.close()
         raise
-    for fd in (commands, answers, words, *theirs):
-        os.close(fd)
-    os.set_blocking(stderr, False)
-    return Spawned(pid, stderr, from_child, to_child)
+    finally:
+        for fd in theirs:
+            os.close(fd)
+    pipes.close_theirs()
+    os.set_blocking(pipes.stderr, False)
+    return Spawned(pid, pipes.stderr, pipes.from_child, pipes.to_child)
 
 
-def _pipe(opened: list[int]) -> tuple[int, int]:
-    ends = os.pipe()
-    opened += ends
-    return ends
-
-
-def _inheritable() -> list[int]:
+def inheritable() -> list[int]:
     """Return our descriptors that would survive the exec, e.g. listening sockets handed to us; above the child's own."""
     found = []
     for entry in next(folder for folder in _OPEN_FDS if folder.exists()).iterdir():

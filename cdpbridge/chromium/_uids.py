@@ -59,8 +59,12 @@ class BrowserUid:
 
     def command(self, arguments: Sequence[str], *, no_new_privs: bool) -> list[str]:
         """Return the command that runs a program, by its path, and nothing else as this uid."""
-        self._may_live = True
+        self.note_launch()
         return [*launch_prefix(self.number, no_new_privs=no_new_privs), *arguments]
+
+    def note_launch(self) -> None:
+        """Note that processes of this uid may run from now on."""
+        self._may_live = True
 
     def kill_processes(self) -> bool:
         """See `kill_processes`."""

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from cdpbridge._clock import Clock
-from cdpbridge.chromium import uses_browser_uids
+from cdpbridge.chromium import UidPool, uses_browser_uids
 from cdpbridge.server._agency import Agency
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._views import Views
@@ -41,7 +41,15 @@ from cdpbridge.server.accounts import Accounts
 from cdpbridge.server.data_dir import locked, tightened
 from cdpbridge.server.files import FileQuota, FileStore, SharedFolders, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
-from cdpbridge.server.hosts import BrowserHosts, BrowserOptions, Builds, LocalHosts, prepare_uids
+from cdpbridge.server.hosts import (
+    BrowserHosts,
+    BrowserOptions,
+    Builds,
+    Isolator,
+    LocalHosts,
+    prepare_isolation,
+    prepare_uids,
+)
 from cdpbridge.server.limits import Border
 from cdpbridge.server.live import LiveTokens
 from cdpbridge.server.profiles import ProfileStore
@@ -87,20 +95,37 @@ async def open_parts(
         accounts.start()
         profiles = ProfileStore(settings.data_dir / "profiles", max_bytes=settings.max_profile_mb * 1024**2)
         ends.callback(profiles.close)
-        shared_folders = SharedFolders(settings.runtime_folder) if uses_browser_uids() else None
+        confined = uses_browser_uids() or settings.isolation != "none"
+        shared_folders = SharedFolders(settings.runtime_folder) if confined else None
         files = FileStore(settings.data_dir / "files", shared_folders)
         signer = UrlSigner(signing_key(settings.data_dir / "signing.key"))
         sign = partial(signed_path, signer, wall)
 
         # What runs browsers.
         losses: tuple[str, ...] = ()
+        isolation = "unknown"
         if hosts is not None:
             machines = hosts(profiles, registry)
         else:
             builds = Builds.found(settings.browser_build, settings.browser_path)
-            machines = _local_hosts(
-                settings, accounts, builds, files, profiles, registry=registry, own_ports=own_ports
+            uids = prepare_uids(settings, builds)
+            isolator, isolation = await prepare_isolation(
+                settings, builds, uids, cache=_machine_folder(settings)
             )
+            options = _browser_options(
+                settings, builds, files, uids=uids, isolator=isolator, own_ports=own_ports
+            )
+            machines = LocalHosts(
+                settings.runtime_folder / "browsers",
+                profiles,
+                registry,
+                options,
+                concurrent_starts=settings.concurrent_starts,
+                queue_timeout=timedelta(seconds=settings.queue_timeout_seconds),
+                former_roots=[settings.data_dir / "browsers"],
+                rules=lambda: accounts.network_rules,
+            )
+            ends.push_async_callback(machines.close)
             losses = builds.profile_losses
 
         # What shows and records them.
@@ -143,6 +168,7 @@ async def open_parts(
             quota=FileQuota(files, store.browsers_of, settings.max_files_mb_per_project),
             signer=signer,
             profile_losses=losses,
+            isolation=isolation,
             accounts=accounts,
             wall=wall,
             registry=registry,
@@ -163,23 +189,21 @@ def _remove_empty(runtime: Path) -> None:
             folder.rmdir()
 
 
-def _local_hosts(
+def _browser_options(
     settings: Settings,
-    accounts: Accounts,
     builds: Builds,
     files: FileStore,
-    profiles: ProfileStore,
     *,
-    registry: Registry,
+    uids: UidPool | None,
+    isolator: Isolator | None,
     own_ports: Collection[int],
-) -> BrowserHosts:
-    uids = prepare_uids(settings, builds)
+) -> BrowserOptions:
     if not settings.chromium_sandbox:
         logger.warning(
             "chromium_sandbox = false: browsers run with --no-sandbox, so a page that breaks into its renderer has all that "
             "the browser has"
         )
-    options = BrowserOptions(
+    return BrowserOptions(
         builds=builds,
         args=tuple(settings.browser_args),
         start_timeout=settings.start_timeout,
@@ -190,20 +214,16 @@ def _local_hosts(
         files=files,
         sandbox=settings.chromium_sandbox,
         uids=uids,
+        isolation=isolator,
         block_list=_block_list(settings),
         own_ports=set(own_ports),
         max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
     )
-    return LocalHosts(
-        settings.runtime_folder / "browsers",
-        profiles,
-        registry,
-        options,
-        concurrent_starts=settings.concurrent_starts,
-        queue_timeout=timedelta(seconds=settings.queue_timeout_seconds),
-        former_roots=[settings.data_dir / "browsers"],
-        rules=lambda: accounts.network_rules,
-    )
+
+
+def _machine_folder(settings: Settings) -> Path:
+    """Return the folder of what is found out about this machine once."""
+    return settings.runtime_folder.parent if uses_browser_uids() else settings.data_dir
 
 
 def _block_list(settings: Settings) -> BlockList:

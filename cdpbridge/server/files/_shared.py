@@ -41,8 +41,14 @@ class SharedFolders:
         """Return its downloads or uploads while it runs."""
         return self._root / "browsers" / str(browser_id) / "files" / kind
 
+    def of_tasks(self, browser_id: UUID | str) -> Path:
+        """Return the folder of the tasks that agents do in a browser, each with one of its own."""
+        return self._root / "tasks" / str(browser_id)
+
     def open_for(self, browser_id: UUID, uid: int) -> None:
         """Make a browser's folders, in its place, which exists."""
+        for folder in (self._root / "tasks", self.of_tasks(browser_id)):
+            _make_passage(folder)
         downloads, uploads = (self.of_browser(browser_id, kind) for kind in _KINDS)
         _make_passage(downloads.parent)
         _make_own(downloads, uid)
@@ -54,7 +60,7 @@ class SharedFolders:
             uid = self.of_browser(browser_id, "downloads").stat().st_uid
         except FileNotFoundError:
             return None
-        folder = self._root / "tasks" / str(browser_id) / str(task_id)
+        folder = self.of_tasks(browser_id) / str(task_id)
         for each in (folder.parent.parent, folder.parent, folder):
             _make_passage(each)
         _make_own(folder / "downloads", uid)
@@ -65,9 +71,11 @@ class SharedFolders:
         """Move a browser's files to `target` once its processes have ended; its agents' files become ours."""
         for kind in (*_KINDS, "uploaded"):  # the marks of `_upload`, too
             _move_files(self.of_browser(browser_id, kind), target / kind)
-        tasks = self._root / "tasks" / str(browser_id)
+        tasks = self.of_tasks(browser_id)
         if tasks.is_dir():
             give(tasks, os.geteuid(), os.getegid())
+            with suppress(OSError):  # an agent has not been collected yet
+                tasks.rmdir()
 
     def take_in_task(self, folder: Path, target: Path, *, downloads: bool = True) -> None:
         """Move what an agent has written to `target`, unless the task was deleted; its browser may still run."""

@@ -102,6 +102,12 @@ class FileStore:
             return self.downloads(browser_id)
         return self.make(self.downloads(browser_id))
 
+    def shown_to(self, browser_id: UUID) -> tuple[list[Path], list[Path]]:
+        """Return what an isolated browser sees of its files, made by `open_browser`: to write, and to read."""
+        if self._shared is None:
+            return [self.downloads(browser_id)], [self.make(self.uploads(browser_id))]
+        return [self.downloads(browser_id), self._shared.of_tasks(browser_id)], [self.uploads(browser_id)]
+
     def close_browser(self, browser_id: UUID | str) -> None:
         """Take in what a browser has left, once its processes have ended; leave nothing for one that has no files."""
         folder = self._root / "browsers" / str(browser_id)

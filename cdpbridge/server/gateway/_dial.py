@@ -49,7 +49,7 @@ async def _dial(upstream: Upstream, path: str) -> tuple[asyncio.Transport, bytes
     while True:
         try:
             transport, handshake = await loop.create_connection(
-                lambda: _Handshake(loop, upstream, path), upstream.host, upstream.port
+                lambda: _Handshake(loop, upstream, path), **await upstream.where()
             )
         except OSError:
             await asyncio.sleep(_RETRY_SECONDS)

@@ -163,7 +163,7 @@ async def _ask(upstream: Upstream, method: str, target: str) -> _Answer:
     """Ask Chromium, in bounded time and for an answer of bounded size."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            reader, writer = await asyncio.open_connection(upstream.host, upstream.port)
+            reader, writer = await asyncio.open_connection(**await upstream.where())
             try:
                 return await _exchange(reader, writer, upstream, method, target)
             finally:

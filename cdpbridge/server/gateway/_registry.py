@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 __all__ = [
     "BrowserFiles",
@@ -38,11 +39,23 @@ class Upstream:
         host: IP address.
         port: TCP port.
         browser_path: Path of its browser-level WebSocket, `/devtools/browser/...`.
+        connect: Makes a socket that is connected to the port, where that lies in another network; raises OSError.
     """
 
     host: str
     port: int
     browser_path: str
+    connect: Callable[[], Awaitable[socket.socket]] | None = field(default=None, repr=False)
+
+    async def where(self) -> dict[str, Any]:
+        """Return the arguments of `create_connection` that lead to the port.
+
+        Raises:
+            OSError: It does not listen.
+        """
+        if self.connect is None:
+            return {"host": self.host, "port": self.port}
+        return {"sock": await self.connect()}
 
     @property
     def authority(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._base import BrowserHosts, BrowserSpec, CloseFrame, Leftover, Placement, SavedState, StopReport
 from ._browser_uids import prepare_uids
 from ._builds import Builds
+from ._isolation import Isolator, prepare_isolation
 from ._local import LocalHosts
 from ._options import BrowserOptions
 
@@ -14,10 +15,12 @@ __all__ = [
     "BrowserSpec",
     "Builds",
     "CloseFrame",
+    "Isolator",
     "Leftover",
     "LocalHosts",
     "Placement",
     "SavedState",
     "StopReport",
+    "prepare_isolation",
     "prepare_uids",
 ]

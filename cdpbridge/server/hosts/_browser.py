@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Collection, Coroutine
@@ -22,19 +23,22 @@ from cdpbridge.chromium import (
     BrowserUid,
     Build,
     Chromium,
+    Isolation,
     UidPool,
     give,
     lend,
     uses_browser_uids,
 )
 from cdpbridge.errors import CDPError
+from cdpbridge.isolation import PROXY_PORT
 from cdpbridge.server.files import disk_usage
 from cdpbridge.server.gateway import BrowserFiles, Registry, Upstream
 from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
-from cdpbridge.server.proxy import BrowserNetwork, HostLists, HostTraffic
+from cdpbridge.server.proxy import BrowserNetwork, HostLists, HostTraffic, Listen
 
 from ._base import BrowserSpec, CloseFrame, StopReport
 from ._cookies import CookieExport, cookies_to_keep
+from ._first_page import open_first_page
 from ._folders import remove_folder, save_profile, scratch_folder
 from ._logins import cancel_unanswered_logins, keep_extension
 from ._options import BrowserOptions
@@ -48,8 +52,6 @@ _TOKEN_BYTES: Final = 32
 _EXPORT_TIMEOUT: Final = timedelta(seconds=2)
 # Its tasks wait for an answer or write a small file: cancelled, they end at once.
 _SUPERVISION_SECONDS: Final = 5.0
-# A start page that takes longer goes on loading; the browser is handed over all the same.
-_FIRST_PAGE_TIMEOUT: Final = timedelta(seconds=5)
 
 
 class LocalBrowser:
@@ -135,21 +137,25 @@ class LocalBrowser:
             undo.push_async_callback(remove_folder, self._scratch)
             self._tell_profile_losses()
             cookies = await self._restore(undo)
-            await self._network.start()
-            undo.push_async_callback(self._network.close)
+            if self._options.isolation is None:
+                await self._start_network(undo, None)
             self._chromium = await Chromium.start(
                 build=self._build,
                 user_data_dir=self._user_data_dir,
                 scratch_dir=self._scratch,
-                proxy_server=self._network.address,
-                udp=not self._udp_denied,
+                proxy_server=self._proxy_address,
+                udp=self._options.isolation is not None or not self._udp_denied,
                 args=(*self._options.args, *self._own_args()),
                 start_timeout=self._options.start_timeout,
                 sandbox=self._options.sandbox,
                 uid=self._uid,
+                isolation=self._isolation(),
             )
             undo.push_async_callback(self._chromium.kill)
-            self._close_port(self._chromium.port, undo)
+            if self._chromium.isolated:  # its ports are in a network of its own
+                await self._start_network(undo, self._chromium.listen)
+            else:
+                self._close_port(self._chromium.port, undo)
             self._connection = await connect_pipe(
                 *self._chromium.take_pipe(), command_timeout=self._options.start_timeout
             )
@@ -163,10 +169,15 @@ class LocalBrowser:
                         "browser %s: %d cookies of its profile were refused", self.id, len(report.failed)
                     )
             await self._allow_downloads()
-            await self._open_first_page()
+            await open_first_page(self._connection, self._spec)
             undo.pop_all()
         self.token = secrets.token_urlsafe(_TOKEN_BYTES)
-        upstream_address = Upstream("127.0.0.1", self._chromium.port, self._chromium.browser_path)
+        upstream_address = Upstream(
+            "127.0.0.1",
+            self._chromium.port,
+            self._chromium.browser_path,
+            self._chromium.connect if self._chromium.isolated else None,
+        )
         self._registry.add(
             self.token,
             upstream_address,
@@ -223,6 +234,24 @@ class LocalBrowser:
             or self._network.limits_hosts
         )
 
+    @property
+    def _proxy_address(self) -> str:
+        return self._network.address if self._options.isolation is None else f"127.0.0.1:{PROXY_PORT}"
+
+    def _isolation(self) -> Isolation | None:
+        """Return the place it lives in. The folders of its files exist."""
+        if self._options.isolation is None:
+            return None
+        writable, readable = [self._folder / "downloads"], [self._folder / "uploads"]
+        if self._options.files is not None:
+            more, fewer = self._options.files.shown_to(self.id)
+            writable, readable = [*writable, *more], [*readable, *fewer]
+        return self._options.isolation.place(writable, readable)
+
+    async def _start_network(self, undo: AsyncExitStack, inside: Listen | None) -> None:
+        await self._network.start(inside)
+        undo.push_async_callback(self._network.close)
+
     def _close_port(self, port: int, undo: AsyncExitStack) -> None:
         """Keep browsers from a port of ours while it is in use."""
         self._options.own_ports.add(port)
@@ -241,7 +270,7 @@ class LocalBrowser:
             downloads=self._folder / "downloads",
             uploads=self._folder / "uploads",
             kept=self._kept,
-            disk=disk_identity(self._chromium.pid),
+            disk=None if self._chromium.isolated else disk_identity(self._chromium.pid),
         )
 
     def _take_uid(self) -> None:
@@ -258,6 +287,9 @@ class LocalBrowser:
     def _make_folder(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True)
         # It may pass through, and change nothing but its own folders.
+        if self._uid is None and self._options.isolation is not None:
+            for name in ("downloads", "uploads"):
+                (self._folder / name).mkdir(mode=0o700)
         if self._uid is not None:
             self._folder.chmod(0o711)
             for folder in (self._user_data_dir, self._folder / "downloads"):
@@ -292,33 +324,14 @@ class LocalBrowser:
 
     def _open_files(self) -> None:
         if self._options.files is not None:
-            self._kept = self._options.files.open_browser(
-                self.id, self._uid.number if self._uid is not None else None
-            )
+            uid = self._uid.number if self._uid is not None else None
+            if self._options.isolation is not None and uid is None:
+                uid = os.geteuid()  # what is kept lies where it cannot go
+            self._kept = self._options.files.open_browser(self.id, uid)
 
     async def _close_files(self) -> None:
         if self._options.files is not None:
             await asyncio.to_thread(self._options.files.close_browser, self.id)
-
-    async def _open_first_page(self) -> None:
-        """Bring the first tab to the start page. A page that is slow or broken is the client's to see, not a failed start."""
-        if self._spec.start_url is None:
-            return
-        try:
-            found = await self._connection.root.send("Target.getTargets")
-            pages = [info["targetId"] for info in found["targetInfos"] if info["type"] == "page"]
-            if not pages:
-                await self._connection.root.send("Target.createTarget", {"url": self._spec.start_url})
-                return
-            session = await self._connection.attach(pages[0])
-            try:
-                await session.send(
-                    "Page.navigate", {"url": self._spec.start_url}, timeout=_FIRST_PAGE_TIMEOUT
-                )
-            finally:
-                await session.detach()
-        except CDPError as error:
-            logger.info("browser %s: its start page has not answered yet: %s", self.id, error)
 
     async def _restore(self, undo: AsyncExitStack) -> list[dict[str, Any]] | None:
         if self.profile_id is None:

@@ -204,3 +204,5 @@ class LocalHosts:
         await asyncio.gather(
             *(self.stop(browser_id, _CLOSING, save=True) for browser_id in list(self._browsers))
         )
+        if self._options.isolation is not None:
+            await self._options.isolation.close()

@@ -10,6 +10,7 @@ from cdpbridge.server.files import FileStore
 from cdpbridge.server.proxy import BlockList, Rules
 
 from ._builds import Builds
+from ._isolation import Isolator
 
 __all__ = ["BrowserOptions"]
 
@@ -22,6 +23,7 @@ class BrowserOptions:
         files: Where their downloads go, and where they find uploads.
         sandbox: Chromium's own, around its renderers.
         uids: Where uids come from, in a root process. Default: the range of all root processes.
+        isolation: Gives each browser a place of its own; None for none.
         rules: What browsers may reach.
         block_list: Hosts of advertisements, for browsers that want none of them.
         own_ports: Ports of this server and of its browsers, which browsers may not reach. Each
@@ -39,6 +41,7 @@ class BrowserOptions:
     files: FileStore | None = None
     sandbox: bool = True
     uids: UidPool | None = None
+    isolation: Isolator | None = None
     rules: Rules = field(default_factory=Rules)
     block_list: BlockList = field(default_factory=BlockList)
     own_ports: set[int] = field(default_factory=set)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from ._block_list import BlockList
 from ._forwarder import ForwardingProxy
-from ._network import BrowserNetwork
+from ._network import BrowserNetwork, Listen
 from ._patterns import HostLists
 from ._rules import Rules
 from ._traffic import HostTraffic
 from ._upstream import Upstream
 
-__all__ = ["BlockList", "BrowserNetwork", "ForwardingProxy", "HostLists", "HostTraffic", "Rules", "Upstream"]
+__all__ = [
+    "BlockList",
+    "BrowserNetwork",
+    "ForwardingProxy",
+    "HostLists",
+    "HostTraffic",
+    "Listen",
+    "Rules",
+    "Upstream",
+]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 from cdpbridge.errors import ConfigurationError
 
@@ -24,7 +25,10 @@ from ._rules import Rules
 from ._traffic import HostTraffic
 from ._upstream import Upstream
 
-__all__ = ["BrowserNetwork", "context_upstream"]
+__all__ = ["BrowserNetwork", "Listen", "context_upstream"]
+
+Listen: TypeAlias = Callable[[], Awaitable[socket.socket]]
+"""Makes a bound socket to listen on."""
 
 # Each has a listening socket. A crawler may give each of its contexts another proxy, for days.
 _MOST_PROXIES: Final = 256
@@ -69,18 +73,24 @@ class BrowserNetwork:
         self._ordered_rules = self._route.rules
         self._own_ports = own_ports
         self._main: ForwardingProxy
+        self._inside: Listen | None = None
         # The least lately asked for first.
         self._contexts: dict[tuple[Upstream | None, Bypass], ForwardingProxy] = {}
         self._making = asyncio.Lock()
         self._blocked_before = 0  # of forwarders that were ended
         self._closed = False
 
-    async def start(self) -> Self:
+    async def start(self, inside: Listen | None = None) -> Self:
         """Listen.
 
+        Args:
+            inside: Makes sockets to listen on in the network of an isolated browser; the first is for the forwarder of its
+                command line. Default: ports of this machine.
+
         Raises:
-            OSError: No port is free.
+            OSError: No port is free, or the browser has ended.
         """
+        self._inside = inside
         self._main = await self._listen(self._route)
         return self
 
@@ -182,12 +192,15 @@ class BrowserNetwork:
         await self._end(proxy)
 
     async def _listen(self, route: Route) -> ForwardingProxy:
+        if self._inside is not None:
+            return await ForwardingProxy.serve(route, sock=await self._inside())
         proxy = await ForwardingProxy.serve(route)
         self._own_ports.add(_port(proxy))
         return proxy
 
     async def _end(self, proxy: ForwardingProxy) -> None:
-        self._own_ports.discard(_port(proxy))
+        if self._inside is None:
+            self._own_ports.discard(_port(proxy))
         await proxy.close()
 
 

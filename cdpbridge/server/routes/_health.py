@@ -57,6 +57,7 @@ async def pressure(services: ServicesOf) -> dict[str, Any]:
         "memoryTotalBytes": machine.memory_total,
         "memoryAvailableBytes": machine.memory_available,
         "diskFreeBytes": machine.disk_free,
+        "isolation": services.isolation,
     }
 
 

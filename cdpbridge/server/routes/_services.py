@@ -56,6 +56,7 @@ class Services:
         views: Live view, shares and recordings.
         agency: Tasks and agent sessions.
         profile_losses: What a profile does not keep on the build it runs on here.
+        isolation: What a test has shown about the isolation of browsers, for a reader.
     """
 
     settings: Settings
@@ -70,6 +71,7 @@ class Services:
     quota: FileQuota
     signer: UrlSigner
     profile_losses: Sequence[str]
+    isolation: str
     accounts: Accounts
     wall: Callable[[], datetime]
     registry: Registry

@@ -165,6 +165,12 @@ class Fields(BaseSettings):
         description="Chromium's own sandbox around its renderers. `false` adds `--no-sandbox`: for containers in which the kernel "
         "gives ordinary users no user namespaces.",
     )
+    isolation: Literal["auto", "require", "none"] = Field(
+        "none",
+        description="Whether each browser lives in a place of its own, with namespaces of Linux and Landlock: it sees its own files "
+        "and no others, executes no other program, and reaches the network through the server only. `auto`: where a test at the "
+        "start shows that it holds; `require`: the server does not start without; `none`: not.",
+    )
     browser_args: list[str] = Field([], description="Further command line arguments for Chromium.")
     proxies: Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(proxies_of)] = Field(
         {},

@@ -1,0 +1,32 @@
+"""An isolated environment for one browser: what it sees, how it is entered, and the small process that attends to it.
+
+    _plan, _system, _protocol, _explain   logic: what is mounted, what is said, what a refusal means
+    _zygote, _tend, _enter                the processes
+    _kernel, _landlock                    the system calls
+
+The server's side is in `cdpbridge.chromium`. Nothing here imports asyncio: the zygote is small, so that its forks are.
+"""
+
+from __future__ import annotations
+
+from ._explain import explain
+from ._plan import PROXY_PORT, Folders, Found, Means, Mount, Plan, make_plan
+from ._protocol import ASK_SOCKET, CHANNEL, MAX_BYTES, Descriptors, Launch, Report, zygote_command
+
+__all__ = [
+    "ASK_SOCKET",
+    "CHANNEL",
+    "MAX_BYTES",
+    "PROXY_PORT",
+    "Descriptors",
+    "Folders",
+    "Found",
+    "Launch",
+    "Means",
+    "Mount",
+    "Plan",
+    "Report",
+    "explain",
+    "make_plan",
+    "zygote_command",
+]

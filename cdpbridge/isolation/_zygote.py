@@ -1,0 +1,84 @@
+"""The zygote: a small process with one thread, from which the attendant of every place is forked.
+
+It starts with nothing of the server's memory, environment or descriptors, and each fork becomes a child of the *server*
+(`CLONE_PARENT`), so that the server waits for it as for its own even when the zygote is killed. It ends with the server's
+end of its socket.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+
+from ._kernel import fork_into_namespaces, set_name
+from ._protocol import CHANNEL, MAX_BYTES, Descriptors, Launch, Report
+from ._tend import attend
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Fork a place for each message, until the server closes its end."""
+    os.chdir("/")
+    os.umask(0o022)
+    if os.geteuid() == 0:
+        os.setgroups([])
+    set_name("cdpb-zygote")
+    channel = socket.socket(fileno=CHANNEL)
+    channel.set_inheritable(False)
+    gc.collect()
+    gc.freeze()  # the forks share these pages
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(
+            channel, MAX_BYTES, len(Descriptors._fields), socket.MSG_CMSG_CLOEXEC
+        )
+        if not message:
+            return
+        try:
+            launch, given = Launch.decode(message), Descriptors(*descriptors)
+            # Before the fork: afterwards they are not known in the new user namespace.
+            own = (os.geteuid(), os.getegid())
+            if _fork(launch, given.attendant) == 0:
+                channel.close()
+                attend(launch, own if launch.uid is None else (launch.uid, launch.uid), given)
+        finally:
+            for each in descriptors:
+                os.close(each)
+
+
+def _fork(launch: Launch, attendant: int) -> int:
+    """Fork into the namespaces of a place; return as `os.fork` does, -1 for a failure, which has been reported."""
+    processes = launch.plan.means.processes
+    try:
+        return (
+            fork_into_namespaces(processes=processes)
+            if launch.uid is None
+            else _fork_as(launch.uid, processes=processes)
+        )
+    except OSError as error:
+        report = Report("failed", error=error.errno or 0, step="namespaces", detail=str(error))
+        os.write(attendant, report.encode())
+        return -1
+
+
+def _fork_as(uid: int, *, processes: bool) -> int:
+    """Fork as the browser's user, so that the new user namespace belongs to that and not to root.
+
+    The real and saved ids stay root's: that user cannot signal or trace this process, and it comes back.
+    """
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        pid = fork_into_namespaces(processes=processes)
+    except OSError:
+        _come_back()
+        raise
+    if pid != 0:
+        _come_back()
+    return pid
+
+
+def _come_back() -> None:
+    os.seteuid(0)
+    os.setegid(0)

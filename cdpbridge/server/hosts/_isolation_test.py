@@ -1,0 +1,138 @@
+"""The test of isolation at a server's start: one browser that tries to get out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from cdpbridge._concurrency import in_thread
+from cdpbridge.cdp import Connection, connect_pipe
+from cdpbridge.chromium import Build, Chromium, Isolation, UidPool, scratch_parent
+from cdpbridge.errors import CDPError
+from cdpbridge.isolation import PROXY_PORT
+
+__all__ = ["breach"]
+
+_COMMAND_TIMEOUT: Final = timedelta(seconds=20)
+_RENDERER_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.01
+_GROUP: Final = re.compile(r"\) \S+ \d+ (\d+) ")
+_SECCOMP_FILTER: Final = "\nSeccomp:\t2\n"
+
+
+async def breach(isolation: Isolation, build: Build, uids: UidPool | None) -> str | None:
+    """Start a browser in a place, and return what it got through to; None when all was refused.
+
+    Raises:
+        BrowserStartFailed: It does not start there.
+    """
+    uid = await in_thread(uids.take) if uids is not None else None
+    try:
+        with _canaries() as (shown, hidden):
+            chromium = await Chromium.start(
+                build=build,
+                proxy_server=f"127.0.0.1:{PROXY_PORT}",
+                udp=True,
+                uid=uid,
+                isolation=replace(isolation, readable=[*isolation.readable, shown]),
+            )
+            async with (
+                chromium,
+                connect_pipe(*chromium.take_pipe(), command_timeout=_COMMAND_TIMEOUT) as connection,
+            ):
+                try:
+                    return await _attack(connection, chromium, shown, hidden)
+                except (CDPError, TimeoutError) as error:
+                    return f"it does not work there: {error}"
+    finally:
+        if uid is not None:
+            await in_thread(uid.release)
+
+
+@contextmanager
+def _canaries() -> Iterator[tuple[Path, Path]]:
+    """Files that every user of the machine may read: one in a folder that the place shows, one that it does not."""
+    folders = []
+    try:
+        for _ in range(2):
+            name = f"cdpb-test-{secrets.token_hex(6)}"
+            folder = scratch_parent(name, for_others=True) / name
+            folder.mkdir(mode=0o755)
+            folders.append(folder)
+            (folder / "canary.txt").write_text("canary")
+        yield folders[0], folders[1]
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _attack(connection: Connection, chromium: Chromium, shown: Path, hidden: Path) -> str | None:
+    if not await _loads(connection, f"file://{shown}/canary.txt"):
+        return "a file that it was given could not be read"
+    for path in (hidden / "canary.txt", Path("/etc/passwd")):
+        if await _loads(connection, f"file://{path}"):
+            return f"{path} could be read"
+    if await _reaches_this_machine(connection):
+        return "a service of this machine was reached without the forwarder"
+    if not await in_thread(_is_sandboxed, chromium.pid):
+        return "Chromium's own sandbox is not on"
+    return None
+
+
+async def _loads(connection: Connection, url: str) -> bool:
+    tab = await connection.new_tab()
+    reply = await tab.send("Page.navigate", {"url": url})
+    return "errorText" not in reply
+
+
+async def _reaches_this_machine(connection: Connection) -> bool:
+    """Let a page of a context without a proxy ask a socket of ours on the loopback."""
+    reached = asyncio.Event()
+
+    def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        context = await connection.root.send("Target.createBrowserContext", {"proxyServer": "direct://"})
+        target = await connection.root.send(
+            "Target.createTarget", {"url": "about:blank", "browserContextId": context["browserContextId"]}
+        )
+        session = await connection.attach(target["targetId"])
+        await session.send("Page.navigate", {"url": f"http://127.0.0.1:{port}/"})
+        return reached.is_set()
+
+
+def _is_sandboxed(group: int) -> bool:
+    """Whether each renderer has a filter of system calls. There is one, for the pages that were opened; it may be late."""
+    deadline = time.monotonic() + _RENDERER_SECONDS
+    while True:
+        found = list(_renderers(group))
+        if found and all(found):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+
+
+def _renderers(group: int) -> Iterator[bool]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):  # it ended meanwhile
+                match = _GROUP.search((entry / "stat").read_text(errors="replace"))
+                if (
+                    match
+                    and int(match[1]) == group
+                    and b"--type=renderer" in (entry / "cmdline").read_bytes()
+                ):
+                    yield _SECCOMP_FILTER in (entry / "status").read_text(errors="replace")

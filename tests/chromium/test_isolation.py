@@ -1,0 +1,270 @@
+"""A browser in a place of its own: its life and every end of it, in both builds."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cdpbridge.cdp import connect_pipe
+from cdpbridge.chromium import Build, Chromium, Isolation, Launcher
+from cdpbridge.errors import BrowserStartFailed
+from cdpbridge.isolation import PROXY_PORT, Means
+from tests.isolation.kernel import needs_isolation
+
+HERE = os.path.dirname(__file__)
+ONE_BUILD = pytest.mark.one_build("no Chromium of a certain build is started")
+
+pytestmark = [pytest.mark.chromium, needs_isolation]
+
+
+@pytest.fixture
+async def launcher():
+    made = Launcher()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def start(launcher, build):
+    def start(*, means=None, **options):
+        isolation = Isolation(launcher, means or Means(), **options.pop("shown", {}))
+        return Chromium.start(**{"build": build, "isolation": isolation} | options)
+
+    return start
+
+
+def left_in_temp():
+    return set(os.listdir(tempfile.gettempdir()))
+
+
+def descriptors():
+    return set(os.listdir("/proc/self/fd"))
+
+
+def attendants():
+    """Processes of any place, of any owner."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{name}/comm") as file:
+            if file.read().strip() in {"cdpb-attendant", "cdpb-zygote"}:
+                found.append(int(name))
+    return found
+
+
+def main_process(chromium):
+    """The browser itself. Others that have lost their parents are children of its attendant too."""
+    with open(f"/proc/{chromium.pid}/task/{chromium.pid}/children") as file:
+        children = [int(each) for each in file.read().split()]
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
+    [found] = [pid for pid, words in commands.items() if b"--remote-debugging-pipe" in words]
+    return found
+
+
+async def set_cookie(connection, name):
+    cookie = {"name": name, "value": "1", "domain": "a.example", "expires": 4_000_000_000}
+    await connection.root.send("Storage.setCookies", {"cookies": [cookie]})
+
+
+async def cookies_in(start, profile):
+    async with (
+        await start(user_data_dir=profile) as chromium,
+        connect_pipe(*chromium.take_pipe()) as connection,
+    ):
+        reply = await connection.root.send("Storage.getCookies")
+        return {cookie["name"] for cookie in reply["cookies"]}
+
+
+@pytest.mark.parametrize("means", [Means(), Means(processes=False), Means(landlock=False)], ids=str)
+async def test_it_works_stops_in_order_and_leaves_nothing(start, members, means):
+    before = left_in_temp()
+    async with (
+        await start(means=means) as chromium,
+        connect_pipe(*chromium.take_pipe()) as connection,
+    ):
+        profile = chromium.user_data_dir
+        tab = await connection.new_tab()
+        await tab.send("Page.navigate", {"url": "data:text/html,<title>well</title>"})
+        asked = await tab.send("Runtime.evaluate", {"expression": "navigator.userAgent"})
+        assert "Chrome" in asked["result"]["value"]
+        assert set(members(chromium.pid)) > {chromium.pid}
+    assert await chromium.stop() == "exited"
+    assert (chromium.returncode, members(chromium.pid), profile.exists()) == (0, [], False)
+    assert left_in_temp() == before
+
+
+async def test_fault_b25_a_cookie_set_just_before_the_stop_is_kept(start, tmp_path):
+    profile = tmp_path / "profile"
+    chromium = await start(user_data_dir=profile)
+    async with connect_pipe(*chromium.take_pipe()) as connection:
+        await set_cookie(connection, "late")
+        await asyncio.sleep(1)  # its age is the fault's
+    assert await chromium.stop() in {"closed", "exited"}
+    assert chromium.returncode == 0
+    assert await cookies_in(start, profile) == {"late"}
+
+
+async def test_fault_d04_its_port_is_in_no_network_but_its_own(start):
+    async with await start() as chromium:
+        with pytest.raises(OSError):
+            await asyncio.open_connection("127.0.0.1", chromium.port)
+        with await chromium.connect() as made:
+            reader, writer = await asyncio.open_connection(sock=made)
+            writer.write(b"GET /json/version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert b"200 OK" in await reader.readline()
+            writer.close()
+
+
+async def test_its_pages_reach_the_network_by_the_listener_only(start):
+    asked = asyncio.Event()
+
+    async def serve(reader, writer):
+        if (await reader.readline()).startswith(b"GET http://a.example/"):
+            asked.set()
+        writer.close()
+
+    async with (
+        await start(proxy_server=f"127.0.0.1:{PROXY_PORT}") as chromium,
+        await asyncio.start_server(serve, sock=await chromium.listen()),
+        connect_pipe(*chromium.take_pipe()) as connection,
+    ):
+        tab = await connection.new_tab()
+        reply = await tab.send("Page.navigate", {"url": "http://a.example/"})
+        assert "errorText" in reply
+        assert asked.is_set()
+
+
+async def test_fault_b13_the_end_of_the_browser_is_seen_with_its_status(start, members):
+    chromium = await start()
+    os.kill(main_process(chromium), signal.SIGKILL)
+    async with asyncio.timeout(60):
+        assert await chromium.wait() == -signal.SIGKILL
+    assert await chromium.stop() == "exited"
+    assert members(chromium.pid) == []
+
+
+@pytest.mark.parametrize("means", [Means(), Means(processes=False)], ids=str)
+async def test_the_end_of_the_attendant_is_the_end_of_all(start, members, means):
+    chromium = await start(means=means)
+    os.kill(chromium.pid, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        assert await chromium.wait() == -signal.SIGKILL
+    await chromium.stop()
+    assert members(chromium.pid) == []
+    with pytest.raises(OSError):
+        await chromium.connect()
+
+
+async def test_a_browser_that_does_not_leave_is_killed(start, members):
+    chromium = await start()
+    for pid in members(chromium.pid):
+        if pid != chromium.pid:
+            os.kill(pid, signal.SIGSTOP)
+    assert await chromium.stop(timeout=timedelta(seconds=0.2)) == "killed"
+    assert members(chromium.pid) == []
+
+
+async def test_the_end_of_the_zygote_ends_no_browser_and_the_next_one_starts(start, launcher):
+    async with await start() as first:
+        os.kill(launcher._pid, signal.SIGKILL)
+        async with await start() as second:
+            for each in (first, second):
+                (await each.connect()).close()
+        assert first.returncode is None
+
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_isolation import set_cookie
+from cdpbridge.cdp import connect_pipe
+from cdpbridge.chromium import Chromium, Isolation, Launcher, find
+
+async def main():
+    isolation = Isolation(Launcher())
+    chromium = await Chromium.start(build=find(sys.argv[1]), user_data_dir=Path(sys.argv[2]), isolation=isolation)
+    connection = await connect_pipe(*chromium.take_pipe())
+    await set_cookie(connection, "late")
+    await asyncio.sleep(1)
+    print(chromium.pid, isolation.launcher._pid, flush=True)
+    await chromium.wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_fault_b05_a_killed_owner_takes_its_browser_along_and_no_cookie_is_lost(
+    start, build, tmp_path, wait_until
+):
+    profile = tmp_path / "profile"
+    command = [sys.executable, "-c", OWNER, build.kind, str(profile), HERE]
+    # Its scratch folder stays: keep that out of the machine's own.
+    with tempfile.TemporaryDirectory(prefix="t") as scratch:
+        Path(scratch).chmod(0o711)
+        environment = os.environ | {"TMPDIR": scratch, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as owner:
+            pids = (await asyncio.to_thread(owner.stdout.readline)).split()
+            owner.kill()
+            await wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+    assert await cookies_in(start, profile) == {"late"}
+
+
+@ONE_BUILD
+async def test_fault_b08_a_binary_that_cannot_be_executed(launcher, tmp_path):
+    before = descriptors(), left_in_temp()
+    binary = Path(tempfile.gettempdir(), "b", "chromium")
+    binary.parent.mkdir()
+    binary.write_text("#!/bin/sh\nexit 7\n")
+    binary.chmod(0o755)
+    for _ in range(2):
+        with pytest.raises(BrowserStartFailed, match=r"execute: .*(No such file|Permission denied)"):
+            await Chromium.start(build=Build(binary, "full"), isolation=Isolation(launcher))
+    await launcher.close()
+    assert descriptors() <= before[0]
+    assert left_in_temp() == before[1] | {"b"}
+
+
+async def test_fault_b26_a_profile_in_use_is_left_to_its_browser(start, build, tmp_path):
+    async with await start(user_data_dir=tmp_path) as first:
+        with pytest.raises(BrowserStartFailed, match="in use by another browser"):
+            await start(user_data_dir=tmp_path)
+        with pytest.raises(BrowserStartFailed, match="in use by another browser"):
+            await Chromium.start(build=build, user_data_dir=tmp_path)
+        assert first.returncode is None
+    assert await cookies_in(start, tmp_path) == set()
+
+
+async def test_fault_b27_a_lock_of_a_place_that_has_ended_is_no_lock(start, tmp_path):
+    """Its process number is that of another process here."""
+    (tmp_path / "SingletonLock").symlink_to("isolated-2")
+    (tmp_path / "SingletonSocket").symlink_to("/nowhere/SingletonSocket")
+    assert await cookies_in(start, tmp_path) == set()
+
+
+async def test_fault_b18_starts_that_are_cancelled_leave_nothing(start, launcher, children, members):
+    async with await start():
+        pass  # what is opened once is open now
+    before = left_in_temp(), descriptors(), children()
+    seed = random.randrange(2**32)
+    moments = random.Random(seed)
+    for _ in range(12):
+        starting = asyncio.create_task(start())
+        await asyncio.sleep(moments.uniform(0, 0.15))
+        starting.cancel()
+        try:
+            chromium = await starting
+        except asyncio.CancelledError:
+            continue
+        await chromium.kill()
+    assert (left_in_temp(), children()) == (before[0], before[2]), seed
+    assert descriptors() <= before[1], seed
+    await launcher.close()
+    assert not set(attendants()) & set(children())

@@ -1,0 +1,244 @@
+"""The border around an isolated browser: each attack is run by who drives it, in both builds, and what works goes on working."""
+
+import asyncio
+import json
+import os
+import socket
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from cdpbridge.cdp import connect
+from cdpbridge.errors import CommandError
+from tests.isolation.kernel import needs_isolation
+
+pytestmark = [pytest.mark.chromium, needs_isolation]
+
+BUILDS = pytest.mark.parametrize("build", ["shell", "full"])
+REFUSED = {"net::ERR_FILE_NOT_FOUND", "net::ERR_ACCESS_DENIED", "net::ERR_FAILED", "net::ERR_INVALID_URL"}
+
+
+@pytest.fixture
+def isolated(make_server):
+    """A server that isolates its browsers, or does not start."""
+    return lambda build, **settings: make_server(browser_build=build, isolation="require", **settings)
+
+
+async def opened(connection, url):
+    """The error of a navigation; empty when something was loaded."""
+    tab = await connection.new_tab()
+    reply = await tab.send("Page.navigate", {"url": url}, timeout=timedelta(seconds=60))
+    return reply.get("errorText", "")
+
+
+async def text(connection, url):
+    """What stands on a page."""
+    tab = await connection.new_tab()
+    async with tab.expect("Page.loadEventFired"):
+        reply = await tab.send("Page.navigate", {"url": url})
+        assert "errorText" not in reply, reply
+    asked = await tab.send("Runtime.evaluate", {"expression": "document.documentElement.innerText"})
+    return asked["result"]["value"]
+
+
+async def chosen(connection, path):
+    """How many bytes a page reads of a file that is put into its input."""
+    tab = await connection.new_tab()
+    made = await tab.send(
+        "Runtime.evaluate", {"expression": "Object.assign(document.createElement('input'), {type: 'file'})"}
+    )
+    element = made["result"]["objectId"]
+    try:
+        await tab.send("DOM.setFileInputFiles", {"files": [str(path)], "objectId": element})
+    except CommandError:
+        return 0
+    read = (
+        "async function() { return this.files.length ? "
+        "(await this.files[0].arrayBuffer().catch(() => new ArrayBuffer(0))).byteLength : 0 }"
+    )
+    reply = await tab.send(
+        "Runtime.callFunctionOn", {"objectId": element, "functionDeclaration": read, "awaitPromise": True}
+    )
+    return reply["result"]["value"]
+
+
+async def downloaded(connection, folder, name="planted.txt"):
+    """How a download into `folder` ends."""
+    tab = await connection.new_tab()
+    async with connection.root.events("Browser.downloadProgress") as progress:
+        try:
+            await connection.root.send(
+                "Browser.setDownloadBehavior",
+                {"behavior": "allow", "downloadPath": str(folder), "eventsEnabled": True},
+            )
+        except CommandError:
+            return "refused"
+        link = f"Object.assign(document.createElement('a'), {{href: 'data:text/plain,planted', download: {json.dumps(name)}}})"
+        await tab.send("Runtime.evaluate", {"expression": f"{link}.click()", "userGesture": True})
+        async with asyncio.timeout(60):
+            async for event in progress:
+                if event["state"] != "inProgress":
+                    return event["state"]
+
+
+@BUILDS
+async def test_fault_d01_nothing_of_the_machine_or_of_other_browsers_can_be_read(isolated, build, tmp_path):
+    readable = tmp_path / "readable.txt"
+    readable.write_text("for all users of the machine")
+    async with isolated(build) as server:
+        hostile, other = await server.rent(), await server.rent()
+        paths = [
+            readable,
+            server.data_dir / "signing.key",
+            server.data_dir / "cdpbridge.sqlite3",
+            server.folder(other) / "profile",
+            *map(Path, ("/etc/passwd", "/etc/shadow", "/usr/bin/env", "/home", "/root", "/var/log", "/run")),
+            *(Path(f"/proc/{pid}/{name}") for pid in (os.getpid(), 1) for name in ("environ", "maps")),
+            Path(f"/proc/{server.main_process(other)}/cmdline"),
+        ]
+        async with connect(hostile["cdpUrl"]) as connection:
+            for path in paths:
+                for prefix in ("file://", "view-source:file://"):
+                    assert await opened(connection, f"{prefix}{path}") in REFUSED, path
+                assert await chosen(connection, path) == 0, path
+            # The way of the attack is open: its own files can be read.
+            own = server.folder(hostile) / "profile" / "own.txt"
+            own.write_text("its own")
+            own.chmod(0o644)
+            assert await text(connection, f"file://{own}") == "its own"
+            assert await chosen(connection, own) == len("its own")
+
+
+@BUILDS
+async def test_fault_d02_nothing_is_written_outside_its_own_folders(isolated, build, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for folder in (outside, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    outside.chmod(0o777)
+    async with isolated(build) as server:
+        browser = await server.rent()
+        link = server.folder(browser) / "downloads" / "link"
+        link.symlink_to(outside)
+        async with connect(browser["cdpUrl"]) as connection:
+            for folder in (link, Path("/var/tmp"), Path("/usr/lib")):
+                assert await downloaded(connection, folder) in {"refused", "canceled"}, folder
+            await downloaded(connection, outside)  # its /tmp is a place of its own, and goes with it
+            assert (
+                await downloaded(connection, server.folder(browser) / "downloads", "mine.txt") == "completed"
+            )
+        assert (server.folder(browser) / "downloads" / "mine.txt").read_text() == "planted"
+    assert not list(outside.iterdir())
+    assert not Path("/var/tmp/planted.txt").exists()
+
+
+@BUILDS
+async def test_fault_d04_d05_no_port_of_a_browser_or_of_the_machine_is_reached(isolated, build):
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        port = service.getsockname()[1]
+        async with isolated(build, private_network="deny") as server:
+            browser, _ = await server.rent(), await server.rent()
+            ports = {port, server.http.base_url.port}
+            hosts = server.app.state.services.hosts
+            ports |= {each._chromium.port for each in hosts._browsers.values()}
+            async with connect(browser["cdpUrl"]) as connection:
+                context = await connection.root.send(
+                    "Target.createBrowserContext", {"proxyServer": "direct://"}
+                )
+                for each in sorted(ports):
+                    assert "private address" in await text(connection, f"http://127.0.0.1:{each}/json/list")
+                    target = await connection.root.send(
+                        "Target.createTarget",
+                        {"url": "about:blank", "browserContextId": context["browserContextId"]},
+                    )
+                    tab = await connection.attach(target["targetId"])
+                    reply = await tab.send("Page.navigate", {"url": f"http://127.0.0.1:{each}/"})
+                    # Its own port is on its own loopback, where it is itself.
+                    own = each == hosts._browsers[UUID(browser["id"])]._chromium.port
+                    assert own or reply.get("errorText") == "net::ERR_CONNECTION_REFUSED", each
+        service.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            service.accept()
+
+
+@BUILDS
+async def test_fault_d08_a_port_that_it_binds_is_not_on_this_machine(isolated, build):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with isolated(build) as server:
+        browser = await server.rent()
+        async with connect(browser["cdpUrl"]) as connection:
+            try:
+                await connection.root.send("Tethering.bind", {"port": port})
+            except CommandError:
+                pass
+            with pytest.raises(OSError):
+                await asyncio.open_connection("127.0.0.1", port)
+
+
+@BUILDS
+async def test_what_works_today_works_in_a_place(isolated, build):
+    """A page of this machine through the forwarder, a profile, an upload, a download that is kept."""
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+        await writer.drain()
+        writer.close()
+
+    async with isolated(build) as server, await asyncio.start_server(serve, "127.0.0.1", 0) as site:
+        port = site.sockets[0].getsockname()[1]
+        profile = await server.profile()
+        browser = await server.rent(profileId=profile)
+        await server.set_cookies(browser, "kept")
+        async with connect(browser["cdpUrl"]) as connection:
+            assert await text(connection, f"http://127.0.0.1:{port}/") == "hello"
+        answer = await server.http.get(f"{browser['cdpUrl']}/json/version")
+        assert answer.status_code == 200
+        await server.stop(browser)
+        assert "kept" in await server.cookies_of_profile(profile)
+
+
+@BUILDS
+async def test_pages_of_one_browser_talk_by_webrtc(isolated, build):
+    async with isolated(build) as server:
+        browser = await server.rent()
+        async with connect(browser["cdpUrl"]) as connection:
+            tab = await connection.new_tab()
+            reply = await tab.send(
+                "Runtime.evaluate",
+                {"expression": WEBRTC, "awaitPromise": True},
+                timeout=timedelta(seconds=60),
+            )
+            assert reply["result"].get("value") == "hello", reply
+
+
+WEBRTC = """
+(async () => {
+  const one = new RTCPeerConnection(), two = new RTCPeerConnection();
+  one.onicecandidate = e => e.candidate && two.addIceCandidate(e.candidate);
+  two.onicecandidate = e => e.candidate && one.addIceCandidate(e.candidate);
+  const heard = new Promise(done => {
+    two.ondatachannel = e => { e.channel.onmessage = m => done(m.data); };
+  });
+  const channel = one.createDataChannel('x');
+  channel.onopen = () => channel.send('hello');
+  await one.setLocalDescription(await one.createOffer());
+  await two.setRemoteDescription(one.localDescription);
+  await two.setLocalDescription(await two.createAnswer());
+  await one.setRemoteDescription(two.localDescription);
+  return await Promise.race([heard, new Promise(done => setTimeout(() => done('nothing'), 30000))]);
+})()
+"""
+
+
+@pytest.mark.one_build("the test of the start is of the builds that the server uses")
+async def test_what_the_server_says_of_its_isolation(isolated, make_server, tmp_path):
+    async with isolated("shell") as server:
+        pressure = (await server.http.get(f"http://127.0.0.1:{server.http.base_url.port}/pressure")).json()
+        assert pressure["isolation"].startswith("on")
+    async with make_server(isolation="none") as server:
+        pressure = (await server.http.get(f"http://127.0.0.1:{server.http.base_url.port}/pressure")).json()
+        assert pressure["isolation"] == "off: the setting isolation is none"
