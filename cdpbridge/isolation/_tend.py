@@ -44,15 +44,15 @@ def attend(launch: Launch, user: tuple[int, int], given: Descriptors) -> NoRetur
         for each in given[:3]:
             os.close(each)
         status = _Tending(main, server).run()
-        if not launch.plan.means.processes:
-            _kill_left()
     except Exception as error:  # noqa: BLE001  # whatever it is, the server has to know
         number = (error.errno or 0) if isinstance(error, OSError) else 0
         with suppress(OSError):
-            server.send(
-                Report("failed", error=number, step=step[0], detail=str(error) or repr(error)).encode()
-            )
+            report = Report("failed", error=number, step=step[0], detail=str(error) or repr(error))
+            server.send(report.encode())
     finally:
+        if not launch.plan.means.processes:
+            with suppress(OSError):  # /proc is not there yet, and so is no browser
+                _kill_left()
         # With its threads, atexit functions and buffers of the zygote left alone.
         os._exit(status if 0 <= status < 128 else 128 + abs(status) % 128)
 

@@ -110,7 +110,11 @@ async def open_parts(
             builds = Builds.found(settings.browser_build, settings.browser_path)
             uids = prepare_uids(settings, builds)
             isolator, isolation = await prepare_isolation(
-                settings, builds, uids, cache=_machine_folder(settings)
+                settings,
+                builds,
+                uids,
+                projects=accounts.projects_with_keys,
+                cache=_machine_folder(settings),
             )
             options = _browser_options(
                 settings, builds, files, uids=uids, isolator=isolator, own_ports=own_ports

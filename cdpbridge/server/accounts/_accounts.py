@@ -204,6 +204,11 @@ class Accounts:
         return self._settings.vault_refusal(self._names[project_id], vault, projects=self._projects_with_keys)
 
     @property
+    def projects_with_keys(self) -> int:
+        """How many projects can rent browsers now."""
+        return self._projects_with_keys
+
+    @property
     def network_rules(self) -> Rules:
         """The rules for browsers that start from now on: projects are kept from each other, and from this machine."""
         return self._settings.network_rules(self._projects_with_keys)

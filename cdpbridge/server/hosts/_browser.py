@@ -242,7 +242,7 @@ class LocalBrowser:
         """Return the place it lives in. The folders of its files exist."""
         if self._options.isolation is None:
             return None
-        writable, readable = [self._folder / "downloads"], [self._folder / "uploads"]
+        writable, readable = [self._folder / "downloads"], [self._folder / "uploads", self._folder / "logins"]
         if self._options.files is not None:
             more, fewer = self._options.files.shown_to(self.id)
             writable, readable = [*writable, *more], [*readable, *fewer]
@@ -287,8 +287,8 @@ class LocalBrowser:
     def _make_folder(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True)
         # It may pass through, and change nothing but its own folders.
-        if self._uid is None and self._options.isolation is not None:
-            for name in ("downloads", "uploads"):
+        if self._options.isolation is not None:  # what is not there at its start never is there
+            for name in ("logins",) if self._uid is not None else ("downloads", "logins", "uploads"):
                 (self._folder / name).mkdir(mode=0o700)
         if self._uid is not None:
             self._folder.chmod(0o711)

@@ -59,15 +59,16 @@ class Isolator:
 
 
 async def prepare_isolation(
-    settings: Settings, builds: Builds, uids: UidPool | None, *, cache: Path
+    settings: Settings, builds: Builds, uids: UidPool | None, *, projects: int, cache: Path
 ) -> tuple[Isolator | None, str]:
     """Return how browsers are isolated here, tested on each build before a browser is sold, and the same in words.
 
     Args:
+        projects: How many have keys: those of several are kept from each other, or the server does not start.
         cache: Folder of what earlier tests have found, for this kernel and these builds.
 
     Raises:
-        ConfigurationError: `isolation = "require"`, and it is not possible.
+        ConfigurationError: It is not possible, and required: by `isolation = "require"`, or by `"auto"` with several projects.
     """
     if settings.isolation == "none":
         return None, "off: the setting isolation is none"
@@ -84,6 +85,12 @@ async def prepare_isolation(
     await launcher.close()
     if settings.isolation == "require":
         raise ConfigurationError(f'isolation = "require", and browsers cannot be isolated here: {found}')
+    if projects > 1:
+        raise ConfigurationError(
+            f"{projects} projects have keys, and browsers cannot be kept from each other here: {found}. Run one server for each "
+            'project, each as a user of its own; or grant what is missing; or write isolation = "none", and who drives a browser '
+            "of one project may reach those of the others"
+        )
     logger.warning(
         "browsers are not isolated here: %s. Who drives one reads what its user may read and reaches this machine's network",
         found,

@@ -37,7 +37,7 @@ async def cancel_unanswered_logins(connection: Connection, folder: Path) -> None
 
     Args:
         connection: Ours, to the whole browser, over its pipe.
-        folder: To make and to put the extension into; the browser must be able to read it.
+        folder: To put the extension into, made if it is not there; the browser must be able to read it.
     """
     try:
         await asyncio.to_thread(_write, folder)
@@ -70,7 +70,7 @@ async def keep_extension(connection: Connection) -> None:
 
 def _write(folder: Path) -> None:
     source = files("cdpbridge.server.hosts").joinpath("logins_extension")
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name in _FILES:
         (folder / name).write_bytes(source.joinpath(name).read_bytes())
         (folder / name).chmod(0o644)

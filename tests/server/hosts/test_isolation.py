@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 from datetime import timedelta
 from pathlib import Path
@@ -11,8 +12,10 @@ from uuid import UUID
 import pytest
 
 from cdpbridge.cdp import connect
+from cdpbridge.chromium import uses_browser_uids
 from cdpbridge.errors import CommandError
 from tests.isolation.kernel import needs_isolation
+from tests.user_namespace import run_in_user_namespace
 
 pytestmark = [pytest.mark.chromium, needs_isolation]
 
@@ -242,3 +245,89 @@ async def test_what_the_server_says_of_its_isolation(isolated, make_server, tmp_
     async with make_server(isolation="none") as server:
         pressure = (await server.http.get(f"http://127.0.0.1:{server.http.base_url.port}/pressure")).json()
         assert pressure["isolation"] == "off: the setting isolation is none"
+
+
+NATIVE = """new Promise(done => {
+  const port = chrome.runtime.connectNative('com.example.host');
+  port.onDisconnect.addListener(() => done(chrome.runtime.lastError.message));
+})"""
+
+
+@pytest.mark.one_build("the headless shell has no extensions")
+@pytest.mark.parametrize("isolation", ["none", "require"])
+async def test_fault_d03_no_other_program_is_executed(make_server, isolation):
+    """An extension of its own names a program of its own as native messaging host. Without isolation the program runs."""
+    async with make_server(browser_build="full", isolation=isolation) as server:
+        browser = await server.rent()
+        folder = server.folder(browser)
+        program = folder / "downloads" / "program.sh"
+        program.write_text('#!/bin/sh\necho ran > "${0%.sh}.ran"\n')
+        extension = folder / "downloads" / "extension"
+        extension.mkdir(mode=0o755)
+        (extension / "page.html").write_text("<p>page")
+        manifest = {"name": "x", "version": "1", "manifest_version": 3, "permissions": ["nativeMessaging"]}
+        (extension / "manifest.json").write_text(json.dumps(manifest))
+        for path in (program, extension, *extension.iterdir()):
+            path.chmod(0o755)
+        async with connect(browser["cdpUrl"]) as connection:
+            loaded = await connection.root.send("Extensions.loadUnpacked", {"path": str(extension)})
+            host = {
+                "name": "com.example.host",
+                "description": "x",
+                "type": "stdio",
+                "path": str(program),
+                "allowed_origins": [f"chrome-extension://{loaded['id']}/"],
+            }
+            hosts = folder / "profile" / "NativeMessagingHosts"
+            hosts.mkdir(exist_ok=True)
+            (hosts / "com.example.host.json").write_text(json.dumps(host))
+            (hosts / "com.example.host.json").chmod(0o644)
+            tab = await connection.new_tab()
+            async with tab.expect("Page.loadEventFired"):
+                await tab.send("Page.navigate", {"url": f"chrome-extension://{loaded['id']}/page.html"})
+            answer = await tab.send("Runtime.evaluate", {"expression": NATIVE, "awaitPromise": True})
+            assert answer["result"]["value"] == "Native host has exited."
+        assert program.with_suffix(".ran").exists() == (isolation == "none")
+
+
+FORBID = "from pathlib import Path\nPath('/proc/sys/user/max_user_namespaces').write_text('0')\n"
+SERVE = """
+import asyncio, sys
+from cdpbridge.server import Settings, serving
+
+async def main():
+    keys = {"a": "key-of-project-a", "b": "key-of-project-b"} if sys.argv[3] == "2" else "key-of-tests"
+    settings = Settings.load(data_dir=sys.argv[1], isolation=sys.argv[2], api_keys=keys, port=0, browser_build="shell")
+    async with serving(settings) as (app, _):
+        print("serving:", app.state.services.isolation)
+
+try:
+    asyncio.run(main())
+except Exception as error:
+    print("refused:", error)
+"""
+
+
+@pytest.mark.one_build("no browser is started where the kernel refuses it")
+@pytest.mark.skipif(not uses_browser_uids(), reason="only root may make a user namespace with other limits")
+@pytest.mark.parametrize(
+    ("isolation", "projects", "answer"),
+    [
+        ("require", 1, r"refused: isolation = \"require\".*may make no user namespaces"),
+        ("auto", 2, r"refused: 2 projects have keys.*may make no user namespaces.*isolation = \"none\""),
+        ("auto", 1, r"serving: off: .*user.max_user_namespaces"),
+        ("none", 2, r"serving: off: the setting isolation is none"),
+    ],
+)
+async def test_fault_d18_several_projects_are_isolated_or_the_server_does_not_start(
+    tmp_path, isolation, projects, answer
+):
+    done = await asyncio.to_thread(
+        run_in_user_namespace,
+        "0 0 4294967295",
+        FORBID + SERVE,
+        str(tmp_path / "data"),
+        isolation,
+        str(projects),
+    )
+    assert re.search(answer, done.stdout), (done.stdout, done.stderr[-2000:])
