@@ -35,6 +35,7 @@ class Identity:
         self._ours = False
         self._no_new_privs = True
         self._borrowed: tuple[Path, os.stat_result] | None = None
+        self._temporary: set[Path] = set()
         self.lock = -1
 
     @property
@@ -52,6 +53,7 @@ class Identity:
         """Remember a temporary folder of this browser, for the case that its owner is killed."""
         if self._uid is not None:
             self._uid.hold("temporary", folder)
+            self._temporary.add(folder)
 
     def prepare(self, build: Build, profile: Path, scratch: Path) -> None:
         """Make the folders, and have the browser's user own them.
@@ -75,7 +77,8 @@ class Identity:
                     f"closed to other users (mode {stat.S_IMODE(closed.stat().st_mode):04o}); choose another folder, or open "
                     f"that one with chmod o+x"
                 )
-        if self._ours:
+        # A temporary one is removed; noted as owned, it would hold the uid of a killed owner for ever.
+        if self._ours and profile not in self._temporary:
             before = profile.stat()
             if is_in_use(before.st_uid):
                 raise BrowserStartFailed(

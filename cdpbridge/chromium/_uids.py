@@ -169,7 +169,8 @@ class UidPool:
                 if _is_held(number, notes, temporary=False) or number in living_uids():
                     continue
                 for kind, path in notes:
-                    if kind == "temporary" and _owner(path) == number:
+                    # Ours, when the owner was killed before it gave the folder away.
+                    if kind == "temporary" and _owner(path) in {number, os.geteuid()}:
                         shutil.rmtree(path)
                 file.unlink()
             except OSError as error:

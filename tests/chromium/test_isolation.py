@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from cdpbridge.cdp import connect_pipe
-from cdpbridge.chromium import Build, Chromium, Isolation, Launcher
+from cdpbridge.chromium import Build, Chromium, Isolation, Launcher, UidPool, uses_browser_uids
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.isolation import PROXY_PORT, Means
-from tests.isolation.kernel import needs_isolation
+from cdpbridge.server.hosts._processes import processes_using
+from tests.isolation.kernel import needs_isolation, python_of_all_users
 
 HERE = os.path.dirname(__file__)
 ONE_BUILD = pytest.mark.one_build("no Chromium of a certain build is started")
@@ -268,3 +269,113 @@ async def test_fault_b18_starts_that_are_cancelled_leave_nothing(start, launcher
     assert descriptors() <= before[1], seed
     await launcher.close()
     assert not set(attendants()) & set(children())
+
+
+# --- an ordinary user -------------------------------------------------------------------------------------------------
+
+ORDINARY = """
+import asyncio, os, sys, tempfile
+from pathlib import Path
+from cdpbridge.cdp import connect_pipe
+from cdpbridge.chromium import Chromium, Isolation, Launcher, find
+
+async def main():
+    launcher = Launcher()
+    async with (
+        await Chromium.start(build=find(sys.argv[1]), isolation=Isolation(launcher)) as chromium,
+        connect_pipe(*chromium.take_pipe()) as connection,
+    ):
+        tab = await connection.new_tab()
+        (chromium.user_data_dir / "own.txt").write_text("x")
+        for url in ("file:///etc/passwd", f"file://{os.environ['HOME']}/own.txt", f"file://{chromium.user_data_dir}/own.txt"):
+            print((await tab.send("Page.navigate", {"url": url})).get("errorText", "opened"))
+        (await chromium.connect()).close()
+    print(chromium.returncode, chromium.uid, os.listdir(tempfile.gettempdir()))
+    await launcher.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not uses_browser_uids(), reason="only root may become another user")
+async def test_fault_d01_an_ordinary_user_isolates_its_browsers_too(build, tmp_path):
+    python = python_of_all_users()
+    if python is None:
+        pytest.skip("an ordinary user can execute no Python of this version here")
+    with tempfile.TemporaryDirectory(prefix="t") as home:
+        os.chown(home, 65533, 65533)
+        Path(home, "own.txt").write_text("its own")
+        Path(home, "own.txt").chmod(0o644)
+        Path(home, "tmp").mkdir()
+        os.chown(Path(home, "tmp"), 65533, 65533)
+        Path(home).parent.chmod(0o711)
+        environment = {
+            "HOME": home,
+            "TMPDIR": f"{home}/tmp",
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        command = [
+            "setpriv",
+            "--reuid=65533",
+            "--regid=65533",
+            "--clear-groups",
+            python,
+            "-c",
+            ORDINARY,
+            build.kind,
+        ]
+        done = await asyncio.to_thread(
+            subprocess.run,
+            command,
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd="/",
+            check=False,
+            timeout=100,
+        )
+    assert done.stdout.splitlines() == [
+        "net::ERR_FILE_NOT_FOUND",
+        "net::ERR_FILE_NOT_FOUND",
+        "opened",
+        "0 None []",
+    ], done.stderr[-2000:]
+
+
+# --- killed at any moment ---------------------------------------------------------------------------------------------
+
+RESTLESS = """
+import asyncio, sys
+from cdpbridge.chromium import Chromium, Isolation, Launcher, find
+
+async def main():
+    launcher = Launcher()
+
+    async def again():
+        while True:
+            async with await Chromium.start(build=find(sys.argv[1]), isolation=Isolation(launcher)):
+                print("started", flush=True)
+
+    await asyncio.gather(again(), again())
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+async def test_fault_b05_owners_that_are_killed_at_any_moment_leave_no_process_and_no_uid(build, wait_until):
+    before = set(attendants())
+    for _ in range(10):
+        with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as scratch:
+            Path(scratch).chmod(0o711)
+            environment = os.environ | {"TMPDIR": scratch, "PYTHONPATH": os.pathsep.join(sys.path)}
+            command = [sys.executable, "-c", RESTLESS, build.kind]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as owner:
+                await asyncio.to_thread(owner.stdout.readline)
+                await asyncio.sleep(random.uniform(0, 1))
+                owner.kill()
+            await wait_until(lambda: not set(attendants()) - before)
+            await wait_until(lambda: not processes_using(Path(scratch)))
+            if uses_browser_uids():  # other servers of this machine may sweep at the same time
+                await wait_until(lambda: UidPool().sweep() or not os.listdir(scratch))
