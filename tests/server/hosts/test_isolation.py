@@ -46,6 +46,17 @@ async def text(connection, url):
     return asked["result"]["value"]
 
 
+async def reads(tab, expected):
+    asked = await tab.send("Runtime.evaluate", {"expression": "document.documentElement.innerText"})
+    return asked["result"].get("value") == expected
+
+
+async def until(condition):
+    async with asyncio.timeout(60):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
 async def chosen(connection, path):
     """How many bytes a page reads of a file that is put into its input."""
     tab = await connection.new_tab()
@@ -139,28 +150,26 @@ async def test_fault_d02_nothing_is_written_outside_its_own_folders(isolated, bu
 
 @BUILDS
 async def test_fault_d04_d05_no_port_of_a_browser_or_of_the_machine_is_reached(isolated, build):
+    """By pages, which the forwarder refuses; and in a context without a proxy, which the gateway would not let a client make."""
     with socket.create_server(("127.0.0.1", 0)) as service:
-        port = service.getsockname()[1]
         async with isolated(build, private_network="deny") as server:
             browser, _ = await server.rent(), await server.rent()
-            ports = {port, server.http.base_url.port}
             hosts = server.app.state.services.hosts
-            ports |= {each._chromium.port for each in hosts._browsers.values()}
+            own = hosts._browsers[UUID(browser["id"])]._chromium.port
+            ports = {service.getsockname()[1], server.http.base_url.port}
+            ports |= {each._chromium.port for each in hosts._browsers.values()} - {own}
+            inner = await hosts.connection(UUID(browser["id"]))
+            context = await inner.root.send("Target.createBrowserContext", {"proxyServer": "direct://"})
             async with connect(browser["cdpUrl"]) as connection:
-                context = await connection.root.send(
-                    "Target.createBrowserContext", {"proxyServer": "direct://"}
-                )
                 for each in sorted(ports):
                     assert "private address" in await text(connection, f"http://127.0.0.1:{each}/json/list")
-                    target = await connection.root.send(
+                    target = await inner.root.send(
                         "Target.createTarget",
                         {"url": "about:blank", "browserContextId": context["browserContextId"]},
                     )
-                    tab = await connection.attach(target["targetId"])
+                    tab = await inner.attach(target["targetId"])
                     reply = await tab.send("Page.navigate", {"url": f"http://127.0.0.1:{each}/"})
-                    # Its own port is on its own loopback, where it is itself.
-                    own = each == hosts._browsers[UUID(browser["id"])]._chromium.port
-                    assert own or reply.get("errorText") == "net::ERR_CONNECTION_REFUSED", each
+                    assert reply.get("errorText") == "net::ERR_CONNECTION_REFUSED"
         service.setblocking(False)
         with pytest.raises(BlockingIOError):
             service.accept()
@@ -198,6 +207,14 @@ async def test_what_works_today_works_in_a_place(isolated, build):
         await server.set_cookies(browser, "kept")
         async with connect(browser["cdpUrl"]) as connection:
             assert await text(connection, f"http://127.0.0.1:{port}/") == "hello"
+            for proxy in (f"127.0.0.1:{port}", "direct://"):  # the site answers as a proxy does, too
+                context = await connection.root.send("Target.createBrowserContext", {"proxyServer": proxy})
+                target = await connection.root.send(
+                    "Target.createTarget",
+                    {"url": f"http://127.0.0.1:{port}/", "browserContextId": context["browserContextId"]},
+                )
+                tab = await connection.attach(target["targetId"])
+                await until(lambda tab=tab: reads(tab, "hello"))
         answer = await server.http.get(f"{browser['cdpUrl']}/json/version")
         assert answer.status_code == 200
         await server.stop(browser)
