@@ -74,11 +74,14 @@ class LocalSettings(TypedDict, total=False):
     browser_path: Path | str | None
     browser_uids: str | None
     chromium_sandbox: bool | None
+    isolation: Literal["auto", "require", "none"] | None
     browser_args: Sequence[str] | None
     proxies: Mapping[str, str] | str | None
     strict_fields: bool | None
     default_proxy_country: str | None
     private_network: Literal["allow", "deny"] | None
+    browser_allowed_hosts: Sequence[str] | None
+    browser_denied_hosts: Sequence[str] | None
     private_allowed: Sequence[str] | None
     block_lists: Sequence[Path | str] | None
     cookie_export_seconds: float | None
