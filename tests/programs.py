@@ -85,14 +85,14 @@ class Preloaded:
         file.write_text((COMMAND if FORKS else STARTED).format(python=self._command[0], module=module))
         file.chmod(0o755)
 
-    def shell(self, text: str, *, env: Mapping[str, str], **options) -> CompletedProcess:
+    def shell(self, lines: str, *, env: Mapping[str, str], **options) -> CompletedProcess:
         """Run lines of a shell, with commands of `write_command` among them; as `subprocess.run`."""
         if FORKS:
             run([self._command[0], "-c", ""], by=self)  # so it is there
             descriptor = self._control.fileno()
             options |= {"pass_fds": [descriptor]}
             env = {**env, "FORK": str(descriptor)}
-        return subprocess.run(["sh", "-ec", text], env=env, check=False, **options)
+        return subprocess.run(["sh", "-ec", lines], env=env, check=False, **options)
 
     def close(self) -> None:
         with self._lock:

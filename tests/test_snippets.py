@@ -393,7 +393,7 @@ def leading_to(port: int) -> Iterator[int]:
 
 SERVER = """
 import sys
-import cdpbridge.server._parts as parts
+import cdpbridge.server.tasks.agent as agent
 from cdpbridge.server.__main__ import main
 from tests.server.scripted_agents import ScriptedAgents
 
@@ -402,7 +402,7 @@ async def work(run):
     if run.spec.task != "Find the top post":
         run.finish('{"amount": 12.5, "currency": "EUR"}', files={"prices.csv": b"12.5"})
 
-parts.AgentProcesses = lambda _settings: ScriptedAgents(work)
+agent.AgentProcesses = lambda _settings: ScriptedAgents(work)
 sys.exit(main(["--port", "0", "--data-dir", sys.argv[1]]))
 """
 
