@@ -32,7 +32,7 @@ _PART: Final = """function(text) {
     globalThis.parts.push(new Blob([bytes]));
 }"""
 _SAVE: Final = """function(name) {
-    const file = new File(globalThis.parts, name);
+    const file = new File(globalThis.parts, name, {type: 'application/octet-stream'});  // of a text, Chromium adds `.txt`
     delete globalThis.parts;
     const link = Object.assign(document.createElement('a'), {href: URL.createObjectURL(file), download: name});
     link.click();
@@ -81,12 +81,14 @@ class CDPDisk:
         async with self._writing:  # one list of parts, and one folder at a time
             page = await self._writer()
             await page.send(Runtime.evaluate(_BEGIN))
+            scope = (await page.send(Runtime.evaluate("globalThis"))).result.object_id
+            assert scope is not None
             with opened(source) as file:
                 while chunk := await in_pool(file.read, _CHUNK_BYTES):
-                    await _call(page, _PART, base64.b64encode(chunk).decode("ascii"))
-            return await self._save(page, folder, source.name)
+                    await _call(page, scope, _PART, base64.b64encode(chunk).decode("ascii"))
+            return await self._save(page, scope, folder, source.name)
 
-    async def _save(self, page: CDPSession, folder: str, name: str) -> str:
+    async def _save(self, page: CDPSession, scope: str, folder: str, name: str) -> str:
         root = page.connection.root
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         begun: set[str] = set()
@@ -110,7 +112,7 @@ class CDPDisk:
         try:
             behaviour = {"behavior": "allow", "downloadPath": folder, "eventsEnabled": True}
             await root.send("Browser.setDownloadBehavior", behaviour | {"browserContextId": self._context_id})
-            await _call(page, _SAVE, name)
+            await _call(page, scope, _SAVE, name)
             closed: asyncio.Future[Any] = asyncio.ensure_future(page.connection.wait_closed())
             ends: list[asyncio.Future[Any]] = [done, closed]
             try:
@@ -168,8 +170,7 @@ class CDPDisk:
         return page
 
 
-async def _call(page: CDPSession, function: str, argument: str) -> None:
-    scope = (await page.send(Runtime.evaluate("globalThis"))).result.object_id
+async def _call(page: CDPSession, scope: str, function: str, argument: str) -> None:
     answer = await page.send(
         Runtime.call_function_on(
             function,
