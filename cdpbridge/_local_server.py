@@ -21,7 +21,7 @@ from cdpbridge.errors import ConfigurationError
 
 from ._concurrency import to_the_end
 
-__all__ = ["ServerProcess", "check_installed", "environment_of_server"]
+__all__ = ["ServerProcess", "check_installed"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -184,23 +184,19 @@ def _check(settings: Mapping[str, Any]) -> None:
         )
 
 
-def environment_of_server(own: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the server of a program with the environment `own`.
-
-    It may write bytecode: without, each start compiles every module that its installation has not compiled, for 0.2 to 3 s.
-    """
-    ours = {f"CDPBRIDGE_{setting.upper()}" for setting in _FIXED} | {"PYTHONDONTWRITEBYTECODE"}
-    return {name: value for name, value in own.items() if name.upper() not in ours}
-
-
 def _spawn() -> subprocess.Popen[str]:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() not in {f"CDPBRIDGE_{setting.upper()}" for setting in _FIXED}
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "cdpbridge.server", "--owned"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment_of_server(os.environ),
+        env=environment,
         start_new_session=True,  # Ctrl-C is for the program, which then stops its browsers over the API
     )
 

@@ -15,7 +15,6 @@ import pytest
 import cdpbridge
 from cdpbridge import Journal
 from cdpbridge._environment import SERVER_SETTINGS, check_variables
-from cdpbridge._local_server import environment_of_server
 from cdpbridge.errors import ConfigurationError, ConflictError, UnprocessableEntityError
 from cdpbridge.integrations.scrapy._settings import settings_table
 from cdpbridge.providers import provider
@@ -238,11 +237,6 @@ async def test_fault_e11_a_variable_with_a_typo_is_named(environment, name, righ
             use()
     with pytest.raises(ConfigurationError, match=f"did you mean {right}"):
         await cdpbridge.open_browser(cdpbridge.at("http://127.0.0.1:9", "key-of-tests"))
-
-
-def test_the_embedded_server_may_write_bytecode_and_has_its_own_address():
-    own = {"PATH": "/bin", "PYTHONDONTWRITEBYTECODE": "1", "CDPBRIDGE_PORT": "8700", "CDPBRIDGE_PLAN": "free"}
-    assert environment_of_server(own) == {"PATH": "/bin", "CDPBRIDGE_PLAN": "free"}
 
 
 def test_fault_e11_variables_that_are_not_ours_are_left_alone():
