@@ -1,9 +1,9 @@
 """`Accounts`: projects, keys and credits while the server runs. The operator's routes and commands all end here.
 
-A key is kept as its hash and shown once. Who has it is remembered until a key is revoked here, and one server at a time uses a
-database, so a revoked key is refused from that moment; what was rented with it is stopped and refunded, which closes its gateway
-sockets and live views. Every change is a line in the log of
-`cdpbridge.server.audit`, with ids and names and without keys.
+A key is kept as its hash and shown once. Each request looks its key up; where no other server can use the database, with SQLite, who
+has it is remembered until a key is revoked here. So a revoked key is refused from that moment; what was rented with it is stopped and
+refunded, which closes its gateway sockets and live views. Every change is a line in the log of `cdpbridge.server.audit`, with ids and
+names and without keys.
 """
 
 from __future__ import annotations
@@ -180,7 +180,9 @@ class Accounts:
             key = await self._store.key_of_hash(key_hash)
             if key is None:
                 return None
-            identity = identities[key_hash] = Identity(key.project_id, key.id, key.admin)
+            identity = Identity(key.project_id, key.id, key.admin)
+            if self._store.one_writer:
+                identities[key_hash] = identity
         if identity.key_id is not None:
             self._used[identity.key_id] = self._wall()
         return identity

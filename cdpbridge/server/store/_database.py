@@ -25,12 +25,15 @@ _RETURN_SECONDS: Final = 5.0
 
 
 class Database:
-    """Base of the store's classes: a transaction to read in, and one to write in."""
+    """Base of the store's classes: a transaction to read in, and one to write in.
+
+    Attributes:
+        one_writer: Transactions that write follow each other, and no other server has the database: SQLite's.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        # Transactions that write follow each other, whatever they are about.
-        self._one_writer = engine.dialect.name == "sqlite"
+        self.one_writer = engine.dialect.name == "sqlite"
         self._reading = async_sessionmaker(engine.execution_options(writing=False), expire_on_commit=False)
         self._writing = async_sessionmaker(engine, expire_on_commit=False)
         # SQLite has one writer; waiting here is fair, its busy handler is not.
@@ -89,7 +92,7 @@ class Database:
 
     async def _lock(self, session: AsyncSession, project_id: UUID) -> None:
         """Admit one browser of a project at a time; SQLite's write lock does that already."""
-        if not self._one_writer:
+        if not self.one_writer:
             await session.execute(select(Project.id).where(Project.id == project_id).with_for_update())
 
 

@@ -239,7 +239,7 @@ class Projects(Keys):
         SQLite has one writer, and numbers entries in the order of their commits. So the sum up to an entry is known for good, and
         only later ones are read: with each rental the ledger grows.
         """
-        if not self._one_writer:
+        if not self.one_writer:
             return await self._balance(session, project_id)
         last, known = self._sums.get(project_id, (0, 0))
         later = (LedgerEntry.project_id == project_id, LedgerEntry.id > last)
