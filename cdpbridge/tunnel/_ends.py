@@ -11,7 +11,7 @@ _READ_BYTES: Final = 256 * 1024
 
 
 class Ends(Protocol):
-    """What a relay is told."""
+    """What a relay receives."""
 
     def from_client(self, data: bytes) -> None: ...
 
