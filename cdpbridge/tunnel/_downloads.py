@@ -181,7 +181,7 @@ class Downloads:
         return False
 
     def _let_go(self, guid: str, arrival: _Arrival) -> None:
-        """Pass on the events of a page's download whose path is not known, as nothing was asked for in its context."""
+        """Pass on the events of a page's download whose path the browser does not say, as nothing was asked for in its context."""
         if arrival.task is None and not self._closed and self._arrivals.pop(guid, None) is arrival:
             for session, method, held in arrival.held:
                 self._send(session, method, held)

@@ -11,7 +11,7 @@ _READ_BYTES: Final = 256 * 1024
 
 
 class Ends(Protocol):
-    """What a relay receives."""
+    """What a relay is notified of."""
 
     def from_client(self, data: bytes) -> None: ...
 
