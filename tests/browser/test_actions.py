@@ -505,7 +505,7 @@ async def test_frames_of_the_same_and_of_other_sites(page, pages, origin):
     with pytest.raises(ActionTimeout, match="is visible"):
         await page.wait_for_selector("#pay", state="hidden", timeout=0.5)
     with pytest.raises(ActionTimeout, match="no element matches in 3 frames"):
-        await page.click("#nowhere", timeout=0.5)
+        await page.click("#nowhere", timeout=1.5)  # all frames must have answered
     await page.evaluate("document.querySelector('iframe').style.visibility = 'hidden'")
     with pytest.raises(ActionTimeout, match=r"check '(receives the click|visible)' failed"):
         await page.click("#pay", timeout=1.5)
