@@ -8,6 +8,7 @@ import sys
 from datetime import timedelta
 from decimal import Decimal
 
+import psutil
 import pytest
 
 import cdpbridge
@@ -318,8 +319,10 @@ async def test_kill_9_of_the_client_ends_its_browsers_within_a_second(tmp_path, 
         browser_id = (await asyncio.to_thread(program.stdout.readline)).strip()
         assert browser_id
         assert processes(tmp_path)
+        server = int((tmp_path / "lock").read_text())
         program.kill()
         await until(lambda: not processes(tmp_path), 20)
+        await until(lambda: not psutil.pid_exists(server), 20)  # it has the folder as long
     async with cdpbridge.local(data_dir=tmp_path, browser_build="shell") as client:
         browser = await client.browsers.get(browser_id)
         assert (browser.status, browser.browser_cost) == ("stopped", Decimal("0.000833"))

@@ -4,7 +4,7 @@ A context with a proxy of its own: Chromium would connect to that proxy by itsel
 its rules; and in a browser that has no network but its forwarder, it would reach nothing. So the command gets a forwarder's address in
 place of the proxy's.
 
-The end of a context: Chromium then takes the extensions from another one, see `hosts._logins`.
+Beginnings and ends of contexts where they must follow each other, see `ContextOrder`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["ContextCommand", "ContextEnd", "context_command", "ends_a_context", "names_a_proxy"]
+__all__ = ["ContextCommand", "OrderedCommand", "begins_a_context", "context_command", "ends_a_context"]
 
 _METHOD: Final = "Target.createBrowserContext"
 # JSON-RPC 2.0 section 5.1, as Chromium uses it.
@@ -53,24 +53,26 @@ class ContextCommand:
 
 
 @dataclass(frozen=True, slots=True)
-class ContextEnd:
-    """A command that ends a context.
+class OrderedCommand:
+    """A command that begins or ends a context.
 
     Attributes:
         raw: Its frames as they came.
+        ends: It ends one.
     """
 
     raw: bytes
+    ends: bool
+
+
+def begins_a_context(payload: bytes) -> bool:
+    """Return True if a client's message may be a command that makes a context."""
+    return b"createBrowserContext" in payload
 
 
 def ends_a_context(payload: bytes) -> bool:
     """Return True if a client's message may be a command that ends a context."""
     return b"disposeBrowserContext" in payload
-
-
-def names_a_proxy(payload: bytes) -> bool:
-    """Return True if a client's message is worth a look."""
-    return b"createBrowserContext" in payload and b"proxyServer" in payload
 
 
 def context_command(payload: bytes) -> ContextCommand | None:

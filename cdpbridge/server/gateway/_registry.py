@@ -13,6 +13,7 @@ from typing import Any, Protocol
 __all__ = [
     "BrowserFiles",
     "Client",
+    "ContextOrder",
     "ContextProxy",
     "Entry",
     "ProxyFailures",
@@ -109,6 +110,16 @@ class Client(Protocol):
         """Send a close frame on a frame boundary, and end."""
 
 
+class ContextOrder(Protocol):
+    """Lets the contexts of a browser begin and end one after the other, whatever clients do at once. It raises nothing."""
+
+    async def begin(self, send: Callable[[], None]) -> None:
+        """Call `send`, which sends the command that makes a context, and return when it is there."""
+
+    async def end(self, send: Callable[[], None]) -> None:
+        """Call `send`, which sends the command that ends a context, and return when it has gone."""
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """A token's browser; the mutable form of `Usage`, which the relays count in."""
@@ -118,7 +129,7 @@ class Entry:
     downloads_reset: Callable[[], object] | None = None
     proxy_failures: ProxyFailures | None = None
     context_proxy: ContextProxy | None = None
-    before_context_end: Callable[[], Awaitable[None]] | None = None
+    context_order: ContextOrder | None = None
     clients: set[Client] = field(default_factory=set, repr=False)
     open_clients: int = 0
     messages_sent: int = 0
@@ -153,7 +164,7 @@ class Registry:
         downloads_reset: Callable[[], object] | None = None,
         proxy_failures: ProxyFailures | None = None,
         context_proxy: ContextProxy | None = None,
-        before_context_end: Callable[[], Awaitable[None]] | None = None,
+        context_order: ContextOrder | None = None,
     ) -> None:
         """Let `token` lead to `upstream`, whose `files` are reached below its address.
 
@@ -161,12 +172,12 @@ class Registry:
             downloads_reset: Called when the browser has forgotten what becomes of downloads, as a client that had set it has left.
             proxy_failures: For clients that want to know why a page did not load; None for a browser without a proxy.
             context_proxy: For contexts with a proxy of their own; None to let the browser connect to it.
-            before_context_end: Awaited before the browser gets a command that ends a context; it raises nothing.
+            context_order: For a browser whose contexts must begin and end one after the other.
 
         Raises:
             ValueError: The token leads somewhere already.
         """
-        entry = Entry(upstream, files, downloads_reset, proxy_failures, context_proxy, before_context_end)
+        entry = Entry(upstream, files, downloads_reset, proxy_failures, context_proxy, context_order)
         if self._entries.setdefault(_digest(token), entry) is not entry:
             raise ValueError("this token is in use")
 

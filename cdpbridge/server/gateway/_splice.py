@@ -31,7 +31,7 @@ from cdpbridge.cdp._frames import Message, Sieve, text_frame
 from cdpbridge.errors import ConfigurationError
 
 from ._closing import Phase, Signal, next_phase
-from ._contexts import ContextCommand, ContextEnd, context_command, ends_a_context, names_a_proxy
+from ._contexts import ContextCommand, OrderedCommand, begins_a_context, context_command, ends_a_context
 from ._frames import PING, FrameScanner, close_frame, masked_close_frame
 from ._registry import Entry
 
@@ -65,7 +65,7 @@ def _asks_for_downloads(payload: bytes) -> bool:
 
 
 def _is_looked_at(payload: bytes, _whole: bool) -> bool:  # see `Verdict`
-    return _asks_for_downloads(payload) or names_a_proxy(payload) or ends_a_context(payload)
+    return _asks_for_downloads(payload) or begins_a_context(payload) or ends_a_context(payload)
 
 
 class Splice:
@@ -77,7 +77,7 @@ class Splice:
       `entry.downloads_reset` is called when the browser has closed such a client's sessions.
     * A context with a proxy of its own gets the one of `entry.context_proxy` instead, see `_contexts`. What comes behind such a
       command waits until that is there.
-    * The end of a context waits in the same way for `entry.before_context_end`.
+    * Beginnings and ends of contexts wait in the same way for `entry.context_order`.
 
     Args:
         entry: Where traffic is counted.
@@ -115,7 +115,7 @@ class Splice:
         self._close_frame = b""
         self._on_end = on_end
         self.watch: Sieve | None = None
-        if entry.downloads_reset or entry.context_proxy or entry.before_context_end:
+        if entry.downloads_reset or entry.context_proxy or entry.context_order:
             self.watch = Sieve(
                 masked=True,
                 verdict=_is_looked_at,
@@ -124,7 +124,7 @@ class Splice:
                 largest=_LONGEST_COMMAND,
             )
         # A command that the server prepares for, and what waits behind it; the task that does it.
-        self._held: deque[bytes | ContextCommand | ContextEnd] = deque()
+        self._held: deque[bytes | ContextCommand | OrderedCommand] = deque()
         self._preparing: asyncio.Task[None] | None = None
         self.replies = b""  # ours to the client, for the end of the browser's running frame
         self._asked_for_downloads = False
@@ -303,11 +303,13 @@ class Splice:
         """Relay a command of the client that is looked for, and do what it needs."""
         if _asks_for_downloads(message.payload):
             self._asked_for_downloads = True
-        command: ContextCommand | ContextEnd | None = None
+        command: ContextCommand | OrderedCommand | None = None
         if self.entry.context_proxy is not None:
             command = context_command(message.payload)
-        if self.entry.before_context_end is not None and ends_a_context(message.payload):
-            command = ContextEnd(message.raw)
+        if command is None and self.entry.context_order is not None:
+            ends = ends_a_context(message.payload)
+            if ends or begins_a_context(message.payload):
+                command = OrderedCommand(message.raw, ends)
         if command is None:
             self.send_up(message.raw)
             return
@@ -322,8 +324,8 @@ class Splice:
             first = self._held[0]
             if isinstance(first, ContextCommand):
                 await self._make_context(first)
-            elif isinstance(first, ContextEnd):
-                await self._end_context(first)
+            elif isinstance(first, OrderedCommand):
+                await self._in_order(first.raw, ends=first.ends)
             elif not self.browser_left:
                 self.browser.write(first)
             self._held.popleft()
@@ -343,14 +345,20 @@ class Splice:
             logger.exception("a context could not be given its proxy")
             self.reply(command.refused("the server failed"))
         else:
-            if not self.browser_left:
-                self.browser.write(text_frame(command.through(address), masked=True))
+            await self._in_order(text_frame(command.through(address), masked=True), ends=False)
 
-    async def _end_context(self, command: ContextEnd) -> None:
-        assert self.entry.before_context_end is not None  # see `_look`
-        await self.entry.before_context_end()
-        if not self.browser_left:
-            self.browser.write(command.raw)
+    async def _in_order(self, frames: bytes, *, ends: bool) -> None:
+        """Relay a command that begins or ends a context."""
+        order = self.entry.context_order
+
+        def send() -> None:
+            if not self.browser_left:
+                self.browser.write(frames)
+
+        if order is None:
+            send()
+        else:
+            await (order.end(send) if ends else order.begin(send))
 
     def reply(self, payload: bytes) -> None:
         """Answer a command in the browser's place, between its frames."""

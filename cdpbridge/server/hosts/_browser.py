@@ -40,7 +40,7 @@ from ._base import BrowserSpec, CloseFrame, StopReport
 from ._cookies import CookieExport, cookies_to_keep
 from ._first_page import open_first_page
 from ._folders import remove_folder, save_profile, scratch_folder
-from ._logins import cancel_unanswered_logins, keep_extension
+from ._logins import ExtensionKeeper, cancel_unanswered_logins
 from ._options import BrowserOptions
 
 __all__ = ["LocalBrowser"]
@@ -185,7 +185,7 @@ class LocalBrowser:
             downloads_reset=lambda: self._supervise(self._renew_downloads()),
             proxy_failures=lambda: self._network.failures,
             context_proxy=self._network.context_proxy,
-            before_context_end=partial(keep_extension, self._connection) if self._has_extension else None,
+            context_order=ExtensionKeeper(self._connection) if self._has_extension else None,
         )
         self._supervise(self._watch())
         self._supervise(self._check_health())

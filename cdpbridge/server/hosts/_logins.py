@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Final
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CDPError, CommandError, TargetClosed
 
-__all__ = ["cancel_unanswered_logins", "keep_extension"]
+__all__ = ["ExtensionKeeper", "cancel_unanswered_logins"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -26,6 +27,8 @@ _FILES: Final = ("manifest.json", "worker.js")
 _POLL_SECONDS: Final = 0.01
 _SECONDS: Final = 10.0
 """For all of it; it takes 0.15 s."""
+_CHANGE_SECONDS: Final = 1.0
+"""In which a context begins or ends; more where the browser refuses to."""
 # The browser's process answers after what the worker has sent it before: after its listener, too.
 _READY: Final = "chrome.runtime.getPlatformInfo().then(() => chrome.webRequest.onAuthRequired.hasListeners())"
 
@@ -50,22 +53,48 @@ async def cancel_unanswered_logins(connection: Connection, folder: Path) -> None
         )
 
 
-async def keep_extension(connection: Connection) -> None:
-    """Prepare for the end of a context: Chromium would take all extensions from the context that was made last.
+class ExtensionKeeper:
+    """Keeps the extension in all contexts of a browser, see `ContextOrder`.
 
-    Of the contexts that clients make it knows one as the partner of the default one, the last, and when any of them ends it forgets
-    that one's way to the extensions (`CrossContextData` in its `extensions/browser/api/web_request/`; LIVE, Chromium 156). A context
-    that is made and ended here takes that place. It takes 5 ms.
+    Of the contexts that clients make Chromium knows one as the partner of the default one, the last, and when any of them ends it
+    forgets that one's way to the extensions (`CrossContextData` in its `extensions/browser/api/web_request/`; LIVE, Chromium 156).
+    Before one ends, a context that is made and ended here takes that place; so no other may begin meanwhile. It takes 5 ms.
 
     Args:
         connection: Ours, to the whole browser.
     """
-    send = connection.root.send
-    try:
-        made = await send("Target.createBrowserContext")
-        await send("Target.disposeBrowserContext", {"browserContextId": made["browserContextId"]})
-    except CDPError as error:  # the browser ends
-        logger.debug("the extension for logins was not kept in all contexts: %r", error)
+
+    def __init__(self, connection: Connection) -> None:
+        self._send = connection.root.send
+        self._turn = asyncio.Lock()
+
+    async def begin(self, send: Callable[[], None]) -> None:
+        """Call `send`, which makes a context, and return when it is there."""
+        await self._change(send, ends=False)
+
+    async def end(self, send: Callable[[], None]) -> None:
+        """Call `send`, which ends a context, and return when it has gone."""
+        await self._change(send, ends=True)
+
+    async def _change(self, send: Callable[[], None], *, ends: bool) -> None:
+        async with self._turn:
+            before: set[str] = set()
+            try:
+                if ends:
+                    made = await self._send("Target.createBrowserContext")
+                    await self._send("Target.disposeBrowserContext", made)
+                before = await self._contexts()
+            except CDPError as error:  # the browser ends
+                logger.debug("the extension for logins was not kept in all contexts: %r", error)
+            send()
+            # A command that the browser refuses changes nothing.
+            with suppress(CDPError, TimeoutError):
+                async with asyncio.timeout(_CHANGE_SECONDS):
+                    while await self._contexts() == before:  # noqa: ASYNC110  # Chromium has no event of it
+                        await asyncio.sleep(_POLL_SECONDS / 10)
+
+    async def _contexts(self) -> set[str]:
+        return set((await self._send("Target.getBrowserContexts"))["browserContextIds"])
 
 
 def _write(folder: Path) -> None:
