@@ -30,7 +30,7 @@ for module, names in (
 IMPORTS = """
 import importlib, pkgutil
 import cdpbridge
-SERVER = ("cdpbridge.server", "cdpbridge._tools", "cdpbridge.integrations")
+SERVER = ("cdpbridge.server", "cdpbridge.isolation", "cdpbridge._tools", "cdpbridge.integrations")
 count = 0
 def walk(path, prefix):
     global count

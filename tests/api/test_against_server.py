@@ -49,6 +49,9 @@ class PaperHosts:
     def proxy_bytes(self, browser_id):
         return 0
 
+    def traffic(self, browser_id):
+        return []
+
     async def stop(self, browser_id, goodbye, *, save):
         from cdpbridge.server.hosts import StopReport
 
