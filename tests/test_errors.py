@@ -47,6 +47,7 @@ SAMPLES = {
     "int | None": 17,
     "object": UUID(int=7),
     "object | None": UUID(int=8),
+    "list[bytes]": [b"Basic"],
     "str": "some text",
     "str | None": "more text",
     "timedelta": timedelta(seconds=2.5),

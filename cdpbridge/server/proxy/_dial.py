@@ -75,7 +75,7 @@ class AsksForCredentials(ProxyFailure):
         challenges: Values of `Proxy-Authenticate`.
     """
 
-    def __init__(self, upstream: Upstream, challenges: list[bytes]) -> None:
+    def __init__(self, upstream: str, challenges: list[bytes]) -> None:
         super().__init__(407, f"the proxy {upstream} asks for credentials", error="http_request_denied")
         self.challenges = challenges
 
@@ -281,7 +281,7 @@ async def _connect_handshake(
     if refuses_credentials(answer, connect=True):
         challenges = answer.values(b"proxy-authenticate")
         if route.asks and answer.status == 407 and challenges:
-            raise AsksForCredentials(upstream, challenges)
+            raise AsksForCredentials(str(upstream), challenges)
         raise refused_credentials(upstream)
     if not 200 <= answer.status < 300:
         raise ProxyFailure(

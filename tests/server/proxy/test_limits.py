@@ -82,7 +82,7 @@ async def test_fault_d06_localhost_needs_no_resolver(origin, monkeypatch):
     async with await ForwardingProxy.start(None) as proxy, Client.to(proxy) as client:
         with monkeypatch.context() as patch:
             patch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-            patch.setattr("cdpbridge.server.proxy._dial.LOOPBACK_ADDRESSES", ("127.0.0.1",))
+            patch.setattr("cdpbridge.server.proxy._resolver.LOOPBACK_ADDRESSES", ("127.0.0.1",))
             assert (await client.connect(f"app.localhost:{origin.port}"))[0] == 200
 
 
