@@ -117,7 +117,7 @@ class ContextOrder(Protocol):
         """Call `send`, which sends the command that makes a context, and return when it is there."""
 
     async def end(self, send: Callable[[], None]) -> None:
-        """Call `send`, which sends the command that ends a context, and return when it has gone."""
+        """Call `send`, which sends the command that ends a context, and return when it has ended."""
 
 
 @dataclass(slots=True, eq=False)

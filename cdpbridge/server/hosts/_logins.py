@@ -73,7 +73,7 @@ class ExtensionKeeper:
         await self._change(send, ends=False)
 
     async def end(self, send: Callable[[], None]) -> None:
-        """Call `send`, which ends a context, and return when it has gone."""
+        """Call `send`, which ends a context, and return when it has ended."""
         await self._change(send, ends=True)
 
     async def _change(self, send: Callable[[], None], *, ends: bool) -> None:

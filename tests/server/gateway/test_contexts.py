@@ -151,7 +151,9 @@ async def test_a_proxy_that_cannot_be_used_is_an_error_of_the_command(make_gatew
 
 
 @pytest.mark.parametrize("end", ["client", "browser", "stop"])
-async def test_an_end_while_the_proxy_is_started(make_gateway, wait_until, end):
+async def test_an_end_while_the_proxy_is_started(make_gateway, wait_until, monkeypatch, end):
+    # Nothing is read of the client meanwhile: that it has left, the pings find out.
+    monkeypatch.setattr("cdpbridge.server.gateway._splice._PING_SECONDS", 0.1)
     proxies = Proxies()
     proxies.may_give.clear()
     async with (
