@@ -33,7 +33,7 @@ from ._response import Response, proxy_error
 from ._watch import EMPTY_FAILURE, NO_CONTENT, Watch
 
 if TYPE_CHECKING:
-    from cdpbridge.cdp import CDPSession
+    from cdpbridge.cdp import CDPSession, Connection
 
 __all__ = [
     "NAVIGATION_TIMEOUT",
@@ -318,7 +318,7 @@ class Navigation:
     async def _refuse_proxys_own(self, response: Response | None) -> None:
         """Raise what the server's proxy has answered in place of the site."""
         if response is not None and (kind := proxy_error(response)) is not None:
-            raise await _proxy_failed(response, kind)
+            raise await _proxy_failed(self._session.connection, response, kind)
         if response is not None and response.status == 407 and response.url.startswith("https:"):
             # It is the proxy's, and the full build shows a page of its own; the shell says this.
             raise NavigationError(response.url, TUNNEL_FAILED)
@@ -385,9 +385,12 @@ def _navigate(url: str, referrer: str | None) -> Command[Page.NavigateResult]:
     )
 
 
-async def _proxy_failed(response: Response, kind: str) -> NavigationError:
+async def _proxy_failed(connection: Connection, response: Response, kind: str) -> NavigationError:
     try:
         reason = (await response.text()).strip()
-    except CDPError:  # e.g. it navigated meanwhile
+    except CDPError:  # e.g. it navigated meanwhile, or the page has not kept the answer
         reason = ""
+    if not reason:
+        known = await with_proxy_reason(connection, response.url, TUNNEL_FAILED)
+        reason = known.removeprefix(TUNNEL_FAILED).removeprefix(": ").removesuffix(f" ({kind})")
     return NavigationError(response.url, f"the proxy answered: {reason or kind} ({kind})")

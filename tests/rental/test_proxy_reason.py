@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from cdpbridge.browser._navigation import _proxy_failed
 from cdpbridge.cdp import Connection
+from cdpbridge.errors import CommandError
 from cdpbridge.rental import _proxy_reason
 from cdpbridge.rental._proxy_reason import TUNNEL_FAILED, with_proxy_reason
 from cdpbridge.testing import MemoryTransport
@@ -52,6 +54,26 @@ async def test_the_failure_of_the_host_or_of_this_moment(url, reason):
         assert await with_proxy_reason(connection, url, TUNNEL_FAILED) == f"{TUNNEL_FAILED}: {reason}"
         assert await with_proxy_reason(connection, url, "net::ERR_ABORTED") == "net::ERR_ABORTED"
     assert asked == ["/cdp/token/proxy/failures"]
+
+
+class Unread:
+    """A response of the proxy's own that the page has not kept."""
+
+    url = "https://a.example/x"
+
+    async def text(self):
+        raise CommandError(
+            "Network.getResponseBody", -32000, "No data found for resource with given identifier"
+        )
+
+
+async def test_an_answer_of_the_proxy_that_cannot_be_read_has_its_reason():
+    async with serving((b"200 OK", FAILURES)) as (address, _):
+        error = await _proxy_failed(connection_to(address), Unread(), "dns_error")
+    assert str(error) == "could not load https://a.example/x: the proxy answered: the first (dns_error)"
+    async with serving((b"404 Not Found", b"")) as (address, _):
+        error = await _proxy_failed(connection_to(address), Unread(), "dns_error")
+    assert error.error_text == "the proxy answered: dns_error (dns_error)"
 
 
 UNSEEN = (
