@@ -66,9 +66,12 @@ def _canaries() -> Iterator[tuple[Path, Path]]:
         for _ in range(2):
             name = f"cdpb-test-{secrets.token_hex(6)}"
             folder = scratch_parent(name, for_others=True) / name
-            folder.mkdir(mode=0o755)
+            folder.mkdir()
             folders.append(folder)
-            (folder / "canary.txt").write_text("canary")
+            canary = folder / "canary.txt"
+            canary.write_text("canary")
+            canary.chmod(0o644)  # whatever the umask is
+            folder.chmod(0o755)
         yield folders[0], folders[1]
     finally:
         for folder in folders:

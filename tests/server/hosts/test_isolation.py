@@ -14,6 +14,7 @@ import pytest
 from cdpbridge.cdp import connect
 from cdpbridge.chromium import uses_browser_uids
 from cdpbridge.errors import CommandError
+from cdpbridge.server.hosts._isolation_test import _canaries
 from tests.isolation.kernel import needs_isolation
 from tests.user_namespace import run_in_user_namespace
 
@@ -348,3 +349,16 @@ async def test_fault_d18_several_projects_are_isolated_or_the_server_does_not_st
         str(projects),
     )
     assert re.search(answer, done.stdout), (done.stdout, done.stderr[-2000:])
+
+
+@pytest.mark.one_build("files of the test at the start")
+def test_every_user_may_read_the_files_of_the_test_whatever_the_umask_is():
+    """The server's own umask lets only its user read."""
+    before = os.umask(0o077)
+    try:
+        with _canaries() as folders:
+            modes = [each.stat().st_mode & 0o777 for each in folders]
+            modes += [(each / "canary.txt").stat().st_mode & 0o777 for each in folders]
+    finally:
+        os.umask(before)
+    assert modes == [0o755, 0o755, 0o644, 0o644]
