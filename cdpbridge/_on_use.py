@@ -1,11 +1,28 @@
-"""`ModuleOnUse`: a module that is imported when the first of its names is asked for."""
+"""Modules that are imported when the first of their names is asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-__all__ = ["ModuleOnUse"]
+__all__ = ["ModuleOnUse", "names_on_use"]
+
+
+def names_on_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a package whose names are imported on use.
+
+    Args:
+        package: Its `__name__`.
+        homes: Name -> the module below the package that has it.
+    """
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{homes[name]}"), name)
+
+    return find
 
 
 class ModuleOnUse:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from cdpbridge._on_use import names_on_use
 
 if TYPE_CHECKING:
     from ._cast import Picture
@@ -39,8 +40,4 @@ _HOMES: Final = {
     "router": "_http",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = names_on_use(__name__, _HOMES)
