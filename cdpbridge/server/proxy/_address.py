@@ -6,7 +6,15 @@ import ipaddress
 import socket
 from typing import Final
 
-__all__ = ["LOOPBACK_ADDRESSES", "is_forbidden", "is_local_name", "is_loopback", "is_own", "literal_address"]
+__all__ = [
+    "LOOPBACK_ADDRESSES",
+    "address_of",
+    "is_forbidden",
+    "is_local_name",
+    "is_loopback",
+    "is_own",
+    "literal_address",
+]
 
 LOOPBACK_ADDRESSES: Final = ("127.0.0.1", "::1")
 """The addresses that `localhost` stands for, in the order of Chromium (net/dns/dns_util.cc asks no resolver either)."""
@@ -29,6 +37,16 @@ def is_local_name(host: str) -> bool:
     """Return True if `host` is `localhost` or a name below it (RFC 6761 section 6.3): they never leave this machine."""
     name = host.lower().rstrip(".")
     return name == "localhost" or name.endswith(".localhost")
+
+
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that `host` is in its usual form; None for a name."""
+    if not host or not (host[0].isdigit() or ":" in host):  # nearly all are names, and an error is dear
+        return None
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def literal_address(host: str) -> str | None:

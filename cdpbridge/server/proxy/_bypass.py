@@ -13,7 +13,7 @@ from typing import Final
 
 from cdpbridge.errors import ConfigurationError
 
-from ._address import is_local_name, is_loopback
+from ._address import address_of, is_local_name, is_loopback
 
 __all__ = ["Bypass"]
 
@@ -53,7 +53,7 @@ class _Rule:
         if self.port is not None and self.port != port:
             return False
         if self.network is not None:
-            address = _address(host)
+            address = address_of(host)
             return address is not None and address in self.network
         return self.host is not None and self.host.fullmatch(host) is not None
 
@@ -115,12 +115,5 @@ def _implicit(host: str) -> bool:
     """Return True for this machine and link-local addresses, which Chromium bypasses by itself."""
     if is_local_name(host) or is_loopback(host):
         return True
-    address = _address(host)
+    address = address_of(host)
     return address is not None and any(address in network for network in _LINK_LOCAL)
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None

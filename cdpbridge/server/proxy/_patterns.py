@@ -13,7 +13,7 @@ import idna
 
 from cdpbridge.errors import ConfigurationError
 
-from ._address import is_local_name, literal_address
+from ._address import address_of, is_local_name, literal_address
 
 __all__ = ["HostLists", "Pattern", "canonical", "parsed"]
 
@@ -47,14 +47,14 @@ class Pattern:
     @property
     def is_address(self) -> bool:
         """True if it is about addresses, however a request spells them."""
-        return self.network is not None or (not self.below and _address(self.host) is not None)
+        return self.network is not None or (not self.below and address_of(self.host) is not None)
 
     def matches(self, host: str, port: int) -> bool:
         """Return True if it covers `host`, which is canonical, at `port`."""
         if self.port is not None and self.port != port:
             return False
         if self.network is not None:
-            address = _address(host)
+            address = address_of(host)
             return address is not None and address in self.network
         if self.below:
             return not self.host or host == self.host or host.endswith(f".{self.host}")
@@ -187,12 +187,3 @@ def _ascii(name: str, pattern: str, host: str) -> str:
 
 def _compiled(name: str, patterns: Iterable[str]) -> tuple[Pattern, ...]:
     return tuple(parsed(name, pattern) for pattern in patterns)
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    if not host or not (host[0].isdigit() or ":" in host):
-        return None
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
