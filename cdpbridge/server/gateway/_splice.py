@@ -303,13 +303,12 @@ class Splice:
         """Relay a command of the client that is looked for, and do what it needs."""
         if _asks_for_downloads(message.payload):
             self._asked_for_downloads = True
+        begins, ends = begins_a_context(message.payload), ends_a_context(message.payload)
         command: ContextCommand | OrderedCommand | None = None
-        if self.entry.context_proxy is not None:
+        if begins and self.entry.context_proxy is not None:
             command = context_command(message.payload)
-        if command is None and self.entry.context_order is not None:
-            ends = ends_a_context(message.payload)
-            if ends or begins_a_context(message.payload):
-                command = OrderedCommand(message.raw, ends)
+        if command is None and (begins or ends) and self.entry.context_order is not None:
+            command = OrderedCommand(message.raw, ends)
         if command is None:
             self.send_up(message.raw)
             return
