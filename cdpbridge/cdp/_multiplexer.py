@@ -10,7 +10,7 @@ Chromium's events about targets change the tree before they are delivered, so th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -40,7 +40,7 @@ from cdpbridge.cdp._routing import (
     end_error,
     fail,
 )
-from cdpbridge.cdp._state import ATTACHING, STATEFUL, SessionState, text_in
+from cdpbridge.cdp._state import ATTACHING, NOTED, SessionState, text_in
 from cdpbridge.cdp._targets import REVIVING, Crash, Node, Targets
 from cdpbridge.cdp._transport import MAX_OUTGOING_BYTES, Closed
 from cdpbridge.errors import (
@@ -61,9 +61,6 @@ MAX_ID: Final = 2**31 - 1
 
 # abandoned ids whose late reply is recognised
 _REMEMBERED: Final = 4096
-# One set for all connections: it has 4 kB.
-_NOTED_ALWAYS: Final = frozenset(SWITCHES)
-_NOTED_TO_RESTORE: Final = STATEFUL | _NOTED_ALWAYS
 _LATE_SECONDS: Final = 0.25
 """More than a timer is late on a loaded machine: the event loop itself was held up."""
 # "Session with given id not found."
@@ -94,7 +91,7 @@ class Multiplexer:
         self._explain = explain
         self._shell = shell
         self._remember = remember
-        self._noted = _NOTED_TO_RESTORE if remember else _NOTED_ALWAYS
+        self._noted: Container[str] = NOTED if remember else SWITCHES
         self._nodes = self.targets.nodes
         self._last_id = last_id
         self._abandoned: dict[int, None] = {}

@@ -21,10 +21,11 @@ from typing import Any, Final
 
 import msgspec
 
+from cdpbridge.cdp._domains import SWITCHES
 from cdpbridge.cdp._payload import Payload, as_dict
 from cdpbridge.errors import DecodeError
 
-__all__ = ["ATTACHING", "STATEFUL", "SessionState", "Step", "text_in"]
+__all__ = ["ATTACHING", "NOTED", "STATEFUL", "SessionState", "Step", "text_in"]
 
 _ENABLE: Final = "enable"
 _DISABLE: Final = "disable"
@@ -217,6 +218,9 @@ ATTACHING: Final = frozenset({"Target.attachToTarget", "Target.attachToBrowserTa
 
 STATEFUL: Final = frozenset(_RULES) | ATTACHING | frozenset(_ID_USERS)
 """Every command that changes its session, takes a change back, or names it."""
+
+NOTED: Final = STATEFUL | SWITCHES.keys()
+"""Commands that are looked at when what they have set is to be restored; one set for all connections, as it has 4 kB."""
 
 
 @dataclass(eq=False, slots=True)
