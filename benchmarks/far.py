@@ -21,17 +21,16 @@ import logging
 import statistics
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import _harness as harness
+from _site import site
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -68,36 +67,6 @@ STEPS = (
 )
 OURS = 7
 """Steps of the table that are ours; the others are Playwright's."""
-
-
-class Site(BaseHTTPRequestHandler):
-    """A small page."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(PAGE)))
-        self.end_headers()
-        self.wfile.write(PAGE)
-
-    def log_message(self, format: str, *_: object) -> None:  # noqa: A002  # as the base class has it
-        """Say nothing."""
-
-
-@contextmanager
-def site() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class Round:
@@ -270,7 +239,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.getLogger("cdpbridge").setLevel(logging.ERROR)
     with (
-        site() as page,
+        site(PAGE) as page,
         tempfile.TemporaryDirectory() as folder,
         sync.local(data_dir=folder, browser_build=options.build) as local,
     ):

@@ -15,13 +15,10 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 
 import _harness as harness
+from _site import site
 
 from cdpbridge import sync
 
@@ -58,36 +55,6 @@ STEPS: list[list[str]] = [
 ]
 
 
-class Site(BaseHTTPRequestHandler):
-    """The form."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(PAGE)))
-        self.end_headers()
-        self.wfile.write(PAGE)
-
-    def log_message(self, format: str, *_: object) -> None:  # noqa: A002  # as the base class has it
-        pass
-
-
-@contextmanager
-def site() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 def measure(client: str, address: str, steps: str, sessions: int) -> dict[str, float]:
     command = [sys.executable, harness.HERE / "_tab_session.py", client, address, steps, str(sessions)]
     where = harness.HERE
@@ -119,7 +86,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as data_dir,
         sync.local(data_dir=data_dir, browser_build=options.build) as client,
-        site() as url,
+        site(PAGE) as url,
     ):
         browser = client.browsers.create()
         steps = json.dumps([[each.format(url=url) for each in step] for step in STEPS])
