@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
+import inspect
 import logging
 import os
 import shutil
@@ -313,12 +314,15 @@ def pauses():
 
 
 async def until(condition, timeout=60):
-    """Poll for what only the outside world can bring about; returns what `condition` found.
+    """Poll for what only the outside world can bring about; returns what `condition`, a coroutine function or not, found.
 
     The timeout says that it will not happen, not how fast it has to: a loaded machine takes its time.
     """
     async with asyncio.timeout(timeout):
         for pause in pauses():
-            if found := condition():
+            found = condition()
+            if inspect.isawaitable(found):
+                found = await found
+            if found:
                 return found
             await asyncio.sleep(pause)

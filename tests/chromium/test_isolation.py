@@ -194,7 +194,7 @@ async def main():
     chromium = await Chromium.start(build=find(sys.argv[1]), user_data_dir=Path(sys.argv[2]), isolation=isolation)
     connection = await connect_pipe(*chromium.take_pipe())
     await set_cookie(connection, "late")
-    await asyncio.sleep(1)
+    await asyncio.sleep(1)  # its age is the fault's
     print(chromium.pid, isolation.launcher._pid, flush=True)
     await chromium.wait()
 

@@ -1,18 +1,11 @@
 """A client of a tunnel that speaks CDP itself."""
 
-import asyncio
 from pathlib import Path
 from urllib.parse import quote
 
 from cdpbridge import Tab
 from cdpbridge.tunnel._server_disk import ServerDisk
-
-
-async def until(condition, timeout=60):
-    async with asyncio.timeout(timeout):
-        while not (found := await condition()):
-            await asyncio.sleep(0.05)
-    return found
+from tests.conftest import until
 
 
 async def click(tab, name="märz.csv", size=4):

@@ -11,7 +11,7 @@ import pytest
 from cdpbridge import Tab, playwright
 from cdpbridge.cdp import connect
 from cdpbridge.tunnel import open_tunnel, shares_files
-from tests.tunnel.client import until
+from tests.conftest import until
 from tests.tunnel.file_site import content
 
 pytestmark = pytest.mark.chromium

@@ -20,7 +20,8 @@ from cdpbridge.cdp import connect
 from cdpbridge.errors import CDPBridgeError, CommandError
 from cdpbridge.tunnel import open_tunnel
 from cdpbridge.tunnel._server_disk import ServerDisk
-from tests.tunnel.client import Client, click, element, files_in, folder_of_uploads, opened, until
+from tests.conftest import until
+from tests.tunnel.client import Client, click, element, files_in, folder_of_uploads, opened
 from tests.tunnel.file_site import content
 
 ONE_BUILD = pytest.mark.one_build(

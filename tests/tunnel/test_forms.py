@@ -10,7 +10,8 @@ from cdpbridge import Tab
 from cdpbridge.cdp import connect
 from cdpbridge.errors import CommandError
 from cdpbridge.tunnel import open_tunnel
-from tests.tunnel.client import Client, click, files_in, opened, there, until
+from tests.conftest import until
+from tests.tunnel.client import Client, click, files_in, opened, there
 from tests.tunnel.file_site import content
 
 pytestmark = pytest.mark.chromium

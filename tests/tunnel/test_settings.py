@@ -8,7 +8,8 @@ import cdpbridge
 from cdpbridge.cdp import connect
 from cdpbridge.tunnel import open_tunnel
 from cdpbridge.tunnel._server_disk import ServerDisk
-from tests.tunnel.client import Client, click, until
+from tests.conftest import until
+from tests.tunnel.client import Client, click
 from tests.tunnel.file_site import content
 
 pytestmark = pytest.mark.chromium

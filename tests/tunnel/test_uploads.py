@@ -11,7 +11,8 @@ from cdpbridge import Tab
 from cdpbridge.cdp import connect
 from cdpbridge.errors import CommandError
 from cdpbridge.tunnel import open_tunnel
-from tests.tunnel.client import click, element, files_in, folder_of_uploads, until
+from tests.conftest import until
+from tests.tunnel.client import click, element, files_in, folder_of_uploads
 from tests.tunnel.file_site import content
 
 pytestmark = pytest.mark.chromium

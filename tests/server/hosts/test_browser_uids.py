@@ -1,7 +1,6 @@
 """What a uid of its own keeps a browser from, in both builds, and what is left of one when everything is killed."""
 
 import asyncio
-import json
 import os
 import random
 import signal
@@ -19,6 +18,7 @@ from cdpbridge.chromium._uid_ranges import parse_uid_range
 from cdpbridge.chromium._uids import STATE_FOLDER
 from cdpbridge.errors import CommandError, CommandTimeout
 from tests.folders import browsers_folder
+from tests.server.hosts.attacks import downloaded
 
 ONE_BUILD = pytest.mark.one_build(
     "uids and folders are the host's; what a browser can read has both builds below"
@@ -125,25 +125,6 @@ async def test_fault_d01_the_servers_files_and_other_browsers_cannot_be_read(mak
                 assert "passwd" in await navigated(connection, "file:///etc/")
             assert "root:" in await navigated(connection, "file:///etc/passwd")
             assert "root:" in await chosen(tab, "/etc/passwd")
-
-
-async def downloaded(connection, tab, folder, name="planted.txt"):
-    """How a download into `folder` ends: `completed`, `canceled`, or `refused`."""
-    progress = connection.root.events("Browser.downloadProgress")
-    async with progress:
-        try:
-            await connection.root.send(
-                "Browser.setDownloadBehavior",
-                {"behavior": "allow", "downloadPath": str(folder), "eventsEnabled": True},
-            )
-        except CommandError:
-            return "refused"
-        link = f"Object.assign(document.createElement('a'), {{href: 'data:text/plain,planted', download: {json.dumps(name)}}})"
-        await tab.send("Runtime.evaluate", {"expression": f"{link}.click()", "userGesture": True})
-        async with asyncio.timeout(60):
-            async for event in progress:
-                if event["state"] != "inProgress":
-                    return event["state"]
 
 
 @BUILDS

@@ -15,7 +15,9 @@ from cdpbridge.cdp import connect
 from cdpbridge.chromium import uses_browser_uids
 from cdpbridge.errors import CommandError
 from cdpbridge.server.hosts._isolation_test import _canaries
+from tests.conftest import until
 from tests.isolation.kernel import needs_isolation
+from tests.server.hosts.attacks import downloaded
 from tests.user_namespace import run_in_user_namespace
 
 pytestmark = [pytest.mark.chromium, needs_isolation]
@@ -52,12 +54,6 @@ async def reads(tab, expected):
     return asked["result"].get("value") == expected
 
 
-async def until(condition):
-    async with asyncio.timeout(60):
-        while not await condition():
-            await asyncio.sleep(0.05)
-
-
 async def chosen(connection, path):
     """How many bytes a page reads of a file that is put into its input."""
     tab = await connection.new_tab()
@@ -77,25 +73,6 @@ async def chosen(connection, path):
         "Runtime.callFunctionOn", {"objectId": element, "functionDeclaration": read, "awaitPromise": True}
     )
     return reply["result"]["value"]
-
-
-async def downloaded(connection, folder, name="planted.txt"):
-    """How a download into `folder` ends."""
-    tab = await connection.new_tab()
-    async with connection.root.events("Browser.downloadProgress") as progress:
-        try:
-            await connection.root.send(
-                "Browser.setDownloadBehavior",
-                {"behavior": "allow", "downloadPath": str(folder), "eventsEnabled": True},
-            )
-        except CommandError:
-            return "refused"
-        link = f"Object.assign(document.createElement('a'), {{href: 'data:text/plain,planted', download: {json.dumps(name)}}})"
-        await tab.send("Runtime.evaluate", {"expression": f"{link}.click()", "userGesture": True})
-        async with asyncio.timeout(60):
-            async for event in progress:
-                if event["state"] != "inProgress":
-                    return event["state"]
 
 
 @BUILDS
@@ -139,10 +116,18 @@ async def test_fault_d02_nothing_is_written_outside_its_own_folders(isolated, bu
         link.symlink_to(outside)
         async with connect(browser["cdpUrl"]) as connection:
             for folder in (link, Path("/var/tmp"), Path("/usr/lib")):
-                assert await downloaded(connection, folder) in {"refused", "canceled"}, folder
-            await downloaded(connection, outside)  # its /tmp is a place of its own, and goes with it
+                assert await downloaded(connection, await connection.new_tab(), folder) in {
+                    "refused",
+                    "canceled",
+                }, folder
+            await downloaded(
+                connection, await connection.new_tab(), outside
+            )  # its /tmp is a place of its own, and goes with it
             assert (
-                await downloaded(connection, server.folder(browser) / "downloads", "mine.txt") == "completed"
+                await downloaded(
+                    connection, await connection.new_tab(), server.folder(browser) / "downloads", "mine.txt"
+                )
+                == "completed"
             )
         assert (server.folder(browser) / "downloads" / "mine.txt").read_text() == "planted"
     assert not list(outside.iterdir())

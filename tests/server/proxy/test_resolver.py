@@ -8,6 +8,7 @@ import pytest
 
 from cdpbridge.server.proxy import _resolver
 from cdpbridge.server.proxy._resolver import Resolver
+from tests.conftest import until
 
 uvloop = pytest.importorskip("uvloop")
 ANSWER = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))] * 2
@@ -42,8 +43,7 @@ def test_a_browser_with_names_that_time_out_holds_up_no_other(monkeypatch):
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
         bad, good = Resolver(), Resolver()
         slow = [asyncio.ensure_future(bad.addresses(f"slow{number}.example", 80)) for number in range(10)]
-        while len(asked) < 3:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(asked) >= 3)
         assert await good.addresses("quick.example", 80) == ["192.0.2.1"]
         # One whose caller has left keeps its place until its thread has ended.
         slow[0].cancel()
