@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -188,20 +189,21 @@ asyncio.run(main())
 async def test_fault_b05_a_killed_owner_takes_its_browser_along(build, tmp_path, members, wait_until):
     profile = tmp_path / "profile"
     command = [sys.executable, "-c", OWNER, build.kind, str(profile), HERE]
-    # Nobody removes its scratch folder: keep that out of the machine's own.
-    with tempfile.TemporaryDirectory(prefix="t") as scratch:
-        await killed_owner(command, scratch, members, wait_until)
+    await killed_owner(command, members, wait_until)
     assert await cookies_in(build, profile) == {"late"}
 
 
-async def killed_owner(command, scratch, members, wait_until):
-    environment = os.environ | {"TMPDIR": scratch}
-    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    with owner:
-        pid = int((await asyncio.to_thread(owner.stdout.readline)).split()[0])
-        assert pid in members(pid)
-        owner.kill()
-        await wait_until(lambda: not members(pid))
+async def killed_owner(command, members, wait_until):
+    # Only the next start removes its scratch folder: keep that out of the machine's own, where the browser's user reaches it.
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as scratch:
+        Path(scratch).chmod(0o711)
+        environment = os.environ | {"TMPDIR": scratch}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as owner:
+            pid = int((await asyncio.to_thread(owner.stdout.readline)).split()[0])
+            assert pid in members(pid)
+            owner.kill()
+            await wait_until(lambda: not members(pid))
+        assert any(name.startswith("cdpb-scratch-") for name in os.listdir(scratch))
 
 
 # --- starts that fail -------------------------------------------------------------------------------------------------
@@ -372,8 +374,7 @@ async def test_a_killed_owner_takes_its_browser_along_without_pidfd(build, tmp_p
         str(tmp_path / "profile"),
         HERE,
     ]
-    with tempfile.TemporaryDirectory(prefix="t") as scratch:
-        await killed_owner(command, scratch, members, wait_until)
+    await killed_owner(command, members, wait_until)
 
 
 @ONE_BUILD
