@@ -14,6 +14,7 @@ from typing import Any, Final, Self, TypeVar
 __all__ = [
     "LoopThread",
     "TaskSet",
+    "at_once",
     "in_pool",
     "in_thread",
     "is_coroutine_function",
@@ -110,6 +111,18 @@ class TaskSet:
 
     def _others(self) -> set[asyncio.Task[Any]]:
         return self._tasks - {asyncio.current_task()}
+
+
+async def at_once(work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
+    """Return the task of what ends, or fails, within a turn of the loop; None for what would wait, which is cancelled."""
+    task = asyncio.create_task(work)
+    await asyncio.sleep(0)
+    if task.done():
+        task.add_done_callback(mark_retrieved)
+        return task
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return None
 
 
 def mark_retrieved(future: asyncio.Future[Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from cdpbridge._lifecycle import EndReason
@@ -81,7 +82,7 @@ class _Durations:
         family = HistogramMetricFamily(self._name, self._meaning, labels=self._labels)
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for labels, counts in self._counts.items():
-            upto = [sum(counts[: place + 1]) for place in range(len(counts))]
+            upto = accumulate(counts)
             family.add_metric(labels, list(zip(names, upto, strict=True)), self._sums[labels])
         return family
 

@@ -41,7 +41,7 @@ from ._messages import (
     wants_websocket,
 )
 from ._route import Route
-from ._tunnel import carry
+from ._tunnel import HALF_CLOSED_SECONDS, carry
 from ._upstream import ProxyFailure, Upstream
 
 __all__ = ["ClientConnection"]
@@ -51,8 +51,6 @@ logger = logging.getLogger("cdpbridge.proxy")
 _Event = type[h11.NEED_DATA | h11.PAUSED] | h11.Event
 
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
-# A peer that ended its direction, while the other one says nothing for so long, has left.
-_HALF_CLOSED_SECONDS: Final = 60.0
 # After an early answer: so long the rest of the request is read, or a reset would overtake the answer.
 _LINGER_SECONDS: Final = 1.0
 # Safe to send twice (RFC 9110 section 9.2.2), so safe on a connection that may just have been closed.
@@ -382,7 +380,7 @@ class ClientConnection:
     async def _read_answer(self, link: Link) -> bytes:
         while True:
             try:
-                async with asyncio.timeout(_HALF_CLOSED_SECONDS):
+                async with asyncio.timeout(HALF_CLOSED_SECONDS):
                     return await link.read()
             except TimeoutError:
                 if self.reader.at_eof():

@@ -13,6 +13,8 @@ from typing import Final
 
 import h11
 
+from cdpbridge._concurrency import at_once
+
 from ._answer import Answer, AnswerReader
 from ._messages import Target
 from ._resolver import Resolver
@@ -115,12 +117,7 @@ class Link:
 
     async def is_quiet(self) -> bool:
         """Return True if the server has neither closed nor spoken: an unasked 408 would pass for the next answer."""
-        probe = asyncio.create_task(self.read())
-        await asyncio.sleep(0)
-        quiet = not probe.done()
-        probe.cancel()
-        await asyncio.gather(probe, return_exceptions=True)
-        return quiet
+        return await at_once(self.read()) is None
 
     async def read_exactly(self, count: int) -> bytes:
         try:

@@ -132,11 +132,6 @@ class ForwardingProxy:
         return self._route.upstream
 
     @property
-    def route(self) -> Route:
-        """Where its connections lead; shared with no other forwarder."""
-        return self._route
-
-    @property
     def idle(self) -> bool:
         """True if no connection is open."""
         return not self._clients

@@ -11,12 +11,15 @@ from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable
 from typing import Final, cast
 
-__all__ = ["carry"]
+from cdpbridge._concurrency import at_once
 
-_CHUNK_BYTES: Final = 65536
+from ._dial import CHUNK_BYTES
+
+__all__ = ["HALF_CLOSED_SECONDS", "carry"]
+
 _HIGH_WATER: Final = 128 * 1024
 # A peer that ended its direction, while the other one says nothing for so long, has left.
-_HALF_CLOSED_SECONDS: Final = 60.0
+HALF_CLOSED_SECONDS: Final = 60.0
 
 Streams = tuple[StreamReader, StreamWriter]
 
@@ -67,11 +70,8 @@ async def carry(
 async def _buffered(reader: StreamReader) -> bytes:
     found = b""
     while not reader.at_eof():
-        read = asyncio.create_task(reader.read(_CHUNK_BYTES))
-        await asyncio.sleep(0)
-        if not read.done():
-            read.cancel()
-            await asyncio.gather(read, return_exceptions=True)
+        read = await at_once(reader.read(CHUNK_BYTES))
+        if read is None:
             break
         found += read.result()
     return found
@@ -113,7 +113,7 @@ class _Tunnel:
         if all(end.ended for end in self._ends):
             self._settle(None)
         elif self._timer is None:
-            self._timer = self._loop.call_later(_HALF_CLOSED_SECONDS, self._look, self.passed)
+            self._timer = self._loop.call_later(HALF_CLOSED_SECONDS, self._look, self.passed)
 
     def lost(self, error: Exception | None) -> None:
         """Note that a socket has closed."""
@@ -123,7 +123,7 @@ class _Tunnel:
         if self.passed == before:
             self._settle(None)
         else:
-            self._timer = self._loop.call_later(_HALF_CLOSED_SECONDS, self._look, self.passed)
+            self._timer = self._loop.call_later(HALF_CLOSED_SECONDS, self._look, self.passed)
 
     def _settle(self, error: Exception | None) -> None:
         if self.done.done():

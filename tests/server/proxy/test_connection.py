@@ -297,7 +297,7 @@ async def test_pipelined_requests_are_answered_in_order(direct, origin):
 
 
 async def test_the_browser_leaves_while_the_server_is_silent(direct, origin, monkeypatch):
-    monkeypatch.setattr(_connection, "_HALF_CLOSED_SECONDS", 0.05)
+    monkeypatch.setattr(_connection, "HALF_CLOSED_SECONDS", 0.05)
     async with Client.to(direct) as request, Client.to(direct) as tunnel:
         await request.send(f"GET http://{origin.authority}/silent HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await tunnel.connect(origin.authority)
