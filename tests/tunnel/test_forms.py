@@ -160,15 +160,16 @@ async def test_a_download_that_the_client_cancels(connection, tab, here):
     assert files_in(here) == []
 
 
-async def test_a_download_that_is_cancelled_while_its_bytes_come(connection, tab, here):
-    client = Client(connection.root)
+async def large_file_comes(client, tab, here):
+    """Download a large file, and return when some of its bytes are in the folder of the client."""
     await client.set("allow", here)
     await click(tab, "large.bin", 200_000_000)
+    await until(lambda: any(each.suffix == ".part" for each in here.iterdir()))
 
-    async def on_its_way():
-        return any(each.suffix == ".part" for each in here.iterdir())
 
-    await until(on_its_way)
+async def test_a_download_that_is_cancelled_while_its_bytes_come(connection, tab, here):
+    client = Client(connection.root)
+    await large_file_comes(client, tab, here)
     assert client.ended == {}
     await connection.root.send("Browser.cancelDownload", {"guid": next(iter(client.begun))})
     ended = await client.one()
@@ -225,18 +226,9 @@ async def test_a_client_that_leaves_meanwhile_and_comes_back(address, site_url, 
     async with connect(address.cdp_url) as first:
         tab = await opened(first, site_url)
         client = Client(first.root)
-        await client.set("allow", here)
-        await click(tab, "large.bin", 200_000_000)
+        await large_file_comes(client, tab, here)
 
-        async def on_its_way():
-            return any(each.suffix == ".part" for each in here.iterdir())
-
-        await until(on_its_way)
-
-    async def nothing_left():
-        return list(here.iterdir()) == []
-
-    await until(nothing_left)
+    await until(lambda: list(here.iterdir()) == [])
     async with connect(address.cdp_url) as second:
         tab = await opened(second, site_url)
         client = Client(second.root)
@@ -256,11 +248,5 @@ async def test_the_tunnel_is_closed_meanwhile(far_browser, site_url, here):
         tab = Tab(await connection.new_tab())
         await tab.goto(site_url)
         client = Client(connection.root)
-        await client.set("allow", here)
-        await click(tab, "large.bin", 200_000_000)
-
-        async def on_its_way():
-            return any(each.suffix == ".part" for each in here.iterdir())
-
-        await until(on_its_way)
+        await large_file_comes(client, tab, here)
     assert files_in(here) == []
