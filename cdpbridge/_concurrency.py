@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import threading
@@ -19,6 +20,7 @@ __all__ = [
     "in_thread",
     "is_coroutine_function",
     "mark_retrieved",
+    "pooled",
     "to_the_end",
     "unhindered",
 ]
@@ -184,7 +186,17 @@ async def in_pool(work: Callable[..., T], *arguments: Any) -> T:
 
     So what it uses, e.g. a file, may be closed right after.
     """
-    return await to_the_end(asyncio.to_thread(work, *arguments))
+    return await to_the_end(pooled(work, *arguments))
+
+
+def pooled(work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    """Start blocking `work` in the loop's thread pool.
+
+    The future is no task, as `asyncio.to_thread` in one would be: the end of a loop cancels all tasks, and such a task would count as
+    done while its thread still runs.
+    """
+    run = partial(contextvars.copy_context().run, work, *arguments)
+    return asyncio.get_running_loop().run_in_executor(None, run)
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any, **options: Any) -> T:

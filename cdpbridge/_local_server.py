@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 from cdpbridge.errors import ConfigurationError
 
-from ._concurrency import to_the_end
+from ._concurrency import in_pool
 
 __all__ = ["ServerProcess", "check_installed"]
 
@@ -89,7 +89,7 @@ class ServerProcess:
             )
         except BaseException as error:
             process.kill()
-            await to_the_end(asyncio.to_thread(_close_pipes, process))
+            await in_pool(_close_pipes, process)
             if isinstance(error, TimeoutError):
                 raise ConfigurationError(
                     f"the embedded server did not start within {_START_TIMEOUT.total_seconds():g} s: "

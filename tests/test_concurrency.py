@@ -6,10 +6,11 @@ import inspect
 import logging
 import os
 import signal
+import threading
 
 import pytest
 
-from cdpbridge._concurrency import LoopThread, TaskSet, mark_retrieved, to_the_end
+from cdpbridge._concurrency import LoopThread, TaskSet, in_pool, mark_retrieved, to_the_end
 
 
 async def test_the_result():
@@ -57,6 +58,29 @@ async def test_work_that_is_cancelled_itself():
 
 
 # --- sets of tasks ----------------------------------------------------------------------------------------------------
+
+
+def test_work_in_the_pool_at_the_end_of_the_loop():
+    """Which cancels every task: one that stood for the thread was done then, and what the thread used was closed under it."""
+    began, closed, found = threading.Event(), threading.Event(), []
+
+    def work():
+        began.set()
+        found.append(closed.wait(0.2))
+
+    async def use():
+        try:
+            await in_pool(work)
+        finally:
+            closed.set()
+
+    async def main():
+        main.task = asyncio.create_task(use())
+        while not began.is_set():
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert found == [False]
 
 
 async def test_a_set_keeps_its_tasks_alive():

@@ -8,6 +8,8 @@ import socket
 from contextlib import suppress
 from typing import BinaryIO, Final
 
+from cdpbridge._concurrency import mark_retrieved, pooled, to_the_end
+
 from ._disk import write_all
 
 __all__ = ["PeerSilent", "receive"]
@@ -37,15 +39,15 @@ async def receive(transport: asyncio.Transport, size: int, sink: BinaryIO, silen
         return None
     with socket.socket(found.family, found.type, found.proto, os.dup(found.fileno())) as own:
         own.settimeout(silence)
-        reading = asyncio.ensure_future(asyncio.to_thread(_receive, own, size, sink))
+        reading = pooled(_receive, own, size, sink)
         try:
             return await asyncio.shield(reading)
         except asyncio.CancelledError:
             with suppress(OSError):
                 own.shutdown(socket.SHUT_RDWR)  # which ends the thread
-            await asyncio.wait({reading})
-            with suppress(OSError):
-                reading.result()
+            # However often the caller is cancelled: the thread would read from whatever file has the number next.
+            await to_the_end(asyncio.wait({reading}))
+            mark_retrieved(reading)
             raise
 
 

@@ -18,12 +18,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-from cdpbridge._concurrency import to_the_end
+from cdpbridge._concurrency import in_pool
 from cdpbridge.errors import AgentStartFailed
 
 from ._base import AgentResult, AgentSpec, AgentStep
@@ -134,7 +135,7 @@ class AgentProcess:
         hidden = _hidden(spec, secrets, llm, op_token)
         scratch = spec.folder / f".agent-{token_hex(8)}"
         try:
-            await to_the_end(asyncio.to_thread(_prepare, spec, scratch))
+            await in_pool(_prepare, spec, scratch)
             process = await asyncio.create_subprocess_exec(
                 python,
                 *("-P", _PROGRAM),
@@ -150,7 +151,7 @@ class AgentProcess:
                 start_new_session=True,
             )
         except BaseException as error:
-            await to_the_end(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
+            await in_pool(partial(shutil.rmtree, scratch, ignore_errors=True))
             if isinstance(error, OSError):
                 raise AgentStartFailed(f"the agent was not started: {error}") from error
             raise
