@@ -2,8 +2,9 @@
 
     python benchmarks/tunnel.py
 
-The tunnel is a process of its own, so its CPU is all that a message costs above the direct way. The download is measured from the moment the
-browser has the file, beside the same bytes over plain HTTP on loopback, by the same kind of client.
+The tunnel is a process of its own, so its CPU is all that a message costs above the direct way. Beside it, the floor: the barest relays, of
+asyncio, uvloop and C (`socat`, where it is installed), which look at no byte. The download is measured from the moment the browser has the file,
+beside the same bytes over plain HTTP on loopback, by the same kind of client.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import asyncio
 import json
 import os
 import platform
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import cdpbridge
@@ -37,20 +41,49 @@ BYTES = 1_000_000_000
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process so far, by the scheduler, which counts nanoseconds (a tick has ten million)."""
-    return (
-        sum(int(each.read_text().split()[0]) for each in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
-    )
+    """CPU time of a process and its children so far, by the scheduler, which counts nanoseconds (a tick has ten million)."""
+    threads = list(Path(f"/proc/{pid}/task").iterdir())
+    own = sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9
+    children = [child for each in threads for child in (each / "children").read_text().split()]
+    return own + sum(cpu_seconds(int(each)) for each in children)
+
+
+def commands(address: str) -> Iterator[tuple[str, list[str]]]:
+    """What is measured: the tunnel under both event loops, and the floors."""
+    url = urlsplit(address)
+    host, port = str(url.hostname), str(url.port)
+    bare = [sys.executable, str(Path(__file__).with_name("_relay.py"))]
+    without_uvloop = "import sys; sys.modules['uvloop'] = None; from cdpbridge.cli import main; main()"
+    yield "tunnel", [sys.executable, "-m", "cdpbridge", "tunnel", address]
+    yield "bare relay", [*bare, "--uvloop", host, port]
+    yield "tunnel, asyncio", [sys.executable, "-c", without_uvloop, "tunnel", address]
+    yield "bare relay, asyncio", [*bare, host, port]
+    if program := shutil.which("socat"):
+        with socket.create_server((host, 0)) as free:
+            own = free.getsockname()[1]
+        listen = f"TCP-LISTEN:{own},bind={host},reuseaddr,fork,nodelay"
+        script = f'echo "{host}:{own}"; exec "$0" "$@"'
+        yield "bare relay, C", ["sh", "-c", script, program, listen, f"TCP:{host}:{port},nodelay"]
+
+
+def listens(address: str) -> bool:
+    """Whether a port is open: `socat` does not tell when it is."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
 
 
 @asynccontextmanager
-async def tunnel_process(address: str) -> AsyncIterator[tuple[str, int]]:
-    """`cdpbridge tunnel` for an address: its own address, and its pid."""
-    command = [sys.executable, "-m", "cdpbridge", "tunnel", address]
+async def running(command: list[str], path: str) -> AsyncIterator[tuple[str, int]]:
+    """A relay in a process of its own: the address of the browser through it, and its pid."""
     process = await asyncio.create_subprocess_exec(*command, stdout=-1, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     try:
-        yield (await process.stdout.readline()).decode().strip(), process.pid
+        here = (await process.stdout.readline()).decode().strip()
+        while not listens(here):
+            await asyncio.sleep(0.02)
+        own_path = "" if "cdpbridge" in " ".join(command) else path
+        yield f"http://{here}{own_path}", process.pid
     finally:
         process.terminate()
         await process.wait()
@@ -175,18 +208,22 @@ async def main() -> None:
         async with (
             cdpbridge.local(data_dir=data, browser_build="shell") as client,
             cdpbridge.open_browser(client) as browser,
-            tunnel_process(browser.cdp_url) as (address, pid),
         ):
+            path = urlsplit(browser.cdp_url).path
             for _ in range(ROUNDS):
-                for name, work in (("one at a time", pings), ("in bursts", burst)):
-                    async with connect(address) as connection:
-                        before = cpu_seconds(pid)
-                        messages = await work(connection)
-                        spent = cpu_seconds(pid) - before
-                        rows.setdefault(f"{name}, us a message", []).append(spent / messages * 1e6)
+                for relay, command in commands(browser.cdp_url):
+                    async with running(command, path) as (address, pid):
+                        for name, work in (("one at a time", pings), ("in bursts", burst)):
+                            async with connect(address) as connection:
+                                before = cpu_seconds(pid)
+                                messages = await work(connection)
+                                spent = cpu_seconds(pid) - before
+                                rows.setdefault(f"{name}, us a message: {relay}", []).append(
+                                    spent / messages * 1e6
+                                )
                 async with connect(browser.cdp_url) as connection:
                     direct = await picture(connection)
-                async with connect(address) as connection:
+                async with open_tunnel(browser) as tunnel, connect(tunnel.cdp_url) as connection:
                     through = await picture(connection)
                 rows.setdefault("screenshot of 5 MB, % above direct", []).append((through / direct - 1) * 100)
                 over_http = await asyncio.to_thread(plain, site, Path(here))
@@ -200,7 +237,7 @@ async def main() -> None:
     )
     for name, values in rows.items():
         print(
-            f"{name:40} {statistics.median(values):8.1f}   {json.dumps([round(each, 1) for each in values])}"
+            f"{name:48} {statistics.median(values):8.1f}   {json.dumps([round(each, 1) for each in values])}"
         )
 
 

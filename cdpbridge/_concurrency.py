@@ -1,4 +1,4 @@
-"""Background work: tasks that a class owns, and work that runs to its end whatever is cancelled or fails meanwhile."""
+"""Event loops and background work: tasks that a class owns, and work that runs to its end whatever is cancelled meanwhile."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, Final, Self, TypeVar
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "in_pool",
     "in_thread",
     "is_coroutine_function",
+    "loop_factory",
     "mark_retrieved",
     "pooled",
     "to_the_end",
@@ -125,6 +127,16 @@ async def at_once(work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     return None
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop of a program of ours: uvloop's, where it is installed; None for asyncio's own."""
+    if find_spec("uvloop") is None:
+        return None
+    import uvloop  # noqa: PLC0415  # optional: not on every platform
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def mark_retrieved(future: asyncio.Future[Any]) -> None:

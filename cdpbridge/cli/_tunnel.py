@@ -6,6 +6,8 @@ import asyncio
 
 import click
 
+from cdpbridge._concurrency import loop_factory
+
 from ._ids import ID, browser_id
 from ._options import Group, argument, provider_option
 from ._output import note
@@ -35,7 +37,8 @@ def _tunnel(browser: str, port: int, provider: str | None, ws: bool) -> None:
     host:port, for clients that take no more (Selenium), and runs until Ctrl-C. Who can open connections on this machine can use it;
     with --ws only who knows the address.
     """
-    asyncio.run(_run(browser, port, provider, ws=ws))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_run(browser, port, provider, ws=ws))
 
 
 async def _run(browser: str, port: int, where: str | None, *, ws: bool) -> None:

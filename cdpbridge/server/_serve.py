@@ -11,12 +11,12 @@ import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from importlib.util import find_spec
 from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
 
+from cdpbridge._concurrency import loop_factory
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server._app import create_app
 from cdpbridge.server.gateway import Registry, gateway_protocol
@@ -70,7 +70,7 @@ def serve(
         )
     with _process_settings():
         raise_descriptor_limit()
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(settings, ready or print_ready, show_key, dead_man_fd, limits))
 
 
@@ -87,15 +87,6 @@ def _process_settings() -> Iterator[None]:
             # None: it was not set from Python, and cannot be set again.
             if handler is not None and signal.getsignal(number) != handler:
                 signal.signal(number, handler)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if find_spec("uvloop") is None:
-        return None
-    import uvloop  # noqa: PLC0415  # optional: not on every platform
-
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 def print_ready(base_url: str) -> None:
