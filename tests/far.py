@@ -58,6 +58,11 @@ class _Relay:
                 await asyncio.wait(self._tasks)
             await server.wait_closed()
 
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        return len(self._pairs)
+
     def cut(self) -> None:
         """End all connections, without a close frame."""
         for pair in list(self._pairs):

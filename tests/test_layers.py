@@ -108,6 +108,7 @@ ROOMS = {
         "cdpbridge.server.gateway",
         "cdpbridge.testing",
         "cdpbridge.cdp._frames",  # the C helper that masks
+        "cdpbridge.tunnel._opening",  # the key of a handshake
     ),
     # `local()`'s child; the question to the environment of agents; `doctor` asks a binary for its version
     "subprocess": (

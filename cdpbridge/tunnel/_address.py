@@ -52,7 +52,7 @@ async def local_address(
         if tunnel is False:
             yield Place(address, local=False)
             return
-        found = await find_browser(browser_address(browser))
+        found = await find_browser(browser_address(browser), client_comes=True)
         if tunnel is True or shared_by(found) is False:
             opened = await stack.enter_async_context(open_tunnel_to(found, bare=False))
             yield Place(opened.cdp_url, local=True)

@@ -14,6 +14,7 @@ from cdpbridge.cdp._ahead import SocketAhead
 from cdpbridge.cdp._endpoint import Endpoint, connecting, websocket_address
 from cdpbridge.cdp._http import Response
 
+from ._opening import OpenedAhead
 from ._server_disk import ServerDisk
 
 __all__ = ["FoundBrowser", "find_browser"]
@@ -31,6 +32,7 @@ class FoundBrowser:
         disk: Its disk, on a server of ours; None elsewhere.
         version: What its `/json/version` said, if it was asked.
         ahead: A socket for the first client.
+        opened: A WebSocket for it, on a server of ours when one was sure to come.
     """
 
     socket: SplitResult
@@ -38,16 +40,22 @@ class FoundBrowser:
     disk: ServerDisk | None
     version: Response | None
     ahead: SocketAhead
+    opened: OpenedAhead | None
 
     async def close(self) -> None:
         """Close what was opened to find it."""
         self.ahead.drop()
+        if self.opened is not None:
+            self.opened.drop()
         if self.disk is not None:
             await self.disk.close()
 
 
-async def find_browser(address: str) -> FoundBrowser:
+async def find_browser(address: str, *, client_comes: bool = False) -> FoundBrowser:
     """Ask an address where its browser's WebSocket is, and for its disk.
+
+    Args:
+        client_comes: At once. Servers of ours open WebSockets at the address itself: one is asked for meanwhile.
 
     Raises:
         ConnectFailed: It cannot be reached.
@@ -55,6 +63,9 @@ async def find_browser(address: str) -> FoundBrowser:
     """
     guess = _http(_base(address, urlsplit(websocket_address(address))))
     ahead = SocketAhead(guess)
+    opened = None
+    if client_comes and urlsplit(guess).path:
+        opened = OpenedAhead(websocket_address(address), ahead)
     asking = asyncio.ensure_future(_endpoint(address))
     asking.add_done_callback(mark_retrieved)
     finding = asyncio.ensure_future(ServerDisk.find(guess))
@@ -70,15 +81,20 @@ async def find_browser(address: str) -> FoundBrowser:
             if disk is not None:
                 await disk.close()
             disk = await ServerDisk.find(there)
+        if opened is not None and (disk is None or there != guess):
+            opened.drop()  # another service may want the client's headers
+            opened = None
     except BaseException:
         ahead.drop()
+        if opened is not None:
+            opened.drop()
         asking.cancel()
         finding.cancel()
         await to_the_end(asyncio.wait({asking, finding}))
         if not finding.cancelled() and finding.exception() is None and (disk := finding.result()) is not None:
             await disk.close()
         raise
-    return FoundBrowser(socket, base, disk, endpoint.version, ahead)
+    return FoundBrowser(socket, base, disk, endpoint.version, ahead, opened)
 
 
 async def _endpoint(address: str) -> Endpoint:

@@ -39,6 +39,7 @@ from ._messages import (
     opened_event,
     reply_frames,
 )
+from ._opening import VERSION_ID
 from ._uploads import Uploads
 
 __all__ = ["Files", "Relay"]
@@ -66,6 +67,7 @@ class Relay:
         browser: The browser's transport.
         pending: What the browser has sent since.
         page: The socket is a page's own (`/devtools/page/...`), not the browser's.
+        asked: The browser has been asked for its version, under `VERSION_ID`: a client that asks first of all gets that answer.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Relay:
         files: Files,
         *,
         page: bool,
+        asked: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
@@ -99,6 +102,10 @@ class Relay:
         self._lines: dict[str, deque[tuple[Message, Command]]] = {}
         self._paths: dict[str, tuple[str, ...]] = {}  # of sessions in messages of other ones
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._first = asked  # the client's first message has not come, and may ask for the version
+        if asked:
+            self._replies[VERSION_ID] = self._loop.create_future()
+            self._up.everything = True
         self._next_id = FIRST_ID + 1
         self._tasks = TaskSet(logger)
         self._listening = False
@@ -167,6 +174,10 @@ class Relay:
     def _take_command(self, message: Message) -> None:
         """Handle a message of the client, at its place in the stream."""
         command = opened_command(message.payload)
+        if self._first:
+            self._first = self._up.everything = False
+            if command is not None and self._knows(command):
+                return
         line = None if command is None else self._lines.get(command.session)
         if command is not None and line is not None:
             line.append((message, command))
@@ -184,6 +195,15 @@ class Relay:
             now = message.raw if changed is None else changed
         if now and not self._browser.is_closing():
             self._browser.write(now)
+
+    def _knows(self, command: Command) -> bool:
+        """Answer a client's first command, if it asks for the version and the browser has answered that; return whether."""
+        version = self._replies.pop(VERSION_ID)
+        asks = command.body.get("method") == "Browser.getVersion" and command.path == ("",)
+        known = asks and version.done() and "result" in version.result()
+        if known:
+            self._answer(command, {"result": version.result()["result"]})
+        return known
 
     def _waits(self, command: Command) -> bool:
         """Return True if a command cannot be sent on at once."""

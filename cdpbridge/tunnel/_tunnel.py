@@ -34,6 +34,7 @@ from ._cdp_disk import CDPDisk
 from ._control import Control
 from ._disk import Disk
 from ._find import FoundBrowser, find_browser
+from ._opening import is_switching, open_for, switching_head
 from ._relay import Files, Relay
 from ._requests import HeadReader, Refusal, TunnelRequest, read_request, request_head, response_head
 
@@ -179,6 +180,7 @@ class _Tunnel:
         self._tasks = TaskSet(logger)
         self._uploaded: list[str] = []
         self._relays: dict[asyncio.Task[None], Relay] = {}
+        self._opened = found.opened
 
     def opened(self, port: int) -> TunnelAddress:
         """Note that the port is open."""
@@ -325,27 +327,30 @@ class _Tunnel:
             address = self._upstream(self._base.path + path, query)
         else:
             raise Refusal(HTTPStatus.NOT_FOUND, "the browser has no WebSocket here")
-        async with connecting(address, _CONNECT_TIMEOUT) as progress:
-            transport = await self._ahead.take(address) or await dial(address, progress=progress)
-        browser = HeadReader()
+        expected = None if page or self._opened is None else await self._opened.take()
+        key = request.get("sec-websocket-key")
+        if expected is not None and key is not None:
+            browser, head = expected, switching_head(key)
+        else:
+            browser, head = await open_for(request, address, self._ahead)
         try:
-            transport.set_protocol(browser)
-            browser.connection_made(transport)
-            transport.write(request_head(request, address, connection="Upgrade"))
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                head = await browser.read()
-            if head is None:
-                raise CDPError("the browser closed the connection during the upgrade")
             rest = browser.take()
             client.take()
             client.transport.write(head)
-            if not head.startswith(b"HTTP/1.1 101"):
+            if not is_switching(head):
                 client.transport.write(rest)
-                transport.close()
+                browser.transport.close()
                 return
-            relay = Relay(client.transport, transport, rest, self._files, page=page)
+            relay = Relay(
+                client.transport,
+                browser.transport,
+                rest,
+                self._files,
+                page=page,
+                asked=browser is expected,
+            )
         except BaseException:
-            transport.abort()
+            browser.transport.abort()
             raise
         task = asyncio.current_task()
         assert task is not None

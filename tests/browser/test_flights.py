@@ -15,6 +15,7 @@ from cdpbridge.errors import CommandError, NavigationError
 from cdpbridge.protocol import Runtime, Target
 from cdpbridge.testing import ManualClock, MemoryTransport
 from cdpbridge.tunnel import open_tunnel
+from cdpbridge.tunnel._address import local_address
 from tests.conftest import until
 from tests.far import CountingRelay
 
@@ -174,6 +175,36 @@ async def test_a_tunnel_asks_nothing_twice(cdp_url):
                 await second.root.send("Browser.getVersion")
         finally:
             await block.__aexit__(None, None, None)
+
+
+@chromium
+async def test_a_client_that_is_sure_to_come_finds_its_socket_open(cdp_url):
+    async with relayed(cdp_url) as (relay, address):
+        async with relay.counting() as finding:
+            block = local_address(address, tunnel=True)
+            place = await block.__aenter__()
+            before = relay.connections
+            # the dial of two sockets; what is asked, and the upgrade; the version
+            await until(lambda: relay.flights >= 3)
+        try:
+            async with relay.counting() as connecting:
+                connection = await cdpbridge.cdp.connect(place.cdp_url)
+                version = await connection.root.send("Browser.getVersion")
+            await connection.close()
+            assert (finding.flights, connecting.flights, relay.connections) == (3, 0, before)
+            async with cdpbridge.cdp.connect(place.cdp_url) as second:
+                await second.root.send("Target.getTargets")
+                assert await second.root.send("Browser.getVersion") == version
+        finally:
+            await block.__aexit__(None, None, None)
+
+
+@chromium
+async def test_an_open_socket_that_no_client_takes_is_closed(cdp_url):
+    async with relayed(cdp_url) as (relay, address):
+        async with local_address(address, tunnel=True):
+            await until(lambda: relay.connections >= 2)
+        await until(lambda: not relay.open)
 
 
 @chromium
