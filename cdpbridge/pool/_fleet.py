@@ -27,6 +27,7 @@ from cdpbridge.errors import (
 from cdpbridge.rental._options import CheckedOptions
 from cdpbridge.rental._shutdown import guard
 
+from ._lease import Contexts
 from ._schedule import Action, Grant, Open, Phase, Place, Refuse, Rules, Schedule, Stop, Ticket
 
 __all__ = ["Fleet"]
@@ -41,6 +42,7 @@ class Fleet:
         closed: No browser is opened, and no place granted, any more.
         schedule: Decides; this class acts.
         browsers: Those that run, by their places.
+        contexts: What makes browser contexts in them, by the same.
         receipts: One for each browser that was stopped.
         opened: Browsers rented since the beginning.
         lost: Of these, those that ended or lost their connection while they were needed.
@@ -52,6 +54,7 @@ class Fleet:
         self.closed = False
         self.schedule = Schedule(rules)
         self.browsers: dict[Place, Browser] = {}
+        self.contexts: dict[Place, Contexts] = {}
         self.receipts: list[Receipt] = []
         self.unstopped: list[Browser] = []
         self.opened = self.lost = self.granted = 0
@@ -145,8 +148,13 @@ class Fleet:
         self.schedule.released(place, now=self._loop.time())
         if lost:
             self.lose(place)
-        elif not cleared:  # what it leaves behind would be seen by later leases, or fill the memory
+        elif not cleared:
             self.schedule.drain(place)
+        self.pump()
+
+    def drain(self, place: Place) -> None:
+        """Grant no more leases on a browser: what is left in it would be seen by later ones, or fill the memory."""
+        self.schedule.drain(place)
         self.pump()
 
     # --- the schedule's actions ------------------------------------------------------------------------------------
@@ -202,6 +210,7 @@ class Fleet:
                 return
             self.opened += 1
             self.browsers[place] = browser
+            self.contexts[place] = Contexts(browser)
             now = loop.time()
             # By the server's clock, as far as it goes with what we saw: it began between our request and now.
             ago = (datetime.now(UTC) - browser.started_at).total_seconds()
@@ -224,6 +233,7 @@ class Fleet:
             self.schedule.lose(place)
 
     def _stop(self, place: Place) -> None:
+        del self.contexts[place]
         self._stops.start(self._stopped(place, self.browsers.pop(place)), "stopping a browser of the pool")
 
     async def _stopped(self, place: Place, browser: Browser) -> None:

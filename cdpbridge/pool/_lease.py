@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
-from cdpbridge._concurrency import to_the_end
+from cdpbridge._concurrency import mark_retrieved, to_the_end
 from cdpbridge.browser import Browser
 from cdpbridge.browser._tab import Tab
-from cdpbridge.errors import CDPError, ConnectionClosed, RentalError
+from cdpbridge.errors import CDPError, CommandError, ConnectionClosed, RentalError
 from cdpbridge.protocol import Target
 
-__all__ = ["Lease", "browser_lost"]
+__all__ = ["Contexts", "Lease", "browser_lost"]
 
 logger = logging.getLogger("cdpbridge")
 
@@ -22,6 +23,47 @@ _TIMEOUT: Final = timedelta(
     seconds=10
 )  # for making and removing contexts: the browser process answers in milliseconds
 _ALIVE_TIMEOUT: Final = timedelta(seconds=5)
+
+
+class Contexts:
+    """Makes browser contexts in one browser, on request with each one another for a later lease, which saves that a round trip.
+
+    So it has as many left over, empty, as there were leases at once that requested it.
+    """
+
+    def __init__(self, browser: Browser) -> None:
+        self._root = browser.connection.root
+        self._left: deque[asyncio.Task[str]] = deque()
+
+    async def take(self, *, and_ahead: bool) -> tuple[str, bool]:
+        """Return Chrome's id of a context, and whether it was made before: a reconnect may have cost it meanwhile.
+
+        Args:
+            and_ahead: Make one ahead.
+
+        Raises:
+            CDPError: There is none.
+        """
+        made = self._left.popleft() if self._left else None
+        if and_ahead:
+            ahead = asyncio.get_running_loop().create_task(self.make())
+            ahead.add_done_callback(mark_retrieved)
+            self._left.append(ahead)
+        if made is not None:
+            try:
+                return await made, True
+            except CDPError as error:
+                logger.debug("no context was made ahead: %s", error)
+        return await self.make(), False
+
+    async def make(self) -> str:
+        """Return Chrome's id of a new context.
+
+        Raises:
+            CDPError: There is none.
+        """
+        made = await self._root.send(Target.create_browser_context(), timeout=_TIMEOUT)
+        return made.browser_context_id
 
 
 class Lease:
@@ -33,11 +75,11 @@ class Lease:
         lost: The browser, or the connection to it, was lost while the lease ran.
     """
 
-    def __init__(self, browser: Browser, *, isolated: bool) -> None:
+    def __init__(self, browser: Browser, contexts: Contexts | None) -> None:
         self.browser = browser
         self.context_id: str | None = None
         self.lost = False
-        self._isolated = isolated
+        self._contexts = contexts
         self._tabs: list[Tab] = []
 
     def __repr__(self) -> str:
@@ -59,19 +101,30 @@ class Lease:
         self._tabs.append(tab)
         return tab
 
-    async def open(self) -> None:
-        """Create the context and the first tab. When this fails or is cancelled, remove them again."""
+    async def open(self, *, and_ahead: bool) -> None:
+        """Create the context and the first tab. When this fails or is cancelled, remove them again.
+
+        Args:
+            and_ahead: Make a context ahead for a later lease.
+        """
         try:
-            await to_the_end(self._open())
+            await to_the_end(self._open(and_ahead=and_ahead))
         except BaseException:
             await self.close()
             raise
 
-    async def _open(self) -> None:
-        if self._isolated:
-            made = await self.browser.connection.root.send(Target.create_browser_context(), timeout=_TIMEOUT)
-            self.context_id = made.browser_context_id
-        await self.new_tab()
+    async def _open(self, *, and_ahead: bool) -> None:
+        if self._contexts is None:
+            await self.new_tab()
+            return
+        self.context_id, ahead = await self._contexts.take(and_ahead=and_ahead)
+        try:
+            await self.new_tab()
+        except CommandError:
+            if not ahead:
+                raise
+            self.context_id = await self._contexts.make()
+            await self.new_tab()
 
     async def close(self) -> bool:
         """Remove what the lease has created, however often the caller is cancelled; return True if the browser did so."""

@@ -133,6 +133,7 @@ class BrowserPool:
         self.receipts = self._fleet.receipts
         self._uses = AsyncExitStack()
         self._maps = TaskSet(logger)
+        self._removals = TaskSet(logger)
         self._retried = 0
 
     def __repr__(self) -> str:
@@ -161,6 +162,7 @@ class BrowserPool:
         failures: list[StopFailed] = []
         try:
             failures = await self._fleet.stop()
+            await self._removals.wait()
         finally:
             with unhindered(f"closing the client of {self!r}"):
                 await self._uses.aclose()
@@ -199,8 +201,16 @@ class BrowserPool:
         return self._leased(limit, wait)
 
     @asynccontextmanager
-    async def _leased(self, limit: timedelta | None, wait: timedelta | None) -> AsyncIterator[Lease]:
-        place, lease = await self._acquire(limit, wait)
+    async def _leased(
+        self, limit: timedelta | None, wait: timedelta | None, *, of_run: bool = False
+    ) -> AsyncIterator[Lease]:
+        """See `lease`.
+
+        Args:
+            of_run: Of `run` or `map`, which are called many times: no lease waits for a round trip that another can begin or end.
+        """
+        place, lease = await self._acquire(limit, wait, of_run=of_run)
+        removed_later = False
         deadline = asyncio.timeout(None if limit is None else limit.total_seconds())
         try:
             try:
@@ -212,24 +222,37 @@ class BrowserPool:
                 raise LeaseTimeout(
                     f"the lease of a tab took more than {seconds_text(limit)}", waiting=False
                 ) from None
+            removed_later = of_run and len(self._removals) < self._fleet.schedule.rules.tabs
         except Exception as error:
             lease.lost = await browser_lost(lease.browser, error)
             if lease.lost and self._fleet.closed:
                 raise PoolClosed("the pool was closed while this lease was held") from error
             raise
         finally:
-            await self._release(place, lease)
+            if removed_later:
+                self._fleet.release(place, lost=False, cleared=True)
+                self._removals.start(self._remove(place, lease), "removing a tab")
+            else:
+                await self._release(place, lease)
 
-    async def _acquire(self, limit: timedelta | None, wait: timedelta | None) -> tuple[Place, Lease]:
+    async def _remove(self, place: Place, lease: Lease) -> None:
+        """Remove what a lease has created, whose place has been released: the round trip is not waited for."""
+        if not self._fleet.closed and not await lease.close():
+            self._fleet.drain(place)
+
+    async def _acquire(
+        self, limit: timedelta | None, wait: timedelta | None, *, of_run: bool
+    ) -> tuple[Place, Lease]:
         """Wait for a place and open a tab in it. When its browser is lost meanwhile, try the next one."""
         need = 0.0 if limit is None else limit.total_seconds()
         try:
             async with asyncio.timeout(None if wait is None else wait.total_seconds()) as deadline:
                 for left in reversed(range(RETRIES + 1)):
                     place = await self._fleet.place(need)
-                    lease = Lease(self._fleet.browsers[place], isolated=self._isolated)
+                    contexts = self._fleet.contexts[place] if self._isolated else None
+                    lease = Lease(self._fleet.browsers[place], contexts)
                     try:
-                        await lease.open()
+                        await lease.open(and_ahead=of_run)
                     except BaseException as error:
                         lease.lost = isinstance(error, CDPError) and await browser_lost(lease.browser, error)
                         await self._release(place, lease)
@@ -286,11 +309,12 @@ class BrowserPool:
     async def _run(
         self, work: Callable[[Tab], Awaitable[R]], *, retries: int, timeout: float | timedelta | None
     ) -> R:
+        limit = self._lease_timeout if timeout is None else waiting_time("timeout", timeout)
         left = retries
         while True:
             lease: Lease | None = None
             try:
-                async with self.lease(timeout=timeout) as lease:
+                async with self._leased(limit, self._wait_timeout, of_run=True) as lease:
                     return await work(lease.tab)
             except Exception as error:
                 if not left or not self._repeats(lease, error):

@@ -159,6 +159,25 @@ async def test_a_program_attaches_automatically_as_ever(cdp_url):
 
 
 @chromium
+@pytest.mark.one_build("what is sent does not depend on the build")
+async def test_a_run_of_a_pool_takes_one_round_trip(server):
+    async def nothing(_tab):
+        pass
+
+    async with (
+        relayed(server.base_url) as (relay, base_url),
+        cdpbridge.at(base_url, server.key) as client,
+        cdpbridge.BrowserPool(client, size=1, tabs_per_browser=1) as pool,
+    ):
+        await pool.run(nothing)
+        await until(lambda: not pool._removals)  # then the next context is made, too
+        # The tab. Its context was made before; that it is removed, and the next one made, is not waited for.
+        async with relay.counting() as running:
+            await pool.run(nothing)
+        assert running.flights == 1
+
+
+@chromium
 async def test_a_tunnel_asks_nothing_twice(cdp_url):
     async with relayed(cdp_url) as (relay, address):
         async with relay.counting() as finding:

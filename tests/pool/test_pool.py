@@ -31,6 +31,7 @@ from cdpbridge.errors import (
 from cdpbridge.server.hosts._processes import processes_using
 from cdpbridge.testing import SILENT, ScriptedBrowser
 from tests import programs
+from tests.conftest import until
 
 ONE_BUILD = pytest.mark.one_build("the pool's own work: leases and rentals")
 
@@ -86,6 +87,33 @@ async def test_leases_are_isolated_and_leave_nothing(client, site):
         assert pool.receipts == []
     assert [receipt.difference for receipt in pool.receipts] == [0]
     assert (pool.receipt.paid, pool.receipt.booked) == (Decimal("0.000833"), Decimal("0.000833"))
+
+
+@ONE_BUILD
+@pytest.mark.chromium
+async def test_runs_are_isolated_and_a_context_made_ahead_may_be_lost(client, site):
+    async def visit(tab, number):
+        await tab.goto(site)
+        return await owner(tab, str(number))
+
+    async with cdpbridge.BrowserPool(client, size=1, tabs_per_browser=2) as pool:
+        assert [seen async for seen in pool.map(visit, range(6))] == [""] * 6
+        async with pool.lease() as lease:
+            root = lease.browser.connection.root
+
+            async def contexts():
+                return set((await root.send("Target.getBrowserContexts"))["browserContextIds"])
+
+            # What was made ahead is empty; what the map has used is removed, without anything that waits for that.
+            await until(lambda: not pool._removals)
+            ahead = await contexts() - {lease.context_id}
+            assert len(ahead) <= 2
+            targets = await root.send("Target.getTargets")
+            assert ahead.isdisjoint(each.get("browserContextId") for each in targets["targetInfos"])
+            for each in ahead:
+                await root.send("Target.disposeBrowserContext", {"browserContextId": each})
+        assert [seen async for seen in pool.map(visit, range(3))] == [""] * 3
+        assert pool.stats.opened == 1
 
 
 @ONE_BUILD
@@ -492,6 +520,18 @@ async def test_a_browser_that_cannot_clear_away_a_lease_is_not_used_again(rest, 
     async with pool_of(rest) as pool:
         async with pool.tab():
             scripted.on("Target.disposeBrowserContext", Refusal(-32000, "no"))
+        scripted.on("Target.disposeBrowserContext", {})
+        assert await pool.run(_nothing) == "done"
+        assert pool.stats.opened == 2
+
+
+async def test_a_browser_that_cannot_clear_away_a_run_is_not_used_again(rest, scripted):
+    from cdpbridge.testing import Refusal
+
+    async with pool_of(rest) as pool:
+        scripted.on("Target.disposeBrowserContext", Refusal(-32000, "no"))
+        assert await pool.run(_nothing) == "done"
+        await until(lambda: not pool._removals)
         scripted.on("Target.disposeBrowserContext", {})
         assert await pool.run(_nothing) == "done"
         assert pool.stats.opened == 2
