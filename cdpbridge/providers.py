@@ -75,6 +75,9 @@ class LocalSettings(TypedDict, total=False):
     browser_uids: str | None
     chromium_sandbox: bool | None
     isolation: Literal["auto", "require", "none"] | None
+    files: Sequence[Path | str] | None
+    working_dir: Path | str | None
+    user_fonts_and_certificates: bool | None
     browser_args: Sequence[str] | None
     proxies: Mapping[str, str] | str | None
     strict_fields: bool | None
@@ -141,6 +144,9 @@ def local(
     without profiles, and say so when one is asked for. For profiles in all of them, give each a `data_dir`, or let them share
     one `cdpbridge serve` by `at`.
 
+    On Linux its browsers are isolated, where the kernel lets them be. Of this machine's files they read the program's working
+    directory, `files=[...]`, and the user's fonts; they reach its network, so `localhost:3000` is there.
+
     Args:
         data_dir: Folder of profiles and records. Default: the platform's data folder, so profiles last.
         config: TOML file with settings.
@@ -162,7 +168,7 @@ class LocalClient(AsyncClient):
         return find_place({}, "local", api_key)
 
     def _settings(self) -> Mapping[str, Any]:
-        return self._server_settings
+        return _of_this_program() | self._server_settings
 
 
 class LocalSyncClient(Client):
@@ -177,11 +183,20 @@ class LocalSyncClient(Client):
         return find_place({}, "local", api_key)
 
     def _settings(self) -> Mapping[str, Any]:
-        return self._server_settings
+        return _of_this_program() | self._server_settings
 
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _of_this_program() -> dict[str, Any]:
+    """Return the settings by which isolated browsers see what a program and its user expect of browsers on their machine."""
+    try:
+        here = {"working_dir": str(Path.cwd())}
+    except FileNotFoundError:  # it has been removed
+        here = {}
+    return {**here, "user_fonts_and_certificates": True}
 
 
 class _SharedServerClient(AsyncClient):

@@ -6,7 +6,7 @@ from ._find import Build, Kind, find
 from ._folders import remove_tree, scratch_parent
 from ._isolation import Isolation
 from ._launcher import Launcher
-from ._ownership import check_executable_by, give, lend, make_reachable_folder
+from ._ownership import check_executable_by, closed_to, give, lend, make_reachable_folder
 from ._process import Chromium
 from ._uid_ranges import parse_uid_range, uses_browser_uids
 from ._uids import STATE_FOLDER, BrowserUid, UidPool
@@ -21,6 +21,7 @@ __all__ = [
     "Launcher",
     "UidPool",
     "check_executable_by",
+    "closed_to",
     "find",
     "give",
     "lend",

@@ -26,6 +26,7 @@ class Isolation:
         means: What the kernel offers.
         writable: Folders that it may change; they exist.
         readable: Folders and files that it may read.
+        hidden: Folders that are empty to it where they lie in what it may read, but for what it is given in them.
         home: What it finds in its home folder: file or folder of this machine -> path below the home.
     """
 
@@ -33,6 +34,7 @@ class Isolation:
     means: Means = field(default_factory=Means)
     writable: Sequence[Path] = ()
     readable: Sequence[Path] = ()
+    hidden: Sequence[Path] = ()
     home: Mapping[Path, str] = field(default_factory=dict)
 
     def plan(self, build: Build, profile: Path, scratch: Path) -> Plan:
@@ -45,6 +47,7 @@ class Isolation:
             os.fspath(build.path),
             writable=[os.fspath(each.absolute()) for each in (profile, scratch, *self.writable)],
             readable=[os.fspath(each.absolute()) for each in self.readable],
+            hidden=[os.fspath(each.absolute()) for each in self.hidden],
             home={os.fspath(source): os.fspath(scratch / name) for source, name in self.home.items()},
         )
         return make_plan(folders, self.means, look, platform.machine())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -71,7 +72,8 @@ def make_root(plan: Plan) -> None:
             _make_point(target, folder=True)
             mount_new(mount.kind, target, mount.options)
     switch_root()
-    for path in ("/dev", "/"):
+    closed = [mount.target for mount in plan.mounts if mount.kind == "tmpfs" and not mount.writable]
+    for path in (*closed, "/"):
         restrict_mount(path, MOUNT_RDONLY, recursive=False)
 
 
@@ -120,7 +122,8 @@ def connect_pages() -> None:
     ) as kernel:
         for message in messages():
             kernel.send(message)
-            if number := error_of(kernel.recv(4096)):
+            number = error_of(kernel.recv(4096))
+            if number and number != errno.EAFNOSUPPORT:  # a kernel without IPv6 has no such addresses
                 raise OSError(number, f"rtnetlink: {os.strerror(number)}")
 
 

@@ -24,6 +24,7 @@ _NEWLINK, _NEWADDR, _NEWROUTE, _ERROR = 16, 20, 24, 2
 _IFLA_IFNAME, _IFLA_LINKINFO, _INFO_KIND, _INFO_DATA, _VETH_PEER = 3, 18, 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _RTA_DST, _RTA_OIF = 1, 2, 1, 4
 _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_LINK, _UNICAST = 254, 4, 253, 1
+_IFLA_AF_SPEC, _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 26, 8, 1
 _UP: Final = 1
 # The loopback is the first interface of a network namespace. The peer is made first.
 _PEER, _OWN = 2, 3
@@ -37,6 +38,14 @@ def messages() -> Iterator[bytes]:
     info = _attribute(_IFLA_LINKINFO, _attribute(_INFO_KIND, b"veth") + data)
     yield _message(_NEWLINK, create, _link(_OWN) + _attribute(_IFLA_IFNAME, b"pages\0") + info)
     for index in (_PEER, _OWN):
+        # No address of IPv6: the kernel gives it after a second or two, and Chromium ends what it loads with
+        # ERR_NETWORK_CHANGED then.
+        none = _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_ADDR_GEN_MODE_NONE]))
+        yield _message(
+            _NEWLINK,
+            _REQUEST | _ACK,
+            _link(index) + _attribute(_IFLA_AF_SPEC, _attribute(socket.AF_INET6, none)),
+        )
         yield _message(_NEWLINK, _REQUEST | _ACK, _link(index, up=True))
     address = socket.inet_aton(_ADDRESS)
     body = struct.pack("=BBBBI", socket.AF_INET, 32, 0, 0, _OWN)

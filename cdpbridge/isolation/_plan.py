@@ -77,12 +77,14 @@ class Folders:
         binary: Chromium's.
         writable: Folders that it may change; they exist.
         readable: Folders and files that it may read.
+        hidden: Folders that are empty to it where they lie in a readable one, but for what else is named here.
         home: Files and folders shown at another path, read-only: `source` -> `target`, inside one of `writable`.
     """
 
     binary: str
     writable: Sequence[str]
     readable: Sequence[str] = ()
+    hidden: Sequence[str] = ()
     home: Mapping[str, str] | None = None
 
 
@@ -136,8 +138,9 @@ def make_plan(folders: Folders, means: Means, look: Look, machine: str) -> Plan:
     home = str(PurePosixPath(binary).parent)
     if home not in PROGRAM_FOLDERS:
         shown.show_needed(home, code=True)
-    for path in folders.readable:
-        shown.show_needed(path)
+    given = [PurePosixPath(shown.show_needed(path)) for path in folders.readable]
+    for path in folders.hidden:
+        shown.hide(path, given)
     for path in folders.writable:
         shown.show_needed(path, writable=True)
     for source, target in (folders.home or {}).items():
@@ -187,10 +190,18 @@ class _Shown:
         for link in links:
             self._mounts.setdefault(link.target, link)
         before = self._mounts.get(real)
-        if before is not None:  # what is given wins over what is shown anyway
+        if before is not None and before.kind == "bind":  # what is given wins over what is shown anyway
             writable, code = writable or before.writable, (code or before.code) and not writable
         self._mounts[real] = Mount("bind", real, real, folder=folder, writable=writable, code=code)
         return real
+
+    def hide(self, path: str, given: Sequence[PurePosixPath]) -> None:
+        """Show an empty folder instead of the one at `path`, if it lies in one of `given`."""
+        real = self._follow(path, [])
+        if real is None or self._look(real) != "folder":
+            return
+        if real not in self._mounts and any(each in PurePosixPath(real).parents for each in given):
+            self._mounts[real] = Mount("tmpfs", real, options="mode=755,size=64k")
 
     def show_at(self, source: str, target: str) -> None:
         """Show what is at `source` as `target`; nothing when it is absent."""

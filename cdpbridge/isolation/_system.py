@@ -43,6 +43,8 @@ DATA: Final = (
     "/etc/localtime",
     "/etc/mime.types",
     "/etc/timezone",
+    # Without the environment's, names of files are ASCII: a download `märz.csv` has the name `download`.
+    "/usr/lib/locale",
     "/usr/share/X11/xkb",
     "/usr/share/glib-2.0/schemas",
     "/usr/share/icu",

@@ -49,6 +49,7 @@ from cdpbridge.server.hosts import (
     LocalHosts,
     prepare_isolation,
     prepare_uids,
+    readable_paths,
 )
 from cdpbridge.server.limits import Border
 from cdpbridge.server.live import LiveTokens
@@ -104,6 +105,7 @@ async def open_parts(
         # What runs browsers.
         losses: tuple[str, ...] = ()
         isolation = "unknown"
+        readable: tuple[Path, ...] = ()
         if hosts is not None:
             machines = hosts(profiles, registry)
         else:
@@ -114,8 +116,8 @@ async def open_parts(
                 builds,
                 uids,
                 projects=accounts.projects_with_keys,
-                cache=_machine_folder(settings),
             )
+            readable = readable_paths(settings) if isolator is not None else ()
             options = _browser_options(
                 settings, builds, files, uids=uids, isolator=isolator, own_ports=own_ports
             )
@@ -147,6 +149,7 @@ async def open_parts(
             pressure=pressure,
             metrics=metrics,
             recorders=views,
+            readable=readable,
             clock=clock,
             wall=wall,
         )
@@ -219,15 +222,12 @@ def _browser_options(
         sandbox=settings.chromium_sandbox,
         uids=uids,
         isolation=isolator,
+        # Browsers that have the user's own home find them there.
+        certificates=settings.user_fonts_and_certificates and (isolator is not None or uids is not None),
         block_list=_block_list(settings),
         own_ports=set(own_ports),
         max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
     )
-
-
-def _machine_folder(settings: Settings) -> Path:
-    """Return the folder of what is found out about this machine once."""
-    return settings.runtime_folder.parent if uses_browser_uids() else settings.data_dir
 
 
 def _block_list(settings: Settings) -> BlockList:

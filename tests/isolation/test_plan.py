@@ -125,6 +125,30 @@ def test_what_is_shown_at_home():
     assert "/tmp/profile/.absent" not in made
 
 
+def test_what_is_hidden_is_empty_but_for_what_a_browser_is_given_in_it():
+    tree = dict.fromkeys(
+        ["/home", "/home/me", "/home/me/data", "/home/me/data/x", "/home/me/data/x/profile", "/srv"], FOLDER
+    )
+    own = "/home/me/data/x/profile"
+    made = plan(Folders(BINARY, [own], ["/home/me"], hidden=["/home/me/data", "/srv", "/absent"]), tree=tree)
+    shown = mounts(made)
+    assert (shown["/home/me"].kind, shown["/home/me/data"].kind, shown[own].writable) == (
+        "bind",
+        "tmpfs",
+        True,
+    )
+    assert "/srv" not in shown
+    targets = [mount.target for mount in made.mounts]
+    assert targets.index("/home/me") < targets.index("/home/me/data") < targets.index(own)
+    assert "/home/me/data" not in made.writable
+
+
+def test_what_is_read_and_hidden_may_be_read():
+    tree = dict.fromkeys(["/home", "/home/me", "/home/me/data"], FOLDER)
+    made = plan(Folders(BINARY, [], ["/home/me", "/home/me/data"], hidden=["/home/me/data"]), tree=tree)
+    assert "tmpfs" not in {mount.kind for mount in made.mounts if mount.target.startswith("/home")}
+
+
 @pytest.mark.parametrize("folders", [Folders("/nowhere/chrome", []), Folders(BINARY, ["/tmp/absent"])])
 def test_what_is_not_there_cannot_be_shown(folders):
     with pytest.raises(FileNotFoundError, match="cannot be shown to the browser"):
@@ -184,7 +208,7 @@ def test_landlock_is_asked_for_what_its_version_knows(version):
 
 def test_messages_to_the_kernel_say_how_long_they_are():
     made = list(messages())
-    assert len(made) == 5
+    assert len(made) == 7
     for message in made:
         assert int.from_bytes(message[:4], "little") == len(message)
         assert len(message) % 4 == 0

@@ -8,6 +8,7 @@ from ._builds import Builds
 from ._isolation import Isolator, prepare_isolation
 from ._local import LocalHosts
 from ._options import BrowserOptions
+from ._readable import readable_paths
 
 __all__ = [
     "BrowserHosts",
@@ -23,4 +24,5 @@ __all__ = [
     "StopReport",
     "prepare_isolation",
     "prepare_uids",
+    "readable_paths",
 ]

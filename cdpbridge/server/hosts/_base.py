@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 from uuid import UUID
 
@@ -41,6 +42,7 @@ class BrowserSpec:
         start_url: Page to open first.
         screen: Width and height of its window, CSS pixels.
         ignore_certificate_errors: Take any certificate: for a proxy that looks into TLS.
+        readable: Files and folders of the client's machine that it may read, where that is the host: isolation leaves the others out.
     """
 
     id: UUID
@@ -53,6 +55,7 @@ class BrowserSpec:
     start_url: str | None = None
     screen: tuple[int, int] | None = None
     ignore_certificate_errors: bool = False
+    readable: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

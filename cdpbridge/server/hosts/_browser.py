@@ -42,6 +42,7 @@ from ._first_page import open_first_page
 from ._folders import remove_folder, save_profile, scratch_folder
 from ._logins import ExtensionKeeper, cancel_unanswered_logins
 from ._options import BrowserOptions
+from ._readable import copy_certificates
 
 __all__ = ["LocalBrowser"]
 
@@ -133,8 +134,8 @@ class LocalBrowser:
             await in_thread(self._make_folder)
             undo.push_async_callback(self._close_files)
             await in_thread(self._open_files)
-            self._scratch.mkdir(mode=0o700)
             undo.push_async_callback(remove_folder, self._scratch)
+            await in_thread(self._make_scratch)
             self._tell_profile_losses()
             cookies = await self._restore(undo)
             if self._options.isolation is None:
@@ -246,7 +247,8 @@ class LocalBrowser:
         if self._options.files is not None:
             more, fewer = self._options.files.shown_to(self.id)
             writable, readable = [*writable, *more], [*readable, *fewer]
-        return self._options.isolation.place(writable, readable)
+        given = [path for path in self._spec.readable if path.exists()]  # it may have been removed since
+        return self._options.isolation.place(writable, [*readable, *given])
 
     async def _start_network(self, undo: AsyncExitStack, inside: Listen | None) -> None:
         await self._network.start(inside)
@@ -296,6 +298,11 @@ class LocalBrowser:
                 folder.mkdir(mode=0o700)
                 give(folder, self._uid.number)
             lend(self._folder / "uploads", self._uid.number)
+
+    def _make_scratch(self) -> None:
+        self._scratch.mkdir(mode=0o700)
+        if self._options.certificates:
+            copy_certificates(self._scratch)
 
     def _own_args(self) -> list[str]:
         # The first is for our clients, which read it from the command line: what they download goes when the browser goes.

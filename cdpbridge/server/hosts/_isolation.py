@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
-import os
-import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cdpbridge.chromium import Build, Isolation, Launcher, UidPool
 from cdpbridge.errors import BrowserStartFailed, ConfigurationError
@@ -18,7 +15,9 @@ from cdpbridge.isolation import Means
 from cdpbridge.server.settings import Settings
 
 from ._builds import Builds
+from ._isolation_cache import IsolationCache
 from ._isolation_test import breach
+from ._readable import hidden_folders, home_files
 
 __all__ = ["Isolator", "prepare_isolation"]
 
@@ -32,16 +31,27 @@ _CANDIDATES: Final = (
     Means(processes=False, landlock=False),
 )
 _ONLY_LINUX: Final = "isolation is made of Linux namespaces, and this is another system"
-_CACHE: Final = "isolation.json"
-# Of what is tested and how; another one makes earlier results worthless.
-_VERSION: Final = 1
 
 
 class Isolator:
-    """Places for the browsers of a server, until `close`."""
+    """Places for the browsers of a server, until `close`.
 
-    def __init__(self, launcher: Launcher, means: Means) -> None:
+    Args:
+        hidden: Folders that no browser sees, whatever it is given that they lie in.
+        home: What every browser finds in its home folder: see `Isolation`.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        means: Means,
+        *,
+        hidden: Collection[Path] = (),
+        home: Mapping[Path, str] | None = None,
+    ) -> None:
         self._launcher = launcher
+        self._hidden = tuple(hidden)
+        self._home = dict(home or {})
         self.means = means
 
     def __str__(self) -> str:
@@ -51,7 +61,7 @@ class Isolator:
 
     def place(self, writable: Sequence[Path], readable: Sequence[Path]) -> Isolation:
         """Return the place of one browser: what it may change and read, besides its profile."""
-        return Isolation(self._launcher, self.means, writable, readable)
+        return Isolation(self._launcher, self.means, writable, readable, hidden=self._hidden, home=self._home)
 
     async def close(self) -> None:
         """End what starts browsers. Those that run live on."""
@@ -59,13 +69,12 @@ class Isolator:
 
 
 async def prepare_isolation(
-    settings: Settings, builds: Builds, uids: UidPool | None, *, projects: int, cache: Path
+    settings: Settings, builds: Builds, uids: UidPool | None, *, projects: int
 ) -> tuple[Isolator | None, str]:
     """Return how browsers are isolated here, tested on each build before a browser is sold, and the same in words.
 
     Args:
         projects: How many have keys: those of several are kept from each other, or the server does not start.
-        cache: Folder of what earlier tests have found, for this kernel and these builds.
 
     Raises:
         ConfigurationError: It is not possible, and required: by `isolation = "require"`, or by `"auto"` with several projects.
@@ -74,12 +83,17 @@ async def prepare_isolation(
         return None, "off: the setting isolation is none"
     launcher = Launcher()
     try:
-        found = await _tested(launcher, builds, uids, cache / _CACHE)
+        found = await _tested(launcher, builds, uids)
     except BaseException:
         await launcher.close()
         raise
     if isinstance(found, Means):
-        isolator = Isolator(launcher, found)
+        isolator = Isolator(
+            launcher,
+            found,
+            hidden=hidden_folders(settings),
+            home=home_files() if settings.user_fonts_and_certificates else None,
+        )
         logger.info("isolation of browsers: %s", isolator)
         return isolator, str(isolator)
     await launcher.close()
@@ -98,52 +112,36 @@ async def prepare_isolation(
     return None, f"off: {found}"
 
 
-async def _tested(launcher: Launcher, builds: Builds, uids: UidPool | None, cache: Path) -> Means | str:
-    """Return the strongest means that pass with every build, or why there are none."""
+async def _test(isolation: Isolation, builds: Sequence[Build], uids: UidPool | None) -> None:
+    """Let one browser of each build try to get out, all at once.
+
+    Raises:
+        BrowserStartFailed: One does not start, or gets through to something.
+    """
+    found = await asyncio.gather(*(breach(isolation, each, uids) for each in builds), return_exceptions=True)
+    for build, through in zip(builds, found, strict=True):
+        if isinstance(through, BaseException):
+            raise through
+        if through is not None:
+            raise BrowserStartFailed(f"the test of the {build.kind} build has failed: {through}")
+
+
+async def _tested(launcher: Launcher, builds: Builds, uids: UidPool | None) -> Means | str:
+    """Return the strongest means that pass with every build, or in one line why there are none."""
     if sys.platform != "linux":
         return _ONLY_LINUX
     used = list(dict.fromkeys((builds.usual, builds.for_profile)))
-    key = _key(used)
-    if (known := _read(cache, key)) is not None:
+    cache = IsolationCache(used)
+    if (known := cache.read()) is not None:
         return known
     problems: list[str] = []
     for means in _CANDIDATES:
         try:
-            for build in used:
-                if (through := await breach(Isolation(launcher, means), build, uids)) is not None:
-                    raise BrowserStartFailed(f"the test of the {build.kind} build has failed: {through}")
+            await _test(Isolation(launcher, means), used, uids)
         except BrowserStartFailed as error:
             problems.append(str(error))
             logger.debug("isolation by %s: %s", means, error)
         else:
-            _write(cache, key, means)
+            cache.write(means)
             return means
-    return problems[0]
-
-
-def _key(builds: Sequence[Build]) -> dict[str, Any]:
-    """Return what a result depends on."""
-    files = [(os.fspath(build.path), build.path.stat()) for build in builds]
-    return {
-        "version": _VERSION,
-        "kernel": f"{platform.release()} {platform.version()}",
-        "uid": os.geteuid(),
-        "builds": [[path, status.st_size, status.st_mtime_ns] for path, status in files],
-    }
-
-
-def _read(cache: Path, key: dict[str, Any]) -> Means | None:
-    try:
-        value = json.loads(cache.read_bytes())
-        return Means(**value["means"]) if value["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError):  # none, or of another version
-        return None
-
-
-def _write(cache: Path, key: dict[str, Any], means: Means) -> None:
-    draft = cache.with_name(f".{cache.name}.{os.getpid()}")
-    try:
-        draft.write_text(json.dumps({"key": key, "means": asdict(means)}))
-        draft.replace(cache)
-    except OSError as error:
-        logger.debug("the result of the test of isolation is not kept: %s", error)
+    return " ".join(problems[0].split())

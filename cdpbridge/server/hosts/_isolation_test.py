@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from cdpbridge._concurrency import in_thread
-from cdpbridge.cdp import Connection, connect_pipe
+from cdpbridge.cdp import CDPSession, Connection, connect_pipe
 from cdpbridge.chromium import Build, Chromium, Isolation, UidPool, scratch_parent
 from cdpbridge.errors import CDPError
 from cdpbridge.isolation import PROXY_PORT
@@ -45,14 +45,15 @@ async def breach(isolation: Isolation, build: Build, uids: UidPool | None) -> st
                 uid=uid,
                 isolation=replace(isolation, readable=[*isolation.readable, shown]),
             )
-            async with (
-                chromium,
-                connect_pipe(*chromium.take_pipe(), command_timeout=_COMMAND_TIMEOUT) as connection,
-            ):
-                try:
+            try:
+                async with connect_pipe(
+                    *chromium.take_pipe(), command_timeout=_COMMAND_TIMEOUT
+                ) as connection:
                     return await _attack(connection, chromium, shown, hidden)
-                except (CDPError, TimeoutError) as error:
-                    return f"it does not work there: {error}"
+            except (CDPError, TimeoutError) as error:
+                return f"it does not work there: {error}"
+            finally:
+                await chromium.kill()  # it has nothing to keep
     finally:
         if uid is not None:
             await in_thread(uid.release)
@@ -79,11 +80,12 @@ def _canaries() -> Iterator[tuple[Path, Path]]:
 
 
 async def _attack(connection: Connection, chromium: Chromium, shown: Path, hidden: Path) -> str | None:
-    if not await _loads(connection, f"file://{shown}/canary.txt"):
-        return "a file that it was given could not be read"
+    tab = await connection.new_tab()  # one for all: each costs a process
     for path in (hidden / "canary.txt", Path("/etc/passwd")):
-        if await _loads(connection, f"file://{path}"):
+        if await _loads(tab, f"file://{path}"):
             return f"{path} could be read"
+    if not await _loads(tab, f"file://{shown}/canary.txt"):
+        return "a file that it was given could not be read"
     if await _reaches_this_machine(connection):
         return "a service of this machine was reached without the forwarder"
     if not await in_thread(_is_sandboxed, chromium.pid):
@@ -91,8 +93,7 @@ async def _attack(connection: Connection, chromium: Chromium, shown: Path, hidde
     return None
 
 
-async def _loads(connection: Connection, url: str) -> bool:
-    tab = await connection.new_tab()
+async def _loads(tab: CDPSession, url: str) -> bool:
     reply = await tab.send("Page.navigate", {"url": url})
     return "errorText" not in reply
 

@@ -24,6 +24,7 @@ class BrowserOptions:
         sandbox: Chromium's own, around its renderers.
         uids: Where uids come from, in a root process. Default: the range of all root processes.
         isolation: Gives each browser a place of its own; None for none.
+        certificates: Browsers trust what the user of this process has added to Chromium's certificates.
         rules: What browsers may reach.
         block_list: Hosts of advertisements, for browsers that want none of them.
         own_ports: Ports of this server and of its browsers, which browsers may not reach. Each
@@ -42,6 +43,7 @@ class BrowserOptions:
     sandbox: bool = True
     uids: UidPool | None = None
     isolation: Isolator | None = None
+    certificates: bool = False
     rules: Rules = field(default_factory=Rules)
     block_list: BlockList = field(default_factory=BlockList)
     own_ports: set[int] = field(default_factory=set)

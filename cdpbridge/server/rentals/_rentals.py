@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
@@ -63,6 +64,7 @@ class Rentals:
         pressure: Refuses browsers that the machine has no capacity for.
         metrics: Counts what happens.
         recorders: For orders with `recording`.
+        readable: Files and folders of this machine that browsers may read.
         clock: Where deadlines come from; default: the event loop.
         wall: Where dates come from; they decide nothing.
     """
@@ -77,6 +79,7 @@ class Rentals:
         pressure: Pressure,
         metrics: Metrics,
         recorders: Recorders | None = None,
+        readable: tuple[Path, ...] = (),
         clock: Clock | None = None,
         wall: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -85,6 +88,7 @@ class Rentals:
         self._pressure = pressure
         self._metrics = metrics
         self._recorders = recorders
+        self._readable = readable
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._wall = wall
         self._beat = timedelta(seconds=settings.heartbeat_seconds)
@@ -213,7 +217,9 @@ class Rentals:
         try:
             await self._profile_free(order.profile_id)
             await to_the_end(self._reserve(project_id, rental, order))
-            await self._hosts.start(_spec(rental.id, order), on_exit=self._exited, on_limit=self._over_limit)
+            await self._hosts.start(
+                _spec(rental.id, order, self._readable), on_exit=self._exited, on_limit=self._over_limit
+            )
             browser = await to_the_end(self._activate(rental, order))
         except BaseException as error:
             if isinstance(error, BrowserStartFailed):
@@ -408,7 +414,7 @@ def _check_body(earlier_hash: str, body_hash: str) -> None:
         raise KeyReused("this Idempotency-Key was used with another body")
 
 
-def _spec(browser_id: UUID, order: Order) -> BrowserSpec:
+def _spec(browser_id: UUID, order: Order, readable: tuple[Path, ...]) -> BrowserSpec:
     return BrowserSpec(
         browser_id,
         order.profile_id,
@@ -420,4 +426,5 @@ def _spec(browser_id: UUID, order: Order) -> BrowserSpec:
         start_url=order.start_url,
         screen=order.screen,
         ignore_certificate_errors=order.ignore_certificate_errors,
+        readable=readable,
     )

@@ -166,10 +166,25 @@ class Fields(BaseSettings):
         "gives ordinary users no user namespaces.",
     )
     isolation: Literal["auto", "require", "none"] = Field(
-        "none",
+        "auto",
         description="Whether each browser lives in a place of its own, with namespaces of Linux and Landlock: it sees its own files "
         "and no others, executes no other program, and reaches the network through the server only. `auto`: where a test at the "
         "start shows that it holds; `require`: the server does not start without; `none`: not.",
+    )
+    files: list[Path] = Field(
+        [],
+        description="Files and folders of this machine that isolated browsers may read besides their own, each at its own path. "
+        "The server's own folders in them stay hidden.",
+    )
+    working_dir: Path | None = Field(
+        None,
+        description="One more folder that isolated browsers may read, unless it holds the user's home: that of the program that "
+        "uses them. `local()` sets it.",
+    )
+    user_fonts_and_certificates: bool = Field(
+        False,
+        description="Whether browsers with a home of their own find there what the server's user has in his: fonts and their "
+        "configuration, and the certificates added for Chromium (`~/.pki/nssdb`). `local()` sets it.",
     )
     browser_args: list[str] = Field([], description="Further command line arguments for Chromium.")
     proxies: Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(proxies_of)] = Field(

@@ -185,6 +185,16 @@ class Settings(Fields):
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().resolve()
 
+    @field_validator("files")
+    @classmethod
+    def _check_files(cls, value: list[Path]) -> list[Path]:
+        return [path.expanduser().absolute() for path in value]  # with its links: browsers see them, too
+
+    @field_validator("working_dir")
+    @classmethod
+    def _check_working_dir(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
     @field_validator("browser_uids")
     @classmethod
     def _check_browser_uids(cls, value: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What a uid of its own keeps a browser from, in both builds, and what is left of one when everything is killed."""
+"""What a uid of its own keeps a browser from without isolation, in both builds, and what is left of one when everything is killed."""
 
 import asyncio
 import os
@@ -87,7 +87,7 @@ async def chosen(tab, path):
 
 @BUILDS
 async def test_fault_d01_the_servers_files_and_other_browsers_cannot_be_read(make_server, build):
-    async with make_server(browser_build=build) as server:
+    async with make_server(browser_build=build, isolation="none") as server:
         hostile, other = await server.rent(), await server.rent(profileId=await server.profile())
         secret = server.folder(other) / "profile" / "secret.txt"
         secret.write_text(SECRET)
@@ -131,7 +131,7 @@ async def test_fault_d01_the_servers_files_and_other_browsers_cannot_be_read(mak
 async def test_fault_d02_nothing_is_written_outside_the_browsers_own_folders(make_server, build, tmp_path):
     target = tmp_path / "of root"
     target.mkdir(mode=0o755)
-    async with make_server(browser_build=build) as server:
+    async with make_server(browser_build=build, isolation="none") as server:
         hostile, other = await server.rent(), await server.rent()
         folders = [
             server.data_dir,

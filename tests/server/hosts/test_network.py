@@ -175,8 +175,8 @@ async def test_fault_d06_when_private_addresses_are_denied(make_server, settings
 
 @pytest.mark.parametrize("build", BUILDS)
 async def test_fault_d05_own_ports_are_closed_to_an_agents_browser(make_server, build):
-    """Where private addresses are open, too: the server's port, its own debugging port, and another browser's."""
-    async with running_origin() as origin, make_server(browser_build=build) as server:
+    """Where private addresses are open, too: the server's port, and without isolation each browser's debugging port."""
+    async with running_origin() as origin, make_server(browser_build=build, isolation="none") as server:
         other = await server.rent()
         answer = await server.http.post("/sessions", json={})
         assert answer.status_code == 201, answer.text
@@ -200,7 +200,9 @@ async def test_fault_d06_no_udp_around_the_forwarder(make_server, build):
     async with (
         udp_listener() as (port, listener),
         running_site({"/": "a page"}) as (site, _),
-        make_server(browser_build=build, private_allowed=[f"localhost:{site}"], **SEVERAL) as server,
+        make_server(
+            browser_build=build, isolation="none", private_allowed=[f"localhost:{site}"], **SEVERAL
+        ) as server,
         tab_of(await server.rent()) as tab,
     ):
         await text_of(tab, f"http://localhost:{site}/")
@@ -215,7 +217,7 @@ async def test_pages_talk_over_webrtc_where_private_addresses_are_allowed(make_s
     async with (
         udp_listener() as (port, listener),
         running_site({"/": "a page"}) as (site, _),
-        make_server(browser_build=build, proxies={"de": "direct"}) as server,
+        make_server(browser_build=build, isolation="none", proxies={"de": "direct"}) as server,
     ):
         for country in (None, "de"):
             async with tab_of(await server.rent(proxyCountryCode=country)) as tab:

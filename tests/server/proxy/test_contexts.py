@@ -113,7 +113,8 @@ async def test_fault_d06_lists_of_hosts_hold_for_everything_that_a_browser_does(
             # A request of which a page may not see the answer gets the forwarder's.
             opaque = {"fetch", "keepalive", "worker", "serviceworker"}
             assert {name for name, value in ways.items() if value == "open"} <= opaque
-            assert ways["webrtc"] == "candidates: 0"
+            # Isolated, it has a network of its own, in which nothing answers.
+            assert ways["webrtc"] == "no end" or ways["webrtc"] == "candidates: 0"
             assert secret.connections == 0
             # A context of a client's own, with `direct://`, and with a bypass list.
             for params in (
