@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 # All extras but `agent`, which has an environment of its own.
-EXTRAS := chart,crawlee,local,playwright,pytest,recording,robot,scrapy
+EXTRAS := chart,cluster,crawlee,local,playwright,pytest,recording,robot,scrapy
 
 .PHONY: help setup demo test test-slow test-fast test-lowest check docs screenshots format bench clean
 

@@ -31,6 +31,8 @@ SERVER_SETTINGS: Final = frozenset(
         "cookie_export_seconds",
         "credits_usd",
         "data_dir",
+        "database_connections",
+        "database_timeout_seconds",
         "database_url",
         "default_proxy_country",
         "disk_mb_per_browser",

@@ -50,6 +50,8 @@ class LocalSettings(TypedDict, total=False):
     trusted_proxies: Sequence[str] | None
     runtime_dir: Path | str | None
     database_url: str | None
+    database_connections: int | None
+    database_timeout_seconds: float | None
     admin_keys: Sequence[str] | None
     plan: Literal["free", "paid"] | None
     plans: Mapping[str, Literal["free", "paid"]] | None

@@ -88,7 +88,9 @@ async def open_parts(
         ends.callback(_remove_empty, settings.runtime_folder)
 
         # What is kept.
-        store = await Store.open(settings.database())
+        store = await Store.open(
+            settings.database(), connections=settings.database_connections, timeout=settings.database_timeout
+        )
         ends.push_async_callback(store.close)
         accounts = Accounts(store, settings, wall=wall)
         await accounts.prepare(show_key or _print_key)

@@ -20,7 +20,7 @@ import yaml
 from cdpbridge.cdp import connect
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.testing import ManualClock
-from tests import programs
+from tests import postgres, programs
 from tests.conftest import clean_environment, pauses, until
 from tests.folders import browsers_folder
 
@@ -238,6 +238,26 @@ def no_shared_chrome_left(temporary_dir):
 
     yield
     stop_shared_chrome()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_postgresql_left(temporary_dir):
+    yield
+    postgres.close_instance()
+
+
+@pytest.fixture
+def new_postgresql():
+    """Gives addresses of new databases in PostgreSQL; they go with the test."""
+    made = []
+
+    def new_postgresql(**options):
+        made.append(postgres.instance().new_database(**options))
+        return made[-1]
+
+    yield new_postgresql
+    for url in made:
+        postgres.instance().drop(url)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from cdpbridge.api import PROXY_COUNTRY_CODES
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server import Settings, settings_table
-from cdpbridge.server.settings import country_code, max_timeout_minutes
+from cdpbridge.server.settings import _settings, country_code, max_timeout_minutes
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +70,12 @@ def test_api_keys_in_every_form(given, expected, monkeypatch):
         assert secrets(Settings.load().api_keys) == expected
 
 
+def test_a_driver_that_is_not_installed_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr(_settings, "find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'cdpbridge\[cluster\]'"):
+        Settings.load(database_url="postgresql+asyncpg://host/database")
+
+
 def test_secrets_are_not_shown():
     settings = Settings.load(
         api_keys="first-key",
@@ -96,9 +102,9 @@ def test_secrets_are_not_shown():
         ({"api_keys": 7}, ["api_keys", "a list of keys"]),
         ({"public_url": "example.com"}, ["public_url (argument)", "http(s)://host"]),
         ({"database_url": "nonsense:hidden-word"}, ["database_url", "driver://"]),
-        ({"database_url": "sqlite:///x"}, ["database_url", "async driver"]),
-        ({"database_url": "nosuch+driver://u:hidden-word@h/d"}, ["database_url", "driver://"]),
-        ({"database_url": "mysql+aiomysql://u:hidden-word@h/d"}, ["database_url", "pip install aiomysql"]),
+        ({"database_url": "sqlite:///x"}, ["database_url", "use sqlite+aiosqlite"]),
+        ({"database_url": "postgresql://u:hidden-word@h/d"}, ["database_url", "or postgresql+asyncpg"]),
+        ({"database_url": "mysql+aiomysql://u:hidden-word@h/d"}, ["database_url", "use sqlite+aiosqlite"]),
         ({"usd_per_hour": "-1"}, ["usd_per_hour"]),
         ({"max_browsers": 0}, ["max_browsers"]),
     ],

@@ -26,7 +26,9 @@ async def offline_accounts(settings: Settings) -> AsyncIterator[Accounts]:
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(locked(settings.data_dir))
-        store = await Store.open(settings.database())
+        store = await Store.open(
+            settings.database(), connections=settings.database_connections, timeout=settings.database_timeout
+        )
         stack.push_async_callback(store.close)
         accounts = Accounts(store, settings, wall=lambda: datetime.now(UTC))
         await accounts.load()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
@@ -47,11 +48,29 @@ class Recorders(Protocol):
         """End a recording, if there is one, in bounded time; without `keep`, remove it."""
 
 
+@dataclass(slots=True)
+class _Ending:
+    """What is still to be written of an ended rental.
+
+    Attributes:
+        used: How much of its paid time it has used.
+        settled: Its last charge and its refund are booked.
+        closed: Nothing of its browser runs any more.
+        report: Of the browser's shutdown; None when that failed.
+    """
+
+    rental: Rental
+    used: timedelta
+    settled: bool = False
+    closed: bool = False
+    report: StopReport | None = None
+
+
 class Endings:
     """Ends of rentals. Arguments as in `Rentals`.
 
     Attributes:
-        unsettled: Ended rentals whose last entries the database has not taken yet, with their used time.
+        unwritten: By the browser's id, what the database has not taken yet of rentals that have ended.
     """
 
     def __init__(
@@ -64,7 +83,9 @@ class Endings:
         recorders: Recorders | None,
         wall: Callable[[], datetime],
     ) -> None:
-        self.unsettled: dict[UUID, tuple[Rental, timedelta]] = {}
+        self.unwritten: dict[UUID, _Ending] = {}
+        # Never active, and perhaps still in the books as starting; with the reason.
+        self._unwithdrawn: dict[UUID, EndReason] = {}
         self._store = store
         self._hosts = hosts
         self._forget_profile = forget_profile
@@ -80,58 +101,100 @@ class Endings:
             used: How much of the paid time it has used.
             stopped: Called when nothing of the browser runs any more, before the record is closed.
         """
-        settled = await self._settle(rental, used)
+        ending = _Ending(rental, used)
+        await self._write(ending)
         self._metrics.ended(rental.reason, used)
-        report: StopReport | None = None
         recorded = asyncio.get_running_loop().create_task(self._finish_recording(rental))
         try:
-            report = await self._shut_down(rental)
+            ending.report = await self._shut_down(rental)
         except Exception:
             logger.exception("browser %s was not shut down cleanly", rental.id)
         finally:
             await asyncio.wait({recorded})
             rental.life.take(Signal.ENDED)
             stopped()
+        ending.closed = True
+        await self._write(ending)
+
+    async def withdraw(self, rental: Rental, error: BaseException) -> None:
+        """Take a rental out of the books that has ended before it was active: nothing of it is paid.
+
+        Args:
+            rental: In state `stopped`.
+            error: Why its start ended.
+        """
+        # The database may have done what it was asked, and its answer was lost: then it is in the books as active.
+        in_doubt = isinstance(error, SQLAlchemyError)
         try:
-            if settled:
-                rental.record = await self._store.finish(
-                    rental.id,
-                    proxy_bytes=report.proxy_bytes if report else 0,
-                    blocked_requests=report.blocked_requests if report else None,
-                    host_traffic=_by_host(report.traffic) if report else None,
-                )
+            await self._withdraw(rental.id, rental.reason, in_doubt=in_doubt)
         except SQLAlchemyError:
-            logger.exception("the end of browser %s could not be written; it will be retried", rental.id)
-            self.unsettled[rental.id] = rental, used
+            logger.exception("browser %s could not be withdrawn; it will be retried", rental.id)
+            self._unwithdrawn[rental.id] = rental.reason
 
     async def retry(self) -> None:
-        """Write what the database has not taken before."""
-        for rental, used in list(self.unsettled.values()):
-            del self.unsettled[rental.id]
-            if await self._settle(rental, used):
-                await self._store.finish(
-                    rental.id,
-                    proxy_bytes=self._hosts.proxy_bytes(rental.id),
-                    host_traffic=_by_host(self._hosts.traffic(rental.id)),
-                )
+        """Write what the database has not taken before.
 
-    async def _settle(self, rental: Rental, used: timedelta) -> bool:
+        Raises:
+            SQLAlchemyError: It still does not; all of it is kept.
+        """
+        for browser_id, reason in list(self._unwithdrawn.items()):
+            # One that fails comes last the next time, so that it holds up no other for good.
+            self._unwithdrawn[browser_id] = self._unwithdrawn.pop(browser_id)
+            await self._withdraw(browser_id, reason, in_doubt=True)
+            del self._unwithdrawn[browser_id]
+        for browser_id, ending in list(self.unwritten.items()):
+            if ending.closed and self.unwritten.pop(browser_id, None):
+                self.unwritten[browser_id] = ending
+                await self._book(ending)
+                self.unwritten.pop(browser_id, None)
+
+    async def _withdraw(self, browser_id: UUID, reason: EndReason, *, in_doubt: bool) -> None:
+        abandoned = await self._store.abandon(browser_id, reason, now=self._wall())
+        if in_doubt and not abandoned:
+            await self._store.settle(browser_id, reason, timedelta(0), now=self._wall(), discarded=True)
+            await self._store.finish(browser_id, proxy_bytes=0)
+
+    async def _write(self, ending: _Ending) -> None:
         try:
-            await self._store.settle(
-                rental.id, rental.reason, used, now=self._wall(), discarded=rental.discarded
-            )
+            await self._book(ending)
         except SQLAlchemyError:
-            logger.exception("browser %s could not be settled; it will be retried", rental.id)
-            self.unsettled[rental.id] = rental, used
-            return False
-        return True
+            logger.exception(
+                "the end of browser %s could not be written; it will be retried", ending.rental.id
+            )
+            self.unwritten[ending.rental.id] = ending
+        else:
+            self.unwritten.pop(ending.rental.id, None)
+
+    async def _book(self, ending: _Ending) -> None:
+        """Write all that is known; each step happens once, however often it is asked for."""
+        rental, report = ending.rental, ending.report
+        if not ending.settled:
+            await self._store.settle(
+                rental.id, rental.reason, ending.used, now=self._wall(), discarded=rental.discarded
+            )
+            ending.settled = True
+        if ending.closed:
+            await self._note_saved(rental, report)
+            rental.record = await self._store.finish(
+                rental.id,
+                proxy_bytes=report.proxy_bytes if report else 0,
+                blocked_requests=report.blocked_requests if report else None,
+                host_traffic=_by_host(report.traffic) if report else None,
+            )
 
     async def _shut_down(self, rental: Rental) -> StopReport | None:
-        exists = rental.profile_id is not None and await self._store.profile_exists(rental.profile_id)
-        save = exists and not rental.discarded
-        report = await self._hosts.stop(rental.id, CLOSE_FRAMES[rental.reason], save=save)
-        await self._note_saved(rental, report)
-        return report
+        save = not rental.discarded and await self._profile_exists(rental)
+        return await self._hosts.stop(rental.id, CLOSE_FRAMES[rental.reason], save=save)
+
+    async def _profile_exists(self, rental: Rental) -> bool:
+        if rental.profile_id is None:
+            return False
+        try:
+            return await self._store.profile_exists(rental.profile_id)
+        except SQLAlchemyError:
+            # A profile that was deleted meanwhile is forgotten when it is noted as saved.
+            logger.exception("the profile of browser %s is saved without a look at its record", rental.id)
+            return True
 
     async def _note_saved(self, rental: Rental, report: StopReport | None) -> None:
         if report is None or report.saved is None or rental.profile_id is None:
@@ -139,7 +202,10 @@ class Endings:
         domains = report.saved.cookie_domains
         if not await self._store.profile_saved(rental.profile_id, domains, now=self._wall()):
             # It was deleted while it was being saved.
-            await self._forget_profile(rental.profile_id)
+            try:
+                await self._forget_profile(rental.profile_id)
+            except OSError:
+                logger.exception("the deleted profile %s could not be removed", rental.profile_id)
 
     async def _finish_recording(self, rental: Rental) -> None:
         if self._recorders is not None:

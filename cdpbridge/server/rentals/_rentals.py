@@ -124,7 +124,10 @@ class Rentals:
             self._heart.cancel()
             await asyncio.wait({self._heart})
             self._heart = None
-        await self._endings.retry()
+        try:
+            await self._endings.retry()
+        except SQLAlchemyError:
+            logger.exception("the database cannot be written; the next start settles what is missing")
         await self._hosts.close()
 
     # --- create ---------------------------------------------------------------------------------------------------
@@ -302,7 +305,7 @@ class Rentals:
         # A stack runs each step, also when the one before fails.
         async with AsyncExitStack() as steps:
             steps.callback(self._rentals.pop, rental.id, None)
-            steps.push_async_callback(self._store.abandon, rental.id, rental.reason, now=self._wall())
+            steps.push_async_callback(self._endings.withdraw, rental, error)
             await self._hosts.stop(rental.id, CLOSE_FRAMES[EndReason.STOPPED_BY_CALLER], save=False)
 
     async def _discard(self, browser_id: UUID) -> None:

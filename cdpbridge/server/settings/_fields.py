@@ -55,8 +55,17 @@ class Fields(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         None,
-        description="SQLAlchemy address of the database with an async driver, e.g. `postgresql+asyncpg://...`. Default: "
+        description="Address of the database: `postgresql+asyncpg://user:password@host/database` (extra `cluster`). Default: "
         "SQLite in `data_dir`. One server at a time uses it.",
+    )
+    database_connections: int = Field(
+        10, ge=2, le=1000, description="Connections that this server opens to PostgreSQL, at most."
+    )
+    database_timeout_seconds: float = Field(
+        10,
+        ge=0.1,
+        le=600,
+        description="How long PostgreSQL may take to give a connection or to do one statement; 503 above. Browsers that run go on.",
     )
     api_keys: ApiKeys = Field(
         {},

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
@@ -34,6 +35,8 @@ __all__ = ["Settings"]
 
 # Simulated money only has to look like money: a balance that falls, and is filled up.
 _SIMULATED_CREDITS: Final = Decimal(100)
+# Of `database_url`, with the module that each needs.
+_DRIVERS: Final = {"sqlite+aiosqlite": "aiosqlite", "postgresql+asyncpg": "asyncpg"}
 
 
 class Settings(Fields):
@@ -142,14 +145,13 @@ class Settings(Fields):
         if value is None:
             return None
         try:
-            dialect = make_url(value.get_secret_value()).get_dialect()
-            dialect.import_dbapi()
+            driver = make_url(value.get_secret_value()).drivername
         except ArgumentError as error:
             raise ValueError("write driver://user:password@host/database") from error
-        except ImportError as error:
-            raise ValueError(f"its driver is not installed; pip install {error.name}") from error
-        if not dialect.is_async:
-            raise ValueError("use an async driver, e.g. sqlite+aiosqlite:///... or postgresql+asyncpg://...")
+        if driver not in _DRIVERS:
+            raise ValueError("use sqlite+aiosqlite:///... or postgresql+asyncpg://...")
+        if find_spec(_DRIVERS[driver]) is None:
+            raise ValueError("its driver is not installed; pip install 'cdpbridge[cluster]'")
         return value
 
     @field_validator("proxies")
@@ -323,6 +325,10 @@ class Settings(Fields):
         # One for each `data_dir`: what a killed server left there belongs to its next start.
         name = f"run-{sha256(os.fsencode(self.data_dir)).hexdigest()[:12]}"
         return (self.runtime_dir or STATE_FOLDER) / name
+
+    @property
+    def database_timeout(self) -> timedelta:
+        return timedelta(seconds=self.database_timeout_seconds)
 
     @property
     def known_countries(self) -> list[str]:

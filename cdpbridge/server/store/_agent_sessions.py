@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select, update
 
 from cdpbridge._lifecycle import State
 
-from ._database import Database, changed
+from ._database import FOR_CHANGE, Database, changed
 from ._models import HOLDS_SLOT, OVER, AgentSession, Browser, Share
 
 __all__ = ["AgentSessions"]
@@ -70,8 +70,10 @@ class AgentSessions(Database):
     async def create_share(self, session_id: UUID, token: str, *, now: datetime) -> Share | None:
         """Return the session's share, created with `token` if there is none; None when the session was deleted."""
         async with self._write() as session:
+            # Of two at once, the second finds the share of the first.
+            known = await session.get(AgentSession, session_id, with_for_update=FOR_CHANGE)
             share = await session.scalar(select(Share).where(Share.session_id == session_id))
-            if share is None and await session.get(AgentSession, session_id) is not None:
+            if share is None and known is not None:
                 share = Share(
                     token=token, session_id=session_id, view_count=0, last_viewed_at=None, created_at=now
                 )

@@ -16,7 +16,7 @@ from cdpbridge import billing
 from cdpbridge._lifecycle import EndReason, State
 from cdpbridge.billing import Tariff
 
-from ._database import changed
+from ._database import FOR_CHANGE, changed
 from ._models import HOLDS_SLOT, OVER, AgentSession, ApiKey, Browser, IdempotencyKey, Profile
 from ._money import TOP_UP, LedgerKind, from_micro_usd, to_micro_usd
 from ._projects import Projects
@@ -103,14 +103,14 @@ class Browsers(Projects):
             InsufficientCredits: The first hour cannot be paid, counting the browsers that are starting as well.
         """
         async with self._write() as session:
-            await self._lock(session, project_id)
+            balance = await self._lock(session, project_id)
             revoked, active, starting = await self._standing(session, project_id, key_id)
             if revoked:
                 raise KeyRevoked("the API key was revoked")
             if active >= limit:
                 raise TooManyBrowsers(limit)
             price = to_micro_usd(billing.charge(tariff, timedelta(0)))
-            missing = price * (starting + 1) - await self._settled_balance(session, project_id)
+            missing = price * (starting + 1) - balance
             if price and missing > 0:
                 if not top_up or await self._has_own_credits(session, project_id):
                     raise InsufficientCredits("the credits do not pay for another hour")
@@ -135,7 +135,7 @@ class Browsers(Projects):
                 charged_micro_usd=0,
                 refunded_micro_usd=0,
                 proxy_bytes=0,
-                labels=dict(labels) if labels else None,
+                labels=self._labels(labels),
                 agent_session_id=None if agent_session is None else agent_session.id,
                 recording=RecordingState.RUNNING if recording else None,
                 key_id=key_id,
@@ -205,7 +205,7 @@ class Browsers(Projects):
     ) -> Browser | None:
         """Move a browser from starting to active and charge its first hour; None when it was stopped meanwhile."""
         async with self._write() as session:
-            browser = await session.get(Browser, browser_id, with_for_update=True)
+            browser = await session.get(Browser, browser_id, with_for_update=FOR_CHANGE)
             if browser is None or browser.state != State.STARTING:
                 return None
             browser.state, browser.profile_writable = State.ACTIVE, profile_writable
@@ -238,7 +238,7 @@ class Browsers(Projects):
     async def charge_started_hours(self, browser_id: UUID, used: timedelta, *, now: datetime) -> None:
         """Book the hours that have started after `used`, except those that are booked already."""
         async with self._write() as session:
-            browser = await session.get(Browser, browser_id, with_for_update=True)
+            browser = await session.get(Browser, browser_id, with_for_update=FOR_CHANGE)
             if browser is not None and browser.state == State.ACTIVE and browser.started_at:
                 # What is charged was seen.
                 browser.last_seen_at = browser.started_at + used
@@ -253,7 +253,7 @@ class Browsers(Projects):
             discarded: Refund everything, because no client received it.
         """
         async with self._write() as session:
-            browser = await session.get(Browser, browser_id, with_for_update=True)
+            browser = await session.get(Browser, browser_id, with_for_update=FOR_CHANGE)
             if browser is None or browser.state != State.ACTIVE:
                 return None
             browser.state, browser.end_reason = State.STOPPING, reason
@@ -354,7 +354,7 @@ class Browsers(Projects):
             rows = rows.where(Browser.state.in_(HOLDS_SLOT if active else OVER))
         if agent_session_id is not None:
             rows = rows.where(Browser.agent_session_id == agent_session_id)
-        for name, value in (labels or {}).items():
+        for name, value in (self._labels(labels) or {}).items():
             rows = rows.where(Browser.labels[name].as_string() == value)
         return await self._page(rows, (Browser.created_at.desc(), Browser.id), offset, limit)
 

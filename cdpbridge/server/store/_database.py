@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from datetime import timedelta
 from typing import Any, Final, Self
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from ._engine import open_engine
-from ._models import Project
+from ._models import Project, unicode_text
+from ._postgresql import DatabaseUnavailable
 
-__all__ = ["Database", "changed"]
+__all__ = ["FOR_CHANGE", "Database", "changed"]
 
 logger = logging.getLogger("cdpbridge.server")
 
 # Longer than the last statements of tasks that were cancelled; shorter than what a supervisor grants a stopping server.
 _RETURN_SECONDS: Final = 5.0
+_CONNECTIONS: Final = 10
+_TIMEOUT: Final = timedelta(seconds=10)
+# `FOR NO KEY UPDATE`: `FOR UPDATE` would hold up every row that is inserted with a foreign key to this one. SQLite has neither.
+FOR_CHANGE: Final = {"key_share": True}
+"""For `with_for_update`: this transaction changes the row, and its key stays."""
 
 
 class Database:
@@ -34,10 +41,13 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self.one_writer = engine.dialect.name == "sqlite"
-        self._reading = async_sessionmaker(engine.execution_options(writing=False), expire_on_commit=False)
+        # What is read together is of one moment; SQLite has nothing else.
+        moment = {} if self.one_writer else {"isolation_level": "REPEATABLE READ"}
+        reading = engine.execution_options(writing=False, **moment)
+        self._reading = async_sessionmaker(reading, expire_on_commit=False)
         self._writing = async_sessionmaker(engine, expire_on_commit=False)
-        # SQLite has one writer; waiting here is fair, its busy handler is not.
-        self._turn = asyncio.Lock()
+        # SQLite has one writer; waiting here is fair, its busy handler is not. PostgreSQL locks rows.
+        self._turn = asyncio.Lock() if self.one_writer else nullcontext()
         # Sessions that are open now.
         self._uses = 0
         self._unused = asyncio.Event()
@@ -45,9 +55,18 @@ class Database:
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str) -> Self:
-        """Open the database at `url` and bring its tables up to date."""
-        return cls(await open_engine(url))
+    async def open(cls, url: str, *, connections: int = _CONNECTIONS, timeout: timedelta = _TIMEOUT) -> Self:
+        """Open the database at `url` and bring its tables up to date.
+
+        Args:
+            url: `sqlite+aiosqlite:///...` or `postgresql+asyncpg://...`.
+            connections: To PostgreSQL, at most.
+            timeout: For a connection to PostgreSQL, and for a statement.
+
+        Raises:
+            ConfigurationError: It cannot be used.
+        """
+        return cls(await open_engine(url, connections=connections, timeout=timeout))
 
     async def close(self) -> None:
         """Close the connections. Tasks that use one get a moment to return it: a pool leaves it to the garbage collector otherwise."""
@@ -57,7 +76,14 @@ class Database:
                 await self._unused.wait()
         except TimeoutError:
             logger.warning("%d tasks still use the database while it is closed", self._uses)
-        await self._engine.dispose()
+        try:
+            async with asyncio.timeout(_RETURN_SECONDS):
+                await self._engine.dispose()
+        except (
+            TimeoutError,
+            OSError,
+        ) as error:  # PostgreSQL is out of reach; the sockets go with the process
+            logger.warning("connections to the database could not be closed in order: %r", error)
 
     @asynccontextmanager
     async def _use(self) -> AsyncIterator[None]:
@@ -67,6 +93,10 @@ class Database:
         self._unused.clear()
         try:
             yield
+        except (
+            OSError
+        ) as error:  # of the network, also TimeoutError: SQLAlchemy lets both through as they are
+            raise DatabaseUnavailable(error) from error
         finally:
             self._uses -= 1
             if not self._uses:
@@ -90,10 +120,25 @@ class Database:
             page = await session.scalars(rows.order_by(*order).offset(offset).limit(limit))
             return page.all(), total
 
-    async def _lock(self, session: AsyncSession, project_id: UUID) -> None:
-        """Admit one browser of a project at a time; SQLite's write lock does that already."""
+    async def _lock(self, session: AsyncSession, project_id: UUID) -> int:
+        """Admit one browser or profile of a project at a time, and return its balance in millionths of a USD.
+
+        No entry of its ledger is booked by others until this transaction ends: each changes this row. SQLite's write lock does
+        that already.
+        """
+        row = select(Project.balance_micro_usd).where(Project.id == project_id)
+        return (await session.scalars(row.with_for_update(**FOR_CHANGE))).one()
+
+    def _labels(self, labels: Mapping[str, str] | None) -> dict[str, str] | None:
+        """Return `metadata` as the database can keep it and look into it."""
+        if self.one_writer:
+            return dict(labels) if labels else None
+        return {unicode_text(name): unicode_text(value) for name, value in labels.items()} if labels else None
+
+    async def _lock_of(self, session: AsyncSession, number: int) -> None:
+        """Let one server at a time through, until this transaction ends: an advisory lock. SQLite has one server."""
         if not self.one_writer:
-            await session.execute(select(Project.id).where(Project.id == project_id).with_for_update())
+            await session.execute(text(f"SELECT pg_advisory_xact_lock({number})"))
 
 
 async def changed(session: AsyncSession, statement: Any) -> bool:

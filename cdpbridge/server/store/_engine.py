@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from importlib.resources import files
 from typing import Any, Final
 
-from sqlalchemy import Connection, event, text
+from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from cdpbridge.errors import ConfigurationError
 
 from ._models import Base
+from ._postgresql import LOCK_OF_TABLES, migrating_engine, postgresql_engine
 from ._sqlite import connector
 
 __all__ = ["newest_revision", "open_engine"]
@@ -29,8 +31,13 @@ _CONNECTION_SECONDS: Final = 60.0
 _TALKATIVE: Final = ("aiosqlite", "sqlalchemy.engine.Engine")
 
 
-async def open_engine(url: str) -> AsyncEngine:
+async def open_engine(url: str, *, connections: int, timeout: timedelta) -> AsyncEngine:
     """Open a connected engine, migrated to this version's tables.
+
+    Args:
+        url: Its driver is `sqlite+aiosqlite` or `postgresql+asyncpg`.
+        connections: To PostgreSQL, at most.
+        timeout: Of what is asked of PostgreSQL.
 
     Raises:
         ConfigurationError: The database cannot be reached or read, or belongs to a newer version.
@@ -38,7 +45,7 @@ async def open_engine(url: str) -> AsyncEngine:
     for name in _TALKATIVE:
         logging.getLogger(name).addFilter(_no_values)
     address = make_url(url)
-    if address.get_driver_name() == "aiosqlite":
+    if address.get_backend_name() == "sqlite":
         engine = create_async_engine(
             address,
             hide_parameters=True,
@@ -49,22 +56,39 @@ async def open_engine(url: str) -> AsyncEngine:
         )
         _prepare_sqlite(engine)
     else:
-        engine = create_async_engine(address, hide_parameters=True)
+        engine = postgresql_engine(address, connections=connections, timeout=timeout)
     try:
         async with engine.connect() as connection:
-            await connection.run_sync(_migrate)
+            current = await connection.run_sync(_is_current)
+            if not current and connection.dialect.name == "sqlite":
+                await connection.run_sync(_migrate)
+        if not current and engine.dialect.name != "sqlite":
+            await _migrate_postgresql(address, timeout)
     except (SQLAlchemyError, OSError, _MigrationError) as error:
         await engine.dispose()
         shown = address.render_as_string(hide_password=True)
         cause = error.orig if isinstance(error, DBAPIError) else error
-        raise ConfigurationError(
-            f"database {shown} cannot be used: {cause}; check `database_url` and `data_dir`, "
-            "or move the file away to begin with an empty one"
-        ) from error
+        advice = (
+            "check `database_url` and `data_dir`, or move the file away to begin with an empty one"
+            if engine.dialect.name == "sqlite"
+            else "check `database_url`, that PostgreSQL runs there, and that its user may create tables"
+        )
+        raise ConfigurationError(f"database {shown} cannot be used: {cause}; {advice}") from error
     except BaseException:
         await engine.dispose()
         raise
     return engine
+
+
+async def _migrate_postgresql(address: URL, timeout: timedelta) -> None:
+    engine = migrating_engine(address, timeout=timeout)
+    try:
+        async with engine.connect() as connection:
+            # Until the end of the transaction, which is the migrations' own. Who waited here finds them done.
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK_OF_TABLES})"))
+            await connection.run_sync(_migrate)
+    finally:
+        await engine.dispose()
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:
@@ -100,12 +124,15 @@ class _MigrationError(Exception):
     """Alembic refuses: the database is of a version that this one does not know."""
 
 
+def _is_current(connection: Connection) -> bool:
+    if not connection.dialect.has_table(connection, "alembic_version"):
+        return False
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+    return found == [newest_revision()]
+
+
 def _migrate(connection: Connection) -> None:
-    if connection.dialect.has_table(connection, "alembic_version"):
-        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
-        if found == [newest_revision()]:
-            return
-    elif _is_empty_sqlite(connection):
+    if _is_empty_sqlite(connection):
         _create_tables(connection)
         return
     # A server's start takes 0.2 s of CPU less without it.

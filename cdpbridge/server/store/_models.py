@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    DDL,
     JSON,
     BigInteger,
     DateTime,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     Uuid,
+    event,
     false,
     text,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "LedgerEntry",
     "Profile",
     "Project",
+    "unicode_text",
 ]
 
 HOLDS_SLOT: Final = (State.STARTING, State.ACTIVE)
@@ -63,6 +66,27 @@ class Instant(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class _Unicode(TypeDecorator[str]):
+    """Text from outside. What PostgreSQL cannot keep, the character NUL and halves of surrogate pairs, is replaced on both databases."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else unicode_text(value)
+
+
+class _LongUnicode(_Unicode):
+    """The same without a limit of its length."""
+
+    impl = Text
+
+
+def unicode_text(value: str) -> str:
+    """Return a text that every database can keep."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 # SQLite numbers rows by itself only in a column of its own INTEGER type.
@@ -88,10 +112,12 @@ class Project(Base):
     __tablename__ = "projects"
 
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
+    name: Mapped[str] = mapped_column(_Unicode(200), unique=True)
     created_at: Mapped[datetime] = mapped_column(Instant())
     plan: Mapped[str | None] = mapped_column(String(20))
     max_browsers: Mapped[int | None] = mapped_column()
+    # The sum of its ledger: a trigger adds each entry, whichever version of the server books it. Never written here.
+    balance_micro_usd: Mapped[int] = mapped_column(BigInteger(), default=0, server_default="0")
 
 
 class ApiKey(Base):
@@ -105,7 +131,7 @@ class ApiKey(Base):
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"), index=True)
     configured: Mapped[bool] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(Instant())
-    name: Mapped[str | None] = mapped_column(String(100))
+    name: Mapped[str | None] = mapped_column(_Unicode(100))
     # The beginning of a generated key, by which a person knows it.
     hint: Mapped[str | None] = mapped_column(String(20))
     # May use the operator's routes.
@@ -122,7 +148,7 @@ class Profile(Base):
 
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
-    name: Mapped[str | None] = mapped_column(String(100))
+    name: Mapped[str | None] = mapped_column(_Unicode(100))
     created_at: Mapped[datetime] = mapped_column(Instant())
     updated_at: Mapped[datetime] = mapped_column(Instant())
     last_used_at: Mapped[datetime | None] = mapped_column(Instant())
@@ -225,9 +251,20 @@ class LedgerEntry(Base):
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
     browser_id: Mapped[UUID | None] = mapped_column(ForeignKey("browsers.id"))
     kind: Mapped[str] = mapped_column(String(20))
-    entry: Mapped[str] = mapped_column(String(40))
+    entry: Mapped[str] = mapped_column(_Unicode(40))
     amount_micro_usd: Mapped[int] = mapped_column(BigInteger())
     created_at: Mapped[datetime] = mapped_column(Instant())
+
+
+# In every migration that makes the table `ledger` again, the trigger must be made again, too.
+event.listen(
+    LedgerEntry.__table__,
+    "after_create",
+    DDL(
+        "CREATE TRIGGER ledger_balance AFTER INSERT ON ledger BEGIN "
+        "UPDATE projects SET balance_micro_usd = balance_micro_usd + NEW.amount_micro_usd WHERE id = NEW.project_id; END"
+    ).execute_if(dialect="sqlite"),
+)
 
 
 class IdempotencyKey(Base):
@@ -251,7 +288,7 @@ class AgentSession(Base):
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
     browser_id: Mapped[UUID] = mapped_column(ForeignKey("browsers.id"))
-    start_url: Mapped[str | None] = mapped_column(Text())
+    start_url: Mapped[str | None] = mapped_column(_LongUnicode())
     keep_alive: Mapped[bool] = mapped_column()
     persist_memory: Mapped[bool] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(Instant())
@@ -281,20 +318,20 @@ class Task(Base):
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
     session_id: Mapped[UUID] = mapped_column(ForeignKey("agent_sessions.id", ondelete="CASCADE"))
-    llm: Mapped[str] = mapped_column(String(200))
-    task: Mapped[str] = mapped_column(Text())
+    llm: Mapped[str] = mapped_column(_Unicode(200))
+    task: Mapped[str] = mapped_column(_LongUnicode())
     labels: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     secret_names: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     state: Mapped[str] = mapped_column(String(20))
     end_reason: Mapped[str | None] = mapped_column(String(40))
     created_at: Mapped[datetime] = mapped_column(Instant())
     finished_at: Mapped[datetime | None] = mapped_column(Instant())
-    output: Mapped[str | None] = mapped_column(Text())
+    output: Mapped[str | None] = mapped_column(_LongUnicode())
     is_success: Mapped[bool | None] = mapped_column()
     # The fields of the agents' `Judgement`; None when no judge was asked.
     judgement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     browser_use_version: Mapped[str | None] = mapped_column(String(40))
-    log: Mapped[str | None] = mapped_column(Text())
+    log: Mapped[str | None] = mapped_column(_LongUnicode())
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     body_hash: Mapped[str | None] = mapped_column(String(64))
     ignored_fields: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
@@ -316,12 +353,12 @@ class TaskStep(Base):
 
     task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    memory: Mapped[str] = mapped_column(Text())
-    evaluation_previous_goal: Mapped[str] = mapped_column(Text())
-    next_goal: Mapped[str] = mapped_column(Text())
-    url: Mapped[str] = mapped_column(Text())
+    memory: Mapped[str] = mapped_column(_LongUnicode())
+    evaluation_previous_goal: Mapped[str] = mapped_column(_LongUnicode())
+    next_goal: Mapped[str] = mapped_column(_LongUnicode())
+    url: Mapped[str] = mapped_column(_LongUnicode())
     actions: Mapped[list[str]] = mapped_column(JSON())
-    screenshot: Mapped[str | None] = mapped_column(Text())
+    screenshot: Mapped[str | None] = mapped_column(_LongUnicode())
     duration_seconds: Mapped[float] = mapped_column(Float())
 
 
@@ -333,8 +370,8 @@ class TaskFile(Base):
 
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
     task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
-    file_name: Mapped[str] = mapped_column(String(255))
-    path: Mapped[str] = mapped_column(Text())
+    file_name: Mapped[str] = mapped_column(_Unicode(255))
+    path: Mapped[str] = mapped_column(_LongUnicode())
 
 
 class Share(Base):

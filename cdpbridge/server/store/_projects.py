@@ -10,13 +10,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from cdpbridge._lifecycle import State
 
 from ._keys import Keys, key_hash_of
 from ._models import HOLDS_SLOT, ApiKey, Browser, LedgerEntry, Project
 from ._money import AT_THE_START, TOP_UP, LedgerKind, from_micro_usd, to_micro_usd
+from ._postgresql import LOCK_OF_KEYS
 
 __all__ = ["Account", "ProjectOverview", "Projects"]
 
@@ -55,11 +56,6 @@ class ProjectOverview:
 class Projects(Keys):
     """Projects and their money."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        super().__init__(engine)
-        # By project: the number of a ledger entry, and the sum of all up to it.
-        self._sums: dict[UUID, tuple[int, int]] = {}
-
     async def prepare(
         self,
         keys: Mapping[str, Collection[str]],
@@ -69,6 +65,9 @@ class Projects(Keys):
         admin_keys: Collection[str] = (),
     ) -> Sequence[ApiKey]:
         """Make the projects of `keys` (and `default`), grant new ones their credits, and bring configured keys up to date.
+
+        SQLite has one server, so keys that were configured and are no more are forgotten. In PostgreSQL they stay until they are
+        revoked: another server may have them in its configuration.
 
         Args:
             keys: The configured keys of each project.
@@ -82,8 +81,10 @@ class Projects(Keys):
         wanted = {(key_hash_of(key)): (name, False) for name, each in keys.items() for key in each}
         wanted |= {key_hash_of(key): ("default", True) for key in admin_keys}
         async with self._write() as session:
-            left = (ApiKey.configured, ApiKey.key_hash.not_in(wanted), ApiKey.revoked_at.is_(None))
-            await session.execute(delete(ApiKey).where(*left))
+            await self._lock_of(session, LOCK_OF_KEYS)
+            if self.one_writer:
+                left = (ApiKey.configured, ApiKey.key_hash.not_in(wanted), ApiKey.revoked_at.is_(None))
+                await session.execute(delete(ApiKey).where(*left))
             projects = {}
             for name in {"default": (), **keys}:
                 project = await session.scalar(select(Project).where(Project.name == name))
@@ -111,7 +112,7 @@ class Projects(Keys):
             return [
                 ProjectOverview(
                     project,
-                    from_micro_usd(await self._balance(session, project.id)),
+                    from_micro_usd(project.balance_micro_usd),
                     await self._slots(session, project.id),
                 )
                 for project in rows
@@ -138,6 +139,7 @@ class Projects(Keys):
             entry: Of the ledger; any other than the default means that the operator has given them.
         """
         async with self._write() as session:
+            await self._lock_of(session, LOCK_OF_KEYS)
             if await session.scalar(select(Project.id).where(Project.name == name)) is not None:
                 return None
             project = await self._add_project(session, name, credits=credits, now=now, entry=entry)
@@ -174,11 +176,10 @@ class Projects(Keys):
             project = await session.get(Project, project_id)
             if project is None:
                 return None
-            balance = await self._balance(session, project_id)
             return Account(
                 project_id,
                 project.name,
-                from_micro_usd(balance),
+                from_micro_usd(project.balance_micro_usd),
                 await self._slots(session, project_id),
                 await self._has_own_credits(session, project_id),
             )
@@ -230,27 +231,8 @@ class Projects(Keys):
             return await session.scalar(newest) or 0
 
     async def _balance(self, session: AsyncSession, project_id: UUID) -> int:
-        amounts = select(func.sum(LedgerEntry.amount_micro_usd)).where(LedgerEntry.project_id == project_id)
-        return int(await session.scalar(amounts) or 0)
-
-    async def _settled_balance(self, session: AsyncSession, project_id: UUID) -> int:
-        """Return the balance before this transaction has booked anything.
-
-        SQLite has one writer, and numbers entries in the order of their commits. So the sum up to an entry is known for good, and
-        only later ones are read: with each rental the ledger grows.
-        """
-        if not self.one_writer:
-            return await self._balance(session, project_id)
-        last, known = self._sums.get(project_id, (0, 0))
-        later = (LedgerEntry.project_id == project_id, LedgerEntry.id > last)
-        newest, amount = (
-            await session.execute(
-                select(func.max(LedgerEntry.id), func.sum(LedgerEntry.amount_micro_usd)).where(*later)
-            )
-        ).one()
-        if newest is not None:
-            last, known = self._sums[project_id] = newest, known + int(amount)
-        return known
+        row = select(Project.balance_micro_usd).where(Project.id == project_id)
+        return await session.scalar(row) or 0
 
     async def _has_own_credits(self, session: AsyncSession, project_id: UUID) -> bool:
         """Return True if the operator has given it credits: then they count, also where money is simulated otherwise."""

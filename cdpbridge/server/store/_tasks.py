@@ -94,7 +94,7 @@ class Tasks(Database):
             session_id=session_id,
             llm=llm,
             task=task,
-            labels=dict(labels) if labels else None,
+            labels=self._labels(labels),
             secret_names=sorted(secret_names) or None,
             state=TaskState.STARTED,
             created_at=now,
@@ -105,7 +105,9 @@ class Tasks(Database):
         try:
             async with self._write() as session:
                 state = select(Browser.state).join(AgentSession, AgentSession.browser_id == Browser.id)
-                if await session.scalar(state.where(AgentSession.id == session_id)) not in HOLDS_SLOT:
+                # The session cannot be stopped before the task is there.
+                state = state.where(AgentSession.id == session_id).with_for_update(read=True)
+                if await session.scalar(state) not in HOLDS_SLOT:
                     raise SessionOver("the session has been stopped")
                 working = select(Task.id).where(Task.session_id == session_id, Task.state.in_(WORKING))
                 if await session.scalar(working) is not None:
@@ -202,7 +204,7 @@ class Tasks(Database):
         """Keep a step; the same number again replaces it."""
         async with self._write() as session:
             # Else deleted meanwhile.
-            if await session.get(Task, step.task_id) is not None:
+            if await session.get(Task, step.task_id, with_for_update={"read": True, "key_share": True}):
                 await session.merge(step)
 
     async def finish_task(self, task_id: UUID, outcome: TaskOutcome, *, now: datetime) -> bool:

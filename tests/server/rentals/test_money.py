@@ -13,6 +13,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
@@ -34,6 +35,7 @@ from cdpbridge.server.rentals._pressure import Pressure
 from cdpbridge.server.rentals._recovery import recover
 from cdpbridge.server.store import AdmissionRefused, Store
 from cdpbridge.testing import ManualClock
+from tests import postgres
 from tests.server.conftest import ScriptedHosts, Wall
 
 MINUTE = 60.0
@@ -47,17 +49,32 @@ def micro(amount):
 
 
 class Books:
-    """What the database says, read past the server."""
+    """What the database says, read past the server.
 
-    def __init__(self, file):
-        with sqlite3.connect(file) as connection:
-            connection.row_factory = sqlite3.Row
-            self.browsers = {row["id"]: dict(row) for row in connection.execute("SELECT * FROM browsers")}
-            self.ledger = [dict(row) for row in connection.execute("SELECT * FROM ledger ORDER BY id")]
-        connection.close()
+    Args:
+        url: Of the database.
+    """
+
+    def __init__(self, url):
+        self._url = url
+        self.browsers = {UUID(str(row["id"])): row for row in self._rows("SELECT * FROM browsers")}
+        self.ledger = self._rows("SELECT * FROM ledger ORDER BY id")
+        self.balances = {
+            row["id"]: row["balance_micro_usd"]
+            for row in self._rows("SELECT id, balance_micro_usd FROM projects")
+        }
         self.of = defaultdict(list)
         for entry in self.ledger:
-            self.of[entry["browser_id"]].append(entry)
+            self.of[entry["browser_id"] and UUID(str(entry["browser_id"]))].append(entry)
+
+    def _rows(self, statement):
+        if not self._url.startswith("sqlite"):
+            return postgres.instance().rows(self._url, statement)
+        with sqlite3.connect(self._url.partition("///")[2]) as connection:
+            connection.row_factory = sqlite3.Row
+            rows = [dict(row) for row in connection.execute(statement)]
+        connection.close()
+        return rows
 
     @property
     def sum(self):
@@ -67,14 +84,23 @@ class Books:
         """Start to end, None while it runs."""
         if browser["finished_at"] is None or browser["started_at"] is None:
             return None
-        return datetime.fromisoformat(browser["finished_at"]) - datetime.fromisoformat(browser["started_at"])
+        started, finished = (
+            each if isinstance(each, datetime) else datetime.fromisoformat(each)
+            for each in (browser["started_at"], browser["finished_at"])
+        )
+        return finished - started
 
     def check(self):
         """What holds at every moment."""
         for entry in self.ledger:
             sign = {"grant": 1, "refund": 1, "charge": -1}[entry["kind"]]
             assert entry["amount_micro_usd"] * sign > 0, entry
-            assert entry["kind"] == "grant" or entry["browser_id"] in self.browsers, entry
+        assert {None, *self.browsers} >= set(self.of)
+        assert all(entry["kind"] == "grant" for entry in self.of[None])
+        for project, balance in self.balances.items():
+            assert balance == sum(
+                each["amount_micro_usd"] for each in self.ledger if each["project_id"] == project
+            )
         for browser_id, browser in self.browsers.items():
             self.check_browser(browser, self.of[browser_id])
 
@@ -122,7 +148,10 @@ class MortalStore(Store):
         """Close what the tasks of a dead process had open, as the system does, in the middle of connecting too."""
         await self.close()
         for connection in self.opened:
-            await connection.driver_connection.close()
+            if self.one_writer:
+                await connection.driver_connection.close()
+            else:
+                connection.driver_connection.terminate()
 
     @asynccontextmanager
     async def _write(self):
@@ -164,14 +193,15 @@ async def never():
     await asyncio.Event().wait()
 
 
-async def open_rentals(file, hosts, clock, wall, *, usd):
+async def open_rentals(url, folder, hosts, clock, wall, *, usd):
     """A server's inner half: the real store and what runs the browsers, over scripted machines."""
-    store = await MortalStore.open(f"sqlite+aiosqlite:///{file}")
-    event.listen(store._engine.sync_engine, "connect", without_fsync)
+    store = await MortalStore.open(url)
+    if store.one_writer:
+        event.listen(store._engine.sync_engine, "connect", without_fsync)
     event.listen(store._engine.sync_engine, "do_connect", noted_in(store.opened))
     await store._engine.dispose()
     await store.prepare({"tests": ["key"]}, credits=usd, now=wall())
-    loaded = Settings.load(data_dir=file.parent, browser_build="shell", heartbeat_seconds=60)
+    loaded = Settings.load(data_dir=folder, browser_build="shell", heartbeat_seconds=60)
     rentals = Rentals(
         store,
         hosts,
@@ -186,13 +216,20 @@ async def open_rentals(file, hosts, clock, wall, *, usd):
     return store, rentals
 
 
+def sqlite_in(folder):
+    return f"sqlite+aiosqlite:///{folder / 'test.sqlite3'}"
+
+
 class World(RuleBasedStateMachine):
     """One server after another on one database, driven through everything a browser and a server can meet."""
+
+    def new_database(self):
+        return sqlite_in(self.folder)
 
     @initialize(price=st.sampled_from(["0.05", "0.02", "0.033333", "0"]))
     def begin(self, price):
         self.folder = Path(tempfile.mkdtemp(prefix="cdpbridge-money-"))
-        self.file = self.folder / "test.sqlite3"
+        self.url = self.new_database()
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(lambda _loop, _context: None)  # tasks of a killed server nobody reads
         self.tariff = Tariff(Decimal(price))
@@ -208,7 +245,7 @@ class World(RuleBasedStateMachine):
     async def start(self):
         self.hosts = ScriptedHosts()
         self.store, self.rentals = await open_rentals(
-            self.file, self.hosts, self.clock, self.wall, usd=Decimal(1)
+            self.url, self.folder, self.hosts, self.clock, self.wall, usd=Decimal(1)
         )
         self.project = await self.store.project_of("key")
 
@@ -303,13 +340,13 @@ class World(RuleBasedStateMachine):
     @rule()
     def create_twice_with_one_key(self):
         self.keys += 1
-        before = len(Books(self.file).browsers)
+        before = len(Books(self.url).browsers)
 
         async def twice():
             await asyncio.gather(*(self._create(60, key=str(self.keys)) for _ in range(2)))
 
         self.drive(twice())
-        assert len(Books(self.file).browsers) <= before + 1
+        assert len(Books(self.url).browsers) <= before + 1
 
     @rule()
     def create_and_leave(self):
@@ -400,7 +437,7 @@ class World(RuleBasedStateMachine):
             self.store.failures = count
             self.drive(self.rentals.stop(self.project, browser_id))
             self.store.failures = 0
-            if self.rentals._endings.unsettled:
+            if self.rentals._endings.unwritten:
                 self.drive(self.rentals._endings.retry())
 
     @rule(after=st.integers(1, 6))
@@ -423,7 +460,7 @@ class World(RuleBasedStateMachine):
         self.check_after_restart()
 
     def check_after_restart(self):
-        books = Books(self.file)
+        books = Books(self.url)
         assert {browser["state"] for browser in books.browsers.values()} <= {"stopped"}
         assert self.run(self.store.account(self.project)).active == 0
 
@@ -431,9 +468,9 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def the_books_are_right(self):
-        if not hasattr(self, "file"):
+        if not hasattr(self, "url"):
             return
-        books = Books(self.file)
+        books = Books(self.url)
         books.check()
         account = self.run(self.store.account(self.project))
         assert (
@@ -447,23 +484,53 @@ class World(RuleBasedStateMachine):
                 assert self.seen.setdefault(browser_id, entries) == entries
 
     def teardown(self):
-        if not hasattr(self, "file"):
+        if not hasattr(self, "url"):
             return
         self.run(self.die())
         self.run(self.start())
         self.check_after_restart()
-        Books(self.file).check()
+        Books(self.url).check()
         self.run(self.rentals.close())
         self.run(self.store.close())
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
+        self.drop_database()
         shutil.rmtree(self.folder)
+
+    def drop_database(self):
+        """It goes with its folder."""
+
+
+class WorldOnPostgresql(World):
+    """The same on the other database."""
+
+    def new_database(self):
+        return postgres.instance().new_database()
+
+    def drop_database(self):
+        postgres.instance().drop(self.url)
 
 
 class TestFaultB03B04B05B07B08B09NothingBooksWrongly(World.TestCase):
     """No negative refund, none twice, no charge without a browser, and the balance is the sum."""
 
     settings = settings(max_examples=6, stateful_step_count=25)
+
+
+@postgres.INSTALLED
+class TestFaultB03B04B05B07B08B09NothingBooksWronglyOnPostgresql(WorldOnPostgresql.TestCase):
+    """The same on PostgreSQL."""
+
+    settings = settings(max_examples=2, stateful_step_count=25)
+
+
+@postgres.INSTALLED
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+class TestFaultB03B04B05B07B08B09NothingBooksWronglyOnPostgresqlAtLength(WorldOnPostgresql.TestCase):
+    """The same, for as long as it takes to meet the rare ones."""
+
+    settings = settings(max_examples=100, stateful_step_count=40)
 
 
 @pytest.mark.slow
@@ -474,23 +541,26 @@ class TestFaultB03B04B05B07B08B09NothingBooksWronglyAtLength(World.TestCase):
     settings = settings(max_examples=200, stateful_step_count=40)
 
 
-async def test_fault_b05_an_hour_charged_just_before_the_server_is_killed(tmp_path):
+@pytest.fixture
+def url(database, tmp_path, request):
+    return sqlite_in(tmp_path) if database == "sqlite" else request.getfixturevalue("new_postgresql")()
+
+
+async def test_fault_b05_an_hour_charged_just_before_the_server_is_killed(tmp_path, url):
     """The second hour is booked, and no heartbeat comes after it: what was not used of it comes back all the same."""
     clock = ManualClock()
-    store, rentals = await open_rentals(
-        tmp_path / "test.sqlite3", ScriptedHosts(), clock, Wall(clock), usd=Decimal(1)
-    )
+    store, rentals = await open_rentals(url, tmp_path, ScriptedHosts(), clock, Wall(clock), usd=Decimal(1))
     project = await store.project_of("key")
     browser = await rentals.create(project, Order(timedelta(hours=4), Tariff(), LIMIT), client_left=never)
     clock.advance(3601)
     async with asyncio.timeout(60):
-        while len(Books(tmp_path / "test.sqlite3").of[browser.id.hex]) < 2:
+        while len(Books(url).of[browser.id]) < 2:
             await asyncio.sleep(0.01)
-    again = await MortalStore.open(f"sqlite+aiosqlite:///{tmp_path / 'test.sqlite3'}")
+    again = await MortalStore.open(url)
     await recover(again, ScriptedHosts(), wall=Wall(clock))
-    books = Books(tmp_path / "test.sqlite3")
+    books = Books(url)
     books.check()
-    assert sum(entry["amount_micro_usd"] for entry in books.of[browser.id.hex]) == -micro(
+    assert sum(entry["amount_micro_usd"] for entry in books.of[browser.id]) == -micro(
         cost(Tariff(), timedelta(minutes=61))
     )
     await again.close()
@@ -502,12 +572,10 @@ async def test_fault_b05_an_hour_charged_just_before_the_server_is_killed(tmp_pa
 
 # tests/test_billing.py has every minute of both prices; the books do the same with both.
 @pytest.mark.parametrize("price", ["0.05", pytest.param("0.02", marks=pytest.mark.slow)])
-async def test_fault_b04_minute_by_minute_over_four_hours(tmp_path, price):
+async def test_fault_b04_minute_by_minute_over_four_hours(tmp_path, url, price):
     """The server's books, the client's receipt and the written formula agree to the last digit."""
     clock, minutes, rate, tariff = ManualClock(), range(241), Fraction(price), Tariff(Decimal(price))
-    store, rentals = await open_rentals(
-        tmp_path / "test.sqlite3", ScriptedHosts(), clock, Wall(clock), usd=Decimal(100)
-    )
+    store, rentals = await open_rentals(url, tmp_path, ScriptedHosts(), clock, Wall(clock), usd=Decimal(100))
     project = await store.project_of("key")
     order = Order(timedelta(hours=4), tariff, limit=len(minutes))
     browsers = [await rentals.create(project, order, client_left=never) for _ in minutes]
@@ -589,7 +657,7 @@ async def rent_and_stop(server, chance, profile):
 
 
 def check_settled(file, account):
-    books = Books(file)
+    books = Books(f"sqlite+aiosqlite:///{file}")
     books.check()
     assert {browser["state"] for browser in books.browsers.values()} <= {"stopped"}
     assert books.sum == micro(Decimal(str(account["totalCreditsBalanceUsd"])))

@@ -6,13 +6,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiosqlite
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Uuid, bindparam, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -21,10 +22,20 @@ from sqlalchemy.schema import CreateTable
 from cdpbridge._lifecycle import EndReason
 from cdpbridge.billing import Tariff
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.server.store import LedgerKind, Store, _engine, from_micro_usd, key_hash_of, to_micro_usd
+from cdpbridge.server.store import (
+    InsufficientCredits,
+    LedgerKind,
+    Store,
+    TooManyBrowsers,
+    _engine,
+    from_micro_usd,
+    key_hash_of,
+    to_micro_usd,
+)
 from cdpbridge.server.store._engine import newest_revision
 from cdpbridge.server.store._models import Base
-from tests import programs
+from tests import postgres, programs
+from tests.postgres import BOTH
 
 pytestmark = pytest.mark.programs
 
@@ -32,9 +43,27 @@ NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
+@pytest.fixture(params=BOTH)
+def database(request):
+    """Asked for by what both databases must do."""
+    return request.param
+
+
 @pytest.fixture
-def url(tmp_path):
+def sqlite_url(tmp_path):
     return f"sqlite+aiosqlite:///{tmp_path / 'test.sqlite3'}"
+
+
+@pytest.fixture
+def url(database, sqlite_url, new_postgresql):
+    """Of a new database, which gets its tables when it is opened, or has them."""
+    return sqlite_url if database == "sqlite" else new_postgresql()
+
+
+@pytest.fixture
+def empty_url(database, sqlite_url, new_postgresql):
+    """Of a database without tables."""
+    return sqlite_url if database == "sqlite" else new_postgresql(empty=True)
 
 
 @pytest.fixture
@@ -147,17 +176,20 @@ async def test_old_idempotency_keys_are_forgotten(store, project, rent):
     assert await store.repeated(project, "old") is None
 
 
-async def test_keys(store, url):
-    assert await store.project_of("nobody") is None
+async def test_keys(store, url, database):
+    assert await store.project_of("unknown") is None
     await store.add_key("made-here", now=NOW)
     assert await store.has_keys()
     await store.prepare({"other": ["second"]}, credits=Decimal(1), now=NOW)
-    assert await store.project_of("key") is None  # no longer configured
+    # No longer configured here; another server of the same PostgreSQL may have it in its configuration.
+    assert (await store.project_of("key") is None) == (database == "sqlite")
     assert await store.project_of("made-here") is not None
     assert await store.project_of("second") is not None
-    path = url.removeprefix("sqlite+aiosqlite:///")
-    with open(path, "rb") as file:
-        assert b"made-here" not in file.read()
+    if database == "sqlite":
+        with open(url.removeprefix("sqlite+aiosqlite:///"), "rb") as file:
+            assert b"made-here" not in file.read()
+    else:
+        assert "made-here" not in str(postgres.instance().rows(url, "SELECT * FROM api_keys"))
 
 
 async def test_credits_are_granted_once(store, project):
@@ -178,7 +210,11 @@ async def test_instants_keep_their_zone(store, rent, project):
 async def test_the_balance_counts_what_was_booked_and_not_what_was_rolled_back(store, project, rent):
     async def known():
         async with store._write() as session:
-            return from_micro_usd(await store._settled_balance(session, project))
+            kept = await store._lock(session, project)
+            rows = text("SELECT sum(amount_micro_usd) FROM ledger WHERE project_id = :project")
+            booked = await session.scalar(rows.bindparams(bindparam("project", project, Uuid())))
+        assert kept == booked
+        return from_micro_usd(kept)
 
     assert await known() == Decimal(1)
     browser = await rent()
@@ -202,6 +238,58 @@ async def test_the_balance_counts_what_was_booked_and_not_what_was_rolled_back(s
     assert await known() == Decimal("2.975") == await balance(store, project)
 
 
+async def test_one_limit_and_one_balance_for_all_that_rent_at_once(store, url, project):
+    """Two servers of one PostgreSQL, or the tasks of the one that SQLite has: no slot and no cent is given out twice."""
+    others = [] if store.one_writer else [await Store.open(url)]
+    order = {"profile_id": None, "proxy_country": None, "tariff": Tariff(Decimal("0.25")), "now": NOW}
+
+    async def life(server, limit):
+        browser_id = uuid4()
+        try:
+            await server.reserve(project, browser_id, timeout=HOUR, limit=limit, **order)
+        except (TooManyBrowsers, InsufficientCredits) as refusal:
+            return type(refusal)
+        await server.activate(browser_id, started_at=NOW, profile_writable=None)
+        return browser_id
+
+    async def lives(limit):
+        return await asyncio.gather(
+            *(life((*others, store)[n % (len(others) + 1)], limit) for n in range(12))
+        )
+
+    first = await lives(limit=3)
+    assert Counter(map(type, first)) == {UUID: 3, type: 9}
+    assert set(first) >= {TooManyBrowsers}
+    second = await lives(limit=100)  # one USD pays for four hours
+    assert Counter(map(type, second)) == {UUID: 1, type: 11}
+    assert set(second) >= {InsufficientCredits}
+    running = [each for each in first + second if isinstance(each, UUID)]
+    ends = [
+        server.settle(each, EndReason.EXPIRED, HOUR / 2, now=NOW)
+        for each in running
+        for server in (*others, store)
+    ]
+    settled = [each for each in await asyncio.gather(*ends) if each is not None]
+    assert len(settled) == 4
+    assert await balance(store, project) == Decimal("0.5")
+    booked = sum(entry.amount_micro_usd for entry in await store.ledger(project))
+    assert booked == to_micro_usd(Decimal("0.5"))
+    for server in others:
+        await server.close()
+
+
+@pytest.mark.parametrize("character", ["\0", "\ud800"])
+async def test_text_that_no_database_can_keep_is_kept_without_it(store, project, rent, character):
+    profile = await store.create_profile(project, f"a{character}b", limit=None, now=NOW)
+    assert (await store.profile(project, profile.id)).name in {"a?b", "a\N{REPLACEMENT CHARACTER}b"}
+    browser = await rent(labels={f"k{character}": f"v{character}"})
+    found, total = await store.browsers(
+        project, active=None, offset=0, limit=10, labels={f"k{character}": f"v{character}"}
+    )
+    assert ([each.id for each in found], total) == ([browser.id], 1)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_each_statement_visits_the_threads_of_sqlite_once(store, project, rent, monkeypatch):
     statements, visits = [], []
     engine = store._engine.sync_engine
@@ -223,6 +311,7 @@ async def test_each_statement_visits_the_threads_of_sqlite_once(store, project, 
     assert len(statements) - len(begins) <= 10
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_a_cancelled_statement_leaves_no_transaction_behind(store, project, rent, tmp_path):
     """Its thread is still at it when the connection goes back to the pool."""
     for turns in range(20):
@@ -239,6 +328,7 @@ async def test_a_cancelled_statement_leaves_no_transaction_behind(store, project
     connection.close()
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_the_connections_are_few_and_keep_few_pages(store):
     async def read():
         async with store._read() as session:
@@ -276,12 +366,12 @@ async def migrate(url, revision):
     await engine.dispose()
 
 
-async def test_the_migrations_make_the_tables_of_the_models(url):
+async def test_the_migrations_make_the_tables_of_the_models(empty_url):
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    await migrate(url, "head")
-    engine = create_async_engine(url)
+    await migrate(empty_url, "head")
+    engine = create_async_engine(empty_url)
     async with engine.connect() as connection:
         difference = await connection.run_sync(
             lambda sync: compare_metadata(MigrationContext.configure(sync), Base.metadata)
@@ -317,18 +407,18 @@ async def test_an_empty_database_gets_the_tables_that_migrations_make(tmp_path):
     assert structure(new) == structure(old)
 
 
-async def test_fault_b12_the_first_tables_cut_short_are_made_again(url, monkeypatch, tmp_path):
+async def test_fault_b12_the_first_tables_cut_short_are_made_again(sqlite_url, monkeypatch, tmp_path):
     def cut():
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(_engine, "newest_revision", cut)
         with pytest.raises(KeyboardInterrupt):
-            await Store.open(url)
+            await Store.open(sqlite_url)
     with sqlite3.connect(tmp_path / "test.sqlite3") as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     connection.close()
-    store = await Store.open(url)
+    store = await Store.open(sqlite_url)
     await store.prepare({}, credits=Decimal(1), now=NOW)
     await store.close()
 
@@ -371,10 +461,10 @@ async def test_a_database_of_a_newer_version_is_refused(store, url):
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 1000, b"SQLite format 3\0" + bytes(4080)])
-async def test_fault_b12_a_file_that_is_no_database_is_reported(tmp_path, url, content):
+async def test_fault_b12_a_file_that_is_no_database_is_reported(tmp_path, sqlite_url, content):
     (tmp_path / "test.sqlite3").write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"test\.sqlite3.*move the file away"):
-        await Store.open(url)
+        await Store.open(sqlite_url)
 
 
 WRITER = """
@@ -403,7 +493,7 @@ asyncio.run(main())
 """
 
 
-async def test_fault_b12_killed_while_it_writes(url, tmp_path):
+async def test_fault_b12_killed_while_it_writes(url, tmp_path, database):
     """SIGKILL between and in transactions, then garbage at the log's end: nothing committed is lost, all is consistent."""
     told = []
     for _ in range(3):
@@ -414,8 +504,9 @@ async def test_fault_b12_killed_while_it_writes(url, tmp_path):
         process.send_signal(signal.SIGKILL)
         rest, _ = process.communicate()
         told += rest.split()
-    with open(tmp_path / "test.sqlite3-wal", "ab") as log:
-        log.write(os.urandom(3000))
+    if database == "sqlite":
+        with open(tmp_path / "test.sqlite3-wal", "ab") as log:
+            log.write(os.urandom(3000))
     store = await Store.open(url)
     try:
         project = await store.project_of("key")
@@ -426,15 +517,17 @@ async def test_fault_b12_killed_while_it_writes(url, tmp_path):
         assert await balance(store, project) == 1000 - from_micro_usd(charged)
     finally:
         await store.close()
+    if database != "sqlite":
+        return
     with sqlite3.connect(tmp_path / "test.sqlite3") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
 
 
-async def test_fault_b12_a_migration_cut_short_is_done_again(url, monkeypatch):
+async def test_fault_b12_a_migration_cut_short_is_done_again(empty_url, monkeypatch):
     from alembic import op
 
-    await migrate(url, "0001")
+    await migrate(empty_url, "0001")
     create_index, calls = op.create_index, []
 
     def cut(*arguments, **options):
@@ -446,38 +539,49 @@ async def test_fault_b12_a_migration_cut_short_is_done_again(url, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(op, "create_index", cut)
         with pytest.raises(KeyboardInterrupt):
-            await Store.open(url)
-    store = await Store.open(url)
+            await Store.open(empty_url)
+    store = await Store.open(empty_url)
     await store.prepare({}, credits=Decimal(1), now=NOW)
     await store.close()
 
 
-async def test_a_database_of_the_first_version_is_brought_up_to_date(url):
+async def test_a_database_of_the_first_version_is_brought_up_to_date(empty_url):
     from alembic import command
 
-    engine = create_async_engine(url)
+    engine = create_async_engine(empty_url)
     project, browser = uuid4(), uuid4()
     async with engine.connect() as connection:
         await connection.run_sync(migrated("0001"))
-        values = {"project": project.hex, "browser": browser.hex, "now": "2026-11-02 12:00:00"}
-        await connection.execute(text("INSERT INTO projects VALUES (:project, 'old', :now)"), values)
-        for name in ("old-key", "other-old-key"):
-            row = {"hash": key_hash_of(name), "project": project.hex, "now": values["now"]}
-            await connection.execute(text("INSERT INTO api_keys VALUES (:hash, :project, 0, :now)"), row)
-        await connection.execute(
-            text(
-                "INSERT INTO browsers (id, project_id, state, timeout_minutes, usd_per_hour, minimum_minutes, created_at,"
-                " started_at, charged_micro_usd, refunded_micro_usd, proxy_bytes)"
-                " VALUES (:browser, :project, 'stopped', 60, '0.05', 1, :now, :now, 50000, 0, 0)"
-            ),
-            values,
+        then = "'2026-11-02 12:00:00'"
+        rows = [f"INSERT INTO projects VALUES ('{project.hex}', 'old', {then})"]
+        rows += [
+            f"INSERT INTO api_keys VALUES ('{key_hash_of(name)}', '{project.hex}', false, {then})"
+            for name in ("old-key", "other-old-key")
+        ]
+        rows.append(
+            "INSERT INTO browsers (id, project_id, state, timeout_minutes, usd_per_hour, minimum_minutes, created_at,"
+            " started_at, charged_micro_usd, refunded_micro_usd, proxy_bytes) VALUES"
+            f" ('{browser.hex}', '{project.hex}', 'stopped', 60, '0.05', 1, {then}, {then}, 50000, 0, 0)"
         )
+        rows += [
+            "INSERT INTO ledger (project_id, browser_id, kind, entry, amount_micro_usd, created_at)"
+            f" VALUES ('{project.hex}', {of}, '{kind}', '{entry}', {amount}, {then})"
+            for of, kind, entry, amount in (
+                ("NULL", "grant", "start", 1_000_000),
+                (f"'{browser.hex}'", "charge", "hour 1", -50_000),
+            )
+        ]
+        for row in rows:
+            await connection.exec_driver_sql(row)
         await connection.commit()
-    store = await Store.open(url)
+    store = await Store.open(empty_url)
     found = await store.browser(project, browser)
     assert (found.labels, found.agent_session_id, found.cost) == (None, None, Decimal("0.05"))
     assert await store.agent_sessions(project, active=None, offset=0, limit=10) == ([], 0)
     assert await store.project_of("old-key") == project
+    assert await balance(store, project) == Decimal("0.95")
+    await store.grant(project, Decimal(1), entry="gift", now=NOW)
+    assert await balance(store, project) == Decimal("1.95")
     keys = await store.keys()
     assert {(key.admin, key.revoked_at, key.last_used_at, name) for key, name in keys} == {
         (False, None, None, "old")

@@ -1,0 +1,27 @@
+"""Rentals are tried on each database."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.postgres import BOTH
+
+
+@pytest.fixture(params=BOTH)
+def database(request):
+    return request.param
+
+
+@pytest.fixture
+def make_api(database, make_api, request):
+    """As in the folder above, on each database; every server of a test has the same one."""
+    if database == "sqlite":
+        return make_api
+    url = request.getfixturevalue("new_postgresql")()
+
+    @asynccontextmanager
+    async def on_postgresql(**settings):
+        async with make_api(**({"database_url": url} | settings)) as api:
+            yield api
+
+    return on_postgresql
