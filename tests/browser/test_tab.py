@@ -36,6 +36,13 @@ async def test_goto_loads(tab, site):
     assert '<input name="user"' in html
 
 
+async def test_a_browser_has_only_the_pages_that_its_clients_opened(tab, connection):
+    """Each window of the full build would load two more for its address bar, at half a second of CPU."""
+    found = await connection.root.send("Target.getTargets", {"filter": [{}]})
+    urls = {each["url"] for each in found["targetInfos"] if each["type"] not in {"page", "tab", "browser"}}
+    assert {url for url in urls if not url.startswith("chrome-extension://")} == set()
+
+
 @pytest.mark.parametrize("wait_until", ["commit", "domcontentloaded", "load"])
 async def test_goto_waits_as_asked(tab, site, wait_until):
     for path in ("/", "/#part", "/nowhere", "/"):  # also within the document, and to an error page
