@@ -76,6 +76,8 @@ def pytest_configure(config):
     # Without bytecode, hundreds of programs would each compile the package, and each pytest rewrite its plugins.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    # The same for Node: each Playwright has a driver of its own, which takes a quarter less then.
+    os.environ["NODE_COMPILE_CACHE"] = str(Path(__file__).parents[1] / ".cache" / "node-compiled")
     # pytest-xdist hands out files in the order below, not by how many tests they have.
     config.option.loadscopereorder = False
     if os.geteuid() == 0 and not config.option.basetemp and not hasattr(config, "workerinput"):
