@@ -13,9 +13,9 @@ from decimal import Decimal
 import pytest
 
 import cdpbridge
-from cdpbridge import Journal
+from cdpbridge import Journal, playwright
 from cdpbridge._environment import SERVER_SETTINGS, check_variables
-from cdpbridge.errors import ConfigurationError, ConflictError, UnprocessableEntityError
+from cdpbridge.errors import ConfigurationError, ConflictError, NavigationError, UnprocessableEntityError
 from cdpbridge.integrations.scrapy._settings import settings_table
 from cdpbridge.providers import provider
 from cdpbridge.rental._report import spending
@@ -23,6 +23,9 @@ from cdpbridge.server import Settings
 from cdpbridge.server.settings._fields import Fields
 from tests import programs
 from tests.conftest import clean_environment
+from tests.isolation.kernel import needs_isolation
+from tests.own_user import open_way
+from tests.server.sites import serve_site
 
 ONE_BUILD = pytest.mark.one_build("where a browser is rented; the settings of the build are among the tests")
 # What a server does once it runs; its start as a user has it, in a process and with settings, is the others'.
@@ -101,6 +104,67 @@ async def test_local_starts_when_it_is_needed_and_ends_with_the_block(tmp_path, 
             assert browser.cdp_url.startswith("http://127.0.0.1:")
     assert client.server_pid is None
     assert not os.path.exists(f"/proc/{pid}")
+
+
+@needs_isolation
+@pytest.mark.chromium
+@QUICK
+@pytest.mark.parametrize("build", ["shell", "full"])
+async def test_browsers_of_local_see_what_a_developer_expects(tmp_path, environment, build):
+    """The working directory and `files=`, a site on this machine, uploads from anywhere; nothing else of the disk."""
+    open_way(tmp_path / "x")
+    working, beside = tmp_path / "working", tmp_path / "beside"
+    for folder in (tmp_path, working, beside):
+        folder.mkdir(mode=0o755, exist_ok=True)
+        folder.chmod(0o755)
+    for path in (working / "page.html", beside / "given.html", beside / "other.html"):
+        path.write_text(f"<title>{path.stem}</title>")
+        path.chmod(0o644)
+    environment.chdir(working)
+    settings = {"isolation": "require", "browser_build": build, "files": ["../beside/given.html"]}
+    async with (
+        serve_site({"/": "<title>the site</title>"}) as site,
+        cdpbridge.open_browser(cdpbridge.local(data_dir=tmp_path / "data", **settings)) as browser,
+    ):
+        tab = await browser.new_tab()
+        for url, title in (
+            ((working / "page.html").as_uri(), "page"),
+            ((beside / "given.html").as_uri(), "given"),
+            (f"http://localhost:{site.port}/", "the site"),
+        ):
+            await tab.goto(url)
+            assert await tab.title() == title
+        with pytest.raises(NavigationError, match="ERR_FILE_NOT_FOUND"):
+            await tab.goto((beside / "other.html").as_uri())
+        async with playwright.connect(browser) as connected:
+            page = await connected.contexts[0].new_page()
+            await page.set_content("<input type=file>")
+            await page.set_input_files("input", beside / "other.html")
+            assert (
+                await page.evaluate("document.querySelector('input').files[0].text()")
+                == "<title>other</title>"
+            )
+
+
+@pytest.mark.parametrize("client", [cdpbridge.local, cdpbridge.sync.local])
+def test_local_says_where_the_program_works(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sent = client(files=["x"], max_browsers=3)._settings()
+    assert sent == {
+        "files": ["x"],
+        "max_browsers": 3,
+        "user_fonts_and_certificates": True,
+        "working_dir": str(tmp_path),
+    }
+    assert client(working_dir="/srv", user_fonts_and_certificates=False)._settings() == {
+        "user_fonts_and_certificates": False,
+        "working_dir": "/srv",
+    }
+    folder = tmp_path / "removed"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert "working_dir" not in client()._settings()
 
 
 @ONE_BUILD

@@ -47,6 +47,7 @@ from cdpbridge.server.hosts import (
     Builds,
     Isolator,
     LocalHosts,
+    Prepared,
     prepare_isolation,
     prepare_uids,
     readable_paths,
@@ -106,19 +107,15 @@ async def open_parts(
 
         # What runs browsers.
         losses: tuple[str, ...] = ()
-        isolation = "unknown"
+        isolation = Prepared(None, "unknown")
         readable: tuple[Path, ...] = ()
         if hosts is not None:
             machines = hosts(profiles, registry)
         else:
             builds = Builds.found(settings.browser_build, settings.browser_path)
             uids = prepare_uids(settings, builds)
-            isolator, isolation = await prepare_isolation(
-                settings,
-                builds,
-                uids,
-                projects=accounts.projects_with_keys,
-            )
+            isolation = await prepare_isolation(settings, builds, uids, projects=accounts.projects_with_keys)
+            isolator = isolation.isolator
             readable = readable_paths(settings) if isolator is not None else ()
             options = _browser_options(
                 settings, builds, files, uids=uids, isolator=isolator, own_ports=own_ports
@@ -177,7 +174,8 @@ async def open_parts(
             quota=FileQuota(files, store.browsers_of, settings.max_files_mb_per_project),
             signer=signer,
             profile_losses=losses,
-            isolation=isolation,
+            isolation=isolation.words,
+            sharing_refusal=isolation.sharing_refusal,
             accounts=accounts,
             wall=wall,
             registry=registry,

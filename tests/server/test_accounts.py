@@ -1,6 +1,7 @@
 """Keys, projects and credits while the server runs: the admin API, and what a revocation ends."""
 
 import logging
+from dataclasses import replace
 from decimal import Decimal
 
 import httpx
@@ -247,6 +248,22 @@ async def test_a_second_project_with_a_key_closes_private_addresses(make_api):
         assert not accounts.network_rules.private
         await operate(api, "DELETE", f"/keys/{made['id']}")
         assert accounts.network_rules.private
+
+
+async def test_fault_d18_a_second_project_gets_no_key_where_browsers_are_not_isolated(make_api):
+    """The server would not start again, and until then its projects could read each other's files."""
+    async with make_api(api_keys="key-of-tests", admin_keys=[ADMIN]) as api:
+        for name in ("second", "third"):
+            await operate(api, "POST", "/projects", {"name": name}, status=201)
+        services = api.app.state.services
+        api.app.state.services = replace(
+            services, sharing_refusal="browsers cannot be kept from each other here"
+        )
+        refused = await operate(api, "POST", "/keys", {"project": "second"}, status=409)
+        assert "another project has keys, and browsers cannot be kept" in refused["detail"]
+        await operate(api, "POST", "/keys", {"project": "default"}, status=201)
+        api.app.state.services = services
+        await operate(api, "POST", "/keys", {"project": "second"}, status=201)
 
 
 async def test_without_a_running_server_the_data_folder_is_enough(tmp_path):

@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import timedelta
+from pathlib import Path
 from unittest import mock
 from unittest.mock import AsyncMock
 from urllib.parse import urlsplit
@@ -196,6 +197,20 @@ async def test_fault_c22_the_disk_is_full_there(site_url, here):
         server.stdout.close()
 
 
+def main_process(browser_id):
+    """The browser's, as this machine numbers it: an isolated one knows itself by another number."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):  # it ended meanwhile
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                profile = any(w.startswith("--user-data-dir=") and f"/{browser_id}/" in w for w in words)
+                if profile and not any(w.startswith("--type=") for w in words):
+                    found.append(int(entry.name))
+    [main] = found
+    return main
+
+
 # The relay looks for a server that was killed half a minute long.
 @ONE_BUILD
 @pytest.mark.parametrize("what", ["relay", "browser", pytest.param("server", marks=pytest.mark.slow)])
@@ -224,9 +239,7 @@ async def test_fault_c22_something_is_killed(what, tmp_path_factory, temporary_d
             elif what == "server":
                 server.kill()
             else:
-                found = await browser.connection.root.send("SystemInfo.getProcessInfo")
-                [main] = [each["id"] for each in found["processInfo"] if each["type"] == "browser"]
-                os.kill(main, signal.SIGKILL)
+                os.kill(main_process(browser.id), signal.SIGKILL)
             await asyncio.wait_for(connection.wait_closed(), 90)
             await connection.close()
             with suppress(CDPBridgeError):
@@ -291,7 +304,7 @@ async def test_fault_c22_fifty_random_cuts(build, disk, request, site_url, here)
             hidden = mock.patch.object(ServerDisk, "find", AsyncMock(return_value=None))
             with hidden if disk == "cdp" else nullcontext():
                 told = await cut_somewhere(browser.cdp_url, limit, site_url, here / "up.bin", folder)
-        assert re.search("completed|canceled|closed|lost|cut|refused|reset|cannot", told), (limit, told)
+        assert re.search("completed|canceled|closed|lost|cut|refused|reset|pipe|cannot", told), (limit, told)
         for file in folder.iterdir():
             assert file.name == "down.bin"
             assert file.read_bytes() == content("down.bin", 3_000_000)

@@ -230,14 +230,20 @@ class Accounts:
         await self._flush()
         return admin.Keys(items=[_key(key, project) for key, project in await self._store.keys()])
 
-    async def create_key(self, body: admin.CreateKeyRequest) -> admin.NewKey:
+    async def create_key(self, body: admin.CreateKeyRequest, *, sharing_refusal: str = "") -> admin.NewKey:
         """Create a key.
 
+        Args:
+            sharing_refusal: Why only one project may have keys; empty when several may.
+
         Raises:
-            AccountRefused: There is no such project.
+            AccountRefused: There is no such project, or it would be a second one with keys.
         """
         if body.project not in {each.project.name for each in await self._store.projects()}:
             raise AccountRefused(404, "Project not found")
+        holders = {project for key, project in await self._store.keys() if key.revoked_at is None}
+        if sharing_refusal and holders - {body.project}:
+            raise AccountRefused(409, f"another project has keys, and {sharing_refusal}")
         made = new_key()
         row = await self._store.add_key(
             made, project=body.project, now=self._wall(), name=body.name, admin=body.admin

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._base import BrowserHosts, BrowserSpec, CloseFrame, Leftover, Placement, SavedState, StopReport
 from ._browser_uids import prepare_uids
 from ._builds import Builds
-from ._isolation import Isolator, prepare_isolation
+from ._isolation import Isolator, Prepared, prepare_isolation
 from ._local import LocalHosts
 from ._options import BrowserOptions
 from ._readable import readable_paths
@@ -20,6 +20,7 @@ __all__ = [
     "Leftover",
     "LocalHosts",
     "Placement",
+    "Prepared",
     "SavedState",
     "StopReport",
     "prepare_isolation",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from ._isolation_cache import IsolationCache
 from ._isolation_test import breach
 from ._readable import hidden_folders, home_files
 
-__all__ = ["Isolator", "prepare_isolation"]
+__all__ = ["Isolator", "Prepared", "prepare_isolation"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -68,10 +69,25 @@ class Isolator:
         await self._launcher.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """How the browsers of a server are isolated.
+
+    Attributes:
+        isolator: None if they are not.
+        words: What the test has shown, for a reader.
+        sharing_refusal: Why several projects may not use this server; empty when they may.
+    """
+
+    isolator: Isolator | None
+    words: str
+    sharing_refusal: str = ""
+
+
 async def prepare_isolation(
     settings: Settings, builds: Builds, uids: UidPool | None, *, projects: int
-) -> tuple[Isolator | None, str]:
-    """Return how browsers are isolated here, tested on each build before a browser is sold, and the same in words.
+) -> Prepared:
+    """Return how browsers are isolated here, tested on each build before a browser is sold.
 
     Args:
         projects: How many have keys: those of several are kept from each other, or the server does not start.
@@ -80,7 +96,7 @@ async def prepare_isolation(
         ConfigurationError: It is not possible, and required: by `isolation = "require"`, or by `"auto"` with several projects.
     """
     if settings.isolation == "none":
-        return None, "off: the setting isolation is none"
+        return Prepared(None, "off: the setting isolation is none")
     launcher = Launcher()
     try:
         found = await _tested(launcher, builds, uids)
@@ -95,21 +111,21 @@ async def prepare_isolation(
             home=home_files() if settings.user_fonts_and_certificates else None,
         )
         logger.info("isolation of browsers: %s", isolator)
-        return isolator, str(isolator)
+        return Prepared(isolator, str(isolator))
     await launcher.close()
     if settings.isolation == "require":
         raise ConfigurationError(f'isolation = "require", and browsers cannot be isolated here: {found}')
+    refusal = (
+        f"browsers cannot be kept from each other here: {found}. Run one server for each project, each as a user of its own; or "
+        'grant what is missing; or write isolation = "none", and who drives a browser of one project may reach those of the others'
+    )
     if projects > 1:
-        raise ConfigurationError(
-            f"{projects} projects have keys, and browsers cannot be kept from each other here: {found}. Run one server for each "
-            'project, each as a user of its own; or grant what is missing; or write isolation = "none", and who drives a browser '
-            "of one project may reach those of the others"
-        )
+        raise ConfigurationError(f"{projects} projects have keys, and {refusal}")
     logger.warning(
         "browsers are not isolated here: %s. Who drives one reads what its user may read and reaches this machine's network",
         found,
     )
-    return None, f"off: {found}"
+    return Prepared(None, f"off: {found}", refusal)
 
 
 async def _test(isolation: Isolation, builds: Sequence[Build], uids: UidPool | None) -> None:
@@ -138,10 +154,10 @@ async def _tested(launcher: Launcher, builds: Builds, uids: UidPool | None) -> M
     for means in _CANDIDATES:
         try:
             await _test(Isolation(launcher, means), used, uids)
-        except BrowserStartFailed as error:
-            problems.append(str(error))
+        except (BrowserStartFailed, OSError) as error:
+            problems.append(" ".join(str(error).split()))
             logger.debug("isolation by %s: %s", means, error)
         else:
             cache.write(means)
             return means
-    return " ".join(problems[0].split())
+    return "; ".join(dict.fromkeys(problems))

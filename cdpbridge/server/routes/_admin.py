@@ -26,7 +26,7 @@ async def list_keys(services: ServicesOf) -> admin.Keys:
 @router.post("/keys", status_code=201)
 async def create_key(services: ServicesOf, body: admin.CreateKeyRequest) -> admin.NewKey:
     """Create a key; this is the only answer that has it."""
-    return await services.accounts.create_key(body)
+    return await services.accounts.create_key(body, sharing_refusal=services.sharing_refusal)
 
 
 @router.delete("/keys/{key_id}")

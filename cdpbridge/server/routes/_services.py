@@ -57,6 +57,7 @@ class Services:
         agency: Tasks and agent sessions.
         profile_losses: What a profile does not keep on the build it runs on here.
         isolation: What a test has shown about the isolation of browsers, for a reader.
+        sharing_refusal: Why several projects may not use this server; empty when they may.
     """
 
     settings: Settings
@@ -72,6 +73,7 @@ class Services:
     signer: UrlSigner
     profile_losses: Sequence[str]
     isolation: str
+    sharing_refusal: str
     accounts: Accounts
     wall: Callable[[], datetime]
     registry: Registry

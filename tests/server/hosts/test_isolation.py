@@ -303,6 +303,7 @@ async def main():
     settings = Settings.load(data_dir=sys.argv[1], isolation=sys.argv[2], api_keys=keys, port=0, browser_build="shell")
     async with serving(settings) as (app, _):
         print("serving:", app.state.services.isolation)
+        print("refuses a second project:", app.state.services.sharing_refusal != "")
 
 try:
     asyncio.run(main())
@@ -318,8 +319,8 @@ except Exception as error:
     [
         ("require", 1, r"refused: isolation = \"require\".*may make no user namespaces"),
         ("auto", 2, r"refused: 2 projects have keys.*may make no user namespaces.*isolation = \"none\""),
-        ("auto", 1, r"serving: off: .*user.max_user_namespaces"),
-        ("none", 2, r"serving: off: the setting isolation is none"),
+        ("auto", 1, r"serving: off: .*user.max_user_namespaces[^\n]*\nrefuses a second project: True"),
+        ("none", 2, r"serving: off: the setting isolation is none\nrefuses a second project: False"),
     ],
 )
 async def test_fault_d18_several_projects_are_isolated_or_the_server_does_not_start(
