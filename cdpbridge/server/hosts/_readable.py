@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,7 @@ _MAX_CERTIFICATE_BYTES: Final = 64 * 1024 * 1024
 
 
 def readable_paths(settings: Settings) -> tuple[Path, ...]:
-    """Return what each browser may read besides its own: `files`, and `working_dir` where that can be shown.
+    """Return what each browser may read besides its own: `files`, what its command line names, and `working_dir`.
 
     Raises:
         ConfigurationError: One of `files` cannot be shown; says why.
@@ -37,9 +37,10 @@ def readable_paths(settings: Settings) -> tuple[Path, ...]:
     for path in settings.files:
         if (problem := _problem(path)) is not None:
             raise ConfigurationError(f"files: {path} cannot be shown to browsers: {problem}")
+    given = dict.fromkeys((*settings.files, *_named(settings)))
     folder = settings.working_dir
     if folder is None:
-        return tuple(settings.files)
+        return tuple(given)
     # It was not asked for by name: it never hinders a start, and is never the whole home by accident.
     home = _home()
     problem = _problem(folder)
@@ -51,8 +52,17 @@ def readable_paths(settings: Settings) -> tuple[Path, ...]:
             folder,
             problem,
         )
-        return tuple(settings.files)
-    return (*settings.files, folder)
+        return tuple(given)
+    return tuple(given | {folder: None})
+
+
+def _named(settings: Settings) -> Iterator[Path]:
+    """Yield what Chromium is told to read: extensions and other files of `browser_args`, the configuration of fonts."""
+    values = [value for argument in settings.browser_args for value in argument.partition("=")[2].split(",")]
+    values += [os.environ.get(name, "") for name in ("FONTCONFIG_FILE", "FONTCONFIG_PATH")]
+    for value in values:
+        if value.startswith("/") and _problem(Path(value)) is None:
+            yield Path(value)
 
 
 def _problem(path: Path) -> str | None:

@@ -1,10 +1,16 @@
 """What isolated browsers may read of the user's own: chosen files, the working directory, fonts and certificates."""
 
+import asyncio
+import shutil
+import ssl
+import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
 import pytest
+import trustme
 
 from cdpbridge.cdp import connect
 from cdpbridge.chromium import uses_browser_uids
@@ -52,6 +58,17 @@ def test_what_is_readable_is_what_was_given(tmp_path, place):
     link = place.with_name("link")
     link.symlink_to(place)
     assert readable_paths(load(tmp_path, files=[link])) == (link,)
+
+
+@ONE_BUILD
+def test_what_chromium_is_told_to_read_is_readable(tmp_path, place, monkeypatch):
+    for name in ("one", "two"):
+        (place / name).mkdir(mode=0o755)
+    (place / "fonts.conf").touch(mode=0o644)
+    monkeypatch.setenv("FONTCONFIG_FILE", str(place / "fonts.conf"))
+    arguments = [f"--load-extension={place}/one,{place}/two", "--log-file=/absent/log", "--lang=de"]
+    given = load(tmp_path, files=[place / "two"], browser_args=arguments)
+    assert readable_paths(given) == (place / "two", place / "one", place / "fonts.conf")
 
 
 @ONE_BUILD
@@ -200,6 +217,51 @@ async def test_a_browser_reads_what_it_is_given_and_nothing_else(
             assert await run(tab, OPENED) == "the other page"
             own, absent = await run(tab, WIDTHS)
             assert own != absent
+
+
+@BUILDS
+@needs_isolation
+@pytest.mark.chromium
+@pytest.mark.skipif(
+    shutil.which("certutil") is None, reason="certutil, of Debian's libnss3-tools, is not installed"
+)
+async def test_a_certificate_that_the_user_has_added_is_trusted(make_server, build, tmp_path, monkeypatch):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "own.pem")
+    folder = tmp_path / "home" / ".pki" / "nssdb"
+    folder.mkdir(parents=True)
+    for words in (
+        ["-N", "--empty-password"],
+        ["-A", "-t", "C,,", "-n", "own", "-i", str(tmp_path / "own.pem")],
+    ):
+        subprocess.run(["certutil", "-d", f"sql:{folder}", *words], check=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(platformdirs.user_cache_path()))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+
+    async def answer(reader, writer):
+        with suppress(
+            asyncio.IncompleteReadError, ConnectionError
+        ):  # a handshake that the browser has broken off
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\ntrusted")
+            await writer.drain()
+        writer.close()
+
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as site,
+        make_server(browser_build=build, isolation="require", user_fonts_and_certificates=True) as server,
+    ):
+        browser = await server.rent()
+        async with connect(browser["cdpUrl"]) as connection:
+            tab = await connection.new_tab()
+            address = f"https://localhost:{site.sockets[0].getsockname()[1]}/"
+            await tab.send("Page.enable")
+            async with tab.expect("Page.loadEventFired"):
+                reply = await tab.send("Page.navigate", {"url": address})
+            assert "errorText" not in reply, reply
+            assert await run(tab, "document.documentElement.innerText") == "trusted"
 
 
 async def text_of(tab, path):
