@@ -78,6 +78,7 @@ def pytest_configure(config):
     sys.dont_write_bytecode = False
     # The same for Node: each Playwright has a driver of its own, which takes a quarter less then.
     os.environ["NODE_COMPILE_CACHE"] = str(Path(__file__).parents[1] / ".cache" / "node-compiled")
+    gc.disable()  # until all is collected, and stays
     # pytest-xdist hands out files in the order below, not by how many tests they have.
     config.option.loadscopereorder = False
     if os.geteuid() == 0 and not config.option.basetemp and not hasattr(config, "workerinput"):
@@ -126,6 +127,7 @@ def pytest_itemcollected(item):
 def pytest_collection_finish():
     """With the usual thresholds, the collector took a third of the time of the tests that make a server in their process."""
     gc.set_threshold(10_000, 20, 10)
+    gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)

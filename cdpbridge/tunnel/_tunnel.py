@@ -180,6 +180,7 @@ class _Tunnel:
         self._tasks = TaskSet(logger)
         self._uploaded: list[str] = []
         self._relays: dict[asyncio.Task[None], Relay] = {}
+        self._finishing: set[asyncio.Task[None]] = set()
         self._opened = found.opened
 
     def opened(self, port: int) -> TunnelAddress:
@@ -192,7 +193,7 @@ class _Tunnel:
         for relay in self._relays.values():
             relay.close()
         for task in self._tasks:
-            if task not in self._relays:
+            if task not in self._relays and task not in self._finishing:
                 task.cancel()
         await self._tasks.wait()
         for folder in self._uploaded:
@@ -359,8 +360,12 @@ class _Tunnel:
             await relay.ended
         finally:
             del self._relays[task]
-            await relay.finish()
-            self._uploaded += relay.uploads_left()
+            self._finishing.add(task)
+            try:
+                await relay.finish()
+            finally:
+                self._finishing.discard(task)
+                self._uploaded += relay.uploads_left()
             if relay.had_asked:
                 for other in tuple(self._relays.values()):
                     await other.renew_downloads()

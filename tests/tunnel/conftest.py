@@ -95,8 +95,39 @@ def far_server(request):
 
 @pytest.fixture
 async def far_browser(far_server):
+    """A browser of the test's own: for tests that end it, or look at all that it has."""
     async with cdpbridge.open_browser(cdpbridge.at(far_server.base_url, far_server.key)) as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def rented_once():
+    """Gives the browser of a server that tests share, and its first page; it ends with its server."""
+    found = {}
+
+    def rented_once(server):
+        if server.base_url not in found:
+            with cdpbridge.Client(base_url=server.base_url, api_key=server.key) as client:
+                found[server.base_url] = client.browsers.create(timeout=timedelta(hours=2))
+        return found[server.base_url]
+
+    return rented_once
+
+
+@pytest.fixture
+async def far_session(far_server, rented_once):
+    """A browser that tests share: the pages and contexts that one of them leaves are closed behind it."""
+    browser = rented_once(far_server)
+    async with connect(browser.cdp_url) as connection:
+        before = {each.target_id for each in await connection.targets()}
+    yield browser
+    async with connect(browser.cdp_url) as connection:
+        contexts = (await connection.root.send("Target.getBrowserContexts"))["browserContextIds"]
+        for context in contexts:
+            await connection.root.send("Target.disposeBrowserContext", {"browserContextId": context})
+        left = [each.target_id for each in await connection.targets() if each.type == "page"]
+        for target in set(left) - before:
+            await connection.root.send("Target.closeTarget", {"targetId": target})
 
 
 @pytest.fixture(params=["shell", "full"])
@@ -129,8 +160,8 @@ def here(temporary_dir, request):
 
 
 @pytest.fixture
-async def address(far_browser):
-    async with open_tunnel(far_browser) as address:
+async def address(far_session):
+    async with open_tunnel(far_session) as address:
         yield address
 
 

@@ -243,8 +243,8 @@ async def test_a_client_that_leaves_meanwhile_and_comes_back(address, site_url, 
         assert (here / "again.bin").read_bytes() == content("again.bin", 1000)
 
 
-async def test_the_tunnel_is_closed_meanwhile(far_browser, site_url, here):
-    async with open_tunnel(far_browser) as address, connect(address.cdp_url) as connection:
+async def test_the_tunnel_is_closed_meanwhile(far_session, site_url, here):
+    async with open_tunnel(far_session) as address, connect(address.cdp_url) as connection:
         tab = Tab(await connection.new_tab())
         await tab.goto(site_url)
         client = Client(connection.root)

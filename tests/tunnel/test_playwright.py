@@ -23,8 +23,8 @@ async def download(page, click):
     return await info.value
 
 
-async def test_fault_c22_downloads(far_browser, site_url, here):
-    async with playwright.connect(far_browser) as connected:
+async def test_fault_c22_downloads(far_session, site_url, here):
+    async with playwright.connect(far_session) as connected:
         for context in (connected.contexts[0], await connected.new_context()):
             page = await context.new_page()
             await page.goto(site_url)
@@ -44,12 +44,12 @@ async def test_fault_c22_downloads(far_browser, site_url, here):
             assert Path(await (await info.value).path()).read_bytes() == content("inner.txt", 9)
 
 
-async def test_fault_c22_uploads(far_browser, site_url, here):
+async def test_fault_c22_uploads(far_session, site_url, here):
     big, small = here / "big.bin", here / "märz.csv"
     big.write_bytes(os.urandom(60 * 1024 * 1024))  # Playwright refuses more than 50 MB to a remote browser
     small.write_bytes(b"a,b\n")
     os.utime(small, (1_000_000_000, 1_000_000_000))
-    async with playwright.connect(far_browser) as connected:
+    async with playwright.connect(far_session) as connected:
         for context in (connected.contexts[0], await connected.new_context()):
             page = await context.new_page()
             await page.goto(site_url)
@@ -63,11 +63,11 @@ async def test_fault_c22_uploads(far_browser, site_url, here):
             assert await page.evaluate("many.files.length") == 0
 
 
-async def test_fault_c22_a_folder(far_browser, site_url, here):
+async def test_fault_c22_a_folder(far_session, site_url, here):
     (here / "tree" / "deep").mkdir(parents=True)
     (here / "tree" / "a.txt").write_text("a")
     (here / "tree" / "deep" / "b.txt").write_text("b")
-    async with playwright.connect(far_browser) as connected:
+    async with playwright.connect(far_session) as connected:
         page = await connected.contexts[0].new_page()
         await page.goto(site_url)
         await page.set_input_files("#folder", here / "tree")
@@ -75,9 +75,9 @@ async def test_fault_c22_a_folder(far_browser, site_url, here):
         assert sorted(each[2] for each in found) == ["tree/a.txt", "tree/deep/b.txt"]
 
 
-async def test_the_form_is_sent(far_browser, site_url, here, file_site):
+async def test_the_form_is_sent(far_session, site_url, here, file_site):
     (here / "x.txt").write_text("hello")
-    async with playwright.connect(far_browser) as connected:
+    async with playwright.connect(far_session) as connected:
         page = await connected.contexts[0].new_page()
         await page.goto(site_url)
         async with page.expect_file_chooser() as chooser:
@@ -102,9 +102,9 @@ def test_fault_c22_synchronous(far_server, site_url, here):
         assert json.loads(page.evaluate("read(one.files)"))[0][:2] == ["x.txt", 5]
 
 
-async def test_turned_off_it_is_a_remote_browser(far_browser, site_url):
-    assert await shares_files(far_browser) is False
-    async with playwright.connect(far_browser, tunnel=False) as connected:
+async def test_turned_off_it_is_a_remote_browser(far_session, site_url):
+    assert await shares_files(far_session) is False
+    async with playwright.connect(far_session, tunnel=False) as connected:
         page = await connected.contexts[0].new_page()
         await page.goto(site_url)
         found = await download(page, "#report")

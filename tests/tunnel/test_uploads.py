@@ -12,10 +12,17 @@ from cdpbridge.cdp import connect
 from cdpbridge.errors import CommandError
 from cdpbridge.tunnel import open_tunnel
 from tests.conftest import until
-from tests.tunnel.client import click, element, files_in, folder_of_uploads
+from tests.tunnel.client import click, element, files_in, folder_of_uploads, opened
 from tests.tunnel.file_site import content
 
 pytestmark = pytest.mark.chromium
+
+
+@pytest.fixture
+async def direct_connection(far_session):
+    """To the browser, without the tunnel."""
+    async with connect(far_session.cdp_url) as connection:
+        yield connection
 
 
 async def test_by_node_by_backend_node_and_by_object(tab, here):
@@ -44,12 +51,12 @@ async def test_names_that_are_hard(tab, here):
     assert [each[0] for each in json.loads(await tab.evaluate("read(many.files)"))] == names
 
 
-async def test_missing_files_pass_as_they_are(tab, far_browser, here):
+async def test_missing_files_pass_as_they_are(tab, direct_connection, here):
     """The answer is Chromium's own, the same as without a tunnel."""
     missing = str(here / "missing.txt")
     files = {"files": [missing], "objectId": await element(tab, "one")}
     through = await tab.session.send("DOM.setFileInputFiles", files)
-    direct = await far_browser.connection.attach(tab.target_id)
+    direct = await direct_connection.attach(tab.target_id)
     there = (await direct.send("Runtime.evaluate", {"expression": "one"}))["result"]["objectId"]
     assert await direct.send("DOM.setFileInputFiles", {"files": [missing], "objectId": there}) == through
     assert await tab.evaluate("one.files[0].name") == "missing.txt"
@@ -65,10 +72,10 @@ NO_FILES = {
 }
 
 
-async def test_what_is_no_file_passes_as_it_is(tab, far_browser, here):
+async def test_what_is_no_file_passes_as_it_is(tab, direct_connection, here):
     """A pipe would be read for ever, and a path need not be one. The answer is Chromium's own, and the connection lives on."""
     os.mkfifo(here / "pipe")
-    direct = await far_browser.connection.attach(tab.target_id)
+    direct = await direct_connection.attach(tab.target_id)
     here_id = await element(tab, "many")
     there_id = (await direct.send("Runtime.evaluate", {"expression": "many"}))["result"]["objectId"]
     for name, path in NO_FILES.items():
@@ -215,11 +222,11 @@ async def test_an_intercepted_drag(tab, here):
 
 
 async def test_what_was_put_there_goes_with_the_page_and_with_the_tunnel(
-    far_browser, far_server, site_url, here
+    far_session, far_server, site_url, here
 ):
     (here / "a.txt").write_text("a")
-    uploads = await folder_of_uploads(far_server, far_browser)
-    async with open_tunnel(far_browser) as address, connect(address.cdp_url) as connection:
+    uploads = await folder_of_uploads(far_server, far_session)
+    async with open_tunnel(far_session) as address, connect(address.cdp_url) as connection:
         tabs = [Tab(await connection.new_tab()) for _ in range(2)]
         for tab in tabs:
             await tab.goto(site_url)
@@ -232,6 +239,22 @@ async def test_what_was_put_there_goes_with_the_page_and_with_the_tunnel(
             return len(files_in(uploads)) == 1
 
         await until(removed)
+    assert files_in(uploads) == []
+
+
+@pytest.mark.parametrize("turns", range(0, 20, 4))
+async def test_it_goes_whenever_the_tunnel_is_closed_after_its_client(
+    far_session, far_server, site_url, here, turns
+):
+    (here / "a.txt").write_text("a")
+    uploads = await folder_of_uploads(far_server, far_session)
+    async with open_tunnel(far_session) as address:
+        async with connect(address.cdp_url) as connection:
+            tab = await opened(connection, site_url)
+            files = {"files": [str(here / "a.txt")], "objectId": await element(tab, "one")}
+            await tab.session.send("DOM.setFileInputFiles", files)
+        for _ in range(turns):  # of the loop, in which the end of the client is dealt with
+            await asyncio.sleep(0)
     assert files_in(uploads) == []
 
 
