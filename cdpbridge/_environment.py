@@ -36,6 +36,7 @@ SERVER_SETTINGS: Final = frozenset(
         "database_url",
         "default_proxy_country",
         "disk_mb_per_browser",
+        "files",
         "health_check_seconds",
         "health_timeout_seconds",
         "heartbeat_seconds",
@@ -77,6 +78,8 @@ SERVER_SETTINGS: Final = frozenset(
         "strict_fields",
         "trusted_proxies",
         "usd_per_hour",
+        "user_fonts_and_certificates",
+        "working_dir",
     ]
 )
 """Settings of the server; each is a variable too. A test compares them with `server.Settings`."""

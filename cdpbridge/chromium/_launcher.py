@@ -60,7 +60,7 @@ class Launched(NamedTuple):
 
 
 class Launcher:
-    """Starts isolated browsers: forks of a zygote, which is started with the first one and ends with `close`.
+    """Starts isolated browsers: forks of a zygote, which is started with the first one, or by `prepare`, and ends with `close`.
 
     Each browser is a child of this process and lives on when the zygote is killed; the next one gets a new zygote.
     """
@@ -72,6 +72,14 @@ class Launcher:
 
     def __repr__(self) -> str:
         return f"<Launcher zygote {self._pid or None}>"
+
+    async def prepare(self) -> None:
+        """Start the zygote, which takes as long as a small Python does, while other things are done. Not waited for.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        await self._zygote()
 
     async def launch(
         self,

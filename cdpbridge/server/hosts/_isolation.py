@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -104,6 +105,8 @@ async def prepare_isolation(
         await launcher.close()
         raise
     if isinstance(found, Means):
+        with suppress(OSError):  # the first browser tries again, and says what is wrong
+            await launcher.prepare()
         isolator = Isolator(
             launcher,
             found,
