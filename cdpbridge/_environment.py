@@ -72,6 +72,7 @@ SERVER_SETTINGS: Final = frozenset(
         "recording_frames_per_second",
         "recording_max_mb",
         "runtime_dir",
+        "secret_key",
         "sessions_after_task",
         "start_timeout_seconds",
         "stop_timeout_seconds",

@@ -52,6 +52,7 @@ class LocalSettings(TypedDict, total=False):
     database_url: str | None
     database_connections: int | None
     database_timeout_seconds: float | None
+    secret_key: str | None
     admin_keys: Sequence[str] | None
     plan: Literal["free", "paid"] | None
     plans: Mapping[str, Literal["free", "paid"]] | None

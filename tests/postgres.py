@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+SECRET = "secret-of-the-servers-of-tests-0123456789"
 _USER = "postgres"
 _TEMPLATE = "template_of_tests"
 # Nothing of this instance outlives the tests, so it need not wait for the disk.

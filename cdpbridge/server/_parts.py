@@ -102,7 +102,7 @@ async def open_parts(
         confined = uses_browser_uids() or settings.isolation != "none"
         shared_folders = SharedFolders(settings.runtime_folder) if confined else None
         files = FileStore(settings.data_dir / "files", shared_folders)
-        signer = UrlSigner(signing_key(settings.data_dir / "signing.key"))
+        signer = UrlSigner(settings.derived_key("files") or signing_key(settings.data_dir / "signing.key"))
         sign = partial(signed_path, signer, wall)
 
         # What runs browsers.
@@ -134,7 +134,8 @@ async def open_parts(
             losses = builds.profile_losses
 
         # What shows and records them.
-        tokens = LiveTokens.load(settings.data_dir / "live-key")
+        live_key = settings.derived_key("live")
+        tokens = LiveTokens(live_key) if live_key else LiveTokens.load(settings.data_dir / "live-key")
         views = Views(settings, store, machines, files, border, tokens=tokens, sign=sign, wall=wall)
         await views.recover()
 

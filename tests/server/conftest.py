@@ -118,6 +118,9 @@ class ScriptedHosts:
             saved = SavedState(1, ["example.com"]) if save else None
         return StopReport("closed", saved, self.bytes, traffic=self.by_host)
 
+    def remains(self):
+        return []
+
     async def recover(self, left):
         from cdpbridge.server.hosts import SavedState
 

@@ -76,6 +76,20 @@ def test_a_driver_that_is_not_installed_is_named_with_its_extra(monkeypatch):
         Settings.load(database_url="postgresql+asyncpg://host/database")
 
 
+def test_servers_of_one_postgresql_need_one_secret():
+    url = "postgresql+asyncpg://host/database"
+    with pytest.raises(ConfigurationError, match="set it"):
+        Settings.load(database_url=url)
+    with pytest.raises(ConfigurationError, match="secret_key"):
+        Settings.load(database_url=url, secret_key="too short")
+    first, second = (Settings.load(database_url=url, secret_key=word * 40) for word in "ab")
+    keys = {settings.derived_key(purpose) for settings in (first, second) for purpose in ("files", "live")}
+    assert len(keys) == 4
+    assert first.derived_key("live") == Settings.load(secret_key="a" * 40).derived_key("live")
+    assert "aaa" not in repr(first)
+    assert Settings.load().derived_key("live") is None
+
+
 def test_secrets_are_not_shown():
     settings = Settings.load(
         api_keys="first-key",

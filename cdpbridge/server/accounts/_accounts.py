@@ -156,6 +156,11 @@ class Accounts:
         while True:
             await asyncio.sleep(_FLUSH_SECONDS)
             await self._flush()
+            if not self._store.one_writer:
+                try:
+                    await self.load()  # plans and limits that another server was told of
+                except SQLAlchemyError:
+                    logger.exception("projects could not be read; what was known of them holds on")
 
     async def _flush(self) -> None:
         used, self._used = self._used, {}
@@ -180,6 +185,8 @@ class Accounts:
             key = await self._store.key_of_hash(key_hash)
             if key is None:
                 return None
+            if key.project_id not in self._terms:  # made by another server
+                await self.load()
             identity = Identity(key.project_id, key.id, key.admin)
             if self._store.one_writer:
                 identities[key_hash] = identity

@@ -32,6 +32,7 @@ _OURS: Final = frozenset(
         "lock",
         "operator.json",
         "profiles",
+        "server-id",
         "signing.key",
     }
 )

@@ -173,6 +173,9 @@ class BrowserHosts(Protocol):
     async def stop(self, browser_id: UUID, frame: CloseFrame, *, save: bool) -> StopReport | None:
         """End a browser in bounded time, save its profile with `save`, free everything; None when it is not there."""
 
+    def remains(self) -> Collection[UUID]:
+        """Return the browsers of which a server that was killed has left something here."""
+
     async def recover(self, left: Collection[Leftover]) -> Mapping[UUID, SavedState]:
         """Clean up after an unclean shutdown, and return the profiles that were saved. Unknown browsers are removed."""
 

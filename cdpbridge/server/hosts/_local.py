@@ -157,6 +157,15 @@ class LocalHosts:
         finally:
             self._browsers.pop(browser_id, None)
 
+    def remains(self) -> Collection[UUID]:
+        """Ids of browsers; see `BrowserHosts.remains`."""
+        found = set()
+        for root in self._roots:
+            for folder in root.iterdir() if root.is_dir() else ():
+                with suppress(ValueError):  # not one of our names
+                    found.add(UUID(folder.name.removesuffix(REMOVED)))
+        return found
+
     async def recover(self, left: Collection[Leftover]) -> Mapping[UUID, SavedState]:
         """Clean up after an unclean shutdown; see `BrowserHosts.recover`."""
         known = {str(leftover.id): leftover for leftover in left}

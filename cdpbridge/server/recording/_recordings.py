@@ -75,6 +75,8 @@ class Recordings:
     async def recover(self) -> None:
         """Keep what a killed server has recorded. Nothing is recorded yet."""
         for browser_id in await self._store.unfinished_recordings():
+            if not self._store.one_writer and not await asyncio.to_thread(self._folder(browser_id).is_dir):
+                continue  # made by another server
             mend = None if await self.refusal() is not None else _mend
             found = await asyncio.to_thread(recover_folder, self._folder(browser_id), mend)
             state = RecordingState.SERVER_LOST if found else RecordingState.EMPTY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._elsewhere import OwnerSilent
 from ._order import Order
 from ._pressure import Pressure
 from ._rental import OnEnd
@@ -13,6 +14,7 @@ __all__ = [
     "KeyReused",
     "OnEnd",
     "Order",
+    "OwnerSilent",
     "Pressure",
     "Rentals",
     "StartWithdrawn",

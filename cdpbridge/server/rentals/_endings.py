@@ -143,8 +143,8 @@ class Endings:
             await self._withdraw(browser_id, reason, in_doubt=True)
             del self._unwithdrawn[browser_id]
         for browser_id, ending in list(self.unwritten.items()):
-            if ending.closed and self.unwritten.pop(browser_id, None):
-                self.unwritten[browser_id] = ending
+            if ending.closed and browser_id in self.unwritten:
+                self.unwritten[browser_id] = self.unwritten.pop(browser_id)
                 await self._book(ending)
                 self.unwritten.pop(browser_id, None)
 

@@ -1,27 +1,42 @@
-"""`recover`: the first step of a start, after an unclean shutdown."""
+"""`Recovery`: what servers have left that ended without stopping their browsers."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
+from functools import partial
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge._lifecycle import EndReason, State, used_until
 from cdpbridge.server.hosts import BrowserHosts, Leftover
-from cdpbridge.server.store import Browser, Store
+from cdpbridge.server.store import Browser, Server, Store
 
-__all__ = ["recover"]
+__all__ = ["recover", "take_over"]
 
 logger = logging.getLogger("cdpbridge.server")
 
+_RETRY_SECONDS: Final = 1.0
 
-async def recover(store: Store, hosts: BrowserHosts, *, wall: Callable[[], datetime]) -> None:
-    """Settle every browser that a killed server has left in the books, and save the profiles that were in use.
+
+async def recover(
+    store: Store, hosts: BrowserHosts, formers: Collection[Server], *, wall: Callable[[], datetime]
+) -> None:
+    """At a start: settle every browser that `formers` have left in the books, and save the profiles that were in use here.
 
     Args:
+        formers: Servers that have ended.
         wall: Where dates come from.
     """
-    browsers = await store.unfinished()
+    browsers: list[Browser] = []
+    for former in (*formers, None):
+        browsers += await _settled(store, former, wall=wall)
+    # Another server may have settled what still lies here.
+    known = {browser.id: browser for browser in await store.browsers_with(hosts.remains())}
+    known |= {browser.id: browser for browser in browsers}
     left = [
         Leftover(
             browser.id,
@@ -30,30 +45,71 @@ async def recover(store: Store, hosts: BrowserHosts, *, wall: Callable[[], datet
             and browser.profile_id is not None
             and await store.profile_exists(browser.profile_id),
         )
-        for browser in browsers
+        for browser in known.values()
     ]
-    for browser in browsers:
-        await _settle(store, browser, now=wall())
-    saved = await hosts.recover(left)
-    for browser in browsers:
-        state = saved.get(browser.id)
-        if state is not None and browser.profile_id is not None:
-            await store.profile_saved(browser.profile_id, state.cookie_domains, now=wall())
-        await store.finish(browser.id, proxy_bytes=browser.proxy_bytes)
+    for browser_id, state in (await hosts.recover(left)).items():
+        profile_id = known[browser_id].profile_id
+        if profile_id is not None:
+            await store.profile_saved(profile_id, state.cookie_domains, now=wall())
+    await _finish(store, browsers)
+    for former in formers:
+        if not store.one_writer:
+            await store.lose_tasks(former.id, now=wall())
+        await store.forget_server(former.id)
+
+
+async def take_over(store: Store, former: Server, *, wall: Callable[[], datetime]) -> None:
+    """Settle what another server has left, whose browsers have ended with it; its profiles stay where it saved them.
+
+    May run on several servers at once: each settles what no other has in hand.
+    """
+    logger.warning("server %s (%s) gives no sign of life; its browsers are settled", former.id, former.name)
+    await _finish(store, await _settled(store, former, wall=wall))
+    lost = await store.lose_tasks(former.id, now=wall())
+    if lost:
+        logger.warning("%d tasks of server %s were ended", lost, former.id)
+    await store.forget_server(former.id)
+
+
+async def _settled(store: Store, former: Server | None, *, wall: Callable[[], datetime]) -> list[Browser]:
+    """Take over and settle the browsers of a server; None for a version that knew one server only."""
+    browsers: list[Browser] = []
+    while taken := await store.take_over(former):
+        for browser in taken:
+            await _insist(partial(_settle, store, browser, now=wall()))
+        browsers += taken
     if browsers:
         logger.warning(
             "%d browsers of a server that ended without stopping them were stopped and refunded",
             len(browsers),
         )
+    return browsers
+
+
+async def _finish(store: Store, browsers: Collection[Browser]) -> None:
+    for browser in browsers:
+        finish = partial(store.finish, proxy_bytes=browser.proxy_bytes, generation=browser.generation)
+        await _insist(partial(finish, browser.id))
 
 
 async def _settle(store: Store, browser: Browser, *, now: datetime) -> None:
     if browser.state == State.STARTING:
-        await store.abandon(browser.id, EndReason.SERVER_LOST, now=now)
+        await store.abandon(browser.id, EndReason.SERVER_LOST, now=now, generation=browser.generation)
     elif browser.state == State.ACTIVE and browser.started_at is not None:
         used = used_until(
             started_at=browser.started_at,
             timeout_at=browser.timeout_at,
             last_seen_at=browser.last_seen_at or browser.started_at,
         )
-        await store.settle(browser.id, EndReason.SERVER_LOST, used, now=now)
+        await store.settle(browser.id, EndReason.SERVER_LOST, used, now=now, generation=browser.generation)
+
+
+async def _insist(step: Callable[[], Awaitable[object]]) -> None:
+    """Do a step on a browser that is ours by now: no other server would, as long as this one lives."""
+    while True:
+        try:
+            await step()
+            return
+        except SQLAlchemyError:
+            logger.exception("a browser of a server that has ended could not be settled; it will be retried")
+            await asyncio.sleep(_RETRY_SECONDS)

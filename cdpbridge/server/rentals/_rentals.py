@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -25,9 +25,11 @@ from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server.hosts import BrowserHosts, BrowserSpec
 from cdpbridge.server.settings import Settings
-from cdpbridge.server.store import Browser, Store
+from cdpbridge.server.store import Browser, KeyTaken, Store
 
+from ._elsewhere import Elsewhere
 from ._endings import CLOSE_FRAMES, Endings, Recorders
+from ._heart import Heart
 from ._order import Order
 from ._pressure import Pressure
 from ._recovery import recover
@@ -91,22 +93,36 @@ class Rentals:
         self._readable = readable
         self._clock: Clock = clock or asyncio.get_running_loop()
         self._wall = wall
-        self._beat = timedelta(seconds=settings.heartbeat_seconds)
+        self._elsewhere = Elsewhere(
+            store,
+            start_within=timedelta(seconds=settings.queue_timeout_seconds) + settings.start_timeout,
+        )
         self._endings = Endings(
             store, hosts, forget_profile=forget_profile, metrics=metrics, recorders=recorders, wall=wall
         )
         self._rentals: dict[UUID, Rental] = {}
         self._turns: WeakValueDictionary[tuple[UUID, str], asyncio.Lock] = WeakValueDictionary()
         self._charges = TaskSet(logger)
-        self._heart: asyncio.Task[None] | None = None
+        self._heart = Heart(
+            store,
+            hosts,
+            settings,
+            self._endings,
+            self._rentals,
+            clock=self._clock,
+            wall=wall,
+            end=self._end,
+            stop=self._stop,
+        )
         self._closing = False
 
     # --- the server's own start and end ---------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Recover from an unclean shutdown, then start the heartbeat."""
-        await recover(self._store, self._hosts, wall=self._wall)
-        self._heart = asyncio.get_running_loop().create_task(self._heartbeat())
+        formers = await self._heart.join()
+        await recover(self._store, self._hosts, formers, wall=self._wall)
+        self._heart.start()
 
     async def close(self) -> None:
         """Stop every browser, refund it, save its profile. No new one starts any more."""
@@ -120,12 +136,10 @@ class Rentals:
         ends = [self._end(rental, Signal.LOST) for rental in list(self._rentals.values())]
         await asyncio.gather(*(end for end in ends if end is not None))
         await self._charges.wait()
-        if self._heart is not None:
-            self._heart.cancel()
-            await asyncio.wait({self._heart})
-            self._heart = None
+        await self._heart.close()
         try:
             await self._endings.retry()
+            await self._heart.leave()
         except SQLAlchemyError:
             logger.exception("the database cannot be written; the next start settles what is missing")
         await self._hosts.close()
@@ -162,20 +176,26 @@ class Rentals:
         if key is None:
             rental = self._begin(project_id, order, None, body_hash, on_end)
             return await self._started(rental, client_left)
-        async with self._turn(project_id, key):
-            known = await self._rental_of(project_id, key)
+        while True:
+            async with self._turn(project_id, key):
+                known = await self._rental_of(project_id, key)
+                earlier = None if known is not None else await self._store.repeated(project_id, key)
+                if earlier is None:
+                    known = known or self._begin(project_id, order, key, body_hash, on_end)
+                    _check_body(known.start.body_hash, body_hash)
+                else:
+                    _check_body(earlier[0], body_hash)
             if known is None:
-                ended = await self._store.repeated(project_id, key)
-                if ended is not None:
-                    earlier_hash, browser = ended
-                    _check_body(earlier_hash, body_hash)
+                assert earlier is not None  # one of them is there
+                browser = await self._elsewhere.ready(earlier[1], client_left)
+                if browser is not None:
                     return browser
-                known = self._begin(project_id, order, key, body_hash, on_end)
-            _check_body(known.start.body_hash, body_hash)
-        if known.start.succeeded:
-            known.start.delivered = True
-            return await self._store.rental(known.id) or known.start.task.result()
-        return await self._started(known, client_left)
+            elif known.start.succeeded:
+                known.start.delivered = True
+                return await self._store.rental(known.id) or known.start.task.result()
+            else:
+                with suppress(KeyTaken):  # by a request that another server got at the same time
+                    return await self._started(known, client_left)
 
     @asynccontextmanager
     async def _turn(self, project_id: UUID, key: str) -> AsyncIterator[None]:
@@ -279,7 +299,10 @@ class Rentals:
             raise BrowserStartFailed("the browser exited as soon as it had started")
         now = self._clock.time()
         browser = await self._store.activate(
-            rental.id, started_at=self._wall(), profile_writable=placement.profile_writable
+            rental.id,
+            started_at=self._wall(),
+            profile_writable=placement.profile_writable,
+            uptime=self._heart.uptime(now),
         )
         if browser is None:
             raise StartWithdrawn("the browser was stopped while it was starting")
@@ -311,11 +334,17 @@ class Rentals:
     async def _discard(self, browser_id: UUID) -> None:
         """Stop a browser that no client has received, and refund all of it."""
         rental = self._rentals.get(browser_id)
-        if rental is not None:
-            rental.discarded = True
-            end = self._end(rental, Signal.STOP)
-            if end is not None:
-                await asyncio.wait({end})
+        if rental is None:
+            return
+        try:
+            if not await self._store.take_back(browser_id):
+                return
+        except SQLAlchemyError:
+            logger.exception("browser %s is taken back without a look at its record", browser_id)
+        rental.discarded = True
+        end = self._end(rental, Signal.STOP)
+        if end is not None:
+            await asyncio.wait({end})
 
     # --- what others read ---------------------------------------------------------------------------------------
 
@@ -357,35 +386,23 @@ class Rentals:
                 "an hour of browser %s could not be booked; the next hour or its end will book it", rental.id
             )
 
-    async def _heartbeat(self) -> None:
-        while True:
-            await asyncio.sleep(self._beat.total_seconds())
-            try:
-                await self._note_alive()
-                await self._endings.retry()
-            except SQLAlchemyError:
-                logger.exception("the database cannot be written; browsers go on")
-
-    async def _note_alive(self) -> None:
-        now = self._clock.time()
-        used = {rental.id: rental.used(now) for rental in self._rentals.values() if rental.is_active}
-        if used:
-            await self._store.seen(used, {each: self._hosts.proxy_bytes(each) for each in used})
-
     # --- the end --------------------------------------------------------------------------------------------------
 
     async def stop(self, project_id: UUID, browser_id: UUID) -> Browser | None:
         """Stop a browser and return its record, also when it has ended before; None when the project has no such browser."""
         rental = self._rentals.get(browser_id)
         if rental is None or rental.project_id != project_id:
-            return await self._store.browser(project_id, browser_id)
+            return await self._elsewhere.stopped(project_id, browser_id)
+        await self._stop(rental)
+        return rental.record or await self._store.browser(project_id, browser_id)
+
+    async def _stop(self, rental: Rental) -> None:
         if rental.life.state is State.STARTING:
             rental.start.cancel()
             await asyncio.wait({rental.start.task})
         end = self._end(rental, Signal.STOP)
         if end is not None:
             await asyncio.wait({end})
-        return rental.record or await self._store.browser(project_id, browser_id)
 
     def _exited(self, browser_id: UUID) -> None:
         rental = self._rentals.get(browser_id)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Final
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cdpbridge.server.console import ConsoleCookie
 from cdpbridge.server.limits import TOO_MANY_TEXT, peer_name
 from cdpbridge.server.store import key_hash_of
 
+from ._problems import database_failed
 from ._services import Services, client_address
 
 __all__ = ["KEY_HEADER", "Authentication"]
@@ -49,13 +51,20 @@ class Authentication:
         peer = peer_name(client_address(scope))
         wait = border.guessing.keys.refused(peer, key, border.now()) if key else None
         if wait is not None:
-            answer = JSONResponse({"detail": TOO_MANY_TEXT}, 429, headers={"Retry-After": str(wait)})
+            answer: Response = JSONResponse(
+                {"detail": TOO_MANY_TEXT}, 429, headers={"Retry-After": str(wait)}
+            )
             await answer(scope, receive, send)
             return
         # Keys are looked up by their SHA-256, so the time it takes says nothing about them.
         key_hash = key_hash_of(key) if key else self._cookie.key_hash_for_api(HTTPConnection(scope))
         identify = services.accounts.operator if self._admin else services.accounts.identify
-        identity = await identify(key_hash) if key_hash else None
+        try:
+            identity = await identify(key_hash) if key_hash else None
+        except SQLAlchemyError as error:  # in front of the routes, whose handlers do not see it
+            answer = await database_failed(Request(scope), error)
+            await answer(scope, receive, send)
+            return
         if identity is not None and identity.key_id is None and not _from_this_machine(scope):
             identity = None  # the key of the data folder is for the commands beside it
         if identity is None:

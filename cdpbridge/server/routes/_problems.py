@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server.accounts import AccountRefused
-from cdpbridge.server.rentals import ClientLeft, KeyReused, StartWithdrawn
+from cdpbridge.server.rentals import ClientLeft, KeyReused, OwnerSilent, StartWithdrawn
 from cdpbridge.server.store import (
     AdmissionRefused,
     InsufficientCredits,
@@ -26,7 +26,7 @@ from cdpbridge.server.store import (
     TooManyProfiles,
 )
 
-__all__ = ["STOPPED_TEXT", "install_problems", "not_found", "unprocessable"]
+__all__ = ["STOPPED_TEXT", "database_failed", "install_problems", "not_found", "unprocessable"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -125,7 +125,8 @@ async def _client_left(_request: Request, _error: Exception) -> Response:
     return Response(status_code=_CLIENT_LEFT)
 
 
-async def _database(request: Request, error: Exception) -> Response:
+async def database_failed(request: Request, error: Exception) -> Response:
+    """503, with the reason in the log."""
     logger.error("%s %s: the database failed", request.method, request.url.path, exc_info=error)
     return _answer(503, "The server's database cannot be used at the moment; try again later")
 
@@ -143,10 +144,11 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(AccountRefused, _account_refused)
     app.add_exception_handler(BrowserStartFailed, _not_started)
     app.add_exception_handler(StartWithdrawn, _withdrawn)
+    app.add_exception_handler(OwnerSilent, _withdrawn)
     app.add_exception_handler(KeyReused, _reused)
     app.add_exception_handler(ClientLeft, _client_left)
     app.add_exception_handler(ClientDisconnect, _client_left)
     app.add_exception_handler(SessionBusy, _busy)
     app.add_exception_handler(SessionOver, _over)
-    app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(SQLAlchemyError, database_failed)
     app.add_exception_handler(Exception, _unexpected)

@@ -55,8 +55,8 @@ class Fields(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         None,
-        description="Address of the database: `postgresql+asyncpg://user:password@host/database` (extra `cluster`). Default: "
-        "SQLite in `data_dir`. One server at a time uses it.",
+        description="Address of the database: `postgresql+asyncpg://user:password@host/database` (extra `cluster`), which several "
+        "servers may share. Default: SQLite in `data_dir`, for one server.",
     )
     database_connections: int = Field(
         10, ge=2, le=1000, description="Connections that this server opens to PostgreSQL, at most."
@@ -66,6 +66,13 @@ class Fields(BaseSettings):
         ge=0.1,
         le=600,
         description="How long PostgreSQL may take to give a connection or to do one statement; 503 above. Browsers that run go on.",
+    )
+    secret_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Secret from which the keys of signed and live addresses are derived: the same for all servers of one PostgreSQL, "
+        'which need it. At least 32 characters, e.g. of `python -c "import secrets; print(secrets.token_urlsafe(32))"`. Default, with '
+        "SQLite: keys of their own in `data_dir`.",
     )
     api_keys: ApiKeys = Field(
         {},
@@ -256,7 +263,8 @@ class Fields(BaseSettings):
         3,
         gt=0,
         le=60,
-        description="How often the used time is recorded; what a killed server can charge too little.",
+        description="How often the used time is recorded; what a killed server can charge too little. On PostgreSQL every 2 seconds "
+        "or more often.",
     )
     recording_frames_per_second: float = Field(
         5,

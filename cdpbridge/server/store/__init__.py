@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._browsers import NewAgentSession, Settlement
+from ._browsers import KeyTaken, NewAgentSession, Settlement
 from ._keys import key_hash_of
 from ._models import (
     AgentSession,
@@ -11,6 +11,7 @@ from ._models import (
     LedgerEntry,
     Profile,
     Project,
+    Server,
     Share,
     Task,
     TaskFile,
@@ -31,6 +32,7 @@ __all__ = [
     "Browser",
     "InsufficientCredits",
     "KeyRevoked",
+    "KeyTaken",
     "LedgerEntry",
     "LedgerKind",
     "NewAgentSession",
@@ -38,6 +40,7 @@ __all__ = [
     "Project",
     "ProjectOverview",
     "RecordingState",
+    "Server",
     "SessionBusy",
     "SessionOver",
     "Settlement",

@@ -9,25 +9,32 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cdpbridge import billing
 from cdpbridge._lifecycle import EndReason, State
 from cdpbridge.billing import Tariff
+from cdpbridge.errors import CDPBridgeError
 
 from ._database import FOR_CHANGE, changed
-from ._models import HOLDS_SLOT, OVER, AgentSession, ApiKey, Browser, IdempotencyKey, Profile
+from ._models import HOLDS_SLOT, NOT_STOPPED, OVER, AgentSession, ApiKey, Browser, IdempotencyKey, Profile
 from ._money import TOP_UP, LedgerKind, from_micro_usd, to_micro_usd
 from ._projects import Projects
 from ._recording_states import RecordingState
 from ._refusals import InsufficientCredits, KeyRevoked, TooManyBrowsers
 
-__all__ = ["Browsers", "NewAgentSession", "Settlement"]
+__all__ = ["Browsers", "KeyTaken", "NewAgentSession", "Settlement"]
 
 # How long a repeated request finds the browser of the first: long enough for any client's retries.
 _IDEMPOTENCY_AGE: Final = timedelta(hours=24)
 _FORGET_EVERY: Final = timedelta(hours=1)
+# Generation of a browser whose server is its first.
+_FIRST: Final = 1
+
+
+class KeyTaken(CDPBridgeError):
+    """Another server has begun a browser for this `Idempotency-Key`: it is that one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,7 @@ class Browsers(Projects):
 
         Raises:
             KeyRevoked: The key was revoked since the request came.
+            KeyTaken: Another server has begun a browser for the same `Idempotency-Key`.
             TooManyBrowsers: No slot is free.
             InsufficientCredits: The first hour cannot be paid, counting the browsers that are starting as well.
         """
@@ -107,6 +115,8 @@ class Browsers(Projects):
             revoked, active, starting = await self._standing(session, project_id, key_id)
             if revoked:
                 raise KeyRevoked("the API key was revoked")
+            if idempotency is not None and await self._is_taken(session, project_id, idempotency[0]):
+                raise KeyTaken("another server has begun the browser of this Idempotency-Key")
             if active >= limit:
                 raise TooManyBrowsers(limit)
             price = to_micro_usd(billing.charge(tariff, timedelta(0)))
@@ -143,6 +153,8 @@ class Browsers(Projects):
                 ignored_fields=list(ignored_fields) if ignored_fields else None,
                 allowed_hosts=_listed(allowed_hosts),
                 denied_hosts=_listed(denied_hosts),
+                owner=self.server_id,
+                generation=_FIRST,
             )
             session.add(browser)
             await session.flush()
@@ -183,6 +195,10 @@ class Browsers(Projects):
         row = (await session.execute(mine.add_columns(revoked.exists()))).one()
         return bool(row[2]), row[0], row[1]
 
+    async def _is_taken(self, session: AsyncSession, project_id: UUID, key: str) -> bool:
+        """Return True if another server has an `Idempotency-Key`; one server alone knows its own."""
+        return not self.one_writer and await session.get(IdempotencyKey, (project_id, key)) is not None
+
     async def _forget_old_keys(self, session: AsyncSession, now: datetime) -> None:
         """Delete `Idempotency-Key`s that no client repeats any more; once an hour, since it looks at each."""
         if self._keys_forgotten is None or now - self._keys_forgotten > _FORGET_EVERY:
@@ -200,66 +216,114 @@ class Browsers(Projects):
             assert browser is not None  # the foreign key says so
             return row.body_hash, browser
 
-    async def activate(
-        self, browser_id: UUID, *, started_at: datetime, profile_writable: bool | None
+    async def _owned(
+        self, session: AsyncSession, browser_id: UUID, generation: int, state: State
     ) -> Browser | None:
-        """Move a browser from starting to active and charge its first hour; None when it was stopped meanwhile."""
+        """Return a browser for a change, if it is in that state, and this server's."""
+        browser = await session.get(Browser, browser_id, with_for_update=FOR_CHANGE)
+        if browser is None or (browser.owner, browser.generation) != (self.server_id, generation):
+            return None
+        return browser if browser.state == state else None
+
+    def _where_owned(
+        self, browser_id: UUID, generation: int, state: State
+    ) -> tuple[ColumnElement[bool], ...]:
+        mine = (Browser.owner == self.server_id, Browser.generation == generation)
+        return (Browser.id == browser_id, *mine, Browser.state == state)
+
+    async def activate(
+        self,
+        browser_id: UUID,
+        *,
+        started_at: datetime,
+        profile_writable: bool | None,
+        uptime: timedelta = timedelta(0),
+        generation: int = _FIRST,
+    ) -> Browser | None:
+        """Move a browser from starting to active and charge its first hour; None when it was stopped meanwhile.
+
+        Args:
+            uptime: Of this server, as its beats give it.
+            generation: As it was reserved or taken over.
+        """
         async with self._write() as session:
-            browser = await session.get(Browser, browser_id, with_for_update=FOR_CHANGE)
-            if browser is None or browser.state != State.STARTING:
+            browser = await self._owned(session, browser_id, generation, State.STARTING)
+            if browser is None:
                 return None
             browser.state, browser.profile_writable = State.ACTIVE, profile_writable
             browser.started_at = browser.last_seen_at = started_at
+            browser.started_uptime_ms = uptime // timedelta(milliseconds=1)
             self._charge(session, browser, timedelta(0), started_at)
             if browser.profile_id is not None:
                 profile = update(Profile).where(Profile.id == browser.profile_id)
                 await session.execute(profile.values(last_used_at=started_at))
         return browser
 
-    async def abandon(self, browser_id: UUID, reason: EndReason, *, now: datetime) -> bool:
+    async def abandon(
+        self, browser_id: UUID, reason: EndReason, *, now: datetime, generation: int = _FIRST
+    ) -> bool:
         """Move a browser from starting to stopped: nothing was charged, and its `Idempotency-Key` may be used again."""
         async with self._write() as session:
             values = {"state": State.STOPPED, "end_reason": reason, "finished_at": now, "recording": None}
-            where = (Browser.id == browser_id, Browser.state == State.STARTING)
+            where = self._where_owned(browser_id, generation, State.STARTING)
             abandoned = await changed(session, update(Browser).where(*where).values(values))
             if abandoned:
                 await session.execute(delete(IdempotencyKey).where(IdempotencyKey.browser_id == browser_id))
         return abandoned
 
-    async def seen(self, used: Mapping[UUID, timedelta], traffic: Mapping[UUID, int]) -> None:
-        """Note that browsers are alive, after how much time, and what went through their proxies."""
+    async def seen(self, traffic: Mapping[UUID, int]) -> None:
+        """Note what went through the proxies of browsers so far, in bytes."""
+        rows = [{"of": browser_id, "bytes": count} for browser_id, count in traffic.items()]
+        where = (
+            Browser.id == bindparam("of"),
+            Browser.owner == self.server_id,
+            Browser.state == State.ACTIVE,
+        )
+        counted = update(Browser).where(*where).values(proxy_bytes=bindparam("bytes"))
         async with self._write() as session:
-            for browser_id, elapsed in used.items():
-                browser = await session.get(Browser, browser_id)
-                if browser is not None and browser.state == State.ACTIVE and browser.started_at:
-                    browser.last_seen_at = browser.started_at + elapsed
-                    browser.proxy_bytes = traffic.get(browser_id, browser.proxy_bytes)
+            # The connection's, since the session has no statement for many rows with a condition of its own.
+            await (await session.connection()).execute(counted, rows)
 
-    async def charge_started_hours(self, browser_id: UUID, used: timedelta, *, now: datetime) -> None:
+    async def charge_started_hours(
+        self, browser_id: UUID, used: timedelta, *, now: datetime, generation: int = _FIRST
+    ) -> None:
         """Book the hours that have started after `used`, except those that are booked already."""
         async with self._write() as session:
-            browser = await session.get(Browser, browser_id, with_for_update=FOR_CHANGE)
-            if browser is not None and browser.state == State.ACTIVE and browser.started_at:
+            browser = await self._owned(session, browser_id, generation, State.ACTIVE)
+            if browser is not None and browser.started_at:
                 # What is charged was seen.
                 browser.last_seen_at = browser.started_at + used
                 self._charge(session, browser, used, now)
 
     async def settle(
-        self, browser_id: UUID, reason: EndReason, used: timedelta, *, now: datetime, discarded: bool = False
+        self,
+        browser_id: UUID,
+        reason: EndReason,
+        used: timedelta,
+        *,
+        now: datetime,
+        discarded: bool = False,
+        generation: int = _FIRST,
     ) -> Settlement | None:
-        """Move a browser from active to stopping; book its last charge and its refund. None when that has happened already.
+        """Move a browser from active to stopping; book its last charge and its refund.
 
         Args:
             discarded: Refund everything, because no client received it.
+            generation: As it was reserved or taken over.
+
+        Returns:
+            None when that has happened already, or another server has taken it over.
         """
         async with self._write() as session:
-            browser = await session.get(Browser, browser_id, with_for_update=FOR_CHANGE)
-            if browser is None or browser.state != State.ACTIVE:
+            browser = await self._owned(session, browser_id, generation, State.ACTIVE)
+            if browser is None:
                 return None
             browser.state, browser.end_reason = State.STOPPING, reason
             assert browser.started_at is not None  # it was active
             browser.last_seen_at = browser.finished_at = browser.started_at + used
             self._charge(session, browser, used, now)
+            if browser.given_out:  # by another server: a client has it after all
+                discarded = False
             # Not `billing.refund`: an hour may be booked that a killed server did not live to see used.
             unused = browser.charged_micro_usd - to_micro_usd(billing.cost(browser.tariff, used))
             refunded = browser.charged_micro_usd if discarded else unused
@@ -285,10 +349,11 @@ class Browsers(Projects):
         proxy_bytes: int,
         blocked_requests: int | None = None,
         host_traffic: Sequence[tuple[str | None, int, int]] | None = None,
+        generation: int = _FIRST,
     ) -> Browser | None:
-        """Move a browser from stopping to stopped and return it; None when it has stopped before."""
+        """Move a browser from stopping to stopped and return it; None when it has stopped before, or is another server's."""
         async with self._write() as session:
-            where = (Browser.id == browser_id, Browser.state == State.STOPPING)
+            where = self._where_owned(browser_id, generation, State.STOPPING)
             values = {
                 "state": State.STOPPED,
                 "proxy_bytes": proxy_bytes,
@@ -320,9 +385,9 @@ class Browsers(Projects):
             await session.execute(update(Browser).where(*where).values(recording=state))
 
     async def unfinished(self) -> Sequence[Browser]:
-        """Browsers that are not stopped: at start-up, those of a server that was killed."""
+        """Browsers that are not stopped, of all servers."""
         async with self._read() as session:
-            return (await session.scalars(select(Browser).where(Browser.state != State.STOPPED))).all()
+            return (await session.scalars(select(Browser).where(Browser.state.in_(NOT_STOPPED)))).all()
 
     async def browser(self, project_id: UUID, browser_id: UUID) -> Browser | None:
         async with self._read() as session:
@@ -355,8 +420,16 @@ class Browsers(Projects):
         if agent_session_id is not None:
             rows = rows.where(Browser.agent_session_id == agent_session_id)
         for name, value in (self._labels(labels) or {}).items():
-            rows = rows.where(Browser.labels[name].as_string() == value)
+            rows = rows.where(self._has_label(name, value))
         return await self._page(rows, (Browser.created_at.desc(), Browser.id), offset, limit)
+
+    def _has_label(self, name: str, value: str) -> ColumnElement[bool]:
+        if not self.one_writer:
+            found: ColumnElement[bool] = Browser.labels[name].as_string() == value
+            return found
+        # SQLite's paths into JSON take no name with a quotation mark in it.
+        each = func.json_each(Browser.labels).table_valued("key", "value")
+        return select(1).select_from(each).where(each.c.key == name, each.c.value == value).exists()
 
     def _charge(self, session: AsyncSession, browser: Browser, used: timedelta, now: datetime) -> None:
         total = to_micro_usd(billing.charge(browser.tariff, used))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, Final, Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Select, func, select, text
 from sqlalchemy.engine import CursorResult
@@ -28,7 +28,7 @@ _CONNECTIONS: Final = 10
 _TIMEOUT: Final = timedelta(seconds=10)
 # `FOR NO KEY UPDATE`: `FOR UPDATE` would hold up every row that is inserted with a foreign key to this one. SQLite has neither.
 FOR_CHANGE: Final = {"key_share": True}
-"""For `with_for_update`: this transaction changes the row, and its key stays."""
+"""For `session.get(with_for_update=)`: this transaction changes the row, and its key stays."""
 
 
 class Database:
@@ -36,10 +36,12 @@ class Database:
 
     Attributes:
         one_writer: Transactions that write follow each other, and no other server has the database: SQLite's.
+        server_id: Of this start of the server; a new one each time. Rows that it owns are changed by it alone.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self.server_id = uuid4()
         self.one_writer = engine.dialect.name == "sqlite"
         # What is read together is of one moment; SQLite has nothing else.
         moment = {} if self.one_writer else {"isolation_level": "REPEATABLE READ"}
@@ -127,12 +129,10 @@ class Database:
         that already.
         """
         row = select(Project.balance_micro_usd).where(Project.id == project_id)
-        return (await session.scalars(row.with_for_update(**FOR_CHANGE))).one()
+        return (await session.scalars(row.with_for_update(key_share=True))).one()
 
     def _labels(self, labels: Mapping[str, str] | None) -> dict[str, str] | None:
-        """Return `metadata` as the database can keep it and look into it."""
-        if self.one_writer:
-            return dict(labels) if labels else None
+        """Return `metadata` as every database can keep it and look into it."""
         return {unicode_text(name): unicode_text(value) for name, value in labels.items()} if labels else None
 
     async def _lock_of(self, session: AsyncSession, number: int) -> None:

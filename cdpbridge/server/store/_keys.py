@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import select, update
 
-from ._database import FOR_CHANGE, Database
+from ._database import Database
 from ._models import HOLDS_SLOT, ApiKey, Browser, Project
 
 __all__ = ["Keys", "key_hash_of"]
@@ -94,7 +94,7 @@ class Keys(Database):
         """
         async with self._write() as session:
             found = select(ApiKey).where(ApiKey.id == key_id)
-            row = await session.scalar(found.with_for_update(**FOR_CHANGE))
+            row = await session.scalar(found.with_for_update(key_share=True))
             if row is None:
                 return None
             # Against a browser that is being reserved.

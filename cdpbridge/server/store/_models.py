@@ -38,6 +38,7 @@ from ._recording_states import RecordingState
 
 __all__ = [
     "HOLDS_SLOT",
+    "NOT_STOPPED",
     "OVER",
     "ApiKey",
     "Base",
@@ -46,11 +47,13 @@ __all__ = [
     "LedgerEntry",
     "Profile",
     "Project",
+    "Server",
     "unicode_text",
 ]
 
 HOLDS_SLOT: Final = (State.STARTING, State.ACTIVE)
 OVER: Final = (State.STOPPING, State.STOPPED)
+NOT_STOPPED: Final = (State.STARTING, State.ACTIVE, State.STOPPING)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -118,6 +121,19 @@ class Project(Base):
     max_browsers: Mapped[int | None] = mapped_column()
     # The sum of its ledger: a trigger adds each entry, whichever version of the server books it. Never written here.
     balance_micro_usd: Mapped[int] = mapped_column(BigInteger(), default=0, server_default="0")
+
+
+class Server(Base):
+    """One start of a server that uses the database, until its end; `beats` moves while it lives."""
+
+    __tablename__ = "servers"
+
+    id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    beats: Mapped[int] = mapped_column(BigInteger())
+    # By its own monotonic clock, at its last beat: how long its browsers have been known to live needs no other clock.
+    uptime_ms: Mapped[int] = mapped_column(BigInteger())
+    joined_at: Mapped[datetime] = mapped_column(Instant())
 
 
 class ApiKey(Base):
@@ -202,6 +218,15 @@ class Browser(Base):
     denied_hosts: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     # [host, bytes sent, bytes received], the host null for all others; written at its end.
     host_traffic: Mapped[list[tuple[str | None, int, int]] | None] = mapped_column(JSON(none_as_null=True))
+    # The server that may change it, and the how many-th it is; None of a version that knew one server. No foreign key: servers end.
+    owner: Mapped[UUID | None] = mapped_column(Uuid())
+    generation: Mapped[int] = mapped_column(default=0, server_default="0")
+    # `Server.uptime_ms` of its owner when it started.
+    started_uptime_ms: Mapped[int | None] = mapped_column(BigInteger())
+    # Another server was asked to stop it; its owner does.
+    stop_asked: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # True: another server has answered a repeated request with it. False: its owner takes it back, as no client has it.
+    given_out: Mapped[bool | None] = mapped_column()
 
     @property
     def tariff(self) -> Tariff:
@@ -260,7 +285,7 @@ class LedgerEntry(Base):
 event.listen(
     LedgerEntry.__table__,
     "after_create",
-    DDL(
+    DDL(  # type: ignore[no-untyped-call]
         "CREATE TRIGGER ledger_balance AFTER INSERT ON ledger BEGIN "
         "UPDATE projects SET balance_micro_usd = balance_micro_usd + NEW.amount_micro_usd WHERE id = NEW.project_id; END"
     ).execute_if(dialect="sqlite"),
@@ -335,6 +360,8 @@ class Task(Base):
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     body_hash: Mapped[str | None] = mapped_column(String(64))
     ignored_fields: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    # The server whose agent works on it.
+    owner: Mapped[UUID | None] = mapped_column(Uuid())
 
     @property
     def working(self) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from ._agent_sessions import AgentSessions
 from ._browsers import Browsers
 from ._profiles import Profiles
+from ._servers import Servers
 from ._tasks import Tasks
 
 __all__ = ["Store"]
 
 
-class Store(Browsers, Profiles, AgentSessions, Tasks):
+class Store(Browsers, Profiles, AgentSessions, Tasks, Servers):
     """The database. Objects it returns are detached copies."""

@@ -101,6 +101,7 @@ class Tasks(Database):
             idempotency_key=key,
             body_hash=body_hash,
             ignored_fields=list(ignored_fields) if ignored_fields else None,
+            owner=self.server_id,
         )
         try:
             async with self._write() as session:
@@ -240,10 +241,18 @@ class Tasks(Database):
                 rows.values(task="", output=None, labels=None, secret_names=None, log=None, judgement=None)
             )
 
-    async def lose_tasks(self, *, now: datetime) -> int:
-        """End every task that worked when the server was killed; how many."""
+    async def lose_tasks(self, former: UUID | None = None, *, now: datetime) -> int:
+        """End every task that worked when its server was killed; how many.
+
+        Args:
+            former: That server. None: with SQLite every one before this; else those of a version that knew one server only.
+        """
+        whose = Task.owner == former
+        if former is None and self.one_writer:
+            whose = Task.owner.is_distinct_from(self.server_id)
         async with self._write() as session:
-            lost = (await session.scalars(select(Task).where(Task.state.in_(WORKING)))).all()
+            rows = select(Task).where(whose, Task.state.in_(WORKING)).with_for_update(key_share=True)
+            lost = (await session.scalars(rows)).all()
             for task in lost:
                 task.finished_at = now
                 if task.output is not None:  # its agent was done

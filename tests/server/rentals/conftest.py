@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests import postgres
 from tests.postgres import BOTH
 
 
@@ -21,7 +22,7 @@ def make_api(database, make_api, request):
 
     @asynccontextmanager
     async def on_postgresql(**settings):
-        async with make_api(**({"database_url": url} | settings)) as api:
+        async with make_api(**({"database_url": url, "secret_key": postgres.SECRET} | settings)) as api:
             yield api
 
     return on_postgresql

@@ -411,7 +411,7 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def beat(self):
-        self.drive(self.rentals._note_alive())
+        self.drive(self.rentals._heart.beat())
 
     @rule(hours=st.sampled_from([-1, 1]))
     def the_wall_clock_jumps(self, hours):
@@ -557,7 +557,7 @@ async def test_fault_b05_an_hour_charged_just_before_the_server_is_killed(tmp_pa
         while len(Books(url).of[browser.id]) < 2:
             await asyncio.sleep(0.01)
     again = await MortalStore.open(url)
-    await recover(again, ScriptedHosts(), wall=Wall(clock))
+    await recover(again, ScriptedHosts(), await again.other_servers(), wall=Wall(clock))
     books = Books(url)
     books.check()
     assert sum(entry["amount_micro_usd"] for entry in books.of[browser.id]) == -micro(

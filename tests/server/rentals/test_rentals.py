@@ -8,11 +8,13 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from cdpbridge._lifecycle import EndReason
 from cdpbridge.billing import Tariff, charge, refund
 from cdpbridge.errors import BrowserStartFailed
+from cdpbridge.server.store import Server
 
 MINUTE = 60.0
 
@@ -125,6 +127,7 @@ async def test_an_hour_is_not_charged_before_it_starts(api):
     assert [entry for _, entry, _ in await api.entries()] == ["start", "hour 1"]
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # a new one for each example
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seconds=st.floats(0, 240 * 60), price=st.sampled_from(["0.05", "0.02", "0.033333", "1", "0"]))
 async def test_the_ledger_equals_the_written_rule(make_api, tmp_path_factory, seconds, price):
@@ -530,13 +533,14 @@ async def test_fault_b05_what_a_killed_server_left_is_settled(make_api, monkeypa
 
         async def seen():
             [row] = await store.unfinished()
-            return row.last_seen_at - row.started_at == timedelta(minutes=20)
+            async with store._read() as session:
+                uptime = await session.scalar(select(Server.uptime_ms).where(Server.id == store.server_id))
+            return uptime - row.started_uptime_ms == 20 * 60 * 1000
 
         async with asyncio.timeout(60):
             while not await seen():
                 await asyncio.sleep(0.01)
-        rentals._heart.cancel()
-        await asyncio.wait({rentals._heart})
+        await rentals._heart.close()
         rentals._rentals.clear()  # as if killed: nothing is written any more
         api.hosts.running.clear()
     async with make_api(offset=timedelta(hours=5)) as api:

@@ -60,9 +60,9 @@ async def test_fault_b56_a_database_that_was_started_again_is_used_again(url):
     store = await Store.open(url)
     assert await answers(store)
     instance = postgres.instance()
-    instance.stop()
+    await asyncio.to_thread(instance.stop)
     try:
-        with pytest.raises(SQLAlchemyError, match=r"ConnectionRefused|FileNotFound|CannotConnectNow"):
+        with pytest.raises(SQLAlchemyError, match="FileNotFound"):
             await store.has_keys()
     finally:
         instance.start()

@@ -278,15 +278,17 @@ async def test_one_limit_and_one_balance_for_all_that_rent_at_once(store, url, p
         await server.close()
 
 
-@pytest.mark.parametrize("character", ["\0", "\ud800"])
-async def test_text_that_no_database_can_keep_is_kept_without_it(store, project, rent, character):
-    profile = await store.create_profile(project, f"a{character}b", limit=None, now=NOW)
-    assert (await store.profile(project, profile.id)).name in {"a?b", "a\N{REPLACEMENT CHARACTER}b"}
-    browser = await rent(labels={f"k{character}": f"v{character}"})
-    found, total = await store.browsers(
-        project, active=None, offset=0, limit=10, labels={f"k{character}": f"v{character}"}
-    )
-    assert ([each.id for each in found], total) == ([browser.id], 1)
+async def test_text_of_any_character_is_kept_and_found(store, project, rent):
+    """What no database can keep, NUL and half a surrogate pair, is replaced."""
+    await rent(labels={"k": "v"})
+    for character in ("\0", "\ud800", '"', "'", "\\", "$", ".", "%"):
+        profile = await store.create_profile(project, f"a{character}b", limit=None, now=NOW)
+        kept = {"a?b", "a\N{REPLACEMENT CHARACTER}b", f"a{character}b"}
+        assert (await store.profile(project, profile.id)).name in kept
+        labels = {f"k{character}": f"v{character}"}
+        browser = await rent(labels=labels)
+        found, total = await store.browsers(project, active=None, offset=0, limit=10, labels=labels)
+        assert ([each.id for each in found], total) == ([browser.id], 1)
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -1,0 +1,166 @@
+"""`Heart`: what a server does again and again: it gives signs of life, takes over from servers that have ended, writes what is owed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from cdpbridge._clock import Clock
+from cdpbridge._concurrency import TaskSet
+from cdpbridge._lifecycle import Signal
+from cdpbridge.server.hosts import BrowserHosts
+from cdpbridge.server.settings import Settings
+from cdpbridge.server.store import Server, Store
+
+from ._endings import Endings
+from ._membership import Membership
+from ._recovery import take_over
+from ._rental import Rental
+
+__all__ = ["Heart"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+# How often a server that may have others beside it gives a sign of life; see `DEAD_SECONDS`.
+_BEAT_AMONG_OTHERS: Final = timedelta(seconds=2)
+# How often it looks for stops that others were asked for.
+_LISTEN_SECONDS: Final = 0.5
+# How often the traffic of running browsers is written: a figure for people, which costs nothing.
+_TRAFFIC_SECONDS: Final = 15.0
+
+
+class Heart:
+    """The heartbeat of one server.
+
+    Args:
+        rentals: Every browser of this server that has not stopped.
+        end: Ends a rental without waiting.
+        stop: Ends a rental that perhaps still starts, and waits.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        hosts: BrowserHosts,
+        settings: Settings,
+        endings: Endings,
+        rentals: Mapping[UUID, Rental],
+        *,
+        clock: Clock,
+        wall: Callable[[], datetime],
+        end: Callable[[Rental, Signal], object],
+        stop: Callable[[Rental], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._store = store
+        self._hosts = hosts
+        self._endings = endings
+        self._rentals = rentals
+        self._clock = clock
+        self._wall = wall
+        self._end = end
+        self._stop = stop
+        self._every = timedelta(seconds=settings.heartbeat_seconds)
+        if not store.one_writer:
+            self._every = min(self._every, _BEAT_AMONG_OTHERS)
+        self._membership = Membership(store, settings.data_dir, wall=wall)
+        self._joined = clock.time()
+        self._loops: list[asyncio.Task[None]] = []
+        self._work = TaskSet(logger)
+        # Servers whose browsers are being taken over.
+        self._ended: set[UUID] = set()
+        self._traffic: Mapping[UUID, int] = {}
+        self._traffic_at = self._joined
+
+    def uptime(self, now: float) -> timedelta:
+        """Return the time from the start of this server to `now`, a reading of the clock."""
+        return timedelta(seconds=now - self._joined)
+
+    async def join(self) -> Collection[Server]:
+        """Add this server to those of the database, and return those that are known to have ended."""
+        formers = await self._membership.join()
+        self._joined = self._clock.time()
+        return formers
+
+    def start(self) -> None:
+        """Begin to beat."""
+        loops = [self._beat_often()] if self._store.one_writer else [self._beat_often(), self._listen()]
+        self._loops = [asyncio.get_running_loop().create_task(each) for each in loops]
+
+    async def close(self) -> None:
+        """Beat no more."""
+        for each in self._loops:
+            each.cancel()
+        if self._loops:
+            await asyncio.wait(self._loops)
+        self._loops.clear()
+        await self._work.cancel()
+
+    async def leave(self) -> None:
+        """Remove this server from those of the database, unless it still has browsers."""
+        await self._membership.leave()
+
+    async def _beat_often(self) -> None:
+        while True:
+            await asyncio.sleep(self._every.total_seconds())
+            try:
+                await self.beat()
+                await self._endings.retry()
+            except SQLAlchemyError:
+                logger.exception("the database cannot be written; browsers go on")
+
+    async def beat(self) -> None:
+        """Note that this server and its browsers are alive, and look after the others.
+
+        Raises:
+            SQLAlchemyError: The database did not take it.
+        """
+        active = [rental for rental in self._rentals.values() if rental.is_active]
+        if not active and self._store.one_writer:
+            return
+        now = self._clock.time()
+        for former in await self._membership.beat(self.uptime(now)):
+            if former.id not in self._ended:
+                self._ended.add(former.id)
+                self._work.start(self._take_over(former), f"the takeover from server {former.id}")
+        if self._membership.stalled:
+            await self._end_lost(active)
+        if now - self._traffic_at >= _TRAFFIC_SECONDS:
+            await self._note_traffic(active, now)
+
+    async def _note_traffic(self, active: Iterable[Rental], now: float) -> None:
+        traffic = {rental.id: self._hosts.proxy_bytes(rental.id) for rental in active}
+        moved = {each: count for each, count in traffic.items() if count != self._traffic.get(each, 0)}
+        if moved:
+            await self._store.seen(moved)
+        self._traffic, self._traffic_at = traffic, now
+
+    async def _take_over(self, former: Server) -> None:
+        try:
+            await take_over(self._store, former, wall=self._wall)
+        finally:
+            self._ended.discard(former.id)
+
+    async def _end_lost(self, active: Iterable[Rental]) -> None:
+        """End browsers that another server has taken over, as it took this one for dead: nothing more is booked for them."""
+        owned = await self._store.owned()
+        for rental in active:
+            if rental.id not in owned:
+                logger.error("browser %s is another server's now; it ends here", rental.id)
+                self._end(rental, Signal.LOST)
+
+    async def _listen(self) -> None:
+        """Stop what other servers were asked to stop."""
+        while True:
+            await asyncio.sleep(_LISTEN_SECONDS)
+            with suppress(SQLAlchemyError):  # the heartbeat reports it
+                for browser_id in await self._store.asked_to_stop():
+                    rental = self._rentals.get(browser_id)
+                    if rental is not None and rental.ending is None and not rental.withdrawn:
+                        self._work.start(self._stop(rental), f"the stop of browser {browser_id}")

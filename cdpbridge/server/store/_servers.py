@@ -1,0 +1,118 @@
+"""Servers of one database: who there is, signs of life, and which browsers are whose. A row is of one start of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import delete, select, update
+
+from ._database import Database, changed
+from ._models import HOLDS_SLOT, NOT_STOPPED, Browser, Server
+
+__all__ = ["Servers"]
+
+# Ids of servers are random numbers; this many characters of a host's name are kept with one, for people.
+_NAME_CHARACTERS: Final = 200
+# So that no transaction is long, and several servers share the work.
+_TAKEN_AT_ONCE: Final = 100
+
+
+class Servers(Database):
+    """Queries and transactions of servers. `server_id` is our own."""
+
+    async def join(self, name: str, *, now: datetime) -> None:
+        """Add this server.
+
+        Args:
+            name: For people: host and process.
+        """
+        async with self._write() as session:
+            session.add(
+                Server(id=self.server_id, name=name[:_NAME_CHARACTERS], beats=0, uptime_ms=0, joined_at=now)
+            )
+
+    async def beat(self, uptime: timedelta) -> bool:
+        """Give a sign of life, after so long a time since this server has joined; False when others have given it up."""
+        async with self._write() as session:
+            mine = update(Server).where(Server.id == self.server_id)
+            return await changed(
+                session,
+                mine.values(beats=Server.beats + 1, uptime_ms=uptime // timedelta(milliseconds=1)),
+            )
+
+    async def other_servers(self) -> Sequence[Server]:
+        """Return the servers that have joined and not left, without this one."""
+        async with self._read() as session:
+            return (await session.scalars(select(Server).where(Server.id != self.server_id))).all()
+
+    async def forget_server(self, server_id: UUID) -> bool:
+        """Remove a server that has ended, unless it still has browsers that have not stopped."""
+        has = select(Browser.id).where(Browser.owner == server_id, Browser.state.in_(NOT_STOPPED))
+        async with self._write() as session:
+            return await changed(session, delete(Server).where(Server.id == server_id, ~has.exists()))
+
+    async def take_over(self, former: Server | None) -> Sequence[Browser]:
+        """Make some browsers that have not stopped this server's, with the next generation; when none is left, none is returned.
+
+        Args:
+            former: The server that has ended. None: of a version that knew one server only.
+        """
+        whose = Browser.owner == (None if former is None else former.id)
+        rows = select(Browser).where(whose, Browser.state.in_(NOT_STOPPED)).limit(_TAKEN_AT_ONCE)
+        async with self._write() as session:
+            # Of several servers at once, each takes what no other has in hand.
+            taken = (await session.scalars(rows.with_for_update(skip_locked=True, key_share=True))).all()
+            for browser in taken:
+                browser.owner, browser.generation = self.server_id, browser.generation + 1
+                if former is not None and browser.started_at and browser.started_uptime_ms is not None:
+                    known = timedelta(milliseconds=former.uptime_ms - browser.started_uptime_ms)
+                    seen = browser.started_at + known
+                    browser.last_seen_at = max(seen, browser.last_seen_at or seen)
+                browser.started_uptime_ms = None
+        return taken
+
+    async def owned(self) -> Collection[UUID]:
+        """Ids of the browsers that are this server's and have not stopped."""
+        rows = select(Browser.id).where(Browser.owner == self.server_id, Browser.state.in_(NOT_STOPPED))
+        async with self._read() as session:
+            return set((await session.scalars(rows)).all())
+
+    async def browsers_with(self, ids: Collection[UUID]) -> Sequence[Browser]:
+        """Return those browsers, of any project."""
+        async with self._read() as session:
+            return (await session.scalars(select(Browser).where(Browser.id.in_(ids)))).all()
+
+    # --- between servers ------------------------------------------------------------------------------------------
+
+    async def ask_stop(self, browser_id: UUID) -> bool:
+        """Ask the owner of a browser to stop it; False when it is over."""
+        async with self._write() as session:
+            where = (Browser.id == browser_id, Browser.state.in_(HOLDS_SLOT))
+            return await changed(session, update(Browser).where(*where).values(stop_asked=True))
+
+    async def asked_to_stop(self) -> Sequence[UUID]:
+        """Ids of browsers of this server whose stop another server was asked for."""
+        rows = select(Browser.id).where(
+            Browser.owner == self.server_id, Browser.stop_asked, Browser.state.in_(HOLDS_SLOT)
+        )
+        async with self._read() as session:
+            return (await session.scalars(rows)).all()
+
+    async def give_out(self, browser_id: UUID) -> Browser | None:
+        """Note that another server than its owner gives a browser to a client; None when the owner takes it back."""
+        where = (Browser.id == browser_id, Browser.given_out.is_not(False))
+        async with self._write() as session:
+            return await session.scalar(
+                update(Browser).where(*where).values(given_out=True).returning(Browser)
+            )
+
+    async def take_back(self, browser_id: UUID) -> bool:
+        """Before a browser is undone that no client has: False when another server has given it to one."""
+        if self.one_writer:
+            return True
+        where = (Browser.id == browser_id, Browser.owner == self.server_id, Browser.given_out.is_not(True))
+        async with self._write() as session:
+            return await changed(session, update(Browser).where(*where).values(given_out=False))
