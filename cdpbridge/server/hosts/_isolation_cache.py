@@ -12,6 +12,7 @@ import os
 import platform
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +30,8 @@ logger = logging.getLogger("cdpbridge.server")
 
 # Of what is tested and how; another one makes earlier results worthless.
 _VERSION: Final = 2
+# One for each pair of builds, kernel, version and so on; the oldest goes first.
+_MOST_RESULTS: Final = 16
 _MAX_BYTES: Final = 64 * 1024
 # Where an administrator forbids or grants what isolation is made of.
 _SWITCHES: Final = (
@@ -61,31 +64,45 @@ class IsolationCache:
 
     def read(self) -> Means | None:
         """Return what was found; None when nothing is known, or what is there cannot be trusted."""
-        if not self._folder.is_absolute():
-            return None
         try:
-            text = _read_own(self._folder, self._file)
-        except FileNotFoundError:
-            return None
+            return _means(self._results()[self._key])
         except OSError as error:
             logger.warning("%s is not used: %s; isolation is tested again", self._file, error)
             return None
-        try:
-            value = json.loads(text)
-            return _means(value["means"]) if value["key"] == self._key else None
-        except (ValueError, KeyError, TypeError):  # of another version, or cut off
+        except (KeyError, TypeError):  # of another version
             return None
+
+    def _results(self) -> dict[str, Any]:
+        """Return what the file holds, by key.
+
+        Raises:
+            OSError: Another user can have written it.
+        """
+        if not self._folder.is_absolute():
+            return {}
+        try:
+            found = json.loads(_read_own(self._folder, self._file))
+        except (FileNotFoundError, ValueError):  # none, or cut off
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def write(self, means: Means) -> None:
         """Keep a result. A folder that cannot be written costs the next start a test, and no more."""
         if not self._folder.is_absolute():
             return
+        results: dict[str, Any] = {}
+        with suppress(OSError):  # what another user can have written is not kept
+            results = {key: value for key, value in self._results().items() if key != self._key}
+        for key in list(results)[: 1 - _MOST_RESULTS]:
+            del results[key]
+        results[self._key] = asdict(means)
         draft = self._file.with_name(f".{self._file.name}.{os.getpid()}")
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.chmod(0o700)
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "w") as file:
-                json.dump({"key": self._key, "means": asdict(means)}, file)
+                json.dump(results, file)
             draft.replace(self._file)
         except OSError as error:
             logger.debug("the result of the test of isolation is not kept: %s", error)

@@ -57,7 +57,7 @@ def readable_paths(settings: Settings) -> tuple[Path, ...]:
 
 
 def _named(settings: Settings) -> Iterator[Path]:
-    """Yield what Chromium is told to read: extensions and other files of `browser_args`, the configuration of fonts."""
+    """Yield what Chromium is given to read elsewhere: extensions and other files of `browser_args`, the configuration of fonts."""
     values = [value for argument in settings.browser_args for value in argument.partition("=")[2].split(",")]
     values += [os.environ.get(name, "") for name in ("FONTCONFIG_FILE", "FONTCONFIG_PATH")]
     for value in values:

@@ -38,6 +38,19 @@ def test_a_result_is_found_again_by_every_server_of_the_user(build, folder, file
     assert os.listdir(folder) == ["isolation.json"]
 
 
+def test_builds_have_results_of_their_own_beside_each_other(build, folder, file):
+    full = replace(build, kind="full", path=build.path.with_name("full"))
+    full.path.write_bytes(b"the whole browser")
+    IsolationCache([full], folder).write(Means())
+    assert (IsolationCache([build], folder).read(), IsolationCache([full], folder).read()) == (MEANS, Means())
+    for number in range(16):
+        build.path.write_bytes(b"version %d" % number)
+        IsolationCache([build], folder).write(MEANS)
+    assert len(json.loads(file.read_text())) == 16
+    assert IsolationCache([full], folder).read() is None
+    assert IsolationCache([build], folder).read() == MEANS
+
+
 def test_it_lies_in_the_users_cache_folder_and_not_in_that_of_the_data(build, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "of the user"))
     IsolationCache([build]).write(MEANS)
@@ -80,6 +93,7 @@ def test_another_build_kernel_version_or_right_is_tested_again(build, folder, fi
         b"{",
         b"[]",
         b'{"key": 1}',
+        b"\xff",
         {"processes": True},
         {"processes": True, "landlock": "yes"},
         {"processes": 1, "landlock": 1},
@@ -91,7 +105,7 @@ def test_another_build_kernel_version_or_right_is_tested_again(build, folder, fi
 )
 def test_a_wrong_file_is_worth_nothing(build, folder, file, content):
     if not isinstance(content, bytes):
-        content = json.dumps(json.loads(file.read_text()) | {"means": content}).encode()
+        content = json.dumps(dict.fromkeys(json.loads(file.read_text()), content)).encode()
     file.write_bytes(content)
     assert IsolationCache([build], folder).read() is None
 
@@ -111,6 +125,11 @@ def test_a_file_that_another_user_may_have_written_is_not_believed(build, folder
     assert IsolationCache([build], folder).read() is None
     [record] = caplog.records
     assert "isolation is tested again" in record.message
+    # The next start has a file of its own again, with nothing from the other one in it.
+    file.unlink()
+    IsolationCache([build], folder).write(MEANS)
+    assert IsolationCache([build], folder).read() == MEANS
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
