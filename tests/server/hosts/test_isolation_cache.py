@@ -137,6 +137,10 @@ def test_a_file_that_another_user_may_have_written_is_not_believed(build, folder
 def test_another_users_file_is_not_believed(build, folder, file, of):
     os.chown(file if of == "file" else folder, 65533, 65533)
     assert IsolationCache([build], folder).read() is None
+    if of == "folder":
+        file.unlink()
+        IsolationCache([build], folder).write(MEANS)
+        assert os.listdir(folder) == []
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(build, tmp_path):
