@@ -52,7 +52,7 @@ class SharedFolders:
         downloads, uploads = (self.of_browser(browser_id, kind) for kind in _KINDS)
         _make_passage(downloads.parent)
         _make_own(downloads, uid)
-        lend(uploads, uid)
+        _make_readable(uploads, uid)
 
     def open_for_task(self, browser_id: UUID, task_id: UUID) -> Path | None:
         """Make the folder that a task's agent shares with its browser; None when there is no such browser any more."""
@@ -64,7 +64,7 @@ class SharedFolders:
         for each in (folder.parent.parent, folder.parent, folder):
             _make_passage(each)
         _make_own(folder / "downloads", uid)
-        lend(folder / "output", uid)
+        _make_readable(folder / "output", uid)
         return folder
 
     def take_in(self, browser_id: UUID | str, target: Path) -> None:
@@ -99,7 +99,15 @@ def _make_passage(folder: Path) -> None:
 
 def _make_own(folder: Path, uid: int) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
-    os.chown(folder, uid, uid)
+    if uid != os.geteuid():  # else it is ours, and our group has another number as a rule
+        os.chown(folder, uid, uid)
+
+
+def _make_readable(folder: Path, uid: int) -> None:
+    if uid == os.geteuid():
+        folder.mkdir(mode=0o700, exist_ok=True)
+    else:
+        lend(folder, uid)
 
 
 def _move_files(source: Path, target: Path) -> None:

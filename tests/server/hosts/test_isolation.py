@@ -5,6 +5,9 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -16,7 +19,7 @@ from cdpbridge.chromium import uses_browser_uids
 from cdpbridge.errors import CommandError
 from cdpbridge.server.hosts._isolation_test import _canaries
 from tests.conftest import until
-from tests.isolation.kernel import needs_isolation
+from tests.isolation.kernel import needs_isolation, python_of_all_users
 from tests.server.hosts.attacks import downloaded
 from tests.user_namespace import run_in_user_namespace
 
@@ -350,3 +353,64 @@ def test_every_user_may_read_the_files_of_the_test_whatever_the_umask_is():
     finally:
         os.umask(before)
     assert modes == [0o755, 0o755, 0o644, 0o644]
+
+
+ORDINARY = """
+import asyncio, sys
+import cdpbridge, cdpbridge.errors
+
+async def main():
+    client = cdpbridge.local(data_dir="data", isolation="require", browser_build="shell")
+    async with cdpbridge.open_browser(client) as browser:
+        tab = await browser.new_tab()
+        for name in ("../beside.html", "data/signing.key", "page.html"):
+            try:
+                await tab.goto(f"file://{sys.argv[1]}/{name}")
+                print(await tab.title())
+            except cdpbridge.errors.NavigationError as error:
+                print(str(error).rpartition(": ")[2])
+        script = "Object.assign(document.createElement('a'), {download: 'a.csv', href: 'data:text/csv,a,b'}).click()"
+        async with tab.expect_download() as waiter:
+            await tab.evaluate(script)
+        print((await waiter.download.save("got")).read_text())
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.one_build(
+    "whose the folders are; an ordinary user's browsers of both builds are in tests/chromium"
+)
+@pytest.mark.skipif(not uses_browser_uids(), reason="only root may become another user")
+async def test_an_ordinary_user_whose_group_has_another_number_rents_from_local():
+    """The browser's folders were given to a group with the number of the user, which the user may not do."""
+    python = python_of_all_users()
+    if python is None:
+        pytest.skip("an ordinary user can execute no Python of this version here")
+    with tempfile.TemporaryDirectory(prefix="t") as home:
+        working = Path(home, "working")
+        working.mkdir()
+        for name in ("working/page.html", "beside.html"):
+            Path(home, name).write_text(f"<title>{name}</title>")
+        for path in (Path(home), *Path(home).rglob("*")):
+            os.chown(path, 65533, 65532)
+        Path(home).parent.chmod(0o711)
+        program = ["setpriv", "--reuid=65533", "--regid=65532", "--clear-groups", python, "-c", ORDINARY]
+        environment = {
+            "HOME": home,
+            "TMPDIR": "/tmp",
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [*program, str(working)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=working,
+            check=False,
+            timeout=100,
+        )
+    missing = "net::ERR_FILE_NOT_FOUND"
+    assert done.stdout.splitlines() == [missing, missing, "working/page.html", "a,b"], done.stderr[-2000:]
