@@ -21,6 +21,7 @@ __all__ = [
     "drop_capabilities",
     "fork_into_namespaces",
     "landlock_add_path",
+    "landlock_add_port",
     "landlock_create",
     "landlock_restrict",
     "landlock_version",
@@ -56,7 +57,7 @@ _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 15, 36, 38
 _CAPABILITY_VERSION: Final = 0x2008_0522  # linux/capability.h, _LINUX_CAPABILITY_VERSION_3
 
-_LANDLOCK_RULE_PATH_BENEATH: Final = 1
+_LANDLOCK_RULE_PATH_BENEATH, _LANDLOCK_RULE_NET_PORT = 1, 2
 _LANDLOCK_CREATE_RULESET_VERSION: Final = 1
 
 # Of x86-64 and of the architectures with the generic table.
@@ -167,10 +168,11 @@ def switch_root() -> None:
     os.chdir("/")
 
 
-def drop_capabilities() -> None:
-    """Drop all capabilities, in the own user namespace too."""
+def drop_capabilities(kept: int = 0) -> None:
+    """Drop all capabilities but those of a set of bits, in the own user namespace too."""
     head = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
-    _checked(_libc.capset(head, struct.pack("=6I", 0, 0, 0, 0, 0, 0)), "capset")
+    low, high = kept & 0xFFFF_FFFF, kept >> 32
+    _checked(_libc.capset(head, struct.pack("=6I", low, low, 0, high, high, 0)), "capset")
 
 
 def set_dumpable(*, allowed: bool) -> None:
@@ -215,6 +217,12 @@ def landlock_add_path(rules: int, rights: int, path: int) -> None:
     """Allow `rights` on what an `O_PATH` descriptor refers to, and below it."""
     rule = struct.pack("=Qi", rights, path)
     _call("landlock_add_rule", _LANDLOCK_ADD_RULE, rules, _LANDLOCK_RULE_PATH_BENEATH, rule, ctypes.c_uint(0))
+
+
+def landlock_add_port(rules: int, rights: int, port: int) -> None:
+    """Allow `rights` on a TCP port (Linux 6.7)."""
+    rule = struct.pack("=QQ", rights, port)
+    _call("landlock_add_rule", _LANDLOCK_ADD_RULE, rules, _LANDLOCK_RULE_NET_PORT, rule, ctypes.c_uint(0))
 
 
 def landlock_restrict(rules: int) -> None:

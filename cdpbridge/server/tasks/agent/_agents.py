@@ -110,6 +110,7 @@ class AgentProcesses:
                 "llm_api_key": key.get_secret_value() if key else None,
             },
             op_token=token.get_secret_value() if token and spec.op_vault_id else None,
+            confine=self._settings.isolation,
         )
         run = _Run(process, spec, trajectory, self._judge(model) if spec.judge else None)
         self._running.add(run)

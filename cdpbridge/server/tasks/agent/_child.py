@@ -46,9 +46,9 @@ _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 logger = logging.getLogger("cdpbridge.agent")
 
 
-def _neighbour(name: str) -> Any:
+def _neighbour(name: str, folder: Path = Path(__file__).parent) -> Any:
     """Return a file beside this one, as a module."""
-    found = spec_from_file_location(f"cdpbridge_agent{name}", Path(__file__).with_name(f"{name}.py"))
+    found = spec_from_file_location(f"cdpbridge_agent{name}", folder / f"{name}.py")
     assert found is not None
     assert found.loader is not None
     module = sys.modules[found.name] = module_from_spec(found)
@@ -326,6 +326,15 @@ def _log_through(owner: _Owner) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+def _confine(spec: Mapping[str, Any]) -> None:
+    """Restrict this process, while it has one thread."""
+    if sys.platform != "linux":
+        return
+    rules = _neighbour("_child_confinement")
+    state = rules.confine(_neighbour("_kernel", Path(__file__).parents[3] / "isolation"), spec)
+    sys.stderr.write(f"confinement of the agent: {state}\n")
+
+
 async def _main() -> None:
     # What libraries print is no event.
     events = os.fdopen(os.dup(1), "wb")
@@ -335,6 +344,7 @@ async def _main() -> None:
     if not first:
         return
     spec = json.loads(first)
+    _confine(spec)
     await _work(spec, _Owner(events, commands, Path(spec["shared"]), Path(spec["scratch"])))
 
 

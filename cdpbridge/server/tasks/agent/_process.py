@@ -126,6 +126,7 @@ class AgentProcess:
         secrets: Mapping[str, str | dict[str, str]],
         llm: Mapping[str, str | None],
         op_token: str | None,
+        confine: str,
     ) -> Self:
         """Start it; what it makes of its task is in its result.
 
@@ -158,7 +159,14 @@ class AgentProcess:
         run = cls(process, spec, on_step, scratch, Cutter(hidden))
         run._hidden = hidden
         task = _task(
-            spec, llm, schema=schema, secrets=secrets, op_token=op_token, hidden=hidden, scratch=scratch
+            spec,
+            llm,
+            schema=schema,
+            secrets=secrets,
+            op_token=op_token,
+            hidden=hidden,
+            scratch=scratch,
+            confine=confine,
         )
         run._over = asyncio.create_task(run._live(task), name=f"agent of task {spec.task_id}")
         return run
@@ -413,6 +421,7 @@ def _task(
     op_token: str | None,
     hidden: Mapping[str, str],
     scratch: Path,
+    confine: str,
 ) -> bytes:
     """Return the first line that the process reads."""
     task = {
@@ -423,6 +432,7 @@ def _task(
         "folder": str(spec.folder),
         "shared": str(spec.shared or spec.folder),
         "scratch": str(scratch),
+        "confine": confine,
         "uploads": [str(path) for path in spec.uploads],
         "start_url": spec.start_url,
         "max_steps": spec.max_steps,
