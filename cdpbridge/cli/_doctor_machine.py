@@ -7,6 +7,8 @@ import platform
 import shutil
 import socket
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -15,8 +17,9 @@ from ._config import ending
 
 if TYPE_CHECKING:
     from cdpbridge.chromium import Build
+    from cdpbridge.isolation import Step
 
-__all__ = ["Check", "Status", "machine_checks"]
+__all__ = ["Check", "Status", "isolation_checks", "machine_checks"]
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -55,6 +58,7 @@ def machine_checks(*, local: bool) -> list[Check]:
         _software(),
         _packages(missing),
         *_chromium(missing),
+        *_isolation(),
         _data_dir(missing),
         _memory(),
         _ports(missing),
@@ -121,6 +125,78 @@ def _version(build: Build, missing: Status) -> Check:
             "chromium", missing, f"{build.path} --version: {last}", "install it again, with its libraries"
         )
     return Check("chromium", "ok", f"{done.stdout.strip()} ({build.kind}), {build.path}")
+
+
+_STEPS: Final = {
+    "namespaces": "user namespaces may be made",
+    "mounts": "a file system of its own can be made for each browser",
+    "processes": "each browser can have a /proc of its own",
+    "network": "each browser can have a network of its own",
+    "pages": "pages of one browser can talk by WebRTC there",
+}
+
+
+def _isolation() -> list[Check]:
+    """Find out what the kernel offers, one by one; the test at a server's start shows whether a browser stays inside."""
+    if sys.platform != "linux":
+        return [
+            Check(
+                "isolation",
+                "warn",
+                "browsers are not isolated: this is not Linux",
+                "one project for each server, then",
+            )
+        ]
+    from cdpbridge.chromium import uses_browser_uids
+    from cdpbridge.chromium._uid_ranges import default_uids
+    from cdpbridge.isolation import probe_command, read_steps
+
+    command = probe_command(default_uids()[0] if uses_browser_uids() else None)
+    try:
+        done = subprocess.run(  # noqa: S603  # our own
+            command, capture_output=True, text=True, timeout=_VERSION_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        words = str(getattr(error, "stderr", "") or error).strip().splitlines()
+        return [Check("isolation", "warn", f"what the kernel offers could not be found out: {words[-1]}")]
+    return isolation_checks(read_steps(done.stdout))
+
+
+def isolation_checks(steps: Sequence[Step]) -> list[Check]:
+    """Return a check for each step of the probe: what the kernel offers, and what grants what it refuses. Pure."""
+    from cdpbridge.isolation import remedy
+
+    found = {each.name: each for each in steps}
+    checks = []
+    for name, works in _STEPS.items():
+        step = found.get(name)
+        if step is None:
+            checks.append(
+                Check("isolation", "warn", f"not so that {works}: that needs what is missing above")
+            )
+        elif step.error:
+            checks.append(
+                Check(
+                    "isolation",
+                    "warn",
+                    f"not so that {works}: {step.detail}",
+                    remedy(name, step.error, step.detail),
+                )
+            )
+        else:
+            checks.append(Check("isolation", "ok", works))
+    version = int(found["landlock"].detail) if "landlock" in found else 0
+    checks.append(
+        Check("isolation", "ok", f"Landlock, version {version}")
+        if version
+        else Check(
+            "isolation",
+            "warn",
+            "no Landlock: what a browser may execute is limited by its mounts only, and agents are not confined",
+            "Linux 5.13 or later, with landlock among the modules in /sys/kernel/security/lsm",
+        )
+    )
+    return checks
 
 
 def _data_dir(missing: Status) -> Check:

@@ -7,7 +7,7 @@ from typing import Final
 
 from ._protocol import Report
 
-__all__ = ["explain"]
+__all__ = ["explain", "remedy"]
 
 _USER_NAMESPACES: Final = (
     "ordinary users may make no user namespaces here: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "
@@ -27,21 +27,24 @@ _NETWORK: Final = "the loopback interface of a network namespace cannot be broug
 
 def explain(report: Report) -> str:
     """Return why a browser could not be isolated, with what is missing."""
-    return f"the browser cannot be isolated ({report.step}: {report.detail}){_remedy(report)}"
+    missing = remedy(report.step, report.error, report.detail)
+    return (
+        f"the browser cannot be isolated ({report.step}: {report.detail}){f': {missing}' if missing else ''}"
+    )
 
 
-def _remedy(report: Report) -> str:
-    match report.step, report.error:
+def remedy(step: str, error: int, detail: str) -> str:
+    """Return what is missing where the kernel has refused a step with this error number; empty when it is not known."""
+    match step, error:
         case _, errno.ENOSYS:
-            missing = _OLD_KERNEL
+            return _OLD_KERNEL
         case "namespaces" | "user", errno.EPERM | errno.EACCES | errno.ENOSPC | errno.EUSERS:
-            missing = _USER_NAMESPACES
-        case "mounts", errno.EPERM | errno.EACCES if "mount proc" in report.detail:
-            missing = _PROC
+            return _USER_NAMESPACES
+        case "mounts" | "processes", errno.EPERM | errno.EACCES if "mount proc" in detail:
+            return _PROC
         case "mounts", errno.EPERM | errno.EACCES:
-            missing = _MOUNTS
+            return _MOUNTS
         case "network", _:
-            missing = _NETWORK
+            return _NETWORK
         case _:
             return ""
-    return f": {missing}"
