@@ -89,6 +89,7 @@ _HOMES: Final = {
 # Every public module, so that `cdpbridge.tunnel` needs no import of its own.
 _MODULES: Final = (
     "api",
+    "attack",
     "billing",
     "browser",
     "cdp",

@@ -6,7 +6,7 @@ it is a `Signal`; a pair of state and signal that is not in the table changes no
 once: a second stop, a timeout that races it, or a crash that follows it all find the browser on its way out. The first
 signal that leads out of `starting` or `active` is the reason of the end.
 
-                 started         stop, expire, exit, limit, lost       ended
+                 started        stop, expire, exit, limits, lost       ended
     starting ──────────────▶ active ─────────────────────▶ stopping ──────────▶ stopped
         │                                                                         ▲
         └──────────────────── fail, stop, exit, lost ─────────────────────────────┘
@@ -54,7 +54,9 @@ class Signal(StrEnum):
     STOP = "stop"
     EXPIRE = "expire"
     EXIT = "exit"
-    LIMIT = "limit"
+    DISK_LIMIT = "disk_limit"
+    MEMORY_LIMIT = "memory_limit"
+    PROCESS_LIMIT = "process_limit"
     LOST = "lost"
     ENDED = "ended"
 
@@ -66,6 +68,8 @@ class EndReason(StrEnum):
     EXPIRED = "expired"
     BROWSER_EXITED = "browser_exited"
     DISK_LIMIT = "disk_limit"
+    MEMORY_LIMIT = "memory_limit"
+    PROCESS_LIMIT = "process_limit"
     START_FAILED = "start_failed"
     SERVER_LOST = "server_lost"
 
@@ -80,7 +84,9 @@ TRANSITIONS: Final[Mapping[tuple[State, Signal], State]] = MappingProxyType(
         (State.ACTIVE, Signal.STOP): State.STOPPING,
         (State.ACTIVE, Signal.EXPIRE): State.STOPPING,
         (State.ACTIVE, Signal.EXIT): State.STOPPING,
-        (State.ACTIVE, Signal.LIMIT): State.STOPPING,
+        (State.ACTIVE, Signal.DISK_LIMIT): State.STOPPING,
+        (State.ACTIVE, Signal.MEMORY_LIMIT): State.STOPPING,
+        (State.ACTIVE, Signal.PROCESS_LIMIT): State.STOPPING,
         (State.ACTIVE, Signal.LOST): State.STOPPING,
         (State.STOPPING, Signal.ENDED): State.STOPPED,
     }
@@ -92,7 +98,9 @@ _REASONS: Final[Mapping[Signal, EndReason]] = MappingProxyType(
         Signal.STOP: EndReason.STOPPED_BY_CALLER,
         Signal.EXPIRE: EndReason.EXPIRED,
         Signal.EXIT: EndReason.BROWSER_EXITED,
-        Signal.LIMIT: EndReason.DISK_LIMIT,
+        Signal.DISK_LIMIT: EndReason.DISK_LIMIT,
+        Signal.MEMORY_LIMIT: EndReason.MEMORY_LIMIT,
+        Signal.PROCESS_LIMIT: EndReason.PROCESS_LIMIT,
         Signal.LOST: EndReason.SERVER_LOST,
     }
 )

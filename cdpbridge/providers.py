@@ -65,6 +65,8 @@ class LocalSettings(TypedDict, total=False):
     max_files_mb_per_project: int | None
     max_profile_mb: int | None
     disk_mb_per_browser: int | None
+    memory_mb_per_browser: int | None
+    max_processes_per_browser: int | None
     max_clients_per_browser: int | None
     concurrent_starts: int | None
     min_free_memory_mb: int | None

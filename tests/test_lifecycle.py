@@ -30,7 +30,9 @@ ROWS = [
     ("active", "stop", "stopping", "stopped_by_caller"),
     ("active", "expire", "stopping", "expired"),
     ("active", "exit", "stopping", "browser_exited"),
-    ("active", "limit", "stopping", "disk_limit"),
+    ("active", "disk_limit", "stopping", "disk_limit"),
+    ("active", "memory_limit", "stopping", "memory_limit"),
+    ("active", "process_limit", "stopping", "process_limit"),
     ("active", "lost", "stopping", "server_lost"),
     ("stopping", "ended", "stopped", None),
 ]

@@ -42,6 +42,8 @@ _METHODS: Final = ("get", "post", "patch", "put", "delete")
 CLIENT_VARIABLES: Final = {
     "BROWSER_USE_API_KEY": "API key of the server that the environment names; of the Browser Use Cloud when it names none. It is "
     "sent to that server only.",
+    "BROWSER_USE_SECOND_API_KEY": "Key of another project of the same server, for `cdpbridge doctor --attack`, which then attacks that "
+    "project's records.",
     "CDPBRIDGE_PROVIDER": "Where browsers are rented: `cloud`, `local`, or a base URL such as `http://127.0.0.1:8700/api/v2`. "
     "Default: the cloud when `BROWSER_USE_API_KEY` is set, else this machine.",
     "CDPBRIDGE_BASE_URL": "Base URL of the REST API, when `CDPBRIDGE_PROVIDER` is not set.",

@@ -16,6 +16,7 @@ import click
 
 from cdpbridge.api._place import Place, find_place
 
+from ._attack import run_attacks
 from ._doctor_machine import Check, machine_checks
 from ._options import Group, json_option, provider_option
 from ._output import print_json, say, with_client
@@ -36,15 +37,51 @@ def register(app: Group) -> None:
 
 @click.option("--all", "show_all", is_flag=True, help="Also fields that are missing and need not be there.")
 @click.option("--machine", "only_machine", is_flag=True, help="Check this machine only.")
+@click.option(
+    "--attack",
+    "attacked",
+    metavar="URL",
+    help="Attack a server of your own, by its base URL, as a customer with the key in BROWSER_USE_API_KEY could.",
+)
+@click.option(
+    "--path",
+    "paths",
+    multiple=True,
+    help="With --attack: a file or folder of its machine that no browser may reach, such as its data folder. May be repeated.",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(min=10), default=600, help="With --attack: how long, at most."
+)
 @json_option
 @provider_option
-def _doctor(show_all: bool, only_machine: bool, as_json: bool, provider: str | None) -> None:
+def _doctor(
+    show_all: bool,
+    only_machine: bool,
+    attacked: str | None,
+    paths: tuple[str, ...],
+    seconds: float,
+    as_json: bool,
+    provider: str | None,
+) -> None:
     """Check this machine, then the server in use.
 
     This machine: Chromium, folders, memory, ports, keys. Where browsers run here, one is started and stopped. The server:
     whether it answers, and whether its answers are what the models expect. Costs nothing. Ends with 1 when something does
     not work; warnings, and fields that are only new, do no harm.
+
+    With --attack, rent browsers of a server of your own (three at a time, a minute each) and try from them what a customer who
+    means harm would: its files, other browsers, private addresses, ways around its forwarder, other programs. With the key of
+    another project in BROWSER_USE_SECOND_API_KEY, that project's records, too. On the machine of the server most can be seen; a
+    listener is opened there meanwhile. Files that were planted are removed. Ends with 1 when something got through.
     """
+    if attacked is not None or paths:
+        others = provider is not None or only_machine or show_all
+        _attack(attacked, paths, seconds, as_json=as_json, others=others)
+    else:
+        _examine_all(show_all=show_all, only_machine=only_machine, as_json=as_json, provider=provider)
+
+
+def _examine_all(*, show_all: bool, only_machine: bool, as_json: bool, provider: str | None) -> None:
     from cdpbridge.errors import CDPBridgeError
 
     problem: CDPBridgeError | None = None
@@ -65,11 +102,10 @@ def _doctor(show_all: bool, only_machine: bool, as_json: bool, provider: str | N
         except CDPBridgeError as error:
             problem = error
     for check in report.get("checks", ()):
-        found: list[Difference] = check["differences"]
-        check["differences"] = [each for each in found if show_all or each.detail != "optional"]
-        bad |= check["error"] is not None or any(
-            each.kind == "invalid" or each.detail == "required" for each in found
-        )
+        bad |= _is_bad(check)
+        check["differences"] = [
+            each for each in check["differences"] if show_all or each.detail != "optional"
+        ]
     if as_json:
         checks = [check | _texts(check) for check in report.get("checks", ())]
         said = None if problem is None else str(problem)
@@ -82,6 +118,24 @@ def _doctor(show_all: bool, only_machine: bool, as_json: bool, provider: str | N
         raise problem
     if bad or problem is not None:
         raise click.exceptions.Exit(1)
+
+
+def _attack(
+    attacked: str | None, paths: tuple[str, ...], seconds: float, *, as_json: bool, others: bool
+) -> None:
+    if attacked is None:
+        raise click.UsageError("--path goes with --attack")
+    if others:
+        raise click.UsageError("--attack names the server and goes with --path, --seconds and --json only")
+    if not run_attacks(attacked, paths, seconds, as_json=as_json):
+        raise click.exceptions.Exit(1)
+
+
+def _is_bad(check: dict[str, Any]) -> bool:
+    found: list[Difference] = check["differences"]
+    return check["error"] is not None or any(
+        each.kind == "invalid" or each.detail == "required" for each in found
+    )
 
 
 def _texts(check: dict[str, Any]) -> dict[str, Any]:

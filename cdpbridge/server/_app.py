@@ -217,6 +217,7 @@ def snapshots_of(app: FastAPI) -> Snapshots:
             agents=services.tasks.agents,
             files=services.files,
             recordings=services.recordings,
+            isolation=services.isolation,
             wall=services.wall,
         )
     snapshots: Snapshots = state.snapshots

@@ -228,6 +228,8 @@ def _browser_options(
         block_list=_block_list(settings),
         own_ports=set(own_ports),
         max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
+        max_memory_bytes=settings.memory_mb_per_browser * 1024**2 or None,
+        max_processes=settings.max_processes_per_browser or None,
     )
 
 

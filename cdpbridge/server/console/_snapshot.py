@@ -51,6 +51,7 @@ class Snapshots:
     """Reads the state of projects.
 
     Args:
+        isolation: What a test has shown about the isolation of browsers, for a reader.
         wall: The present, for dates.
 
     Attributes:
@@ -70,6 +71,7 @@ class Snapshots:
         agents: Agents,
         files: FileStore,
         recordings: Recordings,
+        isolation: str,
         wall: Callable[[], datetime],
     ) -> None:
         self.files = ProjectFiles(store, files)
@@ -82,6 +84,7 @@ class Snapshots:
         self._live = live
         self._agents = agents
         self._recordings = recordings
+        self._isolation = isolation
         self._wall = wall
         self._days: dict[UUID, _Days] = {}
 
@@ -137,6 +140,7 @@ class Snapshots:
                 "simulated": self._settings.money_simulated and not (account and account.has_own_credits),
                 "canRecord": self._recordings.offered,
                 "countries": sorted(self._settings.proxies),
+                "isolation": self._isolation,
             },
             "browsers": [self._browser(browser, names) for browser in (*active, *ended)],
             "endedTotal": ended_total,

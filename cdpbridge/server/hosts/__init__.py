@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._base import BrowserHosts, BrowserSpec, CloseFrame, Leftover, Placement, SavedState, StopReport
+from ._base import BrowserHosts, BrowserSpec, CloseFrame, Leftover, Limit, Placement, SavedState, StopReport
 from ._browser_uids import prepare_uids
 from ._builds import Builds
 from ._isolation import Isolator, Prepared, prepare_isolation
@@ -18,6 +18,7 @@ __all__ = [
     "CloseFrame",
     "Isolator",
     "Leftover",
+    "Limit",
     "LocalHosts",
     "Placement",
     "Prepared",

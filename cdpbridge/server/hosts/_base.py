@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 from uuid import UUID
 
 from cdpbridge.cdp import Connection
@@ -20,10 +20,15 @@ __all__ = [
     "BrowserSpec",
     "CloseFrame",
     "Leftover",
+    "Limit",
     "Placement",
     "SavedState",
     "StopReport",
 ]
+
+
+Limit: TypeAlias = Literal["disk", "memory", "processes"]
+"""A limit that a browser has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +124,18 @@ class BrowserHosts(Protocol):
     """Machines that run browsers."""
 
     async def start(
-        self, spec: BrowserSpec, *, on_exit: Callable[[UUID], object], on_limit: Callable[[UUID], object]
+        self,
+        spec: BrowserSpec,
+        *,
+        on_exit: Callable[[UUID], object],
+        on_limit: Callable[[UUID, Limit], object],
     ) -> Placement:
         """Run a browser. Cancelled or failed, it leaves nothing behind.
 
         Args:
             spec: What to run.
             on_exit: Called once with the browser's id when it ends without `stop`.
-            on_limit: Called once with the browser's id when it uses more disk than it may; it runs on until it is stopped.
+            on_limit: Called once with the browser's id and the limit when it uses more than it may; it runs on until it is stopped.
 
         Raises:
             BrowserStartFailed: With the cause.

@@ -36,7 +36,7 @@ from cdpbridge.server.gateway import BrowserFiles, Registry, Upstream
 from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
 from cdpbridge.server.proxy import BrowserNetwork, HostLists, HostTraffic, Listen
 
-from ._base import BrowserSpec, CloseFrame, StopReport
+from ._base import BrowserSpec, CloseFrame, Limit, StopReport
 from ._cookies import CookieExport, cookies_to_keep
 from ._first_page import open_first_page
 from ._folders import remove_folder, save_profile, scratch_folder
@@ -58,7 +58,7 @@ _SUPERVISION_SECONDS: Final = 5.0
 class LocalBrowser:
     """A running browser, from `start` to `stop`.
 
-    `on_exit` is called when it ends without `stop`, `on_limit` when it uses too much disk.
+    `on_exit` is called when it ends without `stop`, `on_limit` when it uses too much disk or memory, or has too many processes.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LocalBrowser:
         profiles: ProfileStore,
         registry: Registry,
         on_exit: Callable[[UUID], object],
-        on_limit: Callable[[UUID], object],
+        on_limit: Callable[[UUID, Limit], object],
     ) -> None:
         self.id = spec.id
         self.profile_id = spec.profile_id
@@ -379,9 +379,30 @@ class LocalBrowser:
                     logger.warning("browser %s does not answer any more and is killed: %s", self.id, error)
                     await self._chromium.kill()
                 return
-            if await self._over_disk_limit():
-                self._on_limit(self.id)
+            if (limit := await self._limit_passed()) is not None:
+                self._on_limit(self.id, limit)
                 return
+
+    async def _limit_passed(self) -> Limit | None:
+        limits = self._options
+        used = await asyncio.to_thread(limits.usage.of_group, self._chromium.pid)
+        if limits.max_memory_bytes is not None and used.memory > limits.max_memory_bytes:
+            logger.warning(
+                "browser %s uses %d MB of memory and is stopped: %d are allowed",
+                self.id,
+                used.memory // 1024**2,
+                limits.max_memory_bytes // 1024**2,
+            )
+            return "memory"
+        if limits.max_processes is not None and used.processes > limits.max_processes:
+            logger.warning(
+                "browser %s has %d processes and is stopped: %d are allowed",
+                self.id,
+                used.processes,
+                limits.max_processes,
+            )
+            return "processes"
+        return "disk" if await self._over_disk_limit() else None
 
     async def _over_disk_limit(self) -> bool:
         limit = self._options.max_disk_bytes

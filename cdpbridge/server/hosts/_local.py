@@ -20,7 +20,7 @@ from cdpbridge.server.gateway import Registry
 from cdpbridge.server.profiles import Hostile, ProfileStore
 from cdpbridge.server.proxy import HostTraffic, Rules
 
-from ._base import BrowserSpec, CloseFrame, Leftover, Placement, SavedState, StopReport
+from ._base import BrowserSpec, CloseFrame, Leftover, Limit, Placement, SavedState, StopReport
 from ._browser import LocalBrowser
 from ._cookies import CookieExport, cookies_to_keep
 from ._folders import REMOVED, remove_folder, save_profile, scratch_folder
@@ -72,7 +72,11 @@ class LocalHosts:
         self._browsers: dict[UUID, LocalBrowser] = {}
 
     async def start(
-        self, spec: BrowserSpec, *, on_exit: Callable[[UUID], object], on_limit: Callable[[UUID], object]
+        self,
+        spec: BrowserSpec,
+        *,
+        on_exit: Callable[[UUID], object],
+        on_limit: Callable[[UUID, Limit], object],
     ) -> Placement:
         """Run a browser; see `BrowserHosts.start`."""
         try:

@@ -11,6 +11,7 @@ from cdpbridge.server.proxy import BlockList, Rules
 
 from ._builds import Builds
 from ._isolation import Isolator
+from ._usage import UsageReader
 
 __all__ = ["BrowserOptions"]
 
@@ -30,6 +31,9 @@ class BrowserOptions:
         own_ports: Ports of this server and of its browsers, which browsers may not reach. Each
             browser adds its own while it runs.
         max_disk_bytes: Of a browser's folders and downloads; None for no limit.
+        max_memory_bytes: Of what belongs to one of a browser's processes alone; None for no limit.
+        max_processes: Of a browser; None for no limit.
+        usage: Reads what browsers use.
     """
 
     builds: Builds
@@ -48,3 +52,6 @@ class BrowserOptions:
     block_list: BlockList = field(default_factory=BlockList)
     own_ports: set[int] = field(default_factory=set)
     max_disk_bytes: int | None = None
+    max_memory_bytes: int | None = None
+    max_processes: int | None = None
+    usage: UsageReader = field(default_factory=UsageReader)

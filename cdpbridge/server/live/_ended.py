@@ -17,6 +17,8 @@ _TITLES: Final = {
     EndReason.EXPIRED: "Session timed out",
     EndReason.BROWSER_EXITED: "The browser exited",
     EndReason.DISK_LIMIT: "Disk limit reached",
+    EndReason.MEMORY_LIMIT: "Memory limit reached",
+    EndReason.PROCESS_LIMIT: "Process limit reached",
     EndReason.START_FAILED: "The browser did not start",
     EndReason.SERVER_LOST: "The server stopped",
 }

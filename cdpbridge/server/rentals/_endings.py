@@ -35,6 +35,8 @@ CLOSE_FRAMES: Final = {
     EndReason.SERVER_LOST: CloseFrame(1001, "server stopping"),
     EndReason.BROWSER_EXITED: CloseFrame(1011, "browser exited"),
     EndReason.DISK_LIMIT: CloseFrame(1008, "disk limit reached"),
+    EndReason.MEMORY_LIMIT: CloseFrame(1008, "memory limit reached"),
+    EndReason.PROCESS_LIMIT: CloseFrame(1008, "process limit reached"),
 }
 
 

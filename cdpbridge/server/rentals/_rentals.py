@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from cdpbridge._concurrency import TaskSet, to_the_end
 from cdpbridge._lifecycle import Deadline, EndReason, Signal, State
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server._metrics import Metrics
-from cdpbridge.server.hosts import BrowserHosts, BrowserSpec
+from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, Limit
 from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Browser, KeyTaken, Store
 
@@ -49,6 +49,13 @@ _PROFILE_WAIT_SECONDS: Final = 10.0
 def utc_now() -> datetime:
     """Return the wall clock's time; only for dates in answers and records."""
     return datetime.now(UTC)
+
+
+_LIMITS: Final[Mapping[Limit, Signal]] = {
+    "disk": Signal.DISK_LIMIT,
+    "memory": Signal.MEMORY_LIMIT,
+    "processes": Signal.PROCESS_LIMIT,
+}
 
 
 def _no_listener(_browser_id: UUID, _reason: EndReason) -> None:
@@ -410,10 +417,10 @@ class Rentals:
             rental.exited.set()
             self._end(rental, Signal.EXIT)
 
-    def _over_limit(self, browser_id: UUID) -> None:
+    def _over_limit(self, browser_id: UUID, limit: Limit) -> None:
         rental = self._rentals.get(browser_id)
         if rental is not None:
-            self._end(rental, Signal.LIMIT)
+            self._end(rental, _LIMITS[limit])
 
     def _end(self, rental: Rental, signal: Signal) -> asyncio.Task[None] | None:
         """End an active browser, once; return the task that does it, None for one that has not run."""

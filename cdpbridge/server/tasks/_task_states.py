@@ -42,6 +42,8 @@ class TaskSignal(StrEnum):
     EXPIRE = "expire"
     BROWSER_EXIT = "browser_exit"
     DISK_LIMIT = "disk_limit"
+    MEMORY_LIMIT = "memory_limit"
+    PROCESS_LIMIT = "process_limit"
     SERVER_STOP = "server_stop"
     SERVER_LOST = "server_lost"
     FINISH = "finish"
@@ -58,6 +60,8 @@ class TaskEnd(StrEnum):
     SESSION_EXPIRED = "session_expired"
     BROWSER_EXITED = "browser_exited"
     DISK_LIMIT = "disk_limit"
+    MEMORY_LIMIT = "memory_limit"
+    PROCESS_LIMIT = "process_limit"
     SERVER_STOPPED = "server_stopped"
     SERVER_LOST = "server_lost"
     AGENT_DIED = "agent_died"
@@ -73,6 +77,8 @@ _REASONS: Final[Mapping[TaskSignal, TaskEnd]] = MappingProxyType(
         TaskSignal.EXPIRE: TaskEnd.SESSION_EXPIRED,
         TaskSignal.BROWSER_EXIT: TaskEnd.BROWSER_EXITED,
         TaskSignal.DISK_LIMIT: TaskEnd.DISK_LIMIT,
+        TaskSignal.MEMORY_LIMIT: TaskEnd.MEMORY_LIMIT,
+        TaskSignal.PROCESS_LIMIT: TaskEnd.PROCESS_LIMIT,
         TaskSignal.SERVER_STOP: TaskEnd.SERVER_STOPPED,
         TaskSignal.SERVER_LOST: TaskEnd.SERVER_LOST,
         TaskSignal.FINISH: TaskEnd.FINISHED,
@@ -86,6 +92,8 @@ _STOPS: Final = (
     TaskSignal.EXPIRE,
     TaskSignal.BROWSER_EXIT,
     TaskSignal.DISK_LIMIT,
+    TaskSignal.MEMORY_LIMIT,
+    TaskSignal.PROCESS_LIMIT,
     TaskSignal.SERVER_STOP,
 )
 
@@ -118,6 +126,8 @@ END_TEXTS: Final[Mapping[TaskEnd, str]] = MappingProxyType(
         TaskEnd.SESSION_STOPPED: "The session was stopped before the task was done.",
         TaskEnd.SESSION_EXPIRED: "The session's time was over before the task was done.",
         TaskEnd.DISK_LIMIT: "The session's browser used more disk than it may and was stopped before the task was done.",
+        TaskEnd.MEMORY_LIMIT: "The session's browser used more memory than it may and was stopped before the task was done.",
+        TaskEnd.PROCESS_LIMIT: "The session's browser had more processes than it may and was stopped before the task was done.",
         TaskEnd.BROWSER_EXITED: "The session's browser ended unexpectedly before the task was done.",
         TaskEnd.SERVER_STOPPED: "The server was stopped before the task was done.",
         TaskEnd.SERVER_LOST: "The server ended unexpectedly before the task was done.",

@@ -43,6 +43,8 @@ _SIGNALS: Final = {
     EndReason.EXPIRED: TaskSignal.EXPIRE,
     EndReason.BROWSER_EXITED: TaskSignal.BROWSER_EXIT,
     EndReason.DISK_LIMIT: TaskSignal.DISK_LIMIT,
+    EndReason.MEMORY_LIMIT: TaskSignal.MEMORY_LIMIT,
+    EndReason.PROCESS_LIMIT: TaskSignal.PROCESS_LIMIT,
     EndReason.SERVER_LOST: TaskSignal.SERVER_STOP,
 }
 # Outputs of earlier tasks that a later one gets: more would fill the model's context.

@@ -55,7 +55,7 @@ async def test_a_start_given_up_while_its_profile_is_copied_leaves_no_folder_and
         profiles=profiles,
         registry=Registry(),
         on_exit=lambda _id: None,
-        on_limit=lambda _id: None,
+        on_limit=lambda _id, _limit: None,
     )
     starting = asyncio.create_task(browser.start())
     assert await asyncio.to_thread(profiles.entered.wait, 30)

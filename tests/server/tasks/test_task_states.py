@@ -27,6 +27,8 @@ WAYS = [
     ("expire ended", "stopped", "session_expired"),
     ("browser_exit ended", "stopped", "browser_exited"),
     ("disk_limit ended", "stopped", "disk_limit"),
+    ("memory_limit ended", "stopped", "memory_limit"),
+    ("process_limit ended", "stopped", "process_limit"),
     ("server_stop ended", "stopped", "server_stopped"),
     ("server_lost", "stopped", "server_lost"),
     ("stop server_lost", "stopped", "stopped_by_caller"),

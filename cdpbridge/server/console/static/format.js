@@ -55,6 +55,8 @@ const REASONS = {
   expired: "its time was over",
   browser_exited: "the browser exited",
   disk_limit: "disk limit reached",
+  memory_limit: "memory limit reached",
+  process_limit: "process limit reached",
   start_failed: "it did not start",
   server_lost: "the server ended",
 };

@@ -21,6 +21,7 @@ export function accountView(state, actions) {
       fact("Plan", account.plan, `, up to ${account.maxMinutes} min a browser`),
       fact("Price", `${usd(account.usdPerHour, 4)} per browser hour${simulated(account)}`),
       fact("Slots", `${account.active} of ${account.limit} in use`),
+      fact("Isolation of browsers", account.isolation),
     ),
     h("h2", {}, "Cost per day"),
     costChart(days),
