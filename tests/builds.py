@@ -7,6 +7,16 @@ import pytest
 BUILDS = {"shell", "full"}
 
 
+def on_the_shell(reason):
+    """Mark a test of a page of `tests/browser`: it runs on the headless shell alone, and why that is enough."""
+
+    def mark(test):
+        marked = pytest.mark.parametrize("cdp_url", ["shell"], indirect=True)(test)
+        return pytest.mark.one_build(reason)(marked)
+
+    return mark
+
+
 def builds_of(item):
     """The builds among the parameters of a test, as those of a fixture or its own."""
     params = item.callspec.params.values() if hasattr(item, "callspec") else ()

@@ -16,6 +16,7 @@ from cdpbridge.errors import (
     NavigationError,
 )
 from cdpbridge.protocol import Page
+from tests.builds import on_the_shell
 from tests.conftest import until
 
 pytestmark = pytest.mark.chromium
@@ -36,10 +37,8 @@ document.addEventListener('change', e => log.push(`change ${e.target.id}`));
 document.addEventListener('keydown', e => log.push(`key ${e.key} ${e.code} ${e.keyCode} ${e.shiftKey}${e.ctrlKey}`));</script>"""
 
 
-def of_our_script(test):
-    """Mark a test of what a script of ours sees in the page: the builds run it alike, and actions of both are tested around it."""
-    one_build = pytest.mark.one_build("what is looked at is a script of ours, which the builds run alike")
-    return one_build(pytest.mark.parametrize("cdp_url", ["shell"], indirect=True)(test))
+# What a script of ours sees in the page; actions of both builds are tested around it.
+of_our_script = on_the_shell("what is looked at is a script of ours, which the builds run alike")
 
 
 @pytest.fixture
@@ -435,6 +434,7 @@ customElements.define('my-card', class extends HTMLElement { connectedCallback()
     this.shadowRoot.addEventListener('click', e => log.push(e.target.textContent)) } });</script>"""
 
 
+@of_our_script
 @pytest.mark.parametrize(
     ("selector", "hit"),
     [
@@ -613,6 +613,7 @@ async def test_a_hostile_page_changes_nothing(page, pages):
 # --- what cannot work -------------------------------------------------------------------------------------------------
 
 
+@of_our_script
 @pytest.mark.parametrize(
     ("act", "kind", "words"),
     [

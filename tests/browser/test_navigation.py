@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from cdpbridge.errors import CommandTimeout, ConfigurationError, NavigationError, TargetClosed
+from tests.builds import on_the_shell
 
 pytestmark = pytest.mark.chromium
 
@@ -143,6 +144,7 @@ async def test_what_cannot_be_reached(page):
         await page.goto("http://127.0.0.1:9/")
 
 
+@on_the_shell("what an address is made of is checked before the browser is asked")
 @pytest.mark.parametrize(
     ("url", "words"),
     [

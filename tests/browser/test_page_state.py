@@ -6,6 +6,7 @@ import time
 import pytest
 
 from cdpbridge.errors import CommandTimeout, ConfigurationError
+from tests.builds import on_the_shell
 
 pytestmark = pytest.mark.chromium
 LATER = int(time.time()) + 86400
@@ -60,6 +61,7 @@ async def test_cookies(page, pages):
     await page.set_cookies([])
 
 
+@on_the_shell("what a cookie is made of is checked here; what the browser refuses is tested below on both")
 @pytest.mark.parametrize(
     ("cookie", "words"),
     [

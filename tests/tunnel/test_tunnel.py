@@ -78,8 +78,8 @@ async def test_discovery_and_sockets(browser, site):
         (f"GET /json HTTP/1.1\nHost: 127.0.0.1\nX: {'x' * 70000}", 431),
     ],
 )
-async def test_what_the_tunnel_refuses(browser, head, status):
-    async with open_tunnel(browser.cdp_url) as authority:
+async def test_what_the_tunnel_refuses(far_shell, rented_once, head, status):
+    async with open_tunnel(rented_once(far_shell)) as authority:
         assert (await ask(authority, head))[0] == status
 
 
