@@ -3,7 +3,8 @@
     python benchmarks/rental.py [--rounds N] [--builds shell,full]
 
 Each round does one cycle of each, in turns: a browser, a tab, an answer of JavaScript, a page of a site on loopback, the end.
-`local()` is a new interpreter each time: from its start to the first answer of a page, with the embedded server's own start.
+`local()` is a new interpreter each time: from its start to the first answer of a page, with the embedded server's own start; and
+once more while the server of another program runs, which it joins.
 The other rows of cdpbridge rent from one running server. Medians of the wall clock in ms, CPU of the server for a create and a
 stop, and the load of the machine; ratios are within a round. Prints two tables, writes results/rental.json.
 """
@@ -47,6 +48,10 @@ asyncio.run(main())
 """
 # Whoever is measured has his bytecode, as an installation by pip has it.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+# A server ends with its last program: the next one starts its own.
+PROGRAM_ENVIRONMENT = {
+    name: value for name, value in ENVIRONMENT.items() if not name.startswith("CDPBRIDGE_")
+} | {"CDPBRIDGE_LOCAL_GRACE_SECONDS": "0"}
 Cycle = Callable[[str], Awaitable[list[float]]]
 
 
@@ -189,7 +194,7 @@ async def from_nothing(folder: str, build: str) -> float:
         *("-c", FROM_NOTHING, folder, build),
         stdout=asyncio.subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={name: value for name, value in ENVIRONMENT.items() if not name.startswith("CDPBRIDGE_")},
+        env=PROGRAM_ENVIRONMENT,
     )
     line = await process.stdout.readline()
     took = (time.perf_counter() - began) * 1000
@@ -202,7 +207,7 @@ async def measure(build: str, rounds: int, page: str) -> dict[str, object]:
     """Every row of one build."""
     path = find(kind=build).path
     rows: dict[str, list[list[float]]] = {}
-    nothing, cpu = [], []
+    nothing, joining, cpu = [], [], []
     with tempfile.TemporaryDirectory(prefix="rental-") as name:
         Path(name).chmod(0o711)  # browsers of a root process have uids of their own
         async with (
@@ -210,6 +215,7 @@ async def measure(build: str, rounds: int, page: str) -> dict[str, object]:
             cdpbridge.at(base_url, KEY) as client,
             playwright(path) as launch,
             puppeteer(path) as other,
+            cdpbridge.local(data_dir=f"{name}/joined", browser_build=build, local_grace_seconds=0),
         ):
             cycles = {"cdpbridge": renting(client), "open_browser": opening(client), "Playwright": launch}
             if other is not None:
@@ -222,10 +228,11 @@ async def measure(build: str, rounds: int, page: str) -> dict[str, object]:
                         rows.setdefault(row, []).append(times)
                         if row == "cdpbridge":
                             cpu.append(cpu_ms(pid) - before)
-                took = await from_nothing(f"{name}/local", build)
-                if number:
-                    nothing.append(took)
-    return {"rows": rows, "from_nothing_ms": nothing, "server_cpu_ms": cpu}
+                for folder, times in (("local", nothing), ("joined", joining)):
+                    took = await from_nothing(f"{name}/{folder}", build)
+                    if number:
+                        times.append(took)
+    return {"rows": rows, "from_nothing_ms": nothing, "joining_ms": joining, "server_cpu_ms": cpu}
 
 
 def shown(times: list[list[float]]) -> list[str]:
@@ -268,6 +275,7 @@ def main() -> int:
             [
                 build,
                 f"{statistics.median(found['from_nothing_ms']):.0f}",
+                f"{statistics.median(found['joining_ms']):.0f}",
                 f"{compared(rows, 'open_browser', 'Playwright', 2):.2f}",
                 f"{compared(rows, 'open_browser', 'Playwright', 5):.2f}",
                 f"{statistics.median(found['server_cpu_ms']):.0f}",
@@ -279,6 +287,7 @@ def main() -> int:
         [
             "build",
             "local() from nothing to the first answer",
+            "the same, joining a server",
             "open_browser / Playwright's launch",
             "whole cycle / Playwright's",
             "server CPU of a rental",

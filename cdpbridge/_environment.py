@@ -49,6 +49,7 @@ SERVER_SETTINGS: Final = frozenset(
         "llm_api_key",
         "llm_base_url",
         "llm_models",
+        "local_grace_seconds",
         "max_browsers",
         "max_clients_per_browser",
         "max_files_mb_per_project",

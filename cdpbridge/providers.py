@@ -96,6 +96,7 @@ class LocalSettings(TypedDict, total=False):
     health_check_seconds: float | None
     health_timeout_seconds: float | None
     heartbeat_seconds: float | None
+    local_grace_seconds: float | None
     recording_frames_per_second: float | None
     recording_max_mb: int | None
     llm_base_url: str | None
@@ -141,13 +142,21 @@ def at(base_url: str, api_key: str | None = None, **options: Unpack[ClientOption
 
 
 def local(
-    *, data_dir: Path | str | None = None, config: Path | str | None = None, **settings: Unpack[LocalSettings]
+    *,
+    data_dir: Path | str | None = None,
+    config: Path | str | None = None,
+    private: bool = False,
+    **settings: Unpack[LocalSettings],
 ) -> LocalClient:
-    """Return a client of an embedded server on this machine, which runs as long as the client is open.
+    """Return a client of an embedded server on this machine, which runs as long as a client of it is open.
 
-    Needs the extra `local` and Chromium. Programs may run side by side: the first one uses the data folder, the others work
-    without profiles, and say so when one is asked for. For profiles in all of them, give each a `data_dir`, or let them share
-    one `cdpbridge serve` by `at`.
+    Needs the extra `local` and Chromium. Programs of one user with one `data_dir` share its server: the first one starts it, the
+    others join it when they open their client, and it ends some seconds after the last (`local_grace_seconds`). They share
+    profiles, the limit of browsers and the ledger; what one rents, the others neither see nor stop. The browsers of a program that
+    is killed end with it; those of the others go on, also when it had started the server.
+
+    A setting that differs from the running server's is refused when the client is opened. Only `proxies` and
+    `default_proxy_country` are those of each program.
 
     On Linux its browsers are isolated, where the kernel lets them be. Of this machine's files they read the program's working
     directory, `files=[...]`, and the user's fonts; they reach its network, so `localhost:3000` is there.
@@ -155,14 +164,16 @@ def local(
     Args:
         data_dir: Folder of profiles and records. Default: the platform's data folder, so profiles last.
         config: TOML file with settings.
+        private: Start a server for this client alone. It needs a `data_dir` that no server uses; without one it keeps no profiles,
+            and says so when one is asked for.
         settings: Any setting of the server, e.g. `proxies={"de": "http://user:password@host:8080"}`; they come before the
             environment's and the file's.
     """
-    return LocalClient({"data_dir": data_dir, "config": config, **settings})
+    return LocalClient({"data_dir": data_dir, "config": config, "private": private or None, **settings})
 
 
 class LocalClient(AsyncClient):
-    """The client of an embedded server: opening it starts the server, closing it ends the server."""
+    """The client of an embedded server: opening it joins or starts the server, closing it leaves or ends it."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._server_settings = _given(settings)
@@ -173,7 +184,7 @@ class LocalClient(AsyncClient):
         return find_place({}, "local", api_key)
 
     def _settings(self) -> Mapping[str, Any]:
-        return _of_this_program() | self._server_settings
+        return self._server_settings
 
 
 class LocalSyncClient(Client):
@@ -188,20 +199,11 @@ class LocalSyncClient(Client):
         return find_place({}, "local", api_key)
 
     def _settings(self) -> Mapping[str, Any]:
-        return _of_this_program() | self._server_settings
+        return self._server_settings
 
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
-
-
-def _of_this_program() -> dict[str, Any]:
-    """Return the settings by which isolated browsers see what a program and its user expect of browsers on their machine."""
-    try:
-        here = {"working_dir": str(Path.cwd())}
-    except FileNotFoundError:  # it has been removed
-        here = {}
-    return {**here, "user_fonts_and_certificates": True}
 
 
 class _SharedServerClient(AsyncClient):

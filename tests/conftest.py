@@ -23,7 +23,7 @@ import hypothesis
 import pytest
 
 from tests import builds, programs
-from tests.folders import RUNTIME_DIR, browsers_folder
+from tests.folders import GRACE, OF_THE_RUN, RUNTIME_DIR, browsers_folder
 from tests.own_user import open_way
 
 # How long an example takes says how busy the machine is, and nothing of the code.
@@ -43,7 +43,7 @@ def clean_environment(**more: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(SETTINGS) or name == RUNTIME_DIR
+        if not name.startswith(SETTINGS) or name in OF_THE_RUN
     }
     return kept | more
 
@@ -180,6 +180,9 @@ def temporary_dir(tmp_path_factory):
         for name in ("TMPDIR", "TMP", "TEMP"):
             patch.setenv(name, str(folder))
         patch.setenv(RUNTIME_DIR, str(folder / "run"))
+        patch.setenv(GRACE, "0")
+        # `local()` without a folder: its programs would share a server with those of other workers.
+        patch.setenv("XDG_DATA_HOME", str(folder / "data"))
         yield folder
     remove_to_the_last(folder)
 
@@ -287,7 +290,7 @@ def agent_python():
 def environment(monkeypatch):
     """The environment of a user who has set nothing."""
     for name in list(os.environ):
-        if name.startswith(SETTINGS) and name != RUNTIME_DIR:
+        if name.startswith(SETTINGS) and name not in OF_THE_RUN:
             monkeypatch.delenv(name)
     return monkeypatch
 

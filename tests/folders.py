@@ -7,6 +7,9 @@ from pathlib import Path
 
 RUNTIME_DIR = "CDPBRIDGE_RUNTIME_DIR"
 """Set for the whole run, in every environment: no test leaves anything below /var/lib."""
+GRACE = "CDPBRIDGE_LOCAL_GRACE_SECONDS"
+"""Set for the whole run, to 0: a server of `local()` ends with its last program, so that a test sees its end."""
+OF_THE_RUN = (RUNTIME_DIR, GRACE)
 
 
 def browsers_folder(data_dir: Path) -> Path:

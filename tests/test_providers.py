@@ -15,6 +15,7 @@ import pytest
 import cdpbridge
 from cdpbridge import Journal, playwright
 from cdpbridge._environment import SERVER_SETTINGS, check_variables
+from cdpbridge._local_server import program_settings
 from cdpbridge.errors import ConfigurationError, ConflictError, NavigationError, UnprocessableEntityError
 from cdpbridge.integrations.scrapy._settings import settings_table
 from cdpbridge.providers import provider
@@ -149,14 +150,15 @@ async def test_browsers_of_local_see_what_a_developer_expects(tmp_path, environm
 @pytest.mark.parametrize("client", [cdpbridge.local, cdpbridge.sync.local])
 def test_local_says_where_the_program_works(client, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sent = client(files=["x"], max_browsers=3)._settings()
+    sent = program_settings(client(files=["x"], max_browsers=3)._settings())
     assert sent == {
-        "files": ["x"],
+        "files": [str(tmp_path / "x")],
         "max_browsers": 3,
         "user_fonts_and_certificates": True,
         "working_dir": str(tmp_path),
     }
-    assert client(working_dir="/srv", user_fonts_and_certificates=False)._settings() == {
+    given = client(working_dir="/srv", user_fonts_and_certificates=False)._settings()
+    assert program_settings(given) == {
         "user_fonts_and_certificates": False,
         "working_dir": "/srv",
     }
@@ -164,7 +166,7 @@ def test_local_says_where_the_program_works(client, tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     folder.rmdir()
-    assert "working_dir" not in client()._settings()
+    assert "working_dir" not in program_settings(client()._settings())
 
 
 @ONE_BUILD
@@ -193,10 +195,11 @@ async def test_a_browser_that_outlives_its_clients_block_keeps_the_server(tmp_pa
 
 @QUICK
 async def test_two_servers_on_one_folder_are_told_apart(tmp_path, environment):
-    async with cdpbridge.local(data_dir=tmp_path):
-        with pytest.raises(ConfigurationError, match="used by another server"):
-            async with cdpbridge.local(data_dir=tmp_path):
-                pass
+    async with cdpbridge.local(data_dir=tmp_path, private=True):
+        for private in (True, False):
+            with pytest.raises(ConfigurationError, match="used by another server"):
+                async with cdpbridge.local(data_dir=tmp_path, private=private):
+                    pass
 
 
 @pytest.mark.parametrize(
@@ -259,10 +262,14 @@ async def test_fault_e08_receipts_follow_the_price_of_the_server(tmp_path, envir
 
 @QUICK
 async def test_fault_e07_two_programs_at_once(tmp_path, environment):
-    """Both run; the second keeps no profiles, and says so instead of losing them."""
+    """Both run; one with an own server and no folder keeps no profiles, and says so instead of losing them."""
     environment.setenv("XDG_DATA_HOME", str(tmp_path))
     journal = Journal(tmp_path / "journal")
-    async with cdpbridge.local() as first, cdpbridge.local() as second, cdpbridge.local() as third:
+    async with (
+        cdpbridge.local() as first,
+        cdpbridge.local(private=True) as second,
+        cdpbridge.local(private=True) as third,
+    ):
         for client in (first, second, third):
             async with cdpbridge.open_browser(client, journal=journal) as browser:
                 tab = await browser.new_tab("data:text/html,<title>here</title>")
@@ -270,14 +277,14 @@ async def test_fault_e07_two_programs_at_once(tmp_path, environment):
         async with cdpbridge.open_browser(first, profile="work", journal=journal):
             [profile] = [each async for each in first.profiles.list()]
         for asked in ("work", profile.id):
-            with pytest.raises(ConflictError, match=r"is used by another server.*CDPBRIDGE_PROVIDER"):
+            with pytest.raises(ConflictError, match=r"keeps no profiles.*`data_dir`"):
                 await cdpbridge.open_browser(second, profile=asked, journal=journal)
         with pytest.raises(ConflictError, match="profiles cannot be used here"):
             [each async for each in third.profiles.list()]
         with pytest.raises(
             ConfigurationError, match="is used by another server"
         ):  # a folder that was asked for
-            async with cdpbridge.local(data_dir=tmp_path / "cdpbridge"):
+            async with cdpbridge.local(data_dir=tmp_path / "cdpbridge", private=True):
                 pass
     async with cdpbridge.local() as later:
         assert [each.id async for each in later.profiles.list()] == [profile.id]

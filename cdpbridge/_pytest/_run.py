@@ -150,7 +150,7 @@ class Run:
         if self.options.get("profile") is not None or any(os.environ.get(name) for name in settings):
             return client
         # Nothing is to last, and the user's own data folder serves one program at a time.
-        return local(data_dir=self._temporary_folder("data"))
+        return local(data_dir=self._temporary_folder("data"), private=True)
 
     def _temporary_folder(self, purpose: str) -> Path:
         folder = Path(tempfile.mkdtemp(prefix=f"cdpbridge-{purpose}-"))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from cdpbridge import _concurrency as _shield
-from cdpbridge._local_server import ServerProcess
+from cdpbridge._local_server import EmbeddedServer, open_server
 from cdpbridge.api._http import prepare_http
 
 __all__ = [
@@ -45,13 +45,13 @@ async def to_the_end(work: Callable[..., Awaitable[T]], *arguments: Any) -> T:
     return await _shield.to_the_end(work(*arguments))
 
 
-async def start_server(settings: Mapping[str, Any]) -> ServerProcess:
-    """Start an embedded server; it is ready."""
-    return await ServerProcess.start(settings, meanwhile=prepare_http)
+async def start_server(settings: Mapping[str, Any]) -> EmbeddedServer:
+    """Join or start an embedded server; it is ready."""
+    return await open_server(settings, meanwhile=prepare_http)
 
 
-async def stop_server(server: ServerProcess) -> None:
-    """End it; it stops its browsers first."""
+async def stop_server(server: EmbeddedServer) -> None:
+    """Leave it, or end it; what was rented here is stopped first."""
     await server.stop()
 
 

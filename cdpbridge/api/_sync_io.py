@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from cdpbridge._local_server import ServerProcess
+from cdpbridge._local_server import EmbeddedServer, open_server
 from cdpbridge.api._http import prepare_http
 
 __all__ = [
@@ -42,13 +42,13 @@ def to_the_end(work: Callable[..., T], *arguments: Any) -> T:
     return work(*arguments)
 
 
-def start_server(settings: Mapping[str, Any]) -> ServerProcess:
-    """Start an embedded server; it is ready."""
-    return _in_a_loop(ServerProcess.start(settings, meanwhile=prepare_http))
+def start_server(settings: Mapping[str, Any]) -> EmbeddedServer:
+    """Join or start an embedded server; it is ready."""
+    return _in_a_loop(open_server(settings, meanwhile=prepare_http))
 
 
-def stop_server(server: ServerProcess) -> None:
-    """End it; it stops its browsers first."""
+def stop_server(server: EmbeddedServer) -> None:
+    """Leave it, or end it; what was rented here is stopped first."""
     _in_a_loop(server.stop())
 
 

@@ -68,7 +68,7 @@ async def _show(site: str, data_dir: Path, output: Path, *, watch: bool) -> None
     # `direct` stands for a proxy in that country: requests still pass the browser's own forwarding proxy.
     proxies = {_COUNTRY: "direct"}
     with progress("starting the embedded server") as tell:
-        async with cdpbridge.local(data_dir=data_dir, proxies=proxies) as client:
+        async with cdpbridge.local(data_dir=data_dir, proxies=proxies, private=True) as client:
             before = (await client.billing.account()).total_credits_balance_usd
             first = await _first_rental(client, site, output, tell)
             second = await _second_rental(client, site, output, tell, watch=watch)

@@ -168,7 +168,7 @@ async def _examine_local() -> dict[str, Any]:
     from cdpbridge import local, open_browser
 
     with tempfile.TemporaryDirectory(prefix="cdpbridge-doctor-") as folder:
-        async with local(data_dir=folder) as client:
+        async with local(data_dir=folder, private=True) as client:
             began = time.monotonic()
             async with open_browser(client, journal="off", reap=False) as browser:
                 tab = await browser.new_tab("data:text/html,<title>well</title>")

@@ -6,13 +6,18 @@ import argparse
 import gc
 import json
 import os
+import secrets
+import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from cdpbridge._data_folder import LOG_FILE, Kind
+from cdpbridge._joining import Answer, Hello, receive_line
 from cdpbridge._local_server import check_installed
 from cdpbridge.errors import CDPBridgeError, ConfigurationError
 
@@ -49,6 +54,53 @@ def _serve_beside(data_dir: Path, why: str, run: Callable[..., object]) -> None:
         return
 
 
+def _serve_shared(lock: int, ready: Callable[[str], object]) -> int:
+    """Serve the programs that share a data folder; the first one is at the other end of standard input, and has the errors, too."""
+    from cdpbridge.server import Settings, serve  # noqa: PLC0415  # after `gc.disable`
+    from cdpbridge.server._log import log_to_file  # noqa: PLC0415  # as above
+    from cdpbridge.server._programs import Programs  # noqa: PLC0415  # as above
+    from cdpbridge.server.data_dir import FolderLock  # noqa: PLC0415  # as above
+
+    own_key = secrets.token_urlsafe()  # of no program: each has a key of its own
+
+    def load(hello: Hello) -> Settings:
+        given = dict(hello.settings)
+        config = given.pop("config", None)
+        return Settings.load(
+            None if config is None else Path(config),
+            simulate_countries=True,
+            environment=hello.environment,
+            **given | {"host": "127.0.0.1", "port": 0, "api_keys": own_key},
+        )
+
+    def ready_for_all(url: str) -> None:
+        # The folder of the first program is not held.
+        os.chdir("/")
+        ready(url)
+
+    os.set_inheritable(lock, False)
+    with socket.socket(fileno=os.dup(sys.stdin.fileno())) as starter:
+        with Path(os.devnull).open() as nothing:
+            os.dup2(nothing.fileno(), sys.stdin.fileno())
+        line = receive_line(starter)
+        if not line:
+            return 0
+        try:
+            settings = load(Hello.of(line))
+            log_to_file(settings.data_dir / LOG_FILE)
+            serve(
+                settings,
+                ready=ready_for_all,
+                lock=FolderLock(Kind.SHARED, lock),
+                programs=Programs(settings, starter, load),
+            )
+        except CDPBridgeError as error:
+            with suppress(OSError):  # it has ended meanwhile
+                starter.sendall(Answer(os.getpid(), refusal=str(error)).line())
+            return 2
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the server; 2 for a bad configuration."""
     # What is imported stays: to look for garbage in it takes a sixth of the imports' CPU.
@@ -67,12 +119,15 @@ def _main(argv: list[str] | None) -> int:
         return 2
     from cdpbridge.server import Settings, log_to_stderr, serve, settings_table  # noqa: PLC0415  # after `gc.disable`
     from cdpbridge.server._serve import print_ready  # noqa: PLC0415  # as above
-    from cdpbridge.server.data_dir import ServerRuns  # noqa: PLC0415  # as above
+    from cdpbridge.server.data_dir import FolderLock  # noqa: PLC0415  # as above
 
-    def ready(url: str) -> None:
-        """Print the ready line, and begin to collect garbage, of what comes from now on only."""
+    def unfrozen(_url: str) -> None:
+        """Begin to collect garbage, of what comes from now on only."""
         gc.freeze()
         gc.enable()
+
+    def ready(url: str) -> None:
+        unfrozen(url)
         print_ready(url)
 
     parser = argparse.ArgumentParser(
@@ -93,6 +148,8 @@ def _main(argv: list[str] | None) -> int:
         action="store_true",
         help="read settings as one line of JSON from standard input, and stop when standard input closes",
     )
+    parser.add_argument("--shared", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--lock-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--show-settings", action="store_true", help="print every setting and end")
     given = parser.parse_args(argv)
     if given.show_settings:
@@ -105,23 +162,27 @@ def _main(argv: list[str] | None) -> int:
         "api_keys": given.api_key,
     }
     try:
+        if given.shared:
+            return _serve_shared(given.lock_fd, unfrozen)
         log_to_stderr(quiet=given.owned)
         if given.owned:
             arguments |= _owners_settings()
         config = arguments.pop("config", given.config)
+        beside = arguments.pop("beside", "")
         load = partial(
             Settings.load, None if config is None else Path(config), simulate_countries=given.owned
         )
         settings = load(**arguments)
         run = partial(
-            serve, ready=ready, dead_man_fd=sys.stdin.fileno() if given.owned else given.dead_man_fd
+            serve,
+            ready=ready,
+            dead_man_fd=sys.stdin.fileno() if given.owned else given.dead_man_fd,
+            lock=FolderLock(Kind.PRIVATE if given.owned else Kind.SERVER, given.lock_fd),
         )
-        try:
+        if beside:
+            _serve_beside(settings.data_dir, beside, lambda **own: run(load(**arguments | own)))
+        else:
             run(settings)
-        except ServerRuns as error:
-            if not given.owned or settings.model_fields_set & {"data_dir", "database_url"}:
-                raise
-            _serve_beside(settings.data_dir, str(error), lambda **own: run(load(**arguments | own)))
     except CDPBridgeError as error:
         print(f"cdpbridge: {error}", file=sys.stderr)  # noqa: T201  # for the person who starts it
         return 2

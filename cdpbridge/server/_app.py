@@ -20,7 +20,7 @@ from cdpbridge.server import gateway
 from cdpbridge.server._parts import open_parts
 from cdpbridge.server._route_groups import RouteGroup, RouteGroups
 from cdpbridge.server.console import SIGN_IN_PATH, ConsoleCookie, SignIns
-from cdpbridge.server.data_dir import operator_file
+from cdpbridge.server.data_dir import FolderLock, operator_file
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.limits import BodyLimit, Border, ForwardedPeers
@@ -101,6 +101,7 @@ def create_app(
     show_key: Callable[[str], object] | None = None,
     own_ports: Collection[int] = (),
     local_address: str | None = None,
+    lock: FolderLock | None = None,
 ) -> FastAPI:
     """Return the server as an ASGI application. WebSockets need the gateway's protocol class, so use `serve` to run it.
 
@@ -116,6 +117,7 @@ def create_app(
         show_key: Called once with the API key that is made when there is none; default: printed on stderr.
         local_address: How programs of this machine reach the server: commands read it in the data folder, agents
             connect by it. None: it writes nothing, and agents go by the address of the request.
+        lock: How it holds the data folder; default: as `cdpbridge serve` does.
     """
     registry = registry or Registry()
     registry.allow_hosts(settings.served_names)
@@ -135,6 +137,7 @@ def create_app(
                     agents=agents,
                     show_key=show_key,
                     own_ports=own_ports,
+                    lock=lock,
                 )
             )
             app.state.services = services

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from cdpbridge.errors import ConfigurationError
 
-__all__ = ["log_to_stderr"]
+__all__ = ["ABOUT_PROGRAM", "log_to_file", "log_to_stderr", "logging_to"]
+
+ABOUT_PROGRAM: ContextVar[UUID | None] = ContextVar("ABOUT_PROGRAM", default=None)
+"""The program whose request is being served, of those that share a server; also in the tasks that the request has started."""
 
 _VARIABLE: Final = "CDPBRIDGE_LOG"
+_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_MOST_BYTES: Final = 2_000_000
+_STDERR: Final = 2
 
 
 def log_to_stderr(*, quiet: bool = False) -> None:
@@ -24,7 +38,7 @@ def log_to_stderr(*, quiet: bool = False) -> None:
     Raises:
         ConfigurationError: `CDPBRIDGE_LOG` is no level.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format=_FORMAT)
     level = os.environ.get(_VARIABLE)
     if quiet or not level:
         return
@@ -34,3 +48,51 @@ def log_to_stderr(*, quiet: bool = False) -> None:
     ours = logging.getLogger("cdpbridge")
     ours.setLevel(levels[level.upper()])
     ours.debug("the level of this log is %s", level.upper())
+
+
+class _File(RotatingFileHandler):
+    """A file of at most 2 MB, and the one before it. Standard error is the same file, for what is not logged."""
+
+    def _open(self) -> TextIOWrapper:
+        path = self.baseFilename
+        file = open(path, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115  # of the handler
+        os.dup2(file.fileno(), _STDERR)
+        return file
+
+
+def log_to_file(path: Path) -> None:
+    """Write the log, and standard error, to a file from now on: warnings of everything.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    handler = _File(path, maxBytes=_MOST_BYTES, backupCount=1)
+    logging.basicConfig(level=logging.WARNING, format=_FORMAT, handlers=[handler], force=True)
+
+
+class _ToLoop(logging.Handler):
+    """Calls a function in the event loop with what is logged, and whom it is about."""
+
+    def __init__(self, tell: Callable[[UUID | None, int, str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        # What asyncio says about a connection to a program would be sent through it.
+        return record.name != "asyncio"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._loop.call_soon_threadsafe(self._tell, ABOUT_PROGRAM.get(), record.levelno, self.format(record))
+
+
+@contextmanager
+def logging_to(tell: Callable[[UUID | None, int, str], None]) -> Iterator[None]:
+    """Call a function with each warning, in the running loop: the program that it is about, the level, and the text."""
+    handler = _ToLoop(tell)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)

@@ -38,7 +38,7 @@ from cdpbridge.server._agency import Agency
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server._views import Views
 from cdpbridge.server.accounts import Accounts
-from cdpbridge.server.data_dir import locked, tightened
+from cdpbridge.server.data_dir import FolderLock, locked, tightened
 from cdpbridge.server.files import FileQuota, FileStore, SharedFolders, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import (
@@ -81,10 +81,11 @@ async def open_parts(
     agents: Callable[[Settings], Agents] | None,
     show_key: Callable[[str], object] | None,
     own_ports: Collection[int],
+    lock: FolderLock | None,
 ) -> AsyncIterator[Services]:
     """Open the parts of a server; leaving the block ends what runs. Arguments as in `create_app`."""
     async with AsyncExitStack() as ends:
-        ends.enter_context(locked(settings.data_dir))
+        ends.enter_context(locked(settings.data_dir, lock))
         await asyncio.to_thread(tightened, settings.data_dir)
         ends.callback(_remove_empty, settings.runtime_folder)
 
@@ -108,7 +109,7 @@ async def open_parts(
         # What runs browsers.
         losses: tuple[str, ...] = ()
         isolation = Prepared(None, "unknown")
-        readable: tuple[Path, ...] = ()
+        readable: Callable[[Settings], tuple[Path, ...]] = _nothing_more
         if hosts is not None:
             machines = hosts(profiles, registry)
         else:
@@ -116,7 +117,8 @@ async def open_parts(
             uids = prepare_uids(settings, builds)
             isolation = await prepare_isolation(settings, builds, uids, projects=accounts.projects_with_keys)
             isolator = isolation.isolator
-            readable = readable_paths(settings) if isolator is not None else ()
+            if isolator is not None:
+                readable = readable_paths
             options = _browser_options(
                 settings, builds, files, uids=uids, isolator=isolator, own_ports=own_ports
             )
@@ -149,7 +151,7 @@ async def open_parts(
             pressure=pressure,
             metrics=metrics,
             recorders=views,
-            readable=readable,
+            readable=readable(settings),
             clock=clock,
             wall=wall,
         )
@@ -176,6 +178,7 @@ async def open_parts(
             signer=signer,
             profile_losses=losses,
             isolation=isolation.words,
+            readable=readable,
             sharing_refusal=isolation.sharing_refusal,
             accounts=accounts,
             wall=wall,
@@ -184,6 +187,11 @@ async def open_parts(
             metrics=metrics,
             border=border,
         )
+
+
+def _nothing_more(_settings: Settings) -> tuple[Path, ...]:
+    """Where browsers are not isolated, they read what their user may."""
+    return ()
 
 
 async def _forget(profiles: ProfileStore, profile_id: UUID) -> None:

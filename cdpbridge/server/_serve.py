@@ -10,7 +10,7 @@ import socket
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import uvicorn
@@ -19,6 +19,8 @@ from fastapi import FastAPI
 from cdpbridge._concurrency import loop_factory
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server._app import create_app
+from cdpbridge.server._programs import Programs
+from cdpbridge.server.data_dir import FolderLock, says_it_ends
 from cdpbridge.server.gateway import Registry, gateway_protocol
 from cdpbridge.server.limits import Border, Limits, http_protocol, raise_descriptor_limit
 from cdpbridge.server.live import SOCKET_PATHS
@@ -50,6 +52,8 @@ def serve(
     show_key: Callable[[str], object] | None = None,
     dead_man_fd: int | None = None,
     limits: Limits | None = None,
+    lock: FolderLock | None = None,
+    programs: Programs | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then stop every browser, refund it, and return.
 
@@ -58,6 +62,8 @@ def serve(
         show_key: Called once with the API key that is made when there is none; default: printed on stderr.
         dead_man_fd: A pipe or socket; the server stops when its other end closes, e.g. because the parent died.
         limits: Of peers; default: those in `Limits`.
+        lock: How it holds the data folder.
+        programs: Those that share it; it ends some seconds after the last of them.
 
     Raises:
         ConfigurationError: The address is taken, another server uses the data folder, there is no Chromium, it is called in
@@ -71,7 +77,17 @@ def serve(
     with _process_settings():
         raise_descriptor_limit()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_serve(settings, ready or print_ready, show_key, dead_man_fd, limits))
+            runner.run(
+                _serve(
+                    settings,
+                    ready or print_ready,
+                    dead_man_fd,
+                    programs,
+                    show_key=show_key,
+                    limits=limits,
+                    lock=lock or FolderLock(),
+                )
+            )
 
 
 @contextmanager
@@ -96,14 +112,21 @@ def print_ready(base_url: str) -> None:
 async def _serve(
     settings: Settings,
     ready: Callable[[str], object],
-    show_key: Callable[[str], object] | None,
     dead_man_fd: int | None,
-    limits: Limits | None,
+    programs: Programs | None,
+    *,
+    lock: FolderLock,
+    **options: Any,
 ) -> None:
-    async with (
-        _stop_signal(dead_man_fd) as stop,
-        serving(settings, limits=limits, show_key=show_key) as (app, base_url),
-    ):
+    async with AsyncExitStack() as ends:
+        if programs is not None:
+            # Last: a program that has left last sees its connection end when the data folder is free.
+            ends.callback(programs.close)
+        stop = await ends.enter_async_context(_stop_signal(dead_man_fd))
+        app, base_url = await ends.enter_async_context(serving(settings, lock=lock, **options))
+        ends.callback(says_it_ends, settings.data_dir, lock)
+        if programs is not None:
+            await ends.enter_async_context(programs.joining(app.state.services, base_url, stop))
         ready(base_url)
         stopping = asyncio.create_task(stop.wait())
         broken = asyncio.create_task(app.state.ended.wait())

@@ -78,10 +78,14 @@ def at(base_url: str, api_key: str | None = None, **options: Unpack[ClientOption
 
 
 def local(
-    *, data_dir: Path | str | None = None, config: Path | str | None = None, **settings: Unpack[LocalSettings]
+    *,
+    data_dir: Path | str | None = None,
+    config: Path | str | None = None,
+    private: bool = False,
+    **settings: Unpack[LocalSettings],
 ) -> LocalSyncClient:
-    """Return a blocking client of an embedded server; its block starts and ends the server. Arguments as of `cdpbridge.local`."""
-    return LocalSyncClient({"data_dir": data_dir, "config": config, **settings})
+    """Return a blocking client of an embedded server; its block joins or starts the server. Arguments as of `cdpbridge.local`."""
+    return LocalSyncClient({"data_dir": data_dir, "config": config, "private": private or None, **settings})
 
 
 # --- what -------------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from ._tasks import AsyncTasks
 from ._waits import AsyncWaits
 
 if TYPE_CHECKING:
-    from cdpbridge._local_server import ServerProcess
+    from cdpbridge._local_server import EmbeddedServer
 
 __all__ = ["AsyncClient"]
 
@@ -101,7 +101,7 @@ class AsyncClient:
         place = self._place(api_key, base_url)
         self._base_url, self._api_key = place.base_url or "", place.api_key
         self._is_local = place.is_local
-        self._server: ServerProcess | None = None
+        self._server: EmbeddedServer | None = None
         self._idempotent_creates = idempotent_creates or place.is_local
         self._requests = requests = AsyncRequests(
             self._connections,
@@ -236,7 +236,7 @@ class AsyncClient:
         self._server = server
         self._base_url, self._api_key = server.base_url, server.api_key
 
-    async def _end(self, server: ServerProcess) -> None:
+    async def _end(self, server: EmbeddedServer) -> None:
         self._server = None
         await io.stop_server(server)
 

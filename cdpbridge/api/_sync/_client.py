@@ -34,7 +34,7 @@ from ._tasks import Tasks
 from ._waits import Waits
 
 if TYPE_CHECKING:
-    from cdpbridge._local_server import ServerProcess
+    from cdpbridge._local_server import EmbeddedServer
 
 __all__ = ["Client"]
 
@@ -98,7 +98,7 @@ class Client:
         place = self._place(api_key, base_url)
         self._base_url, self._api_key = place.base_url or "", place.api_key
         self._is_local = place.is_local
-        self._server: ServerProcess | None = None
+        self._server: EmbeddedServer | None = None
         self._idempotent_creates = idempotent_creates or place.is_local
         self._requests = requests = Requests(
             self._connections,
@@ -216,7 +216,7 @@ class Client:
         self._server = server
         self._base_url, self._api_key = server.base_url, server.api_key
 
-    def _end(self, server: ServerProcess) -> None:
+    def _end(self, server: EmbeddedServer) -> None:
         self._server = None
         io.stop_server(server)
 

@@ -13,11 +13,12 @@ import hmac
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 else:
     admin = ModuleOnUse("cdpbridge.api.admin")
 
-__all__ = ["AccountRefused", "Accounts", "Identity", "new_key"]
+__all__ = ["AccountRefused", "Accounts", "Identity", "Program", "new_key"]
 
 logger = logging.getLogger("cdpbridge.server")
 audit = logging.getLogger("cdpbridge.server.audit")
@@ -40,6 +41,7 @@ audit.setLevel(logging.INFO)  # shown whatever the level of the rest
 
 _KEY_BYTES: Final = 24
 _FLUSH_SECONDS: Final = 30.0
+_RETRY_SECONDS: Final = 1.0
 
 
 class AccountRefused(CDPBridgeError):
@@ -60,11 +62,31 @@ class Identity:
 
     Attributes:
         key_id: None for the key in the data folder, which is no key of a project.
+        program: Whose key it is, when it is that of one that shares the server.
     """
 
     project_id: UUID
     key_id: UUID | None
     admin: bool
+    program: Program | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Program:
+    """A program that shares this server with others of its user; see `server/_programs.py`.
+
+    Attributes:
+        id: Of its key, which is in memory only.
+        settings: As it was given them; those of an order are its own.
+        readable: Files and folders of this machine that its browsers may read.
+        left: It has ended: what it has rented is being stopped, and it rents nothing more.
+    """
+
+    id: UUID
+    project_id: UUID
+    settings: Settings = field(repr=False)
+    readable: tuple[Path, ...] = ()
+    left: bool = False
 
 
 def new_key() -> str:
@@ -98,6 +120,8 @@ class Accounts:
         # By the hash of the key; replaced, so that what was read before a key was revoked is not kept after that.
         self._identities: dict[str, Identity] = {}
         self._local_key_hash: str | None = None
+        # By the hash of the key, until what it has rented is stopped.
+        self._programs: dict[str, Program] = {}
         self._flushing: asyncio.Task[None] | None = None
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -179,6 +203,8 @@ class Accounts:
 
     async def identify(self, key_hash: str) -> Identity | None:
         """Return who has the key with this hash; None when it is unknown or revoked."""
+        if (program := self._programs.get(key_hash)) is not None:
+            return None if program.left else Identity(program.project_id, program.id, False, program)
         identities = self._identities
         identity = identities.get(key_hash)
         if identity is None:
@@ -199,6 +225,50 @@ class Accounts:
         if self._local_key_hash is not None and hmac.compare_digest(key_hash, self._local_key_hash):
             return Identity(UUID(int=0), None, admin=True)
         return await self.identify(key_hash)
+
+    # --- programs that share the server ---------------------------------------------------------------------------
+
+    def admit(self, settings: Settings, *, readable: tuple[Path, ...] = ()) -> tuple[Program, str]:
+        """Return a program that joins, and the key that is its own until `dismiss`.
+
+        Args:
+            settings: As it was given them.
+            readable: Files and folders of this machine that its browsers may read.
+        """
+        [project_id] = [each for each, name in self._names.items() if name == "default"]
+        key, program = new_key(), Program(uuid4(), project_id, settings, readable)
+        self._programs[key_hash_of(key)] = program
+        return program, key
+
+    async def dismiss(self, program: Program, *, stop: Callable[[UUID, UUID], Awaitable[object]]) -> None:
+        """Take the key from a program that has ended, and stop what it has rented; return when that has ended.
+
+        Args:
+            stop: Stops a browser, by project and id.
+        """
+        program.left = True
+        while True:
+            try:
+                browsers = await self._store.running_of_key(program.id)
+                break
+            except SQLAlchemyError:
+                logger.exception("the browsers of a program that has ended could not be found; it is retried")
+                await asyncio.sleep(_RETRY_SECONDS)
+        ends = await asyncio.gather(
+            *(stop(program.project_id, each) for each in browsers), return_exceptions=True
+        )
+        for browser_id, end in zip(browsers, ends, strict=True):
+            if isinstance(end, Exception):
+                logger.error(
+                    "browser %s of a program that has ended: its stop failed", browser_id, exc_info=end
+                )
+        self._programs = {key: each for key, each in self._programs.items() if each is not program}
+
+    def others(self, program: Program | None) -> frozenset[UUID]:
+        """Return the keys of the other programs: what they rent is theirs alone. None for a key that sees everything."""
+        if program is None:
+            return frozenset()
+        return frozenset(each.id for each in self._programs.values() if each is not program)
 
     def plan(self, project_id: UUID) -> Plan:
         """Return the plan of a project."""

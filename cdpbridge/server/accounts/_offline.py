@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
-from cdpbridge.server.data_dir import locked
+from cdpbridge._data_folder import Kind
+from cdpbridge.server.data_dir import FolderLock, locked
 from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Store
 
@@ -25,7 +26,7 @@ async def offline_accounts(settings: Settings) -> AsyncIterator[Accounts]:
         ConfigurationError: A server runs there, or the database cannot be used.
     """
     async with AsyncExitStack() as stack:
-        stack.enter_context(locked(settings.data_dir))
+        stack.enter_context(locked(settings.data_dir, FolderLock(Kind.COMMAND)))
         store = await Store.open(
             settings.database(), connections=settings.database_connections, timeout=settings.database_timeout
         )

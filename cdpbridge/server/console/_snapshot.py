@@ -95,7 +95,8 @@ class Snapshots:
 
     async def project_of(self, key_hash: str) -> UUID | None:
         """Return the project that a key, by its hash, belongs to now."""
-        return await self._store.project_of_hash(key_hash)
+        identity = await self._accounts.identify(key_hash)
+        return None if identity is None else identity.project_id
 
     async def is_operator(self, key_hash: str) -> bool:
         """Return True if the key with this hash may manage projects, keys and credits."""

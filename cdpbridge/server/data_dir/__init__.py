@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from ._lock import BESIDE, ServerRuns, locked, tightened
+from ._lock import BESIDE, FolderLock, ServerRuns, locked, says_it_ends, tightened
 from ._operator_file import OperatorFile, operator_file, read_operator_file
 
 __all__ = [
     "BESIDE",
+    "FolderLock",
     "OperatorFile",
     "ServerRuns",
     "locked",
     "operator_file",
     "read_operator_file",
+    "says_it_ends",
     "tightened",
 ]

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cdpbridge._data_folder import (
+    HOLDER_FILE,
+    LOG_FILE,
+    SOCKET_FILE,
+    Kind,
+    hold,
+    holder_of,
+    note_holder,
+    take,
+)
 from cdpbridge.errors import ConfigurationError
 
-__all__ = ["BESIDE", "ServerRuns", "locked", "tightened"]
+__all__ = ["BESIDE", "FolderLock", "ServerRuns", "locked", "says_it_ends", "tightened"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -27,12 +37,17 @@ _OURS: Final = frozenset(
         "beside",
         "browsers",
         "files",
+        HOLDER_FILE,
+        f".{HOLDER_FILE}.new",
         "live-key",
         "live-key.new",
         "lock",
         "operator.json",
         "profiles",
         "server-id",
+        LOG_FILE,
+        f"{LOG_FILE}.1",
+        SOCKET_FILE,
         "signing.key",
     }
 )
@@ -45,37 +60,58 @@ class ServerRuns(ConfigurationError):
     """Another server uses the data folder."""
 
 
+@dataclass(frozen=True, slots=True)
+class FolderLock:
+    """How a server holds its data folder.
+
+    Attributes:
+        kind: What it is, for programs that find the lock taken.
+        descriptor: Holds the lock already, taken by the program that has started the server.
+    """
+
+    kind: Kind = Kind.SERVER
+    descriptor: int | None = None
+
+
 @contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
+def locked(data_dir: Path, lock: FolderLock | None = None) -> Iterator[None]:
     """Hold `data_dir` for this process; it is made if missing. The kernel lets go when the process dies.
 
     Raises:
         ServerRuns: Another server holds it.
         ConfigurationError: It cannot be written.
     """
-    path = data_dir / "lock"
+    lock = lock or FolderLock()
+    found = take(data_dir) if lock.descriptor is None else lock.descriptor
+    if found is None:
+        raise ServerRuns(_held(data_dir))
     try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigurationError(
-            f"data_dir {data_dir} cannot be used: {error.strerror}; choose another `data_dir`"
-        ) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise ServerRuns(
-                f"data_dir {data_dir} is used by another server (process {owner}); in one program, rent from one client "
-                "(`async with local() as client`), else choose another `data_dir`, or share one server: `cdpbridge serve`, and its address as "
-                "CDPBRIDGE_PROVIDER"
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        hold(found)
+        note_holder(data_dir, lock.kind)
         yield
     finally:
-        os.close(descriptor)
+        os.close(found)
+
+
+def says_it_ends(data_dir: Path, lock: FolderLock) -> None:
+    """Tell programs that find the lock taken that it is worth waiting for: this server stops its browsers and lets go."""
+    try:
+        note_holder(data_dir, lock.kind, ending=True)
+    except OSError as error:  # e.g. the folder was removed
+        logger.debug("the note of the holder of %s: %s", data_dir, error)
+
+
+def _held(data_dir: Path) -> str:
+    holder = holder_of(data_dir)
+    owner = f"data_dir {data_dir} is used by another server (process {holder.pid or 'unknown'})"
+    if holder.ending:
+        return f"{owner}, which is stopping its browsers; try again when it has ended"
+    if holder.kind is Kind.SHARED:
+        return (
+            f"{owner}: the embedded server of programs with local(). It ends some seconds after the last of them, or by "
+            f"`kill {holder.pid}`, which stops their browsers; else choose another `data_dir`"
+        )
+    return f"{owner}; choose another `data_dir`, or share one server: `cdpbridge serve`, and its address as CDPBRIDGE_PROVIDER"
 
 
 def tightened(data_dir: Path) -> None:

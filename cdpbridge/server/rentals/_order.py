@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID
 
 from cdpbridge.billing import Tariff
@@ -25,6 +26,8 @@ class Order:
         proxy_simulated: The country has no upstream; its traffic goes out directly.
         ignored_fields: Fields of the request that nothing here acts on.
         key_id: Of the API key that it was ordered with.
+        orderer_left: Returns True when the program that ordered it, one that shares the server, has ended.
+        readable: Files and folders of this machine that it may read; None for those of the server's settings.
         labels: The caller's `metadata`.
         agent_session: Made with the browser, which is its own.
         start_url: Page that is open when the browser is ready, or soon after.
@@ -47,6 +50,8 @@ class Order:
     proxy_simulated: bool = False
     ignored_fields: Sequence[str] | None = None
     key_id: UUID | None = None
+    orderer_left: Callable[[], bool] = bool
+    readable: tuple[Path, ...] | None = None
     labels: Mapping[str, str] | None = None
     agent_session: NewAgentSession | None = None
     start_url: str | None = None

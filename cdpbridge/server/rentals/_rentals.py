@@ -73,7 +73,7 @@ class Rentals:
         pressure: Refuses browsers that the machine has no capacity for.
         metrics: Counts what happens.
         recorders: For orders with `recording`.
-        readable: Files and folders of this machine that browsers may read.
+        readable: Files and folders of this machine that browsers may read whose order does not say.
         clock: Where deadlines come from; default: the event loop.
         wall: Where dates come from; they decide nothing.
     """
@@ -299,6 +299,9 @@ class Rentals:
             allowed_hosts=order.hosts.allowed_hosts,
             denied_hosts=order.hosts.denied_hosts or None,
         )
+        # After it is in the books: what ends with the program is looked for there.
+        if order.orderer_left():
+            raise StartWithdrawn("the program that ordered the browser has ended")
 
     async def _activate(self, rental: Rental, order: Order) -> Browser:
         placement = self._hosts.placement(rental.id)
@@ -453,5 +456,5 @@ def _spec(browser_id: UUID, order: Order, readable: tuple[Path, ...]) -> Browser
         start_url=order.start_url,
         screen=order.screen,
         ignore_certificate_errors=order.ignore_certificate_errors,
-        readable=readable,
+        readable=readable if order.readable is None else order.readable,
     )

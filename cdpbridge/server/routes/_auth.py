@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cdpbridge.server._log import ABOUT_PROGRAM
 from cdpbridge.server.console import ConsoleCookie
 from cdpbridge.server.limits import TOO_MANY_TEXT, peer_name
 from cdpbridge.server.store import key_hash_of
@@ -78,7 +79,11 @@ class Authentication:
         if self._admin and not identity.admin:
             await JSONResponse({"detail": "This needs an admin key"}, status_code=403)(scope, receive, send)
             return
-        scope.setdefault("state", {}).update(project_id=identity.project_id, key_id=identity.key_id)
+        if identity.program is not None:
+            ABOUT_PROGRAM.set(identity.program.id)
+        scope.setdefault("state", {}).update(
+            project_id=identity.project_id, key_id=identity.key_id, program=identity.program
+        )
         await self._app(scope, receive, send)
 
 

@@ -32,9 +32,11 @@ from ._orders import body_hash, browser_order
 from ._problems import not_found
 from ._rest import rest_router
 from ._services import (
+    Hidden,
     IdempotencyKey,
     KeyId,
     Paging,
+    ProgramOf,
     ProjectId,
     Services,
     ServicesOf,
@@ -108,6 +110,7 @@ async def list_browsers(
     filter_by: Annotated[Literal["active", "stopped"] | None, Query(alias="filterBy")] = None,
     agent_session_id: Annotated[UUID | None, Query(alias="agentSessionId")] = None,
     metadata: Annotated[list[str] | None, Query(max_length=_MOST_LABELS)] = None,
+    hidden: Hidden,
 ) -> Page[BrowserSession]:
     """Get paginated list of browser sessions with optional filtering, newest first.
 
@@ -122,6 +125,7 @@ async def list_browsers(
         limit=paging.size,
         agent_session_id=agent_session_id,
         labels=_labels(metadata or []),
+        hidden=hidden,
     )
     items = [browser_view(request, services, browser) for browser in found]
     return Page[BrowserSession](
@@ -154,9 +158,10 @@ async def create_browser(
     services: ServicesOf,
     project_id: ProjectId,
     body: Annotated[CreateBrowserSessionRequest | None, Body()] = None,
-    idempotency_key: IdempotencyKey = None,
     *,
+    idempotency_key: IdempotencyKey,
     key_id: KeyId,
+    program: ProgramOf,
     unused: IgnoredFields,
 ) -> BrowserSession:
     """Rent a browser; answered when it runs. A client that leaves before gets none, and pays nothing.
@@ -167,7 +172,7 @@ async def create_browser(
     body = body or CreateBrowserSessionRequest()
     browser = await services.rentals.create(
         project_id,
-        await browser_order(services, project_id, body, unused=unused, key_id=key_id),
+        await browser_order(services, project_id, body, unused=unused, key_id=key_id, program=program),
         client_left=lambda: client_left(request),
         key=idempotency_key,
         body_hash=body_hash("/browsers", body),

@@ -18,7 +18,7 @@ from cdpbridge.api._models import CreateBrowserSessionRequest, CustomProxy
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.proxy import HostLists, Rules, Upstream
 from cdpbridge.server.rentals import Order
-from cdpbridge.server.settings import DIRECT, SIMULATE, Plan, country_code, max_timeout_minutes
+from cdpbridge.server.settings import DIRECT, SIMULATE, Plan, Settings, country_code, max_timeout_minutes
 
 from ._fields import Unused
 from ._problems import not_found, unprocessable
@@ -26,6 +26,7 @@ from ._services import Services, check_profiles_kept
 
 if TYPE_CHECKING:
     from cdpbridge.api._task_models import CreateSessionRequest
+    from cdpbridge.server.accounts import Program
 
 __all__ = ["body_hash", "browser_order", "hosts_of", "session_order"]
 
@@ -57,6 +58,7 @@ async def browser_order(
     *,
     unused: Unused,
     key_id: UUID | None,
+    program: Program | None = None,
 ) -> Order:
     """Return the order for a browser by itself.
 
@@ -66,6 +68,7 @@ async def browser_order(
         body: What is ordered.
         unused: Gets the fields that have no effect beside others.
         key_id: Of the key that it is ordered with.
+        program: Whose key it is, on a server that programs share.
 
     Raises:
         HTTPException: 403 above the plan's time or the project's files, 404 without such a profile, 400 when it cannot be recorded here.
@@ -73,7 +76,7 @@ async def browser_order(
     """
     _note_overruled(body, unused)
     timeout = _timeout(services.plan(project_id), body)
-    order = await _order(services, project_id, body, timeout)
+    order = await _order(services, project_id, body, timeout, program=program)
     return replace(order, ignored_fields=unused.record, key_id=key_id)
 
 
@@ -84,6 +87,7 @@ async def session_order(
     *,
     unused: Unused,
     key_id: UUID | None,
+    program: Program | None = None,
     within: str = "",
 ) -> Order:
     """Return the order for an agent session: as long as the plan allows. Arguments and errors as `browser_order`.
@@ -93,7 +97,7 @@ async def session_order(
     """
     _note_overruled(body, unused, within)
     timeout = timedelta(minutes=max_timeout_minutes(services.plan(project_id)))
-    order = await _order(services, project_id, body, timeout, start_url=body.start_url)
+    order = await _order(services, project_id, body, timeout, program=program, start_url=body.start_url)
     ignored = unused.below(within) if within else unused.record
     return replace(order, ignored_fields=ignored, key_id=key_id)
 
@@ -133,10 +137,12 @@ async def _order(
     project_id: UUID,
     body: CreateBrowserSessionRequest | CreateSessionRequest,
     timeout: timedelta,
+    *,
+    program: Program | None,
     start_url: str | None = None,
 ) -> Order:
     settings = services.settings
-    country, proxy = _proxy(services, body)
+    country, proxy = _proxy(services, body, settings if program is None else program.settings)
     simulated = proxy == SIMULATE
     if body.profile_id is not None:
         check_profiles_kept(services)
@@ -157,6 +163,8 @@ async def _order(
         tariff=settings.tariff,
         top_up=settings.top_up_usd,
         limit=services.accounts.limit(project_id),
+        orderer_left=bool if program is None else lambda: program.left,
+        readable=None if program is None else program.readable,
         profile_id=body.profile_id,
         proxy_country=country,
         own_proxy=body.custom_proxy is not None,
@@ -187,12 +195,15 @@ def _timeout(plan: Plan, body: CreateBrowserSessionRequest) -> timedelta:
 
 
 def _proxy(
-    services: Services, body: CreateBrowserSessionRequest | CreateSessionRequest
+    services: Services, body: CreateBrowserSessionRequest | CreateSessionRequest, settings: Settings
 ) -> tuple[str | None, str | None]:
-    """Return the country, and the upstream that is used: the caller's own goes before the country's."""
+    """Return the country, and the upstream that is used: the caller's own goes before the country's.
+
+    Args:
+        settings: Whose table of countries counts: the server's, or that of a program which shares it.
+    """
     if body.custom_proxy is not None:
         return None, _custom_proxy(services.accounts.network_rules, body.custom_proxy)
-    settings = services.settings
     asked = body.proxy_country_code
     if "proxy_country_code" not in body.model_fields_set:
         asked = settings.default_proxy_country

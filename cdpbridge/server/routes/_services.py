@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 from fastapi import Depends, Header, HTTPException, Query
 from starlette.requests import HTTPConnection, Request
 from starlette.types import Scope
+
+from cdpbridge.server.accounts import Program
 
 if TYPE_CHECKING:
     from cdpbridge.server._agency import Agency
@@ -32,9 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BASE_PATH",
+    "Hidden",
     "IdempotencyKey",
     "KeyId",
     "Paging",
+    "ProgramOf",
     "ProjectId",
     "Services",
     "ServicesOf",
@@ -42,6 +48,7 @@ __all__ = [
     "client_address",
     "client_left",
     "external_base",
+    "own_rentals",
     "profiles_kept",
 ]
 
@@ -57,6 +64,7 @@ class Services:
         agency: Tasks and agent sessions.
         profile_losses: What a profile does not keep on the build it runs on here.
         isolation: What a test has shown about the isolation of browsers, for a reader.
+        readable: Returns what browsers may read of this machine by some settings; ConfigurationError if that cannot be.
         sharing_refusal: Why several projects may not use this server; empty when they may.
     """
 
@@ -73,6 +81,7 @@ class Services:
     signer: UrlSigner
     profile_losses: Sequence[str]
     isolation: str
+    readable: Callable[[Settings], tuple[Path, ...]]
     sharing_refusal: str
     accounts: Accounts
     wall: Callable[[], datetime]
@@ -127,6 +136,42 @@ async def _key(request: Request) -> UUID | None:
     return key_id
 
 
+async def _program(request: Request) -> Program | None:
+    program: Program | None = request.state.program  # from Authentication
+    return program
+
+
+async def _hidden(request: Request) -> Collection[UUID]:
+    services: Services = request.app.state.services
+    return services.accounts.others(request.state.program)
+
+
+async def own_rentals(request: Request) -> None:
+    """Refuse requests of a program about what another program has rented; its ids mean nothing to it."""
+    services: Services = request.app.state.services
+    hidden = services.accounts.others(request.state.program)
+    if not hidden:
+        return
+    for name, text in request.path_params.items():
+        try:
+            found = UUID(str(text))
+        except ValueError:  # the route says so
+            continue
+        if await services.store.rented_with(hidden, found):
+            raise HTTPException(404, f"{'Task' if name == 'task_id' else 'Session'} not found")
+
+
+async def _idempotency_key(
+    request: Request,
+    key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)] = None,
+) -> str | None:
+    """Return the request's key; that of a program means nothing for another one."""
+    program: Program | None = request.state.program
+    if key is None or program is None:
+        return key
+    return sha256(f"{program.id} {key}".encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class _Paging:
     size: int
@@ -148,7 +193,9 @@ ServicesOf = Annotated[Services, Depends(_services)]
 ProjectId = Annotated[UUID, Depends(_project)]
 KeyId = Annotated[UUID | None, Depends(_key)]
 Paging = Annotated[_Paging, Depends(_paging)]
-IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+ProgramOf = Annotated[Program | None, Depends(_program)]
+Hidden = Annotated[Collection[UUID], Depends(_hidden)]
+IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 
 
 async def profiles_kept(services: ServicesOf) -> None:

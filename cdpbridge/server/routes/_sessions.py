@@ -25,7 +25,17 @@ from ._fields import FieldsRoute, IgnoredFields
 from ._orders import body_hash, session_order
 from ._problems import not_found
 from ._rest import rest_router
-from ._services import IdempotencyKey, KeyId, Paging, ProjectId, Services, ServicesOf, client_left
+from ._services import (
+    Hidden,
+    IdempotencyKey,
+    KeyId,
+    Paging,
+    ProgramOf,
+    ProjectId,
+    Services,
+    ServicesOf,
+    client_left,
+)
 from ._task_views import task_item
 
 __all__ = ["router"]
@@ -87,12 +97,14 @@ async def list_sessions(
     services: ServicesOf,
     project_id: ProjectId,
     paging: Paging,
+    *,
     filter_by: Annotated[Literal["active", "stopped"] | None, Query(alias="filterBy")] = None,
+    hidden: Hidden,
 ) -> Page[AgentSessionItem]:
     """Get paginated list of AI agent sessions with optional status filtering, newest first."""
     active = None if filter_by is None else filter_by == AgentSessionStatus.ACTIVE
     found, total = await services.store.agent_sessions(
-        project_id, active=active, offset=paging.offset, limit=paging.size
+        project_id, active=active, offset=paging.offset, limit=paging.size, hidden=hidden
     )
     items = [_item(request, services, session, browser) for session, browser in found]
     return Page[AgentSessionItem](
@@ -106,16 +118,17 @@ async def create_session(
     services: ServicesOf,
     project_id: ProjectId,
     body: Annotated[CreateSessionRequest | None, Body()] = None,
-    idempotency_key: IdempotencyKey = None,
     *,
+    idempotency_key: IdempotencyKey,
     key_id: KeyId,
+    program: ProgramOf,
     unused: IgnoredFields,
 ) -> AgentSessionItem:
     """Start a session over a browser of its own, charged as one; answered when it runs. It may run as long as the plan allows."""
     body = body or CreateSessionRequest()
     session, browser = await services.agent_sessions.create(
         project_id,
-        await session_order(services, project_id, body, unused=unused, key_id=key_id),
+        await session_order(services, project_id, body, unused=unused, key_id=key_id, program=program),
         keep_alive=body.keep_alive,
         persist_memory=body.persist_memory,
         client_left=lambda: client_left(request),

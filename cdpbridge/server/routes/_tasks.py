@@ -25,6 +25,7 @@ from cdpbridge.api._task_models import (
     UpdateTaskRequest,
 )
 from cdpbridge.server import store
+from cdpbridge.server.accounts import Program
 from cdpbridge.server.store import SessionOver
 from cdpbridge.server.tasks._task_states import TaskSignal, TaskState
 from cdpbridge.server.tasks.agent import allowed_domains, check_schema, split_secrets
@@ -35,9 +36,11 @@ from ._orders import body_hash, session_order
 from ._problems import not_found, unprocessable
 from ._rest import rest_router
 from ._services import (
+    Hidden,
     IdempotencyKey,
     KeyId,
     Paging,
+    ProgramOf,
     ProjectId,
     Services,
     ServicesOf,
@@ -91,6 +94,7 @@ async def list_tasks(
     ] = None,
     after: datetime | None = None,
     before: datetime | None = None,
+    hidden: Hidden,
 ) -> Page[TaskItem]:
     """Get paginated list of AI agent tasks with optional filtering by session and status, newest first."""
     found, total = await services.store.tasks(
@@ -101,6 +105,7 @@ async def list_tasks(
         states=None if filter_by is None else _SHOWN[filter_by],
         after=_instant("after", after),
         before=_instant("before", before),
+        hidden=hidden,
     )
     items = [task_item(task) for task in found]
     return Page[TaskItem](items=items, total_items=total, page_number=paging.number, page_size=paging.size)
@@ -122,9 +127,10 @@ async def create_task(
     services: ServicesOf,
     project_id: ProjectId,
     body: CreateTaskRequest,
-    idempotency_key: IdempotencyKey = None,
     *,
+    idempotency_key: IdempotencyKey,
     key_id: KeyId,
+    program: ProgramOf,
     unused: IgnoredFields,
 ) -> TaskCreated:
     """Put an agent to work, in a session or in a new one.
@@ -138,7 +144,7 @@ async def create_task(
     _check(services, project_id, body)
     if body.session_id is not None and body.session_settings is not None:
         unused.add("sessionSettings")  # the session has its own already
-    asked = _Asked(project_id, key_id, body, unused)
+    asked = _Asked(project_id, key_id, program, body, unused)
     if idempotency_key is None:
         task = await _create(request, services, asked, None)
     else:
@@ -192,6 +198,7 @@ class _Asked:
 
     project_id: UUID
     key_id: UUID | None
+    program: Program | None
     body: CreateTaskRequest
     unused: Unused
 
@@ -206,7 +213,8 @@ async def _create(
     start = partial(_start, request, services, asked, idempotency=idempotency)
     if body.session_id is not None:
         found = await services.store.agent_session(project_id, body.session_id)
-        if found is None:
+        others = services.accounts.others(asked.program)
+        if found is None or found[1].key_id in others:
             raise not_found("Session")
         session, browser = found
         return await start(session=session, browser=browser)
@@ -220,6 +228,7 @@ async def _create(
         settings,
         unused=asked.unused,
         key_id=asked.key_id,
+        program=asked.program,
         within="sessionSettings",
     )
     if body.allowed_domains and order.start_url is not None:

@@ -278,6 +278,13 @@ class Fields(BaseSettings):
         description="How often the used time is recorded; what a killed server can charge too little. On PostgreSQL every 2 seconds "
         "or more often.",
     )
+    local_grace_seconds: float = Field(
+        5,
+        ge=0,
+        le=86_400,
+        description="How long the server that programs with `local()` share stays when the last of them has left, so that the next "
+        "one need not wait for a start. `cdpbridge serve` stays until it is stopped.",
+    )
     recording_frames_per_second: float = Field(
         5,
         ge=0.1,

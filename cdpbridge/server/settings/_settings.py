@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -15,7 +15,12 @@ from typing import Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    TomlConfigSettingsSource,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -49,6 +54,7 @@ class Settings(Fields):
     _toml: ClassVar[Path | None] = None
     _simulating: ClassVar[bool] = False
     _beside: ClassVar[str] = ""
+    _environment: ClassVar[Mapping[str, str]] = os.environ
 
     @classmethod
     def load(
@@ -57,6 +63,7 @@ class Settings(Fields):
         *,
         simulate_countries: bool = False,
         beside: str = "",
+        environment: Mapping[str, str] | None = None,
         **arguments: Any,
     ) -> Settings:
         """Read settings from arguments, environment and file.
@@ -65,13 +72,15 @@ class Settings(Fields):
             config: The TOML file; default: `CDPBRIDGE_CONFIG`, else none.
             simulate_countries: Simulate each country of the reference that `proxies` does not have.
             beside: Why this server, of one program, works in a folder of its own and keeps no profiles; empty if it does.
+            environment: Variables; default: those of this process.
             arguments: Fields given by the caller. None counts as not given.
 
         Raises:
             ConfigurationError: Naming field, source, and what would be right.
         """
-        check_variables(os.environ)
-        given = os.environ.get(f"{ENV_PREFIX}CONFIG")
+        variables = os.environ if environment is None else environment
+        check_variables(variables)
+        given = variables.get(f"{ENV_PREFIX}CONFIG")
         path = config or (Path(given) if given else None)
         if path is not None and not path.is_file():
             raise ConfigurationError(
@@ -86,13 +95,14 @@ class Settings(Fields):
                 "_toml": path,
                 "_simulating": simulate_countries,
                 "_beside": beside,
+                "_environment": variables,
                 "__module__": cls.__module__,
             },
         )
         try:
             return made(**arguments)
         except ValidationError as error:
-            raise ConfigurationError(_explain(error, arguments, path)) from None
+            raise ConfigurationError(_explain(error, arguments, variables, path)) from None
         except ValueError as error:  # of the TOML reader, and of the reader of the environment
             raise ConfigurationError(f"configuration{f' file {path}' if path else ''}: {error}") from error
 
@@ -105,6 +115,8 @@ class Settings(Fields):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the signature is pydantic's
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        if isinstance(env_settings, EnvSettingsSource) and cls._environment is not os.environ:
+            env_settings.env_vars = {name.lower(): value for name, value in cls._environment.items()}
         if cls._toml is None:
             return init_settings, env_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, cls._toml)
@@ -252,6 +264,19 @@ class Settings(Fields):
             )
         return self
 
+    def contradictions(self, other: Settings, *, apart_from: Collection[str] = ()) -> list[str]:
+        """Return, in words, the settings that were given here and are others there: name, own value, other value.
+
+        Args:
+            apart_from: Names of settings that may differ.
+        """
+        found = []
+        for name in sorted(self.model_fields_set - set(apart_from)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                found.append(f"{name} is {_shown(mine)} here and {_shown(theirs)} there")
+        return found
+
     def vault_refusal(self, project: str, vault: str, *, projects: int | None = None) -> str | None:
         """Return why tasks of a project may not name a 1Password vault; None when they may.
 
@@ -361,6 +386,19 @@ class Settings(Fields):
         return f"sqlite+aiosqlite:///{self.data_dir / 'cdpbridge.sqlite3'}"
 
 
+def _shown(value: object) -> str:
+    """Return a value without its secrets: of a secret text, only whether there is one."""
+    if isinstance(value, SecretStr):
+        return "a secret (not shown)"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name!r}: {_shown(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_shown, value)) + "]"
+    if isinstance(value, str | bool) or value is None:
+        return repr(value)
+    return str(value)
+
+
 def _is_loopback(host: str) -> bool:
     if host.rstrip(".").lower() == "localhost":
         return True
@@ -370,7 +408,9 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _explain(error: ValidationError, arguments: Mapping[str, Any], path: Path | None) -> str:
+def _explain(
+    error: ValidationError, arguments: Mapping[str, Any], environment: Mapping[str, str], path: Path | None
+) -> str:
     lines = []
     for item in error.errors(include_url=False, include_input=False, include_context=False):
         name = str(item["loc"][0]) if item["loc"] else "settings"
@@ -378,7 +418,7 @@ def _explain(error: ValidationError, arguments: Mapping[str, Any], path: Path | 
         variable = f"{ENV_PREFIX}{name.upper()}"
         if name in arguments:
             source = "argument"
-        elif any(key.upper() == variable for key in os.environ):
+        elif any(key.upper() == variable for key in environment):
             source = f"environment variable {variable}"
         else:
             source = f"file {path}" if path else "default"

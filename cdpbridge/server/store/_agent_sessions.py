@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, select, update
 from cdpbridge._lifecycle import State
 
 from ._database import FOR_CHANGE, Database, changed
-from ._models import HOLDS_SLOT, OVER, AgentSession, Browser, Share
+from ._models import HOLDS_SLOT, OVER, AgentSession, Browser, Share, not_rented_with
 
 __all__ = ["AgentSessions"]
 
@@ -31,12 +31,24 @@ class AgentSessions(Database):
             return await session.scalar(select(AgentSession).where(AgentSession.browser_id == browser_id))
 
     async def agent_sessions(
-        self, project_id: UUID, *, active: bool | None, offset: int, limit: int
+        self,
+        project_id: UUID,
+        *,
+        active: bool | None,
+        offset: int,
+        limit: int,
+        hidden: Collection[UUID] = (),
     ) -> tuple[Sequence[tuple[AgentSession, Browser]], int]:
-        """Return one page, newest first, and how many there are; sessions whose browser never started are left out."""
+        """Return one page, newest first, and how many there are; sessions whose browser never started are left out.
+
+        Args:
+            hidden: Keys; what was rented with one of them is left out.
+        """
         rows = _sessions(project_id).where((Browser.state != State.STOPPED) | Browser.started_at.is_not(None))
         if active is not None:
             rows = rows.where(Browser.state.in_(HOLDS_SLOT if active else OVER))
+        if hidden:
+            rows = rows.where(not_rented_with(hidden))
         async with self._read() as session:
             counted = rows.with_only_columns(func.count(), maintain_column_froms=True)
             total = await session.scalar(counted) or 0

@@ -18,7 +18,17 @@ from cdpbridge.billing import Tariff
 from cdpbridge.errors import CDPBridgeError
 
 from ._database import FOR_CHANGE, changed
-from ._models import HOLDS_SLOT, NOT_STOPPED, OVER, AgentSession, ApiKey, Browser, IdempotencyKey, Profile
+from ._models import (
+    HOLDS_SLOT,
+    NOT_STOPPED,
+    OVER,
+    AgentSession,
+    ApiKey,
+    Browser,
+    IdempotencyKey,
+    Profile,
+    not_rented_with,
+)
 from ._money import TOP_UP, LedgerKind, from_micro_usd, to_micro_usd
 from ._projects import Projects
 from ._recording_states import RecordingState
@@ -403,6 +413,7 @@ class Browsers(Projects):
         limit: int,
         agent_session_id: UUID | None = None,
         labels: Mapping[str, str] | None = None,
+        hidden: Collection[UUID] = (),
     ) -> tuple[Sequence[Browser], int]:
         """Return one page, newest first, and how many there are; browsers that never started are left out.
 
@@ -410,6 +421,7 @@ class Browsers(Projects):
             active: Only those that hold a slot, or only those that do not.
             agent_session_id: Only that session's.
             labels: Only those whose `metadata` has each of these pairs.
+            hidden: Keys; what was rented with one of them is left out.
         """
         rows = select(Browser).where(
             Browser.project_id == project_id,
@@ -421,6 +433,8 @@ class Browsers(Projects):
             rows = rows.where(Browser.agent_session_id == agent_session_id)
         for name, value in (self._labels(labels) or {}).items():
             rows = rows.where(self._has_label(name, value))
+        if hidden:
+            rows = rows.where(not_rented_with(hidden))
         return await self._page(rows, (Browser.created_at.desc(), Browser.id), offset, limit)
 
     def _has_label(self, name: str, value: str) -> ColumnElement[bool]:

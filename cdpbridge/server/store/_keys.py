@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
 from ._database import Database
-from ._models import HOLDS_SLOT, ApiKey, Browser, Project
+from ._models import HOLDS_SLOT, AgentSession, ApiKey, Browser, Project, Task
 
 __all__ = ["Keys", "key_hash_of"]
 
@@ -103,6 +103,26 @@ class Keys(Database):
             whose = Browser.project_id == row.project_id if all_browsers else Browser.key_id == key_id
             running = select(Browser.id).where(whose, Browser.state.in_(HOLDS_SLOT))
             return row, (await session.scalars(running)).all()
+
+    async def running_of_key(self, key_id: UUID) -> Sequence[UUID]:
+        """Return the browsers that hold a slot and were rented with this key."""
+        running = select(Browser.id).where(Browser.key_id == key_id, Browser.state.in_(HOLDS_SLOT))
+        async with self._read() as session:
+            return (await session.scalars(running)).all()
+
+    async def rented_with(self, keys: Collection[UUID], some_id: UUID) -> bool:
+        """Return True if this id is of a browser that was rented with one of these keys, of its agent session, or of a task there."""
+        found = (
+            select(Browser.id)
+            .outerjoin(AgentSession, AgentSession.browser_id == Browser.id)
+            .outerjoin(Task, Task.session_id == AgentSession.id)
+            .where(
+                Browser.key_id.in_(keys),
+                or_(Browser.id == some_id, AgentSession.id == some_id, Task.id == some_id),
+            )
+        )
+        async with self._read() as session:
+            return await session.scalar(found.limit(1)) is not None
 
     async def keys_used(self, used: Mapping[UUID, datetime]) -> None:
         """Note when keys were last used."""

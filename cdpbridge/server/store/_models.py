@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -11,6 +12,7 @@ from sqlalchemy import (
     DDL,
     JSON,
     BigInteger,
+    ColumnElement,
     DateTime,
     Dialect,
     Float,
@@ -48,6 +50,7 @@ __all__ = [
     "Profile",
     "Project",
     "Server",
+    "not_rented_with",
     "unicode_text",
 ]
 
@@ -320,6 +323,11 @@ class AgentSession(Base):
 
 
 _WORKING_SQL: Final = f"state IN ({', '.join(repr(str(state)) for state in WORKING)})"
+
+
+def not_rented_with(keys: Collection[UUID]) -> ColumnElement[bool]:
+    """Return the condition that a browser was rented with none of these keys."""
+    return Browser.key_id.is_(None) | Browser.key_id.not_in(keys)
 
 
 class Task(Base):

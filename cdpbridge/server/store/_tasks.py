@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -166,6 +166,7 @@ class Tasks(Database):
         states: Sequence[TaskState] | None = None,
         after: datetime | None = None,
         before: datetime | None = None,
+        hidden: Collection[UUID] = (),
     ) -> tuple[Sequence[Task], int]:
         """Return one page, newest first, and how many there are.
 
@@ -182,6 +183,9 @@ class Tasks(Database):
             rows = rows.where(Task.created_at > after)
         if before is not None:
             rows = rows.where(Task.created_at < before)
+        if hidden:
+            theirs = select(AgentSession.id).join(Browser, Browser.id == AgentSession.browser_id)
+            rows = rows.where(Task.session_id.not_in(theirs.where(Browser.key_id.in_(hidden))))
         return await self._page(rows, (Task.created_at.desc(), Task.id), offset, limit)
 
     async def tasks_of_session(self, session_id: UUID) -> Sequence[Task]:
