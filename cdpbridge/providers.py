@@ -53,6 +53,10 @@ class LocalSettings(TypedDict, total=False):
     database_connections: int | None
     database_timeout_seconds: float | None
     secret_key: str | None
+    storage_url: str | None
+    storage_options: Mapping[str, str] | None
+    storage_presigned: bool | None
+    profile_cache_mb: int | None
     admin_keys: Sequence[str] | None
     plan: Literal["free", "paid"] | None
     plans: Mapping[str, Literal["free", "paid"]] | None

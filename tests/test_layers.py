@@ -147,6 +147,8 @@ ROOMS = {
     "uvicorn": ("cdpbridge.server",),
     "sqlalchemy": ("cdpbridge.server",),
     "alembic": ("cdpbridge.server",),
+    "obstore": ("cdpbridge.server.objects._storage",),
+    "zstandard": ("cdpbridge.server.profiles._archive",),
     "av": ("cdpbridge.server.recording._video",),
     "prometheus_client": ("cdpbridge.server._metrics",),
     "typer": ("cdpbridge.cli",),

@@ -29,17 +29,20 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from cdpbridge._clock import Clock
 from cdpbridge.chromium import UidPool, uses_browser_uids
 from cdpbridge.server._agency import Agency
+from cdpbridge.server._chores import repeated
+from cdpbridge.server._keeping import Keeping
 from cdpbridge.server._metrics import Metrics
+from cdpbridge.server._sweep import Sweep
 from cdpbridge.server._views import Views
 from cdpbridge.server.accounts import Accounts
 from cdpbridge.server.data_dir import FolderLock, locked, tightened
-from cdpbridge.server.files import FileQuota, FileStore, SharedFolders, UrlSigner, signing_key
+from cdpbridge.server.files import FileQuota, FileStore, KeptFiles, SharedFolders, UrlSigner, signing_key
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import (
     BrowserHosts,
@@ -54,19 +57,24 @@ from cdpbridge.server.hosts import (
 )
 from cdpbridge.server.limits import Border
 from cdpbridge.server.live import LiveTokens
-from cdpbridge.server.profiles import ProfileStore
+from cdpbridge.server.profiles import Archives, ProfileStore
 from cdpbridge.server.proxy import BlockList
 from cdpbridge.server.rentals import Pressure, Rentals
-from cdpbridge.server.routes import Services, signed_path
+from cdpbridge.server.routes import DOWNLOAD_AGE, Services, signed_path
 from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Store
 
 if TYPE_CHECKING:
+    from cdpbridge.server.objects import ObjectStorage
     from cdpbridge.server.tasks.agent import Agents
 
 __all__ = ["open_parts"]
 
 logger = logging.getLogger("cdpbridge.server")
+
+_SWEEP_EVERY_SECONDS: Final = 3600.0
+_KEEP_EVERY_SECONDS: Final = 2.0
+_KEEP_AFTER_A_FAILURE_SECONDS: Final = 30.0
 
 
 @asynccontextmanager
@@ -98,11 +106,26 @@ async def open_parts(
         await accounts.prepare(show_key or _print_key)
         ends.push_async_callback(accounts.close)
         accounts.start()
-        profiles = ProfileStore(settings.data_dir / "profiles", max_bytes=settings.max_profile_mb * 1024**2)
+        storage = await _open_storage(settings)
+        archives = None if storage is None else Archives(storage)
+        profiles = ProfileStore(
+            settings.data_dir / "profiles",
+            max_bytes=settings.max_profile_mb * 1024**2,
+            archives=archives,
+            max_cache_bytes=settings.profile_cache_mb * 1024**2,
+        )
         ends.callback(profiles.close)
+        if archives is not None:
+            sweeping = repeated(
+                Sweep(store, archives).once,
+                "former versions of profiles could not be removed from the storage",
+                every=_SWEEP_EVERY_SECONDS,
+                after_failure=_SWEEP_EVERY_SECONDS,
+            )
+            await ends.enter_async_context(sweeping)
         confined = uses_browser_uids() or settings.isolation != "none"
         shared_folders = SharedFolders(settings.runtime_folder) if confined else None
-        files = FileStore(settings.data_dir / "files", shared_folders)
+        files = FileStore(settings.data_dir / "files", shared_folders, _kept_files(settings, storage))
         signer = UrlSigner(settings.derived_key("files") or signing_key(settings.data_dir / "signing.key"))
         sign = partial(signed_path, signer, wall)
 
@@ -148,6 +171,7 @@ async def open_parts(
             machines,
             settings,
             forget_profile=partial(_forget, profiles),
+            discard_version=partial(profiles.run, profiles.discard),
             pressure=pressure,
             metrics=metrics,
             recorders=views,
@@ -164,6 +188,14 @@ async def open_parts(
         )
         ends.push_async_callback(agency.close)
         await agency.recover()
+        if files.kept is not None:
+            keeping = repeated(
+                Keeping(store, files).once,
+                "files could not be moved to the storage",
+                every=_KEEP_EVERY_SECONDS,
+                after_failure=_KEEP_AFTER_A_FAILURE_SECONDS,
+            )
+            await ends.enter_async_context(keeping)
         yield Services(
             settings=settings,
             store=store,
@@ -174,7 +206,7 @@ async def open_parts(
             agency=agency,
             live_tokens=tokens,
             files=files,
-            quota=FileQuota(files, store.browsers_of, settings.max_files_mb_per_project),
+            quota=FileQuota(files, store.browsers_of, store.kept_bytes, settings.max_files_mb_per_project),
             signer=signer,
             profile_losses=losses,
             isolation=isolation.words,
@@ -192,6 +224,23 @@ async def open_parts(
 def _nothing_more(_settings: Settings) -> tuple[Path, ...]:
     """Where browsers are not isolated, they read what their user may."""
     return ()
+
+
+async def _open_storage(settings: Settings) -> ObjectStorage | None:
+    if settings.storage_url is None:
+        return None
+    from cdpbridge.server.objects import ObjectStorage  # noqa: PLC0415  # obstore is an extra
+
+    options = {name: value.get_secret_value() for name, value in settings.storage_options.items()}
+    storage = ObjectStorage(settings.storage_url, options)
+    await asyncio.to_thread(storage.check)
+    return storage
+
+
+def _kept_files(settings: Settings, storage: ObjectStorage | None) -> KeptFiles | None:
+    if storage is None:
+        return None
+    return KeptFiles(storage, presigned_age=DOWNLOAD_AGE if settings.storage_presigned else None)
 
 
 async def _forget(profiles: ProfileStore, profile_id: UUID) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -132,6 +133,42 @@ class ScriptedHosts:
 
     def crash(self, browser_id):
         self.on_exit[browser_id](browser_id)
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """S3, by moto's server on loopback; one for all tests of this process."""
+    from tests.object_stores import s3_server
+
+    with s3_server() as server:
+        yield server
+
+
+@dataclass
+class StoragePlace:
+    """Where an object storage of a test is. One of `folder` and `bucket` is None."""
+
+    url: str
+    options: dict
+    folder: Path | None = None
+    bucket: str | None = None
+
+
+@pytest.fixture(params=["file", "s3"])
+def storage_place(request, tmp_path):
+    if request.param == "file":
+        folder = tmp_path / "object storage"
+        return StoragePlace(folder.as_uri(), {}, folder=folder)
+    s3 = request.getfixturevalue("s3")
+    bucket = s3.bucket()
+    return StoragePlace(f"s3://{bucket}/of/tests", s3.options, bucket=bucket)
+
+
+@pytest.fixture
+def storage(storage_place):
+    from cdpbridge.server.objects import ObjectStorage
+
+    return ObjectStorage(storage_place.url, storage_place.options)
 
 
 @pytest.fixture

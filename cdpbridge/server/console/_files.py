@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote
 from uuid import UUID
 
+from starlette.responses import Response
+
 from cdpbridge.api._task_models import MAX_UPLOAD_BYTES, UPLOAD_CONTENT_TYPES
-from cdpbridge.server.files import FileStore
+from cdpbridge.server.files import FileStore, StoredFile, file_response
 from cdpbridge.server.store import Browser, Store, Task, TaskFile
 
 __all__ = ["BrowserFolder", "ProjectFiles"]
@@ -58,30 +60,35 @@ class ProjectFiles:
                     whose = {"browserId": str(browser.id), "sessionId": str(session) if session else None}
                     found.append(_view(kind[:-1], file.name, path, file.size, file.modified, **whose))
         for each in written:
-            stored = self._files.file(each.path)
+            stored = self._files.find(each.path)
             if stored is not None:
-                status = stored.stat()
                 path = f"console/files/tasks/{each.task_id}/{each.id}"
                 whose = {"taskId": str(each.task_id), "sessionId": str(tasks[each.task_id].session_id)}
-                found.append(_view("output", each.file_name, path, status.st_size, status.st_mtime, **whose))
+                found.append(_view("output", each.file_name, path, stored.size, stored.modified, **whose))
         return found
 
     async def of_browser(
         self, project_id: UUID, browser_id: UUID, folder: BrowserFolder, name: str
-    ) -> Path | None:
+    ) -> StoredFile | None:
         """Return a finished file of one of the project's browsers, None when there is none."""
         if await self._store.browser(project_id, browser_id) is None:
             return None
         listed = await asyncio.to_thread(self._files.listing, self._folder(browser_id, folder))
-        return next((file.file for file in listed if file.name == name), None)
+        return next((file for file in listed if file.name == name), None)
 
-    async def of_task(self, project_id: UUID, task_id: UUID, file_id: UUID) -> tuple[Path, str] | None:
+    async def of_task(self, project_id: UUID, task_id: UUID, file_id: UUID) -> tuple[StoredFile, str] | None:
         """Return an output file of one of the project's tasks, and the name it was given; None when there is none."""
         if await self._store.task(project_id, task_id) is None:
             return None
         found = await self._store.task_file(task_id, file_id)
-        stored = await asyncio.to_thread(self._files.file, found.path) if found is not None else None
+        stored = await asyncio.to_thread(self._files.find, found.path) if found is not None else None
         return None if found is None or stored is None else (stored, found.file_name)
+
+    def attachment(self, file: StoredFile, name: str, *, headers: Mapping[str, str]) -> Response:
+        """Return the answer with a file, to be saved under `name`."""
+        return file_response(
+            self._files, file, media_type="application/octet-stream", headers=headers, filename=name
+        )
 
     def _folder(self, browser_id: UUID, folder: BrowserFolder) -> Path:
         return self._files.uploads(browser_id) if folder == "uploads" else self._files.downloads(browser_id)

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -15,7 +14,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
-from cdpbridge.server.files import StoredFileResponse
 from cdpbridge.server.limits import TOO_MANY_TEXT, Border, peer_name
 from cdpbridge.server.store import key_hash_of
 
@@ -184,27 +182,23 @@ class _Console:
 
     async def browser_file(
         self, request: Request, browser_id: UUID, folder: BrowserFolder, name: str
-    ) -> StoredFileResponse:
+    ) -> Response:
         """Send a file of a browser, to be saved."""
         project_id = await self._project(request)
-        found = await self._snapshots(request).files.of_browser(project_id, browser_id, folder, name)
+        files = self._snapshots(request).files
+        found = await files.of_browser(project_id, browser_id, folder, name)
         if found is None:
             raise HTTPException(404, "There is no such file")
-        return _attachment(found, found.name)
+        return files.attachment(found, found.name, headers=_FILE_HEADERS)
 
-    async def task_file(self, request: Request, task_id: UUID, file_id: UUID) -> StoredFileResponse:
+    async def task_file(self, request: Request, task_id: UUID, file_id: UUID) -> Response:
         """Send an output file of a task, to be saved."""
         project_id = await self._project(request)
-        found = await self._snapshots(request).files.of_task(project_id, task_id, file_id)
+        files = self._snapshots(request).files
+        found = await files.of_task(project_id, task_id, file_id)
         if found is None:
             raise HTTPException(404, "There is no such file")
-        return _attachment(*found)
-
-
-def _attachment(file: Path, name: str) -> StoredFileResponse:
-    return StoredFileResponse(
-        file, media_type="application/octet-stream", filename=name, headers=_FILE_HEADERS
-    )
+        return files.attachment(*found, headers=_FILE_HEADERS)
 
 
 async def _changes(

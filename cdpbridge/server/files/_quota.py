@@ -22,6 +22,7 @@ class FileQuota:
 
     Args:
         browsers: Ids of a project's browsers.
+        kept: Bytes of their files in object storage.
         megabytes: MiB that a project may keep; 0 for no limit.
     """
 
@@ -29,12 +30,14 @@ class FileQuota:
         self,
         files: FileStore,
         browsers: Callable[[UUID], Awaitable[Sequence[UUID]]],
+        kept: Callable[[UUID], Awaitable[int]],
         megabytes: int,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._files = files
         self._browsers = browsers
+        self._kept = kept
         self._megabytes = megabytes
         self._clock = clock
         self._found: dict[UUID, tuple[float, int]] = {}
@@ -54,7 +57,7 @@ class FileQuota:
         if used < 0 or self._clock() - at > _VALID_SECONDS:
             browsers = await self._browsers(project_id)
             folders = [folder for each in browsers for folder in self._files.browser_folders(each)]
-            used = await asyncio.to_thread(disk_usage, folders, limit)
+            used = await asyncio.to_thread(disk_usage, folders, limit) + await self._kept(project_id)
             self._found[project_id] = self._clock(), used
         return used
 

@@ -6,12 +6,54 @@ import asyncio
 import os
 import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from starlette.responses import FileResponse, PlainTextResponse
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["StoredFileResponse"]
+from ._kept_response import KeptFileResponse
+from ._storage import FileStore, StoredFile
+
+__all__ = ["StoredFileResponse", "file_response"]
+
+
+def file_response(
+    files: FileStore,
+    found: StoredFile,
+    *,
+    media_type: str,
+    headers: Mapping[str, str],
+    disposition: str = "attachment",
+    filename: str | None = None,
+) -> Response:
+    """Return the answer with a file of the store, wherever it is, or with the range of it that is asked for.
+
+    Args:
+        files: Where it was found.
+        found: The file.
+        media_type: Its type.
+        headers: Of the answer.
+        disposition: `inline` or `attachment`.
+        filename: Under which it is saved; default: its own name.
+    """
+    if found.file is None:
+        assert files.kept is not None  # it was found there
+        return KeptFileResponse(
+            files.kept,
+            found,
+            media_type=media_type,
+            headers=headers,
+            disposition=disposition,
+            filename=filename,
+        )
+    return StoredFileResponse(
+        found.file,
+        media_type=media_type,
+        filename=filename or found.name,
+        content_disposition_type=disposition,
+        headers=headers,
+    )
 
 
 class StoredFileResponse(FileResponse):

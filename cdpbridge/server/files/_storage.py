@@ -15,11 +15,17 @@ from uuid import UUID
 
 from cdpbridge._file_names import NAME_BYTES, safe_file_name
 
+from ._kept import KeptFiles
 from ._shared import SharedFolders
+from ._upload import MARKS
 
-__all__ = ["FileStore", "StoredFile", "distinct_names"]
+__all__ = ["VIDEO", "FileStore", "StoredFile", "distinct_names"]
+
+VIDEO: Final = "recording.webm"
+"""Name of the video in the folder of a recording."""
 
 _MAX_SAME_NAMES: Final = 1000
+_MOVED: Final = ".moved-"
 _DRAFT: Final = ".crdownload"  # Chromium's, while it downloads
 
 
@@ -48,16 +54,18 @@ class StoredFile:
 
     Attributes:
         path: In the store.
-        file: On this machine.
+        file: On this machine; None when it is in object storage.
         size: Bytes.
         modified: Unix seconds.
+        kept_as: The name of its object; None when it is on this machine.
     """
 
     name: str
     path: str
-    file: Path
+    file: Path | None
     size: int
     modified: float
+    kept_as: str | None = None
 
 
 class FileStore:
@@ -66,11 +74,17 @@ class FileStore:
     Args:
         shared: Folders of running browsers that have uids of their own and cannot go into `root`; what is in them has the
             same paths as afterwards in `root`.
+        kept: Object storage, to which `keep` moves what ended browsers and tasks have left. A file has one path, wherever it is.
     """
 
-    def __init__(self, root: Path, shared: SharedFolders | None = None) -> None:
+    def __init__(
+        self, root: Path, shared: SharedFolders | None = None, kept: KeptFiles | None = None
+    ) -> None:
         self._root = root.resolve()
         self._shared = shared
+        self.kept = kept
+        # Being moved to the storage, and whether they were removed meanwhile.
+        self._moving: dict[str, bool] = {}
         self._promised: dict[Path, float] = {}
         self._promising = threading.Lock()
 
@@ -158,7 +172,14 @@ class FileStore:
         raise FileExistsError(f"there are too many files called {name!r}")
 
     def listing(self, folder: Path) -> list[StoredFile]:
-        """Finished files of a folder by name; links, hidden files and drafts are none."""
+        """Finished files of a folder by name; links, hidden files and drafts are none.
+
+        Raises:
+            ObjectStorageError: It may be in object storage, and that does not answer.
+        """
+        if self.kept is not None and not self._owner(folder).exists():
+            path = self.relative(folder)
+            return _newest(file for place, file in self.kept.listing(path) if place == path)
         found = []
         for file in folder.iterdir() if folder.is_dir() else ():
             status = _finished(file)
@@ -186,7 +207,7 @@ class FileStore:
             return None
 
     def relative(self, file: Path) -> str:
-        """Return the path in the store of a file below its root or of a running browser; it need not be there."""
+        """Return the path in the store of a file or folder below its root, or of a running browser's file; it need not be there."""
         if file.is_relative_to(self._root):
             return file.relative_to(self._root).as_posix()
         kind, browser_id = file.parts[-2], file.parts[-4]
@@ -211,9 +232,91 @@ class FileStore:
         folder = self._root if found.is_relative_to(self._root) else found.parent
         return found if self.path_of(found, folder) == path else None
 
+    def find(self, path: str) -> StoredFile | None:
+        """Return the file at a path of this store, wherever it is; None when there is none.
+
+        Raises:
+            ObjectStorageError: It may be in object storage, and that does not answer.
+        """
+        file = self.file(path)
+        if file is not None:
+            try:
+                status = file.stat()
+            except FileNotFoundError:  # it was moved to the storage
+                pass
+            else:
+                return StoredFile(file.name, path, file, status.st_size, status.st_mtime)
+        parts = PurePosixPath(path).parts
+        if self.kept is None or "\0" in path or ".." in parts or len(parts) < 3:
+            return None
+        return self.kept.find(path)
+
+    def _owner(self, folder: Path) -> Path:
+        """Return the folder of the browser or task that a folder belongs to."""
+        if not folder.is_relative_to(self._root):
+            return folder  # of a running browser
+        return self._root.joinpath(*folder.relative_to(self._root).parts[:2])
+
+    def owners(self, kind: str) -> list[UUID]:
+        """Return the browsers, or the tasks, that have files on this machine, apart from shared folders.
+
+        Args:
+            kind: `browsers` or `tasks`.
+        """
+        folder = self._root / kind
+        return (
+            [UUID(entry.name) for entry in sorted(folder.iterdir()) if _is_id(entry.name)]
+            if folder.is_dir()
+            else []
+        )
+
+    def keep(self, kind: str, owner: UUID) -> tuple[int, bool]:
+        """Move the finished files of a browser or a task that has ended to object storage, and remove the rest of its folder.
+
+        May be repeated after it has failed half-way.
+
+        Returns:
+            The bytes that the storage has of it, and whether there is a video of it.
+
+        Raises:
+            ObjectStorageError: From the storage. What was not moved is still here.
+            OSError: From the disk; as above.
+        """
+        assert self.kept is not None  # it is asked only with object storage
+        folder = self._root / kind / str(owner)
+        path = self.relative(folder)
+        self._moving[path] = False
+        try:
+            self._put_all(folder)
+        finally:
+            if self._moving.pop(path):
+                self.kept.remove(path)
+        found = [file for _, file in self.kept.listing(path)]
+        moved = folder.with_name(f"{_MOVED}{owner}")
+        with suppress(FileNotFoundError):  # it was removed meanwhile
+            # First: until then the folder has all files, and after that none.
+            folder.rename(moved)
+        shutil.rmtree(moved, ignore_errors=True)
+        return sum(file.size for file in found), any(
+            file.path == f"{path}/recording/{VIDEO}" for file in found
+        )
+
+    def _put_all(self, folder: Path) -> None:
+        assert self.kept is not None  # see `keep`
+        for place, folders, names in os.walk(folder):
+            folders[:] = [
+                name for name in folders if Path(place, name) != folder / MARKS and not name.startswith(".")
+            ]
+            for name in names:
+                file = Path(place, name)
+                if _finished(file) is not None:
+                    self.kept.put(file.relative_to(self._root).as_posix(), file)
+
     def tidy(self) -> None:
         """Remove what a killed server has left: scratch folders of its agents, and halves of uploads. Before anything runs."""
         for folder in self._root.glob("tasks/*/.agent-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in self._root.glob(f"*/{_MOVED}*"):
             shutil.rmtree(folder, ignore_errors=True)
         for draft in self._root.glob("browsers/*/uploads/.*.upload"):
             draft.unlink(missing_ok=True)
@@ -223,7 +326,11 @@ class FileStore:
                 self._shared.take_in_task(folder, self._root / "tasks" / folder.name, downloads=False)
 
     def remove(self, *, browser_id: UUID | None = None, task_id: UUID | None = None) -> None:
-        """Remove everything of a browser, of a task."""
+        """Remove everything of a browser, of a task.
+
+        Raises:
+            ObjectStorageError: From the storage.
+        """
         folders = []
         if browser_id is not None:
             folders.append(self._root / "browsers" / str(browser_id))
@@ -232,6 +339,26 @@ class FileStore:
         for folder in folders:
             if folder.exists():
                 shutil.rmtree(folder)
+            if self.kept is not None:
+                path = self.relative(folder)
+                if path in self._moving:
+                    self._moving[path] = True
+                self.kept.remove(path)
+
+
+def _is_id(name: str) -> bool:
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False
+
+
+def _newest(files: Iterable[StoredFile]) -> list[StoredFile]:
+    """Return one file of each name, the last changed, by name."""
+    by_name: dict[str, StoredFile] = {}
+    for file in sorted(files, key=lambda each: each.modified):
+        by_name[file.name] = file
+    return sorted(by_name.values(), key=lambda each: each.name)
 
 
 def _finished(path: Path) -> os.stat_result | None:

@@ -18,7 +18,7 @@ from cdpbridge.errors import CDPBridgeError
 
 from ._signing import Grant
 
-__all__ = ["UploadLimits", "UploadRefused", "receive_upload", "stored_uploads"]
+__all__ = ["MARKS", "UploadLimits", "UploadRefused", "receive_upload", "stored_uploads"]
 
 # All fields together: they are held before their signature is known.
 _FIELD_BYTES: Final = 16 * 1024
@@ -28,7 +28,7 @@ _HEADER_BYTES: Final = 8 * 1024
 _UNTYPED: Final = "application/octet-stream"
 # Boundaries and headers of parts, beside the file and the fields.
 _OVERHEAD_BYTES: Final = 64 * 1024
-_MARKS: Final = "uploaded"
+MARKS: Final = "uploaded"
 # Longer than a clock may be set back.
 _MARK_AGE_SECONDS: Final = 3600
 
@@ -271,7 +271,7 @@ def _used() -> UploadRefused:
 
 def _mark(final: Path, grant: Grant) -> Path:
     """Return the empty file that marks an address as used. It is removed with the browser's other files."""
-    return final.parent.with_name(_MARKS) / f"{grant.expires}-{grant.nonce}"
+    return final.parent.with_name(MARKS) / f"{grant.expires}-{grant.nonce}"
 
 
 # Counting and renaming of one upload at a time; it takes some microseconds.

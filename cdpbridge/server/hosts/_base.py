@@ -13,6 +13,7 @@ from typing import Literal, Protocol, TypeAlias
 from uuid import UUID
 
 from cdpbridge.cdp import Connection
+from cdpbridge.server.profiles import NO_VERSION, ProfileVersion
 from cdpbridge.server.proxy import HostLists, HostTraffic
 
 __all__ = [
@@ -38,6 +39,7 @@ class BrowserSpec:
     Attributes:
         id: Of the rental; a host keeps one browser for it.
         profile_id: State to start from, and to save if no other browser does.
+        profile_version: Which version of it.
         proxy: Upstream of its forwarding proxy, `"direct"` for a proxy without one, None if no proxy was ordered: then the
             forwarding proxy only applies the rules.
         trusted_proxy: False for an upstream that a client has named: it is dialled under the rules for browsers.
@@ -61,6 +63,7 @@ class BrowserSpec:
     screen: tuple[int, int] | None = None
     ignore_certificate_errors: bool = False
     readable: tuple[Path, ...] = ()
+    profile_version: ProfileVersion = NO_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +89,17 @@ class CloseFrame:
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """A profile's new version."""
+    """A profile's new version.
+
+    Attributes:
+        version: Its number.
+        cookie_domains: Hosts that its cookies belong to.
+        archive: Its name in object storage; None when it is kept in a folder of the server.
+    """
 
     version: int
     cookie_domains: list[str]
+    archive: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +123,16 @@ class StopReport:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A browser of a server that was killed."""
+    """A browser of a server that was killed.
+
+    Attributes:
+        profile_version: The version that its profile has now.
+    """
 
     id: UUID
     profile_id: UUID | None
     profile_writable: bool
+    profile_version: ProfileVersion = NO_VERSION
 
 
 class BrowserHosts(Protocol):

@@ -74,6 +74,7 @@ class LocalBrowser:
     ) -> None:
         self.id = spec.id
         self.profile_id = spec.profile_id
+        self._profile_version = spec.profile_version
         self.profile_writable: bool | None = None
         self.token = ""
         self.stopping = False
@@ -348,8 +349,9 @@ class LocalBrowser:
         # To their ends: threads go on when we are cancelled, and what they did must be there to be rolled back.
         self.profile_writable = self._profiles.try_lease(self.profile_id, owner)
         run = self._profiles.run
-        await to_the_end(run(self._profiles.restore, self.profile_id, self._user_data_dir))
-        return await run(self._profiles.load_cookies, self.profile_id)
+        version = self._profile_version
+        await to_the_end(run(self._profiles.restore, self.profile_id, self._user_data_dir, version))
+        return await run(self._profiles.load_cookies, self.profile_id, version)
 
     # --- while it runs --------------------------------------------------------------------------------------------
 
@@ -461,7 +463,14 @@ class LocalBrowser:
             saved = None
             if save and self.profile_id is not None:
                 cookies = complete.cookies if complete else await self._cookies_left()
-                saved = await save_profile(self._profiles, self.profile_id, self._user_data_dir, cookies)
+                saved = await save_profile(
+                    self._profiles,
+                    self.profile_id,
+                    self._user_data_dir,
+                    cookies,
+                    base=self._profile_version,
+                    writer=self.id,
+                )
         return StopReport(how, saved, self.proxy_bytes, self.blocked_requests, self.traffic)
 
     async def _close_clients(self, frame: CloseFrame) -> None:

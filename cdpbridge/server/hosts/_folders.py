@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 from cdpbridge.chromium import remove_tree, scratch_parent, uses_browser_uids
 from cdpbridge.errors import CDPBridgeError
-from cdpbridge.server.profiles import ProfileRefused, ProfileStore
+from cdpbridge.server.profiles import ProfileRefused, ProfileStore, ProfileVersion
 
 from ._base import SavedState
 
-__all__ = ["REMOVED", "remove_folder", "save_profile", "scratch_folder"]
+__all__ = ["REMOVED", "remove_folder", "save_profile", "saved_before", "scratch_folder"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -29,18 +30,40 @@ def scratch_folder(browser_id: UUID | str) -> Path:
 
 
 async def save_profile(
-    profiles: ProfileStore, profile_id: UUID, user_data_dir: Path, cookies: list[dict[str, Any]] | None
+    profiles: ProfileStore,
+    profile_id: UUID,
+    user_data_dir: Path,
+    cookies: list[dict[str, Any]] | None,
+    *,
+    base: ProfileVersion,
+    writer: UUID,
 ) -> SavedState | None:
-    """Save a profile after its browser has ended; a failure is logged, the former version stays."""
+    """Save a profile after its browser has ended; a failure is logged, the former version stays.
+
+    Args:
+        base: The version that the browser began with.
+        writer: The browser's id.
+    """
     try:
-        saved = await profiles.run(profiles.save, profile_id, user_data_dir, cookies, saving=True)
+        save = partial(profiles.save, profile_id, user_data_dir, cookies, base=base, writer=writer)
+        saved = await profiles.run(save, saving=True)
     except ProfileRefused as error:
         logger.warning("%s", error)
         return None
     except (OSError, CDPBridgeError):
         logger.exception("profile %s could not be saved; its former version stays", profile_id)
         return None
-    return SavedState(saved.version, list(saved.cookie_domains))
+    return SavedState(saved.version, list(saved.cookie_domains), saved.archive)
+
+
+async def saved_before(profiles: ProfileStore, profile_id: UUID, writer: UUID) -> SavedState | None:
+    """Return what a browser of an earlier server has uploaded of its profile; a failure is logged."""
+    try:
+        found = await profiles.run(profiles.saved_by, profile_id, writer, saving=True)
+    except (OSError, CDPBridgeError):
+        logger.exception("what browser %s has saved of profile %s could not be looked up", writer, profile_id)
+        return None
+    return None if found is None else SavedState(found.version, list(found.cookie_domains), found.archive)
 
 
 async def remove_folder(folder: Path) -> None:

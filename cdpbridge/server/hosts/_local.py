@@ -23,7 +23,7 @@ from cdpbridge.server.proxy import HostTraffic, Rules
 from ._base import BrowserSpec, CloseFrame, Leftover, Limit, Placement, SavedState, StopReport
 from ._browser import LocalBrowser
 from ._cookies import CookieExport, cookies_to_keep
-from ._folders import REMOVED, remove_folder, save_profile, scratch_folder
+from ._folders import REMOVED, remove_folder, save_profile, saved_before, scratch_folder
 from ._options import BrowserOptions
 from ._processes import wait_unused
 
@@ -183,7 +183,7 @@ class LocalHosts:
                 )
             leftover = known.get(folder.name)
             if leftover is not None and leftover.profile_id is not None and leftover.profile_writable:
-                state = await self._save_leftover(leftover.profile_id, folder, orderly=orderly)
+                state = await self._save_leftover(leftover, leftover.profile_id, folder, orderly=orderly)
                 if state is not None:
                     saved[leftover.id] = state
             name = folder.name.removesuffix(REMOVED)
@@ -195,11 +195,18 @@ class LocalHosts:
         if self._options.uids is not None:
             await in_thread(self._options.uids.sweep)
         for leftover in left:
-            if leftover.profile_id is not None and leftover.profile_writable:
-                self._profiles.release(leftover.profile_id, str(leftover.id))
+            if leftover.profile_id is None or not leftover.profile_writable:
+                continue
+            if leftover.id not in saved:  # perhaps its server was killed after the upload
+                state = await saved_before(self._profiles, leftover.profile_id, leftover.id)
+                if state is not None:
+                    saved[leftover.id] = state
+            self._profiles.release(leftover.profile_id, str(leftover.id))
         return saved
 
-    async def _save_leftover(self, profile_id: UUID, folder: Path, *, orderly: bool) -> SavedState | None:
+    async def _save_leftover(
+        self, leftover: Leftover, profile_id: UUID, folder: Path, *, orderly: bool
+    ) -> SavedState | None:
         user_data_dir = folder / "profile"
         if not user_data_dir.is_dir():
             return None
@@ -210,7 +217,14 @@ class LocalHosts:
             export = None
         work = partial(cookies_to_keep, export, user_data_dir, orderly=orderly)
         cookies = await self._profiles.run(work, saving=True)
-        return await save_profile(self._profiles, profile_id, user_data_dir, cookies)
+        return await save_profile(
+            self._profiles,
+            profile_id,
+            user_data_dir,
+            cookies,
+            base=leftover.profile_version,
+            writer=leftover.id,
+        )
 
     async def close(self) -> None:
         """End every browser that still runs."""

@@ -1,11 +1,13 @@
-"""Profiles on the disk: one folder each, with its versions; the newest whole one counts.
+"""Profiles on the disk: one folder each, with its versions.
 
     <root>/<profile id>/v00000007/user-data/   the browser's folder, without caches
                                   cookies.json what was exported beside it, if anything
+                        cached-<name>/         the same, of a version that is kept in object storage under this name
                         new-XXXXXXXX/          a version being written, or left by a kill
                         old-XXXXXXXX/          a version being removed, or left by a kill
 
-A version gets its name by one rename, when all of it is on the disk, so what bears the name is whole.
+A version gets its name by one rename, when all of it is on the disk, so what bears the name is whole. Without object storage the
+newest counts; with it, the one that the profile's row names, and what is here of it can be fetched again.
 """
 
 from __future__ import annotations
@@ -21,20 +23,32 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from cdpbridge.errors import CDPBridgeError
+from cdpbridge.server.objects import ObjectMissing
 
+from ._archives import COOKIES, USER_DATA, Archives
+from ._cache import CACHED, Cache
 from ._copy import Budget, TooBig, copy_plain_files, sync, sync_tree
 from ._untrusted import Hostile, open_plain, read_table
 
-__all__ = ["COOKIE_DATABASES", "ProfileRefused", "ProfileStore", "ProfileTooBig", "SavedProfile"]
+__all__ = [
+    "COOKIE_DATABASES",
+    "NO_VERSION",
+    "ProfileNotRestored",
+    "ProfileRefused",
+    "ProfileStore",
+    "ProfileTooBig",
+    "ProfileVersion",
+    "SavedProfile",
+]
 
 T = TypeVar("T")
 
@@ -44,11 +58,13 @@ _MAX_BYTES: Final = 2 * 1024**3
 _MAX_FILES: Final = 200_000
 _MAX_DEPTH: Final = 64  # Chromium's own have some 12, its extensions a few more
 _MAX_SECONDS: Final = 60.0
+# Exported cookies: 3300 of 4 KiB, each byte written as six at most.
+_BESIDE_BYTES: Final = 128 * 1024**2
+_MAX_CACHE_BYTES: Final = 10 * 1024**3
 # Threads for saving, and as many for everything else: a profile that takes its full time delays no start of another.
 _THREADS: Final = 4
 _VERSION: Final = re.compile(r"v(\d{8,})")
 _NEW, _OLD = "new-", "old-"
-_USER_DATA, _COOKIES = "user-data", "cookies.json"
 # Newer and older builds (chrome/browser/net/profile_network_context_service.cc), and the headless shell.
 COOKIE_DATABASES: Final = ("Default/Network/Cookies", "Default/Cookies")
 
@@ -61,17 +77,39 @@ class ProfileTooBig(ProfileRefused):
     """A profile has more bytes, files or folders than the store takes, or takes too long to copy."""
 
 
+class ProfileNotRestored(CDPBridgeError):
+    """A profile's version is not on this machine and cannot be fetched. Its browser does not start: it would be without its logins."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileVersion:
+    """The version of a profile that counts, as its row says.
+
+    Attributes:
+        number: 0 when none was noted yet.
+        archive: Its name in object storage; None when it is kept in a folder of the server.
+    """
+
+    number: int = 0
+    archive: str | None = None
+
+
+NO_VERSION: Final = ProfileVersion()
+
+
 @dataclass(frozen=True, slots=True)
 class SavedProfile:
     """A version of a profile.
 
     Attributes:
-        version: From 1, one more with each save.
+        version: From 1, at least one more with each save.
         cookie_domains: Hosts that its cookies belong to, sorted, without leading dots.
+        archive: See `ProfileVersion`.
     """
 
     version: int
     cookie_domains: Sequence[str]
+    archive: str | None = None
 
 
 class ProfileStore:
@@ -81,7 +119,9 @@ class ProfileStore:
         root: Made when missing.
         max_bytes: More than this is not saved.
         max_files: As above; folders count.
-        max_seconds: What takes longer to copy is not saved.
+        max_seconds: What takes longer to copy, or to send, is not saved.
+        archives: Object storage, if that is where versions are kept; `root` has what was used last then.
+        max_cache_bytes: Of that.
     """
 
     def __init__(
@@ -91,8 +131,12 @@ class ProfileStore:
         max_bytes: int = _MAX_BYTES,
         max_files: int = _MAX_FILES,
         max_seconds: float = _MAX_SECONDS,
+        archives: Archives | None = None,
+        max_cache_bytes: int = _MAX_CACHE_BYTES,
     ) -> None:
         self._root = root
+        self._archives = archives
+        self._cache = Cache(root, max_cache_bytes, self._try_lock)
         self._max_bytes = max_bytes
         self._max_files = max_files
         self._max_seconds = max_seconds
@@ -137,90 +181,191 @@ class ProfileStore:
 
     # --- load -------------------------------------------------------------------------------------------------------
 
-    def restore(self, profile_id: UUID, user_data_dir: Path) -> None:
-        """Put the newest version into the folder `user_data_dir`, which is made; nothing when there is none."""
+    def restore(self, profile_id: UUID, user_data_dir: Path, version: ProfileVersion = NO_VERSION) -> None:
+        """Put a version into the folder `user_data_dir`, which is made; nothing when there is none.
+
+        Args:
+            profile_id: Whose.
+            user_data_dir: Of a browser that is about to start.
+            version: The one that counts. Without object storage, the newest in the folder.
+
+        Raises:
+            ProfileNotRestored: It is in object storage and cannot be fetched, or is not what was saved.
+            OSError: From the disk.
+        """
         user_data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._lock(profile_id):
-            if (version := self._newest(profile_id)) is not None:
-                shutil.copytree(version / _USER_DATA, user_data_dir, symlinks=True, dirs_exist_ok=True)
+            if (found := self._found(profile_id, version)) is not None:
+                shutil.copytree(found / USER_DATA, user_data_dir, symlinks=True, dirs_exist_ok=True)
+        if version.archive is not None:
+            self._cache.trim()
 
-    def load_cookies(self, profile_id: UUID) -> list[dict[str, Any]] | None:
-        """Return the cookies saved with the newest version; None when there were none, or when they cannot be read."""
+    def load_cookies(
+        self, profile_id: UUID, version: ProfileVersion = NO_VERSION
+    ) -> list[dict[str, Any]] | None:
+        """Return the cookies saved with a version; None when there were none, or when they cannot be read.
+
+        Raises:
+            ProfileNotRestored: See `restore`.
+        """
         with self._lock(profile_id):
-            version = self._newest(profile_id)
-            if version is None:
-                return None
-            try:
-                found = json.loads((version / _COOKIES).read_bytes())
-            except FileNotFoundError:
-                return None
-            except (OSError, ValueError) as error:
-                # Not the error's text: a JSON error quotes nothing today, but this file is all secrets.
-                logger.warning(
-                    "the cookies of profile %s cannot be read: %s", profile_id, type(error).__name__
+            found = self._found(profile_id, version)
+            return None if found is None else _cookies_in(found, profile_id)
+
+    def _found(self, profile_id: UUID, version: ProfileVersion) -> Path | None:
+        """Return the folder of a version, fetched if need be; None when there is none. The caller holds the lock."""
+        if version.archive is None:
+            found = self._newest(profile_id)
+            if found is None and version.number and self._archives is not None:
+                raise ProfileNotRestored(
+                    f"profile {profile_id} was saved in the data folder of a server, and is not in this one; start it there once "
+                    "with `storage_url`, or delete the profile"
                 )
-                return None
-        return list(found)
+            return found
+        place = self._cache.find(profile_id, version.archive)
+        if place is not None:
+            return place
+        if self._archives is None:
+            raise ProfileNotRestored(
+                f"profile {profile_id} is kept in object storage, and this server has none; set `storage_url`"
+            )
+        draft, budget = self._draft(profile_id), self._budget()
+        # What was within the limits has cookies beside it, and is one folder deeper.
+        budget.bytes_left += _BESIDE_BYTES
+        budget.files_left += 2
+        budget.depth += 2
+        allowed = budget.bytes_left
+        try:
+            self._archives.fetch(version.archive, draft, budget)
+            sync_tree(draft, budget)
+            place = self._cache.add(profile_id, version.archive, draft, allowed - budget.bytes_left)
+        except (TooBig, CDPBridgeError) as error:
+            # Not the storage's own words, which have its address: a client gets this.
+            logger.warning("archive %s cannot be restored: %s", version.archive, error)
+            why = {
+                TooBig: f"its archive has {error} ({self._limits})",
+                Hostile: str(error),
+                ObjectMissing: "its archive is not in the object storage any more",
+            }.get(type(error), "the object storage does not answer as it should; the server's log says more")
+            raise ProfileNotRestored(f"profile {profile_id} cannot be restored: {why}") from error
+        finally:
+            self._dismiss(draft)
+        self._tidy(place.parent, {place.name})
+        return place
 
     # --- save -------------------------------------------------------------------------------------------------------
 
     def save(
-        self, profile_id: UUID, user_data_dir: Path, cookies: list[dict[str, Any]] | None
+        self,
+        profile_id: UUID,
+        user_data_dir: Path,
+        cookies: list[dict[str, Any]] | None,
+        *,
+        base: ProfileVersion = NO_VERSION,
+        writer: UUID | None = None,
     ) -> SavedProfile:
         """Save a new version, all of it or nothing. The browser must have ended.
 
+        A version in object storage counts only when the profile's row says so.
+
         Args:
+            profile_id: Whose.
+            user_data_dir: Of the browser.
             cookies: As `export_cookies` gives them; None when the folder's own database is all there is.
+            base: The version that the browser began with.
+            writer: The browser's id.
 
         Raises:
             ProfileTooBig: It is over a limit. The former version stays.
             ProfileRefused: Its cookies are not what a browser writes. The former version stays.
+            ObjectStorageError: It cannot be uploaded. The former version stays.
             OSError: From the disk. The former version stays.
         """
         home = self._home(profile_id)
-        budget = Budget(self._max_bytes, self._max_files, _MAX_DEPTH, time.monotonic() + self._max_seconds)
+        budget = self._budget()
         with self._lock(profile_id):
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            home.mkdir(mode=0o700, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=_NEW, dir=home))
-            self._writing.add(draft)
+            draft = self._draft(profile_id)
         try:
             _check_cookie_files(user_data_dir)
             self._write(draft, user_data_dir, cookies, budget)
-            domains = {str(cookie.get("domain", "")) for cookie in cookies or ()}
-            domains |= _domains_in(draft / _USER_DATA)
+            domains = _domains_of(draft, cookies)
+            number, archive = base.number + 1, None
+            if self._archives is not None:
+                size = self._max_bytes - budget.bytes_left
+                archive = self._archives.keep(profile_id, number, writer or profile_id, draft, budget)
             with self._lock(profile_id):
-                version = max(_versions(home), default=0) + 1
-                draft.rename(home / f"v{version:08}")
+                if archive is None:
+                    number = max(number, max(_versions(home), default=0) + 1)
+                    draft.rename(place := home / f"v{number:08}")
+                    kept = {place.name}
+                else:
+                    kept = {
+                        self._cache.add(profile_id, archive, draft, size).name,
+                        *self._base_names(profile_id, base),
+                    }
                 sync(home)
                 sync(self._root)
                 self._writing.discard(draft)
-                self._tidy(home)
+                self._tidy(home, kept)
         except TooBig as error:
             raise ProfileTooBig(
-                f"profile {profile_id} has {error} (at most {self._max_bytes} bytes, {self._max_files} files, "
-                f"{self._max_seconds:g} s) and is not saved; clear site data in it, or use a new profile"
+                f"profile {profile_id} has {error} ({self._limits}) and is not saved; clear site data in it, or use a new profile"
             ) from error
         except Hostile as error:
             raise ProfileRefused(f"profile {profile_id} is not saved: {error}") from error
         finally:
-            self._writing.discard(draft)
-            shutil.rmtree(draft, ignore_errors=True)  # not there when all went well
-        return SavedProfile(version, sorted({domain.lstrip(".") for domain in domains} - {""}))
+            self._dismiss(draft)
+        if archive is not None:
+            self._cache.trim()
+        return SavedProfile(number, domains, archive)
+
+    def saved_by(self, profile_id: UUID, writer: UUID) -> SavedProfile | None:
+        """Return the version that a browser of an earlier server has uploaded, None when there is none.
+
+        That server may have been killed before the profile's row named it.
+
+        Raises:
+            ObjectStorageError: From the storage.
+            ProfileNotRestored: See `restore`.
+        """
+        found = None if self._archives is None else self._archives.of_writer(profile_id, writer)
+        if found is None:
+            return None
+        number, archive = found
+        with self._lock(profile_id):
+            place = self._found(profile_id, ProfileVersion(number, archive))
+            assert place is not None  # it has an archive
+            return SavedProfile(number, _domains_of(place, _cookies_in(place, profile_id)), archive)
+
+    def discard(self, profile_id: UUID, archive: str | None) -> None:
+        """Remove a version in object storage that does not count: another was saved before it.
+
+        Raises:
+            ObjectStorageError: From the storage; a sweep removes it later.
+        """
+        if archive is None or self._archives is None:
+            return
+        with self._lock(profile_id):
+            shutil.rmtree(self._cache.place(profile_id, archive), ignore_errors=True)
+        self._archives.discard([archive])
 
     @staticmethod
     def _write(
         draft: Path, user_data_dir: Path, cookies: Iterable[Mapping[str, Any]] | None, budget: Budget
     ) -> None:
-        copy_plain_files(user_data_dir, draft / _USER_DATA, budget)
+        copy_plain_files(user_data_dir, draft / USER_DATA, budget)
         if cookies is not None:
-            file = draft / _COOKIES
+            file = draft / COOKIES
             file.touch(mode=0o600)
             file.write_text(json.dumps(cookies))
         sync_tree(draft, budget)
 
     def delete(self, profile_id: UUID) -> None:
-        """Remove all of it. A save that runs meanwhile fails, or comes later, and its caller must delete the profile again."""
+        """Remove all of it. A save that runs meanwhile fails, or comes later, and its caller must delete the profile again.
+
+        Raises:
+            ObjectStorageError: From the storage; a sweep removes what is left there.
+        """
         home = self._home(profile_id)
         with self._lock(profile_id):
             removed = self._root / f"{_OLD}{profile_id}"
@@ -229,21 +374,48 @@ class ProfileStore:
                 # First, so that a kill half-way through leaves no half profile.
                 home.rename(removed)
             shutil.rmtree(removed, ignore_errors=True)
+        if self._archives is not None:
+            self._archives.remove(profile_id)
 
-    def _tidy(self, home: Path) -> None:
+    def _base_names(self, profile_id: UUID, base: ProfileVersion) -> set[str]:
+        """Return the name of the version that counts until the row names another."""
+        if base.archive is not None:
+            return {self._cache.place(profile_id, base.archive).name}
+        newest = self._newest(profile_id)
+        return set() if newest is None else {newest.name}
+
+    def _tidy(self, home: Path, kept: Collection[str]) -> None:
         """Remove former versions, and what a kill has left."""
-        newest = max(_versions(home))
         for entry in home.iterdir():
-            match = _VERSION.fullmatch(entry.name)
-            if entry in self._writing or (match and int(match[1]) == newest):
+            if entry in self._writing or entry.name in kept:
                 continue
-            if match:
+            if _VERSION.fullmatch(entry.name) or entry.name.startswith(CACHED):
                 # A version that cannot be renamed is removed next time.
                 with suppress(OSError):
                     entry = entry.rename(home / f"{_OLD}{os.urandom(4).hex()}")  # noqa: PLW2901  # its new name
             shutil.rmtree(entry, ignore_errors=True)
 
+    def _budget(self) -> Budget:
+        return Budget(self._max_bytes, self._max_files, _MAX_DEPTH, time.monotonic() + self._max_seconds)
+
+    @property
+    def _limits(self) -> str:
+        return f"at most {self._max_bytes} bytes, {self._max_files} files, {self._max_seconds:g} s"
+
     # --- where ------------------------------------------------------------------------------------------------------
+
+    def _draft(self, profile_id: UUID) -> Path:
+        """Make the folder of a version being written. The caller holds the lock, and dismisses it."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home = self._home(profile_id)
+        home.mkdir(mode=0o700, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=_NEW, dir=home))
+        self._writing.add(draft)
+        return draft
+
+    def _dismiss(self, draft: Path) -> None:
+        self._writing.discard(draft)
+        shutil.rmtree(draft, ignore_errors=True)  # not there when all went well
 
     def _home(self, profile_id: UUID) -> Path:
         return self._root / str(profile_id)
@@ -257,6 +429,16 @@ class ProfileStore:
         with self._guard:
             return self._locks[profile_id]
 
+    @contextmanager
+    def _try_lock(self, profile_id: UUID) -> Iterator[bool]:
+        lock = self._lock(profile_id)
+        taken = lock.acquire(blocking=False)
+        try:
+            yield taken
+        finally:
+            if taken:
+                lock.release()
+
 
 def _versions(home: Path) -> list[int]:
     try:
@@ -264,6 +446,23 @@ def _versions(home: Path) -> list[int]:
     except FileNotFoundError:
         return []
     return [int(match[1]) for name in names if (match := _VERSION.fullmatch(name))]
+
+
+def _cookies_in(folder: Path, profile_id: UUID) -> list[dict[str, Any]] | None:
+    try:
+        return list(json.loads((folder / COOKIES).read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, TypeError, ValueError) as error:
+        # Not the error's text: a JSON error quotes nothing today, but this file is all secrets.
+        logger.warning("the cookies of profile %s cannot be read: %s", profile_id, type(error).__name__)
+        return None
+
+
+def _domains_of(folder: Path, cookies: Iterable[Mapping[str, Any]] | None) -> list[str]:
+    domains = {str(cookie.get("domain", "")) for cookie in cookies or ()}
+    domains |= _domains_in(folder / USER_DATA)
+    return sorted({domain.lstrip(".") for domain in domains} - {""})
 
 
 def _check_cookie_files(user_data: Path) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cdpbridge.server.files import VIDEO
+
 if TYPE_CHECKING:
     from cdpbridge.server.files import FileStore
     from cdpbridge.server.store import Browser
@@ -15,7 +17,6 @@ __all__ = ["LAST_STILL", "UNFINISHED", "VIDEO", "recover_folder", "still_name", 
 
 logger = logging.getLogger("cdpbridge.server")
 
-VIDEO: Final = "recording.webm"
 UNFINISHED: Final = f".{VIDEO}"
 """Hidden, so not listed: a video that is still being written."""
 LAST_STILL: Final = "last.jpg"
@@ -30,7 +31,8 @@ def still_name(minute: int) -> str:
 def video_path(files: FileStore, browser: Browser) -> str | None:
     """Return where a browser's video is in the store of files; None before it is finished, and when it was removed."""
     file = files.recording(browser.id) / VIDEO
-    return files.relative(file) if browser.recording is not None and file.is_file() else None
+    there = browser.recording is not None and (browser.kept_video or file.is_file())
+    return files.relative(file) if there else None
 
 
 def recover_folder(folder: Path, mend: Callable[[Path, Path], None] | None) -> bool:

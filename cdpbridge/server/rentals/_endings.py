@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cdpbridge._lifecycle import EndReason, Signal
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server.hosts import BrowserHosts, CloseFrame, StopReport
+from cdpbridge.server.objects import ObjectStorageError
 from cdpbridge.server.proxy import HostTraffic
 from cdpbridge.server.store import Store
 
@@ -81,6 +82,7 @@ class Endings:
         hosts: BrowserHosts,
         *,
         forget_profile: Callable[[UUID], Awaitable[None]],
+        discard_version: Callable[[UUID, str], Awaitable[None]],
         metrics: Metrics,
         recorders: Recorders | None,
         wall: Callable[[], datetime],
@@ -91,6 +93,7 @@ class Endings:
         self._store = store
         self._hosts = hosts
         self._forget_profile = forget_profile
+        self._discard_version = discard_version
         self._metrics = metrics
         self._recorders = recorders
         self._wall = wall
@@ -185,7 +188,7 @@ class Endings:
             )
 
     async def _shut_down(self, rental: Rental) -> StopReport | None:
-        save = not rental.discarded and await self._profile_exists(rental)
+        save = rental.saves_profile and not rental.discarded and await self._profile_exists(rental)
         return await self._hosts.stop(rental.id, CLOSE_FRAMES[rental.reason], save=save)
 
     async def _profile_exists(self, rental: Rental) -> bool:
@@ -201,13 +204,35 @@ class Endings:
     async def _note_saved(self, rental: Rental, report: StopReport | None) -> None:
         if report is None or report.saved is None or rental.profile_id is None:
             return
-        domains = report.saved.cookie_domains
-        if not await self._store.profile_saved(rental.profile_id, domains, now=self._wall()):
-            # It was deleted while it was being saved.
-            try:
-                await self._forget_profile(rental.profile_id)
-            except OSError:
-                logger.exception("the deleted profile %s could not be removed", rental.profile_id)
+        profile_id, saved = rental.profile_id, report.saved
+        noted = await self._store.profile_saved(
+            profile_id,
+            rental.id,
+            base=rental.profile_version.number,
+            version=saved.version,
+            archive=saved.archive,
+            cookie_domains=saved.cookie_domains,
+            now=self._wall(),
+        )
+        if noted:
+            return
+        exists = await self._store.profile_exists(profile_id)
+        try:
+            if not exists:
+                # It was deleted while it was being saved.
+                await self._forget_profile(profile_id)
+                return
+            logger.warning(
+                "profile %s is not saved by browser %s: another browser has saved it, or may save it now",
+                profile_id,
+                rental.id,
+            )
+            if saved.archive is not None:
+                await self._discard_version(profile_id, saved.archive)
+        except (OSError, ObjectStorageError):
+            logger.exception(
+                "what browser %s has saved of profile %s could not be removed", rental.id, profile_id
+            )
 
     async def _finish_recording(self, rental: Rental) -> None:
         if self._recorders is not None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge._lifecycle import EndReason, State, used_until
 from cdpbridge.server.hosts import BrowserHosts, Leftover
+from cdpbridge.server.profiles import NO_VERSION, ProfileVersion
 from cdpbridge.server.store import Browser, Server, Store
 
 __all__ = ["recover", "take_over"]
@@ -37,6 +38,10 @@ async def recover(
     # Another server may have settled what still lies here.
     known = {browser.id: browser for browser in await store.browsers_with(hosts.remains())}
     known |= {browser.id: browser for browser in browsers}
+    versions = {
+        profile_id: ProfileVersion(*await store.profile_version(profile_id))
+        for profile_id in {each.profile_id for each in known.values() if each.profile_id is not None}
+    }
     left = [
         Leftover(
             browser.id,
@@ -44,13 +49,29 @@ async def recover(
             bool(browser.profile_writable)
             and browser.profile_id is not None
             and await store.profile_exists(browser.profile_id),
+            NO_VERSION if browser.profile_id is None else versions[browser.profile_id],
         )
         for browser in known.values()
     ]
     for browser_id, state in (await hosts.recover(left)).items():
         profile_id = known[browser_id].profile_id
-        if profile_id is not None:
-            await store.profile_saved(profile_id, state.cookie_domains, now=wall())
+        if profile_id is None:
+            continue
+        noted = await store.profile_saved(
+            profile_id,
+            browser_id,
+            base=versions[profile_id].number,
+            version=state.version,
+            archive=state.archive,
+            cookie_domains=state.cookie_domains,
+            now=wall(),
+        )
+        if not noted:
+            logger.warning(
+                "profile %s is not saved by browser %s: another browser has saved it, or it was deleted",
+                profile_id,
+                browser_id,
+            )
     await _finish(store, browsers)
     for former in formers:
         if not store.one_writer:

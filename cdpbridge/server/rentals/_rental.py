@@ -10,6 +10,7 @@ from uuid import UUID
 
 from cdpbridge._clock import TimerHandle
 from cdpbridge._lifecycle import Deadline, EndReason, Lifecycle, State
+from cdpbridge.server.profiles import NO_VERSION
 from cdpbridge.server.store import Browser
 
 from ._starts import Start
@@ -40,6 +41,8 @@ class Rental:
         timers: By name: `expire`, and `hour` for the next charge.
         ending: The task that shuts it down; None before.
         record: Of its end, once that is written.
+        profile_version: The version of its profile that it began with.
+        saves_profile: It may save it.
     """
 
     def __init__(
@@ -65,6 +68,8 @@ class Rental:
         self.timers: dict[str, TimerHandle] = {}
         self.ending: asyncio.Task[None] | None = None
         self.record: Browser | None = None
+        self.profile_version = NO_VERSION
+        self.saves_profile = False
         self.start = Start(browser_id, body_hash, run(self))
 
     @property

@@ -24,6 +24,7 @@ from cdpbridge._lifecycle import Deadline, EndReason, Signal, State
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server._metrics import Metrics
 from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, Limit
+from cdpbridge.server.profiles import ProfileVersion
 from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Browser, KeyTaken, Store
 
@@ -70,6 +71,7 @@ class Rentals:
         hosts: Where browsers run.
         settings: Of the heartbeat.
         forget_profile: Removes a profile's saved state.
+        discard_version: Removes an archive of a profile that does not count.
         pressure: Refuses browsers that the machine has no capacity for.
         metrics: Counts what happens.
         recorders: For orders with `recording`.
@@ -85,6 +87,7 @@ class Rentals:
         settings: Settings,
         *,
         forget_profile: Callable[[UUID], Awaitable[None]],
+        discard_version: Callable[[UUID, str], Awaitable[None]],
         pressure: Pressure,
         metrics: Metrics,
         recorders: Recorders | None = None,
@@ -105,7 +108,13 @@ class Rentals:
             start_within=timedelta(seconds=settings.queue_timeout_seconds) + settings.start_timeout,
         )
         self._endings = Endings(
-            store, hosts, forget_profile=forget_profile, metrics=metrics, recorders=recorders, wall=wall
+            store,
+            hosts,
+            forget_profile=forget_profile,
+            discard_version=discard_version,
+            metrics=metrics,
+            recorders=recorders,
+            wall=wall,
         )
         self._rentals: dict[UUID, Rental] = {}
         self._turns: WeakValueDictionary[tuple[UUID, str], asyncio.Lock] = WeakValueDictionary()
@@ -247,8 +256,11 @@ class Rentals:
         try:
             await self._profile_free(order.profile_id)
             await to_the_end(self._reserve(project_id, rental, order))
+            if order.profile_id is not None:
+                found = await self._store.profile_version(order.profile_id)
+                rental.profile_version = ProfileVersion(*found)
             await self._hosts.start(
-                _spec(rental.id, order, self._readable), on_exit=self._exited, on_limit=self._over_limit
+                _spec(rental, order, self._readable), on_exit=self._exited, on_limit=self._over_limit
             )
             browser = await to_the_end(self._activate(rental, order))
         except BaseException as error:
@@ -316,6 +328,7 @@ class Rentals:
         )
         if browser is None:
             raise StartWithdrawn("the browser was stopped while it was starting")
+        rental.saves_profile = bool(browser.profile_writable)
         rental.life.take(Signal.STARTED)
         rental.deadline = Deadline(now, order.timeout)
         rental.timers["expire"] = self._clock.call_at(
@@ -444,9 +457,9 @@ def _check_body(earlier_hash: str, body_hash: str) -> None:
         raise KeyReused("this Idempotency-Key was used with another body")
 
 
-def _spec(browser_id: UUID, order: Order, readable: tuple[Path, ...]) -> BrowserSpec:
+def _spec(rental: Rental, order: Order, readable: tuple[Path, ...]) -> BrowserSpec:
     return BrowserSpec(
-        browser_id,
+        rental.id,
         order.profile_id,
         order.proxy,
         trusted_proxy=not order.own_proxy,
@@ -457,4 +470,5 @@ def _spec(browser_id: UUID, order: Order, readable: tuple[Path, ...]) -> Browser
         screen=order.screen,
         ignore_certificate_errors=order.ignore_certificate_errors,
         readable=readable if order.readable is None else order.readable,
+        profile_version=rental.profile_version,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._addresses import FILES_PATH, signed_path
+from ._addresses import DOWNLOAD_AGE, FILES_PATH, signed_path
 from ._auth import KEY_HEADER, Authentication
 from ._front import KnownHost, SafeHeaders
 from ._problems import install_problems
@@ -12,6 +12,7 @@ from ._timing import Timing
 
 __all__ = [
     "BASE_PATH",
+    "DOWNLOAD_AGE",
     "FILES_PATH",
     "KEY_HEADER",
     "REST_MODULES",

@@ -16,6 +16,7 @@ from cdpbridge.server.store import Browser
 from ._services import Services, external_base
 
 __all__ = [
+    "DOWNLOAD_AGE",
     "FILES_PATH",
     "cdp_url",
     "live_url",
@@ -27,7 +28,7 @@ __all__ = [
 
 FILES_PATH: Final = "/files"
 # As long as the cloud's, by the description in its SDK.
-_DOWNLOAD_AGE: Final = timedelta(minutes=15)
+DOWNLOAD_AGE: Final = timedelta(minutes=15)
 
 
 def cdp_url(base: str, services: Services, browser: Browser) -> str | None:
@@ -68,5 +69,5 @@ def signed_url(request: Request, services: Services, path: str) -> str:
 
 def signed_path(signer: UrlSigner, wall: Callable[[], datetime], path: str) -> str:
     """Return the same, relative to the address of the server."""
-    expires = int((wall() + _DOWNLOAD_AGE).timestamp())
+    expires = int((wall() + DOWNLOAD_AGE).timestamp())
     return f"{FILES_PATH[1:]}/{quote(path)}?{urlencode(signer.download_query(path, expires))}"

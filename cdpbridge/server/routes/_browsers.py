@@ -237,6 +237,8 @@ async def delete_files(services: ServicesOf, project_id: ProjectId, session_id: 
     if browser.state != State.STOPPED:
         raise HTTPException(400, "The browser still runs; stop it first")
     await asyncio.to_thread(services.files.remove, browser_id=browser.id)
+    if browser.kept_bytes:
+        await services.store.files_kept(browser.id, 0, video=False)
     services.quota.forget(project_id)
     return Response(status_code=204)
 

@@ -26,9 +26,9 @@ from cdpbridge.server import store
 from cdpbridge.server.files import (
     BadSignature,
     Grant,
-    StoredFileResponse,
     UploadLimits,
     UploadRefused,
+    file_response,
     receive_upload,
     stored_uploads,
 )
@@ -147,7 +147,7 @@ async def get_output_file(
     if await services.store.task(project_id, task_id) is None:
         raise not_found("Task")
     file = await services.store.task_file(task_id, file_id)
-    if file is None or services.files.file(file.path) is None:
+    if file is None or await asyncio.to_thread(services.files.find, file.path) is None:
         raise not_found("Output file")
     return TaskOutputFile(
         id=file.id, file_name=file.file_name, download_url=signed_url(request, services, file.path)
@@ -186,26 +186,26 @@ async def upload(request: Request, services: ServicesOf) -> Response:
     return Response(status_code=204)
 
 
-@public_router.api_route("/{path:path}", methods=["GET", "HEAD"])
+@public_router.api_route("/{path:path}", methods=["GET", "HEAD"], response_model=None)
 async def download(
     request: Request, services: ServicesOf, path: str, expires: str = "", signature: str = ""
-) -> StoredFileResponse:
+) -> Response:
     """Return a file, or the range of it that is asked for."""
     try:
         services.signer.check_download(path, expires, signature, now=services.wall().timestamp())
     except BadSignature as error:
         raise _wrong(request, services, error, f"{path}\n{expires}\n{signature}") from None
-    file = await asyncio.to_thread(services.files.file, path)
+    file = await asyncio.to_thread(services.files.find, path)
     if file is None:
         raise HTTPException(404, "the file has been removed")
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     inline = kind in {"image/png", "image/jpeg", "text/plain"}
-    return StoredFileResponse(
+    return file_response(
+        services.files,
         file,
         media_type=kind,
-        filename=file.name,
-        content_disposition_type="inline" if inline else "attachment",
         headers=_HEADERS,
+        disposition="inline" if inline else "attachment",
     )
 
 

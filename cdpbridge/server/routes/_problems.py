@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server.accounts import AccountRefused
+from cdpbridge.server.objects import ObjectStorageError
 from cdpbridge.server.rentals import ClientLeft, KeyReused, OwnerSilent, StartWithdrawn
 from cdpbridge.server.store import (
     AdmissionRefused,
@@ -131,6 +132,11 @@ async def database_failed(request: Request, error: Exception) -> Response:
     return _answer(503, "The server's database cannot be used at the moment; try again later")
 
 
+async def _storage(request: Request, error: Exception) -> Response:
+    logger.error("%s %s: the object storage failed: %s", request.method, request.url.path, error)
+    return _answer(503, "The server's object storage cannot be used at the moment; try again later")
+
+
 async def _unexpected(_request: Request, _error: Exception) -> Response:
     # Starlette raises it again, so the log has it.
     return _answer(500, "Internal server error")
@@ -151,4 +157,5 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(SessionBusy, _busy)
     app.add_exception_handler(SessionOver, _over)
     app.add_exception_handler(SQLAlchemyError, database_failed)
+    app.add_exception_handler(ObjectStorageError, _storage)
     app.add_exception_handler(Exception, _unexpected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from fastapi import Body, Depends, Query, Response
 
 from cdpbridge.api._models import Page, Profile, ProfileCreateRequest, ProfileUpdateRequest
 from cdpbridge.server import store
+from cdpbridge.server.objects import ObjectStorageError
 
 from ._fields import FieldsRoute
 from ._orders import hosts_of
@@ -17,6 +19,8 @@ from ._rest import rest_router
 from ._services import Paging, ProjectId, ServicesOf, profiles_kept
 
 __all__ = ["router"]
+
+logger = logging.getLogger("cdpbridge.server")
 
 _CHANGEABLE: Final = frozenset({"name", "allowed_hosts", "denied_hosts"})
 
@@ -103,5 +107,9 @@ async def delete_profile(services: ServicesOf, project_id: ProjectId, profile_id
     A browser that uses it goes on with its own copy, and is not saved any more.
     """
     if await services.store.delete_profile(project_id, profile_id):
-        await services.profiles.run(services.profiles.delete, profile_id)
+        try:
+            await services.profiles.run(services.profiles.delete, profile_id)
+        except ObjectStorageError as error:
+            # Its row is deleted, so it is never used again, and swept.
+            logger.warning("what profile %s has in the storage is removed later: %s", profile_id, error)
     return Response(status_code=204)

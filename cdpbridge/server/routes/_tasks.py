@@ -327,6 +327,6 @@ async def get_task_logs(
         folder = services.files.task_folder(task.id)
         listed = await asyncio.to_thread(services.files.listing, folder)
         path = next((file.path for file in listed if file.name.endswith(".log")), None)
-    if path is None or services.files.file(path) is None:
+    if path is None or await asyncio.to_thread(services.files.find, path) is None:
         raise not_found("Task log")
     return TaskLogFile(download_url=signed_url(request, services, path))

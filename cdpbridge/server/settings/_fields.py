@@ -74,6 +74,29 @@ class Fields(BaseSettings):
         'which need it. At least 32 characters, e.g. of `python -c "import secrets; print(secrets.token_urlsafe(32))"`. Default, with '
         "SQLite: keys of their own in `data_dir`.",
     )
+    storage_url: str | None = Field(
+        None,
+        description="Object storage for profiles, and for the files and recordings of ended browsers and tasks: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or "
+        "`file:///folder`, e.g. of a network file system. Needs the extra `cluster`. Default: folders in `data_dir`. Files "
+        "that are there are moved, and profiles go to the storage with their next save.",
+    )
+    storage_options: dict[str, SecretStr] = Field(
+        {},
+        description="Options of `storage_url` as obstore names them: `endpoint`, `region`, `access_key_id`, `secret_access_key`, "
+        "`service_account`, `account_name`, `account_key` ... What is missing comes from the environment (`AWS_...`, `GOOGLE_...`, "
+        "`AZURE_...`) and from the machine's role.",
+    )
+    storage_presigned: bool = Field(
+        False,
+        description="Whether a download is redirected to an address that `storage_url` has signed for 15 minutes, which clients must "
+        "reach. Otherwise it passes through the server.",
+    )
+    profile_cache_mb: int = Field(
+        10_240,
+        ge=0,
+        description="MiB of profiles from `storage_url` that are kept in `data_dir` for their next use; the one used last is kept "
+        "always.",
+    )
     api_keys: ApiKeys = Field(
         {},
         description="API keys: one, several, or a table project -> keys; each project has its own browsers, profiles and "

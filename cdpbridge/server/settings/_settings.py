@@ -30,6 +30,7 @@ from cdpbridge.billing import Tariff
 from cdpbridge.chromium import STATE_FOLDER, parse_uid_range, uses_browser_uids
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.limits import Peers
+from cdpbridge.server.objects import check_storage_url
 from cdpbridge.server.proxy import HostLists, Rules
 
 from ._countries import checked_proxies, country_code
@@ -167,6 +168,13 @@ class Settings(Fields):
             raise ValueError("its driver is not installed; pip install 'cdpbridge[cluster]'")
         return value
 
+    @field_validator("storage_url")
+    @classmethod
+    def _check_storage_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_storage_url(value)
+        return value
+
     @field_validator("proxies")
     @classmethod
     def _check_proxies(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -238,6 +246,14 @@ class Settings(Fields):
             raise ValueError(
                 f"default_proxy_country is {country!r}, but `proxies` has no such entry; add it there"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_storage(self) -> Self:
+        if self.storage_options and self.storage_url is None:
+            raise ValueError("storage_options needs the address they are for; set `storage_url`")
+        if self.storage_presigned and (self.storage_url or "file:").startswith("file:"):
+            raise ValueError("storage_presigned needs a `storage_url` that can sign: s3://, gs:// or az://")
         return self
 
     @model_validator(mode="after")

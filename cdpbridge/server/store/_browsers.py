@@ -252,6 +252,8 @@ class Browsers(Projects):
     ) -> Browser | None:
         """Move a browser from starting to active and charge its first hour; None when it was stopped meanwhile.
 
+        Its `profile_writable` becomes False when another browser, of whatever server, may save the profile.
+
         Args:
             uptime: Of this server, as its beats give it.
             generation: As it was reserved or taken over.
@@ -267,6 +269,11 @@ class Browsers(Projects):
             if browser.profile_id is not None:
                 profile = update(Profile).where(Profile.id == browser.profile_id)
                 await session.execute(profile.values(last_used_at=started_at))
+                if profile_writable:
+                    runs = select(Browser.id).where(Browser.state != State.STOPPED)
+                    free = Profile.writer.is_(None) | Profile.writer.not_in(runs)
+                    lease = profile.where(free).values(writer=browser.id)
+                    browser.profile_writable = await changed(session, lease)
         return browser
 
     async def abandon(
@@ -381,6 +388,26 @@ class Browsers(Projects):
         """Ids of all browsers of a project."""
         async with self._read() as session:
             return (await session.scalars(select(Browser.id).where(Browser.project_id == project_id))).all()
+
+    async def files_kept(self, browser_id: UUID, size: int, *, video: bool) -> None:
+        """Note what object storage has of a browser's files.
+
+        Args:
+            browser_id: Whose.
+            size: Bytes of all.
+            video: The recording's video is among them.
+        """
+        async with self._write() as session:
+            values = {"kept_bytes": size, "kept_video": video}
+            await session.execute(update(Browser).where(Browser.id == browser_id).values(values))
+
+    async def kept_bytes(self, project_id: UUID) -> int:
+        """Return the bytes that object storage has of the files of a project's browsers."""
+        async with self._read() as session:
+            rows = select(func.coalesce(func.sum(Browser.kept_bytes), 0)).where(
+                Browser.project_id == project_id
+            )
+            return int(await session.scalar(rows) or 0)
 
     async def unfinished_recordings(self) -> Sequence[UUID]:
         """Browsers whose recordings have not ended: at start-up, those of a server that was killed."""

@@ -88,6 +88,7 @@ class _LongUnicode(_Unicode):
     """The same without a limit of its length."""
 
     impl = Text
+    cache_ok = True  # not inherited
 
 
 def unicode_text(value: str) -> str:
@@ -160,7 +161,11 @@ class ApiKey(Base):
 
 
 class Profile(Base):
-    """Saved browser state; the state itself is in the profile store, under the same id."""
+    """Saved browser state; the state itself is in the profile store, under the same id.
+
+    `version` counts the saves, and `archive` names the object that has the last one, without object storage none. The browser
+    `writer` is the last that may save.
+    """
 
     __tablename__ = "profiles"
     __table_args__ = (Index(None, "project_id", "created_at"),)
@@ -174,6 +179,9 @@ class Profile(Base):
     cookie_domains: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     allowed_hosts: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     denied_hosts: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    version: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    archive: Mapped[str | None] = mapped_column(String(200))
+    writer: Mapped[UUID | None] = mapped_column(Uuid())
 
 
 class Browser(Base):
@@ -230,6 +238,9 @@ class Browser(Base):
     stop_asked: Mapped[bool] = mapped_column(default=False, server_default=false())
     # True: another server has answered a repeated request with it. False: its owner takes it back, as no client has it.
     given_out: Mapped[bool | None] = mapped_column()
+    # Of its files in object storage: their bytes, and whether the video is among them. None before they were moved there.
+    kept_bytes: Mapped[int | None] = mapped_column(BigInteger())
+    kept_video: Mapped[bool | None] = mapped_column()
 
     @property
     def tariff(self) -> Tariff:

@@ -94,11 +94,60 @@ class Profiles(Database):
         async with self._read() as session:
             return await session.get(Profile, profile_id) is not None
 
-    async def profile_saved(self, profile_id: UUID, cookie_domains: list[str], *, now: datetime) -> bool:
-        """Note a new version; False when the profile was deleted meanwhile."""
-        values = {"cookie_domains": cookie_domains, "updated_at": now}
+    async def profile_version(self, profile_id: UUID) -> tuple[int, str | None]:
+        """Return the number of the version that counts, and the name of its archive; `(0, None)` when there is none."""
+        async with self._read() as session:
+            rows = select(Profile.version, Profile.archive).where(Profile.id == profile_id)
+            found = (await session.execute(rows)).one_or_none()
+            return (0, None) if found is None else (found.version, found.archive)
+
+    async def profile_saved(
+        self,
+        profile_id: UUID,
+        writer: UUID,
+        *,
+        base: int,
+        version: int,
+        archive: str | None,
+        cookie_domains: list[str],
+        now: datetime,
+    ) -> bool:
+        """Make a version the one that counts, but only after the version that its browser began with. May be repeated.
+
+        Args:
+            profile_id: Whose.
+            writer: The browser that has saved it.
+            base: The number of the version that it began with.
+            version: The number of the new one.
+            archive: Its name in object storage; None when it is in the server's folder.
+            cookie_domains: Hosts of its cookies.
+            now: Of the change.
+
+        Returns:
+            False when the profile was deleted meanwhile, when another browser may save it now, or when another version counts.
+        """
+        values = {
+            "version": version,
+            "archive": archive,
+            "cookie_domains": cookie_domains,
+            "updated_at": now,
+        }
+        # When it is repeated, it has happened already.
+        same = (Profile.version == version) & Profile.archive.is_not_distinct_from(archive)
+        where = (
+            Profile.id == profile_id,
+            (Profile.version == base) | same,
+            # Null: the browser was started by a server that did not note it.
+            (Profile.writer == writer) | Profile.writer.is_(None),
+        )
         async with self._write() as session:
-            return await changed(session, update(Profile).where(Profile.id == profile_id).values(values))
+            return await changed(session, update(Profile).where(*where).values(values))
+
+    async def profile_archives(self) -> set[str]:
+        """Return the name of every archive that counts."""
+        async with self._read() as session:
+            rows = select(Profile.archive).where(Profile.archive.is_not(None))
+            return {name for name in (await session.scalars(rows)).all() if name is not None}
 
 
 def _profile(project_id: UUID, profile_id: UUID) -> Select[Any]:

@@ -128,6 +128,12 @@ class Tasks(Database):
         async with self._read() as session:
             return await session.scalar(select(Task).where(Task.id == task_id, Task.project_id == project_id))
 
+    async def task_ended(self, task_id: UUID) -> bool:
+        """Return True for a task of any project that its agent is done with."""
+        async with self._read() as session:
+            task = await session.get(Task, task_id)
+            return task is not None and not task.working
+
     async def task_details(self, task_id: UUID) -> tuple[Sequence[TaskStep], Sequence[TaskFile]]:
         """Return its steps in order, and its files by name."""
         async with self._read() as session:

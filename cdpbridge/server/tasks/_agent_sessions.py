@@ -101,17 +101,20 @@ class AgentSessions:
         """Stop it, and remove it with its tasks, files and share."""
         await self.stop(project_id, session)
         await self._shares.delete(session)
-        tasks = await self._store.tasks_of_session(session.id)
+        # Files first: it can be asked again while there is a session.
+        await self._remove_files(session)
         await self._store.delete_agent_session(session.id)
-        for task in tasks:
-            await asyncio.to_thread(self._files.remove, task_id=task.id)
-        await asyncio.to_thread(self._files.remove, browser_id=session.browser_id)
 
     async def purge(self, project_id: UUID, session: AgentSession) -> None:
         """Stop it, and remove what its tasks have seen and written: the whole content, and nothing of the record."""
         await self.stop(project_id, session)
-        tasks = await self._store.tasks_of_session(session.id)
+        await self._remove_files(session)
         await self._store.purge_tasks(session.id)
-        for task in tasks:
+
+    async def _remove_files(self, session: AgentSession) -> None:
+        for task in await self._store.tasks_of_session(session.id):
             await asyncio.to_thread(self._files.remove, task_id=task.id)
         await asyncio.to_thread(self._files.remove, browser_id=session.browser_id)
+        browser = await self._store.rental(session.browser_id)
+        if browser is not None and browser.kept_bytes:
+            await self._store.files_kept(browser.id, 0, video=False)

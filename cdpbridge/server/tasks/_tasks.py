@@ -222,7 +222,7 @@ class Tasks:
             folder=folder,
             shared=shared,
             collect=partial(self._files.close_task, task.id, shared),
-            uploads=tuple(each.file for each in uploads),
+            uploads=tuple(each.file for each in uploads if each.file is not None),
             start_url=body.start_url,
             max_steps=body.max_steps,
             structured_output=body.structured_output,

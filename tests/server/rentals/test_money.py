@@ -207,6 +207,7 @@ async def open_rentals(url, folder, hosts, clock, wall, *, usd):
         hosts,
         loaded,
         forget_profile=never,
+        discard_version=never,
         pressure=Pressure(loaded, Border.of().connections),
         metrics=Metrics(),
         clock=clock,
