@@ -54,6 +54,7 @@ from cdpbridge.server.hosts import (
     prepare_isolation,
     prepare_uids,
     readable_paths,
+    saved_before,
 )
 from cdpbridge.server.limits import Border
 from cdpbridge.server.live import LiveTokens
@@ -172,6 +173,7 @@ async def open_parts(
             settings,
             forget_profile=partial(_forget, profiles),
             discard_version=partial(profiles.run, profiles.discard),
+            find_upload=partial(saved_before, profiles),
             pressure=pressure,
             metrics=metrics,
             recorders=views,

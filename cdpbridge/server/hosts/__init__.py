@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._base import BrowserHosts, BrowserSpec, CloseFrame, Leftover, Limit, Placement, SavedState, StopReport
 from ._browser_uids import prepare_uids
 from ._builds import Builds
+from ._folders import saved_before
 from ._isolation import Isolator, Prepared, prepare_isolation
 from ._local import LocalHosts
 from ._options import BrowserOptions
@@ -27,4 +28,5 @@ __all__ = [
     "prepare_isolation",
     "prepare_uids",
     "readable_paths",
+    "saved_before",
 ]

@@ -21,7 +21,7 @@ from cdpbridge.server.store import Server, Store
 
 from ._endings import Endings
 from ._membership import Membership
-from ._recovery import take_over
+from ._recovery import FindUpload, take_over
 from ._rental import Rental
 
 __all__ = ["Heart"]
@@ -43,6 +43,7 @@ class Heart:
         rentals: Every browser of this server that has not stopped.
         end: Ends a rental without waiting.
         stop: Ends a rental that perhaps still starts, and waits.
+        find_upload: See `take_over`.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Heart:
         wall: Callable[[], datetime],
         end: Callable[[Rental, Signal], object],
         stop: Callable[[Rental], Coroutine[Any, Any, None]],
+        find_upload: FindUpload,
     ) -> None:
         self._store = store
         self._hosts = hosts
@@ -66,6 +68,7 @@ class Heart:
         self._wall = wall
         self._end = end
         self._stop = stop
+        self._find_upload = find_upload
         self._every = timedelta(seconds=settings.heartbeat_seconds)
         if not store.one_writer:
             self._every = min(self._every, _BEAT_AMONG_OTHERS)
@@ -143,7 +146,7 @@ class Heart:
 
     async def _take_over(self, former: Server) -> None:
         try:
-            await take_over(self._store, former, wall=self._wall)
+            await take_over(self._store, former, find_upload=self._find_upload, wall=self._wall)
         finally:
             self._ended.discard(former.id)
 

@@ -8,15 +8,19 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge._lifecycle import EndReason, State, used_until
-from cdpbridge.server.hosts import BrowserHosts, Leftover
+from cdpbridge.server.hosts import BrowserHosts, Leftover, SavedState
 from cdpbridge.server.profiles import NO_VERSION, ProfileVersion
 from cdpbridge.server.store import Browser, Server, Store
 
-__all__ = ["recover", "take_over"]
+__all__ = ["FindUpload", "recover", "take_over"]
+
+FindUpload = Callable[[UUID, UUID], Awaitable[SavedState | None]]
+"""Takes a profile and a browser."""
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -57,21 +61,8 @@ async def recover(
         profile_id = known[browser_id].profile_id
         if profile_id is None:
             continue
-        noted = await store.profile_saved(
-            profile_id,
-            browser_id,
-            base=versions[profile_id].number,
-            version=state.version,
-            archive=state.archive,
-            cookie_domains=state.cookie_domains,
-            now=wall(),
-        )
-        if not noted:
-            logger.warning(
-                "profile %s is not saved by browser %s: another browser has saved it, or it was deleted",
-                profile_id,
-                browser_id,
-            )
+        base = versions[profile_id].number
+        await _note_saved(store, browser_id, profile_id, state, base=base, now=wall())
     await _finish(store, browsers)
     for former in formers:
         if not store.one_writer:
@@ -79,13 +70,24 @@ async def recover(
         await store.forget_server(former.id)
 
 
-async def take_over(store: Store, former: Server, *, wall: Callable[[], datetime]) -> None:
+async def take_over(
+    store: Store, former: Server, *, find_upload: FindUpload, wall: Callable[[], datetime]
+) -> None:
     """Settle what another server has left, whose browsers have ended with it; its profiles stay where it saved them.
 
     May run on several servers at once: each settles what no other has in hand.
+
+    Args:
+        former: The server.
+        find_upload: Returns what a browser has uploaded of its profile: its server may have ended before it noted that.
+        wall: Where dates come from.
     """
     logger.warning("server %s (%s) gives no sign of life; its browsers are settled", former.id, former.name)
-    await _finish(store, await _settled(store, former, wall=wall))
+    browsers = await _settled(store, former, wall=wall)
+    for browser in browsers:
+        if browser.profile_writable:
+            await _insist(partial(_note_upload, store, browser, find_upload, now=wall()))
+    await _finish(store, browsers)
     lost = await store.lose_tasks(former.id, now=wall())
     if lost:
         logger.warning("%d tasks of server %s were ended", lost, former.id)
@@ -105,6 +107,35 @@ async def _settled(store: Store, former: Server | None, *, wall: Callable[[], da
             len(browsers),
         )
     return browsers
+
+
+async def _note_upload(store: Store, browser: Browser, find_upload: FindUpload, *, now: datetime) -> None:
+    if browser.profile_id is None:
+        return
+    base, _ = await store.profile_version(browser.profile_id)
+    state = await find_upload(browser.profile_id, browser.id)
+    if state is not None:
+        await _note_saved(store, browser.id, browser.profile_id, state, base=base, now=now)
+
+
+async def _note_saved(
+    store: Store, browser_id: UUID, profile_id: UUID, state: SavedState, *, base: int, now: datetime
+) -> None:
+    noted = await store.profile_saved(
+        profile_id,
+        browser_id,
+        base=base,
+        version=state.version,
+        archive=state.archive,
+        cookie_domains=state.cookie_domains,
+        now=now,
+    )
+    if not noted:
+        logger.warning(
+            "profile %s is not saved by browser %s: another browser has saved it, or it was deleted",
+            profile_id,
+            browser_id,
+        )
 
 
 async def _finish(store: Store, browsers: Collection[Browser]) -> None:

@@ -33,7 +33,7 @@ from ._endings import CLOSE_FRAMES, Endings, Recorders
 from ._heart import Heart
 from ._order import Order
 from ._pressure import Pressure
-from ._recovery import recover
+from ._recovery import FindUpload, recover
 from ._rental import OnEnd, Rental
 from ._starts import KeyReused, StartWithdrawn, wait_for
 
@@ -72,6 +72,7 @@ class Rentals:
         settings: Of the heartbeat.
         forget_profile: Removes a profile's saved state.
         discard_version: Removes an archive of a profile that does not count.
+        find_upload: Returns what a browser of a server that has ended has uploaded of its profile.
         pressure: Refuses browsers that the machine has no capacity for.
         metrics: Counts what happens.
         recorders: For orders with `recording`.
@@ -88,6 +89,7 @@ class Rentals:
         *,
         forget_profile: Callable[[UUID], Awaitable[None]],
         discard_version: Callable[[UUID, str], Awaitable[None]],
+        find_upload: FindUpload,
         pressure: Pressure,
         metrics: Metrics,
         recorders: Recorders | None = None,
@@ -129,6 +131,7 @@ class Rentals:
             wall=wall,
             end=self._end,
             stop=self._stop,
+            find_upload=find_upload,
         )
         self._closing = False
 

@@ -2,18 +2,24 @@
 
 import asyncio
 import io
+import json
 import os
+import random
 import shutil
+import signal
 import time
+from contextlib import suppress
+from functools import partial
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from cdpbridge.cdp import connect
 from cdpbridge.server._sweep import Sweep
-from cdpbridge.server.hosts import Placement, SavedState, StopReport
+from cdpbridge.server.hosts import Placement, SavedState, StopReport, saved_before
 from cdpbridge.server.objects import ObjectStorageError
 from cdpbridge.server.profiles import (
     Archives,
@@ -23,7 +29,8 @@ from cdpbridge.server.profiles import (
     ProfileVersion,
     _archives,
 )
-from cdpbridge.server.store import Profile
+from cdpbridge.server.rentals._recovery import take_over
+from cdpbridge.server.store import Browser, Profile, Server
 
 PROFILE = UUID("11111111-2222-4333-8444-555555555555")
 COOKIES = [{"name": "n", "value": "s3cret", "domain": ".a.example"}]
@@ -383,6 +390,30 @@ async def test_an_upload_that_was_not_noted_counts_after_a_restart(make_machine,
         await api.stop(after)
 
 
+async def test_an_upload_counts_whose_server_was_lost(make_machine):
+    """Another server settles its browser, finds what was uploaded, and notes it; what comes later changes nothing."""
+    async with make_machine() as api:
+        store, profiles = api.services.store, api.hosts.profiles
+        profile = UUID((await api.post("/profiles", {})).json()["id"])
+        browser = await api.rent(profileId=str(profile))
+        spec, _, folder = api.hosts.running[UUID(browser["id"])]
+        write(folder, "uploaded")
+        save = partial(profiles.save, profile, folder, None, base=spec.profile_version, writer=spec.id)
+        uploaded = await asyncio.to_thread(save)
+        lost = Server(id=uuid4(), name="lost", beats=1, uptime_ms=1000, joined_at=api.wall())
+        async with store._write() as session:
+            await session.execute(update(Browser).values(owner=lost.id))
+        await take_over(store, lost, find_upload=partial(saved_before, profiles), wall=api.wall)
+        counted = (1, uploaded.archive)
+        assert await store.profile_version(profile) == counted
+        assert (await api.browser(browser))["status"] == "stopped"
+    async with make_machine("two") as api:
+        assert await api.services.store.profile_version(profile) == counted
+        after = await api.rent(profileId=str(profile))
+        assert api.hosts.read(UUID(after["id"])) == "uploaded"
+        await api.stop(after)
+
+
 async def test_the_sweep_removes_former_versions_and_nothing_that_may_count(
     make_machine, storage, monkeypatch
 ):
@@ -427,3 +458,31 @@ async def test_logins_outlive_the_machine(make_server, s3, build):
         assert await server.cookies_of_profile(profile) == {"lasting", "login"}
         saved = (await server.http.get(f"/profiles/{profile}")).json()
         assert saved["cookieDomains"] == ["example.com"]
+
+
+@pytest.mark.slow
+@pytest.mark.chromium
+@pytest.mark.programs
+@pytest.mark.one_build("the upload of a killed server; both builds are stopped by the same code")
+async def test_fault_b29_killed_while_a_profile_is_uploaded(spawn_server, s3):
+    """What one session has seen, the next one sees, at whatever moment of a stop its server was killed."""
+    bucket = s3.bucket()
+    settings = {"storage_url": f"s3://{bucket}", "storage_options": json.dumps(s3.options)}
+    profile, seen, chance = None, set(), random.Random(29)
+    for round_ in range(5):
+        async with spawn_server(**settings) as server:
+            profile = profile or await server.profile()
+            browser = await server.rent(profileId=profile)
+            found = await server.cookies(browser)
+            assert seen <= found
+            seen = found
+            await server.set_cookies(browser, f"round-{round_}")
+            stopping = asyncio.create_task(server.stop(browser))
+            await asyncio.sleep(chance.uniform(0, 0.6))
+            await server.end(signal.SIGKILL)
+            with suppress(httpx.HTTPError):
+                await stopping
+    assert seen
+    async with spawn_server(**settings) as server:
+        assert seen <= await server.cookies_of_profile(profile)
+        assert s3.unfinished_uploads(bucket) == 0

@@ -208,6 +208,7 @@ async def open_rentals(url, folder, hosts, clock, wall, *, usd):
         loaded,
         forget_profile=never,
         discard_version=never,
+        find_upload=never,
         pressure=Pressure(loaded, Border.of().connections),
         metrics=Metrics(),
         clock=clock,
