@@ -159,6 +159,8 @@ RECEIPT = "charged 0.05, used 1 min, refunded 0.049167, paid 0.000833"
 
 RECIPES = ("async def answer(event):", "async def accept(event):", "async def prepare(session):")
 
+NO_DOCKER = "needs Docker; tests/test_deploy.py builds and tries the image without"
+
 BLOCKS: dict[str, Run | NotRun | IsFile] = {
     "first-program.md 1: import asyncio": Run(
         "program", says=("https://example.com/", "Example Domain", RECEIPT)
@@ -195,6 +197,19 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
         "nginx, as in tests/server/test_behind_tls.py; checked below where it is installed"
     ),
     "[Unit]": NotRun("systemd; checked below where it is installed"),
+    "browsers.example.com {": NotRun("Caddy; checked below where it is installed"),
+    "docker compose --file examples/deploy/compose.yaml up --wait": NotRun(NO_DOCKER),
+    "docker build --file examples/deploy/Dockerfile --tag cdpbridge .": NotRun(NO_DOCKER),
+    "DOMAIN=browsers.example.com docker compose --file examples/deploy/compose.yaml --file examples/deploy/compose.tls.yaml up --wait": NotRun(
+        NO_DOCKER
+    ),
+    "cd examples/deploy": NotRun(f"{NO_DOCKER}, and restores a volume"),
+    "docker.md 1: cd examples/deploy": NotRun(f"{NO_DOCKER}, and restores a volume"),
+    "export POSTGRES_PASSWORD=... CDPBRIDGE_API_KEYS=... CDPBRIDGE_SECRET_KEY=...": NotRun(NO_DOCKER),
+    "sudo install --mode=0644 examples/deploy/apparmor /etc/apparmor.d/cdpbridge": NotRun("needs AppArmor"),
+    "kubectl create namespace cdpbridge": NotRun(
+        "needs a cluster; tests/test_deploy.py checks the manifests"
+    ),
     "CDPBridgeError": NotRun("a drawing of the tree of errors"),
     "install.md 1: pip install 'cdpbridge[local,playwright]'": NotRun(
         "needs PyPI; tests/cli runs `cdpbridge demo`"
@@ -715,6 +730,16 @@ def test_the_unit_of_the_documentation_is_one(tmp_path):
     command = ["systemd-analyze", "verify", "--man=no", "--generators=no", tmp_path / "cdpbridge.service"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert "cdpbridge.service" not in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("caddy") is None, reason="no Caddy on this machine")
+def test_the_caddy_configuration_of_the_documentation_is_one(tmp_path):
+    [block] = blocks_in("caddyfile")
+    (tmp_path / "Caddyfile").write_text(block.text)
+    command = ["caddy", "adapt", "--adapter", "caddyfile", "--validate", "--config", tmp_path / "Caddyfile"]
+    environment = os.environ | {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx on this machine")

@@ -22,7 +22,7 @@ REMEDIES: Final = {
     "BrowserExited": "Read `stderr`. Memory is the most frequent reason in containers; give `/dev/shm` or the container more.",
     "BrowserExpired": "Rent with a longer `timeout`, or with `renew=True`.",
     "BrowserNotFound": "Install Chromium (see [Install](../install.md)), or name a binary in `CDPBRIDGE_CHROMIUM`.",
-    "BrowserStartFailed": "Read `stderr`. In a container whose kernel forbids user namespaces, allow them; see [Deploy](../deploy.md).",
+    "BrowserStartFailed": "Read `stderr`. In a container whose kernel forbids user namespaces, allow them; see [Docker](../docker.md).",
     "BrowserStopped": "Another program, the console or `cdpbridge stop` ended it. Rent another one.",
     "BudgetExceeded": "Raise the budget, or stop a browser: what runs is counted with what it may still use.",
     "CDPBridgeError": "Catch it for every error of this library.",

@@ -9,17 +9,32 @@ from ._protocol import Report
 
 __all__ = ["explain", "remedy"]
 
-_USER_NAMESPACES: Final = (
-    "ordinary users may make no user namespaces here: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "
-    "kernel.apparmor_restrict_unprivileged_userns; in a container a seccomp profile that permits clone and unshare"
+_SECCOMP: Final = (
+    "in a container, a seccomp profile that permits {calls} (Docker: --security-opt seccomp=seccomp.json, a file of "
+    "examples/deploy; Kubernetes: seccompProfile)"
 )
-_MOUNTS: Final = (
-    "a user namespace may be made and nothing mounted in it: in a container, a seccomp or AppArmor profile that forbids "
-    "mount, open_tree, move_mount and pivot_root; on Ubuntu, kernel.apparmor_restrict_unprivileged_userns"
+_NAMESPACES_SECCOMP: Final = (
+    f"processes may make no user namespaces here: {_SECCOMP.format(calls='clone and unshare')}; elsewhere sysctl "
+    "kernel.unprivileged_userns_clone=1"
+)
+_NAMESPACES_APPARMOR: Final = (
+    "AppArmor forbids user namespaces here (Docker: --security-opt apparmor=cdpbridge, with the profile in examples/deploy "
+    "loaded; elsewhere sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
+)
+_NAMESPACES_LIMIT: Final = "the limit of user namespaces is reached: sysctl user.max_user_namespaces"
+_MOUNTS_SECCOMP: Final = (
+    "a user namespace may be made and nothing mounted in it: "
+    f"{_SECCOMP.format(calls='mount, umount2, open_tree, move_mount, mount_setattr and pivot_root')}; where it does, AppArmor: "
+    "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+)
+_MOUNTS_APPARMOR: Final = (
+    "a user namespace may be made and nothing mounted in it: AppArmor forbids mount, as the profile docker-default does "
+    "(Docker: --security-opt apparmor=unconfined; Kubernetes: appArmorProfile; where that is not enough, apparmor=cdpbridge with "
+    "the profile in examples/deploy loaded, or sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
 )
 _PROC: Final = (
     "no new /proc may be mounted: parts of it are masked, as container engines do (Docker: --security-opt "
-    "systempaths=unconfined)"
+    "systempaths=unconfined; Kubernetes: procMount: Unmasked)"
 )
 _OLD_KERNEL: Final = "the kernel is older than Linux 5.12, or a sandbox without its mount calls (gVisor)"
 _NETWORK: Final = "the loopback interface of a network namespace cannot be brought up"
@@ -38,12 +53,19 @@ def remedy(step: str, error: int, detail: str) -> str:
     match step, error:
         case _, errno.ENOSYS:
             return _OLD_KERNEL
-        case "namespaces" | "user", errno.EPERM | errno.EACCES | errno.ENOSPC | errno.EUSERS:
-            return _USER_NAMESPACES
+        case "namespaces" | "user", errno.ENOSPC | errno.EUSERS:
+            return _NAMESPACES_LIMIT
+        # Filters of system calls say EPERM, AppArmor says EACCES.
+        case "namespaces" | "user", errno.EPERM:
+            return _NAMESPACES_SECCOMP
+        case "namespaces" | "user", errno.EACCES:
+            return _NAMESPACES_APPARMOR
         case "mounts" | "processes", errno.EPERM | errno.EACCES if "mount proc" in detail:
             return _PROC
-        case "mounts", errno.EPERM | errno.EACCES:
-            return _MOUNTS
+        case "mounts", errno.EPERM:
+            return _MOUNTS_SECCOMP
+        case "mounts", errno.EACCES:
+            return _MOUNTS_APPARMOR
         case "network", _:
             return _NETWORK
         case _:

@@ -232,10 +232,15 @@ def test_an_answer_of_the_kernel():
 @pytest.mark.parametrize(
     ("report", "missing"),
     [
-        (Report("failed", error=1, step="namespaces", detail="clone"), "may make no user namespaces"),
+        (Report("failed", error=1, step="namespaces", detail="clone"), "--security-opt seccomp=seccomp.json"),
+        (Report("failed", error=13, step="user", detail="uid_map"), "AppArmor forbids user namespaces"),
         (Report("failed", error=28, step="namespaces", detail="clone"), "user.max_user_namespaces"),
-        (Report("failed", error=1, step="mounts", detail="mount proc at proc"), "masked"),
-        (Report("failed", error=13, step="mounts", detail="mount tmpfs at /tmp"), "AppArmor"),
+        (Report("failed", error=1, step="mounts", detail="mount proc at proc"), "systempaths=unconfined"),
+        (
+            Report("failed", error=1, step="mounts", detail="open_tree /usr"),
+            "--security-opt seccomp=seccomp.json",
+        ),
+        (Report("failed", error=13, step="mounts", detail="mount tmpfs at /tmp"), "apparmor=unconfined"),
         (Report("failed", error=38, step="mounts", detail="mount_setattr"), "Linux 5.12"),
         (Report("failed", error=19, step="network", detail="lo"), "loopback interface"),
     ],

@@ -33,6 +33,7 @@ _CANDIDATES: Final = (
     Means(processes=False, landlock=False),
 )
 _ONLY_LINUX: Final = "isolation is made of Linux namespaces, and this is another system"
+_MASKED: Final = "no process namespace, as /proc is masked here (Docker: --security-opt systempaths=unconfined; Kubernetes: procMount: Unmasked)"
 
 
 class Isolator:
@@ -57,7 +58,7 @@ class Isolator:
         self.means = means
 
     def __str__(self) -> str:
-        missing = [] if self.means.processes else ["no process namespace: /proc is masked here"]
+        missing = [] if self.means.processes else [_MASKED]
         missing += [] if self.means.landlock else ["no Landlock in this kernel"]
         return "on" if not missing else f"on, with {' and '.join(missing)}"
 
@@ -113,7 +114,8 @@ async def prepare_isolation(
             hidden=hidden_folders(settings),
             home=home_files() if settings.user_fonts_and_certificates else None,
         )
-        logger.info("isolation of browsers: %s", isolator)
+        level = logging.INFO if found == _CANDIDATES[0] else logging.WARNING
+        logger.log(level, "isolation of browsers: %s", isolator)
         return Prepared(isolator, str(isolator))
     await launcher.close()
     if settings.isolation == "require":
