@@ -114,6 +114,7 @@ async def open_parts(
             max_bytes=settings.max_profile_mb * 1024**2,
             archives=archives,
             max_cache_bytes=settings.profile_cache_mb * 1024**2,
+            alone=store.one_writer,
         )
         ends.callback(profiles.close)
         if archives is not None:

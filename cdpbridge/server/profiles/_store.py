@@ -122,6 +122,7 @@ class ProfileStore:
         max_seconds: What takes longer to copy, or to send, is not saved.
         archives: Object storage, if that is where versions are kept; `root` has what was used last then.
         max_cache_bytes: Of that.
+        alone: No other server saves these profiles: without object storage, whatever is in the folder counts.
     """
 
     def __init__(
@@ -133,9 +134,11 @@ class ProfileStore:
         max_seconds: float = _MAX_SECONDS,
         archives: Archives | None = None,
         max_cache_bytes: int = _MAX_CACHE_BYTES,
+        alone: bool = True,
     ) -> None:
         self._root = root
         self._archives = archives
+        self._alone = alone
         self._cache = Cache(root, max_cache_bytes, self._try_lock)
         self._max_bytes = max_bytes
         self._max_files = max_files
@@ -215,13 +218,13 @@ class ProfileStore:
     def _found(self, profile_id: UUID, version: ProfileVersion) -> Path | None:
         """Return the folder of a version, fetched if need be; None when there is none. The caller holds the lock."""
         if version.archive is None:
-            found = self._newest(profile_id)
-            if found is None and version.number and self._archives is not None:
+            newest = max(_versions(self._home(profile_id)), default=0)
+            if newest < version.number and (self._archives is not None or not self._alone):
                 raise ProfileNotRestored(
-                    f"profile {profile_id} was saved in the data folder of a server, and is not in this one; start it there once "
-                    "with `storage_url`, or delete the profile"
+                    f"profile {profile_id} was last saved in the data folder of another server; use it there once with "
+                    "`storage_url`, which all servers share, or delete the profile"
                 )
-            return found
+            return self._newest(profile_id)
         place = self._cache.find(profile_id, version.archive)
         if place is not None:
             return place
