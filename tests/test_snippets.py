@@ -193,6 +193,9 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
     "FROM python:3.13-slim-bookworm": NotRun("needs Docker and PyPI"),
     'public_url = "https://browsers.example.com"': NotRun("settings; they are read below"),
     'host = "0.0.0.0"': NotRun("settings; they are read below"),
+    'database_url = "postgresql+asyncpg://cdpbridge:password@db.internal/cdpbridge"': NotRun(
+        "settings; they are read below"
+    ),
     "map $http_upgrade $connection_header { default upgrade; '' close; }": NotRun(
         "nginx, as in tests/server/test_behind_tls.py; checked below where it is installed"
     ),
@@ -223,6 +226,7 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
     "import asyncio": Run(
         "program", says=("Example Domain https://example.com/\n", RECEIPT), makes=("page.png",)
     ),
+    "pip install 'cdpbridge[local,cluster]'": NotRun("needs PyPI"),
     "pip install 'cdpbridge[local,playwright]'": NotRun("needs PyPI; tests/cli runs `cdpbridge demo`"),
     "cdpbridge reap --dry-run      # what killed programs have left on this server": Run(
         "shell", says=("saved cost.png",), makes=("cost.png",)
@@ -708,7 +712,7 @@ def test_settings_in_the_documentation_are_read(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("CDPBRIDGE_")]:
         monkeypatch.delenv(name)
     blocks = blocks_in("toml")
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         file = tmp_path / "settings.toml"
         file.write_text(block.text)

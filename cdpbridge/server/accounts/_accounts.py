@@ -182,7 +182,7 @@ class Accounts:
             await self._flush()
             if not self._store.one_writer:
                 try:
-                    await self.load()  # plans and limits that another server was told of
+                    await self.load()  # plans and limits that another server has changed
                 except SQLAlchemyError:
                     logger.exception("projects could not be read; what was known of them holds on")
 

@@ -1,4 +1,4 @@
-"""`Heart`: what a server does again and again: it gives signs of life, takes over from servers that have ended, writes what is owed."""
+"""`Heart`: what a server does again and again: it gives signs of life, takes over from servers that have ended, retries what the database did not take."""
 
 from __future__ import annotations
 

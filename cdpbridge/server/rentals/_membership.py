@@ -1,7 +1,7 @@
 """`Membership`: this server among those of its database, and which of the others have ended.
 
 A death is observed, not computed: a server has ended when its counter stood still for ten seconds of *our* time, while our own
-signs of life reached the database. So no two clocks are compared, and when the database was away, no one is given up for it.
+signs of life reached the database. So no two clocks are compared, and when the database was away, no server counts as ended for it.
 SQLite has one server: all that have joined before have ended.
 """
 

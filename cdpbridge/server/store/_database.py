@@ -98,7 +98,7 @@ class Database:
         except (
             OSError
         ) as error:  # of the network, also TimeoutError: SQLAlchemy lets both through as they are
-            raise DatabaseUnavailable(error) from error
+            raise DatabaseUnavailable.by(error) from error
         finally:
             self._uses -= 1
             if not self._uses:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from sqlalchemy import URL, event
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
@@ -24,8 +24,10 @@ LOCK_OF_KEYS: Final = 0x6364_7062_0002
 class DatabaseUnavailable(SQLAlchemyError):
     """The database cannot be reached, or has not answered in time."""
 
-    def __init__(self, cause: BaseException) -> None:
-        super().__init__(f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__)
+    @classmethod
+    def by(cls, cause: BaseException) -> Self:
+        """Name the kind of the cause, too: a timeout has no text of its own."""
+        return cls(f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__)
 
 
 def postgresql_engine(address: URL, *, connections: int, timeout: timedelta) -> AsyncEngine:
@@ -92,4 +94,4 @@ async def _connected(*arguments: Any, **options: Any) -> Any:
     try:
         return await asyncpg.connect(*arguments, **options)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise DatabaseUnavailable(error) from error
+        raise DatabaseUnavailable.by(error) from error

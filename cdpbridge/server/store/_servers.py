@@ -110,7 +110,7 @@ class Servers(Database):
             )
 
     async def take_back(self, browser_id: UUID) -> bool:
-        """Before a browser is undone that no client has: False when another server has given it to one."""
+        """Before a browser is discarded that no client has: False when another server has given it to one."""
         if self.one_writer:
             return True
         where = (Browser.id == browser_id, Browser.owner == self.server_id, Browser.given_out.is_not(True))

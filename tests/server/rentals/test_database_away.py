@@ -96,7 +96,7 @@ async def test_a_browser_whose_activation_was_answered_by_none_is_paid_by_none(m
 
         async def lost(*arguments, **options):
             await activate(*arguments, **options)
-            raise DatabaseUnavailable(ConnectionResetError())
+            raise DatabaseUnavailable("the connection was lost")
 
         with monkeypatch.context() as patch:
             patch.setattr(store, "activate", lost)

@@ -498,7 +498,8 @@ async def test_the_answer_of_a_task_is_not_lost_with_its_judge(api):
     task = await api.task(created)
     assert (task["status"], task["output"], task["isSuccess"]) == ("started", None, None)
     assert (await api.get(f"/tasks/{created['id']}/status")).json()["output"] is None
-    assert await api.services.store.lose_tasks(now=api.wall()) == 1
+    store = api.services.store
+    assert await store.lose_tasks(store.server_id, now=api.wall()) == 1
     task = await api.task(created)
     assert (task["status"], task["output"], task["isSuccess"]) == ("finished", "42", None)
     assert "before the judge had a verdict" in task["judgeError"]
