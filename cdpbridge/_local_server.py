@@ -264,8 +264,9 @@ def program_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     given = {
         name: str(_absolute(value)) if isinstance(value, Path) else value for name, value in settings.items()
     }
-    if "config" in given:
-        given["config"] = str(_absolute(Path(given["config"])))
+    for name in ("config", "working_dir"):
+        if name in given:
+            given[name] = str(_absolute(Path(given[name])))
     if "files" in given:
         given["files"] = [str(_absolute(Path(each))) for each in given["files"]]
     return {**here, "user_fonts_and_certificates": True} | given

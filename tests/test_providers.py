@@ -157,10 +157,10 @@ def test_local_says_where_the_program_works(client, tmp_path, monkeypatch):
         "user_fonts_and_certificates": True,
         "working_dir": str(tmp_path),
     }
-    given = client(working_dir="/srv", user_fonts_and_certificates=False)._settings()
+    given = client(working_dir="sub", user_fonts_and_certificates=False)._settings()
     assert program_settings(given) == {
         "user_fonts_and_certificates": False,
-        "working_dir": "/srv",
+        "working_dir": str(tmp_path / "sub"),
     }
     folder = tmp_path / "removed"
     folder.mkdir()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cdpbridge.cdp import connect
@@ -82,10 +83,14 @@ async def kept(step, seen_when, desk, model):
     desk.steps.append(step)
 
 
-async def test_every_option_of_a_task_has_its_effect(make_desk, model, site, tmp_path, vault_python):
+async def test_every_option_of_a_task_has_its_effect(make_desk, model, site, rented, vault_python):
     """A login with a secret of the request and one of a vault, an upload, files, a judge, a schema."""
-    upload = tmp_path / "upload.txt"
+    # Where the browser finds what was uploaded for it: it sees no other file of the tests.
+    own = httpx.get(f"{rented['cdpUrl']}/files").raise_for_status().json()
+    upload = Path(own["uploads"], "upload.txt")
+    upload.parent.mkdir(exist_ok=True)
     upload.write_text("what the user has uploaded")
+    upload.chmod(0o644)
     files_of_page = "[...document.querySelector('input').files].map(f => f.name + ':' + f.size).join()"
     script = [
         lambda r: act(
