@@ -159,8 +159,8 @@ def local(
     profiles, the limit of browsers and the ledger; what one rents, the others neither see nor stop. The browsers of a program that
     is killed end with it; those of the others go on, also when it had started the server.
 
-    A setting that differs from the running server's is refused when the client is opened. Only `proxies` and
-    `default_proxy_country` are those of each program.
+    A setting that differs from the running server's is refused when the client is opened. Only `proxies`,
+    `default_proxy_country`, `files` and the working directory are those of each program.
 
     On Linux its browsers are isolated, where the kernel lets them be. Of this machine's files they read the program's working
     directory, `files=[...]`, and the user's fonts; they reach its network, so `localhost:3000` is there.
