@@ -69,7 +69,7 @@ def _problem(path: Path) -> str | None:
     """Return why a path cannot be shown to a browser; None when it can."""
     if any(path == Path(each) or Path(each) in path.parents for each in _NEVER):
         return "a browser has its own"
-    if _holds(path, Path(tempfile.gettempdir())) or path == Path("/"):
+    if path.resolve() in {Path("/"), *(each.resolve() for each in _temporary())}:
         return "it holds the temporary files of other programs; name what is needed in it"
     try:
         mode = path.stat().st_mode
@@ -95,6 +95,11 @@ def _home() -> Path | None:
         return None
 
 
+def _temporary() -> list[Path]:
+    """Return the folders of temporary files, those of browsers among them."""
+    return [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108  # nothing is written there
+
+
 def _holds(folder: Path, other: Path) -> bool:
     return other.resolve().is_relative_to(folder.resolve())
 
@@ -104,7 +109,7 @@ def hidden_folders(settings: Settings) -> list[Path]:
     return [
         settings.data_dir,
         settings.runtime_folder,
-        Path(tempfile.gettempdir()),
+        *_temporary(),
         *(Path(find("cdpbridge")) for find in (platformdirs.user_data_dir, platformdirs.user_state_dir)),
     ]
 

@@ -134,6 +134,19 @@ def test_folders_with_secrets_are_hidden(tmp_path, monkeypatch):
 
 
 @ONE_BUILD
+def test_temporary_files_in_the_working_directory_are_hidden_and_the_rest_is_not(
+    tmp_path, place, monkeypatch
+):
+    temporary = place / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    settings = load(tmp_path, working_dir=place)
+    assert readable_paths(settings) == (place,)
+    assert temporary in hidden_folders(settings)
+    assert readable_paths(load(tmp_path, working_dir=temporary)) == ()
+
+
+@ONE_BUILD
 def test_fonts_and_certificates_of_the_user(place, monkeypatch):
     monkeypatch.setenv("HOME", str(place))
     monkeypatch.setenv("XDG_DATA_HOME", str(place / "share"))
