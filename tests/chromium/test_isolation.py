@@ -348,34 +348,90 @@ async def test_fault_d01_an_ordinary_user_isolates_its_browsers_too(build, tmp_p
 RESTLESS = """
 import asyncio, sys
 from cdpbridge.chromium import Chromium, Isolation, Launcher, find
+from cdpbridge.errors import BrowserExited, BrowserStartFailed
 
 async def main():
     launcher = Launcher()
 
     async def again():
         while True:
-            async with await Chromium.start(build=find(sys.argv[1]), isolation=Isolation(launcher)):
-                print("started", flush=True)
+            try:
+                async with await Chromium.start(build=find(sys.argv[1]), isolation=Isolation(launcher)):
+                    print("started", flush=True)
+            except (BrowserExited, BrowserStartFailed):  # its attendant or the zygote was killed
+                print("failed", flush=True)
 
     await asyncio.gather(again(), again())
 
 asyncio.run(main())
 """
+OWNERS, STRIKES = 30, 4
+
+
+def started_by(owner):
+    """Zygote, attendants and browsers of an owner."""
+    parents = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{name}/stat") as file:
+            parents[int(name)] = int(file.read().rpartition(")")[2].split()[1])
+    children = [pid for pid, parent in parents.items() if parent == owner]
+    return children + [pid for pid, parent in parents.items() if parent in children]
+
+
+def holding(folder):
+    """Attendants that hold a file in this folder open: the lock of their browser's profile."""
+    needle, found = str(folder), []
+    for pid in attendants():
+        with suppress(OSError):
+            links = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+            if any(each.startswith(needle) for each in links):
+                found.append(pid)
+    return found
+
+
+def uids_with_notes_of(folder):
+    """Uids that are taken, or held by something in this folder."""
+    locks = Path("/var/lib/cdpbridge/uids")
+    needle, found = os.fsencode(folder), []
+    for each in locks.iterdir() if uses_browser_uids() and locks.is_dir() else ():
+        with suppress(OSError):  # it was given back
+            if needle in each.read_bytes():
+                found.append(each.name)
+    return found
+
+
+def mounts():
+    return Path("/proc/self/mountinfo").read_text().count("\n")
 
 
 @pytest.mark.slow
-async def test_fault_b05_owners_that_are_killed_at_any_moment_leave_no_process_and_no_uid(build, wait_until):
-    before = set(attendants())
-    for _ in range(10):
+@pytest.mark.timeout(1800)
+async def test_fault_b05_whatever_is_killed_at_any_moment_nothing_is_left(build, wait_until):
+    """150 kills a build: of the zygote, of attendants and of browsers while they start and stop, then of their owner."""
+    mounted = mounts()
+    seed = random.randrange(2**32)
+    moments = random.Random(seed)
+    for _ in range(OWNERS):
         with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as scratch:
             Path(scratch).chmod(0o711)
             environment = os.environ | {"TMPDIR": scratch, "PYTHONPATH": os.pathsep.join(sys.path)}
             command = [sys.executable, "-c", RESTLESS, build.kind]
             with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as owner:
                 await asyncio.to_thread(owner.stdout.readline)
-                await asyncio.sleep(random.uniform(0, 1))
+                for _ in range(STRIKES):
+                    await asyncio.sleep(moments.uniform(0, 0.3))  # the moment is the fault's
+                    if victims := sorted(started_by(owner.pid)):
+                        with suppress(ProcessLookupError):  # it has ended by itself
+                            os.kill(moments.choice(victims), signal.SIGKILL)
+                    # It goes on.
+                    line = await asyncio.wait_for(asyncio.to_thread(owner.stdout.readline), 60)
+                    assert line, (seed, owner.poll())
+                await asyncio.sleep(moments.uniform(0, 1))
+                ours = started_by(owner.pid)
                 owner.kill()
-            await wait_until(lambda: not set(attendants()) - before)
-            await wait_until(lambda: not processes_using(Path(scratch)))
+            await wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in ours))
+            await wait_until(lambda: not holding(scratch) and not processes_using(Path(scratch)))
             if uses_browser_uids():  # other servers of this machine may sweep at the same time
                 await wait_until(lambda: UidPool().sweep() or not os.listdir(scratch))
+            assert uids_with_notes_of(scratch) == [], seed
+    assert mounts() == mounted, seed
