@@ -22,11 +22,13 @@ import cdpbridge
 from cdpbridge import _joining
 from cdpbridge._data_folder import Kind, holder_of, note_holder, socket_path, take
 from cdpbridge._joining import Answer, Hello
-from cdpbridge.errors import ConfigurationError, ConflictError, NotFoundError
+from cdpbridge.errors import ConfigurationError, ConflictError, NavigationError, NotFoundError
 from cdpbridge.server.hosts._processes import processes_using
 from tests import programs
 from tests.conftest import until
 from tests.folders import browsers_folder
+from tests.isolation.kernel import needs_isolation
+from tests.own_user import open_way
 
 pytestmark = [pytest.mark.programs, pytest.mark.usefixtures("quick_local", "environment")]
 
@@ -252,6 +254,32 @@ async def test_each_program_has_its_own_proxies_and_hears_of_its_own_orders(tmp_
         await until(lambda: caplog.text.count("its proxy country 'de' is simulated") == 1)
     assert caplog.text.count("its proxy country 'de' is simulated") == 1
     assert "its proxy country 'de' is simulated" in (tmp_path / "server.log").read_text()
+
+
+@needs_isolation
+@chromium
+async def test_browsers_read_the_files_of_their_own_program_alone(tmp_path, environment):
+    """Files and working directory come with each program, whichever has started the server."""
+    open_way(tmp_path / "x")
+    tmp_path.chmod(0o755)
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir(mode=0o755)
+        folder.chmod(0o755)
+        (folder / "page.html").write_text(f"<title>{folder.name}</title>")
+        (folder / "page.html").chmod(0o644)
+    clients = [local(tmp_path / "data", isolation="require", files=[folder]) for folder in folders]
+    async with clients[0], clients[1]:
+        assert clients[0].server_pid == clients[1].server_pid
+        for client, own, other in zip(clients, folders, reversed(folders), strict=True):
+            async with cdpbridge.open_browser(client) as browser:
+                tab = await browser.new_tab((own / "page.html").as_uri())
+                assert await tab.title() == own.name
+                with pytest.raises(NavigationError, match="ERR_FILE_NOT_FOUND"):
+                    await tab.goto((other / "page.html").as_uri())
+        with pytest.raises(ConfigurationError, match=r"files: .*/nowhere cannot be shown to browsers"):
+            async with local(tmp_path / "data", isolation="require", files=["/nowhere"]):
+                pass
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------
