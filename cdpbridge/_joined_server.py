@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakSet
 
-from cdpbridge._joining import Answer, Hello, peer_uid, receive_line
+from cdpbridge._joining import Answer, Hello, network_id, peer_uid, receive_line
 from cdpbridge.errors import ConfigurationError
 
 __all__ = ["JoinedServer", "close_in_forks", "converse", "join"]
@@ -135,6 +135,11 @@ async def join(path: Path, hello: Hello) -> JoinedServer | None:
             return None
         if answer.refusal:
             raise ConfigurationError(answer.refusal)
+        if answer.network != network_id():
+            raise ConfigurationError(
+                f"the server that is joined at {path} runs in another container or network namespace, where this program cannot "
+                "reach its browsers; choose another `data_dir`"
+            )
     except BaseException:
         connection.close()
         raise

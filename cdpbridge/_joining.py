@@ -15,15 +15,37 @@ import struct
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["MAX_LINE", "PROTOCOL", "Answer", "Hello", "OtherProtocol", "line_of", "peer_uid", "receive_line"]
+__all__ = [
+    "MAX_LINE",
+    "PROTOCOL",
+    "Answer",
+    "Hello",
+    "OtherProtocol",
+    "line_of",
+    "network_id",
+    "peer_uid",
+    "receive_line",
+]
 
 PROTOCOL: Final = 1
 """Raised by one with each change of the lines that an older or newer side would misread."""
 MAX_LINE: Final = 1 << 20
 """Bytes of a line; settings may have large tables."""
 _CHUNK: Final = 65_536
+
+
+def network_id() -> str:
+    """Return what names the network of this process, on this machine; empty where there is but one.
+
+    Containers that share a folder reach each other's sockets in it, and not each other's loopback addresses.
+    """
+    try:
+        return str(Path("/proc/self/ns/net").readlink())
+    except OSError:
+        return ""
 
 
 class OtherProtocol(Exception):
@@ -75,6 +97,7 @@ class Answer:
         api_key: For this program alone, until its connection ends.
         refusal: Why the program cannot use this server, in words.
         ending: The server stops its browsers and ends; the next one can be started then.
+        network: The network that it serves in, see `network_id`.
     """
 
     pid: int
@@ -82,6 +105,7 @@ class Answer:
     api_key: str = field(default="", repr=False)
     refusal: str = ""
     ending: bool = False
+    network: str = field(default_factory=network_id)
 
     @classmethod
     def of(cls, line: bytes) -> Answer:

@@ -525,6 +525,16 @@ def short_folder(temporary_dir):
     return folder
 
 
+async def test_a_server_of_another_container_is_not_joined(tmp_path, monkeypatch):
+    """A folder may be shared between containers, but not the loopback address that the server has."""
+    async with local(tmp_path) as client:
+        monkeypatch.setattr("cdpbridge._joined_server.network_id", lambda: "net:[1]")
+        with pytest.raises(ConfigurationError, match="in another container"):
+            async with local(tmp_path):
+                pass
+        assert (await client.billing.account()).active_session_count == 0
+
+
 async def test_other_servers_say_how_this_one_ends(tmp_path):
     async with local(tmp_path) as client:
         command = [sys.executable, "-m", "cdpbridge.server", "--port", "0", "--data-dir", str(tmp_path)]

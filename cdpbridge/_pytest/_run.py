@@ -149,7 +149,7 @@ class Run:
         settings = ("CDPBRIDGE_DATA_DIR", "CDPBRIDGE_CONFIG")
         if self.options.get("profile") is not None or any(os.environ.get(name) for name in settings):
             return client
-        # Nothing is to last, and the user's own data folder serves one program at a time.
+        # Nothing is to last: the server is this run's own, with its folder.
         return local(data_dir=self._temporary_folder("data"), private=True)
 
     def _temporary_folder(self, purpose: str) -> Path:
