@@ -21,7 +21,9 @@ _NAMESPACES_APPARMOR: Final = (
     "AppArmor forbids user namespaces here (Docker: --security-opt apparmor=cdpbridge, with the profile in examples/deploy "
     "loaded; elsewhere sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
 )
-_NAMESPACES_LIMIT: Final = "the limit of user namespaces is reached: sysctl user.max_user_namespaces"
+_NAMESPACES_LIMIT: Final = (
+    "processes may make no user namespaces here, or no more: sysctl user.max_user_namespaces"
+)
 _MOUNTS_SECCOMP: Final = (
     "a user namespace may be made and nothing mounted in it: "
     f"{_SECCOMP.format(calls='mount, umount2, open_tree, move_mount, mount_setattr and pivot_root')}; where it does, AppArmor: "

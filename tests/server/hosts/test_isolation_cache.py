@@ -1,7 +1,9 @@
 """What a start believes of an earlier start's test of isolation."""
 
+import asyncio
 import json
 import os
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ from cdpbridge.chromium import Build
 from cdpbridge.isolation import Means
 from cdpbridge.server.hosts import _isolation, _isolation_cache
 from cdpbridge.server.hosts._isolation_cache import IsolationCache
+from cdpbridge.server.settings import Settings
 
 MEANS = Means(processes=False, landlock=True)
 
@@ -170,3 +173,20 @@ async def test_a_known_result_is_not_tested_again(build, folder, file, monkeypat
     monkeypatch.setattr(_isolation, "IsolationCache", lambda builds: IsolationCache(builds, folder))
     monkeypatch.setattr(_isolation.sys, "platform", "linux")
     assert await _isolation._tested(None, Builds, None) == MEANS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="isolation is made of Linux namespaces")
+@pytest.mark.usefixtures("file")
+async def test_a_masked_proc_is_a_warning_that_names_the_option(build, folder, monkeypatch, caplog, tmp_path):
+    class Builds:
+        usual = for_profile = build
+
+    monkeypatch.setattr(_isolation, "IsolationCache", lambda builds: IsolationCache(builds, folder))
+    monkeypatch.setattr(_isolation.Launcher, "prepare", lambda self: asyncio.sleep(0))
+    settings = Settings.load(data_dir=tmp_path / "data", isolation="require")
+    prepared = await _isolation.prepare_isolation(settings, Builds, None, projects=1)
+    await prepared.isolator.close()
+    assert prepared.words == str(prepared.isolator)
+    [record] = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert "no process namespace" in record.message
+    assert "--security-opt systempaths=unconfined" in record.message
