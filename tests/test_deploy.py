@@ -320,7 +320,7 @@ def substituted(text: str, shell: dict[str, str]) -> str:
     ("file", "service"),
     [
         (file, service)
-        for file in ("compose.yaml", "compose.postgresql.yaml")
+        for file in ("compose.yaml", "compose.cluster.yaml")
         for service in services(file).values()
     ],
 )
@@ -347,16 +347,17 @@ def test_compose_runs_it_with_what_isolation_needs_and_no_more(file, service):
         assert variable.partition("=")[0].removeprefix("CDPBRIDGE_").lower() in SERVER_SETTINGS
 
 
-def test_compose_with_postgresql_gives_each_server_an_address_and_a_volume(monkeypatch):
+def test_a_cluster_shares_database_and_storage_and_each_server_has_an_address_and_a_volume(monkeypatch):
     from cdpbridge.server import Settings
 
-    found = services("compose.postgresql.yaml")
+    found = services("compose.cluster.yaml")
     assert len(found) == 2
     addresses = set()
     shell = {
         "CDPBRIDGE_API_KEYS": "key-of-tests",
         "CDPBRIDGE_SECRET_KEY": "x" * 32,
         "POSTGRES_PASSWORD": "word",
+        "STORAGE_PASSWORD": "other",
     }
     for service in found.values():
         for name, value in service["environment"].items():
@@ -364,6 +365,8 @@ def test_compose_with_postgresql_gives_each_server_an_address_and_a_volume(monke
         settings = Settings.load()
         assert settings.database_url is not None
         assert settings.database_url.get_secret_value().startswith("postgresql+asyncpg://")
+        assert settings.storage_url == "s3://cdpbridge"
+        assert settings.storage_options["secret_access_key"].get_secret_value() == "other"
         addresses.add((settings.public_url, *service["volumes"]))
     assert addresses == {("http://127.0.0.1:8701", "data-1:/data"), ("http://127.0.0.1:8702", "data-2:/data")}
     assert ("ARG", "EXTRAS=local,recording,cluster") in instructions()

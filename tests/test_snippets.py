@@ -210,7 +210,9 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
     ),
     "cd examples/deploy": NotRun(f"{NO_DOCKER}, and restores a volume"),
     "docker.md 1: cd examples/deploy": NotRun(f"{NO_DOCKER}, and restores a volume"),
-    "export POSTGRES_PASSWORD=... CDPBRIDGE_API_KEYS=... CDPBRIDGE_SECRET_KEY=...": NotRun(NO_DOCKER),
+    "export POSTGRES_PASSWORD=... STORAGE_PASSWORD=... CDPBRIDGE_API_KEYS=... CDPBRIDGE_SECRET_KEY=...": NotRun(
+        NO_DOCKER
+    ),
     "sudo install --mode=0644 examples/deploy/apparmor /etc/apparmor.d/cdpbridge": NotRun("needs AppArmor"),
     "kubectl create namespace cdpbridge": NotRun(
         "needs a cluster; tests/test_deploy.py checks the manifests"

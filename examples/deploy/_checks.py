@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,10 +17,10 @@ from uuid import UUID
 import cdpbridge
 from cdpbridge import playwright
 from cdpbridge.cli._demo_site import PASSWORD, USER
-from cdpbridge.errors import CDPBridgeError
+from cdpbridge.errors import APIError
 from cdpbridge.protocol import Page
 
-__all__ = ["CREDITS", "KEY", "Kills", "demo", "knows", "rent_some", "settled"]
+__all__ = ["CREDITS", "KEY", "Kills", "demo", "knows", "rent_and_kill", "settled"]
 
 KEY: Final = "key-of-the-container"
 CREDITS: Final = Decimal(1000)
@@ -129,8 +130,8 @@ class Kills:
     stop_seconds: list[float] = field(default_factory=list)
 
 
-async def rent_some(url: str, kills: Kills, number: int) -> None:
-    """Rent browsers and use them, until the server is killed: with and without a profile, at every moment of their lives."""
+async def rent_and_kill(url: str, kills: Kills, number: int, kill: Callable[[], None]) -> float:
+    """Rent browsers and use them, with and without a profile, and kill the server at some moment while one more is started. Return that moment."""
     chance = random.Random(number)
     async with cdpbridge.at(url, KEY, max_retries=0) as client:
         profile = await client.profiles.create(name=f"kill {number}") if number % 3 == 0 else None
@@ -141,15 +142,13 @@ async def rent_some(url: str, kills: Kills, number: int) -> None:
         assert browser.cdp_url is not None
         async with cdpbridge.cdp.connect(browser.cdp_url) as connection:
             await connection.root.send("Storage.setCookies", {"cookies": [_cookie(number)]})
-        # One more is being started when the signal comes; its answer may be lost.
         order = asyncio.create_task(client.browsers.create(timeout=_TIMEOUT))
-        await asyncio.sleep(chance.uniform(0, 0.6))
-        if order.done():
+        await asyncio.sleep(chance.uniform(0, 1))
+        killed = time.monotonic()
+        kill()
+        with suppress(APIError):  # its answer is lost with the server
             kills.known.add((await order).id)
-        else:
-            order.cancel()
-            with suppress(asyncio.CancelledError, CDPBridgeError):
-                await order
+        return killed
 
 
 def _cookie(number: int) -> dict[str, Any]:

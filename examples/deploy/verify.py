@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import http.client
+import json
 import os
 import socket
 import statistics
@@ -17,13 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final
 
-from _checks import CREDITS, KEY, Kills, demo, knows, rent_some, settled
+from _checks import CREDITS, KEY, Kills, demo, knows, rent_and_kill, settled
 from _container import Container, Image, Options, running
 from _image import build, missing_programs
 
@@ -34,12 +38,14 @@ _HERE: Final = Path(__file__).resolve().parent
 _PROFILE: Final = _HERE / "seccomp.json"
 # Where Debian's packages of buildah have Docker's default.
 _DEFAULT_PROFILE: Final = Path("/usr/share/containers/seccomp.json")
+_AS_COMPOSE: Final = Options(_PROFILE)
+_OTHER_KEY: Final = "key-of-another-project"
 _READY: Final = "cdpbridge: serving "
 _REFUSED: Final = "browsers cannot be isolated here"
 _UID: Final = 10001
 # What a server needs that runs as root, so that each browser has a uid of its own.
 _OF_ROOT: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID")
-_STOP_SECONDS: Final = 10.0
+_GRACE_SECONDS: Final = 60.0  # `stop_grace_period` of compose.yaml
 _ORPHAN: Final = "sleep 1 & exit"
 
 
@@ -62,10 +68,11 @@ class Trial:
         return folder
 
     @contextmanager
-    def run(self, data: Path, **options: object) -> Iterator[Container]:
-        """Run a server with these `Options`."""
-        given: Mapping[str, object] = {"seccomp": _PROFILE, **options}
-        chosen = Options(**given, variables=self._variables())  # pyright: ignore[reportArgumentType]
+    def run(
+        self, data: Path, variables: Mapping[str, str] | None = None, options: Options = _AS_COMPOSE
+    ) -> Iterator[Container]:
+        """Run a server, with further variables."""
+        chosen = replace(options, variables=self._variables() | dict(variables or {}))
         with running(self.image, chosen, data, self.work, next(self._names)) as container:
             yield container
 
@@ -95,19 +102,17 @@ def isolation_with_each_option(trial: Trial) -> Iterator[tuple[str, str]]:
         assert "isolation of browsers" not in container.text, container.text  # on, and nothing to warn of
         yield "first start to ready, self-test included", f"{seconds:.1f} s"
         yield "as compose.yaml runs it", "isolation on: all of it"
-    with trial.run(trial.data("masked"), masked=True) as container:
+    with trial.run(trial.data("masked"), options=replace(_AS_COMPOSE, masked=True)) as container:
         container.wait_for(_READY)
         assert "no process namespace" in container.text, container.text
         assert "systempaths=unconfined" in container.text, container.text
         yield "without systempaths=unconfined", "isolation on, no process namespace: the log names the option"
-    owner_root = trial.data("root", 0)
-    with trial.run(
-        owner_root, user=0, capabilities=_OF_ROOT, tmpfs=("/run", "/tmp", "/var/lib/cdpbridge")
-    ) as container:
+    as_root = Options(_PROFILE, user=0, capabilities=_OF_ROOT, tmpfs=("/run", "/tmp", "/var/lib/cdpbridge"))
+    with trial.run(trial.data("root", 0), options=as_root) as container:
         container.wait_for(_READY)
         yield "as root with six capabilities", "isolation on, each browser with a uid of its own"
     if _DEFAULT_PROFILE.exists():
-        with trial.run(trial.data("default"), seccomp=_DEFAULT_PROFILE) as container:
+        with trial.run(trial.data("default"), options=Options(_DEFAULT_PROFILE)) as container:
             status = container.wait()
             assert status != 0, container.text
             assert _REFUSED in container.text, container.text
@@ -140,6 +145,33 @@ def _reaped(container: Container) -> str:
     return "none is left"
 
 
+def attacks(trial: Trial) -> Iterator[tuple[str, str]]:
+    """Try what a customer who means harm would try, against a server with two projects."""
+    keys = {"default": [KEY], "other": [_OTHER_KEY]}
+    with trial.run(trial.data("attacked"), {"CDPBRIDGE_API_KEYS": json.dumps(keys)}) as container:
+        container.wait_for(_READY)
+        # Of /data itself a browser sees the way to its own folder, and nothing else in it.
+        paths = [
+            part
+            for name in ("cdpbridge.sqlite3", "signing.key", "profiles")
+            for part in ("--path", f"/data/{name}")
+        ]
+        command = [sys.executable, "-m", "cdpbridge", "doctor", "--attack", trial.url, *paths, "--json"]
+        environment = os.environ | {"BROWSER_USE_API_KEY": KEY, "BROWSER_USE_SECOND_API_KEY": _OTHER_KEY}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if not done.stdout:
+            raise RuntimeError(done.stderr)
+        findings = json.loads(done.stdout)["findings"]
+        through = [each for each in findings if each["outcome"] == "through"]
+        assert not through, through
+        count = Counter(each["outcome"] for each in findings)
+        assert count["held"] > 50, count
+        yield (
+            "attacks (cdpbridge doctor --attack)",
+            ", ".join(f"{number} {word}" for word, number in count.items()),
+        )
+
+
 def restored(trial: Trial, data: Path, site: str) -> Iterator[tuple[str, str]]:
     """Copy the volume of a stopped server as docs/docker.md says, and go on in another one."""
     copy = trial.data("restored")
@@ -163,19 +195,18 @@ def kills(trial: Trial, data: Path, number: int) -> Iterator[tuple[str, str]]:
     for index in range(number):
         with trial.run(data) as container:
             container.wait_for(_READY)
-            with suppress(CDPBridgeError, OSError, TimeoutError):  # a server that is killed answers no more
-                asyncio.run(rent_some(trial.url, found, index))
-            began = time.monotonic()
-            container.kill("TERM" if index % 2 == 0 else "KILL")
+            signal = "TERM" if index % 2 == 0 else "KILL"
+            killed = asyncio.run(rent_and_kill(trial.url, found, index, partial(container.kill, signal)))
             status = container.wait()
             if index % 2 == 0:
-                found.stop_seconds.append(time.monotonic() - began)
+                found.stop_seconds.append(time.monotonic() - killed)
                 assert status == 0, (status, container.text)
     with trial.run(data) as container:
         seconds = container.wait_for(_READY)
         browsers, cost = asyncio.run(settled(trial.url, found))
         yield f"{number} kills, SIGTERM and SIGKILL in turns", f"settled: {browsers} browsers, {cost} USD"
         slowest = max(found.stop_seconds)
+        assert slowest < _GRACE_SECONDS, found.stop_seconds
         yield "SIGTERM to the end", f"{statistics.median(found.stop_seconds):.1f} s, at most {slowest:.1f} s"
         yield "start to ready", f"{seconds:.1f} s"
 
@@ -234,6 +265,7 @@ def _tell(work: Path, site: str, number: int) -> int:
         show(lambda: isolation_with_each_option(trial))
         data = trial.data("data")
         show(lambda: one_server(trial, data, site))
+        show(lambda: attacks(trial))
         show(lambda: restored(trial, data, site))
         show(lambda: kills(trial, data, number))
     return 1 if failed else 0
