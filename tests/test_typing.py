@@ -73,6 +73,7 @@ def by_pyright() -> set[tuple[str, int]]:
     }
 
 
+@pytest.mark.slow  # the second checker; `make check` runs it on what is accepted
 @pytest.mark.timeout(300)
 def test_pyright_says_the_same(by_pyright: set[tuple[str, int]]) -> None:
     marked = {

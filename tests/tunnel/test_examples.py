@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import cdpbridge
 from cdpbridge.tunnel import open_tunnel
+from tests import programs
 from tests.integrations.conftest import node_modules  # noqa: F401  # a fixture
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "files"
@@ -23,14 +23,9 @@ pytestmark = pytest.mark.chromium
 
 
 def run(command, server, **environment):
-    done = subprocess.run(
-        command,
-        env=server.environment(**environment),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    options = {"capture_output": True, "text": True, "timeout": 100, "check": False}
+    start = programs.run if command[0] == sys.executable else subprocess.run
+    done = start(command, env=server.environment(**environment), **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -39,7 +34,7 @@ def run(command, server, **environment):
 def tunnel(server, *arguments):
     """`cdpbridge tunnel`: the address that it prints."""
     command = [sys.executable, "-m", "cdpbridge", "tunnel", *arguments]
-    process = subprocess.Popen(command, env=server.environment(), stdout=subprocess.PIPE, text=True)
+    process = programs.Program(command, env=server.environment(), stdout=subprocess.PIPE, text=True)
     try:
         yield process.stdout.readline().strip()
     finally:
@@ -62,13 +57,12 @@ def test_selenium_files(far_server, here):
     assert run([sys.executable, EXAMPLES / "selenium_files.py", here], far_server) == SAID
 
 
-async def test_puppeteer_files(far_server, here, node_modules):  # noqa: F811  # the fixture
-    async with cdpbridge.open_browser(cdpbridge.at(far_server.base_url, far_server.key)) as browser:
-        with tunnel(far_server, str(browser.id), "--ws") as address:
-            assert address.startswith("ws://127.0.0.1:")
-            assert len(address) > 60
-            command = ["node", EXAMPLES / "puppeteer_files.cjs", address, here]
-            assert run(command, far_server, NODE_PATH=str(node_modules)) == SAID
+async def test_puppeteer_files(far_server, far_session, here, node_modules):  # noqa: F811  # the fixture
+    with tunnel(far_server, str(far_session.id), "--ws") as address:
+        assert address.startswith("ws://127.0.0.1:")
+        assert len(address) > 60
+        command = ["node", EXAMPLES / "puppeteer_files.cjs", address, here]
+        assert run(command, far_server, NODE_PATH=str(node_modules)) == SAID
 
 
 SPEC = """
@@ -91,7 +85,7 @@ test("files", async ({ page }, info) => {
 """
 
 
-async def test_playwright_test(far_server, site_url, here, node_modules):  # noqa: F811
+async def test_playwright_test(far_server, far_session, site_url, here, node_modules):  # noqa: F811
     with (here / "big.bin").open("wb") as big:  # Playwright gives a remote browser 50 MB at most
         big.truncate(60_000_000)
     (here / "node_modules").symlink_to(node_modules)
@@ -99,10 +93,7 @@ async def test_playwright_test(far_server, site_url, here, node_modules):  # noq
     config = f'module.exports = {{ testMatch: "*.spec.cjs", reporter: "line", outputDir: "{here}/results" }};'
     (here / "playwright.config.cjs").write_text(config)
     command = ["node", node_modules / "@playwright" / "test" / "cli.js", "test", "-c", here]
-    async with (
-        cdpbridge.open_browser(cdpbridge.at(far_server.base_url, far_server.key)) as browser,
-        open_tunnel(browser, bare=False) as address,
-    ):
+    async with open_tunnel(far_session, bare=False) as address:
         more = {"ADDRESS": address.cdp_url, "SITE": site_url, "BIG": str(here / "big.bin")}
         said = await asyncio.to_thread(run, command, far_server, **more)
     assert "1 passed" in said
