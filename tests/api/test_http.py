@@ -1,5 +1,7 @@
 """The border to httpx: answers, failures, secrets."""
 
+import subprocess
+import sys
 import traceback
 
 import httpx
@@ -204,3 +206,21 @@ def test_no_key(key):
     with pytest.raises(errors.ConfigurationError) as caught:
         checked_key(key)
     assert not key or key not in str(caught.value)
+
+
+def test_httpx_comes_without_its_command_line_and_still_has_it():
+    """click, rich and pygments are a sixth of what a program imports before its first request."""
+    code = """
+import sys
+from cdpbridge.api._http import prepare_http
+prepare_http()
+assert not {"click", "rich", "pygments", "httpx._main"} & sys.modules.keys()
+import httpx
+assert httpx.Client().get
+httpx.main(["--help"], standalone_mode=False)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "httpx" in done.stdout
