@@ -29,12 +29,12 @@ def test_each_step_is_a_line():
     [
         (
             Step("namespaces", errno.EPERM, "clone: Operation not permitted"),
-            "kernel.apparmor_restrict_unprivileged_userns",
+            "kernel.unprivileged_userns_clone",
         ),
         (Step("namespaces", errno.ENOSPC, "clone: No space left on device"), "user.max_user_namespaces"),
         (
             Step("mounts", errno.EACCES, "open_tree /usr: Permission denied"),
-            "seccomp or AppArmor profile that forbids",
+            "AppArmor forbids mount",
         ),
         (
             Step("processes", errno.EPERM, "mount proc at /proc: Operation not permitted"),
