@@ -478,6 +478,8 @@ NEEDED = ("buildah", "crun", "debootstrap")
 )
 def test_fault_b19_the_image_is_built_and_holds(tmp_path):
     """Both builds: rentals with a profile run on the full one, the others on the shell."""
+    storage = Path("/var/lib/containers")
+    existed = storage.exists()
     done = programs.run(
         [sys.executable, str(DEPLOY / "verify.py"), "--work", str(tmp_path)],
         capture_output=True,
@@ -495,3 +497,4 @@ def test_fault_b19_the_image_is_built_and_holds(tmp_path):
     ):
         assert words in done.stdout, done.stdout
     assert list(tmp_path.iterdir()) == []
+    assert storage.exists() == existed

@@ -69,8 +69,26 @@ def missing_programs() -> list[str]:
 
 
 @contextmanager
+def _without_cache() -> Iterator[None]:
+    """Remove the one file that buildah writes elsewhere, with its folders, unless they were there before."""
+    folder = Path("/var/lib/containers")
+    existed = folder.exists()
+    try:
+        yield
+    finally:
+        if not existed:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def build(work: Path) -> Iterator[Built]:
     """Build the image from the project's Dockerfile, and unpack it for a block; all of it lies below `work`."""
+    with _without_cache(), _built(work) as built:
+        yield built
+
+
+@contextmanager
+def _built(work: Path) -> Iterator[Built]:
     began = time.monotonic()
     base = work / "base"
     _run("debootstrap", "--variant=minbase", _RELEASE, str(base))
