@@ -110,13 +110,20 @@ class Heart:
         await self._membership.leave()
 
     async def _beat_often(self) -> None:
+        away = False
         while True:
             await asyncio.sleep(self._every.total_seconds())
             try:
                 await self.beat()
                 await self._endings.retry()
             except SQLAlchemyError:
-                logger.exception("the database cannot be written; browsers go on")
+                if not away:  # said once for each time that it is away
+                    logger.exception("the database cannot be written; browsers go on")
+                away = True
+            else:
+                if away:
+                    logger.warning("the database can be written again")
+                away = False
 
     async def beat(self) -> None:
         """Note that this server and its browsers are alive, and look after the others.

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from functools import partial
+from itertools import count
 from typing import Final
 from uuid import UUID
 
@@ -158,10 +159,13 @@ async def _settle(store: Store, browser: Browser, *, now: datetime) -> None:
 
 async def _insist(step: Callable[[], Awaitable[object]]) -> None:
     """Do a step on a browser that is ours by now: no other server would, as long as this one lives."""
-    while True:
+    for attempt in count():
         try:
             await step()
             return
         except SQLAlchemyError:
-            logger.exception("a browser of a server that has ended could not be settled; it will be retried")
+            if not attempt:
+                logger.exception(
+                    "a browser of a server that has ended could not be settled; it will be retried"
+                )
             await asyncio.sleep(_RETRY_SECONDS)
