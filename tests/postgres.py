@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import Future
+from datetime import timedelta
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -61,6 +62,13 @@ class Postgres:
         self._as = {"user": _USER, "group": _USER, "extra_groups": []} if os.geteuid() == 0 else {}
         if self._as:
             shutil.chown(self.folder, _USER, _USER)
+        try:
+            self._make()
+        except BaseException:  # or its process would stay
+            self.close()
+            raise
+
+    def _make(self):
         self._run(
             "initdb", "-D", "data", "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"
         )
@@ -107,7 +115,7 @@ class Postgres:
 
     def close(self):
         """End it and remove all it has."""
-        if self._process.poll() is None:
+        if self._process is not None and self._process.poll() is None:
             self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder)
 
@@ -145,7 +153,7 @@ class Postgres:
     async def _migrate(self):
         from cdpbridge.server.store import Store
 
-        await (await Store.open(self.url(_TEMPLATE))).close()
+        await (await Store.open(self.url(_TEMPLATE), timeout=timedelta(minutes=1))).close()
 
 
 def in_thread(work):
