@@ -288,16 +288,16 @@ def no_postgresql_left(temporary_dir):
 
 @pytest.fixture
 def new_postgresql():
-    """Gives addresses of new databases in PostgreSQL; they go with the test."""
+    """Gives addresses of databases in PostgreSQL without rows, for this test alone."""
     made = []
 
-    def new_postgresql(**options):
-        made.append(postgres.instance().new_database(**options))
-        return made[-1]
+    def new_postgresql(*, empty=False):
+        made.append((postgres.instance().new_database(empty=empty), empty))
+        return made[-1][0]
 
     yield new_postgresql
-    for url in made:
-        postgres.instance().drop(url)
+    for url, empty in made:
+        (postgres.instance().drop if empty else postgres.instance().give_back)(url)
 
 
 @pytest.fixture(scope="session")

@@ -154,6 +154,7 @@ async def test_fault_b05_b53_the_other_server_settles_what_one_leaves(two, morta
         a.hosts.may_start.clear()
         starting = asyncio.create_task(a.post("/browsers", {}, headers=KEY))
         await until(lambda: a.hosts.starting)
+        await a.services.rentals._heart.close()  # or a beat from before might come last
         a.clock.advance(10 * MINUTE)
         await a.services.rentals._heart.beat()
         creating = next(rental for rental in a.services.rentals._rentals.values() if not rental.is_active)
@@ -163,10 +164,7 @@ async def test_fault_b05_b53_the_other_server_settles_what_one_leaves(two, morta
             await until(lambda browser=browser: is_stopped(b, browser))
             ended = await b.browser(browser)
             assert ended["endReason"] == EndReason.SERVER_LOST
-            assert (
-                Decimal(ended["browserCost"]) == Decimal("0.05") * 10 / 60
-                or ended["browserCost"] == "0.008333"
-            )
+            assert ended["browserCost"] == "0.008333"  # ten minutes
         assert (await repeat).json()["id"] != str(creating.id)  # its key was free again
         assert await state(b, own) == "active"
         assert (await b.account())["activeSessionCount"] == 2

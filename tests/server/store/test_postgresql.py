@@ -107,6 +107,7 @@ async def test_a_transaction_sees_what_others_have_committed_and_a_page_is_of_on
     async with store._read() as session:
         assert await session.scalar(level) == "repeatable read"
     await store.close()
+    postgres.instance().rows(url, f"ALTER DATABASE {name} RESET default_transaction_isolation")
 
 
 async def test_a_database_that_cannot_be_reached_is_reported_without_its_password(tmp_path, caplog):
