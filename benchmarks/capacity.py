@@ -1,6 +1,6 @@
 """Claim: a server that has rented thousands of browsers is as it was, and a hundred idle browsers cost it next to nothing.
 
-    python benchmarks/capacity.py [--rentals N] [--at-once N] [--idle N] [--build shell]
+    python benchmarks/capacity.py [--rentals N] [--at-once N] [--idle N] [--build shell] [--warm N]
 
 First many rentals, some at a time: the server's memory as they go, then what is left of them (descriptors, processes, folders)
 and the account, which must have paid what the answers to the stops say, to the cent. Then idle browsers: the share of a core
@@ -22,7 +22,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import _harness as harness
-from rental import KEY, cpu_ms, server
+from rental import KEY, cpu_ms, server, until_ready
 
 import cdpbridge
 
@@ -110,6 +110,7 @@ async def run(given: argparse.Namespace) -> dict[str, object]:
             "credits_usd": 10_000,
             "max_browsers": max(given.idle, given.at_once) + CREATES,
             "max_load_per_cpu": 10_000,
+            "warm_browsers": given.warm,
         }
         async with (
             server(f"{name}/data", given.build, **settings) as (base_url, pid),
@@ -118,8 +119,10 @@ async def run(given: argparse.Namespace) -> dict[str, object]:
             # What is loaded, and opened to be kept, on first use.
             await rent_many(client, pid, 2 * given.at_once, given.at_once)
             account = await client.billing.account()
-            known, beginning = descriptors(pid), memory_kb(pid)
+            await until_ready(base_url, given.warm)
+            known, running, beginning = descriptors(pid), len(children(pid)), memory_kb(pid)
             many = await rent_many(client, pid, given.rentals, given.at_once)
+            await until_ready(base_url, given.warm)
             await asyncio.sleep(SETTLE_SECONDS)
             paid = account.total_credits_balance_usd - (
                 (await client.billing.account()).total_credits_balance_usd
@@ -127,8 +130,8 @@ async def run(given: argparse.Namespace) -> dict[str, object]:
             after = {
                 "memory_kb_before": beginning,
                 "descriptors": descriptors(pid) - known,
-                "processes": len(children(pid)),
-                "folders": len(places(Path(name) / "run")),
+                "processes": len(children(pid)) - running,
+                "folders": len(places(Path(name) / "run")) - given.warm,
                 "paid_usd": str(paid),
                 "charged_usd": str(sum(many.pop("cost"), Decimal(0))),
             }
@@ -141,6 +144,7 @@ def main() -> int:
     parser.add_argument("--rentals", type=int, default=1000)
     parser.add_argument("--at-once", type=int, default=20)
     parser.add_argument("--idle", type=int, default=100)
+    parser.add_argument("--warm", type=int, default=0, help="browsers that the server keeps ready")
     parser.add_argument("--build", choices=["shell", "full"], default="shell")
     given = parser.parse_args()
     about = harness.machine()

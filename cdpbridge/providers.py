@@ -73,6 +73,7 @@ class LocalSettings(TypedDict, total=False):
     max_processes_per_browser: int | None
     max_clients_per_browser: int | None
     concurrent_starts: int | None
+    warm_browsers: int | None
     min_free_memory_mb: int | None
     min_free_disk_mb: int | None
     max_load_per_cpu: float | None

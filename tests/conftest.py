@@ -23,7 +23,7 @@ import hypothesis
 import pytest
 
 from tests import builds, programs
-from tests.folders import GRACE, OF_THE_RUN, RUNTIME_DIR, browsers_folder
+from tests.folders import GRACE, OF_THE_RUN, RUNTIME_DIR, WARM_BROWSERS, browsers_folder
 from tests.own_user import open_way
 
 # How long an example takes says how busy the machine is, and nothing of the code.
@@ -181,6 +181,7 @@ def temporary_dir(tmp_path_factory):
             patch.setenv(name, str(folder))
         patch.setenv(RUNTIME_DIR, str(folder / "run"))
         patch.setenv(GRACE, "0")
+        patch.setenv(WARM_BROWSERS, "0")
         # `local()` without a folder: its programs would share a server with those of other workers.
         patch.setenv("XDG_DATA_HOME", str(folder / "data"))
         yield folder

@@ -9,7 +9,9 @@ RUNTIME_DIR = "CDPBRIDGE_RUNTIME_DIR"
 """Set for the whole run, in every environment: no test leaves anything below /var/lib."""
 GRACE = "CDPBRIDGE_LOCAL_GRACE_SECONDS"
 """Set for the whole run, to 0: a server of `local()` ends with its last program, so that a test sees its end."""
-OF_THE_RUN = (RUNTIME_DIR, GRACE)
+WARM_BROWSERS = "CDPBRIDGE_WARM_BROWSERS"
+"""Set to 0 as well: only tests of browsers that are kept ready start them."""
+OF_THE_RUN = (RUNTIME_DIR, GRACE, WARM_BROWSERS)
 
 
 def browsers_folder(data_dir: Path) -> Path:

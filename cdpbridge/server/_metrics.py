@@ -32,6 +32,7 @@ class Moment:
 
     Attributes:
         browsers: Number by state.
+        ready: Number of those that wait for an order.
         usage: What clients do on the gateway, with what they did before.
         booked: USD by kind of ledger entry, over all projects and for all time.
         machine: What is left of it.
@@ -39,6 +40,7 @@ class Moment:
     """
 
     browsers: Mapping[str, int]
+    ready: int
     usage: Usage
     booked: Mapping[str, Decimal]
     machine: Machine
@@ -176,6 +178,9 @@ def _states(moment: Moment) -> Iterable[Metric]:
     for state, number in moment.browsers.items():
         browsers.add_metric([state], number)
     yield browsers
+    yield GaugeMetricFamily(
+        "cdpbridge_ready_browsers", "Browsers that run and wait for orders to come.", moment.ready
+    )
     yield GaugeMetricFamily(
         "cdpbridge_accepting",
         "1 when a new browser would be started; /pressure says why not.",

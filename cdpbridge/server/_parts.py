@@ -132,6 +132,7 @@ async def open_parts(
         sign = partial(signed_path, signer, wall)
 
         # What runs browsers.
+        pressure = Pressure(settings, border.connections)
         losses: tuple[str, ...] = ()
         isolation = Prepared(None, "unknown")
         readable: Callable[[Settings], tuple[Path, ...]] = _nothing_more
@@ -156,6 +157,9 @@ async def open_parts(
                 queue_timeout=timedelta(seconds=settings.queue_timeout_seconds),
                 former_roots=[settings.data_dir / "browsers"],
                 rules=lambda: accounts.network_rules,
+                warm_browsers=settings.ready_browsers,
+                usual_proxy=_usual_proxy(settings),
+                strain=pressure.reason,
             )
             ends.push_async_callback(machines.close)
             losses = builds.profile_losses
@@ -167,7 +171,7 @@ async def open_parts(
         await views.recover()
 
         # What rents them.
-        pressure, metrics = Pressure(settings, border.connections), Metrics()
+        metrics = Metrics()
         rentals = Rentals(
             store,
             machines,
@@ -291,6 +295,12 @@ def _browser_options(
         max_memory_bytes=settings.memory_mb_per_browser * 1024**2 or None,
         max_processes=settings.max_processes_per_browser or None,
     )
+
+
+def _usual_proxy(settings: Settings) -> str | None:
+    """Return the proxy of orders that name none."""
+    country = settings.default_proxy_country
+    return None if country is None else settings.proxies[country].get_secret_value()
 
 
 def _block_list(settings: Settings) -> BlockList:

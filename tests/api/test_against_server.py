@@ -57,6 +57,8 @@ class PaperHosts:
 
         return StopReport("closed", None, 0) if self.running.pop(browser_id, None) else None
 
+    ready = 0
+
     async def recover(self, left):
         return {}
 

@@ -64,6 +64,7 @@ class ScriptedHosts:
         self.leases = {}
         self.specs = []
         self.limits = []
+        self.ready = 0
 
     async def start(self, spec, *, on_exit, on_limit):
         from cdpbridge.server.hosts import Placement
@@ -127,6 +128,10 @@ class ScriptedHosts:
 
         self.left = list(left)
         return {item.id: SavedState(2, ["left.example"]) for item in left if item.profile_writable}
+
+    async def release_ready(self):
+        had, self.ready = self.ready, 0
+        return bool(had)
 
     async def close(self):
         assert not self.running

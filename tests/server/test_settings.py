@@ -31,6 +31,7 @@ def test_defaults():
     assert settings.api_keys == {}
     assert settings.database() == f"sqlite+aiosqlite:///{settings.data_dir / 'cdpbridge.sqlite3'}"
     assert settings.host == "127.0.0.1"
+    assert settings.ready_browsers == 1
 
 
 def test_the_data_folder_is_the_platforms_when_settings_are_loaded(tmp_path, monkeypatch):
@@ -265,5 +266,7 @@ def test_an_embedded_server_simulates_what_it_has_no_upstream_for():
     assert loaded.proxies["de"].get_secret_value() == "direct"
     assert {loaded.proxies[country].get_secret_value() for country in ("us", "uk", "fr")} == {"simulate"}
     assert set(loaded.known_countries) == set(PROXY_COUNTRY_CODES)
+    assert loaded.ready_browsers == 0  # of one program, which seldom needs the next one at once
+    assert Settings.load(simulate_countries=True, warm_browsers=2).ready_browsers == 2
     with pytest.raises(ConfigurationError, match="default_proxy_country"):
         Settings.load(default_proxy_country="fr")

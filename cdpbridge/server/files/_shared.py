@@ -1,9 +1,11 @@
 """Folders that a browser with its own uid shares with the server while it runs, and how the server takes their files over.
 
-    <root>/browsers/<browser id>/files/downloads/       the browser's, mode 0700
-                                       uploads/         ours, and readable for the browser's group
-    <root>/tasks/<browser id>/<task id>/downloads/      the browser's
-                                        output/         ours, and readable for the browser's group
+    <root>/browsers/<place id>/files/downloads/       the browser's, mode 0700
+                                     uploads/         ours, and readable for the browser's group
+    <root>/tasks/<place id>/<task id>/downloads/      the browser's
+                                      output/         ours, and readable for the browser's group
+
+A place has the id of its browser, or an id of its own when the browser was started before it was ordered.
 
 The store itself lies where no browser can go. A client that drives a browser may run code as its uid, so nothing in the folders
 that it can write is trusted: links are not followed, and a file is looked at again when it is out of its reach.
@@ -37,41 +39,46 @@ class SharedFolders:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def of_browser(self, browser_id: UUID | str, kind: str) -> Path:
+    def of_browser(self, place_id: UUID | str, kind: str) -> Path:
         """Return its downloads or uploads while it runs."""
-        return self._root / "browsers" / str(browser_id) / "files" / kind
+        return self._root / "browsers" / str(place_id) / "files" / kind
 
-    def of_tasks(self, browser_id: UUID | str) -> Path:
+    def of_tasks(self, place_id: UUID | str) -> Path:
         """Return the folder of the tasks that agents do in a browser, each with one of its own."""
-        return self._root / "tasks" / str(browser_id)
+        return self._root / "tasks" / str(place_id)
 
-    def open_for(self, browser_id: UUID, uid: int) -> None:
+    def open_for(self, place_id: UUID | str, uid: int) -> None:
         """Make a browser's folders, in its place, which exists."""
-        for folder in (self._root / "tasks", self.of_tasks(browser_id)):
+        for folder in (self._root / "tasks", self.of_tasks(place_id)):
             _make_passage(folder)
-        downloads, uploads = (self.of_browser(browser_id, kind) for kind in _KINDS)
+        downloads, uploads = (self.of_browser(place_id, kind) for kind in _KINDS)
         _make_passage(downloads.parent)
         _make_own(downloads, uid)
         _make_readable(uploads, uid)
 
-    def open_for_task(self, browser_id: UUID, task_id: UUID) -> Path | None:
+    def discard(self, place_id: UUID | str) -> None:
+        """Remove what lies outside of a place that no browser was given."""
+        with suppress(OSError):  # not there
+            self.of_tasks(place_id).rmdir()
+
+    def open_for_task(self, place_id: UUID | str, task_id: UUID) -> Path | None:
         """Make the folder that a task's agent shares with its browser; None when there is no such browser any more."""
         try:
-            uid = self.of_browser(browser_id, "downloads").stat().st_uid
+            uid = self.of_browser(place_id, "downloads").stat().st_uid
         except FileNotFoundError:
             return None
-        folder = self.of_tasks(browser_id) / str(task_id)
+        folder = self.of_tasks(place_id) / str(task_id)
         for each in (folder.parent.parent, folder.parent, folder):
             _make_passage(each)
         _make_own(folder / "downloads", uid)
         _make_readable(folder / "output", uid)
         return folder
 
-    def take_in(self, browser_id: UUID | str, target: Path) -> None:
+    def take_in(self, place_id: UUID | str, target: Path) -> None:
         """Move a browser's files to `target` once its processes have ended; its agents' files become ours."""
         for kind in (*_KINDS, "uploaded"):  # the marks of `_upload`, too
-            _move_files(self.of_browser(browser_id, kind), target / kind)
-        tasks = self.of_tasks(browser_id)
+            _move_files(self.of_browser(place_id, kind), target / kind)
+        tasks = self.of_tasks(place_id)
         if tasks.is_dir():
             give(tasks, os.geteuid(), os.getegid())
             with suppress(OSError):  # an agent has not been collected yet

@@ -85,15 +85,17 @@ class FileStore:
         self.kept = kept
         # Being moved to the storage, and whether they were removed meanwhile.
         self._moving: dict[str, bool] = {}
+        # Browser -> its place, where that has another name.
+        self._places: dict[str, str] = {}
         self._promised: dict[Path, float] = {}
         self._promising = threading.Lock()
 
     def browser_folders(self, browser_id: UUID) -> list[Path]:
         """Return everything of a browser, kept and, while it runs, beside it."""
         kept = self._root / "browsers" / str(browser_id)
-        running = (
-            self._shared.of_browser(browser_id, "downloads").parent if self._shared is not None else kept
-        )
+        running = kept
+        if self._shared is not None:
+            running = self._shared.of_browser(self._place_of(browser_id), "downloads").parent
         return list(dict.fromkeys((kept, running)))
 
     def uploads(self, browser_id: UUID) -> Path:
@@ -105,9 +107,29 @@ class FileStore:
         return self._of_browser(str(browser_id), "downloads")
 
     def _of_browser(self, browser_id: str, kind: str) -> Path:
-        if self._shared is not None and (folder := self._shared.of_browser(browser_id, kind)).is_dir():
-            return folder
+        if self._shared is not None:
+            folder = self._shared.of_browser(self._place_of(browser_id), kind)
+            if folder.is_dir():
+                return folder
         return self._root / "browsers" / browser_id / kind
+
+    def _place_of(self, browser_id: UUID | str) -> str:
+        return self._places.get(str(browser_id), str(browser_id))
+
+    def assign(self, place_id: UUID, browser_id: UUID) -> Path:
+        """Let the folders that `open_browser` made for a place be those of a browser from now on; where its downloads go."""
+        if self._shared is not None and self._shared.of_browser(place_id, "downloads").is_dir():
+            self._places[str(browser_id)] = str(place_id)
+        elif (folder := self._root / "browsers" / str(place_id)).is_dir():
+            folder.rename(self._root / "browsers" / str(browser_id))
+        return self.downloads(browser_id)
+
+    def discard(self, place_id: UUID | str) -> None:
+        """Remove the folders of a place that no browser was given."""
+        if self._shared is not None:
+            self._shared.discard(place_id)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._root / "browsers" / str(place_id))
 
     def open_browser(self, browser_id: UUID, uid: int | None) -> Path:
         """Make the folders of a browser that starts, under `uid` if not our own; where its downloads go."""
@@ -120,13 +142,15 @@ class FileStore:
         """Return what an isolated browser sees of its files, made by `open_browser`: to write, and to read."""
         if self._shared is None:
             return [self.downloads(browser_id)], [self.make(self.uploads(browser_id))]
-        return [self.downloads(browser_id), self._shared.of_tasks(browser_id)], [self.uploads(browser_id)]
+        tasks = self._shared.of_tasks(self._place_of(browser_id))
+        return [self.downloads(browser_id), tasks], [self.uploads(browser_id)]
 
     def close_browser(self, browser_id: UUID | str) -> None:
         """Take in what a browser has left, once its processes have ended; leave nothing for one that has no files."""
         folder = self._root / "browsers" / str(browser_id)
+        place = self._places.pop(str(browser_id), str(browser_id))
         if self._shared is not None:
-            self._shared.take_in(browser_id, folder)
+            self._shared.take_in(place, folder)
         for each in (folder / "downloads", folder):
             with suppress(OSError):  # not empty, or not there
                 each.rmdir()
@@ -134,7 +158,9 @@ class FileStore:
     def open_task(self, task_id: UUID, browser_id: UUID) -> tuple[Path, Path]:
         """Make a task's folder, and the one for what its agent shares with the browser, often the same."""
         folder = self.make(self.task_folder(task_id))
-        shared = self._shared.open_for_task(browser_id, task_id) if self._shared is not None else None
+        shared = None
+        if self._shared is not None:
+            shared = self._shared.open_for_task(self._place_of(browser_id), task_id)
         return folder, shared or folder
 
     def close_task(self, task_id: UUID, shared: Path) -> None:
@@ -210,7 +236,8 @@ class FileStore:
         """Return the path in the store of a file or folder below its root, or of a running browser's file; it need not be there."""
         if file.is_relative_to(self._root):
             return file.relative_to(self._root).as_posix()
-        kind, browser_id = file.parts[-2], file.parts[-4]
+        kind, place = file.parts[-2], file.parts[-4]
+        browser_id = next((each for each, its in list(self._places.items()) if its == place), place)
         return f"browsers/{browser_id}/{kind}/{file.name}"
 
     def _located(self, path: str) -> Path:

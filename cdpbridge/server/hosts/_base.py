@@ -73,10 +73,12 @@ class Placement:
     Attributes:
         token: What its address on the gateway is made of; full control of the browser.
         profile_writable: Whether its profile will be saved; None without a profile.
+        place_id: By what its folders on the machine are named.
     """
 
     token: str = field(repr=False)
     profile_writable: bool | None
+    place_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +129,14 @@ class Leftover:
 
     Attributes:
         profile_version: The version that its profile has now.
+        place_id: By what its folders on the machine are named; None for its own id.
     """
 
     id: UUID
     profile_id: UUID | None
     profile_writable: bool
     profile_version: ProfileVersion = NO_VERSION
+    place_id: UUID | None = None
 
 
 class BrowserHosts(Protocol):
@@ -198,10 +202,20 @@ class BrowserHosts(Protocol):
         """End a browser in bounded time, save its profile with `save`, free everything; None when it is not there."""
 
     def remains(self) -> Collection[UUID]:
-        """Return the browsers of which a server that was killed has left something here."""
+        """Return the browsers of which a server that was killed has left something here, by their ids or those of their places."""
 
     async def recover(self, left: Collection[Leftover]) -> Mapping[UUID, SavedState]:
-        """Clean up after an unclean shutdown, and return the profiles that were saved. Unknown browsers are removed."""
+        """Clean up after an unclean shutdown, and return the profiles that were saved. Unknown browsers are removed.
+
+        Called once, before any `start`. From then on browsers are kept ready, where that is set.
+        """
+
+    @property
+    def ready(self) -> int:
+        """The number of browsers that run and wait for orders to come: they take what the machine has, and no project's slot."""
+
+    async def release_ready(self) -> bool:
+        """End the browsers that wait for orders, so that their memory is free; True if there were some."""
 
     async def close(self) -> None:
         """End every browser that still runs."""

@@ -1,50 +1,40 @@
-"""One browser of `LocalHosts`: its folder, profile, proxy, process, our own talk with it, and its way out."""
+"""One browser of `LocalHosts`: its place, profile, proxy, process, our own talk with it, and its way out."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from cdpbridge._concurrency import TaskSet, in_thread, to_the_end
+from cdpbridge._concurrency import TaskSet, to_the_end
 from cdpbridge._disk import disk_identity
 from cdpbridge.cdp import Connection, connect_pipe
 from cdpbridge.cdp._switches import downloads_switch
-from cdpbridge.chromium import (
-    BrowserUid,
-    Build,
-    Chromium,
-    Isolation,
-    UidPool,
-    give,
-    lend,
-    uses_browser_uids,
-)
-from cdpbridge.errors import CDPError
+from cdpbridge.chromium import Build, Chromium
+from cdpbridge.errors import BrowserStartFailed, CDPError
 from cdpbridge.isolation import PROXY_PORT
 from cdpbridge.server.files import disk_usage
 from cdpbridge.server.gateway import BrowserFiles, Registry, Upstream
 from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
-from cdpbridge.server.proxy import BrowserNetwork, HostLists, HostTraffic, Listen
+from cdpbridge.server.proxy import BrowserNetwork, HostLists, HostTraffic, Listen, Rules
 
 from ._base import BrowserSpec, CloseFrame, Limit, StopReport
 from ._cookies import CookieExport, cookies_to_keep
-from ._first_page import open_first_page
-from ._folders import remove_folder, save_profile, scratch_folder
+from ._first_page import open_first_page, renew_first_page
+from ._folders import save_profile
 from ._logins import ExtensionKeeper, cancel_unanswered_logins
 from ._options import BrowserOptions
-from ._readable import copy_certificates
+from ._place import Place
 
-__all__ = ["LocalBrowser"]
+__all__ = ["LocalBrowser", "denies_udp"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -53,19 +43,40 @@ _TOKEN_BYTES: Final = 32
 _EXPORT_TIMEOUT: Final = timedelta(seconds=2)
 # Its tasks wait for an answer or write a small file: cancelled, they end at once.
 _SUPERVISION_SECONDS: Final = 5.0
+_WITHDRAWN: Final = CloseFrame(1001, "start withdrawn")
+
+
+def denies_udp(spec: BrowserSpec, rules: Rules) -> bool:
+    """Return True if nothing may go around a browser's forwarder, which Chromium has to be told at its start.
+
+    That is so where private addresses are denied, where an upstream hides ours, where lists of hosts are in force, and where an
+    agent's hosts may be limited at any time.
+    """
+    return (
+        _upstream(spec) is not None
+        or spec.agent
+        or not rules.private
+        or rules.narrowed(*spec.hosts).limits_hosts
+    )
 
 
 class LocalBrowser:
     """A running browser, from `start` to `stop`.
 
     `on_exit` is called when it ends without `stop`, `on_limit` when it uses too much disk or memory, or has too many processes.
+
+    Args:
+        spec: What is ordered.
+        place: Where it lives; not made yet.
+        udp: Whether WebRTC may send UDP around its forwarder. An isolated one has nowhere else to send it to.
     """
 
     def __init__(
         self,
         spec: BrowserSpec,
-        folder: Path,
+        place: Place,
         *,
+        udp: bool,
         options: BrowserOptions,
         profiles: ProfileStore,
         registry: Registry,
@@ -78,12 +89,9 @@ class LocalBrowser:
         self.profile_writable: bool | None = None
         self.token = ""
         self.stopping = False
+        self.place = place
+        self.udp = udp
         self._spec = spec
-        self._folder = folder
-        self._user_data_dir = folder / "profile"
-        self._scratch = scratch_folder(spec.id)
-        self._uid: BrowserUid | None = None
-        self._kept: Path | None = None
         self._options = options
         self._profiles = profiles
         self._registry = registry
@@ -92,15 +100,7 @@ class LocalBrowser:
         self._export: CookieExport | None = None
         self._supervision = TaskSet(logger)
         self._ports: list[int] = []
-        self._network = BrowserNetwork(
-            self._upstream,
-            rules=options.rules,
-            hosts=spec.hosts,
-            trusted_upstream=spec.trusted_proxy,
-            own_ports=options.own_ports,
-            block_list=options.block_list if self._blocks_ads else None,
-            unseen=spec.proxy is None,
-        )
+        self._network = self._ordered_network()
         self._chromium: Chromium
         self._connection: Connection
 
@@ -108,6 +108,11 @@ class LocalBrowser:
     def connection(self) -> Connection:
         """Our own, over the debugging pipe; once it has been started."""
         return self._connection
+
+    @property
+    def running(self) -> bool:
+        """True until it has exited; once it has been started."""
+        return self._chromium.returncode is None
 
     @property
     def proxy_bytes(self) -> int:
@@ -127,31 +132,34 @@ class LocalBrowser:
     # --- start ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Run it. Cancelled or failed, it leaves nothing behind."""
+        """Run it, and open it to its clients. Cancelled or failed, it leaves nothing behind."""
+        await self.start_ready()
+        try:
+            await open_first_page(self._connection, self._spec)
+        except BaseException:
+            await to_the_end(self.stop(_WITHDRAWN, save=False))
+            raise
+        self._open()
+
+    async def start_ready(self) -> None:
+        """Run it without an address for clients. Cancelled or failed, it leaves nothing behind."""
         async with AsyncExitStack() as undo:
-            undo.push_async_callback(in_thread, self._release_uid)
-            await in_thread(self._take_uid)
-            undo.push_async_callback(remove_folder, self._folder)
-            await in_thread(self._make_folder)
-            undo.push_async_callback(self._close_files)
-            await in_thread(self._open_files)
-            undo.push_async_callback(remove_folder, self._scratch)
-            await in_thread(self._make_scratch)
+            await self.place.make(undo)
             self._tell_profile_losses()
             cookies = await self._restore(undo)
             if self._options.isolation is None:
                 await self._start_network(undo, None)
             self._chromium = await Chromium.start(
                 build=self._build,
-                user_data_dir=self._user_data_dir,
-                scratch_dir=self._scratch,
+                user_data_dir=self.place.profile,
+                scratch_dir=self.place.scratch,
                 proxy_server=self._proxy_address,
-                udp=self._options.isolation is not None or not self._udp_denied,
+                udp=self.udp,
                 args=(*self._options.args, *self._own_args()),
                 start_timeout=self._options.start_timeout,
                 sandbox=self._options.sandbox,
-                uid=self._uid,
-                isolation=self._isolation(),
+                uid=self.place.uid,
+                isolation=self.place.isolation(self._spec.readable),
             )
             undo.push_async_callback(self._chromium.kill)
             if self._chromium.isolated:  # its ports are in a network of its own
@@ -163,7 +171,7 @@ class LocalBrowser:
             )
             undo.push_async_callback(self._connection.close)
             if self._has_extension:
-                await cancel_unanswered_logins(self._connection, self._folder / "logins")
+                await cancel_unanswered_logins(self._connection, self.place.folder / "logins")
             if cookies:
                 report = await import_cookies(self._connection.root.send, cookies)
                 if report.failed:
@@ -171,8 +179,50 @@ class LocalBrowser:
                         "browser %s: %d cookies of its profile were refused", self.id, len(report.failed)
                     )
             await self._allow_downloads()
-            await open_first_page(self._connection, self._spec)
             undo.pop_all()
+        self._supervise(self._watch())
+        self._supervise(self._check_health())
+        if self.profile_writable:
+            self._supervise(self._keep_exporting())
+
+    async def take_order(
+        self,
+        spec: BrowserSpec,
+        *,
+        rules: Rules,
+        on_exit: Callable[[UUID], object],
+        on_limit: Callable[[UUID, Limit], object],
+    ) -> None:
+        """Become the browser of an order that changes nothing of its start. When that fails or is cancelled, stop it.
+
+        Raises:
+            BrowserStartFailed: It has ended.
+            CDPError: It does not answer.
+        """
+        await renew_first_page(self._connection)
+        if not self.running:
+            raise BrowserStartFailed("the browser has exited while it was waiting")
+        self.id, self._spec, self._options = spec.id, spec, replace(self._options, rules=rules)
+        self._on_exit, self._on_limit = on_exit, on_limit
+        self._network.serve(self._ordered_network())
+        if await self.place.assign(spec.id):
+            await self._allow_downloads()
+        await open_first_page(self._connection, spec)
+        self._open()
+
+    def _ordered_network(self) -> BrowserNetwork:
+        return BrowserNetwork(
+            _upstream(self._spec),
+            rules=self._options.rules,
+            hosts=self._spec.hosts,
+            trusted_upstream=self._spec.trusted_proxy,
+            own_ports=self._options.own_ports,
+            block_list=self._options.block_list if self._blocks_ads else None,
+            unseen=self._spec.proxy is None,
+        )
+
+    def _open(self) -> None:
+        """Give it an address on the gateway."""
         self.token = secrets.token_urlsafe(_TOKEN_BYTES)
         upstream_address = Upstream(
             "127.0.0.1",
@@ -189,10 +239,6 @@ class LocalBrowser:
             context_proxy=self._network.context_proxy,
             context_order=ExtensionKeeper(self._connection) if self._has_extension else None,
         )
-        self._supervise(self._watch())
-        self._supervise(self._check_health())
-        if self.profile_writable:
-            self._supervise(self._keep_exporting())
 
     @property
     def _has_extension(self) -> bool:
@@ -215,41 +261,12 @@ class LocalBrowser:
         return builds.usual if self.profile_id is None else builds.for_profile
 
     @property
-    def _upstream(self) -> str | None:
-        return None if self._spec.proxy == "direct" else self._spec.proxy
-
-    @property
     def _blocks_ads(self) -> bool:
         return self._spec.block_ads and bool(self._options.block_list)
 
     @property
-    def _udp_denied(self) -> bool:
-        """True if nothing may go around the forwarder.
-
-        That is so where private addresses are denied, where an upstream hides ours, where lists of hosts are in force, and where an
-        agent's hosts may be limited at any time. Chromium takes the switch at its start only.
-        """
-        return (
-            self._upstream is not None
-            or self._spec.agent
-            or not self._options.rules.private
-            or self._network.limits_hosts
-        )
-
-    @property
     def _proxy_address(self) -> str:
         return self._network.address if self._options.isolation is None else f"127.0.0.1:{PROXY_PORT}"
-
-    def _isolation(self) -> Isolation | None:
-        """Return the place it lives in. The folders of its files exist."""
-        if self._options.isolation is None:
-            return None
-        writable, readable = [self._folder / "downloads"], [self._folder / "uploads", self._folder / "logins"]
-        if self._options.files is not None:
-            more, fewer = self._options.files.shown_to(self.id)
-            writable, readable = [*writable, *more], [*readable, *fewer]
-        given = [path for path in self._spec.readable if path.exists()]  # it may have been removed since
-        return self._options.isolation.place(writable, [*readable, *given])
 
     async def _start_network(self, undo: AsyncExitStack, inside: Listen | None) -> None:
         await self._network.start(inside)
@@ -270,44 +287,15 @@ class LocalBrowser:
     def _files(self) -> BrowserFiles:
         """Return what the tunnel may reach of the browser's disk."""
         return BrowserFiles(
-            downloads=self._folder / "downloads",
-            uploads=self._folder / "uploads",
-            kept=self._kept,
+            downloads=self.place.folder / "downloads",
+            uploads=self.place.folder / "uploads",
+            kept=self.place.kept,
             disk=None if self._chromium.isolated else disk_identity(self._chromium.pid),
         )
 
-    def _take_uid(self) -> None:
-        """Take a uid for the browser of a root process, and note it before there are files of it."""
-        if uses_browser_uids():
-            self._uid = (self._options.uids or UidPool()).take()
-            self._uid.hold("place", self._folder)
-            self._uid.hold("temporary", self._scratch)
-
-    def _release_uid(self) -> None:
-        if self._uid is not None:
-            self._uid.release()
-
-    def _make_folder(self) -> None:
-        self._folder.mkdir(mode=0o700, parents=True)
-        # It may pass through, and change nothing but its own folders.
-        if self._options.isolation is not None:  # what is not there at its start never is there
-            for name in ("logins",) if self._uid is not None else ("downloads", "logins", "uploads"):
-                (self._folder / name).mkdir(mode=0o700)
-        if self._uid is not None:
-            self._folder.chmod(0o711)
-            for folder in (self._user_data_dir, self._folder / "downloads"):
-                folder.mkdir(mode=0o700)
-                give(folder, self._uid.number)
-            lend(self._folder / "uploads", self._uid.number)
-
-    def _make_scratch(self) -> None:
-        self._scratch.mkdir(mode=0o700)
-        if self._options.certificates:
-            copy_certificates(self._scratch)
-
     def _own_args(self) -> list[str]:
         # The first is for our clients, which read it from the command line: what they download goes when the browser goes.
-        args = [downloads_switch(self._folder / "downloads")]
+        args = [downloads_switch(self.place.folder / "downloads")]
         if self._spec.screen is not None:
             args.append("--window-size={},{}".format(*self._spec.screen))
         if self._spec.ignore_certificate_errors:
@@ -316,9 +304,9 @@ class LocalBrowser:
 
     async def _allow_downloads(self) -> None:
         """Send downloads to the browser's own folder, where the API lists them; a client may send them elsewhere."""
-        if self._kept is not None:
+        if self.place.kept is not None:
             # With events, which tell the live page where each file is.
-            behaviour = {"behavior": "allow", "downloadPath": str(self._kept), "eventsEnabled": True}
+            behaviour = {"behavior": "allow", "downloadPath": str(self.place.kept), "eventsEnabled": True}
             await self._connection.root.send("Browser.setDownloadBehavior", behaviour)
 
     async def _renew_downloads(self) -> None:
@@ -330,17 +318,6 @@ class LocalBrowser:
         except CDPError as error:
             logger.debug("browser %s: its folder of downloads could not be set again: %s", self.id, error)
 
-    def _open_files(self) -> None:
-        if self._options.files is not None:
-            uid = self._uid.number if self._uid is not None else None
-            if self._options.isolation is not None and uid is None:
-                uid = os.geteuid()  # what is kept lies where it cannot go
-            self._kept = self._options.files.open_browser(self.id, uid)
-
-    async def _close_files(self) -> None:
-        if self._options.files is not None:
-            await asyncio.to_thread(self._options.files.close_browser, self.id)
-
     async def _restore(self, undo: AsyncExitStack) -> list[dict[str, Any]] | None:
         if self.profile_id is None:
             return None
@@ -350,7 +327,7 @@ class LocalBrowser:
         self.profile_writable = self._profiles.try_lease(self.profile_id, owner)
         run = self._profiles.run
         version = self._profile_version
-        await to_the_end(run(self._profiles.restore, self.profile_id, self._user_data_dir, version))
+        await to_the_end(run(self._profiles.restore, self.profile_id, self.place.profile, version))
         return await run(self._profiles.load_cookies, self.profile_id, version)
 
     # --- while it runs --------------------------------------------------------------------------------------------
@@ -411,8 +388,8 @@ class LocalBrowser:
         if limit is None:
             return False
         # Uploads and recording, too.
-        downloads = () if self._kept is None else (self._kept.parent,)
-        used = await asyncio.to_thread(disk_usage, (self._folder, self._scratch, *downloads), limit)
+        downloads = () if self.place.kept is None else (self.place.kept.parent,)
+        used = await asyncio.to_thread(disk_usage, (self.place.folder, self.place.scratch, *downloads), limit)
         if used > limit:
             logger.warning(
                 "browser %s uses more than %d MB of disk and is stopped", self.id, limit // 1024**2
@@ -426,7 +403,7 @@ class LocalBrowser:
             try:
                 export = await self._read_cookies()
                 if self._export is None or export.cookies != self._export.cookies:
-                    await asyncio.to_thread(export.write, self._folder)
+                    await asyncio.to_thread(export.write, self.place.folder)
             except (CDPError, TimeoutError) as error:
                 logger.debug("browser %s: cookies not exported this time: %s", self.id, error)
             except OSError as error:
@@ -448,10 +425,7 @@ class LocalBrowser:
         save = save and bool(self.profile_writable)
         # Each step, whatever becomes of the others.
         async with AsyncExitStack() as freeing:
-            freeing.push_async_callback(in_thread, self._release_uid)
-            freeing.push_async_callback(remove_folder, self._folder)
-            freeing.push_async_callback(remove_folder, self._scratch)
-            freeing.push_async_callback(self._close_files)
+            self.place.removed_by(freeing)
             freeing.callback(self._release)
             freeing.callback(self._options.own_ports.difference_update, self._ports)
             freeing.push_async_callback(self._network.close)
@@ -466,7 +440,7 @@ class LocalBrowser:
                 saved = await save_profile(
                     self._profiles,
                     self.profile_id,
-                    self._user_data_dir,
+                    self.place.profile,
                     cookies,
                     base=self._profile_version,
                     writer=self.id,
@@ -496,14 +470,14 @@ class LocalBrowser:
             return None
         try:
             # In case we are killed before the profile is saved.
-            await asyncio.to_thread(export.write, self._folder)
+            await asyncio.to_thread(export.write, self.place.folder)
         except OSError as error:
             logger.warning("browser %s: its cookies cannot be written: %s", self.id, error)
         return export
 
     async def _cookies_left(self) -> list[dict[str, Any]] | None:
         orderly = self._chromium.returncode == 0
-        work = partial(cookies_to_keep, self._export, self._user_data_dir, orderly=orderly)
+        work = partial(cookies_to_keep, self._export, self.place.profile, orderly=orderly)
         return await self._profiles.run(work, saving=True)
 
     async def _end_process(self) -> Literal["closed", "exited", "killed"]:
@@ -520,3 +494,7 @@ class LocalBrowser:
         await self._connection.close()
         kind = await self._chromium.stop(timeout=deadline)
         return "killed" if kind == "killed" else "closed"
+
+
+def _upstream(spec: BrowserSpec) -> str | None:
+    return None if spec.proxy == "direct" else spec.proxy

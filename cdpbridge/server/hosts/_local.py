@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from cdpbridge._concurrency import in_thread
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import BrowserStartFailed, CDPBridgeError
+from cdpbridge.server.files import FileStore
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.profiles import Hostile, ProfileStore
-from cdpbridge.server.proxy import HostTraffic, Rules
+from cdpbridge.server.proxy import HostLists, HostTraffic, Rules
 
 from ._base import BrowserSpec, CloseFrame, Leftover, Limit, Placement, SavedState, StopReport
-from ._browser import LocalBrowser
+from ._browser import LocalBrowser, denies_udp
 from ._cookies import CookieExport, cookies_to_keep
 from ._folders import REMOVED, remove_folder, save_profile, saved_before, scratch_folder
 from ._options import BrowserOptions
+from ._place import Place
 from ._processes import wait_unused
+from ._ready import ReadyBrowsers
 
 __all__ = ["LocalHosts"]
 
@@ -33,6 +36,7 @@ logger = logging.getLogger("cdpbridge.server")
 
 _LEFTOVER_TIMEOUT: Final = timedelta(seconds=5)
 _CLOSING: Final = CloseFrame(1001, "server stopping")
+_NO_ID: Final = UUID(int=0)
 
 
 class LocalHosts:
@@ -47,6 +51,9 @@ class LocalHosts:
         queue_timeout: How long they may wait.
         former_roots: Where a server of this data folder may have left browsers under other settings.
         rules: What browsers may reach that start from now on; default: what `options` says.
+        warm_browsers: Number of browsers that are kept ready for orders without a profile.
+        usual_proxy: Of the orders that those are for, as in `BrowserSpec`.
+        strain: Returns why the machine should start no browser, as `Pressure.reason`; None when it may.
     """
 
     def __init__(
@@ -60,6 +67,9 @@ class LocalHosts:
         queue_timeout: timedelta,
         former_roots: Iterable[Path] = (),
         rules: Callable[[], Rules] | None = None,
+        warm_browsers: int = 0,
+        usual_proxy: str | None = None,
+        strain: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._root = root
         self._roots = dict.fromkeys([root, *former_roots])
@@ -70,6 +80,13 @@ class LocalHosts:
         self._turns = asyncio.Semaphore(concurrent_starts)
         self._queue_timeout = queue_timeout.total_seconds()
         self._browsers: dict[UUID, LocalBrowser] = {}
+        self._usual_proxy = usual_proxy
+        self._ready = ReadyBrowsers(
+            warm_browsers,
+            self._start_ready,
+            may_start=lambda: not self._turns.locked(),
+            strain=strain,
+        )
 
     async def start(
         self,
@@ -78,7 +95,48 @@ class LocalHosts:
         on_exit: Callable[[UUID], object],
         on_limit: Callable[[UUID, Limit], object],
     ) -> Placement:
-        """Run a browser; see `BrowserHosts.start`."""
+        """Run a browser, one that is ready where the order changes nothing of its start; see `BrowserHosts.start`."""
+        browser = await self._take_ready(spec, on_exit, on_limit)
+        if browser is None:
+            browser = await self._start_cold(spec, on_exit, on_limit)
+        self._browsers[spec.id] = browser
+        return Placement(browser.token, browser.profile_writable, browser.place.id)
+
+    async def _take_ready(
+        self, spec: BrowserSpec, on_exit: Callable[[UUID], object], on_limit: Callable[[UUID, Limit], object]
+    ) -> LocalBrowser | None:
+        rules = self._rules()
+        if not _starts_as_usual(spec) or self._udp(spec, rules) != self._usual_udp(rules):
+            return None
+        while (browser := await self._ready.take()) is not None:
+            ordered = False
+            try:
+                if browser.udp == self._udp(spec, rules):
+                    await browser.take_order(spec, rules=rules, on_exit=on_exit, on_limit=on_limit)
+                    ordered = True
+                    return browser
+            except (CDPBridgeError, OSError) as error:
+                logger.warning(
+                    "browser %s, kept ready, cannot be used and is replaced: %s", browser.id, error
+                )
+            finally:
+                if not ordered:
+                    self._ready.put_away(browser)
+        return None
+
+    async def _start_ready(self) -> LocalBrowser:
+        place_id, rules = uuid4(), self._rules()
+        # It reaches nothing before it is ordered.
+        spec = BrowserSpec(place_id, hosts=(HostLists(allowed_hosts=()),))
+        lost = self._ready.lost
+        async with self._turns:
+            return await self._run(
+                spec, rules, LocalBrowser.start_ready, udp=self._usual_udp(rules), on_exit=lost, on_limit=lost
+            )
+
+    async def _start_cold(
+        self, spec: BrowserSpec, on_exit: Callable[[UUID], object], on_limit: Callable[[UUID, Limit], object]
+    ) -> LocalBrowser:
         try:
             async with asyncio.timeout(self._queue_timeout):
                 await self._turns.acquire()
@@ -86,19 +144,53 @@ class LocalHosts:
             raise BrowserStartFailed(
                 f"the server is busy starting other browsers (waited {self._queue_timeout:g} s); try again later"
             ) from error
+        try:
+            rules = self._rules()
+            udp = self._udp(spec, rules)
+            return await self._run(
+                spec, rules, LocalBrowser.start, udp=udp, on_exit=on_exit, on_limit=on_limit
+            )
+        finally:
+            self._turns.release()
+            self._ready.look()
+
+    def _udp(self, spec: BrowserSpec, rules: Rules) -> bool:
+        """Return whether a browser may send UDP around its forwarder. An isolated one has nowhere else to send it to."""
+        return self._options.isolation is not None or not denies_udp(spec, rules)
+
+    def _usual_udp(self, rules: Rules) -> bool:
+        return self._udp(BrowserSpec(_NO_ID, proxy=self._usual_proxy), rules)
+
+    async def _run(
+        self,
+        spec: BrowserSpec,
+        rules: Rules,
+        start: Callable[[LocalBrowser], Awaitable[None]],
+        *,
+        udp: bool,
+        on_exit: Callable[[UUID], object],
+        on_limit: Callable[[UUID, Limit], object],
+    ) -> LocalBrowser:
+        """Make a browser and `start` it in time.
+
+        Raises:
+            BrowserStartFailed: It has failed.
+        """
         seconds = self._options.start_timeout.total_seconds()
+        options = replace(self._options, rules=rules)
         try:
             browser = LocalBrowser(
                 spec,
-                self._root / str(spec.id),
-                options=replace(self._options, rules=self._rules()),
+                Place(spec.id, self._root / str(spec.id), options),
+                udp=udp,
+                options=options,
                 profiles=self._profiles,
                 registry=self._registry,
                 on_exit=on_exit,
                 on_limit=on_limit,
             )
             async with asyncio.timeout(seconds) as deadline:
-                await browser.start()
+                await start(browser)
         except TimeoutError as error:
             if deadline.expired():
                 raise BrowserStartFailed(f"the browser was not ready within {seconds:g} s") from error
@@ -109,17 +201,23 @@ class LocalHosts:
             if isinstance(error, BrowserStartFailed):
                 raise
             raise BrowserStartFailed(f"the browser could not be started: {error}") from error
-        finally:
-            self._turns.release()
-        self._browsers[spec.id] = browser
-        return Placement(browser.token, browser.profile_writable)
+        return browser
+
+    @property
+    def ready(self) -> int:
+        """The number of browsers that run and wait for orders to come."""
+        return self._ready.waiting
+
+    async def release_ready(self) -> bool:
+        """End the browsers that wait for orders; see `BrowserHosts.release_ready`."""
+        return await self._ready.release()
 
     def placement(self, browser_id: UUID) -> Placement | None:
         """Return where a browser runs; see `BrowserHosts.placement`."""
         browser = self._browsers.get(browser_id)
         if browser is None or browser.stopping:
             return None
-        return Placement(browser.token, browser.profile_writable)
+        return Placement(browser.token, browser.profile_writable, browser.place.id)
 
     async def connection(self, browser_id: UUID) -> Connection | None:
         """Return the pipe's; see `BrowserHosts.connection`."""
@@ -162,7 +260,7 @@ class LocalHosts:
             self._browsers.pop(browser_id, None)
 
     def remains(self) -> Collection[UUID]:
-        """Ids of browsers; see `BrowserHosts.remains`."""
+        """Ids of places; see `BrowserHosts.remains`."""
         found = set()
         for root in self._roots:
             for folder in root.iterdir() if root.is_dir() else ():
@@ -172,23 +270,21 @@ class LocalHosts:
 
     async def recover(self, left: Collection[Leftover]) -> Mapping[UUID, SavedState]:
         """Clean up after an unclean shutdown; see `BrowserHosts.recover`."""
-        known = {str(leftover.id): leftover for leftover in left}
+        known = {str(leftover.place_id or leftover.id): leftover for leftover in left}
         saved: dict[UUID, SavedState] = {}
         folders = [folder for root in self._roots if root.is_dir() for folder in sorted(root.iterdir())]
         for folder in folders:
             orderly = await wait_unused(folder, timeout=_LEFTOVER_TIMEOUT)
+            name = folder.name.removesuffix(REMOVED)
             if self._options.uids is not None:
-                await in_thread(
-                    self._options.uids.end_user_of, folder.with_name(folder.name.removesuffix(REMOVED))
-                )
+                await in_thread(self._options.uids.end_user_of, folder.with_name(name))
             leftover = known.get(folder.name)
             if leftover is not None and leftover.profile_id is not None and leftover.profile_writable:
                 state = await self._save_leftover(leftover, leftover.profile_id, folder, orderly=orderly)
                 if state is not None:
                     saved[leftover.id] = state
-            name = folder.name.removesuffix(REMOVED)
             if self._options.files is not None:
-                await asyncio.to_thread(self._options.files.close_browser, name)
+                await asyncio.to_thread(_take_files, self._options.files, name, known.get(name))
             with suppress(ValueError):  # not one of our names
                 await remove_folder(scratch_folder(name))
             await remove_folder(folder)
@@ -202,6 +298,7 @@ class LocalHosts:
                 if state is not None:
                     saved[leftover.id] = state
             self._profiles.release(leftover.profile_id, str(leftover.id))
+        self._ready.open()
         return saved
 
     async def _save_leftover(
@@ -228,8 +325,26 @@ class LocalHosts:
 
     async def close(self) -> None:
         """End every browser that still runs."""
+        await self._ready.close()
         await asyncio.gather(
             *(self.stop(browser_id, _CLOSING, save=True) for browser_id in list(self._browsers))
         )
         if self._options.isolation is not None:
             await self._options.isolation.close()
+
+
+def _starts_as_usual(spec: BrowserSpec) -> bool:
+    """Return True if an order changes nothing of a start: what it is about can be set in a browser that runs."""
+    settable = replace(
+        spec, proxy=None, trusted_proxy=True, hosts=(), agent=False, block_ads=True, start_url=None
+    )
+    return settable == BrowserSpec(spec.id)
+
+
+def _take_files(files: FileStore, place_id: str, leftover: Leftover | None) -> None:
+    """Keep the files of a browser; a place that no rental was given has none."""
+    if leftover is None:
+        files.discard(place_id)
+    else:
+        files.assign(UUID(place_id), leftover.id)
+        files.close_browser(leftover.id)

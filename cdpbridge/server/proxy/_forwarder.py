@@ -153,6 +153,12 @@ class ForwardingProxy:
             task.cancel()
         return len(breaking)
 
+    def serve_route(self, route: Route) -> None:
+        """Go on with another route, and its counters; connections of the former one are closed."""
+        self._route = route
+        for task in self._clients:
+            task.cancel()
+
     @property
     def blocked(self) -> int:
         """The number of requests that the block list has refused."""
@@ -220,7 +226,7 @@ class ForwardingProxy:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         connection = self._clients.pop(task)
-        self._route.open.count -= 1
+        connection.route.open.count -= 1
         # A task that was cancelled before its first step could not.
         connection.writer.transport.abort()
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -94,6 +94,15 @@ class BrowserNetwork:
         self._main = await self._listen(self._route)
         return self
 
+    def serve(self, order: BrowserNetwork) -> None:
+        """Go on as `order`, which was not started: with its upstream, rules and lists.
+
+        What was open is closed, and nothing that happened before is counted or known any more.
+        """
+        self._route = order._route
+        self._ordered_rules = self._route.rules
+        self._main.serve_route(self._route)
+
     async def close(self) -> None:
         """Stop listening and end every connection. Harmless when repeated."""
         self._closed = True
@@ -169,11 +178,6 @@ class BrowserNetwork:
             if refusal is not None:
                 raise ConfigurationError(refusal.text)
         return upstream
-
-    @property
-    def limits_hosts(self) -> bool:
-        """True if some lists of hosts are in force that nothing may go around."""
-        return self._ordered_rules.limits_hosts
 
     @property
     def _proxies(self) -> tuple[ForwardingProxy, ...]:

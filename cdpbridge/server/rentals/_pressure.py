@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from cdpbridge.errors import BrowserStartFailed
@@ -37,13 +38,23 @@ class Pressure:
             min_disk=settings.min_free_disk_mb * _MIB,
         )
 
-    def check(self) -> None:
+    def reason(self) -> str | None:
+        """Return the word of the problem that the machine has now; None when it has none."""
+        problem = self.problem(self.machine())
+        return None if problem is None else problem[0]
+
+    async def check(self, release: Callable[[], Awaitable[bool]]) -> None:
         """Before an order is taken.
+
+        Args:
+            release: Called when memory is short: frees what no rental needs, and returns True if there was some.
 
         Raises:
             BrowserStartFailed: There is no capacity.
         """
         problem = self.problem(self.machine())
+        if problem is not None and problem[0] == "memory" and await release():
+            problem = self.problem(self.machine())
         if problem is not None:
             raise BrowserStartFailed(
                 f"the server has no capacity for another browser: {problem[1]}; try again later"

@@ -55,6 +55,7 @@ async def recover(
             and browser.profile_id is not None
             and await store.profile_exists(browser.profile_id),
             NO_VERSION if browser.profile_id is None else versions[browser.profile_id],
+            browser.place_id,
         )
         for browser in known.values()
     ]

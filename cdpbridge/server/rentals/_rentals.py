@@ -193,14 +193,14 @@ class Rentals:
             ClientLeft: The client left.
         """
         if key is None:
-            rental = self._begin(project_id, order, None, body_hash, on_end)
+            rental = await self._begin(project_id, order, None, body_hash, on_end)
             return await self._started(rental, client_left)
         while True:
             async with self._turn(project_id, key):
                 known = await self._rental_of(project_id, key)
                 earlier = None if known is not None else await self._store.repeated(project_id, key)
                 if earlier is None:
-                    known = known or self._begin(project_id, order, key, body_hash, on_end)
+                    known = known or await self._begin(project_id, order, key, body_hash, on_end)
                     _check_body(known.start.body_hash, body_hash)
                 else:
                     _check_body(earlier[0], body_hash)
@@ -235,12 +235,13 @@ class Rentals:
     async def _started(self, rental: Rental, client_left: Callable[[], Awaitable[None]]) -> Browser:
         return await wait_for(rental.start, client_left, discard=self._discard)
 
-    def _begin(
+    async def _begin(
         self, project_id: UUID, order: Order, key: str | None, body_hash: str, on_end: OnEnd
     ) -> Rental:
+        if not self._closing:
+            await self._pressure.check(self._hosts.release_ready)
         if self._closing:
             raise StartWithdrawn("the server is stopping")
-        self._pressure.check()
         rental = Rental(
             project_id,
             uuid4(),
@@ -328,6 +329,7 @@ class Rentals:
             started_at=self._wall(),
             profile_writable=placement.profile_writable,
             uptime=self._heart.uptime(now),
+            place_id=placement.place_id,
         )
         if browser is None:
             raise StartWithdrawn("the browser was stopped while it was starting")

@@ -50,6 +50,7 @@ async def pressure(services: ServicesOf) -> dict[str, Any]:
         "reason": problem[0] if problem else None,
         "message": problem[1] if problem else None,
         "browsers": {state.value: number for state, number in states.items()},
+        "readyBrowsers": services.hosts.ready,
         "maxBrowsersPerProject": services.settings.max_browsers,
         "concurrentStarts": services.settings.concurrent_starts,
         "cpus": machine.cpus,
@@ -68,6 +69,7 @@ async def metrics(services: ServicesOf) -> Response:
     machine = services.pressure.machine()
     moment = Moment(
         browsers={state.value: number for state, number in services.rentals.states().items()},
+        ready=services.hosts.ready,
         usage=services.registry.total_usage(),
         booked=await services.store.booked(),
         machine=machine,

@@ -175,6 +175,14 @@ class Fields(BaseSettings):
         le=1000,
         description="Browsers that start at the same time; others wait for their turn.",
     )
+    warm_browsers: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Browsers that run before they are ordered, and wait: an order without a profile, a `browserScreenWidth` and "
+        "a `customProxy` that looks into TLS takes one in milliseconds. They are of the build of browsers without a profile, are in "
+        "no project's bill and limit, and are ended first when memory is short. Default: 1; none in `local()`.",
+    )
     min_free_memory_mb: int = Field(
         256, ge=0, description="MiB of memory to be left; with less, no browser is started (503)."
     )

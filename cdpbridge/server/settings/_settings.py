@@ -319,6 +319,13 @@ class Settings(Fields):
         return self.credits_usd is None or self._simulating
 
     @property
+    def ready_browsers(self) -> int:
+        """The number of browsers that are kept ready for orders."""
+        if self.warm_browsers is not None:
+            return self.warm_browsers
+        return 0 if self._simulating else 1
+
+    @property
     def no_profiles(self) -> str:
         """Why this server keeps no profiles; empty if it does."""
         return self._beside

@@ -247,6 +247,7 @@ class Browsers(Projects):
         *,
         started_at: datetime,
         profile_writable: bool | None,
+        place_id: UUID | None = None,
         uptime: timedelta = timedelta(0),
         generation: int = _FIRST,
     ) -> Browser | None:
@@ -255,6 +256,7 @@ class Browsers(Projects):
         Its `profile_writable` becomes False when another browser, of whatever server, may save the profile.
 
         Args:
+            place_id: By what its folders on the machine are named.
             uptime: Of this server, as its beats give it.
             generation: As it was reserved or taken over.
         """
@@ -263,6 +265,7 @@ class Browsers(Projects):
             if browser is None:
                 return None
             browser.state, browser.profile_writable = State.ACTIVE, profile_writable
+            browser.place_id = place_id
             browser.started_at = browser.last_seen_at = started_at
             browser.started_uptime_ms = uptime // timedelta(milliseconds=1)
             self._charge(session, browser, timedelta(0), started_at)

@@ -200,6 +200,8 @@ class Browser(Base):
     # No foreign key: a profile may be deleted, and the record of its browsers stays.
     profile_id: Mapped[UUID | None] = mapped_column(Uuid())
     profile_writable: Mapped[bool | None] = mapped_column()
+    # By what its folders on the machine are named; None before it is active.
+    place_id: Mapped[UUID | None] = mapped_column(Uuid())
     proxy_country: Mapped[str | None] = mapped_column(String(20))
     state: Mapped[str] = mapped_column(String(20))
     end_reason: Mapped[str | None] = mapped_column(String(40))

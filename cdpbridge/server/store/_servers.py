@@ -81,9 +81,10 @@ class Servers(Database):
             return set((await session.scalars(rows)).all())
 
     async def browsers_with(self, ids: Collection[UUID]) -> Sequence[Browser]:
-        """Return those browsers, of any project."""
+        """Return the browsers, of any project, with these ids or places."""
         async with self._read() as session:
-            return (await session.scalars(select(Browser).where(Browser.id.in_(ids)))).all()
+            found = Browser.id.in_(ids) | Browser.place_id.in_(ids)
+            return (await session.scalars(select(Browser).where(found))).all()
 
     # --- between servers ------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import pytest
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserOptions, BrowserSpec, Builds
 from cdpbridge.server.hosts._browser import LocalBrowser
+from cdpbridge.server.hosts._place import Place
 from cdpbridge.server.profiles import ProfileStore
 
 pytestmark = [
@@ -48,10 +49,13 @@ async def test_a_start_given_up_while_its_profile_is_copied_leaves_no_folder_and
     profiles = PausedProfiles(tmp_path / "profiles", method)
     profiles.save(profile_id, saved, None)
     (tmp_path / "browsers").mkdir()
+    spec = BrowserSpec(uuid4(), profile_id)
+    options = BrowserOptions(Builds.found(None, None), (), 30 * SECOND, SECOND, SECOND, SECOND, SECOND)
     browser = LocalBrowser(
-        BrowserSpec(uuid4(), profile_id),
-        tmp_path / "browsers" / "it",
-        options=BrowserOptions(Builds.found(None, None), (), 30 * SECOND, SECOND, SECOND, SECOND, SECOND),
+        spec,
+        Place(spec.id, tmp_path / "browsers" / "it", options),
+        udp=True,
+        options=options,
         profiles=profiles,
         registry=Registry(),
         on_exit=lambda _id: None,

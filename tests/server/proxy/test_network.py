@@ -75,6 +75,21 @@ async def client_of(network, server=None, bypass=""):
         yield client
 
 
+async def test_another_order_is_served_with_its_own_rules_and_counters(origin):
+    """A browser waits, and reaches nothing; then it is ordered, and has reached nothing."""
+    closed = (HostLists(allowed_hosts=()),)
+    async with running(hosts=closed) as network, client_of(network) as client:
+        assert (await client.get(origin))[0] == 403
+        assert network.failures
+        before = network.address
+        network.serve(BrowserNetwork(None, rules=Rules(), own_ports=set()))
+        assert (network.address, network.failures, network.traffic) == (before, [], [])
+        assert await client.reader.read() == b""
+        async with client_of(network) as other:
+            assert (await other.get(origin))[0] == 200
+        assert [each.host for each in network.traffic] == [origin.host]
+
+
 async def test_fault_d05_direct_is_no_way_around_the_rules(origin, unused_tcp_port):
     """Whatever a context names: `direct://`, or hosts that need no proxy."""
     closed = Rules(private=False, private_allowed=[f"127.0.0.1:{unused_tcp_port}"])

@@ -58,6 +58,9 @@ async def test_pressure_counts_browsers_by_state(api, wait_until):
     }
     api.hosts.may_start.set()
     await order
+    api.hosts.ready = 2
+    assert (await api.client.get(f"{ROOT}/pressure")).json()["readyBrowsers"] == 2
+    assert (await scraped(api))["cdpbridge_ready_browsers",] == 2
 
 
 @pytest.mark.parametrize(
