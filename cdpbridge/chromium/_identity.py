@@ -21,7 +21,7 @@ _SETUID_HELPER = "chrome-sandbox"
 
 
 class Identity:
-    """The user of one browser, from `take` to `give_back`. Every method but `command` blocks.
+    """The user of one browser, from `take` to `give_back`. Most methods block.
 
     Args:
         uid: Of the caller, in a root process; it stays the caller's.
@@ -105,6 +105,11 @@ class Identity:
         """End what has left the browser's process group. Of this process's own user, nothing."""
         if self._uid is not None:
             self._uid.kill_processes()
+
+    def note_ended(self) -> None:
+        """Note that all of its processes have ended, as the kernel has seen to. It does not block."""
+        if self._uid is not None:
+            self._uid.note_ended()
 
     def give_back(self) -> None:
         """Unlock the profile, give one that stays back to its owner, then the uid, if they were taken for this browser."""

@@ -110,6 +110,8 @@ class Chromium:
         self.pid: int
         self._listener: socket.socket | None = None
         self._attendant: Attendant | None = None
+        # The kernel kills the rest of its place when the main process, which is process 1 there, ends.
+        self._ends_as_one = False
         self._scratch_dir = scratch_dir
         self._own_folders = own_folders
         self._orphans: set[int] = set()
@@ -238,6 +240,7 @@ class Chromium:
             lock=self._identity.lock,
         )
         self._attendant, self._listener = launched.attendant, launched.listener
+        self._ends_as_one = isolation.means.processes
         self._watch(launched.pid, launched.stderr, (launched.from_child, launched.to_child))
 
     def _watch(self, pid: int, stderr: int, pipe: tuple[int, int]) -> None:
@@ -265,7 +268,7 @@ class Chromium:
             ready.cancel()
         if done:
             self.port, self.browser_path = ready.result()
-            self._orphans |= orphans(self._scratch_dir)
+            self._find_orphans()
             return
         await self.kill()
         if self._killed:
@@ -426,12 +429,15 @@ class Chromium:
         self._putting_away = self._loop.create_task(self._clean_up(self.returncode))
 
     async def _clean_up(self, returncode: int) -> None:
-        self._orphans |= orphans(self._scratch_dir)
+        self._find_orphans()
         if returncode >= 0:
             await self._wait_for_others(_LAST_WRITES_SECONDS)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        await in_thread(self._identity.kill_processes)
+        if self._ends_as_one:
+            self._identity.note_ended()
+        else:
+            await in_thread(self._identity.kill_processes)
         await self._wait_for_others(_KILL_SECONDS)
         await self._reap()
         self._loop.remove_reader(self._stderr_fd)
@@ -442,6 +448,10 @@ class Chromium:
             self._listener.close()
         await _remove(self._own_folders)
         await in_thread(self._identity.give_back)
+
+    def _find_orphans(self) -> None:
+        if self._attendant is None:  # else they are that one's children
+            self._orphans |= orphans(self._scratch_dir)
 
     async def _wait_for_others(self, seconds: float) -> None:
         """Wait until no process of the group holds stderr, or its folders, any more."""

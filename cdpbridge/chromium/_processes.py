@@ -18,6 +18,8 @@ __all__ = ["kill_processes", "launch_prefix", "living_uids", "orphans"]
 logger = logging.getLogger("cdpbridge.chromium")
 
 _PROC: Final = Path("/proc")
+_TASKS: Final = "/proc/self/task"
+_PART_BYTES: Final = 65536
 # its uids stand among the first lines
 _STATUS_BYTES: Final = 4096
 _KILL_SECONDS: Final = 2.0
@@ -135,12 +137,28 @@ def _uids(status: bytes) -> set[int]:
 
 def orphans(scratch_dir: Path) -> set[int]:
     """Return Crashpad's handlers of this browser, if orphans become our children. They are in sessions of their own."""
-    found = set()
-    for children in Path("/proc/self/task").glob("*/children"):
-        with suppress(OSError):  # a thread has ended
-            for pid in map(int, children.read_text().split()):
+    found: set[int] = set()
+    needle = os.fsencode(scratch_dir)
+    try:
+        threads = os.listdir(_TASKS)  # noqa: PTH208  # names; twice a browser, with as many files as threads and children
+    except FileNotFoundError:  # macOS
+        return found
+    for thread in threads:
+        with suppress(OSError):  # it has ended
+            for pid in _read(f"{_TASKS}/{thread}/children").split():
                 with suppress(OSError):  # as above
-                    command = Path(f"/proc/{pid}/cmdline").read_bytes()
-                    if b"crashpad" in command and os.fsencode(scratch_dir) in command:
-                        found.add(pid)
+                    command = _read(f"/proc/{int(pid)}/cmdline")
+                    if b"crashpad" in command and needle in command:
+                        found.add(int(pid))
     return found
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = b""
+        while part := os.read(descriptor, _PART_BYTES):
+            content += part
+        return content
+    finally:
+        os.close(descriptor)

@@ -17,6 +17,7 @@ import logging
 import os
 import random
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -38,6 +39,7 @@ STATE_FOLDER: Final = Path("/var/lib/cdpbridge")
 """What the servers of a machine share. Not in /run, which a restart empties while the folders of browsers stay."""
 
 _LOCKS: Final = STATE_FOLDER / "uids"
+_LOOK_SECONDS: Final = 10.0
 
 
 class BrowserUid:
@@ -65,6 +67,10 @@ class BrowserUid:
     def note_launch(self) -> None:
         """Note that processes of this uid may run from now on."""
         self._may_live = True
+
+    def note_ended(self) -> None:
+        """Note that no process of this uid is left."""
+        self._may_live = False
 
     def kill_processes(self) -> bool:
         """See `kill_processes`."""
@@ -115,6 +121,7 @@ class UidPool:
     def __init__(self, uids: range | None = None, *, folder: Path = _LOCKS) -> None:
         check_capabilities()
         self._uids = default_uids() if uids is None else uids
+        self._looked: tuple[float, set[int]] | None = None
         self._folder = folder
         check_mapped(self._uids)
         try:
@@ -137,8 +144,9 @@ class UidPool:
         """
         self.sweep()
         known = self._known()
-        # One look is enough: a uid that is given back meanwhile has no processes, and one whose owner is killed has notes.
-        living = living_uids()
+        # One look is enough, also of a moment ago: a uid that is given back meanwhile has no processes, and one whose owner is
+        # killed has notes. The look is for programs that are no browsers.
+        living = self._living()
         reserved = delegated_uids()
         size = len(self._uids)
         first = random.randrange(size)  # noqa: S311  # no secret
@@ -157,6 +165,13 @@ class UidPool:
             f"no uid is free for another browser: of {range_text(self._uids)}, {len(known & set(self._uids))} are in use; "
             "widen browser_uids"
         )
+
+    def _living(self) -> set[int]:
+        """Return `living_uids`, at most a moment old: it reads a file of each process of the machine."""
+        now = time.monotonic()
+        if self._looked is None or now - self._looked[0] > _LOOK_SECONDS:
+            self._looked = now, living_uids()
+        return self._looked[1]
 
     def sweep(self) -> None:
         """Free the uids of killed owners, with their temporary folders; those that something holds stay."""

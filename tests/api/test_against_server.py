@@ -59,6 +59,9 @@ class PaperHosts:
 
     ready = 0
 
+    async def release_ready(self):
+        return False
+
     async def recover(self, left):
         return {}
 

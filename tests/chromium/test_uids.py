@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cdpbridge.chromium import UidPool, give, parse_uid_range, uses_browser_uids
+from cdpbridge.chromium import UidPool, _uids, give, parse_uid_range, uses_browser_uids
 from cdpbridge.chromium._processes import launch_prefix, living_uids
 from cdpbridge.errors import BrowserStartFailed, ConfigurationError
 
@@ -288,3 +288,24 @@ def test_uids_that_do_not_exist_in_the_namespace(tmp_path, monkeypatch):
         UidPool(UIDS, folder=tmp_path / "uids")
     with pytest.raises(ConfigurationError, match="set browser_uids"):
         UidPool(folder=tmp_path / "uids")
+
+
+def test_the_processes_of_the_machine_are_not_read_for_each_browser(pool, monkeypatch):
+    looks = []
+    monkeypatch.setattr(_uids, "living_uids", lambda: looks.append(1) or set())
+    for _ in range(3):
+        pool.take().release()
+    assert len(looks) == 1
+    later = time.monotonic() + 60
+    monkeypatch.setattr(_uids.time, "monotonic", lambda: later)
+    pool.take().release()
+    assert len(looks) == 2
+
+
+def test_a_uid_whose_processes_the_kernel_has_ended_is_free_without_a_look(pool, tmp_path, monkeypatch):
+    uid = pool.take()
+    uid.note_launch()
+    uid.note_ended()
+    monkeypatch.setattr(_uids, "living_uids", lambda: pytest.fail("it looked"))
+    uid.release()
+    assert taken(tmp_path) == []

@@ -93,7 +93,8 @@ def _memory(cgroup: Path) -> tuple[int, int]:
     host: dict[str, int] = {}
     for line in _MEMINFO.read_text().splitlines():
         name, _, rest = line.partition(":")
-        host[name] = int(rest.split()[0]) * _KIB
+        if name in {"MemTotal", "MemAvailable"}:
+            host[name] = int(rest.split()[0]) * _KIB
     total, available = host["MemTotal"], host["MemAvailable"]
     for limit, usage, stat in (
         ("memory.max", "memory.current", "memory.stat"),

@@ -91,8 +91,9 @@ async def place_of(server, browser):
 
 
 @pytest.mark.chromium
-@pytest.mark.parametrize("isolation", ["none", pytest.param("require", marks=needs_isolation)])
-@pytest.mark.parametrize("build", ["shell", "full"])
+@pytest.mark.parametrize(
+    ("build", "isolation"), [("shell", "none"), pytest.param("full", "require", marks=needs_isolation)]
+)
 async def test_an_order_gets_the_browser_that_waits_and_nothing_shows_of_that(
     make_server, site, build, isolation
 ):
@@ -166,8 +167,9 @@ async def test_orders_that_need_a_start_of_their_own_or_are_refused_leave_it_whe
 
 @pytest.mark.chromium
 @ONE_BUILD
-async def test_one_that_ends_or_hangs_while_it_waits_is_replaced_and_not_handed_out(make_server):
-    async with make_server(warm_browsers=1) as server:
+async def test_one_that_ends_or_hangs_while_it_waits_is_replaced_and_not_handed_out(make_server, monkeypatch):
+    monkeypatch.setattr("cdpbridge.server.hosts._first_page._RENEWAL_SECONDS", 0.5)
+    async with make_server(warm_browsers=1, stop_timeout_seconds=0.5) as server:
         first = await ready(server)
         os.kill(server.main_process({"id": str(first)}), signal.SIGKILL)
         second = await ready(server, first)
