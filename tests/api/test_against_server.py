@@ -59,6 +59,9 @@ class PaperHosts:
 
     ready = 0
 
+    def remains(self):
+        return ()
+
     async def release_ready(self):
         return False
 

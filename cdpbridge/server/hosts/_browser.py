@@ -47,7 +47,7 @@ _WITHDRAWN: Final = CloseFrame(1001, "start withdrawn")
 
 
 def denies_udp(spec: BrowserSpec, rules: Rules) -> bool:
-    """Return True if nothing may go around a browser's forwarder, which Chromium has to be told at its start.
+    """Return True if nothing may go around a browser's forwarder, which Chromium takes at its start only.
 
     That is so where private addresses are denied, where an upstream hides ours, where lists of hosts are in force, and where an
     agent's hosts may be limited at any time.
