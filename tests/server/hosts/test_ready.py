@@ -47,6 +47,8 @@ async def seen(browser):
         targets = [
             {name: value for name, value in each.items() if name not in {"targetId", "browserContextId"}}
             for each in sorted(await until(titled), key=lambda each: each["url"])
+            # The server's own extension in the full build: its worker comes and goes, in any browser.
+            if each["type"] != "service_worker"
         ]
         [page] = [each for each in await connection.targets() if each.type == "page"]
         tab = await connection.attach(page.target_id)

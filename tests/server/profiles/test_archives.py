@@ -292,8 +292,13 @@ class SavingHosts:
             self.profiles.release(spec.profile_id, str(browser_id))
         return StopReport("closed", saved, 0)
 
+    ready = 0
+
     def remains(self):
         return []
+
+    async def release_ready(self):
+        return False
 
     async def recover(self, left):
         found = {
