@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from cdpbridge._loopback import is_loopback
 from cdpbridge._version import __version__
@@ -305,6 +305,9 @@ def _id_in(response: httpx.Response) -> str | None:
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    if issubclass(kind, BaseModel):
+        # An adapter of a model that is not built (`defer_build`) forgets `hide_input_in_errors`, and would show a `cdpUrl` or a key.
+        kind.model_rebuild()
     return TypeAdapter(kind)
 
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from cdpbridge._durations import waiting_time
 from cdpbridge.errors import ConfigurationError, WebhookError
@@ -190,7 +190,7 @@ def _check_age(age_seconds: float, tolerance: timedelta) -> None:
 
 def _event(raw: bytes) -> Event:
     try:
-        event = TypeAdapter(Event).validate_json(raw)
+        event = Event.model_validate_json(raw)
         kind = _KINDS.get(event.type, Event)
         return event if kind is Event else kind.model_validate_json(raw)
     except ValidationError as error:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import traceback
+from dataclasses import replace
+from uuid import UUID
 
 import httpx
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from cdpbridge import errors
 from cdpbridge.api import calls
 from cdpbridge.api._http import failure, read_answer
+from cdpbridge.api._models import Answer
 from cdpbridge.api._place import checked_base_url, checked_key
 
 from .conftest import ACCOUNT, BROWSER, BROWSER_ID, CDP_URL, KEY, PROFILE, page_of
@@ -133,6 +136,18 @@ def test_a_key_that_the_server_repeats_stays_secret(content):
         with pytest.raises(errors.APIError) as caught:
             read(httpx.Response(status, text=content))
         assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("content", [f"<p>{KEY}</p>", f'{{"id": 1, "cdpUrl": "{KEY}"}}'])
+def test_the_first_answer_of_its_kind_is_not_quoted_either(content):
+    """Models are built when they are used first; an adapter that was made before forgot to hide what it had read."""
+
+    class New(Answer):
+        id: UUID
+
+    with pytest.raises(errors.APIResponseError) as caught:
+        read(httpx.Response(200, text=content), replace(GET, answer=New))
+    assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
 def test_unknown_fields_and_values_are_kept():
