@@ -258,14 +258,12 @@ class ServerDisk:
         link.writer.write(self._head(method, target, size))
         answer = asyncio.ensure_future(_read_head(link.reader))
         try:
-            if content is not None:
-                async for chunk in content:
-                    link.writer.write(chunk)
-                    await link.writer.drain()
-                    if answer.done():
-                        break  # it refuses; what it says is worth more than the rest
+            cut = None if content is None else await _upload(content, link.writer, answer)
             async with _within(_ANSWER_SECONDS + _SILENCE_SECONDS, "the browser's server does not answer"):
-                status, headers = await answer
+                try:
+                    status, headers = await answer
+                except (OSError, EOFError) as error:
+                    raise cut or error from None
         finally:
             answer.cancel()
         return link, status, headers
@@ -278,6 +276,25 @@ class ServerDisk:
             f"{method} {quote(url.path, safe='/%:@!$&()*+,;=~')}/files{target}{query} HTTP/1.1\r\n"
             f"Host: {url.netloc.rpartition('@')[2]}\r\n{length}\r\n"
         ).encode("latin-1")
+
+
+async def _upload(
+    content: AsyncIterator[bytes], writer: asyncio.StreamWriter, answer: asyncio.Future[Any]
+) -> OSError | None:
+    """Send a body, as long as there is no answer; a server that refuses it closes the connection behind what it says.
+
+    Returns:
+        Why the connection takes no more.
+    """
+    async for chunk in content:
+        try:
+            writer.write(chunk)
+            await writer.drain()
+        except OSError as error:
+            return error
+        if answer.done():
+            break
+    return None
 
 
 def _copied(source: BinaryIO, sink: BinaryIO, buffer: memoryview) -> int:
