@@ -217,6 +217,9 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
     "kubectl create namespace cdpbridge": NotRun(
         "needs a cluster; tests/test_deploy.py checks the manifests"
     ),
+    "BROWSER_USE_API_KEY=... cdpbridge doctor --attack https://browsers.example.com/api/v2 --path /var/lib/cdpbridge": NotRun(
+        "needs a server of that name; tests/server/test_attack.py runs it"
+    ),
     "CDPBridgeError": NotRun("a drawing of the tree of errors"),
     "install.md 1: pip install 'cdpbridge[local,playwright]'": NotRun(
         "needs PyPI; tests/cli runs `cdpbridge demo`"

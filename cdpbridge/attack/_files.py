@@ -42,7 +42,7 @@ def file_attacks(scene: Scene) -> Iterator[Attack]:
     """Yield the attacks, in their order."""
     for path in MACHINE_FILES:
         yield Attack("files", f"read {path}", partial(_read, scene.attacker.connection, path))
-    for path in data_files(scene.paths):
+    for path in data_files(scene.paths, scene.attacker.profile):
         yield Attack("files", f"read {path} (server)", partial(_read, scene.attacker.connection, path))
     yield Attack("files", "read files of another browser", partial(_read_neighbour, scene))
     yield Attack("files", "list the folder of all browsers", partial(_list_browsers, scene))

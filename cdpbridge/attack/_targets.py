@@ -133,11 +133,16 @@ class Answer(NamedTuple):
         return any(words in self.text for words in REFUSED_WORDS)
 
 
-def data_files(folders: Iterable[str]) -> list[str]:
-    """Return where keys and database of a server may be: in the usual folders, and in `folders`, which may be files."""
+def data_files(folders: Iterable[str], own: str = "") -> list[str]:
+    """Return where keys and database of a server may be: in the usual folders, and in `folders`, which may be files.
+
+    Args:
+        own: The profile folder of the browser that reads. What lies above it is not listed: it shows the way there, and no more.
+    """
     given = [*folders]
+    above = {PurePosixPath(own), *PurePosixPath(own).parents} if own else set()
     return [
-        *given,
+        *(each for each in given if PurePosixPath(each) not in above),
         *(f"{folder.rstrip('/')}/{name}" for folder in (*given, *_DATA_FOLDERS) for name in _DATA_FILES),
     ]
 

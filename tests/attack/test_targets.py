@@ -70,3 +70,7 @@ def test_hosts_and_files_that_the_operator_adds_come_once():
     assert hosts.count("127.0.0.1") == 1
     assert url_host("[::1]") == "[::1]"
     assert data_files(["/srv/x/"])[:2] == ["/srv/x/", "/srv/x/signing.key"]
+    assert data_files(["/srv/x/", "/srv/y"], "/srv/x/browsers/1/profile")[:2] == [
+        "/srv/y",
+        "/srv/x/signing.key",
+    ]

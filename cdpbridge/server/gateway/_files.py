@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from starlette.responses import StreamingResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from cdpbridge._concurrency import in_pool
@@ -36,6 +36,8 @@ _CHUNK_BYTES: Final = 1024 * 1024
 _DRAFT: Final = ".part"
 # A file that one client has fetched may be wanted by another, who hears of it at the same time.
 _MOST_DELAY_SECONDS: Final = 600.0
+# for the rest of a request that is refused
+_LINGER_SECONDS: Final = 5.0
 
 
 def add_file_routes(routes: APIRouter, find: Callable[[Request], BrowserFiles | None]) -> None:
@@ -64,6 +66,20 @@ class _FileResponse(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._opened.file:
             await super().__call__(scope, receive, send)
+
+
+class _Refusal(JSONResponse):
+    """An answer before the end of a request: what comes of that is read for a while, or the connection's reset would outrun the answer."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [*self.raw_headers, (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while (await receive()).get("more_body"):
+                    pass
+        await send({"type": "http.response.body", "body": b""})
 
 
 class _Files:
@@ -95,14 +111,16 @@ class _Files:
 
     async def write(self, request: Request, path: str, modified: float | None = None) -> Response:
         """Write a file into the folder of uploads, whole or not at all."""
-        place = _inside(path, [self._files(request).uploads])
-        expected = request.headers.get("content-length", "")
-        if not expected.isdecimal():
-            raise HTTPException(411, "say how long the file is, in Content-Length")
         try:
+            place = _inside(path, [self._files(request).uploads])
+            expected = request.headers.get("content-length", "")
+            if not expected.isdecimal():
+                raise HTTPException(411, "say how long the file is, in Content-Length")
             await _receive(request.stream(), place.path, int(expected), modified)
+        except HTTPException as refused:
+            return _Refusal({"detail": refused.detail}, refused.status_code)
         except OSError as error:
-            raise HTTPException(507, f"the file cannot be written: {error.strerror}") from None
+            return _Refusal({"detail": f"the file cannot be written: {error.strerror}"}, 507)
         return Response(status_code=204)
 
     async def remove(self, request: Request, path: str, delay: float = 0.0) -> Response:
