@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from importlib.resources import files
 from typing import Any, Final
@@ -27,6 +31,8 @@ _CACHE_KIB: Final = 256
 # One connection writes at a time, and reads are short: more connections, each with a thread, would only wait for each other.
 _CONNECTIONS: Final = 5
 _CONNECTION_SECONDS: Final = 60.0
+_ALEMBIC: Final = threading.Lock()
+_ALEMBIC_POLL_SECONDS: Final = 0.02
 # At DEBUG, they write parameters and rows, which are keys' hashes, tokens and tasks; `hide_parameters` is for INFO alone.
 _TALKATIVE: Final = ("aiosqlite", "sqlalchemy.engine.Engine")
 
@@ -61,7 +67,8 @@ async def open_engine(url: str, *, connections: int, timeout: timedelta) -> Asyn
         async with engine.connect() as connection:
             current = await connection.run_sync(_is_current)
             if not current and connection.dialect.name == "sqlite":
-                await connection.run_sync(_migrate)
+                async with _migrating():
+                    await connection.run_sync(_migrate)
         if not current and engine.dialect.name != "sqlite":
             await _migrate_postgresql(address, timeout)
     except (SQLAlchemyError, OSError, _MigrationError) as error:
@@ -80,10 +87,21 @@ async def open_engine(url: str, *, connections: int, timeout: timedelta) -> Asyn
     return engine
 
 
+@asynccontextmanager
+async def _migrating() -> AsyncIterator[None]:
+    """Let one store of this process migrate at a time, in whatever loops they are: Alembic's context is global to the process."""
+    while not _ALEMBIC.acquire(blocking=False):  # noqa: ASYNC110  # held by another loop, too
+        await asyncio.sleep(_ALEMBIC_POLL_SECONDS)
+    try:
+        yield
+    finally:
+        _ALEMBIC.release()
+
+
 async def _migrate_postgresql(address: URL, timeout: timedelta) -> None:
     engine = migrating_engine(address, timeout=timeout)
     try:
-        async with engine.connect() as connection:
+        async with _migrating(), engine.connect() as connection:
             # Until the end of the transaction, which is the migrations' own. Who waited here finds them done.
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK_OF_TABLES})"))
             await connection.run_sync(_migrate)
