@@ -87,6 +87,7 @@ SERVER_SETTINGS: Final = frozenset(
         "trusted_proxies",
         "usd_per_hour",
         "user_fonts_and_certificates",
+        "warm_browsers",
         "working_dir",
     ]
 )

@@ -56,8 +56,11 @@ class OtherProtocol(Exception):
     """
 
     def __init__(self, number: object) -> None:
-        super().__init__(f"protocol {number}, and not {PROTOCOL}")
+        super().__init__(number)
         self.number = number
+
+    def __str__(self) -> str:
+        return f"protocol {self.number}, and not {PROTOCOL}"
 
 
 @dataclass(frozen=True, slots=True)

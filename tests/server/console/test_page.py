@@ -4,10 +4,9 @@ import re
 
 import pytest
 from playwright.async_api import expect
-from sqlalchemy import delete
 
 from cdpbridge.cdp import connect
-from cdpbridge.server.store._models import ApiKey
+from cdpbridge.server.store import key_hash_of
 from tests.server.console.pages import KEYS, opened
 
 ONE_BUILD = pytest.mark.one_build("the console is tested, and one browser shows it")
@@ -104,10 +103,8 @@ async def test_two_projects_never_see_each_other(make_server):
 @pytest.mark.chromium
 async def test_the_console_of_a_key_that_is_taken_away_is_signed_out(make_server):
     async with make_server(**KEYS) as server, opened(server) as page:
-        store = server.app.state.services.store
-        async with store._write() as session:
-            await session.execute(
-                delete(ApiKey).where(ApiKey.project_id == await store.project_of("key-of-tests"))
-            )
+        accounts = server.app.state.services.accounts
+        identity = await accounts.identify(key_hash_of("key-of-tests"))
+        await accounts.revoke_key(identity.key_id)
         await expect(page.get_by_label("API key")).to_be_visible()
         await expect(page.get_by_text("no longer valid").first).to_be_visible()

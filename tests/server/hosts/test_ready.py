@@ -190,6 +190,7 @@ async def test_one_that_ends_or_hangs_while_it_waits_is_replaced_and_not_handed_
 async def test_memory_is_for_orders_first(make_server, monkeypatch):
     async with make_server(warm_browsers=1) as server:
         await ready(server)
+        assert (await pressure(server))["readyBrowsers"] == 1
         hosts = server.app.state.services.hosts
 
         def short(*folders):
@@ -198,7 +199,6 @@ async def test_memory_is_for_orders_first(make_server, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr("cdpbridge.server.rentals._pressure.read_machine", short)
-            assert (await pressure(server))["readyBrowsers"] == 1
             browser = await server.rent()
             assert await place_of(server, browser) == UUID(browser["id"])
         await server.stop(browser)
