@@ -11,18 +11,20 @@ from datetime import timedelta
 from importlib.resources import files
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, event, text
+from sqlalchemy import URL, Connection, event, insert, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from cdpbridge.errors import ConfigurationError
 
-from ._models import Base
+from ._models import Base, Tables
 from ._postgresql import LOCK_OF_TABLES, migrating_engine, postgresql_engine
 from ._sqlite import connector
 
-__all__ = ["newest_revision", "open_engine"]
+__all__ = ["OLDEST", "newest_revision", "open_engine"]
+
+logger = logging.getLogger("cdpbridge.server")
 
 _BUSY_TIMEOUT_MS: Final = 10_000
 # Pages that each connection keeps, which the kernel keeps too. With SQLite's 2 MB, five copies of a growing ledger made the
@@ -31,6 +33,8 @@ _CACHE_KIB: Final = 256
 # One connection writes at a time, and reads are short: more connections, each with a thread, would only wait for each other.
 _CONNECTIONS: Final = 5
 _CONNECTION_SECONDS: Final = 60.0
+OLDEST: Final = "0012"
+"""The oldest version of the tables whose servers may work with those of today: migrations add, and what they add has a default."""
 _ALEMBIC: Final = threading.Lock()
 _ALEMBIC_POLL_SECONDS: Final = 0.02
 # At DEBUG, they write parameters and rows, which are keys' hashes, tokens and tasks; `hide_parameters` is for INFO alone.
@@ -65,7 +69,7 @@ async def open_engine(url: str, *, connections: int, timeout: timedelta) -> Asyn
         engine = postgresql_engine(address, connections=connections, timeout=timeout)
     try:
         async with engine.connect() as connection:
-            current = await connection.run_sync(_is_current)
+            current = await connection.run_sync(_is_usable)
             if not current and connection.dialect.name == "sqlite":
                 async with _migrating():
                     await connection.run_sync(_migrate)
@@ -139,14 +143,32 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
 
 
 class _MigrationError(Exception):
-    """Alembic refuses: the database is of a version that this one does not know."""
+    """The tables are of a version that this one does not know, or cannot work with."""
 
 
-def _is_current(connection: Connection) -> bool:
+def _is_usable(connection: Connection) -> bool:
+    """Return True if the tables are of this version, or of a newer one that this one can work with.
+
+    Raises:
+        _MigrationError: They are of a newer one that it cannot work with.
+    """
     if not connection.dialect.has_table(connection, "alembic_version"):
         return False
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
-    return found == [newest_revision()]
+    own = newest_revision()
+    if found == [own]:
+        return True
+    newer = next((each for each in found if each.isdecimal() and int(each) > int(own)), None)
+    if newer is None:
+        return False
+    oldest = connection.execute(select(Tables.oldest)).scalar_one()
+    if int(oldest) > int(own):
+        raise _MigrationError(
+            f"its tables are of version {newer}, which servers from {oldest} on can use, and this is {own}: "
+            "install the version that made them, or go back to the backup made before"
+        )
+    logger.info("the database has tables of version %s; this server, of %s, works with them", newer, own)
+    return True
 
 
 def _migrate(connection: Connection) -> None:
@@ -184,6 +206,7 @@ def _create_tables(connection: Connection) -> None:
         )
     )
     connection.execute(text("INSERT INTO alembic_version VALUES (:newest)"), {"newest": newest_revision()})
+    connection.execute(insert(Tables).values(id=1, oldest=OLDEST))
     connection.commit()
 
 

@@ -140,6 +140,15 @@ class Server(Base):
     joined_at: Mapped[datetime] = mapped_column(Instant())
 
 
+class Tables(Base):
+    """One row: the oldest version of the tables whose servers may work with these."""
+
+    __tablename__ = "tables"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    oldest: Mapped[str] = mapped_column(String(32))
+
+
 class ApiKey(Base):
     """A key, as its SHA-256: a key has enough entropy of its own to need no salt. A revoked one stays, for the record."""
 

@@ -32,7 +32,7 @@ from cdpbridge.server.store import (
     key_hash_of,
     to_micro_usd,
 )
-from cdpbridge.server.store._engine import newest_revision
+from cdpbridge.server.store._engine import OLDEST, newest_revision
 from cdpbridge.server.store._models import Base
 from tests import postgres, programs
 from tests.postgres import BOTH
@@ -455,11 +455,51 @@ async def test_opening_again_changes_nothing(store, url, project, rent):
     await second.close()
 
 
-async def test_a_database_of_a_newer_version_is_refused(store, url):
+async def test_a_newer_database_is_used_by_an_older_server_that_can(store, url, project, rent):
+    """While servers are upgraded one after the other, and after the way back."""
+    await rent()
     async with store._write() as session:
+        await session.execute(text("ALTER TABLE browsers ADD COLUMN of_later VARCHAR(10)"))
+        await session.execute(text("CREATE TABLE of_later (id INTEGER PRIMARY KEY)"))
         await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(ConfigurationError, match="9999"):
+    older = await Store.open(url)
+    try:
+        assert await balance(older, project) == Decimal("0.95")
+        await older.create_project("of the older", plan=None, max_browsers=None, credits=Decimal(1), now=NOW)
+        assert "of the older" in (await store.project_names()).values()
+    finally:
+        await older.close()
+    async with store._write() as session:
+        await session.execute(text("UPDATE tables SET oldest = '9998'"))
+    with pytest.raises(ConfigurationError, match=r"9999, which servers from 9998 on can use"):
         await Store.open(url)
+
+
+async def test_what_migrations_add_has_a_default(tmp_path):
+    """An older server, which does not know it, adds rows too."""
+    file = tmp_path / "new.sqlite3"
+    await (await Store.open(f"sqlite+aiosqlite:///{file}")).close()
+    old = tmp_path / "old.sqlite3"
+    await migrate(f"sqlite+aiosqlite:///{old}", OLDEST)
+
+    def columns(file):
+        with sqlite3.connect(file) as connection:
+            names = [
+                row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            ]
+            found = {
+                (table, column[1]): column
+                for table in names
+                for column in connection.execute(f"PRAGMA table_info({table})")
+            }
+        connection.close()
+        return found
+
+    before, now = columns(old), columns(file)
+    tables = {table for table, _ in before}
+    assert set(before) <= set(now)
+    added = [column for place, column in now.items() if place not in before and place[0] in tables]
+    assert [column for column in added if column[3] and column[4] is None] == []
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 1000, b"SQLite format 3\0" + bytes(4080)])
