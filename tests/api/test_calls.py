@@ -68,6 +68,10 @@ def test_lists_of_hosts():
     call = calls.create_browser(allowed_hosts=("a.example",), denied_hosts=[])
     assert call.body == {"allowedHosts": ["a.example"], "deniedHosts": []}
     assert calls.create_profile(denied_hosts=["a"]).body == {"deniedHosts": ["a"]}
+    assert calls.create_session(allowed_hosts=["a"], denied_hosts=("b",)).body == {
+        "allowedHosts": ["a"],
+        "deniedHosts": ["b"],
+    }
     assert calls.update_profile(ID, allowed_hosts=None).body == {"allowedHosts": None}
     assert calls.update_profile(ID, name=None, denied_hosts=["a"]).body == {
         "name": None,

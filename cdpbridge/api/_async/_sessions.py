@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -33,6 +33,8 @@ class AsyncSessions(AsyncGroup):
         keep_alive: bool | None = None,
         custom_proxy: CustomProxy | None = None,
         enable_recording: bool | None = None,
+        allowed_hosts: Sequence[str] | None = None,
+        denied_hosts: Sequence[str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> AgentSessionItem:
@@ -48,6 +50,9 @@ class AsyncSessions(AsyncGroup):
             keep_alive: True if it stays open after a task.
             custom_proxy: Your own instead of a country's.
             enable_recording: True to record a video.
+            allowed_hosts: The only hosts that its browser may reach, as in `client.browsers.create`. This and the next are extensions of
+                our server; another one that ignores unknown fields ignores them.
+            denied_hosts: Hosts that its browser may not reach, even so.
             extra_body: Further fields of the request, by their names in the API.
             idempotency_key: Two requests with one key start one session, on servers that know the header.
         """
@@ -62,6 +67,8 @@ class AsyncSessions(AsyncGroup):
                 keep_alive=keep_alive,
                 custom_proxy=custom_proxy,
                 enable_recording=enable_recording,
+                allowed_hosts=allowed_hosts,
+                denied_hosts=denied_hosts,
                 extra_body=extra_body,
                 idempotency_key=idempotency_key,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from ._base import (
     MAX_PAGE_SIZE,
     Call,
     ServerDefault,
+    checked_hosts,
     country_field,
     id_text,
     idempotency,
@@ -53,13 +54,15 @@ def create_session(
     keep_alive: bool | None = None,
     custom_proxy: CustomProxy | None = None,
     enable_recording: bool | None = None,
+    allowed_hosts: Sequence[str] | None = None,
+    denied_hosts: Sequence[str] | None = None,
     extra_body: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[AgentSessionItem]:
     """Build `POST /sessions`; what is not given is left to the server.
 
     Raises:
-        ConfigurationError: An id or country is malformed.
+        ConfigurationError: An id or country is malformed, or a list of hosts is none.
     """
     body = without_none(
         profile_id=None if profile_id is None else id_text(profile_id),
@@ -70,6 +73,8 @@ def create_session(
         keep_alive=keep_alive,
         custom_proxy=custom_proxy,
         enable_recording=enable_recording,
+        allowed_hosts=checked_hosts("allowed_hosts", allowed_hosts),
+        denied_hosts=checked_hosts("denied_hosts", denied_hosts),
     )
     return Call(
         "POST",

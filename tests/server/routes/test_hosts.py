@@ -21,6 +21,15 @@ async def test_lists_of_an_order_reach_the_machine_and_come_back(api):
         await api.stop(each)
 
 
+async def test_lists_of_a_session_are_its_browsers(api):
+    answer = await api.post("/sessions", {"allowedHosts": ["a.example"], "deniedHosts": ["b.example"]})
+    assert answer.status_code == 201, answer.text
+    session = answer.json()
+    assert api.hosts.specs[-1].hosts == (HostLists(["a.example"], ["b.example"]),)
+    browser = (await api.get(f"/browsers/{session['browserSessionId']}")).json()
+    assert (browser["allowedHosts"], browser["deniedHosts"]) == (["a.example"], ["b.example"])
+
+
 @pytest.mark.parametrize("name", ["allowedHosts", "deniedHosts"])
 @pytest.mark.parametrize(
     ("value", "why"),
