@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -22,7 +23,7 @@ __all__ = [
     "remove_stale_locks",
     "remove_tree",
     "scratch_parent",
-    "temporary_folder",
+    "temporary_path",
 ]
 
 logger = logging.getLogger("cdpbridge.chromium")
@@ -134,8 +135,7 @@ def scratch_parent(name: str, *, for_others: bool) -> Path:
     return Path("/tmp")  # noqa: S108  # as above; the start says what is wrong with it
 
 
-def temporary_folder(prefix: str, *, for_others: bool) -> Path:
-    """Make a new folder of this process's user, in `scratch_parent`."""
-    return Path(
-        tempfile.mkdtemp(prefix=prefix, dir=scratch_parent(f"{prefix}12345678", for_others=for_others))
-    )
+def temporary_path(prefix: str, *, for_others: bool) -> Path:
+    """Return a path in `scratch_parent` that no file has: 48 random bits, as long as those of `tempfile`."""
+    name = f"{prefix}{secrets.token_urlsafe(6)}"
+    return scratch_parent(name, for_others=for_others) / name

@@ -10,7 +10,7 @@ from pathlib import Path
 from cdpbridge.errors import BrowserStartFailed, ConfigurationError
 
 from ._find import Build
-from ._folders import lock_profile, remove_stale_locks
+from ._folders import lock_profile, remove_stale_locks, temporary_path
 from ._ownership import check_executable_by, closed_to, give
 from ._uid_ranges import uses_browser_uids
 from ._uids import BrowserUid, UidPool, is_in_use
@@ -49,11 +49,19 @@ class Identity:
             self._uid = UidPool().take()
             self._ours = True
 
-    def note(self, folder: Path) -> None:
-        """Remember a temporary folder of this browser, for the case that its owner is killed."""
+    def temporary_folder(self, purpose: str) -> Path:
+        """Make a temporary folder for this browser, of this process's user, in `scratch_parent`.
+
+        Raises:
+            OSError: From the disk.
+        """
+        folder = temporary_path(f"cdpb-{purpose}-", for_others=self._uid is not None)
         if self._uid is not None:
+            # Before it is there: an owner that is killed right after would leave a folder that no sweep knows.
             self._uid.hold("temporary", folder)
             self._temporary.add(folder)
+        folder.mkdir(mode=0o700)
+        return folder
 
     def prepare(self, build: Build, profile: Path, scratch: Path) -> None:
         """Make the folders, and have the browser's user own them.

@@ -36,7 +36,7 @@ from cdpbridge.errors import BrowserExited, BrowserNotFound, BrowserStartFailed
 from ._exit import watch_exit
 from ._find import Build, find
 from ._flags import child_environment, command_line
-from ._folders import remove_tree, temporary_folder
+from ._folders import remove_tree
 from ._identity import Identity
 from ._isolation import Isolation
 from ._launcher import Attendant
@@ -249,25 +249,9 @@ class Chromium:
         watch_exit(pid, self._loop, self._on_exit)
 
     async def _become_ready(self, timeout: timedelta) -> None:
-        assert self._pipe is not None
-        read_fd, write_fd = self._pipe
-        os.set_blocking(read_fd, False)
-        answered = self._loop.create_future()
-        self._loop.add_reader(read_fd, _read_answer, read_fd, bytearray(), answered)
-        ready = asyncio.ensure_future(self._read_address(answered))
         seconds = timeout.total_seconds()
-        try:
-            with suppress(BrokenPipeError):  # it has ended; that is seen below
-                os.write(write_fd, _VERSION)
-            ends: set[asyncio.Future[Any]] = {ready, self._exited}
-            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if self._pipe is not None:  # else it is closed, and its number may belong to another file by now
-                self._loop.remove_reader(read_fd)
-            done = ready.done()
-            ready.cancel()
-        if done:
-            self.port, self.browser_path = ready.result()
+        # Without a pipe it has ended before its launch returned here.
+        if self._pipe is not None and await self._answers(*self._pipe, seconds):
             self._find_orphans()
             return
         await self.kill()
@@ -281,6 +265,26 @@ class Chromium:
         elif _NO_SANDBOX in words:
             message += f": {_SANDBOX_ADVICE}"
         raise BrowserStartFailed(message, stderr=words)
+
+    async def _answers(self, read_fd: int, write_fd: int, seconds: float) -> bool:
+        """Wait until it has said its port and answered; return False if it has ended, or time is up."""
+        os.set_blocking(read_fd, False)
+        answered = self._loop.create_future()
+        self._loop.add_reader(read_fd, _read_answer, read_fd, bytearray(), answered)
+        ready = asyncio.ensure_future(self._read_address(answered))
+        try:
+            with suppress(BrokenPipeError):  # it has ended; that is seen below
+                os.write(write_fd, _VERSION)
+            ends: set[asyncio.Future[Any]] = {ready, self._exited}
+            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if self._pipe is not None:  # else it is closed, and its number may belong to another file by now
+                self._loop.remove_reader(read_fd)
+            done = ready.done()
+            ready.cancel()
+        if done:
+            self.port, self.browser_path = ready.result()
+        return done
 
     async def _read_address(self, answered: asyncio.Future[None]) -> tuple[int, str]:
         # Not from the file DevToolsActivePort: a profile may come with an old one.
@@ -499,10 +503,8 @@ def _shm_is_small() -> bool:
 
 
 def _temporary(made: list[Path], purpose: str, identity: Identity) -> Path:
-    path = temporary_folder(f"cdpb-{purpose}-", for_others=identity.number is not None)
-    made.append(path)
-    identity.note(path)
-    return path
+    made.append(identity.temporary_folder(purpose))
+    return made[-1]
 
 
 async def _remove(folders: Sequence[Path]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -233,6 +234,23 @@ async def test_fault_b08_a_binary_that_cannot_be_executed(launcher, tmp_path):
     assert left_in_temp() == before[1] | {"b"}
 
 
+@ONE_BUILD
+async def test_fault_b08_a_browser_that_has_ended_before_its_launch_returns(launcher, monkeypatch):
+    """Its attendant was killed, or the binary ended at once: the pipe is closed by then."""
+    launch = Chromium._launch
+
+    async def launch_and_end(chromium, *arguments):
+        await launch(chromium, *arguments)
+        await chromium.wait()
+
+    monkeypatch.setattr(Chromium, "_launch", launch_and_end)
+    await launcher.prepare()
+    before = left_in_temp(), descriptors()
+    with pytest.raises(BrowserStartFailed, match="ended with status 1 instead of starting"):
+        await Chromium.start(build=Build(Path("/bin/false"), "full"), isolation=Isolation(launcher))
+    assert (left_in_temp(), descriptors()) == before
+
+
 async def test_fault_b26_a_profile_in_use_is_left_to_its_browser(start, build, tmp_path):
     async with await start(user_data_dir=tmp_path) as first:
         with pytest.raises(BrowserStartFailed, match="in use by another browser"):
@@ -411,27 +429,40 @@ async def test_fault_b05_whatever_is_killed_at_any_moment_nothing_is_left(build,
     mounted = mounts()
     seed = random.randrange(2**32)
     moments = random.Random(seed)
+    killed = []
+
+    async def is_over(what, left):
+        try:
+            await wait_until(lambda: not left())
+        except TimeoutError:
+            pytest.fail(f"{what}: {left()}; seed {seed}, killed before: {killed}")
+
     for _ in range(OWNERS):
+        killed.clear()
         with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as scratch:
             Path(scratch).chmod(0o711)
             environment = os.environ | {"TMPDIR": scratch, "PYTHONPATH": os.pathsep.join(sys.path)}
             command = [sys.executable, "-c", RESTLESS, build.kind]
             with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as owner:
-                await asyncio.to_thread(owner.stdout.readline)
+                await asyncio.to_thread(owner.stdout.read1)
                 for _ in range(STRIKES):
                     await asyncio.sleep(moments.uniform(0, 0.3))  # the moment is the fault's
                     if victims := sorted(started_by(owner.pid)):
-                        with suppress(ProcessLookupError):  # it has ended by itself
-                            os.kill(moments.choice(victims), signal.SIGKILL)
+                        victim = moments.choice(victims)
+                        with suppress(OSError):  # it has ended by itself
+                            killed.append(Path(f"/proc/{victim}/comm").read_text().strip())
+                            os.kill(victim, signal.SIGKILL)
                     # It goes on.
-                    line = await asyncio.wait_for(asyncio.to_thread(owner.stdout.readline), 60)
-                    assert line, (seed, owner.poll())
+                    await is_over(
+                        "silence of the owner", lambda: not select.select([owner.stdout], [], [], 0)[0]
+                    )
+                    assert owner.stdout.read1(), (seed, killed, owner.poll())
                 await asyncio.sleep(moments.uniform(0, 1))
                 ours = started_by(owner.pid)
                 owner.kill()
-            await wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in ours))
-            await wait_until(lambda: not holding(scratch) and not processes_using(Path(scratch)))
+            await is_over("processes", lambda: [pid for pid in ours if os.path.exists(f"/proc/{pid}")])
+            await is_over("places", lambda: holding(scratch) + processes_using(Path(scratch)))
             if uses_browser_uids():  # other servers of this machine may sweep at the same time
-                await wait_until(lambda: UidPool().sweep() or not os.listdir(scratch))
+                await is_over("folders", lambda: UidPool().sweep() or os.listdir(scratch))
             assert uids_with_notes_of(scratch) == [], seed
     assert mounts() == mounted, seed

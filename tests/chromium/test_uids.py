@@ -143,6 +143,44 @@ print(uid.number)
     assert not folder.exists()
 
 
+KILLED_AT_A_FOLDER = """
+import asyncio, os, signal
+from pathlib import Path
+from cdpbridge.chromium import Build, Chromium
+
+make = os.mkdir
+def make_and_end(path, *arguments, **options):
+    make(path, *arguments, **options)
+    if purpose in os.fspath(path):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.mkdir = make_and_end
+for purpose in ("cdpb-profile-", "cdpb-scratch-"):
+    if (child := os.fork()) == 0:
+        asyncio.run(Chromium.start(build=Build(Path("/bin/false"), "full")))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(os.listdir(os.environ["TMPDIR"])))
+"""
+
+
+def test_fault_b05_an_owner_that_is_killed_right_after_it_has_made_a_folder_leaves_none():
+    with tempfile.TemporaryDirectory(prefix="t") as scratch:
+        Path(scratch).chmod(0o711)
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED_AT_A_FOLDER],
+            env=os.environ | {"TMPDIR": scratch, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=100,
+        )
+        assert done.stdout.splitlines()[0] == "-9 1", done.stderr
+        # The second one has freed what the first one left, when it took its uid.
+        assert done.stdout.splitlines()[1].split()[0] == "-9", done.stderr
+        wait_for(
+            lambda: UidPool().sweep() or not os.listdir(scratch)
+        )  # another server may sweep at the same time
+
+
 @pytest.mark.parametrize("suffix", ["", ".gone"])
 def test_the_place_of_a_killed_server_holds_its_uid_until_it_is_removed(pool, tmp_path, suffix):
     place = tmp_path / "browser"
