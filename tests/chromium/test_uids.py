@@ -1,6 +1,7 @@
 """Uids of browsers: each is taken once on the machine, and free again when nothing of it is left."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -72,15 +73,95 @@ def test_no_ranges(text):
         parse_uid_range(text)
 
 
-def test_two_servers_with_one_range_never_have_the_same_uid(tmp_path):
-    program = "held = [pool.take() for _ in range(20)]\nprint(*[each.number for each in held])"
-    with owner(tmp_path, program) as one, owner(tmp_path, program) as other:
-        numbers = [int(number) for each in (one, other) for number in each.stdout.readline().split()]
-        assert len(set(numbers)) == 40
-        assert set(numbers) <= set(UIDS)
-        assert len(taken(tmp_path)) == 40
-    UidPool(UIDS, folder=tmp_path / "state" / "uids").sweep()
-    assert taken(tmp_path) == []
+TWO_SERVERS = """
+import fcntl, itertools, os, random, shutil, signal, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from cdpbridge.chromium import UidPool, give
+
+root, seed = Path(sys.argv[1]), int(sys.argv[2])
+uids, state = range(700_000, 700_090), root / "state" / "uids"
+moments = random.Random(seed)
+ending = []
+signal.signal(signal.SIGTERM, lambda *_: ending.append(True))
+
+class Server:
+    def __init__(self, name):
+        # Opened before a uid is taken: the kernel closes them first when this process is killed.
+        self.marks = {uid: os.open(root / "marks" / str(uid), os.O_RDWR | os.O_CREAT) for uid in uids}
+        self.own, self.pool, self.count, self.taken = root / name, UidPool(uids, folder=state), itertools.count(), {}
+        for place in self.own.iterdir():  # of the one that was killed
+            shutil.rmtree(place)
+
+    def open(self, _):
+        uid = self.pool.take()
+        fcntl.flock(self.marks[uid.number], fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails when the other server has it
+        assert self.taken.setdefault(uid.number, uid) is uid
+        folders = self.own / f"{os.getpid()}-{next(self.count)}", root / "scratch" / f"{os.getpid()}-{next(self.count)}"
+        for kind, folder in zip(("place", "temporary"), folders):
+            uid.hold(kind, folder)
+            folder.mkdir()
+            give(folder, uid.number)
+        return uid, folders
+
+    def close(self, place):
+        uid, folders = place
+        for folder in folders:
+            shutil.rmtree(folder)
+        del self.taken[uid.number]
+        fcntl.flock(self.marks[uid.number], fcntl.LOCK_UN)
+        uid.release()
+
+    def run(self, full):
+        with ThreadPoolExecutor(4) as threads:
+            places = list(threads.map(self.open, range(40)))
+            os.write(full, b"x")
+            while not ending:
+                again, places = places[:4], places[4:]
+                list(threads.map(self.close, again))
+                places += threads.map(self.open, again)
+            list(threads.map(self.close, places))
+
+def start(name):
+    is_full, full = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            Server(name).run(full)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    os.close(full)
+    return pid, is_full
+
+for name in ("one", "other", "marks", "scratch"):
+    (root / name).mkdir()
+servers = {name: start(name) for name in ("one", "other")}
+for kill in range(4):
+    name = ("one", "other")[kill % 2]
+    pid, is_full = servers[name]
+    if kill % 3:  # else while it takes its first ones
+        os.read(is_full, 1)
+    time.sleep(moments.uniform(0, 0.05))
+    os.kill(pid, signal.SIGKILL)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    servers[name] = start(name)
+print([os.read(is_full, 1) for _, is_full in servers.values()], len(os.listdir(state)) >= 72)
+for pid, _ in servers.values():
+    os.kill(pid, signal.SIGTERM)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+UidPool(uids, folder=state).sweep()
+print([os.listdir(each) for each in (state, root / "one", root / "other", root / "scratch")])
+"""
+
+
+def test_two_servers_of_40_places_with_one_range_never_have_the_same_uid_whenever_they_are_killed(tmp_path):
+    """Each server opens and closes places in four threads, is killed twice, and starts again."""
+    seed = random.randrange(2**32)
+    command = [sys.executable, "-c", TWO_SERVERS, str(tmp_path), str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    expected = ["-9"] * 4 + ["[b'x', b'x'] True", "0", "0", "[[], [], [], []]"]
+    assert done.stdout.splitlines() == expected, (seed, done.stderr[-3000:])
 
 
 def test_all_taken_is_said_with_the_way_out(tmp_path):
