@@ -162,16 +162,24 @@ async def to_the_end(work: Awaitable[T]) -> T:
 
     `work` needs a time limit of its own. When it fails and the caller was cancelled, its error is logged.
     """
-    task = asyncio.ensure_future(work)
+    return await _ended(asyncio.ensure_future(work))
+
+
+async def _ended(work: asyncio.Future[T], poll_seconds: float | None = None) -> T:
+    """Return the result of `work`, however often the caller is cancelled; see `to_the_end`.
+
+    Args:
+        poll_seconds: Look so often whether it has ended, besides waiting for it.
+    """
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    while not work.done():
         try:
-            await asyncio.wait({task})
+            await asyncio.wait({work}, timeout=poll_seconds)
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is None:
-        return task.result()
-    if not task.cancelled() and (failed := task.exception()) is not None:
+        return work.result()
+    if not work.cancelled() and (failed := work.exception()) is not None:
         logger.error("%s", failed, exc_info=None if str(failed) else failed)
     raise cancelled
 
@@ -236,17 +244,8 @@ async def in_thread(work: Callable[..., T], *arguments: Any, **options: Any) -> 
         threading.Thread(target=run, name="cdpbridge-work").start()
     except RuntimeError:  # the interpreter ends and starts no more threads
         return work(*arguments, **options)
-    return await to_the_end(_polled(done))
-
-
-async def _polled(done: asyncio.Future[T]) -> T:
-    """Return the result of `done`, looking for it now and then.
-
-    A forked process that closes its copy of the loop breaks our wake-up pipe: no thread can wake this loop after that.
-    """
-    while not done.done():
-        await asyncio.wait({done}, timeout=_POLL_SECONDS)
-    return done.result()
+    # A forked process that closes its copy of the loop breaks our wake-up pipe: no thread can wake this loop after that.
+    return await _ended(done, _POLL_SECONDS)
 
 
 class LoopThread:

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from cdpbridge._concurrency import LoopThread, TaskSet, in_pool, mark_retrieved, to_the_end
+from cdpbridge._concurrency import LoopThread, TaskSet, in_pool, in_thread, mark_retrieved, to_the_end
 
 
 async def test_the_result():
@@ -60,7 +60,8 @@ async def test_work_that_is_cancelled_itself():
 # --- sets of tasks ----------------------------------------------------------------------------------------------------
 
 
-def test_work_in_the_pool_at_the_end_of_the_loop():
+@pytest.mark.parametrize("threaded", [in_pool, in_thread])
+def test_work_of_a_thread_at_the_end_of_the_loop(threaded):
     """Which cancels every task: one that stood for the thread was done then, and what the thread used was closed under it."""
     began, closed, found = threading.Event(), threading.Event(), []
 
@@ -70,7 +71,7 @@ def test_work_in_the_pool_at_the_end_of_the_loop():
 
     async def use():
         try:
-            await in_pool(work)
+            await threaded(work)
         finally:
             closed.set()
 
