@@ -159,6 +159,7 @@ async def open_parts(
                 rules=lambda: accounts.network_rules,
                 warm_browsers=settings.ready_browsers,
                 usual_proxy=_usual_proxy(settings),
+                usual_readable=readable(settings),
                 strain=pressure.reason,
             )
             ends.push_async_callback(machines.close)

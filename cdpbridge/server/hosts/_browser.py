@@ -33,8 +33,9 @@ from ._folders import save_profile
 from ._logins import ExtensionKeeper, cancel_unanswered_logins
 from ._options import BrowserOptions
 from ._place import Place
+from ._upstream import upstream_of
 
-__all__ = ["LocalBrowser", "denies_udp"]
+__all__ = ["LocalBrowser"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -44,20 +45,6 @@ _EXPORT_TIMEOUT: Final = timedelta(seconds=2)
 # Its tasks wait for an answer or write a small file: cancelled, they end at once.
 _SUPERVISION_SECONDS: Final = 5.0
 _WITHDRAWN: Final = CloseFrame(1001, "start withdrawn")
-
-
-def denies_udp(spec: BrowserSpec, rules: Rules) -> bool:
-    """Return True if nothing may go around a browser's forwarder, which Chromium takes at its start only.
-
-    That is so where private addresses are denied, where an upstream hides ours, where lists of hosts are in force, and where an
-    agent's hosts may be limited at any time.
-    """
-    return (
-        _upstream(spec) is not None
-        or spec.agent
-        or not rules.private
-        or rules.narrowed(*spec.hosts).limits_hosts
-    )
 
 
 class LocalBrowser:
@@ -98,6 +85,7 @@ class LocalBrowser:
         self._on_exit = on_exit
         self._on_limit = on_limit
         self._export: CookieExport | None = None
+        self._passed: Limit | None = None
         self._supervision = TaskSet(logger)
         self._ports: list[int] = []
         self._network = self._ordered_network()
@@ -134,12 +122,7 @@ class LocalBrowser:
     async def start(self) -> None:
         """Run it, and open it to its clients. Cancelled or failed, it leaves nothing behind."""
         await self.start_ready()
-        try:
-            await open_first_page(self._connection, self._spec)
-        except BaseException:
-            await to_the_end(self.stop(_WITHDRAWN, save=False))
-            raise
-        self._open()
+        await self._open_after(open_first_page(self._connection, self._spec))
 
     async def start_ready(self) -> None:
         """Run it without an address for clients. Cancelled or failed, it leaves nothing behind."""
@@ -193,26 +176,38 @@ class LocalBrowser:
         on_exit: Callable[[UUID], object],
         on_limit: Callable[[UUID, Limit], object],
     ) -> None:
-        """Become the browser of an order that changes nothing of its start. When that fails or is cancelled, stop it.
+        """Become the browser of an order that changes nothing of its start. Failed or cancelled, stop it, unless it is `stopping`.
 
         Raises:
-            BrowserStartFailed: It has ended.
+            BrowserStartFailed: It has ended, or uses too much.
             CDPError: It does not answer.
         """
         await renew_first_page(self._connection)
-        if not self.running:
-            raise BrowserStartFailed("the browser has exited while it was waiting")
         self.id, self._spec, self._options = spec.id, spec, replace(self._options, rules=rules)
+        await self._open_after(self._become_ordered())
+        # Not before: the order gets another browser when this one ends, and has not ended with it.
         self._on_exit, self._on_limit = on_exit, on_limit
+
+    async def _become_ordered(self) -> None:
         self._network.serve(self._ordered_network())
-        if await self.place.assign(spec.id):
+        if await self.place.assign(self.id):
             await self._allow_downloads()
-        await open_first_page(self._connection, spec)
+        await open_first_page(self._connection, self._spec)
+        if not self.running or self._passed is not None:
+            raise BrowserStartFailed("the browser has exited, or used too much, while it was waiting")
+
+    async def _open_after(self, last: Coroutine[Any, Any, None]) -> None:
+        """Open it to its clients after its last steps; when they fail or are cancelled, stop it."""
+        try:
+            await last
+        except BaseException:
+            await to_the_end(self.stop(_WITHDRAWN, save=False))
+            raise
         self._open()
 
     def _ordered_network(self) -> BrowserNetwork:
         return BrowserNetwork(
-            _upstream(self._spec),
+            upstream_of(self._spec),
             rules=self._options.rules,
             hosts=self._spec.hosts,
             trusted_upstream=self._spec.trusted_proxy,
@@ -358,8 +353,9 @@ class LocalBrowser:
                     logger.warning("browser %s does not answer any more and is killed: %s", self.id, error)
                     await self._chromium.kill()
                 return
-            if (limit := await self._limit_passed()) is not None:
-                self._on_limit(self.id, limit)
+            if (passed := await self._limit_passed()) is not None:
+                self._passed = passed
+                self._on_limit(self.id, passed)
                 return
 
     async def _limit_passed(self) -> Limit | None:
@@ -494,7 +490,3 @@ class LocalBrowser:
         await self._connection.close()
         kind = await self._chromium.stop(timeout=deadline)
         return "killed" if kind == "killed" else "closed"
-
-
-def _upstream(spec: BrowserSpec) -> str | None:
-    return None if spec.proxy == "direct" else spec.proxy

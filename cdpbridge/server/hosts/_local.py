@@ -22,13 +22,14 @@ from cdpbridge.server.profiles import Hostile, ProfileStore
 from cdpbridge.server.proxy import HostLists, HostTraffic, Rules
 
 from ._base import BrowserSpec, CloseFrame, Leftover, Limit, Placement, SavedState, StopReport
-from ._browser import LocalBrowser, denies_udp
+from ._browser import LocalBrowser
 from ._cookies import CookieExport, cookies_to_keep
 from ._folders import REMOVED, remove_folder, save_profile, saved_before, scratch_folder
 from ._options import BrowserOptions
 from ._place import Place
 from ._processes import wait_unused
 from ._ready import ReadyBrowsers
+from ._upstream import denies_udp
 
 __all__ = ["LocalHosts"]
 
@@ -53,6 +54,7 @@ class LocalHosts:
         rules: What browsers may reach that start from now on; default: what `options` says.
         warm_browsers: Number of browsers that are kept ready for orders without a profile.
         usual_proxy: Of the orders that those are for, as in `BrowserSpec`.
+        usual_readable: As above.
         strain: Returns why the machine should start no browser, as `Pressure.reason`; None when it may.
     """
 
@@ -69,6 +71,7 @@ class LocalHosts:
         rules: Callable[[], Rules] | None = None,
         warm_browsers: int = 0,
         usual_proxy: str | None = None,
+        usual_readable: tuple[Path, ...] = (),
         strain: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._root = root
@@ -81,6 +84,7 @@ class LocalHosts:
         self._queue_timeout = queue_timeout.total_seconds()
         self._browsers: dict[UUID, LocalBrowser] = {}
         self._usual_proxy = usual_proxy
+        self._usual_readable = usual_readable
         self._ready = ReadyBrowsers(
             warm_browsers,
             self._start_ready,
@@ -106,7 +110,7 @@ class LocalHosts:
         self, spec: BrowserSpec, on_exit: Callable[[UUID], object], on_limit: Callable[[UUID, Limit], object]
     ) -> LocalBrowser | None:
         rules = self._rules()
-        if not _starts_as_usual(spec) or self._udp(spec, rules) != self._usual_udp(rules):
+        if not self._starts_as_usual(spec) or self._udp(spec, rules) != self._usual_udp(rules):
             return None
         while (browser := await self._ready.take()) is not None:
             ordered = False
@@ -120,14 +124,15 @@ class LocalHosts:
                     "browser %s, kept ready, cannot be used and is replaced: %s", browser.id, error
                 )
             finally:
-                if not ordered:
+                if not (ordered or browser.stopping):
                     self._ready.put_away(browser)
         return None
 
     async def _start_ready(self) -> LocalBrowser:
         place_id, rules = uuid4(), self._rules()
         # It reaches nothing before it is ordered.
-        spec = BrowserSpec(place_id, hosts=(HostLists(allowed_hosts=()),))
+        nothing = (HostLists(allowed_hosts=()),)
+        spec = BrowserSpec(place_id, hosts=nothing, readable=self._usual_readable)
         lost = self._ready.lost
         async with self._turns:
             return await self._run(
@@ -153,6 +158,13 @@ class LocalHosts:
         finally:
             self._turns.release()
             self._ready.look()
+
+    def _starts_as_usual(self, spec: BrowserSpec) -> bool:
+        """Return True if an order changes nothing of a start: what it is about can be set in a browser that runs."""
+        settable = replace(
+            spec, proxy=None, trusted_proxy=True, hosts=(), agent=False, block_ads=True, start_url=None
+        )
+        return settable == BrowserSpec(spec.id, readable=self._usual_readable)
 
     def _udp(self, spec: BrowserSpec, rules: Rules) -> bool:
         """Return whether a browser may send UDP around its forwarder. An isolated one has nowhere else to send it to."""
@@ -331,14 +343,6 @@ class LocalHosts:
         )
         if self._options.isolation is not None:
             await self._options.isolation.close()
-
-
-def _starts_as_usual(spec: BrowserSpec) -> bool:
-    """Return True if an order changes nothing of a start: what it is about can be set in a browser that runs."""
-    settable = replace(
-        spec, proxy=None, trusted_proxy=True, hosts=(), agent=False, block_ads=True, start_url=None
-    )
-    return settable == BrowserSpec(spec.id)
 
 
 def _take_files(files: FileStore, place_id: str, leftover: Leftover | None) -> None:

@@ -139,7 +139,10 @@ class ReadyBrowsers:
         self.look()
 
     async def _end(self, browser: LocalBrowser) -> None:
-        await browser.stop(_UNSEEN, save=False)
+        try:
+            await browser.stop(_UNSEEN, save=False)
+        except Exception:  # the others are ended all the same, and the order that needs memory goes on
+            logger.exception("the browser %s, kept ready, was not stopped cleanly", browser.id)
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -187,6 +187,48 @@ async def test_one_that_ends_or_hangs_while_it_waits_is_replaced_and_not_handed_
 
 @pytest.mark.chromium
 @ONE_BUILD
+async def test_one_that_exits_while_it_is_handed_over_is_replaced_and_its_order_has_the_files_of_another(
+    make_server, monkeypatch
+):
+    """The order has not ended with it, and the folders of its files are not removed with it."""
+    async with make_server(warm_browsers=1) as server:
+        place = await ready(server)
+        [waiting] = [each for each, _ in server.app.state.services.hosts._ready._waiting]
+
+        async def exits(connection, spec):
+            if connection is waiting.connection:
+                os.kill(server.main_process({"id": str(place)}), signal.SIGKILL)
+                await until(lambda: not waiting.running)
+                await asyncio.sleep(0)  # what watches it has seen that
+
+        monkeypatch.setattr("cdpbridge.server.hosts._browser.open_first_page", exits)
+        browser = await server.rent()
+        assert await place_of(server, browser) != place
+        assert not (browsers_folder(server.data_dir) / str(place)).exists()
+        async with connect(browser["cdpUrl"]) as connection:
+            tab = await connection.new_tab()
+            save = "document.body.innerHTML = '<a download=note.txt href=\"data:,note\">'; document.links[0].click()"
+            await evaluate(tab, save)
+            await until(lambda: listed(server, f"/browsers/{browser['id']}/downloads"))
+
+
+@pytest.mark.chromium
+@ONE_BUILD
+@needs_isolation
+async def test_one_reads_the_files_that_every_order_may_read(make_server, tmp_path):
+    given = tmp_path / "given.txt"
+    given.write_text("given")
+    async with make_server(warm_browsers=1, isolation="require", files=[given]) as server:
+        place = await ready(server)
+        browser = await server.rent()
+        assert await place_of(server, browser) == place
+        async with connect(browser["cdpUrl"]) as connection:
+            tab = await connection.new_tab(given.as_uri())
+            await until(lambda: evaluate(tab, "document.body.innerText === 'given'"))
+
+
+@pytest.mark.chromium
+@ONE_BUILD
 async def test_memory_is_for_orders_first(make_server, monkeypatch):
     async with make_server(warm_browsers=1) as server:
         await ready(server)
@@ -370,6 +412,20 @@ async def test_one_that_exits_is_not_handed_out(keeping):
     await until(lambda: pool.waiting and lost.ended)
     assert await take(pool) is not lost
     pool.lost(lost.id)  # again, it does nothing
+
+
+async def test_one_that_cannot_be_stopped_cleanly_holds_up_no_order(keeping, caplog):
+    pool, start = keeping(2)
+    await until(lambda: pool.waiting == 2)
+
+    async def fails(_frame, *, save):
+        start.made[0].ended = True
+        raise OSError("no such device")
+
+    start.made[0].stop = fails
+    assert await pool.release()
+    assert all(each.ended for each in start.made[:2])
+    assert "was not stopped cleanly" in caplog.text
 
 
 async def test_one_that_exits_in_the_moment_it_is_ready_is_not_kept(keeping):
