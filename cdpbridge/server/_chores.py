@@ -37,6 +37,9 @@ async def repeated(
             except (ObjectStorageError, OSError, SQLAlchemyError) as error:
                 logger.warning("%s, and will be tried again: %s", what, error)
                 pause = after_failure
+            except Exception:  # what was not foreseen does not end it either
+                logger.exception("%s, and will be tried again", what)
+                pause = after_failure
             await asyncio.sleep(pause)
 
     task = asyncio.get_running_loop().create_task(run())

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from cdpbridge._lifecycle import State
 from cdpbridge.server.files import FileStore
+from cdpbridge.server.objects import ObjectStorageError
 from cdpbridge.server.store import RecordingState, Store
 
 __all__ = ["Keeping"]
@@ -21,6 +22,8 @@ class Keeping:
     def __init__(self, store: Store, files: FileStore) -> None:
         self._store = store
         self._files = files
+        # Those whose last try failed.
+        self._failed: set[UUID] = set()
 
     async def once(self) -> None:
         """Move what has ended by now.
@@ -30,13 +33,28 @@ class Keeping:
             OSError: From the disk.
             SQLAlchemyError: From the database.
         """
-        for browser_id in await asyncio.to_thread(self._files.owners, "browsers"):
-            if await self._browser_ended(browser_id):
-                size, video = await asyncio.to_thread(self._files.keep, "browsers", browser_id)
-                await self._store.files_kept(browser_id, size, video=video)
-        for task_id in await asyncio.to_thread(self._files.owners, "tasks"):
-            if await self._store.task_ended(task_id):
-                await asyncio.to_thread(self._files.keep, "tasks", task_id)
+        owners = [
+            (kind, owner)
+            for kind in ("browsers", "tasks")
+            for owner in await asyncio.to_thread(self._files.owners, kind)
+        ]
+        self._failed &= {owner for _, owner in owners}
+        # One that fails comes last the next time, so that it holds up no other for good.
+        for kind, owner in sorted(owners, key=lambda each: each[1] in self._failed):
+            try:
+                await self._keep(kind, owner)
+            except (ObjectStorageError, OSError):
+                self._failed.add(owner)
+                raise
+            self._failed.discard(owner)
+
+    async def _keep(self, kind: str, owner: UUID) -> None:
+        if kind == "tasks":
+            if await self._store.task_ended(owner):
+                await asyncio.to_thread(self._files.keep, kind, owner)
+        elif await self._browser_ended(owner):
+            size, video = await asyncio.to_thread(self._files.keep, kind, owner)
+            await self._store.files_kept(owner, size, video=video)
 
     async def _browser_ended(self, browser_id: UUID) -> bool:
         browser = await self._store.rental(browser_id)

@@ -7,8 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from functools import partial
-from itertools import count
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,6 +23,8 @@ FindUpload = Callable[[UUID, UUID], Awaitable[SavedState | None]]
 """Takes a profile and a browser."""
 
 logger = logging.getLogger("cdpbridge.server")
+
+T = TypeVar("T")
 
 _RETRY_SECONDS: Final = 1.0
 
@@ -99,7 +100,9 @@ async def take_over(
 async def _settled(store: Store, former: Server | None, *, wall: Callable[[], datetime]) -> list[Browser]:
     """Take over and settle the browsers of a server; None for a version that knew one server only."""
     browsers: list[Browser] = []
-    while taken := await store.take_over(former):
+    take = partial(store.take_over, former)
+    # Once some are taken, an error may not leave them to this server without a look after them.
+    while taken := await (_insist(take) if browsers else take()):
         for browser in taken:
             await _insist(partial(_settle, store, browser, now=wall()))
         browsers += taken
@@ -158,15 +161,16 @@ async def _settle(store: Store, browser: Browser, *, now: datetime) -> None:
         await store.settle(browser.id, EndReason.SERVER_LOST, used, now=now, generation=browser.generation)
 
 
-async def _insist(step: Callable[[], Awaitable[object]]) -> None:
-    """Do a step on a browser that is ours by now: no other server would, as long as this one lives."""
-    for attempt in count():
+async def _insist(step: Callable[[], Awaitable[T]]) -> T:
+    """Do a step on browsers that are ours by now: no other server would, as long as this one lives."""
+    attempts = 0
+    while True:
         try:
-            await step()
-            return
+            return await step()
         except SQLAlchemyError:
-            if not attempt:
+            if not attempts:
                 logger.exception(
                     "a browser of a server that has ended could not be settled; it will be retried"
                 )
+            attempts += 1
             await asyncio.sleep(_RETRY_SECONDS)

@@ -210,6 +210,33 @@ async def test_a_running_browser_keeps_its_files(kept_api, storage):
     await kept_api.stop(browser)
 
 
+async def test_files_that_cannot_be_moved_hold_up_no_others(kept_api, monkeypatch):
+    store, files = kept_api.services.store, kept_api.services.files
+    folders = {}
+    for _ in range(2):
+        browser = await kept_api.rent()
+        folders[browser["id"]] = files.downloads(UUID(browser["id"]))
+        write(folders[browser["id"]], "note.txt")
+        await kept_api.stop(browser)
+    first, second = sorted(folders)
+    keep = files.keep
+
+    def broken(kind, owner):
+        if str(owner) == first:
+            raise OSError("no plain file any more")
+        return keep(kind, owner)
+
+    monkeypatch.setattr(files, "keep", broken)
+    keeping = Keeping(store, files)
+    for _ in range(2):
+        with pytest.raises(OSError, match="no plain file"):
+            await keeping.once()
+    assert [folders[each].exists() for each in (first, second)] == [True, False]
+    monkeypatch.undo()
+    await keeping.once()
+    assert not folders[first].exists()
+
+
 async def test_the_quota_counts_what_was_moved(make_api, storage_place):
     options = {"storage_url": storage_place.url, "storage_options": storage_place.options}
     async with make_api(**options, max_files_mb_per_project=1) as api:

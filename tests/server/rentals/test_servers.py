@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from cdpbridge._lifecycle import EndReason
-from cdpbridge.server.rentals import _heart, _membership
+from cdpbridge._lifecycle import EndReason, State
+from cdpbridge.server.rentals import _heart, _membership, _recovery
 from tests import postgres
 from tests.conftest import until
 
@@ -173,6 +173,32 @@ async def test_fault_b05_b53_the_other_server_settles_what_one_leaves(two, morta
         assert (kinds.count("charge"), kinds.count("refund")) == (4, 2)
         a.hosts.may_start.set()
         assert (await starting).status_code == 503
+
+
+async def test_what_was_taken_over_is_settled_to_its_end_when_the_database_fails_meanwhile(
+    two, mortal, monkeypatch
+):
+    monkeypatch.setattr(_recovery, "_RETRY_SECONDS", 0.01)
+    async with two() as (a, b):
+        left = await a.rent()
+        take_over, failures = b.services.store.take_over, [SQLAlchemyError("away")]
+
+        async def fails_once(former):
+            if (
+                failures
+                and (await b.services.store.rental(UUID(left["id"]))).owner == b.services.store.server_id
+            ):
+                raise failures.pop()
+            return await take_over(former)
+
+        monkeypatch.setattr(b.services.store, "take_over", fails_once)
+        await kill(a)
+        await until(lambda: is_over(b, left))
+        assert not failures
+
+
+async def is_over(api, browser):
+    return (await api.services.store.rental(UUID(browser["id"]))).state == State.STOPPED
 
 
 async def is_stopped(api, browser):
