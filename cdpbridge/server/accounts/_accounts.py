@@ -169,12 +169,20 @@ class Accounts:
         self._flushing = asyncio.get_running_loop().create_task(self._flush_often())
 
     async def close(self) -> None:
-        """Note it once more."""
+        """Note it once more. Keys of an embedded server end with it, also on the other servers of its database."""
         if self._flushing is not None:
             self._flushing.cancel()
             await asyncio.wait({self._flushing})
             self._flushing = None
         await self._flush()
+        if self._settings.embedded and not self._store.one_writer:  # SQLite's are forgotten at the next start
+            keys = [key.get_secret_value() for each in self._settings.api_keys.values() for key in each]
+            try:
+                await self._store.forget_keys(keys)
+            except SQLAlchemyError:
+                logger.exception(
+                    "the keys of this server could not be removed from its database; revoke them"
+                )
 
     async def _flush_often(self) -> None:
         while True:

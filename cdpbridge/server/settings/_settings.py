@@ -314,6 +314,11 @@ class Settings(Fields):
         return [*self.allowed_hosts, *([name] if name else [])]
 
     @property
+    def embedded(self) -> bool:
+        """True for a server of `local()`, whose configured keys are of its own programs."""
+        return self._simulating
+
+    @property
     def money_simulated(self) -> bool:
         """True when no one pays: no credits are set, or the server is of one program on this machine, for itself."""
         return self.credits_usd is None or self._simulating

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import delete, or_, select, update
 
 from ._database import Database
 from ._models import HOLDS_SLOT, AgentSession, ApiKey, Browser, Project, Task
@@ -103,6 +103,12 @@ class Keys(Database):
             whose = Browser.project_id == row.project_id if all_browsers else Browser.key_id == key_id
             running = select(Browser.id).where(whose, Browser.state.in_(HOLDS_SLOT))
             return row, (await session.scalars(running)).all()
+
+    async def forget_keys(self, keys: Collection[str]) -> None:
+        """Delete configured keys."""
+        hashes = [key_hash_of(key) for key in keys]
+        async with self._write() as session:
+            await session.execute(delete(ApiKey).where(ApiKey.key_hash.in_(hashes), ApiKey.configured))
 
     async def running_of_key(self, key_id: UUID) -> Sequence[UUID]:
         """Return the browsers that hold a slot and were rented with this key."""

@@ -283,3 +283,13 @@ async def test_servers_share_keys_projects_and_addresses(two):
         await a.services.accounts.revoke_key(made.id, stop=a.services.rentals.stop)
         assert (await b.get("/browsers", key=made.key)).status_code == 401
         assert len(b.hosts.stopped) == 1
+
+
+async def test_the_key_of_a_program_ends_with_its_own_server_on_the_others_too(make_api, tmp_path):
+    key = "key-of-a-program-with-a-server-of-its-own"
+    async with make_api(data_dir=tmp_path / "a") as other:
+        async with make_api(data_dir=tmp_path / "b", api_keys=key, simulate_countries=True) as own:
+            assert (await own.get("/browsers", key=key)).status_code == 200
+            assert (await other.get("/browsers", key=key)).status_code == 200
+        assert (await other.get("/browsers", key=key)).status_code == 401
+        assert (await other.get("/browsers")).status_code == 200
