@@ -328,8 +328,9 @@ class _Tunnel:
             address = self._upstream(self._base.path + path, query)
         else:
             raise Refusal(HTTPStatus.NOT_FOUND, "the browser has no WebSocket here")
-        expected = None if page or self._opened is None else await self._opened.take()
-        key = request.get("sec-websocket-key")
+        key, expected = request.get("sec-websocket-key"), None
+        if self._opened is not None and key is not None and not page:
+            expected = await self._opened.take()
         if expected is not None and key is not None:
             browser, head = expected, switching_head(key)
         else:
