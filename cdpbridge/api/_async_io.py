@@ -47,7 +47,16 @@ async def to_the_end(work: Callable[..., Awaitable[T]], *arguments: Any) -> T:
 
 async def start_server(settings: Mapping[str, Any]) -> EmbeddedServer:
     """Join or start an embedded server; it is ready."""
-    return await open_server(settings, meanwhile=prepare_http)
+    return await open_server(settings, meanwhile=_prepare)
+
+
+def _prepare() -> None:
+    """Import what the first request needs, in a thread that has time for it."""
+    prepare_http()
+    import anyio  # noqa: PLC0415  # httpx has loaded it
+
+    # Its half for asyncio is imported by the first connection. Any loop will do.
+    anyio.run(anyio.sleep, 0)
 
 
 async def stop_server(server: EmbeddedServer) -> None:

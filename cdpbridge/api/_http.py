@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ from cdpbridge.errors import (
 )
 
 from ._httpx import httpx
-from ._models import IGNORED_FIELDS_HEADER
+from ._models import IGNORED_FIELDS_HEADER, Account, BrowserSession, Page
 from ._problems import problems_of
 from ._retry import retry_after_seconds
 from .calls import Call
@@ -62,6 +63,8 @@ __all__ = [
 logger = logging.getLogger("cdpbridge")
 
 T = TypeVar("T")
+
+_building: Final = threading.Lock()
 
 KEY_HEADER: Final = "X-Browser-Use-API-Key"
 _CONNECT_SECONDS: Final = 10.0
@@ -161,12 +164,21 @@ def _ssl_context(_file: str | None, _folder: str | None) -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+# What a server is asked for before a browser is rented, and for the browser.
+_FIRST_ANSWERS: Final = (Account, Page[BrowserSession], BrowserSession)
+
+
 def prepare_http() -> None:
-    """Import httpx and read the certificates, 0.1 s of work, before the first client needs them."""
+    """Do beforehand what the first client and its first requests need: imports, certificates, models. 0.1 s of CPU."""
     try:
-        _ssl_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+        certificates = _ssl_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     except OSError as error:  # the client that is made next says what is wrong with them
         logger.debug("the certificates of the environment cannot be read: %s", error)
+    else:
+        # The first client imports half of httpx. This one opens no connection.
+        httpx.Client(verify=certificates, trust_env=False).close()
+    for model in _FIRST_ANSWERS:
+        _build(model)
 
 
 @contextmanager
@@ -307,8 +319,14 @@ def _id_in(response: httpx.Response) -> str | None:
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
     if issubclass(kind, BaseModel):
         # An adapter of a model that is not built (`defer_build`) forgets `hide_input_in_errors`, and would show a `cdpUrl` or a key.
-        kind.model_rebuild()
+        _build(kind)
     return TypeAdapter(kind)
+
+
+def _build(model: type[BaseModel]) -> None:
+    # Older releases of pydantic have no lock for it, and take apart what another thread has just built.
+    with _building:
+        model.model_rebuild()
 
 
 def _status_error(call: Call[Any], response: httpx.Response, secret: str) -> APIStatusError:
