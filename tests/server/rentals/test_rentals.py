@@ -15,6 +15,7 @@ from cdpbridge._lifecycle import EndReason
 from cdpbridge.billing import Tariff, charge, refund
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server.store import Server
+from tests.conftest import until
 
 MINUTE = 60.0
 
@@ -553,6 +554,22 @@ async def test_fault_b05_what_a_killed_server_left_is_settled(make_api, monkeypa
         assert (await api.get(f"/profiles/{profile}")).json()["cookieDomains"] == ["left.example"]
         assert (await api.account())["activeSessionCount"] == 0
         await api.rent()
+
+
+async def test_signs_of_life_go_on_after_a_failure_that_was_not_foreseen(make_api, monkeypatch, caplog):
+    async with make_api(heartbeat_seconds=0.01) as api:
+        heart, failures = api.services.rentals._heart, iter([RuntimeError("of the test")])
+        beat, after = heart.beat, []
+
+        async def failing():
+            for error in failures:
+                raise error
+            await beat()
+            after.append(True)
+
+        monkeypatch.setattr(heart, "beat", failing)
+        await until(lambda: after)
+    assert "of the test" in caplog.text
 
 
 async def test_a_database_that_fails_at_the_end_is_tried_again(make_api):
