@@ -14,15 +14,12 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cdpbridge._data_folder import LOG_FILE, Kind
 from cdpbridge._joining import Answer, Hello, receive_line
 from cdpbridge._local_server import check_installed
 from cdpbridge.errors import CDPBridgeError, ConfigurationError
-
-# Thirty modules that no model of ours needs: 16 ms of the start.
-_OLD_PYDANTIC: Final = "pydantic.v1"
 
 
 def _owners_settings() -> dict[str, Any]:
@@ -112,8 +109,6 @@ def main(argv: list[str] | None = None) -> int:
         return _main(argv)
     finally:
         gc.enable()
-        if sys.modules.get(_OLD_PYDANTIC, ...) is None:
-            del sys.modules[_OLD_PYDANTIC]
 
 
 def _main(argv: list[str] | None) -> int:
@@ -125,10 +120,6 @@ def _main(argv: list[str] | None) -> int:
     from cdpbridge.server import Settings, log_to_stderr, serve, settings_table  # noqa: PLC0415  # after `gc.disable`
     from cdpbridge.server._serve import print_ready  # noqa: PLC0415  # as above
     from cdpbridge.server.data_dir import FolderLock  # noqa: PLC0415  # as above
-
-    # FastAPI asks of each model whether it is one of pydantic 1, and goes on where that is not installed. A release that cannot do
-    # without has imported it by now.
-    sys.modules.setdefault(_OLD_PYDANTIC, None)  # type: ignore[arg-type]
 
     def unfrozen(_url: str) -> None:
         """Begin to collect garbage, of what comes from now on only."""
