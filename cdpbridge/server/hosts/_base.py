@@ -109,7 +109,7 @@ class StopReport:
     """The end of a browser.
 
     Attributes:
-        how: `"closed"` when asked, `"exited"` by itself, `"killed"` because it did not answer in time.
+        how: `"closed"` when asked, `"exited"` by itself, `"killed"` because it did not answer in time, or had nothing to save.
         saved: Its profile's new version; None when there was none to save, or when saving failed.
         proxy_bytes: What went through its proxy, both ways.
         blocked_requests: How many requests the block lists have refused; None when they did not apply.

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from cdpbridge._concurrency import TaskSet, to_the_end
 from cdpbridge._disk import disk_identity
-from cdpbridge.cdp import Connection, connect_pipe
+from cdpbridge.cdp import CDPSession, Connection, connect_pipe
 from cdpbridge.cdp._switches import downloads_switch
 from cdpbridge.chromium import Build, Chromium
 from cdpbridge.errors import BrowserStartFailed, CDPError
@@ -28,7 +28,7 @@ from cdpbridge.server.proxy import BrowserNetwork, HostLists, HostTraffic, Liste
 
 from ._base import BrowserSpec, CloseFrame, Limit, StopReport
 from ._cookies import CookieExport, cookies_to_keep
-from ._first_page import open_first_page, renew_first_page
+from ._first_page import hold_first_page, open_first_page, renew_first_page
 from ._folders import save_profile
 from ._logins import ExtensionKeeper, cancel_unanswered_logins
 from ._options import BrowserOptions
@@ -91,6 +91,7 @@ class LocalBrowser:
         self._network = self._ordered_network()
         self._chromium: Chromium
         self._connection: Connection
+        self._first_page: CDPSession  # held while it waits for an order
 
     @property
     def connection(self) -> Connection:
@@ -121,11 +122,16 @@ class LocalBrowser:
 
     async def start(self) -> None:
         """Run it, and open it to its clients. Cancelled or failed, it leaves nothing behind."""
-        await self.start_ready()
-        await self._open_after(open_first_page(self._connection, self._spec))
+        await self._run()
+        await self._or_stop(open_first_page(self._connection, self._spec))
+        self._open()
 
     async def start_ready(self) -> None:
-        """Run it without an address for clients. Cancelled or failed, it leaves nothing behind."""
+        """Run it without an address for clients, for `take_order`. Cancelled or failed, it leaves nothing behind."""
+        await self._run()
+        self._first_page = await self._or_stop(hold_first_page(self._connection))
+
+    async def _run(self) -> None:
         async with AsyncExitStack() as undo:
             await self.place.make(undo)
             self._tell_profile_losses()
@@ -182,9 +188,10 @@ class LocalBrowser:
             BrowserStartFailed: It has ended, or uses too much.
             CDPError: It does not answer.
         """
-        await renew_first_page(self._connection)
+        await renew_first_page(self._connection, self._first_page)
         self.id, self._spec, self._options = spec.id, spec, replace(self._options, rules=rules)
-        await self._open_after(self._become_ordered())
+        await self._or_stop(self._become_ordered())
+        self._open()
         # Not before: the order gets another browser when this one ends, and has not ended with it.
         self._on_exit, self._on_limit = on_exit, on_limit
 
@@ -196,14 +203,13 @@ class LocalBrowser:
         if not self.running or self._passed is not None:
             raise BrowserStartFailed("the browser has exited, or used too much, while it was waiting")
 
-    async def _open_after(self, last: Coroutine[Any, Any, None]) -> None:
-        """Open it to its clients after its last steps; when they fail or are cancelled, stop it."""
+    async def _or_stop(self, step: Coroutine[Any, Any, Any]) -> Any:
+        """Return the result of a step; when it fails or is cancelled, stop the browser."""
         try:
-            await last
+            return await step
         except BaseException:
             await to_the_end(self.stop(_WITHDRAWN, save=False))
             raise
-        self._open()
 
     def _ordered_network(self) -> BrowserNetwork:
         return BrowserNetwork(
@@ -429,7 +435,7 @@ class LocalBrowser:
             complete = await self._final_export() if save else None
             if await self._supervision.cancel(_SUPERVISION_SECONDS):
                 logger.error("browser %s: its supervision does not end; it is stopped all the same", self.id)
-            how = await self._end_process()
+            how = await self._end_process(keeps=save)
             saved = None
             if save and self.profile_id is not None:
                 cookies = complete.cookies if complete else await self._cookies_left()
@@ -476,8 +482,13 @@ class LocalBrowser:
         work = partial(cookies_to_keep, self._export, self.place.profile, orderly=orderly)
         return await self._profiles.run(work, saving=True)
 
-    async def _end_process(self) -> Literal["closed", "exited", "killed"]:
+    async def _end_process(self, *, keeps: bool) -> Literal["closed", "exited", "killed"]:
         deadline = self._options.stop_timeout
+        if not keeps and self._chromium.returncode is None:
+            # What it would write on its way out is removed anyway, and that way takes several times as long.
+            await self._chromium.kill()
+            await self._connection.close()
+            return "killed"
         if self._chromium.returncode is not None:
             await self._connection.close()
             await self._chromium.stop(timeout=deadline)

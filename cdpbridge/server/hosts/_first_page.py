@@ -7,12 +7,12 @@ import logging
 from datetime import timedelta
 from typing import Final
 
-from cdpbridge.cdp import Connection
+from cdpbridge.cdp import CDPSession, Connection
 from cdpbridge.errors import CDPError
 
 from ._base import BrowserSpec
 
-__all__ = ["open_first_page", "renew_first_page"]
+__all__ = ["hold_first_page", "open_first_page", "renew_first_page"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -24,24 +24,42 @@ _RENEWAL_SECONDS: Final = 5.0
 _BLANK: Final = "about:blank"
 
 
-async def renew_first_page(connection: Connection) -> None:
-    """Give the first tab of a browser that has waited a new document, whose time begins now. Its history stays one entry long.
+async def hold_first_page(connection: Connection) -> CDPSession:
+    """Attach to the first tab of a browser that will wait for an order, so that `renew_first_page` need not.
 
     Raises:
         CDPError: The browser has ended, or has not one tab.
         TimeoutError: It does not answer.
     """
     async with asyncio.timeout(_RENEWAL_SECONDS):
-        found = await connection.root.send("Target.getTargets")
-        pages = [info["targetId"] for info in found["targetInfos"] if info["type"] == "page"]
-        if len(pages) != 1:
-            raise CDPError(f"a browser that has waited has {len(pages)} tabs and not one")
-        session = await connection.attach(pages[0])
+        session = await connection.attach(await _only_page(connection))
         await session.send("Page.enable")
+    return session
+
+
+async def renew_first_page(connection: Connection, held: CDPSession) -> None:
+    """Give the first tab of a browser that has waited a new document, whose time begins now. Its history stays one entry long.
+
+    Args:
+        held: From `hold_first_page`; detached.
+
+    Raises:
+        CDPError: The browser has ended, or has not one tab.
+        TimeoutError: It does not answer.
+    """
+    async with asyncio.timeout(_RENEWAL_SECONDS):
         # The same address again is a reload, for the history. Until it has loaded, who attaches meets a page that is not active.
-        async with session.expect("Page.loadEventFired"):
-            await session.send("Page.navigate", {"url": _BLANK})
-        await session.detach()
+        async with held.expect("Page.loadEventFired"):
+            await asyncio.gather(held.send("Page.navigate", {"url": _BLANK}), _only_page(connection))
+        await held.detach()
+
+
+async def _only_page(connection: Connection) -> str:
+    found = await connection.root.send("Target.getTargets")
+    pages: list[str] = [info["targetId"] for info in found["targetInfos"] if info["type"] == "page"]
+    if len(pages) != 1:
+        raise CDPError(f"a browser that waits for an order has {len(pages)} tabs and not one")
+    return pages[0]
 
 
 async def open_first_page(connection: Connection, spec: BrowserSpec) -> None:

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from cdpbridge.cdp import connect
-from cdpbridge.errors import BrowserStartFailed
+from cdpbridge.cdp import Connection, connect
+from cdpbridge.errors import BrowserStartFailed, CDPError
 from cdpbridge.server.hosts._ready import ReadyBrowsers
 from cdpbridge.server.limits import read_machine
 from tests.conftest import until
@@ -97,7 +97,7 @@ async def place_of(server, browser):
     ("build", "isolation"), [("shell", "none"), pytest.param("full", "require", marks=needs_isolation)]
 )
 async def test_an_order_gets_the_browser_that_waits_and_nothing_shows_of_that(
-    make_server, site, build, isolation
+    make_server, site, build, isolation, monkeypatch
 ):
     settings = {"browser_build": build, "isolation": isolation, "proxies": {"de": "direct"}}
     async with make_server(warm_browsers=1, **settings) as server:
@@ -111,7 +111,10 @@ async def test_an_order_gets_the_browser_that_waits_and_nothing_shows_of_that(
         assert await ready(server) == place
 
         before = time.time() * 1000
-        browser = await server.rent(proxyCountryCode="de")
+        with monkeypatch.context() as patch:
+            # An order waits for as few answers of the browser as it can.
+            patch.setattr(Connection, "attach", attached_too_late)
+            browser = await server.rent(proxyCountryCode="de")
         assert await place_of(server, browser) == place != UUID(browser["id"])
         found, began = await seen(browser)
         assert found == expected
@@ -134,6 +137,10 @@ async def test_an_order_gets_the_browser_that_waits_and_nothing_shows_of_that(
         assert [each["host"] for each in stopped["hostTraffic"]] == ["127.0.0.1"]
         assert [each["path"] for each in await listed(server, listing)] == [each["path"] for each in files]
     assert not list((server.data_dir / "files" / "browsers").glob(str(place)))
+
+
+async def attached_too_late(_connection, _target_id):
+    raise CDPError("this was to be done before")
 
 
 async def listed(server, path):
@@ -342,6 +349,24 @@ async def test_so_many_are_kept_and_the_oldest_is_taken_first(keeping):
     assert await take(pool) is start.made[0]
     await until(lambda: pool.waiting == 2)
     assert start.begun == 3
+
+
+async def test_the_successor_of_one_that_was_taken_starts_a_moment_later_however_many_are_taken(
+    keeping,
+):
+    pool, start = keeping(3)
+    await until(lambda: pool.waiting == 3)
+    taken_at = asyncio.get_running_loop().time()
+    await take(pool)
+    for _ in range(5):
+        pool.look()
+        await asyncio.sleep(0)
+    assert start.begun == 3
+    at = pool._not_before
+    await take(pool)
+    assert pool._not_before == at  # or a stream of orders would find none in the end
+    await until(lambda: start.begun == 5 and pool.waiting == 3)
+    assert asyncio.get_running_loop().time() >= at > taken_at
 
 
 async def test_an_old_one_is_replaced(keeping):
