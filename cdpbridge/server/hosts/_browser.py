@@ -76,14 +76,11 @@ class LocalBrowser:
         self.profile_writable: bool | None = None
         self.token = ""
         self.stopping = False
-        self.place = place
-        self.udp = udp
+        self.place, self.udp = place, udp
         self._spec = spec
         self._options = options
-        self._profiles = profiles
-        self._registry = registry
-        self._on_exit = on_exit
-        self._on_limit = on_limit
+        self._profiles, self._registry = profiles, registry
+        self._on_exit, self._on_limit = on_exit, on_limit
         self._export: CookieExport | None = None
         self._passed: Limit | None = None
         self._supervision = TaskSet(logger)
