@@ -52,6 +52,7 @@ BEFORE = {
     "BrowserCore.stop",
     "Opening.__aexit__",
     "_end",
+    "_ended",
     "_failed",
     "to_the_end",
     "unhindered",

@@ -119,6 +119,8 @@ class Rentals:
             wall=wall,
         )
         self._rentals: dict[UUID, Rental] = {}
+        # What ends them, until their records are closed: that is later than nothing of them runs.
+        self._being_closed: dict[UUID, asyncio.Task[None]] = {}
         self._turns: WeakValueDictionary[tuple[UUID, str], asyncio.Lock] = WeakValueDictionary()
         self._charges = TaskSet(logger)
         self._heart = Heart(
@@ -420,6 +422,8 @@ class Rentals:
         """Stop a browser and return its record, also when it has ended before; None when the project has no such browser."""
         rental = self._rentals.get(browser_id)
         if rental is None or rental.project_id != project_id:
+            if (closing := self._being_closed.get(browser_id)) is not None:
+                await asyncio.wait({closing})
             return await self._elsewhere.stopped(project_id, browser_id)
         await self._stop(rental)
         return rental.record or await self._store.browser(project_id, browser_id)
@@ -453,6 +457,8 @@ class Rentals:
                 stopped=lambda: self._rentals.pop(rental.id, None),
             )
             rental.ending = asyncio.get_running_loop().create_task(work)
+            self._being_closed[rental.id] = rental.ending
+            rental.ending.add_done_callback(lambda _: self._being_closed.pop(rental.id))
             rental.on_end(rental.id, rental.reason)
         return rental.ending
 

@@ -78,6 +78,27 @@ async def test_fault_b03_stop_twice_at_once(api):
     assert [kind for kind, _, _ in await api.entries()] == ["grant", "charge", "refund"]
 
 
+async def test_fault_b03_a_stop_while_the_record_of_another_is_closed(api, monkeypatch):
+    """Both get the closed record: of the other there are no bytes by host yet."""
+    browser = await api.rent()
+    store = api.services.store
+    finish, closing, go = store.finish, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments, **options):
+        closing.set()
+        await go.wait()
+        return await finish(*arguments, **options)
+
+    monkeypatch.setattr(store, "finish", slow)
+    first = asyncio.create_task(api.stop(browser))
+    await closing.wait()
+    second = asyncio.create_task(api.stop(browser))
+    early, _ = await asyncio.wait({second}, timeout=0.2)
+    go.set()
+    assert not early
+    assert await first == await second
+
+
 @pytest.mark.parametrize("order", ["stop, expire, exit", "expire, exit, stop", "exit, stop, expire"])
 async def test_fault_b03_stop_timeout_and_crash_race(api, order):
     browser = await api.rent(timeout=5)
