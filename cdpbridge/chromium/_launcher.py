@@ -59,6 +59,10 @@ class Launched(NamedTuple):
     to_child: int
 
 
+class _ZygoteKilled(BrowserStartFailed):
+    """It has taken an order, and was killed before it had a child for it."""
+
+
 class Launcher:
     """Starts isolated browsers: forks of a zygote, which is started with the first one, or by `prepare`, and ends with `close`.
 
@@ -99,6 +103,16 @@ class Launcher:
             BrowserStartFailed: The kernel refuses; says what.
         """
         message = Launch(plan, uid, tuple(arguments), dict(environment)).encode()
+        try:
+            return await self._launch(message, lock)
+        except _ZygoteKilled:
+            logger.warning(
+                "the zygote of isolated browsers was killed before it started one, which is tried again"
+            )
+            await self.close()
+            return await self._launch(message, lock)
+
+    async def _launch(self, message: bytes, lock: int) -> Launched:
         pipes = open_pipes()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -209,6 +223,8 @@ class Attendant:
             if report.detail:
                 logger.info("an isolated browser: %s", report.detail)
             return self._pid, sockets[0]
+        if report.step == "zygote" and not self._pid:
+            raise _ZygoteKilled(explain(report))
         raise BrowserStartFailed(explain(report))
 
     async def new_socket(self) -> socket.socket:

@@ -182,6 +182,16 @@ async def test_the_end_of_the_zygote_ends_no_browser_and_the_next_one_starts(sta
         assert first.returncode is None
 
 
+async def test_a_zygote_that_is_killed_with_an_order_is_replaced_and_asked_again(start, launcher):
+    await launcher.prepare()
+    os.kill(launcher._pid, signal.SIGSTOP)  # so that it has the order, and does nothing with it
+    starting = asyncio.create_task(start())
+    await asyncio.sleep(0.2)
+    os.kill(launcher._pid, signal.SIGKILL)
+    async with await starting as browser:
+        (await browser.connect()).close()
+
+
 OWNER = """
 import asyncio, sys
 from pathlib import Path
