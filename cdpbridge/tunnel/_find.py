@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from cdpbridge._concurrency import mark_retrieved, to_the_end
@@ -14,12 +12,10 @@ from cdpbridge.cdp._ahead import SocketAhead
 from cdpbridge.cdp._endpoint import Endpoint, connecting, websocket_address
 from cdpbridge.cdp._http import Response
 
-from ._opening import OpenedAhead
+from ._opening import CONNECT_TIMEOUT, OpenedAhead
 from ._server_disk import ServerDisk
 
 __all__ = ["FoundBrowser", "find_browser"]
-
-_CONNECT_TIMEOUT: Final = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -98,7 +94,7 @@ async def find_browser(address: str, *, client_comes: bool = False) -> FoundBrow
 
 
 async def _endpoint(address: str) -> Endpoint:
-    async with connecting(address, _CONNECT_TIMEOUT) as progress:
+    async with connecting(address, CONNECT_TIMEOUT) as progress:
         return await resolve(address, progress=progress)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from websockets.utils import accept_key
 
 from cdpbridge._version import __version__
-from cdpbridge.cdp._ahead import SocketAhead
+from cdpbridge.cdp._ahead import SocketAhead, TakenOnce
 from cdpbridge.cdp._endpoint import connecting, dial
 from cdpbridge.cdp._frames import text_frame
 from cdpbridge.errors import CDPError
@@ -21,13 +21,13 @@ from cdpbridge.errors import CDPError
 from ._messages import LAST_ID
 from ._requests import HeadReader, TunnelRequest, request_head
 
-__all__ = ["VERSION_ID", "OpenedAhead", "is_switching", "open_for", "switching_head"]
+__all__ = ["CONNECT_TIMEOUT", "VERSION_ID", "OpenedAhead", "is_switching", "open_for", "switching_head"]
 
 logger = logging.getLogger("cdpbridge")
 
 # Of the command that `OpenedAhead` has sent.
 VERSION_ID: Final = LAST_ID
-_CONNECT_TIMEOUT: Final = timedelta(seconds=15)
+CONNECT_TIMEOUT: Final = timedelta(seconds=15)
 _ANSWER_SECONDS: Final = 15.0
 _KEY_BYTES: Final = 16
 
@@ -39,7 +39,7 @@ async def open_for(request: TunnelRequest, address: str, ahead: SocketAhead) -> 
         CDPError: The browser cannot be reached, or has closed the connection.
         TimeoutError: It does not answer.
     """
-    async with connecting(address, _CONNECT_TIMEOUT) as progress:
+    async with connecting(address, CONNECT_TIMEOUT) as progress:
         transport = await ahead.take(address) or await dial(address, progress=progress)
     browser = HeadReader()
     try:
@@ -64,25 +64,21 @@ class OpenedAhead:
     """
 
     def __init__(self, address: str, ahead: SocketAhead) -> None:
-        self._opening: asyncio.Task[HeadReader | None] | None
-        self._opening = asyncio.get_running_loop().create_task(_opened(address, ahead))
+        self._opened = TakenOnce(_opened(address, ahead), _abort)
 
     async def take(self) -> HeadReader | None:
         """Return what reads it, once; None when the browser has not opened it: its client sees why, then."""
-        opening, self._opening = self._opening, None
+        opening = self._opened.take()
         browser = None if opening is None else await opening
         return None if browser is None or browser.transport.is_closing() else browser
 
     def drop(self) -> None:
         """Close it, unless it was taken."""
-        opening, self._opening = self._opening, None
-        if opening is not None:
-            opening.cancel()
-            opening.add_done_callback(_abort)
+        self._opened.drop()
 
 
-def _abort(opening: asyncio.Task[HeadReader | None]) -> None:
-    if not opening.cancelled() and (browser := opening.result()) is not None:
+def _abort(browser: HeadReader | None) -> None:
+    if browser is not None:
         browser.transport.abort()
 
 

@@ -18,7 +18,6 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlunsplit
@@ -34,7 +33,7 @@ from ._cdp_disk import CDPDisk
 from ._control import Control
 from ._disk import Disk
 from ._find import FoundBrowser, find_browser
-from ._opening import is_switching, open_for, switching_head
+from ._opening import CONNECT_TIMEOUT, is_switching, open_for, switching_head
 from ._relay import Files, Relay
 from ._requests import HeadReader, Refusal, TunnelRequest, read_request, request_head, response_head
 
@@ -50,7 +49,6 @@ _PIPE_BYTES: Final = 256 * 1024
 # /json/protocol has 1.6 MB; a page's `data:` address in /json/list may have 2
 _ANSWER_BYTES: Final = 64 * 1024 * 1024
 _ANSWER_SECONDS: Final = 15.0
-_CONNECT_TIMEOUT: Final = timedelta(seconds=15)
 _TOKEN_BYTES: Final = 32
 _LOCAL: Final = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?", re.IGNORECASE)
 _SOCKET: Final = re.compile(r"wss?://[^\"\s]*?(?=/devtools/(?:browser|page)/)")
@@ -328,13 +326,7 @@ class _Tunnel:
             address = self._upstream(self._base.path + path, query)
         else:
             raise Refusal(HTTPStatus.NOT_FOUND, "the browser has no WebSocket here")
-        key, expected = request.get("sec-websocket-key"), None
-        if self._opened is not None and key is not None and not page:
-            expected = await self._opened.take()
-        if expected is not None and key is not None:
-            browser, head = expected, switching_head(key)
-        else:
-            browser, head = await open_for(request, address, self._ahead)
+        browser, head, asked = await self._browser_socket(request, address, page=page)
         try:
             rest = browser.take()
             client.take()
@@ -343,14 +335,7 @@ class _Tunnel:
                 client.transport.write(rest)
                 browser.transport.close()
                 return
-            relay = Relay(
-                client.transport,
-                browser.transport,
-                rest,
-                self._files,
-                page=page,
-                asked=browser is expected,
-            )
+            relay = Relay(client.transport, browser.transport, rest, self._files, page=page, asked=asked)
         except BaseException:
             browser.transport.abort()
             raise
@@ -371,6 +356,17 @@ class _Tunnel:
                 for other in tuple(self._relays.values()):
                     await other.renew_downloads()
 
+    async def _browser_socket(
+        self, request: TunnelRequest, address: str, *, page: bool
+    ) -> tuple[HeadReader, bytes, bool]:
+        """Return what reads the browser's socket for a client, the answer to the client, and whether the version has been asked."""
+        key = request.get("sec-websocket-key")
+        if self._opened is not None and key is not None and not page:
+            opened = await self._opened.take()
+            if opened is not None:
+                return opened, switching_head(key), True
+        return *await open_for(request, address, self._ahead), False
+
 
 def _json(value: dict[str, Any]) -> Response:
     headers = {"content-type": "application/json; charset=UTF-8"}
@@ -380,7 +376,7 @@ def _json(value: dict[str, Any]) -> Response:
 async def _open(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Open streams to the host of an address, with TLS and the environment's proxy as for every other connection."""
     loop = asyncio.get_running_loop()
-    async with connecting(address, _CONNECT_TIMEOUT) as progress:
+    async with connecting(address, CONNECT_TIMEOUT) as progress:
         transport = await dial(address, progress=progress)
     reader = asyncio.StreamReader(limit=_PIPE_BYTES)
     protocol = asyncio.StreamReaderProtocol(reader)
