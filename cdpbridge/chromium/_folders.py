@@ -10,6 +10,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,9 @@ __all__ = [
     "lock_profile",
     "remove_stale_locks",
     "remove_tree",
+    "remove_trees",
     "scratch_parent",
+    "shm_is_small",
     "temporary_path",
 ]
 
@@ -32,6 +35,8 @@ SCRATCH_PATH_BYTES: Final = 107 - len("/org.chromium.Chromium.XXXXXX/SingletonSo
 """Longest path of a scratch folder. Chromium puts a socket below its TMPDIR, and ends at once with "Socket path too
 long" when that does not fit into sockaddr_un (107 bytes on Linux)."""
 
+# Pages share pictures and bitmaps there; containers often have 64 MB.
+_SHM_BYTES: Final = 512 * 1024 * 1024
 _SINGLETONS: Final = ("SingletonLock", "SingletonSocket", "SingletonCookie")
 _ATTEMPTS: Final = 20
 _PAUSE_SECONDS: Final = 0.05
@@ -45,6 +50,12 @@ async def remove_tree(folder: Path) -> None:
             return
         await asyncio.sleep(_PAUSE_SECONDS)
     logger.warning("folder %s cannot be removed: %s", folder, error)
+
+
+async def remove_trees(folders: Iterable[Path]) -> None:
+    """Remove folders, one after the other; see `remove_tree`."""
+    for folder in folders:
+        await remove_tree(folder)
 
 
 def _try_to_remove(folder: Path) -> OSError | None:
@@ -139,3 +150,12 @@ def temporary_path(prefix: str, *, for_others: bool) -> Path:
     """Return a path in `scratch_parent` that no file has: 48 random bits, as long as those of `tempfile`."""
     name = f"{prefix}{secrets.token_urlsafe(6)}"
     return scratch_parent(name, for_others=for_others) / name
+
+
+def shm_is_small() -> bool:
+    """Return True if the folder of shared memory has too little for a browser, or is not there."""
+    try:
+        shm = os.statvfs("/dev/shm")  # noqa: S108  # looked at, not written to
+    except OSError:
+        return True
+    return shm.f_bavail * shm.f_frsize < _SHM_BYTES

@@ -36,7 +36,7 @@ from cdpbridge.errors import BrowserExited, BrowserNotFound, BrowserStartFailed
 from ._exit import watch_exit
 from ._find import Build, find
 from ._flags import child_environment, command_line
-from ._folders import remove_tree
+from ._folders import remove_trees, shm_is_small
 from ._identity import Identity
 from ._isolation import Isolation
 from ._launcher import Attendant
@@ -53,8 +53,6 @@ _STOP_TIMEOUT: Final = timedelta(seconds=5)
 _STDERR_BYTES: Final = 8192
 _STDERR_LINES: Final = 20
 _READ_BYTES: Final = 65536
-# Pages share pictures and bitmaps there; containers often have 64 MB.
-_SHM_BYTES: Final = 512 * 1024 * 1024
 _LISTENING: Final = re.compile(rb"^DevTools listening on ws://[^\s/]*:(\d+)(/\S+)\s*$", re.MULTILINE)
 # The id in it gives full control of the browser.
 _SECRET_PATH: Final = re.compile(r"/devtools/browser/\S+")
@@ -187,7 +185,7 @@ class Chromium:
             if self is not None and self._stderr_fd >= 0:  # cancelled while it was launched
                 await self.kill()
                 raise
-            await _remove(own)
+            await remove_trees(own)
             await in_thread(identity.give_back)
             if isinstance(error, FileNotFoundError) and not build.path.exists():
                 raise BrowserNotFound(f"{build.path} does not exist") from error
@@ -217,7 +215,7 @@ class Chromium:
             udp=udp,
             args=args,
             sandbox=sandbox,
-            small_shm=isolation is None and _shm_is_small(),
+            small_shm=isolation is None and shm_is_small(),
         )
         arguments = [os.fspath(self.build.path), *switches]
         own_home = self.uid is not None or isolation is not None
@@ -450,7 +448,7 @@ class Chromium:
             self._attendant.close()
         if self._listener is not None:
             self._listener.close()
-        await _remove(self._own_folders)
+        await remove_trees(self._own_folders)
         await in_thread(self._identity.give_back)
 
     def _find_orphans(self) -> None:
@@ -494,19 +492,6 @@ def _read_answer(fd: int, received: bytearray, answered: asyncio.Future[None]) -
             )
 
 
-def _shm_is_small() -> bool:
-    try:
-        shm = os.statvfs("/dev/shm")  # noqa: S108  # looked at, not written to
-    except OSError:
-        return True
-    return shm.f_bavail * shm.f_frsize < _SHM_BYTES
-
-
 def _temporary(made: list[Path], purpose: str, identity: Identity) -> Path:
     made.append(identity.temporary_folder(purpose))
     return made[-1]
-
-
-async def _remove(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        await remove_tree(folder)
