@@ -10,7 +10,6 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, Final, Self, TypeVar
 
 __all__ = [
@@ -131,10 +130,10 @@ async def at_once(work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return what makes the event loop of a program of ours: uvloop's, where it is installed; None for asyncio's own."""
-    if find_spec("uvloop") is None:
+    try:
+        import uvloop  # noqa: PLC0415  # optional: not on every platform
+    except ModuleNotFoundError:
         return None
-    import uvloop  # noqa: PLC0415  # optional: not on every platform
-
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
 
