@@ -196,9 +196,12 @@ class BrowserPool:
             APIError: No browser can be rented, and there is none to wait for.
             ConfigurationError: A time is out of range; raised at the call.
         """
-        limit = self._lease_timeout if timeout is None else waiting_time("timeout", timeout)
+        limit = self._limit(timeout)
         wait = self._wait_timeout if wait_timeout is None else waiting_time("wait_timeout", wait_timeout)
         return self._leased(limit, wait)
+
+    def _limit(self, timeout: float | timedelta | None) -> timedelta | None:
+        return self._lease_timeout if timeout is None else waiting_time("timeout", timeout)
 
     @asynccontextmanager
     async def _leased(
@@ -309,7 +312,7 @@ class BrowserPool:
     async def _run(
         self, work: Callable[[Tab], Awaitable[R]], *, retries: int, timeout: float | timedelta | None
     ) -> R:
-        limit = self._lease_timeout if timeout is None else waiting_time("timeout", timeout)
+        limit = self._limit(timeout)
         left = retries
         while True:
             lease: Lease | None = None
