@@ -1,6 +1,7 @@
 """A browser in a place of its own: its life and every end of it, in both builds."""
 
 import asyncio
+import fcntl
 import os
 import random
 import select
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -182,11 +184,16 @@ async def test_the_end_of_the_zygote_ends_no_browser_and_the_next_one_starts(sta
         assert first.returncode is None
 
 
-async def test_a_zygote_that_is_killed_with_an_order_is_replaced_and_asked_again(start, launcher):
+def unread(channel):
+    """How many bytes the other side of a socket has not read (SIOCOUTQ, unix(7))."""
+    return int.from_bytes(fcntl.ioctl(channel, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+async def test_a_zygote_that_is_killed_with_an_order_is_replaced_and_asked_again(start, launcher, wait_until):
     await launcher.prepare()
     os.kill(launcher._pid, signal.SIGSTOP)  # so that it has the order, and does nothing with it
     starting = asyncio.create_task(start())
-    await asyncio.sleep(0.2)
+    await wait_until(lambda: unread(launcher._channel))
     os.kill(launcher._pid, signal.SIGKILL)
     async with await starting as browser:
         (await browser.connect()).close()
