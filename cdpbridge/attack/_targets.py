@@ -24,6 +24,7 @@ __all__ = [
     "url_host",
 ]
 
+# Where Linux and this server's own defaults have them, on whatever machine is attacked.
 MACHINE_FILES: Final = (
     "/etc/passwd",
     "/etc/shadow",
