@@ -18,8 +18,6 @@ logger = logging.getLogger("cdpbridge.server")
 
 # A start page that takes longer goes on loading; the browser is handed over all the same.
 _TIMEOUT: Final = timedelta(seconds=5)
-
-
 _RENEWAL_SECONDS: Final = 5.0
 _BLANK: Final = "about:blank"
 
@@ -55,11 +53,15 @@ async def renew_first_page(connection: Connection, held: CDPSession) -> None:
 
 
 async def _only_page(connection: Connection) -> str:
-    found = await connection.root.send("Target.getTargets")
-    pages: list[str] = [info["targetId"] for info in found["targetInfos"] if info["type"] == "page"]
+    pages = await _pages(connection)
     if len(pages) != 1:
         raise CDPError(f"a browser that waits for an order has {len(pages)} tabs and not one")
     return pages[0]
+
+
+async def _pages(connection: Connection) -> list[str]:
+    found = await connection.root.send("Target.getTargets")
+    return [info["targetId"] for info in found["targetInfos"] if info["type"] == "page"]
 
 
 async def open_first_page(connection: Connection, spec: BrowserSpec) -> None:
@@ -67,8 +69,7 @@ async def open_first_page(connection: Connection, spec: BrowserSpec) -> None:
     if spec.start_url is None:
         return
     try:
-        found = await connection.root.send("Target.getTargets")
-        pages = [info["targetId"] for info in found["targetInfos"] if info["type"] == "page"]
+        pages = await _pages(connection)
         if not pages:
             await connection.root.send("Target.createTarget", {"url": spec.start_url})
             return

@@ -120,9 +120,8 @@ class Heart:
                 if not away:  # said once for each time that it is away
                     logger.exception("the database cannot be written; browsers go on")
                 away = True
-            except (
-                Exception
-            ):  # a server that beats no more is taken for dead, and its browsers are given to others
+            except Exception:
+                # A server that beats no more counts as ended, and others settle its browsers.
                 logger.exception("a sign of life failed; the next one follows")
             else:
                 if away:

@@ -81,10 +81,8 @@ class Database:
         try:
             async with asyncio.timeout(_RETURN_SECONDS):
                 await self._engine.dispose()
-        except (
-            TimeoutError,
-            OSError,
-        ) as error:  # PostgreSQL is out of reach; the sockets go with the process
+        except OSError as error:
+            # PostgreSQL is out of reach, or too slow; the sockets go with the process.
             logger.warning("connections to the database could not be closed in order: %r", error)
 
     @asynccontextmanager
@@ -95,9 +93,8 @@ class Database:
         self._unused.clear()
         try:
             yield
-        except (
-            OSError
-        ) as error:  # of the network, also TimeoutError: SQLAlchemy lets both through as they are
+        except OSError as error:
+            # Of the network, also TimeoutError: SQLAlchemy lets both through as they are.
             raise DatabaseUnavailable.by(error) from error
         finally:
             self._uses -= 1
