@@ -1,38 +1,18 @@
 """Which version of a profile counts: decided in its row, for whatever server or machine has saved it."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
 from cdpbridge._lifecycle import EndReason
 from cdpbridge.billing import Tariff
-from cdpbridge.server.store import Store
-from tests.postgres import BOTH
+from tests.server.store.conftest import NOW
 
 pytestmark = pytest.mark.programs
 
-NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture(params=BOTH)
-async def store(request, tmp_path):
-    if request.param == "sqlite":
-        url = f"sqlite+aiosqlite:///{tmp_path / 'test.sqlite3'}"
-    else:
-        url = request.getfixturevalue("new_postgresql")()
-    store = await Store.open(url)
-    await store.prepare({"tests": ["key"]}, credits=Decimal(1), now=NOW)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def project(store):
-    return await store.project_of("key")
 
 
 @pytest.fixture
