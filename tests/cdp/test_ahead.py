@@ -63,7 +63,7 @@ async def test_one_that_was_closed_meanwhile_is_replaced():
     async with Sockets() as sockets:
         ahead = SocketAhead(sockets.address)
         await until(lambda: sockets.writers)
-        opened = await ahead._dialling
+        opened = await ahead._dialled._opening
         sockets.writers[0].close()
         await until(opened.is_closing)
         assert await ahead.take(sockets.address) is None

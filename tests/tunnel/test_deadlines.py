@@ -36,7 +36,7 @@ async def server(answer=b""):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr("cdpbridge.tunnel._find._CONNECT_TIMEOUT", timedelta(seconds=0.05))
+    monkeypatch.setattr("cdpbridge.tunnel._find.CONNECT_TIMEOUT", timedelta(seconds=0.05))
     for name in ("_ANSWER_SECONDS", "_SILENCE_SECONDS"):
         monkeypatch.setattr(_server_disk, name, 0.05)
 
