@@ -214,7 +214,7 @@ async def open_parts(
             agency=agency,
             live_tokens=tokens,
             files=files,
-            quota=FileQuota(files, store.browsers_of, store.kept_bytes, settings.max_files_mb_per_project),
+            quota=FileQuota(files, store.owned_by, store.kept_bytes, settings.max_files_mb_per_project),
             signer=signer,
             profile_losses=losses,
             isolation=isolation.words,

@@ -39,6 +39,15 @@ class SharedFolders:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    def places(self) -> list[UUID]:
+        """Return the places of browsers that run."""
+        found = []
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self._root / "browsers"):  # noqa: PTH208  # names
+                with suppress(ValueError):  # it is being removed
+                    found.append(UUID(name))
+        return found
+
     def of_browser(self, place_id: UUID | str, kind: str) -> Path:
         """Return its downloads or uploads while it runs."""
         return self._root / "browsers" / str(place_id) / "files" / kind

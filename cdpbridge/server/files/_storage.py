@@ -90,6 +90,11 @@ class FileStore:
         self._promised: dict[Path, float] = {}
         self._promising = threading.Lock()
 
+    def browsers(self) -> set[UUID]:
+        """Return the browsers that may have files on this machine."""
+        running = () if self._shared is None else self._shared.places()
+        return {*self.owners("browsers"), *running, *map(UUID, list(self._places))}
+
     def browser_folders(self, browser_id: UUID) -> list[Path]:
         """Return everything of a browser, kept and, while it runs, beside it."""
         kept = self._root / "browsers" / str(browser_id)
@@ -292,7 +297,7 @@ class FileStore:
         """
         folder = self._root / kind
         return (
-            [UUID(entry.name) for entry in sorted(folder.iterdir()) if _is_id(entry.name)]
+            [UUID(name) for name in sorted(os.listdir(folder)) if _is_id(name)]  # noqa: PTH208  # names
             if folder.is_dir()
             else []
         )

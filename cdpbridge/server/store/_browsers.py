@@ -387,11 +387,6 @@ class Browsers(Projects):
         async with self._read() as session:
             return await session.get(Browser, browser_id)
 
-    async def browsers_of(self, project_id: UUID) -> Sequence[UUID]:
-        """Ids of all browsers of a project."""
-        async with self._read() as session:
-            return (await session.scalars(select(Browser.id).where(Browser.project_id == project_id))).all()
-
     async def files_kept(self, browser_id: UUID, size: int, *, video: bool) -> None:
         """Note what object storage has of a browser's files.
 

@@ -16,6 +16,8 @@ __all__ = ["Servers"]
 
 # Ids of servers are random numbers; this many characters of a host's name are kept with one, for people.
 _NAME_CHARACTERS: Final = 200
+# In one statement: databases allow some thousands of values.
+_IDS_AT_ONCE: Final = 500
 # So that no transaction is long, and several servers share the work.
 _TAKEN_AT_ONCE: Final = 100
 
@@ -85,6 +87,16 @@ class Servers(Database):
         async with self._read() as session:
             found = Browser.id.in_(ids) | Browser.place_id.in_(ids)
             return (await session.scalars(select(Browser).where(found))).all()
+
+    async def owned_by(self, project_id: UUID, ids: Collection[UUID]) -> list[UUID]:
+        """Return those of some browsers that are a project's."""
+        asked, found = list(ids), list[UUID]()
+        async with self._read() as session:
+            for at in range(0, len(asked), _IDS_AT_ONCE):
+                some = Browser.id.in_(asked[at : at + _IDS_AT_ONCE])
+                mine = select(Browser.id).where(some, Browser.project_id == project_id)
+                found += (await session.scalars(mine)).all()
+        return found
 
     # --- between servers ------------------------------------------------------------------------------------------
 
