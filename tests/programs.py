@@ -32,6 +32,7 @@ PRELOADED = Path(__file__).with_name("preloaded.py")
 MODULES = (
     "cdpbridge.cli._app",
     "cdpbridge.playwright",
+    "cdpbridge.server._listener",
     "cdpbridge.server._serve",
 )
 

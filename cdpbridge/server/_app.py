@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -17,14 +17,13 @@ from cdpbridge._clock import Clock
 from cdpbridge._version import __version__
 from cdpbridge.api._models import ADMIN_PATH
 from cdpbridge.server import gateway
+from cdpbridge.server._foundation import Foundation, HostsOf, open_foundation
 from cdpbridge.server._parts import open_parts
 from cdpbridge.server._route_groups import RouteGroup, RouteGroups
 from cdpbridge.server.console import SIGN_IN_PATH, ConsoleCookie, SignIns
-from cdpbridge.server.data_dir import FolderLock, operator_file
+from cdpbridge.server.data_dir import operator_file
 from cdpbridge.server.gateway import Registry
-from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.limits import BodyLimit, Border, ForwardedPeers
-from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.rentals import utc_now
 from cdpbridge.server.routes import (
     BASE_PATH,
@@ -96,12 +95,11 @@ def create_app(
     border: Border | None = None,
     clock: Clock | None = None,
     wall: Callable[[], datetime] = utc_now,
-    hosts: Callable[[ProfileStore, Registry], BrowserHosts] | None = None,
+    hosts: HostsOf | None = None,
     agents: Callable[[Settings], Agents] | None = None,
     show_key: Callable[[str], object] | None = None,
-    own_ports: Collection[int] = (),
     local_address: str | None = None,
-    lock: FolderLock | None = None,
+    foundation: Foundation | None = None,
 ) -> FastAPI:
     """Return the server as an ASGI application. WebSockets need the gateway's protocol class, so use `serve` to run it.
 
@@ -113,11 +111,10 @@ def create_app(
         wall: Where the dates in answers come from.
         hosts: Makes the machines that browsers run on; default: this one.
         agents: Makes what runs agents; default: browser-use in processes of its own.
-        own_ports: Ports that the server listens on, which no browser may reach.
         show_key: Called once with the API key that is made when there is none; default: printed on stderr.
         local_address: How programs of this machine reach the server: commands read it in the data folder, agents
             connect by it. None: it writes nothing, and agents go by the address of the request.
-        lock: How it holds the data folder; default: as `cdpbridge serve` does.
+        foundation: Open, of these settings, registry and border, which the application does not close; default: its own, with `hosts`.
     """
     registry = registry or Registry()
     registry.allow_hosts(settings.served_names)
@@ -126,19 +123,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            opened = foundation or await stack.enter_async_context(
+                open_foundation(settings, registry=registry, border=border, hosts=hosts)
+            )
             services = await stack.enter_async_context(
-                open_parts(
-                    settings,
-                    registry=registry,
-                    border=border,
-                    clock=clock,
-                    wall=wall,
-                    hosts=hosts,
-                    agents=agents,
-                    show_key=show_key,
-                    own_ports=own_ports,
-                    lock=lock,
-                )
+                open_parts(opened, clock=clock, wall=wall, agents=agents, show_key=show_key)
             )
             app.state.services = services
             app.state.snapshots = None

@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from cdpbridge._concurrency import TaskSet
@@ -21,8 +21,10 @@ from cdpbridge._data_folder import Kind, make_socket_folder, note_holder, socket
 from cdpbridge._joining import MAX_LINE, Answer, Hello, OtherProtocol, line_of, peer_uid
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server._log import logging_to
-from cdpbridge.server.routes import Services
 from cdpbridge.server.settings import Settings
+
+if TYPE_CHECKING:
+    from cdpbridge.server.routes import Services
 
 __all__ = ["Programs"]
 

@@ -11,21 +11,20 @@ import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
-import uvicorn
-from fastapi import FastAPI
-
-from cdpbridge._concurrency import loop_factory
+from cdpbridge._concurrency import in_thread, loop_factory
 from cdpbridge.errors import ConfigurationError
-from cdpbridge.server._app import create_app
+from cdpbridge.server._foundation import HostsOf, open_foundation
 from cdpbridge.server._programs import Programs
 from cdpbridge.server.data_dir import FolderLock, says_it_ends
-from cdpbridge.server.gateway import Registry, gateway_protocol
-from cdpbridge.server.limits import Border, Limits, http_protocol, raise_descriptor_limit
-from cdpbridge.server.live import SOCKET_PATHS
-from cdpbridge.server.routes import BASE_PATH
+from cdpbridge.server.gateway import Registry
+from cdpbridge.server.limits import Border, Limits, raise_descriptor_limit
 from cdpbridge.server.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 __all__ = ["serve", "serving"]
 
@@ -35,14 +34,6 @@ _BACKLOG: Final = 2048
 # What is below `data_dir` is for the server's user alone: keys, cookies, downloads.
 _UMASK: Final = 0o077
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: signals are ours, and the browsers end before the sockets do."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def serve(
@@ -139,70 +130,40 @@ async def _serve(
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, *, limits: Limits | None = None, **options: Any
+    settings: Settings,
+    *,
+    limits: Limits | None = None,
+    lock: FolderLock | None = None,
+    hosts: HostsOf | None = None,
+    **options: Any,
 ) -> AsyncIterator[tuple[FastAPI, str]]:
     """Run a server in this event loop and give its base URL; leaving the block stops its browsers, then the server.
 
     Args:
         settings: From `Settings.load`.
         limits: Of peers; default: those in `Limits`.
+        lock: How it holds the data folder; default: as `cdpbridge serve` does.
+        hosts: Makes the machines that browsers run on; default: this one.
         options: For `create_app`.
 
     Raises:
         ConfigurationError: See `serve`.
     """
+    registry = Registry()
+    border = Border.of(limits, trusted_proxies=settings.trusted_proxies)
     with _bound(settings) as listening:
-        registry = Registry()
         own_ports = [listening.getsockname()[1]]
-        border = Border.of(limits, trusted_proxies=settings.trusted_proxies)
-        app = create_app(
-            settings,
-            registry=registry,
-            border=border,
-            own_ports=own_ports,
-            local_address=_local_address(listening),
-            **options,
-        )
-        app.state.ended = asyncio.Event()
-        config = uvicorn.Config(
-            app,
-            http=http_protocol(border.limits, border.connections),
-            ws=gateway_protocol(
-                registry,
-                passed_on=SOCKET_PATHS,
-                border=border,
-                max_clients=settings.max_clients_per_browser,
-            ),
-            ws_max_size=border.limits.driver_bytes,
-            ws_per_message_deflate=False,  # pictures are compressed already
-            # Run below, so that its errors reach the caller and browsers end first.
-            lifespan="off",
-            access_log=False,  # addresses of browsers are secrets
-            log_config=None,
-            log_level="warning",
-            server_header=False,
-            # uvicorn believes them from every program of this machine; see `ForwardedPeers`.
-            proxy_headers=False,
-            timeout_keep_alive=border.limits.keep_alive_seconds,
-            backlog=min(border.descriptors.backlog, _BACKLOG),
-            timeout_graceful_shutdown=border.limits.grace_seconds,
-        )
-        server = _Server(config)
-        async with app.router.lifespan_context(app):
-            running = asyncio.create_task(server.serve(sockets=[listening]))
-            running.add_done_callback(lambda _task: app.state.ended.set())
-            try:
-                await _until_started(server, running)
+        async with open_foundation(
+            settings, registry=registry, border=border, own_ports=own_ports, lock=lock, hosts=hosts
+        ) as foundation:
+            # The loop goes on: a browser that was started ahead needs it.
+            listener = await in_thread(import_module, "cdpbridge.server._listener")
+            from cdpbridge.server.routes import BASE_PATH  # noqa: PLC0415  # loaded with it
+
+            async with listener.listen(
+                foundation, listening, backlog=_BACKLOG, local_address=_local_address(listening), **options
+            ) as app:
                 yield app, f"{settings.public_url or _address(listening)}{BASE_PATH}"
-                await app.state.services.close()
-            finally:
-                server.should_exit = True
-                await running
-
-
-async def _until_started(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
-    while not server.started and not serving.done():  # noqa: ASYNC110  # uvicorn has a flag and no event
-        await asyncio.sleep(0.005)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge._on_use import ModuleOnUse
 from cdpbridge.errors import CDPBridgeError
+from cdpbridge.server._tenants import Tenants
 from cdpbridge.server.proxy import Rules
 from cdpbridge.server.settings import Plan, Settings
 from cdpbridge.server.store import ApiKey, ProjectOverview, Store, key_hash_of
@@ -100,6 +101,7 @@ class Accounts:
     Args:
         store: Open.
         settings: Plans and limits of projects that have none of their own.
+        tenants: Is kept up to date.
         wall: Where dates come from.
     """
 
@@ -107,13 +109,14 @@ class Accounts:
         self,
         store: Store,
         settings: Settings,
+        tenants: Tenants,
         *,
         wall: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._settings = settings
         self._wall = wall
-        self._projects_with_keys = 0
+        self._tenants = tenants
         self._names: dict[UUID, str] = {}
         self._terms: dict[UUID, tuple[Plan, int]] = {}
         self._used: dict[UUID, datetime] = {}
@@ -162,7 +165,7 @@ class Accounts:
 
     async def _count_projects(self) -> None:
         keys = await self._store.keys()
-        self._projects_with_keys = len({key.project_id for key, _ in keys if key.revoked_at is None})
+        self._tenants.number = len({key.project_id for key, _ in keys if key.revoked_at is None})
 
     def start(self) -> None:
         """Note from time to time when keys were used."""
@@ -288,17 +291,17 @@ class Accounts:
 
     def vault_refusal(self, project_id: UUID, vault: str) -> str | None:
         """Return why tasks of a project may not name a 1Password vault; None when they may."""
-        return self._settings.vault_refusal(self._names[project_id], vault, projects=self._projects_with_keys)
+        return self._settings.vault_refusal(self._names[project_id], vault, projects=self._tenants.number)
 
     @property
     def projects_with_keys(self) -> int:
         """How many projects can rent browsers now."""
-        return self._projects_with_keys
+        return self._tenants.number
 
     @property
     def network_rules(self) -> Rules:
         """The rules for browsers that start from now on: projects are kept from each other, and from this machine."""
-        return self._settings.network_rules(self._projects_with_keys)
+        return self._settings.network_rules(self._tenants.number)
 
     def _learn(self, overview: ProjectOverview) -> None:
         project = overview.project

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
 from cdpbridge._data_folder import Kind
+from cdpbridge.server._tenants import Tenants
 from cdpbridge.server.data_dir import FolderLock, locked
 from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Store
@@ -31,6 +32,6 @@ async def offline_accounts(settings: Settings) -> AsyncIterator[Accounts]:
             settings.database(), connections=settings.database_connections, timeout=settings.database_timeout
         )
         stack.push_async_callback(store.close)
-        accounts = Accounts(store, settings, wall=lambda: datetime.now(UTC))
+        accounts = Accounts(store, settings, Tenants(0), wall=lambda: datetime.now(UTC))
         await accounts.load()
         yield accounts

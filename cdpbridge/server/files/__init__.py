@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from ._disk import disk_usage
-from ._kept import KeptFiles
-from ._quota import FileQuota
-from ._response import StoredFileResponse, file_response
-from ._shared import SharedFolders
-from ._signing import BadSignature, Grant, UrlSigner, signing_key
-from ._storage import VIDEO, FileStore, StoredFile, distinct_names
-from ._upload import UploadLimits, UploadRefused, receive_upload, stored_uploads
+from typing import TYPE_CHECKING, Final
+
+from cdpbridge._on_use import names_on_use
+
+if TYPE_CHECKING:
+    from ._disk import disk_usage
+    from ._kept import KeptFiles
+    from ._quota import FileQuota
+    from ._response import StoredFileResponse, file_response
+    from ._shared import SharedFolders
+    from ._signing import BadSignature, Grant, UrlSigner, signing_key
+    from ._storage import VIDEO, FileStore, StoredFile, distinct_names
+    from ._upload import UploadLimits, UploadRefused, receive_upload, stored_uploads
 
 __all__ = [
     "VIDEO",
@@ -31,3 +36,27 @@ __all__ = [
     "signing_key",
     "stored_uploads",
 ]
+
+# Loaded on first use: browsers are started before the web framework is imported.
+_HOMES: Final = {
+    "VIDEO": "_storage",
+    "BadSignature": "_signing",
+    "FileQuota": "_quota",
+    "FileStore": "_storage",
+    "Grant": "_signing",
+    "KeptFiles": "_kept",
+    "SharedFolders": "_shared",
+    "StoredFile": "_storage",
+    "StoredFileResponse": "_response",
+    "UploadLimits": "_upload",
+    "UploadRefused": "_upload",
+    "UrlSigner": "_signing",
+    "disk_usage": "_disk",
+    "distinct_names": "_storage",
+    "file_response": "_response",
+    "receive_upload": "_upload",
+    "signing_key": "_signing",
+    "stored_uploads": "_upload",
+}
+
+__getattr__ = names_on_use(__name__, _HOMES)

@@ -17,12 +17,13 @@ from cdpbridge._file_names import NAME_BYTES, safe_file_name
 
 from ._kept import KeptFiles
 from ._shared import SharedFolders
-from ._upload import MARKS
 
-__all__ = ["VIDEO", "FileStore", "StoredFile", "distinct_names"]
+__all__ = ["MARKS", "VIDEO", "FileStore", "StoredFile", "distinct_names"]
 
 VIDEO: Final = "recording.webm"
 """Name of the video in the folder of a recording."""
+MARKS: Final = "uploaded"
+"""Name of the folder, beside those of uploads, that says which addresses were used."""
 
 _MAX_SAME_NAMES: Final = 1000
 _MOVED: Final = ".moved-"

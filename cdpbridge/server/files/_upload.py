@@ -17,8 +17,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from cdpbridge.errors import CDPBridgeError
 
 from ._signing import Grant
+from ._storage import MARKS
 
-__all__ = ["MARKS", "UploadLimits", "UploadRefused", "receive_upload", "stored_uploads"]
+__all__ = ["UploadLimits", "UploadRefused", "receive_upload", "stored_uploads"]
 
 # All fields together: they are held before their signature is known.
 _FIELD_BYTES: Final = 16 * 1024
@@ -28,7 +29,6 @@ _HEADER_BYTES: Final = 8 * 1024
 _UNTYPED: Final = "application/octet-stream"
 # Boundaries and headers of parts, beside the file and the fields.
 _OVERHEAD_BYTES: Final = 64 * 1024
-MARKS: Final = "uploaded"
 # Longer than a clock may be set back.
 _MARK_AGE_SECONDS: Final = 3600
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from ._files import FILE_CONTENT_PATH
-from ._hosts import HOST_TEXT, host_allowed
-from ._http import router
-from ._protocol import gateway_protocol
-from ._registry import BrowserFiles, Registry, Upstream, Usage
+from typing import TYPE_CHECKING, Final
+
+from cdpbridge._on_use import names_on_use
+
+if TYPE_CHECKING:
+    from ._files import FILE_CONTENT_PATH
+    from ._hosts import HOST_TEXT, host_allowed
+    from ._http import router
+    from ._protocol import gateway_protocol
+    from ._registry import BrowserFiles, Registry, Upstream, Usage
 
 __all__ = [
     "FILE_CONTENT_PATH",
@@ -19,3 +24,18 @@ __all__ = [
     "host_allowed",
     "router",
 ]
+
+# Loaded on first use: browsers are started before the web framework is imported.
+_HOMES: Final = {
+    "FILE_CONTENT_PATH": "_files",
+    "HOST_TEXT": "_hosts",
+    "BrowserFiles": "_registry",
+    "Registry": "_registry",
+    "Upstream": "_registry",
+    "Usage": "_registry",
+    "gateway_protocol": "_protocol",
+    "host_allowed": "_hosts",
+    "router": "_http",
+}
+
+__getattr__ = names_on_use(__name__, _HOMES)

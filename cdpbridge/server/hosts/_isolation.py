@@ -85,17 +85,21 @@ class Prepared:
     words: str
     sharing_refusal: str = ""
 
+    def check(self, projects: int) -> None:
+        """Check that so many projects with keys may use this server.
 
-async def prepare_isolation(
-    settings: Settings, builds: Builds, uids: UidPool | None, *, projects: int
-) -> Prepared:
+        Raises:
+            ConfigurationError: They are several, and their browsers cannot be kept from each other.
+        """
+        if projects > 1 and self.sharing_refusal:
+            raise ConfigurationError(f"{projects} projects have keys, and {self.sharing_refusal}")
+
+
+async def prepare_isolation(settings: Settings, builds: Builds, uids: UidPool | None) -> Prepared:
     """Return how browsers are isolated here, tested on each build before a browser is sold.
 
-    Args:
-        projects: How many have keys: those of several are kept from each other, or the server does not start.
-
     Raises:
-        ConfigurationError: It is not possible, and required: by `isolation = "require"`, or by `"auto"` with several projects.
+        ConfigurationError: It is not possible, and `isolation = "require"`.
     """
     if settings.isolation == "none":
         return Prepared(None, "off: the setting isolation is none")
@@ -124,8 +128,6 @@ async def prepare_isolation(
         f"browsers cannot be kept from each other here: {found}. Run one server for each project, each as a user of its own; or "
         'grant what is missing; or write isolation = "none", and who drives a browser of one project may reach those of the others'
     )
-    if projects > 1:
-        raise ConfigurationError(f"{projects} projects have keys, and {refusal}")
     logger.warning(
         "browsers are not isolated here: %s. Who drives one reads what its user may read and reaches this machine's network",
         found,

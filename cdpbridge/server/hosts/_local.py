@@ -85,6 +85,9 @@ class LocalHosts:
         self._browsers: dict[UUID, LocalBrowser] = {}
         self._usual_proxy = usual_proxy
         self._usual_readable = usual_readable
+        # Places of browsers that were started before `recover`, which removes what it does not know.
+        self._places_ahead: set[str] = set()
+        self._recovered = False
         self._ready = ReadyBrowsers(
             warm_browsers,
             self._start_ready,
@@ -128,8 +131,14 @@ class LocalHosts:
                     self._ready.put_away(browser)
         return None
 
+    def start_ahead(self) -> None:
+        """Start a browser for the order that is about to come, before `recover`. It ends soon when none comes."""
+        self._ready.start_ahead()
+
     async def _start_ready(self) -> LocalBrowser:
         place_id, rules = uuid4(), self._rules()
+        if not self._recovered:
+            self._places_ahead.add(str(place_id))
         # It reaches nothing before it is ordered.
         nothing = (HostLists(allowed_hosts=()),)
         spec = BrowserSpec(place_id, hosts=nothing, readable=self._usual_readable)
@@ -285,7 +294,10 @@ class LocalHosts:
         known = {str(leftover.place_id or leftover.id): leftover for leftover in left}
         saved: dict[UUID, SavedState] = {}
         folders = [folder for root in self._roots if root.is_dir() for folder in sorted(root.iterdir())]
+        self._recovered = True
         for folder in folders:
+            if folder.name.removesuffix(REMOVED) in self._places_ahead:
+                continue
             orderly = await wait_unused(folder, timeout=_LEFTOVER_TIMEOUT)
             name = folder.name.removesuffix(REMOVED)
             if self._options.uids is not None:

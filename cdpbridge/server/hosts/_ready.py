@@ -6,6 +6,8 @@
 One is started for each that is missing, whenever a turn to start is free and no order waits for one; after one was taken a
 moment later, so that its successor's start takes no processor time from its first commands. An order that finds none waiting
 takes the next one that is starting: it will be there before a start that begins now.
+
+`start_ahead` starts one more, once, for the order that is about to come. It is not replaced, and ends when no order has come.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ logger = logging.getLogger("cdpbridge.server")
 # Chromium grows while it waits, and its binary may be replaced by a newer one.
 _AGE_SECONDS: Final = 600.0
 _LOOK_SECONDS: Final = 5.0
+# A program that has started a server and wants a browser says so within milliseconds; one that wants none pays for it no longer.
+_AHEAD_SECONDS: Final = 10.0
 # After a start that failed; twice as long after each further one.
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 60.0
@@ -68,6 +72,7 @@ class ReadyBrowsers:
         # The oldest first, with the time at which each grows old.
         self._waiting: deque[tuple[LocalBrowser, float]] = deque()
         self._starting = 0
+        self._ahead = False
         self._claims: deque[asyncio.Future[LocalBrowser | None]] = deque()
         self._starts = TaskSet(logger)
         self._ends = TaskSet(logger)
@@ -81,9 +86,14 @@ class ReadyBrowsers:
         """The number of those that can be taken."""
         return len(self._waiting)
 
+    def start_ahead(self) -> None:
+        """Start one before `open`, in any case."""
+        self._ahead = True
+        self._begin()
+
     def open(self) -> None:
         """Begin to keep them; the first one starts at once."""
-        if self._number:
+        if self._number or self._ahead:
             self._keeper.start(self._keep(), "the care for browsers that are kept ready")
 
     async def close(self) -> None:
@@ -136,7 +146,11 @@ class ReadyBrowsers:
                 break
 
     def _replace(self, browser: LocalBrowser) -> None:
-        logger.warning("browser %s, kept ready, has ended by itself and is replaced", browser.id)
+        logger.warning(
+            "browser %s, kept ready, has ended by itself%s",
+            browser.id,
+            " and is replaced" if self._number else "",
+        )
         self.put_away(browser)
         self._wait_longer()
         self.look()
@@ -174,10 +188,13 @@ class ReadyBrowsers:
         if strain is not None or now < self._not_before:
             return
         while self._waiting_or_starting < self._number and self._may_start():
-            self._starting += 1
-            self._starts.start(self._start_one(), "the start of a browser to be kept ready")
+            self._begin()
             # It takes its turn.
             await asyncio.sleep(0)
+
+    def _begin(self) -> None:
+        self._starting += 1
+        self._starts.start(self._start_one(), "the start of a browser to be kept ready")
 
     async def _start_one(self) -> None:
         browser: LocalBrowser | None = None
@@ -210,7 +227,8 @@ class ReadyBrowsers:
             self._replace(browser)
             return
         if not self._deliver(browser):
-            self._waiting.append((browser, asyncio.get_running_loop().time() + self._age_seconds))
+            age_seconds = self._age_seconds if self._number else _AHEAD_SECONDS
+            self._waiting.append((browser, asyncio.get_running_loop().time() + age_seconds))
 
     def _give_head_start(self) -> None:
         now = asyncio.get_running_loop().time()

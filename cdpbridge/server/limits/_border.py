@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Self
 
-from starlette.exceptions import HTTPException
-
 from ._connections import Connections, Descriptors
 from ._guesses import Guessing
 from ._limits import Limits
@@ -71,4 +69,6 @@ class Border:
         """
         wait = self.wrong_token(address, token)
         if wait is not None:
+            from starlette.exceptions import HTTPException  # noqa: PLC0415  # the border is made before it is imported
+
             raise HTTPException(429, TOO_MANY_TEXT, headers={"Retry-After": str(wait)})

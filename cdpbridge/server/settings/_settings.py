@@ -21,8 +21,6 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     TomlConfigSettingsSource,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from cdpbridge._environment import check_variables
 from cdpbridge.api._models import PROXY_COUNTRY_CODES
@@ -158,6 +156,9 @@ class Settings(Fields):
     def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
+        from sqlalchemy.engine import make_url  # noqa: PLC0415  # a tenth of a second that most starts have no use for here
+        from sqlalchemy.exc import ArgumentError  # noqa: PLC0415  # as above
+
         try:
             driver = make_url(value.get_secret_value()).drivername
         except ArgumentError as error:
@@ -234,8 +235,7 @@ class Settings(Fields):
 
     @model_validator(mode="after")
     def _check_secret_key(self) -> Self:
-        shared = make_url(self.database()).get_backend_name() == "postgresql"
-        if shared and self.secret_key is None:
+        if self.database_is_shared and self.secret_key is None:
             raise ValueError("PostgreSQL may have several servers, which need one `secret_key`; set it")
         return self
 
@@ -331,6 +331,11 @@ class Settings(Fields):
         return 0 if self._simulating else 1
 
     @property
+    def starts_ahead(self) -> bool:
+        """True if the server is started because a browser is wanted: one starts before it is ordered, unless `warm_browsers` is 0."""
+        return self._simulating and self.warm_browsers != 0
+
+    @property
     def no_profiles(self) -> str:
         """Why this server keeps no profiles; empty if it does."""
         return self._beside
@@ -406,6 +411,11 @@ class Settings(Fields):
     def known_countries(self) -> list[str]:
         """Countries a request may name: the reference's, and those of the table."""
         return sorted({*PROXY_COUNTRY_CODES, *self.proxies})
+
+    @property
+    def database_is_shared(self) -> bool:
+        """True if other servers may use the database, too."""
+        return self.database().startswith("postgresql+")
 
     def database(self) -> str:
         """Address of the database, with its password: not for logs."""

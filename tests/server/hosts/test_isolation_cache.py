@@ -184,7 +184,7 @@ async def test_a_masked_proc_is_a_warning_that_names_the_option(build, folder, m
     monkeypatch.setattr(_isolation, "IsolationCache", lambda builds: IsolationCache(builds, folder))
     monkeypatch.setattr(_isolation.Launcher, "prepare", lambda self: asyncio.sleep(0))
     settings = Settings.load(data_dir=tmp_path / "data", isolation="require")
-    prepared = await _isolation.prepare_isolation(settings, Builds, None, projects=1)
+    prepared = await _isolation.prepare_isolation(settings, Builds, None)
     await prepared.isolator.close()
     assert prepared.words == str(prepared.isolator)
     [record] = [each for each in caplog.records if each.levelname == "WARNING"]

@@ -1,0 +1,251 @@
+"""What a server has before its database: the locked data folder, and what keeps files and runs browsers.
+
+Nothing here needs SQLAlchemy or FastAPI, whose imports are most of a start's CPU: the embedded server starts its first browser here,
+and imports them while Chromium starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cdpbridge.chromium import UidPool, uses_browser_uids
+from cdpbridge.server._tenants import Tenants
+from cdpbridge.server.data_dir import FolderLock, locked, tightened
+from cdpbridge.server.files import FileStore, KeptFiles, SharedFolders
+from cdpbridge.server.gateway import Registry
+from cdpbridge.server.hosts import (
+    BrowserHosts,
+    BrowserOptions,
+    Builds,
+    Isolator,
+    LocalHosts,
+    Prepared,
+    prepare_isolation,
+    prepare_uids,
+    readable_paths,
+)
+from cdpbridge.server.limits import Border
+from cdpbridge.server.profiles import Archives, ProfileStore
+from cdpbridge.server.proxy import BlockList
+from cdpbridge.server.rentals import Pressure
+from cdpbridge.server.settings import Settings
+
+if TYPE_CHECKING:
+    from cdpbridge.server.objects import ObjectStorage
+
+__all__ = ["Foundation", "HostsOf", "open_foundation"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+HostsOf = Callable[[ProfileStore, Registry], BrowserHosts]
+"""Makes the machines that browsers run on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """Parts of a server, see `_parts`, and what they have in common.
+
+    Attributes:
+        registry: The gateway's table of addresses.
+        archives: Profiles in object storage; None without.
+        tenants: Accounts keep it up to date.
+        isolation: How the browsers of `hosts` are isolated.
+        readable: Returns what browsers may read of this machine besides their own.
+        profile_losses: The parts of a profile that are not kept here.
+    """
+
+    settings: Settings
+    registry: Registry
+    border: Border
+    archives: Archives | None
+    profiles: ProfileStore
+    files: FileStore
+    tenants: Tenants
+    pressure: Pressure
+    hosts: BrowserHosts
+    isolation: Prepared
+    readable: Callable[[Settings], tuple[Path, ...]]
+    profile_losses: tuple[str, ...]
+
+
+@asynccontextmanager
+async def open_foundation(
+    settings: Settings,
+    *,
+    registry: Registry,
+    border: Border,
+    own_ports: Collection[int] = (),
+    lock: FolderLock | None = None,
+    hosts: HostsOf | None = None,
+) -> AsyncIterator[Foundation]:
+    """Open it; leaving the block ends what runs.
+
+    Args:
+        registry: The gateway's table of addresses.
+        border: Limits of what peers may do.
+        own_ports: Ports that the server listens on, which no browser may reach.
+        lock: How it holds the data folder; default: as `cdpbridge serve` does.
+        hosts: Default: this machine.
+
+    Raises:
+        ConfigurationError: Another server uses the data folder, there is no Chromium, ...
+    """
+    async with AsyncExitStack() as ends:
+        ends.enter_context(locked(settings.data_dir, lock))
+        await asyncio.to_thread(tightened, settings.data_dir)
+        ends.callback(_remove_empty, settings.runtime_folder)
+
+        # What is kept.
+        storage = await _open_storage(settings)
+        archives = None if storage is None else Archives(storage)
+        profiles = ProfileStore(
+            settings.data_dir / "profiles",
+            max_bytes=settings.max_profile_mb * 1024**2,
+            archives=archives,
+            max_cache_bytes=settings.profile_cache_mb * 1024**2,
+            alone=not settings.database_is_shared,
+        )
+        ends.callback(profiles.close)
+        confined = uses_browser_uids() or settings.isolation != "none"
+        shared_folders = SharedFolders(settings.runtime_folder) if confined else None
+        files = FileStore(settings.data_dir / "files", shared_folders, _kept_files(settings, storage))
+
+        # What runs browsers.
+        tenants = Tenants(len(settings.api_keys))
+        pressure = Pressure(settings, border.connections)
+        losses: tuple[str, ...] = ()
+        isolation = Prepared(None, "unknown")
+        readable: Callable[[Settings], tuple[Path, ...]] = _nothing_more
+        machines: BrowserHosts
+        if hosts is not None:
+            machines = hosts(profiles, registry)
+        else:
+            builds = Builds.found(settings.browser_build, settings.browser_path)
+            uids = prepare_uids(settings, builds)
+            isolation = await prepare_isolation(settings, builds, uids)
+            isolator = isolation.isolator
+            if isolator is not None:
+                readable = readable_paths
+            options = _browser_options(
+                settings, builds, files, uids=uids, isolator=isolator, own_ports=own_ports
+            )
+            machines = LocalHosts(
+                settings.runtime_folder / "browsers",
+                profiles,
+                registry,
+                options,
+                concurrent_starts=settings.concurrent_starts,
+                queue_timeout=timedelta(seconds=settings.queue_timeout_seconds),
+                former_roots=[settings.data_dir / "browsers"],
+                rules=lambda: settings.network_rules(tenants.number),
+                warm_browsers=settings.ready_browsers,
+                usual_proxy=_usual_proxy(settings),
+                usual_readable=readable(settings),
+                strain=pressure.reason,
+            )
+            ends.push_async_callback(machines.close)
+            losses = builds.profile_losses
+            # The program that has started this server is about to rent one.
+            if settings.starts_ahead:
+                machines.start_ahead()
+        yield Foundation(
+            settings=settings,
+            registry=registry,
+            border=border,
+            archives=archives,
+            profiles=profiles,
+            files=files,
+            tenants=tenants,
+            pressure=pressure,
+            hosts=machines,
+            isolation=isolation,
+            readable=readable,
+            profile_losses=losses,
+        )
+
+
+def _nothing_more(_settings: Settings) -> tuple[Path, ...]:
+    """Where browsers are not isolated, they read what their user may."""
+    return ()
+
+
+async def _open_storage(settings: Settings) -> ObjectStorage | None:
+    if settings.storage_url is None:
+        return None
+    from cdpbridge.server.objects import ObjectStorage  # noqa: PLC0415  # obstore is an extra
+
+    options = {name: value.get_secret_value() for name, value in settings.storage_options.items()}
+    storage = ObjectStorage(settings.storage_url, options)
+    await asyncio.to_thread(storage.check)
+    return storage
+
+
+def _kept_files(settings: Settings, storage: ObjectStorage | None) -> KeptFiles | None:
+    if storage is None:
+        return None
+    from cdpbridge.server.routes import DOWNLOAD_AGE  # noqa: PLC0415  # it loads the web framework
+
+    return KeptFiles(storage, presigned_age=DOWNLOAD_AGE if settings.storage_presigned else None)
+
+
+def _remove_empty(runtime: Path) -> None:
+    """Leave no folder outside `data_dir` when no browser is left in it."""
+    for folder in (runtime / "tasks", runtime / "browsers", runtime):
+        with suppress(OSError):  # absent, not empty, or `data_dir`
+            folder.rmdir()
+
+
+def _browser_options(
+    settings: Settings,
+    builds: Builds,
+    files: FileStore,
+    *,
+    uids: UidPool | None,
+    isolator: Isolator | None,
+    own_ports: Collection[int],
+) -> BrowserOptions:
+    if not settings.chromium_sandbox:
+        logger.warning(
+            "chromium_sandbox = false: browsers run with --no-sandbox, so a page that breaks into its renderer has all that "
+            "the browser has"
+        )
+    return BrowserOptions(
+        builds=builds,
+        args=tuple(settings.browser_args),
+        start_timeout=settings.start_timeout,
+        stop_timeout=settings.stop_timeout,
+        export_every=timedelta(seconds=settings.cookie_export_seconds),
+        health_every=timedelta(seconds=settings.health_check_seconds),
+        health_timeout=timedelta(seconds=settings.health_timeout_seconds),
+        files=files,
+        sandbox=settings.chromium_sandbox,
+        uids=uids,
+        isolation=isolator,
+        # Browsers that have the user's own home find them there.
+        certificates=settings.user_fonts_and_certificates and (isolator is not None or uids is not None),
+        block_list=_block_list(settings),
+        own_ports=set(own_ports),
+        max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
+        max_memory_bytes=settings.memory_mb_per_browser * 1024**2 or None,
+        max_processes=settings.max_processes_per_browser or None,
+    )
+
+
+def _usual_proxy(settings: Settings) -> str | None:
+    """Return the proxy of orders that name none."""
+    country = settings.default_proxy_country
+    return None if country is None else settings.proxies[country].get_secret_value()
+
+
+def _block_list(settings: Settings) -> BlockList:
+    found = BlockList.read(settings.block_lists)
+    if found:
+        logger.info("block lists: %d hosts; %d lines are about no whole host", len(found), found.unused)
+    return found
