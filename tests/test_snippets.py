@@ -428,7 +428,7 @@ async def work(run):
     if run.spec.task != "Find the top post":
         run.finish('{"amount": 12.5, "currency": "EUR"}', files={"prices.csv": b"12.5"})
 
-agent.AgentProcesses = lambda _settings: ScriptedAgents(work)
+agent.AgentProcesses = lambda *_: ScriptedAgents(work)
 sys.exit(main(["--port", "0", "--data-dir", sys.argv[1]]))
 """
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -21,7 +21,6 @@ from cdpbridge.isolation import (
     MAX_BYTES,
     Descriptors,
     Launch,
-    Plan,
     Report,
     explain,
     zygote_command,
@@ -40,12 +39,12 @@ _CREDENTIALS: Final = struct.Struct("=3i")  # pid, uid, gid
 
 
 class Launched(NamedTuple):
-    """An isolated browser that has been executed. What is in here belongs to the caller.
+    """An isolated program that has been executed. What is in here belongs to the caller.
 
     Attributes:
         pid: Of its attendant, a child of this process; also the process group of both.
-        attendant: Hands out sockets, and tells how the browser ended.
-        listener: The socket, listening inside, on which the browser's proxy accepts.
+        attendant: Hands out sockets, and tells how the program ended.
+        listeners: The sockets, listening inside, that were asked for: of a browser the one on which its proxy accepts.
         stderr: As in `Spawned`.
         from_child: As in `Spawned`.
         to_child: As in `Spawned`.
@@ -53,14 +52,14 @@ class Launched(NamedTuple):
 
     pid: int
     attendant: Attendant
-    listener: socket.socket
+    listeners: list[socket.socket]
     stderr: int
     from_child: int
     to_child: int
 
 
 class _ZygoteKilled(BrowserStartFailed):
-    """It has taken an order, and was killed before it had a child for it."""
+    """It has taken an order, and was killed before its child for that said a word; or that child was."""
 
 
 class Launcher:
@@ -85,16 +84,8 @@ class Launcher:
         """
         await self._zygote()
 
-    async def launch(
-        self,
-        plan: Plan,
-        *,
-        uid: int | None,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        lock: int,
-    ) -> Launched:
-        """Execute a browser in a place of its own. Failed, it leaves nothing behind. Not to be cancelled: see `to_the_end`.
+    async def launch(self, order: Launch, *, lock: int) -> Launched:
+        """Execute a program in a place of its own. Failed, it leaves nothing behind. Not to be cancelled: see `to_the_end`.
 
         Args:
             lock: A descriptor that the place keeps open until its last process has ended.
@@ -102,7 +93,7 @@ class Launcher:
         Raises:
             BrowserStartFailed: The kernel refuses; says what.
         """
-        message = Launch(plan, uid, tuple(arguments), dict(environment)).encode()
+        message = order.encode()
         try:
             return await self._launch(message, lock)
         except _ZygoteKilled:
@@ -131,14 +122,14 @@ class Launcher:
                         raise BrowserStartFailed(f"isolated browsers cannot be started: {error}") from error
             theirs.close()
             pipes.close_theirs()
-            pid, listener = await attendant.started(_ENTER_SECONDS)
+            pid, listeners = await attendant.started(_ENTER_SECONDS)
         except BaseException:
             theirs.close()
             pipes.close()
             await attendant.abandon()
             raise
         os.set_blocking(pipes.stderr, False)
-        return Launched(pid, attendant, listener, pipes.stderr, pipes.from_child, pipes.to_child)
+        return Launched(pid, attendant, listeners, pipes.stderr, pipes.from_child, pipes.to_child)
 
     async def _zygote(self) -> socket.socket:
         async with self._starting:
@@ -203,13 +194,14 @@ class Attendant:
         self._channel = channel
         self._loop = asyncio.get_running_loop()
         self._pid = 0
+        self._entered = False
         self._status: int | None = None
         self._first: asyncio.Future[tuple[Report, list[socket.socket]]] = self._loop.create_future()
         self._waiting: deque[asyncio.Future[socket.socket]] = deque()
         self._loop.add_reader(channel, self._read)
 
-    async def started(self, seconds: float) -> tuple[int, socket.socket]:
-        """Return its process id and the listening socket of its place.
+    async def started(self, seconds: float) -> tuple[int, list[socket.socket]]:
+        """Return its process id and the listening sockets of its place.
 
         Raises:
             BrowserStartFailed: The place cannot be entered, or the browser not be executed.
@@ -219,11 +211,11 @@ class Attendant:
                 report, sockets = await self._first
         except TimeoutError:
             raise BrowserStartFailed(f"the browser's isolation was not ready within {seconds:g} s") from None
-        if report.kind == "started" and sockets:
+        if report.kind == "started":
             if report.detail:
                 logger.info("an isolated browser: %s", report.detail)
-            return self._pid, sockets[0]
-        if report.step == "zygote" and not self._pid:
+            return self._pid, sockets
+        if report.step == "zygote" and not self._entered:
             raise _ZygoteKilled(explain(report))
         raise BrowserStartFailed(explain(report))
 
@@ -285,8 +277,10 @@ class Attendant:
             if not made.cancelled():
                 sockets[0].setblocking(False)
                 made.set_result(sockets.pop())
+        elif report.kind == "forked":
+            self._pid = report.status
         elif report.kind == "entered":
-            self._pid = pid
+            self._pid, self._entered = pid, True
         elif not self._first.done():
             self._first.set_result((report, sockets))
             return

@@ -32,6 +32,7 @@ from typing import Any, Final, Literal, Self
 from cdpbridge._concurrency import in_thread, to_the_end
 from cdpbridge._durations import waiting_time
 from cdpbridge.errors import BrowserExited, BrowserNotFound, BrowserStartFailed
+from cdpbridge.isolation import Launch
 
 from ._exit import watch_exit
 from ._find import Build, find
@@ -230,14 +231,10 @@ class Chromium:
         self, isolation: Isolation, arguments: Sequence[str], environment: Mapping[str, str]
     ) -> None:
         """Launch it in its place; whatever is cancelled, it is known here afterwards."""
-        launched = await isolation.launcher.launch(
-            await in_thread(isolation.plan, self.build, self.user_data_dir, self._scratch_dir),
-            uid=self._identity.take_launched(),
-            arguments=arguments,
-            environment=environment,
-            lock=self._identity.lock,
-        )
-        self._attendant, self._listener = launched.attendant, launched.listener
+        plan = await in_thread(isolation.plan, self.build, self.user_data_dir, self._scratch_dir)
+        order = Launch(plan, self._identity.take_launched(), arguments, environment)
+        launched = await isolation.launcher.launch(order, lock=self._identity.lock)
+        self._attendant, [self._listener] = launched.attendant, launched.listeners
         self._ends_as_one = isolation.means.processes
         self._watch(launched.pid, launched.stderr, (launched.from_child, launched.to_child))
 

@@ -20,7 +20,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 from weakref import WeakSet
 
@@ -40,6 +40,13 @@ STATE_FOLDER: Final = Path("/var/lib/cdpbridge")
 
 _LOCKS: Final = STATE_FOLDER / "uids"
 _LOOK_SECONDS: Final = 10.0
+
+
+class _State(NamedTuple):
+    """Of a uid's file: other notes, or another owner's file, are another state."""
+
+    inode: int
+    size: int
 
 
 class BrowserUid:
@@ -175,23 +182,44 @@ class UidPool:
 
     def sweep(self) -> None:
         """Free the uids of killed owners, with their temporary folders; those that something holds stay."""
-        for number in self._known():
-            file = self._folder / str(number)
-            if (descriptor := _lock(file)) is None:
+        dead = {number: found for number in self._known() if (found := self._left(number)) is not None}
+        if not dead:
+            return
+        # One look for all. An owner that is dead before it starts nothing more.
+        living = living_uids()
+        for number, before in dead.items():
+            if (descriptor := _lock(self._folder / str(number))) is None:
                 continue
             try:
-                notes = _notes(descriptor)
-                if _is_held(number, notes, temporary=False) or number in living_uids():
-                    continue
-                for kind, path in notes:
-                    # Ours, when the owner was killed before it gave the folder away.
-                    if kind == "temporary" and _owner(path) in {number, os.geteuid()}:
-                        shutil.rmtree(path)
-                file.unlink()
-            except OSError as error:
-                logger.warning("uid %d stays taken: %s", number, error)
+                # A file without notes may have had another owner meanwhile.
+                same = before.size > 0 and before == _state(descriptor)
+                if number not in (living if same else living_uids()):
+                    self._free(number, descriptor)
             finally:
                 os.close(descriptor)
+
+    def _left(self, number: int) -> _State | None:
+        """Return the state of a uid's file whose owner is dead; None for others. It stays locked for no longer than that takes."""
+        if (descriptor := _lock(self._folder / str(number))) is None:
+            return None
+        try:
+            return _state(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _free(self, number: int, descriptor: int) -> None:
+        """Remove what a killed owner has left of a uid, whose processes have ended, unless something holds it."""
+        try:
+            notes = _notes(descriptor)
+            if _is_held(number, notes, temporary=False):
+                return
+            for kind, path in notes:
+                # Ours, when the owner was killed before it gave the folder away.
+                if kind == "temporary" and _owner(path) in {number, os.geteuid()}:
+                    shutil.rmtree(path)
+            (self._folder / str(number)).unlink()
+        except OSError as error:
+            logger.warning("uid %d stays taken: %s", number, error)
 
     def end_user_of(self, place: Path) -> None:
         """Kill what still runs under the uid of a killed owner that noted `place`."""
@@ -235,6 +263,11 @@ def _lock(file: Path, flags: int = 0) -> int | None:
         pass
     os.close(descriptor)
     return None
+
+
+def _state(descriptor: int) -> _State:
+    status = os.fstat(descriptor)
+    return _State(status.st_ino, status.st_size)
 
 
 def _notes(descriptor: int) -> list[tuple[str, Path]]:

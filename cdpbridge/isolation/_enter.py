@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Final
 
 from ._kernel import (
@@ -22,10 +23,19 @@ from ._kernel import (
     set_dumpable,
     switch_root,
 )
-from ._links import error_of, messages
+from ._links import address_message, error_of, messages
 from ._plan import PROXY_PORT, Mount, Plan
 
-__all__ = ["HOST_NAME", "become", "connect_pages", "listen", "make_root", "start_loopback"]
+__all__ = [
+    "HOST_NAME",
+    "become",
+    "connect_pages",
+    "listen",
+    "make_root",
+    "map_users",
+    "start_loopback",
+    "switch_user",
+]
 
 HOST_NAME: Final = "isolated"
 """Of every place. Chromium writes it into the lock of its profile, where it says that the process number beside it is no number of
@@ -42,17 +52,33 @@ def become(uid: int, gid: int) -> None:
     """Be `uid` in the new user namespace, where only it exists."""
     # Its files in /proc belong to the effective user only while it may be dumped.
     set_dumpable(allowed=True)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-        file = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(file, text.encode())
-        os.close(file)
+    _map("self", f"{uid} {uid} 1", f"{gid} {gid} 1")
+    switch_user(uid, gid)
+
+
+def map_users(pid: int, uid: int, gid: int) -> None:
+    """Let root and `uid` exist in the new user namespace of a process; for a root process of the namespace above."""
+    _map(str(pid), f"0 0 1\n{uid} {uid} 1", f"0 0 1\n{gid} {gid} 1")
+
+
+def switch_user(uid: int, gid: int) -> None:
+    """Be `uid`, and nothing else; who was root has no capabilities afterwards."""
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    socket.sethostname(HOST_NAME)
+
+
+def _map(process: str, uids: str, gids: str) -> None:
+    for name, text in (("setgroups", "deny"), ("uid_map", uids), ("gid_map", gids)):
+        file = os.open(f"/proc/{process}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(file, text.encode())
+        finally:
+            os.close(file)
 
 
 def make_root(plan: Plan) -> None:
     """Make the file system of the place, and let go of the machine's."""
+    socket.sethostname(HOST_NAME)
     make_mounts_private()
     copies = {mount: _copy(mount) for mount in plan.mounts if mount.kind == "bind"}
     stage = next(each for each in _STAGES if os.path.isdir(each) and not os.path.islink(each))  # noqa: PTH112, PTH114
@@ -117,16 +143,27 @@ def connect_pages() -> None:
     Raises:
         OSError: The kernel has no such interfaces.
     """
+    _tell_kernel(messages())
+
+
+def _tell_kernel(requests: Iterable[bytes]) -> None:
     with socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
     ) as kernel:
-        for message in messages():
+        for message in requests:
             kernel.send(message)
             number = error_of(kernel.recv(4096))
             if number and number != errno.EAFNOSUPPORT:  # a kernel without IPv6 has no such addresses
                 raise OSError(number, f"rtnetlink: {os.strerror(number)}")
 
 
-def listen() -> socket.socket:
-    """Return the socket on which the forwarder accepts, outside."""
-    return socket.create_server(("127.0.0.1", PROXY_PORT), backlog=_BACKLOG)
+def listen(address: str = "127.0.0.1", port: int = PROXY_PORT) -> socket.socket:
+    """Return a socket on which the server accepts, outside. An address that is no loopback's becomes one of this place.
+
+    Raises:
+        OSError: The kernel has no addresses of that kind, e.g. of IPv6.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    if not (address == "::1" or address.startswith("127.")):
+        _tell_kernel([address_message(address)])
+    return socket.create_server((address, port), family=family, backlog=_BACKLOG)

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["error_of", "messages"]
+__all__ = ["address_message", "error_of", "messages"]
 
 _ADDRESS: Final = "10.0.0.2"
 _PROBED: Final = "8.8.8.8"  # rtc_base/network.cc, `kPublicIPv4Host`
@@ -27,7 +27,8 @@ _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_LINK, _UNICAST = 254, 4, 253, 1
 _IFLA_AF_SPEC, _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 26, 8, 1
 _UP: Final = 1
 # The loopback is the first interface of a network namespace. The peer is made first.
-_PEER, _OWN = 2, 3
+_LOOPBACK, _PEER, _OWN = 1, 2, 3
+_NO_DUPLICATE_DETECTION: Final = 2  # linux/if_addr.h, IFA_F_NODAD
 
 
 def messages() -> Iterator[bytes]:
@@ -57,6 +58,15 @@ def messages() -> Iterator[bytes]:
     )
     out = _attribute(_RTA_DST, socket.inet_aton(_PROBED)) + _attribute(_RTA_OIF, struct.pack("=I", _OWN))
     yield _message(_NEWROUTE, create, body + out)
+
+
+def address_message(address: str) -> bytes:
+    """Return the message that makes an address, of IPv4 or IPv6, one of the loopback interface."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    packed = socket.inet_pton(family, address)
+    body = struct.pack("=BBBBI", family, 8 * len(packed), _NO_DUPLICATE_DETECTION, 0, _LOOPBACK)
+    attributes = _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+    return _message(_NEWADDR, _REQUEST | _ACK | _CREATE, body + attributes)
 
 
 def error_of(answer: bytes) -> int:

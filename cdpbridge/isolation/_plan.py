@@ -74,11 +74,13 @@ class Folders:
     """What a browser is given.
 
     Attributes:
-        binary: Chromium's.
+        binary: Chromium's, or another program's.
         writable: Folders that it may change; they exist.
         readable: Folders and files that it may read.
         hidden: Folders that are empty to it where they lie in a readable one, but for what else is named here.
-        home: Files and folders shown at another path, read-only: `source` -> `target`, inside one of `writable`.
+        home: Files and folders shown at another path, read-only: `source` -> `target`, which is in one of `writable` or in no
+            other folder that is shown.
+        code: Folders and files that it may read, with libraries in them; what is absent is left out.
     """
 
     binary: str
@@ -86,6 +88,7 @@ class Folders:
     readable: Sequence[str] = ()
     hidden: Sequence[str] = ()
     home: Mapping[str, str] | None = None
+    code: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,8 @@ def make_plan(folders: Folders, means: Means, look: Look, machine: str) -> Plan:
     home = str(PurePosixPath(binary).parent)
     if home not in PROGRAM_FOLDERS:
         shown.show_needed(home, code=True)
-    given = [PurePosixPath(shown.show_needed(path)) for path in folders.readable]
+    code = [real for path in folders.code if (real := shown.show(path, code=True)) is not None]
+    given = [PurePosixPath(real) for real in (*code, *map(shown.show_needed, folders.readable))]
     for path in folders.hidden:
         shown.hide(path, given)
     for path in folders.writable:

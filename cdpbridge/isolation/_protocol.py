@@ -1,8 +1,9 @@
 """What the server, the zygote and the attendant of a place say to each other: one JSON object a message. Pure.
 
     server --Launch, descriptors--> zygote --fork--> attendant (process 1 of the place)
+    zygote --Report("forked", its process id)--> server            also for an attendant that is killed before its first word
     attendant --Report("entered")--> server        the kernel adds the attendant's process id
-    attendant --Report("started"), listening socket--> server      or Report("failed"); the zygote's, if it cannot fork
+    attendant --Report("started"), listening sockets--> server     or Report("failed"); the zygote's, if it cannot fork
     server --"socket"--> attendant --Report("socket"), a socket of the place--> server
     attendant --Report("exited")--> server
 
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from ._plan import Plan
+from ._plan import PROXY_PORT, Plan
 
 __all__ = ["ASK_SOCKET", "CHANNEL", "MAX_BYTES", "Descriptors", "Launch", "Report", "zygote_command"]
 
@@ -37,17 +38,28 @@ _PROGRAM: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A browser to start, with `Descriptors`.
+    """A program to start, with `Descriptors`: a browser, if nothing else is said.
 
     Attributes:
-        uid: Of the browser, in a root process; None for this process's own.
+        uid: Of the program, in a root process; None for this process's own.
         arguments: The command line, the binary first.
+        gid: Its group, if that has another number than `uid`.
+        numbers: The program's descriptors for `stderr`, `commands` and `answers`.
+        listeners: Addresses and TCP ports, inside, on which the server accepts; addresses that are no loopback's are made its own.
+        pages: Pages of the program talk to each other by WebRTC.
+        enter_as_root: A root process makes the place as root, who passes through folders that are closed to others, and becomes
+            `uid` then. So it is the place's owner: nothing in it may need a user namespace that belongs to `uid`, as a browser does.
     """
 
     plan: Plan
     uid: int | None
     arguments: Sequence[str]
     environment: Mapping[str, str]
+    gid: int | None = None
+    numbers: tuple[int, int, int] = (2, 3, 4)
+    listeners: tuple[tuple[str, int], ...] = (("127.0.0.1", PROXY_PORT),)
+    pages: bool = True
+    enter_as_root: bool = False
 
     def encode(self) -> bytes:
         """Return the message."""
@@ -57,16 +69,21 @@ class Launch:
     def decode(cls, message: bytes) -> Launch:
         """Read a message."""
         value = json.loads(message)
-        return cls(**{**value, "plan": Plan.decode(value["plan"])})
+        lists = {
+            "plan": Plan.decode(value["plan"]),
+            "numbers": tuple(value["numbers"]),
+            "listeners": tuple((address, port) for address, port in value["listeners"]),
+        }
+        return cls(**{**value, **lists})
 
 
 class Descriptors(NamedTuple):
     """What is sent with a `Launch`, in this order.
 
     Attributes:
-        stderr: To be the browser's.
-        commands: The debugging pipe, to be read by the browser.
-        answers: The debugging pipe, to be written.
+        stderr: To be the program's.
+        commands: A pipe that it reads; a browser's debugging pipe.
+        answers: A pipe that it writes; as above.
         attendant: A socket to the server.
         lock: Stays open until the place has ended.
     """
@@ -83,15 +100,15 @@ class Report:
     """What an attendant says.
 
     Attributes:
-        kind: `"entered"`: there is an attendant. `"started"`: the browser has been executed. `"failed"`: it has not.
-            `"socket"`: an answer. `"exited"`: the browser has.
-        status: Its exit status; negative for a signal.
+        kind: `"forked"`: there will be an attendant. `"entered"`: there is one. `"started"`: the browser has been executed.
+            `"failed"`: it has not. `"socket"`: an answer. `"exited"`: the browser has.
+        status: Its exit status; negative for a signal. Of `"forked"`, the attendant's process id.
         error: The kernel's error number; 0 for none.
         step: What was being done, in words.
         detail: More, for a reader.
     """
 
-    kind: Literal["entered", "started", "failed", "socket", "exited"]
+    kind: Literal["forked", "entered", "started", "failed", "socket", "exited"]
     status: int = 0
     error: int = 0
     step: str = ""

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from ._enter import become, connect_pages, listen, make_root, start_loopback
+from ._enter import become, connect_pages, listen, make_root, start_loopback, switch_user
 from ._kernel import drop_capabilities, set_dumpable, set_name, set_no_new_privs, set_subreaper
 from ._landlock import restrict
 from ._protocol import ASK_SOCKET, MAX_BYTES, Descriptors, Launch, Report
@@ -72,17 +72,21 @@ def _start(
         work()
 
     os.setsid()
-    tell("user", lambda: become(*user))
+    if not launch.enter_as_root:
+        tell("user", lambda: become(*user))
     set_name("cdpb-attendant")
     tell("mounts", lambda: make_root(plan))
     tell("network", start_loopback)
     step[0] = "network"
-    listener = listen()
+    listeners = [listen(address, port) for address, port in launch.listeners]
     missing = ""
     try:
-        connect_pages()
+        if launch.pages:
+            connect_pages()
     except OSError as error:
         missing = f"pages have no WebRTC: {error}"
+    if launch.enter_as_root:
+        tell("user", lambda: switch_user(*user))
     if not plan.means.processes:
         set_subreaper()
     tell("capabilities", drop_capabilities)
@@ -90,8 +94,11 @@ def _start(
     set_dumpable(allowed=False)
     step[0] = "execute"
     main = _execute(launch, given)
-    socket.send_fds(server, [Report("started", detail=missing).encode()], [listener.fileno()])
-    listener.close()
+    socket.send_fds(
+        server, [Report("started", detail=missing).encode()], [each.fileno() for each in listeners]
+    )
+    for each in listeners:
+        each.close()
     return main
 
 
@@ -127,7 +134,7 @@ def _exec(launch: Launch, given: Descriptors) -> NoReturn:
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    for number, fd in enumerate(high, 2):
+    for number, fd in zip(launch.numbers, high, strict=True):
         os.dup2(fd, number)
     if launch.plan.means.landlock:
         restrict(launch.plan)

@@ -9,12 +9,14 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cdpbridge.server.hosts import hidden_folders
 from cdpbridge.server.rentals import StartWithdrawn
 
 if TYPE_CHECKING:
+    from cdpbridge.chromium import UidPool
     from cdpbridge.server._views import Views
     from cdpbridge.server.files import FileStore
-    from cdpbridge.server.hosts import BrowserHosts
+    from cdpbridge.server.hosts import BrowserHosts, Isolator
     from cdpbridge.server.rentals import Rentals
     from cdpbridge.server.settings import Settings
     from cdpbridge.server.store import Store
@@ -32,6 +34,8 @@ class Agency:
 
     Args:
         agents: Makes what runs agents; default: browser-use in processes of its own.
+        isolator: Of the browsers: agents get places as they do. None for none.
+        uids: Where uids come from, in a root process.
         wall: Where dates come from.
     """
 
@@ -45,6 +49,8 @@ class Agency:
         rentals: Rentals,
         views: Views,
         agents: Callable[[Settings], Agents] | None,
+        isolator: Isolator | None,
+        uids: UidPool | None,
         wall: Callable[[], datetime],
     ) -> None:
         self._settings = settings
@@ -54,6 +60,8 @@ class Agency:
         self._rentals = rentals
         self._views = views
         self._agents = agents
+        self._isolator = isolator
+        self._uids = uids
         self._wall = wall
         self._closed = False
 
@@ -66,18 +74,26 @@ class Agency:
         """
         from cdpbridge.server.tasks._reach import Reach  # noqa: PLC0415  # on first use
         from cdpbridge.server.tasks._tasks import Tasks  # noqa: PLC0415  # as above
-        from cdpbridge.server.tasks.agent import AgentProcesses  # noqa: PLC0415  # as above
 
         if self._closed:
             raise StartWithdrawn("the server is stopping")
         return Tasks(
             self._store,
             self._rentals,
-            (self._agents or AgentProcesses)(self._settings),
+            self._processes() if self._agents is None else self._agents(self._settings),
             self._files,
             Reach(self._hosts),
             wall=self._wall,
         )
+
+    def _processes(self) -> Agents:
+        from cdpbridge.server.tasks.agent import AgentPlaces, AgentProcesses  # noqa: PLC0415  # on first use
+
+        if self._isolator is None:
+            return AgentProcesses(self._settings)
+        isolator = self._isolator
+        places = AgentPlaces(isolator.launcher, isolator.means, self._uids, hidden_folders(self._settings))
+        return AgentProcesses(self._settings, places)
 
     @cached_property
     def sessions(self) -> AgentSessions:

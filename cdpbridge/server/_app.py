@@ -123,9 +123,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            opened = foundation or await stack.enter_async_context(
-                open_foundation(settings, registry=registry, border=border, hosts=hosts)
-            )
+            opened = foundation
+            if opened is None:
+                own = open_foundation(settings, registry=registry, border=border, hosts=hosts)
+                opened = await stack.enter_async_context(own)
             services = await stack.enter_async_context(
                 open_parts(opened, clock=clock, wall=wall, agents=agents, show_key=show_key)
             )

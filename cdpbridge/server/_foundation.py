@@ -57,6 +57,7 @@ class Foundation:
         archives: Profiles in object storage; None without.
         tenants: Accounts keep it up to date.
         isolation: How the browsers of `hosts` are isolated.
+        uids: Where isolated programs take their users from; None without.
         readable: Returns what browsers may read of this machine besides their own.
         profile_losses: The parts of a profile that are not kept here.
     """
@@ -71,6 +72,7 @@ class Foundation:
     pressure: Pressure
     hosts: BrowserHosts
     isolation: Prepared
+    uids: UidPool | None
     readable: Callable[[Settings], tuple[Path, ...]]
     profile_losses: tuple[str, ...]
 
@@ -122,6 +124,7 @@ async def open_foundation(
         pressure = Pressure(settings, border.connections)
         losses: tuple[str, ...] = ()
         isolation = Prepared(None, "unknown")
+        uids: UidPool | None = None
         readable: Callable[[Settings], tuple[Path, ...]] = _nothing_more
         machines: BrowserHosts
         if hosts is not None:
@@ -166,6 +169,7 @@ async def open_foundation(
             pressure=pressure,
             hosts=machines,
             isolation=isolation,
+            uids=uids,
             readable=readable,
             profile_losses=losses,
         )

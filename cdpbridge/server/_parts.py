@@ -130,7 +130,16 @@ async def open_parts(
 
         # What works in them.
         agency = Agency(
-            settings, store, machines, files, rentals=rentals, views=views, agents=agents, wall=wall
+            settings,
+            store,
+            machines,
+            files,
+            rentals=rentals,
+            views=views,
+            agents=agents,
+            isolator=isolation.isolator,
+            uids=foundation.uids,
+            wall=wall,
         )
         ends.push_async_callback(agency.close)
         await agency.recover()

@@ -428,3 +428,19 @@ def test_a_uid_whose_processes_the_kernel_has_ended_is_free_without_a_look(pool,
     monkeypatch.setattr(_uids, "living_uids", lambda: pytest.fail("it looked"))
     uid.release()
     assert taken(tmp_path) == []
+
+
+def test_a_sweep_reads_the_processes_of_the_machine_once_for_all_killed_owners(pool, tmp_path, monkeypatch):
+    """It read `/proc` once for each of them."""
+    uids = [pool.take() for _ in range(5)]
+    held = pool.take()
+    for uid in uids:
+        uid.hold("temporary", tmp_path / str(uid.number))
+        uid.forget()  # as the death of its owner does
+    looks = []
+    living = [name for name in taken(tmp_path) if name != str(held.number)][:1]
+    monkeypatch.setattr(_uids, "living_uids", lambda: looks.append(1) or {int(living[0])})
+    pool.sweep()
+    assert looks == [1]
+    assert set(taken(tmp_path)) == {str(held.number), *living}
+    held.release()

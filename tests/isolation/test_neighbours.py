@@ -18,7 +18,7 @@ import pytest
 
 from cdpbridge.chromium import Launcher, UidPool, give, uses_browser_uids
 from cdpbridge.chromium._isolation import look
-from cdpbridge.isolation import Folders, Means, Mount, make_plan
+from cdpbridge.isolation import Folders, Launch, Means, Mount, make_plan
 from tests.isolation.kernel import needs_isolation, python_of_all_users
 from tests.own_user import open_way
 
@@ -95,19 +95,23 @@ def place(folder, means):
 
 
 @asynccontextmanager
-async def running(launcher, plan, uid, program, *arguments):
-    """A program in a place: the process, and what it has said first."""
+async def running(launcher, plan, uid, program, *arguments, **order):
+    """A program in a place: the process, and what it has said first. Sockets of an `order` are accepted on, once each."""
     null = os.open(os.devnull, os.O_RDONLY)
     command = [PYTHON, "-I", "-S", "-c", program, *arguments]
-    launched = await launcher.launch(plan, uid=uid, arguments=command, environment={}, lock=null)
+    launched = await launcher.launch(Launch(plan, uid, command, {}, **order), lock=null)
     try:
+        for listener in launched.listeners if order else ():
+            listener.settimeout(30)
+            (await asyncio.to_thread(listener.accept))[0].close()
         with open(launched.from_child) as answers:
             line = await asyncio.wait_for(asyncio.to_thread(answers.readline), 30)
             assert line, os.read(launched.stderr, 4096).decode()
             yield launched.pid, json.loads(line)
     finally:
         await launched.attendant.abandon()
-        launched.listener.close()
+        for listener in launched.listeners:
+            listener.close()
         for fd in (launched.stderr, launched.to_child, null):
             os.close(fd)
 
@@ -155,3 +159,44 @@ async def test_fault_d08_programs_of_two_places_do_not_reach_each_other(tmp_path
     assert not Path("/dev/shm", name).exists()
     with suppress(OSError), socket.create_connection(("127.0.0.1", victim["port"]), 1):
         pytest.fail("a port of a place is on the machine")
+
+
+DIALS = """
+import json, os, socket, sys
+found = []
+for address, port in json.loads(sys.argv[1]):
+    try:
+        socket.create_connection((address, port), 5).close()
+    except OSError as error:
+        found.append(type(error).__name__)
+    else:
+        found.append("connected")
+os.write(4, json.dumps(found).encode() + b"\\n")
+os.read(3, 1)
+"""
+
+
+@pytest.mark.skipif(PYTHON is None, reason="an ordinary user can execute no Python of this version here")
+async def test_a_place_has_the_addresses_at_which_the_server_accepts_and_no_others(tmp_path):
+    given = [("127.0.1.1", 443), ("192.0.2.7", 8080), *([("2001:db8::7", 80)] if socket.has_ipv6 else [])]
+    async with AsyncExitStack() as ends:
+        launcher = Launcher()
+        ends.push_async_callback(launcher.close)
+        uid = UidPool().take() if uses_browser_uids() else None
+        if uid is not None:
+            open_way(tmp_path)
+            give(tmp_path, uid.number)
+            ends.callback(uid.release)
+        others = [("192.0.2.8", 8080), ("127.0.1.1", 444)]
+        program = running(
+            launcher,
+            place(tmp_path, Means()),
+            uid and uid.number,
+            DIALS,
+            json.dumps([*given, *others]),
+            listeners=tuple(given),
+            pages=False,
+        )
+        _, found = await ends.enter_async_context(program)
+    assert found[: len(given)] == ["connected"] * len(given)
+    assert "connected" not in found[len(given) :]

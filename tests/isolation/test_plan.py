@@ -173,6 +173,11 @@ def test_messages_come_back_as_they_were():
     back = Launch.decode(launch.encode())
     assert back.plan == launch.plan
     assert (back.uid, list(back.arguments), back.environment) == (700_001, ["/x", "--y"], {"HOME": "/z"})
+    agent = Launch(
+        plan(Folders(BINARY, [])), 700_001, (), {}, 700_002, (2, 0, 1), (("127.0.1.1", 443),), False, True
+    )
+    assert Launch.decode(agent.encode()).encode() == agent.encode()
+    assert Launch.decode(agent.encode()).listeners == agent.listeners
     report = Report("failed", error=1, step="mounts", detail="x")
     assert Report.decode(report.encode()) == report
     assert PROXY_PORT < 32768  # below the range in which the kernel gives Chromium its own port

@@ -98,7 +98,9 @@ class SharedFolders:
         if downloads and target.is_dir():
             _move_files(folder / "downloads", target / "downloads")
         if (folder / "output").is_dir() and target.is_dir():
-            shutil.copytree(folder / "output", target / "output", symlinks=True, dirs_exist_ok=True)
+            shutil.copytree(
+                folder / "output", target / "output", symlinks=True, dirs_exist_ok=True, ignore=_special_files
+            )
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # other tasks of that browser
             folder.parent.rmdir()
@@ -106,6 +108,16 @@ class SharedFolders:
     def tasks_left(self) -> list[Path]:
         """Folders of tasks that a killed server has left."""
         return sorted((self._root / "tasks").glob("*/*"))
+
+
+def _special_files(folder: str, names: list[str]) -> set[str]:
+    """Return the names of what is neither a file nor a folder nor a link: reading a pipe of an agent's would never end."""
+    found = set()
+    for name in names:
+        mode = Path(folder, name).lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+            found.add(name)
+    return found
 
 
 def _make_passage(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from uuid import UUID
 
 from cdpbridge._file_names import NAME_BYTES, safe_file_name
+from cdpbridge.chromium import give
 
 from ._kept import KeptFiles
 from ._shared import SharedFolders
@@ -349,6 +350,9 @@ class FileStore:
         """Remove what a killed server has left: scratch folders of its agents, and halves of uploads. Before anything runs."""
         for folder in self._root.glob("tasks/*/.agent-*"):
             shutil.rmtree(folder, ignore_errors=True)
+        for folder in self._root.glob("tasks/*/screenshots"):
+            if folder.lstat().st_uid != os.geteuid():  # an agent's with a uid of its own
+                give(folder, os.geteuid(), os.getegid())
         for folder in self._root.glob(f"*/{_MOVED}*"):
             shutil.rmtree(folder, ignore_errors=True)
         for draft in self._root.glob("browsers/*/uploads/.*.upload"):

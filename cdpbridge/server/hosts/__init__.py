@@ -9,7 +9,7 @@ from ._folders import saved_before
 from ._isolation import Isolator, Prepared, prepare_isolation
 from ._local import LocalHosts
 from ._options import BrowserOptions
-from ._readable import readable_paths
+from ._readable import hidden_folders, readable_paths
 
 __all__ = [
     "BrowserHosts",
@@ -25,6 +25,7 @@ __all__ = [
     "Prepared",
     "SavedState",
     "StopReport",
+    "hidden_folders",
     "prepare_isolation",
     "prepare_uids",
     "readable_paths",

@@ -42,6 +42,10 @@ class Isolator:
     Args:
         hidden: Folders that no browser sees, whatever it is given that they lie in.
         home: What every browser finds in its home folder: see `Isolation`.
+
+    Attributes:
+        launcher: Starts programs in places.
+        means: What the test has shown that the kernel offers.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class Isolator:
         hidden: Collection[Path] = (),
         home: Mapping[Path, str] | None = None,
     ) -> None:
-        self._launcher = launcher
+        self.launcher = launcher
         self._hidden = tuple(hidden)
         self._home = dict(home or {})
         self.means = means
@@ -64,11 +68,11 @@ class Isolator:
 
     def place(self, writable: Sequence[Path], readable: Sequence[Path]) -> Isolation:
         """Return the place of one browser: what it may change and read, besides its profile."""
-        return Isolation(self._launcher, self.means, writable, readable, hidden=self._hidden, home=self._home)
+        return Isolation(self.launcher, self.means, writable, readable, hidden=self._hidden, home=self._home)
 
     async def close(self) -> None:
         """End what starts browsers. Those that run live on."""
-        await self._launcher.close()
+        await self.launcher.close()
 
 
 @dataclass(frozen=True, slots=True)

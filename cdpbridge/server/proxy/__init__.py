@@ -6,6 +6,7 @@ from ._block_list import BlockList
 from ._forwarder import ForwardingProxy
 from ._network import BrowserNetwork, Listen
 from ._patterns import HostLists
+from ._relay import Relay
 from ._rules import Rules
 from ._traffic import HostTraffic
 from ._upstream import Upstream
@@ -17,6 +18,7 @@ __all__ = [
     "HostLists",
     "HostTraffic",
     "Listen",
+    "Relay",
     "Rules",
     "Upstream",
 ]

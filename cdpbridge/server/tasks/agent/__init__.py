@@ -3,9 +3,11 @@
 from ._agents import AgentProcesses
 from ._base import AgentResult, AgentRun, Agents, AgentSpec, AgentStep, Judgement
 from ._domains import AllowedDomain, allowed_domains, outside
+from ._placement import AgentPlaces
 from ._requests import check_schema, split_secrets
 
 __all__ = [
+    "AgentPlaces",
     "AgentProcesses",
     "AgentResult",
     "AgentRun",

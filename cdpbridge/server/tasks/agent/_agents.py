@@ -21,6 +21,7 @@ from ._trajectory import Trajectory
 
 if TYPE_CHECKING:
     from ._judge import Judge
+    from ._placement import AgentPlaces
 
 __all__ = ["AgentProcesses"]
 
@@ -36,10 +37,14 @@ class AgentProcesses:
     """browser-use, each agent in a process of its own. Implements `Agents`.
 
     Making it asks the configured interpreter once, for some 0.1 s, whether browser-use is there.
+
+    Args:
+        places: Gives each of them a place of its own; None for none.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, places: AgentPlaces | None = None) -> None:
         self._settings = settings
+        self._places = places
         self._running: set[_Run] = set()
         self._closed = False
         self._environment: AgentEnvironment | None = None
@@ -99,9 +104,10 @@ class AgentProcesses:
             await on_step(step)
 
         process = await AgentProcess.start(
-            self._environment.python,
+            self._environment,
             spec,
             keep,
+            places=self._places,
             schema=schema,
             secrets=secrets,
             llm={

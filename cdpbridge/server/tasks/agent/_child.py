@@ -22,6 +22,7 @@ import shutil
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from importlib.util import module_from_spec, spec_from_file_location
@@ -332,7 +333,7 @@ def _confine(spec: Mapping[str, Any]) -> None:
         return
     rules = _neighbour("_child_confinement")
     state = rules.confine(_neighbour("_kernel", Path(__file__).parents[3] / "isolation"), spec)
-    sys.stderr.write(f"confinement of the agent: {state}\n")
+    sys.stderr.write(f"confinement of the agent: {state}; place: {spec['place']}\n")
 
 
 async def _main() -> None:
@@ -344,12 +345,20 @@ async def _main() -> None:
     if not first:
         return
     spec = json.loads(first)
+    os.chdir(spec["scratch"])
     _confine(spec)
     await _work(spec, _Owner(events, commands, Path(spec["shared"]), Path(spec["scratch"])))
 
 
 if __name__ == "__main__":
     os.umask(int(sys.argv[1], 8))
-    asyncio.run(_main())
+    status = 1
+    try:
+        asyncio.run(_main())
+        status = 0
+    except BaseException:  # noqa: BLE001  # its last words, which the owner shows
+        traceback.print_exc()
     sys.stderr.flush()
-    os._exit(0)  # threads of libraries, telemetry's among them, have nothing left to do
+    # Threads of libraries, telemetry's among them, have nothing left to do; that of the owner reads for ever, and Python's own end
+    # would be an abort for that.
+    os._exit(status)

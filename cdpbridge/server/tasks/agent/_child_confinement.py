@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-__all__ = ["Refused", "confine", "ports", "readable"]
+__all__ = ["CERTIFICATE_VARIABLES", "SYSTEM", "Refused", "confine", "ports", "readable"]
 
 # linux/landlock.h
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
@@ -33,9 +33,9 @@ _FILES_OF_OTHERS: Final = 1 << 1 | 1 << 2
 _PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _DNS: Final = 53
 _PROXY_VARIABLES: Final = ("http_proxy", "https_proxy", "all_proxy")
-_CERTIFICATE_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+CERTIFICATE_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 # Libraries, certificates, names of hosts, the time; no users, no settings of other programs.
-_SYSTEM: Final = (
+SYSTEM: Final = (
     *("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share", "/lib", "/lib64"),
     *(f"/etc/{name}" for name in ("ca-certificates", "crypto-policies", "fonts", "host.conf", "gai.conf", "hosts", "ld.so.cache")),
     *(f"/etc/{name}" for name in ("localtime", "mime.types", "nsswitch.conf", "os-release", "pki", "protocols", "resolv.conf")),
@@ -93,11 +93,11 @@ def confine(kernel: Any, spec: Mapping[str, Any]) -> str:
 
 def readable(spec: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
     """Return what it may read, besides what it may change. Files and folders that are there, each once."""
-    given = [environment[name] for name in _CERTIFICATE_VARIABLES if environment.get(name)]
+    given = [environment[name] for name in CERTIFICATE_VARIABLES if environment.get(name)]
     # "/usr" would show more than Python's own.
     python = [path for path in (sys.prefix, sys.base_prefix, *sys.path) if path not in {"", "/", "/usr"}]
     here = str(Path(__file__).parent)
-    paths = [*_SYSTEM, *given, *python, here, *spec["uploads"]]
+    paths = [*SYSTEM, *given, *python, here, *spec["uploads"]]
     return list(dict.fromkeys(os.path.realpath(path) for path in paths if os.path.exists(path)))  # noqa: PTH110
 
 

@@ -6,21 +6,26 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 __all__ = ["AgentEnvironment", "look_at"]
 
+_TOO_MUCH: Final = frozenset({"/", "/usr", "/tmp", "/var/tmp"})  # noqa: S108  # nothing is written there
 _ASK_SECONDS: Final = 20  # for a cold disk; normally 0.1
 _ASK: Final = """
-import importlib.metadata, importlib.util, json, sys
+import importlib.metadata, importlib.util, json, os, sys
 def version(name):
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
 print(json.dumps({
+    "executable": sys.executable,
+    "libraries": [sys.prefix, sys.base_prefix, *sys.path],
+    "variables": {name: os.environ[name] for name in ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH") if name in os.environ},
     "python": sys.version_info[:2], "browser_use": version("browser-use"),
     "missing": [name for name in ("browser_use", "jsonschema") if importlib.util.find_spec(name) is None],
     "onepassword": importlib.util.find_spec("onepassword") is not None,
@@ -33,15 +38,22 @@ class AgentEnvironment:
     """The packages that an interpreter offers.
 
     Attributes:
+        python: What is executed; it may be a script that finds the interpreter.
         version: Of browser-use.
         onepassword: Whether 1Password's SDK is there.
         refusal: Why no agent can run in it.
+        executable: The interpreter itself, as it names itself.
+        libraries: Folders and archives that its modules are in.
+        variables: Of its environment, as a script may have set them.
     """
 
     python: Path
     version: str | None = None
     onepassword: bool = False
     refusal: str | None = None
+    executable: str = ""
+    libraries: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def look_at(python: Path | None) -> AgentEnvironment:
@@ -61,7 +73,14 @@ def look_at(python: Path | None) -> AgentEnvironment:
             stdin=subprocess.DEVNULL,
         )
         found = json.loads(asked.stdout)
-        environment = AgentEnvironment(path, found["browser_use"], found["onepassword"])
+        environment = AgentEnvironment(
+            path,
+            found["browser_use"],
+            found["onepassword"],
+            executable=found.get("executable") or str(path),
+            libraries=_shown(found.get("libraries") or ()),
+            variables=found.get("variables") or {},
+        )
     except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or ""
         words = (said if isinstance(said, str) else said.decode(errors="replace")).strip()
@@ -73,3 +92,8 @@ def look_at(python: Path | None) -> AgentEnvironment:
         missing = ", ".join(found["missing"])
         return AgentEnvironment(path, refusal=f"{missing} is not installed in {where}: {install}")
     return environment
+
+
+def _shown(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return these paths without folders that hold more than a Python: "/usr" does where the system's own is asked."""
+    return tuple(dict.fromkeys(path for path in paths if path.startswith("/") and path not in _TOO_MUCH))

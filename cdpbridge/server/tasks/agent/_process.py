@@ -22,13 +22,16 @@ from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
-from cdpbridge._concurrency import in_pool
-from cdpbridge.errors import AgentStartFailed
+from cdpbridge._concurrency import in_pool, to_the_end
+from cdpbridge.chromium import IsolatedProgram
+from cdpbridge.errors import AgentStartFailed, BrowserStartFailed
 
 from ._base import AgentResult, AgentSpec, AgentStep
 from ._cutter import Cutter, written_files
+from ._environment import AgentEnvironment
+from ._given import child_environment, first_line, secrets_of
+from ._placement import AgentPlace, AgentPlaces
 
 __all__ = ["AgentProcess"]
 
@@ -46,33 +49,6 @@ _LINE_BYTES: Final = 32 * 1024 * 1024
 _READ_BYTES: Final = 65_536
 _LOG_BYTES: Final = 10 * 1024 * 1024
 _LAST_LINES: Final = 5
-_TOKEN_CHARACTERS: Final = 16  # shorter parts of a cdpUrl's path are words
-# What a program needs to find its libraries and the way out; the rest of our environment is not the agent's business.
-_PASSED_ON: Final = (
-    *(
-        "PATH",
-        "LANG",
-        "LC_ALL",
-        "TZ",
-        "LD_LIBRARY_PATH",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "REQUESTS_CA_BUNDLE",
-    ),
-    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
-)
-# browser-use calls home in five ways; none of them from here.
-_SWITCHED_OFF: Final = {
-    "ANONYMIZED_TELEMETRY": "false",
-    "BROWSER_USE_CLOUD_SYNC": "false",
-    "BROWSER_USE_CLOUD_HINTS": "false",
-    "BROWSER_USE_VERSION_CHECK": "false",
-    "BROWSER_USE_DISABLE_EXTENSIONS": "1",
-    "BROWSER_USE_SETUP_LOGGING": "false",
-    "SKIP_LLM_API_KEY_VERIFICATION": "true",
-    "PYTHON_DOTENV_DISABLED": "1",  # it would read an .env file of any folder above
-    "PYTHONUTF8": "1",
-}
 
 
 class AgentProcess:
@@ -80,7 +56,7 @@ class AgentProcess:
 
     def __init__(
         self,
-        process: Process,
+        process: Process | IsolatedProgram,
         spec: AgentSpec,
         on_step: Callable[[AgentStep], Awaitable[None]],
         scratch: Path,
@@ -98,6 +74,7 @@ class AgentProcess:
         self._fault: str | None = None
         self._stopping = False
         self._killer: asyncio.TimerHandle | None = None
+        self._place: AgentPlace | None = None
         self._over: asyncio.Task[AgentResult] | None = None
 
     def __repr__(self) -> str:
@@ -118,10 +95,11 @@ class AgentProcess:
     @classmethod
     async def start(
         cls,
-        python: Path,
+        environment: AgentEnvironment,
         spec: AgentSpec,
         on_step: Callable[[AgentStep], Awaitable[None]],
         *,
+        places: AgentPlaces | None,
         schema: Mapping[str, Any] | None,
         secrets: Mapping[str, str | dict[str, str]],
         llm: Mapping[str, str | None],
@@ -130,35 +108,40 @@ class AgentProcess:
     ) -> Self:
         """Start it; what it makes of its task is in its result.
 
+        Args:
+            places: Gives it a place of its own; None for none.
+            confine: The server's setting `isolation`.
+
         Raises:
             AgentStartFailed: There is no process.
         """
-        hidden = _hidden(spec, secrets, llm, op_token)
+        hidden = secrets_of(spec, secrets, llm, op_token)
         scratch = spec.folder / f".agent-{token_hex(8)}"
+        refusal = None if places is None else places.refusal(environment, spec)
+        if refusal is not None and confine == "require":
+            raise AgentStartFailed(f'isolation = "require", and the agent cannot be isolated: {refusal}')
+        place: AgentPlace | None = None
+        process: Process | IsolatedProgram
         try:
             await in_pool(_prepare, spec, scratch)
-            process = await asyncio.create_subprocess_exec(
-                python,
-                *("-P", _PROGRAM),
-                # Its umask, which uvloop cannot set: its folders are closed to others; what is lent to the browser's group must
-                # be readable for that.
-                "077" if spec.shared in {None, spec.folder} else "027",
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                limit=_LINE_BYTES,
-                env=_child_environment(scratch, spec.cdp_url),
-                cwd=scratch,
-                start_new_session=True,
-            )
+            if places is not None and refusal is None:
+                place = await places.open(
+                    environment, spec, scratch, llm=llm["llm_base_url"] or "", op_token=op_token
+                )
+                process = await _start_in(place, environment, spec, scratch)
+            else:
+                process = await _start_here(environment, spec, scratch)
         except BaseException as error:
             await in_pool(partial(shutil.rmtree, scratch, ignore_errors=True))
-            if isinstance(error, OSError):
+            if place is not None:
+                await to_the_end(place.close())
+            if isinstance(error, OSError | BrowserStartFailed):
                 raise AgentStartFailed(f"the agent was not started: {error}") from error
             raise
         run = cls(process, spec, on_step, scratch, Cutter(hidden))
         run._hidden = hidden
-        task = _task(
+        run._place = place
+        task = first_line(
             spec,
             llm,
             schema=schema,
@@ -166,7 +149,9 @@ class AgentProcess:
             op_token=op_token,
             hidden=hidden,
             scratch=scratch,
-            confine=confine,
+            # In a place, its own rules are the second layer.
+            confine=confine if place is None else "auto",
+            place=f"none: {refusal}" if refusal else f"{place}" if place else "none",
         )
         run._over = asyncio.create_task(run._live(task), name=f"agent of task {spec.task_id}")
         return run
@@ -231,7 +216,13 @@ class AgentProcess:
             _, unfinished = await asyncio.wait({log}, timeout=_EXIT_SECONDS)
             for reading in unfinished:
                 reading.cancel()
-        files = await asyncio.to_thread(self._clean_up)
+        try:
+            if self._place is not None:
+                await self._place.end_processes()
+            files = await asyncio.to_thread(self._clean_up)
+        finally:
+            if self._place is not None:
+                await self._place.close()
         return self._result(files)
 
     async def _talk(self, task: bytes) -> None:
@@ -370,83 +361,41 @@ async def _discard(stream: asyncio.StreamReader) -> None:
         pass
 
 
+async def _start_in(
+    place: AgentPlace, environment: AgentEnvironment, spec: AgentSpec, scratch: Path
+) -> IsolatedProgram:
+    variables = {**child_environment(scratch, spec.cdp_url, proxies=False), **environment.variables}
+    command = [environment.executable, *_arguments("027")]
+    return await place.start(command, variables, spec.shared or spec.folder, limit=_LINE_BYTES)
+
+
+async def _start_here(environment: AgentEnvironment, spec: AgentSpec, scratch: Path) -> Process:
+    return await asyncio.create_subprocess_exec(
+        environment.python,
+        *_arguments("077" if spec.shared in {None, spec.folder} else "027"),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        limit=_LINE_BYTES,
+        env=child_environment(scratch, spec.cdp_url),
+        cwd=scratch,
+        start_new_session=True,
+    )
+
+
+def _arguments(umask: str) -> list[str]:
+    """Return those of the interpreter.
+
+    Args:
+        umask: The program's, which uvloop cannot set: its folders are closed to others; what is lent to the browser's group must
+            be readable for that.
+    """
+    return ["-P", os.fspath(_PROGRAM), umask]
+
+
 def _prepare(spec: AgentSpec, scratch: Path) -> None:
     """Make the task's folders, and the one for everything that goes when the agent does."""
     shared = spec.shared or spec.folder
     for folder in (spec.folder / "screenshots", shared / "output", shared / "downloads"):
         folder.mkdir(parents=True, exist_ok=True)
     scratch.mkdir(mode=0o700)
-
-
-def _child_environment(scratch: Path, cdp_url: str) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    # The way to the browser leads through no proxy.
-    direct = [
-        os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or "",
-        urlsplit(cdp_url).hostname or "",
-    ]
-    no_proxy = ",".join(filter(None, direct))
-    return (
-        kept
-        | _SWITCHED_OFF
-        | {"NO_PROXY": no_proxy, "no_proxy": no_proxy}
-        | {"HOME": str(scratch), "TMPDIR": str(scratch), "BROWSER_USE_CONFIG_DIR": str(scratch / "config")}
-    )
-
-
-def _hidden(
-    spec: AgentSpec,
-    secrets: Mapping[str, str | dict[str, str]],
-    llm: Mapping[str, str | None],
-    op_token: str | None,
-) -> dict[str, str]:
-    """Return every secret that the process is given: value to name."""
-    hidden: dict[str, str] = {}
-    for key, value in secrets.items():
-        for name, secret in value.items() if isinstance(value, dict) else [(key, value)]:
-            hidden.setdefault(secret, name)
-    address = urlsplit(spec.cdp_url)
-    parts = [part for part in address.path.split("/") if len(part) >= _TOKEN_CHARACTERS]
-    ours = {"llm key": llm["llm_api_key"], "1password token": op_token, "browser query": address.query}
-    ours |= {f"browser {i}": part for i, part in enumerate(parts, 1)}
-    return hidden | {value: name for name, value in ours.items() if value}
-
-
-def _task(
-    spec: AgentSpec,
-    llm: Mapping[str, str | None],
-    *,
-    schema: Mapping[str, Any] | None,
-    secrets: Mapping[str, str | dict[str, str]],
-    op_token: str | None,
-    hidden: Mapping[str, str],
-    scratch: Path,
-    confine: str,
-) -> bytes:
-    """Return the first line that the process reads."""
-    task = {
-        **llm,
-        "task_id": str(spec.task_id),
-        "task": spec.task,
-        "cdp_url": spec.cdp_url,
-        "folder": str(spec.folder),
-        "shared": str(spec.shared or spec.folder),
-        "scratch": str(scratch),
-        "confine": confine,
-        "uploads": [str(path) for path in spec.uploads],
-        "start_url": spec.start_url,
-        "max_steps": spec.max_steps,
-        "structured_output": json.dumps(schema) if schema is not None else None,
-        "secrets": secrets,
-        "hide": hidden,
-        "allowed_domains": list(spec.allowed_domains),
-        "op_vault_id": spec.op_vault_id,
-        "op_service_account_token": op_token,
-        "highlight_elements": spec.highlight_elements,
-        "flash_mode": spec.flash_mode,
-        "thinking": spec.thinking,
-        "vision": spec.vision,
-        "system_prompt_extension": spec.system_prompt_extension,
-        "earlier": list(spec.earlier),
-    }
-    return json.dumps(task).encode() + b"\n"
