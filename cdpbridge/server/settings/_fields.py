@@ -74,6 +74,16 @@ class Fields(BaseSettings):
         'which need it. At least 32 characters, e.g. of `python -c "import secrets; print(secrets.token_urlsafe(32))"`. Default, with '
         "SQLite: keys of their own in `data_dir`.",
     )
+    browsers: Literal["here", "workers"] = Field(
+        "here",
+        description="Where browsers run: on the server's own machine, or on the workers that have registered (`cdpbridge worker`).",
+    )
+    worker_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Secret that servers and workers have in common, which they prove to each other and never send. At least 32 "
+        'characters. Needed with `browsers = "workers"`.',
+    )
     storage_url: str | None = Field(
         None,
         description="Object storage for profiles, and for the files and recordings of ended browsers and tasks: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or "

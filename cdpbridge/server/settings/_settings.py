@@ -240,6 +240,12 @@ class Settings(Fields):
         return self
 
     @model_validator(mode="after")
+    def _check_workers(self) -> Self:
+        if self.browsers == "workers" and self.worker_secret is None:
+            raise ValueError("browsers on workers need the secret that these have, too; set `worker_secret`")
+        return self
+
+    @model_validator(mode="after")
     def _check_default_proxy(self) -> Self:
         country = self.default_proxy_country
         if country is not None and country not in self.proxies:

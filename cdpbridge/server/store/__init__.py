@@ -16,11 +16,19 @@ from ._models import (
     Task,
     TaskFile,
     TaskStep,
+    Worker,
 )
 from ._money import LedgerKind, from_micro_usd, to_micro_usd
 from ._projects import Account, ProjectOverview
 from ._recording_states import RecordingState
-from ._refusals import AdmissionRefused, InsufficientCredits, KeyRevoked, TooManyBrowsers, TooManyProfiles
+from ._refusals import (
+    AdmissionRefused,
+    InsufficientCredits,
+    KeyRevoked,
+    NotStarting,
+    TooManyBrowsers,
+    TooManyProfiles,
+)
 from ._store import Store
 from ._tasks import SessionBusy, SessionOver, TaskOutcome
 
@@ -36,6 +44,7 @@ __all__ = [
     "LedgerEntry",
     "LedgerKind",
     "NewAgentSession",
+    "NotStarting",
     "Profile",
     "Project",
     "ProjectOverview",
@@ -52,6 +61,7 @@ __all__ = [
     "TaskStep",
     "TooManyBrowsers",
     "TooManyProfiles",
+    "Worker",
     "from_micro_usd",
     "key_hash_of",
     "to_micro_usd",

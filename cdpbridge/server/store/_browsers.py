@@ -33,6 +33,7 @@ from ._money import TOP_UP, LedgerKind, from_micro_usd, to_micro_usd
 from ._projects import Projects
 from ._recording_states import RecordingState
 from ._refusals import InsufficientCredits, KeyRevoked, TooManyBrowsers
+from ._slots import freed_on, started_on
 
 __all__ = ["Browsers", "KeyTaken", "NewAgentSession", "Settlement"]
 
@@ -277,6 +278,8 @@ class Browsers(Projects):
                     free = Profile.writer.is_(None) | Profile.writer.not_in(runs)
                     lease = profile.where(free).values(writer=browser.id)
                     browser.profile_writable = await changed(session, lease)
+            if browser.worker is not None:
+                await session.execute(started_on(browser.worker))
         return browser
 
     async def abandon(
@@ -286,10 +289,14 @@ class Browsers(Projects):
         async with self._write() as session:
             values = {"state": State.STOPPED, "end_reason": reason, "finished_at": now, "recording": None}
             where = self._where_owned(browser_id, generation, State.STARTING)
-            abandoned = await changed(session, update(Browser).where(*where).values(values))
-            if abandoned:
-                await session.execute(delete(IdempotencyKey).where(IdempotencyKey.browser_id == browser_id))
-        return abandoned
+            statement = update(Browser).where(*where).values(values).returning(Browser.worker)
+            abandoned = (await session.execute(statement)).one_or_none()
+            if abandoned is None:
+                return False
+            await session.execute(delete(IdempotencyKey).where(IdempotencyKey.browser_id == browser_id))
+            if abandoned.worker is not None:
+                await session.execute(freed_on(abandoned.worker, starting=True))
+        return True
 
     async def seen(self, traffic: Mapping[UUID, int]) -> None:
         """Note what went through the proxies of browsers so far, in bytes."""
@@ -380,7 +387,10 @@ class Browsers(Projects):
                 "blocked_requests": blocked_requests,
                 "host_traffic": None if host_traffic is None else list(host_traffic),
             }
-            return await session.scalar(update(Browser).where(*where).values(values).returning(Browser))
+            browser = await session.scalar(update(Browser).where(*where).values(values).returning(Browser))
+            if browser is not None and browser.worker is not None:
+                await session.execute(freed_on(browser.worker, starting=False))
+        return browser
 
     async def rental(self, browser_id: UUID) -> Browser | None:
         """Return a browser of any project: for a client that has the browser's own credential."""

@@ -50,6 +50,7 @@ __all__ = [
     "Profile",
     "Project",
     "Server",
+    "Worker",
     "not_rented_with",
     "unicode_text",
 ]
@@ -138,6 +139,34 @@ class Server(Base):
     # By its own monotonic clock, at its last beat: how long its browsers have been known to live needs no other clock.
     uptime_ms: Mapped[int] = mapped_column(BigInteger())
     joined_at: Mapped[datetime] = mapped_column(Instant())
+
+
+class Worker(Base):
+    """One start of a worker, which runs browsers for all servers; `beats` moves while one of them hears from it.
+
+    `running` counts the browsers that have a slot of it, until they are stopped, and `starting` those of them that still start.
+    """
+
+    __tablename__ = "workers"
+
+    id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
+    name: Mapped[str] = mapped_column(_Unicode(200))
+    # host:port, where servers reach it.
+    address: Mapped[str] = mapped_column(_Unicode(300))
+    # Version of the messages that it understands.
+    protocol: Mapped[int] = mapped_column()
+    slots: Mapped[int] = mapped_column()
+    running: Mapped[int] = mapped_column()
+    starting: Mapped[int] = mapped_column()
+    # It gets no further browser.
+    draining: Mapped[bool] = mapped_column()
+    beats: Mapped[int] = mapped_column(BigInteger())
+    joined_at: Mapped[datetime] = mapped_column(Instant())
+
+    @property
+    def free(self) -> int:
+        """Slots that an order can get."""
+        return 0 if self.draining else max(self.slots - self.running, 0)
 
 
 class Tables(Base):
@@ -252,6 +281,8 @@ class Browser(Base):
     # Of its files in object storage: their bytes, and whether the video is among them. None before they were moved there.
     kept_bytes: Mapped[int | None] = mapped_column(BigInteger())
     kept_video: Mapped[bool | None] = mapped_column()
+    # The worker that runs it, or has run it; None for the server's own machine. No foreign key: workers end.
+    worker: Mapped[UUID | None] = mapped_column(Uuid())
 
     @property
     def tariff(self) -> Tariff:

@@ -10,7 +10,14 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-__all__ = ["LOCK_OF_KEYS", "LOCK_OF_TABLES", "DatabaseUnavailable", "migrating_engine", "postgresql_engine"]
+__all__ = [
+    "LOCK_OF_KEYS",
+    "LOCK_OF_TABLES",
+    "LOCK_OF_WORKERS",
+    "DatabaseUnavailable",
+    "migrating_engine",
+    "postgresql_engine",
+]
 
 # PostgreSQL ends a statement at the limit and says so; we wait a little longer, for one that cannot be reached at all.
 _GRACE_SECONDS: Final = 2.0
@@ -19,6 +26,8 @@ LOCK_OF_TABLES: Final = 0x6364_7062_0001
 """Advisory lock of migrations: servers that start at once migrate one after the other."""
 LOCK_OF_KEYS: Final = 0x6364_7062_0002
 """Advisory lock of the configured projects and keys."""
+LOCK_OF_WORKERS: Final = 0x6364_7062_0003
+"""Advisory lock of the workers that register."""
 
 
 class DatabaseUnavailable(SQLAlchemyError):

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from cdpbridge.errors import CDPBridgeError
 
-__all__ = ["AdmissionRefused", "InsufficientCredits", "KeyRevoked", "TooManyBrowsers", "TooManyProfiles"]
+__all__ = [
+    "AdmissionRefused",
+    "InsufficientCredits",
+    "KeyRevoked",
+    "NotStarting",
+    "TooManyBrowsers",
+    "TooManyProfiles",
+]
 
 
 class AdmissionRefused(CDPBridgeError):
@@ -41,3 +48,7 @@ class InsufficientCredits(AdmissionRefused):
 
 class KeyRevoked(AdmissionRefused):
     """The key that asks was revoked meanwhile."""
+
+
+class NotStarting(CDPBridgeError):
+    """A browser needs no slot: it was stopped while it started, or is another server's now."""

@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Uuid, bindparam, delete, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from ._database import Database, changed
-from ._models import HOLDS_SLOT, NOT_STOPPED, Browser, Server
+from ._models import HOLDS_SLOT, NOT_STOPPED, Browser, Server, Worker
+from ._slots import bumped
 
 __all__ = ["Servers"]
 
@@ -36,14 +38,27 @@ class Servers(Database):
                 Server(id=self.server_id, name=name[:_NAME_CHARACTERS], beats=0, uptime_ms=0, joined_at=now)
             )
 
-    async def beat(self, uptime: timedelta) -> bool:
-        """Give a sign of life, after so long a time since this server has joined; False when others have given it up."""
+    async def beat(self, uptime: timedelta, answered: Collection[UUID] = ()) -> bool:
+        """Give a sign of life, for this server and for workers; False when others have given this server up.
+
+        Args:
+            uptime: Since this server has joined.
+            answered: Workers that it has heard from since the last time.
+        """
+        mine = (
+            update(Server)
+            .where(Server.id == self.server_id)
+            .values(beats=Server.beats + 1, uptime_ms=uptime // timedelta(milliseconds=1))
+        )
         async with self._write() as session:
-            mine = update(Server).where(Server.id == self.server_id)
-            return await changed(
-                session,
-                mine.values(beats=Server.beats + 1, uptime_ms=uptime // timedelta(milliseconds=1)),
-            )
+            if answered and self.one_writer:
+                await session.execute(bumped(Worker.id.in_(answered)))
+            elif answered:
+                # A row that a reservation holds just now is left out: this must wait for no other transaction.
+                of = Worker.id == func.any(bindparam("answered", list(answered), ARRAY(Uuid())))
+                free = select(Worker.id).where(of).with_for_update(key_share=True, skip_locked=True)
+                mine = mine.add_cte(bumped(Worker.id.in_(free)).returning(Worker.id).cte("workers_alive"))
+            return await changed(session, mine)
 
     async def other_servers(self) -> Sequence[Server]:
         """Return the servers that have joined and not left, without this one."""

@@ -7,9 +7,10 @@ from ._browsers import Browsers
 from ._profiles import Profiles
 from ._servers import Servers
 from ._tasks import Tasks
+from ._workers import Workers
 
 __all__ = ["Store"]
 
 
-class Store(Browsers, Profiles, AgentSessions, Tasks, Servers):
+class Store(Browsers, Profiles, AgentSessions, Tasks, Servers, Workers):
     """The database. Objects it returns are detached copies."""

@@ -1,0 +1,132 @@
+"""Workers of one database: who there is, and their slots. A row is of one start of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from cdpbridge._lifecycle import State
+
+from ._database import FOR_CHANGE, Database, changed
+from ._models import NOT_STOPPED, Browser, Worker
+from ._postgresql import LOCK_OF_WORKERS
+from ._refusals import NotStarting
+from ._slots import free_worker, freed_on, taken_on
+
+__all__ = ["Workers"]
+
+# For people: a name of a host, and what the worker adds.
+_NAME_CHARACTERS: Final = 200
+
+
+class Workers(Database):
+    """Queries and transactions of workers and their slots."""
+
+    async def register_worker(
+        self, worker_id: UUID, *, name: str, address: str, protocol: int, slots: int, now: datetime
+    ) -> Worker:
+        """Add a worker, or bring it up to date. Any other that was at its address has ended, and is forgotten.
+
+        Args:
+            worker_id: Of this start of it.
+            name: For people.
+            address: `host:port`, where servers reach it.
+            protocol: Version of the messages that it understands.
+            slots: Browsers that it can run at once.
+            now: The present.
+        """
+        async with self._write() as session:
+            await self._lock_of(session, LOCK_OF_WORKERS)
+            await session.execute(delete(Worker).where(Worker.address == address, Worker.id != worker_id))
+            worker = await session.get(Worker, worker_id, with_for_update=FOR_CHANGE)
+            if worker is None:
+                running, starting = await self._browsers_on(session, worker_id)
+                worker = Worker(
+                    id=worker_id, running=running, starting=starting, draining=False, beats=0, joined_at=now
+                )
+                session.add(worker)
+            worker.name, worker.address = name[:_NAME_CHARACTERS], address
+            worker.protocol, worker.slots = protocol, slots
+            worker.beats = worker.beats + 1
+        return worker
+
+    async def _browsers_on(self, session: AsyncSession, worker_id: UUID) -> tuple[int, int]:
+        """Count the browsers of a worker that was forgotten, and comes back: all that have not stopped, and those that start."""
+        counts = select(func.count(), func.count().filter(Browser.state == State.STARTING)).where(
+            Browser.worker == worker_id, Browser.state.in_(NOT_STOPPED)
+        )
+        running, starting = (await session.execute(counts)).one()
+        return running, starting
+
+    async def workers(self) -> Sequence[Worker]:
+        """Return the workers that have registered and not ended, by name."""
+        async with self._read() as session:
+            return (await session.scalars(select(Worker).order_by(Worker.name, Worker.id))).all()
+
+    async def worker(self, worker_id: UUID) -> Worker | None:
+        async with self._read() as session:
+            return await session.get(Worker, worker_id)
+
+    async def drain_worker(self, worker_id: UUID) -> Worker | None:
+        """Give a worker no further browser; those that it has go on. None when there is no such worker."""
+        async with self._write() as session:
+            drained = update(Worker).where(Worker.id == worker_id).values(draining=True)
+            return await session.scalar(drained.returning(Worker))
+
+    async def forget_worker(self, worker_id: UUID, *, beats: int | None = None) -> bool:
+        """Remove a worker that has ended.
+
+        Args:
+            beats: Its counter when that was found; another server may have heard from it since. None: it says so itself.
+        """
+        where = [Worker.id == worker_id]
+        if beats is not None:
+            where.append(Worker.beats == beats)
+        async with self._write() as session:
+            return await changed(session, delete(Worker).where(*where))
+
+    # --- slots ----------------------------------------------------------------------------------------------------
+
+    async def reserve_slot(self, browser_id: UUID) -> Worker | None:
+        """Give a browser of this server that starts a slot, or the one that it has; None when none is free.
+
+        Raises:
+            NotStarting: The browser was stopped, or is another server's now.
+        """
+        async with self._write() as session:
+            browser = await session.get(Browser, browser_id, with_for_update=FOR_CHANGE)
+            if browser is None or (browser.owner, browser.state) != (self.server_id, State.STARTING):
+                raise NotStarting("the browser was stopped before it had a slot")
+            if browser.worker is not None:
+                return await session.get(Worker, browser.worker)
+            worker = await self._take_slot(session)
+            if worker is not None:
+                browser.worker = worker.id
+        return worker
+
+    async def _take_slot(self, session: AsyncSession) -> Worker | None:
+        """Take a slot, if one is free: that none is, is believed only when no reservation on its way hides one."""
+        worker: Worker | None = None
+        for skip_locked in (False,) if self.one_writer else (True, False):
+            taken = taken_on(free_worker(skip_locked=skip_locked)).returning(Worker)
+            worker = await session.scalar(taken)
+            if worker is not None:
+                break
+        return worker
+
+    async def free_slot(self, browser_id: UUID) -> bool:
+        """Take the slot of a browser back that has not started: then it may get another one. The end of one that ran does so by itself."""
+        async with self._write() as session:
+            browser = await session.get(Browser, browser_id, with_for_update=FOR_CHANGE)
+            if browser is None or browser.worker is None or browser.state != State.STARTING:
+                return False
+            if browser.owner != self.server_id:
+                return False
+            await session.execute(freed_on(browser.worker, starting=True))
+            browser.worker = None
+        return True
