@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 from uuid import UUID
@@ -50,6 +51,8 @@ class BrowserSpec:
         screen: Width and height of its window, CSS pixels.
         ignore_certificate_errors: Take any certificate: for a proxy that looks into TLS.
         readable: Files and folders of the client's machine that it may read, where that is the host: isolation leaves the others out.
+        generation: Of its rental. A host on another machine obeys the newest one only.
+        lifetime: After which a host on another machine ends it, whatever its server does; None where the server alone ends it.
     """
 
     id: UUID
@@ -64,6 +67,8 @@ class BrowserSpec:
     ignore_certificate_errors: bool = False
     readable: tuple[Path, ...] = ()
     profile_version: ProfileVersion = NO_VERSION
+    generation: int = 0
+    lifetime: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +79,13 @@ class Placement:
         token: What its address on the gateway is made of; full control of the browser.
         profile_writable: Whether its profile will be saved; None without a profile.
         place_id: By what its folders on the machine are named.
+        worker: On which it runs: one run of a worker's program; None for a browser of this process.
     """
 
     token: str = field(repr=False)
     profile_writable: bool | None
     place_id: UUID | None = None
+    worker: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,30 @@ class BrowserHosts(Protocol):
 
         Raises:
             BrowserStartFailed: With the cause.
+        """
+
+    async def adopt(
+        self,
+        browser_id: UUID,
+        generation: int,
+        *,
+        on_exit: Callable[[UUID], object],
+        on_limit: Callable[[UUID, Limit], object],
+    ) -> Placement | None:
+        """Take over a browser that another server has started and that still runs; None when it runs nowhere, or ends.
+
+        Args:
+            browser_id: Of the rental.
+            generation: Of the rental from now on: what its former server still asks for is refused.
+            on_exit: As for `start`.
+            on_limit: As for `start`.
+        """
+
+    async def release(self, browser_id: UUID) -> bool:
+        """Hand a browser over to other servers: close its clients' sockets, forget it, and end nothing of it.
+
+        Returns:
+            Whether it runs on. False, and nothing was done, when it ends with this process.
         """
 
     def placement(self, browser_id: UUID) -> Placement | None:

@@ -171,7 +171,15 @@ class LocalHosts:
     def _starts_as_usual(self, spec: BrowserSpec) -> bool:
         """Return True if an order changes nothing of a start: what it is about can be set in a browser that runs."""
         settable = replace(
-            spec, proxy=None, trusted_proxy=True, hosts=(), agent=False, block_ads=True, start_url=None
+            spec,
+            proxy=None,
+            trusted_proxy=True,
+            hosts=(),
+            agent=False,
+            block_ads=True,
+            start_url=None,
+            generation=0,
+            lifetime=None,
         )
         return settable == BrowserSpec(spec.id, readable=self._usual_readable)
 
@@ -232,6 +240,21 @@ class LocalHosts:
     async def release_ready(self) -> bool:
         """End the browsers that wait for orders; see `BrowserHosts.release_ready`."""
         return await self._ready.release()
+
+    async def adopt(
+        self,
+        browser_id: UUID,
+        generation: int,
+        *,
+        on_exit: Callable[[UUID], object],
+        on_limit: Callable[[UUID, Limit], object],
+    ) -> Placement | None:
+        """Return None: what runs here is of this process alone; see `BrowserHosts.adopt`."""
+        return None
+
+    async def release(self, browser_id: UUID) -> bool:
+        """Return False: what runs here ends with this process; see `BrowserHosts.release`."""
+        return False
 
     def placement(self, browser_id: UUID) -> Placement | None:
         """Return where a browser runs; see `BrowserHosts.placement`."""

@@ -482,4 +482,5 @@ def _spec(rental: Rental, order: Order, readable: tuple[Path, ...]) -> BrowserSp
         ignore_certificate_errors=order.ignore_certificate_errors,
         readable=readable if order.readable is None else order.readable,
         profile_version=rental.profile_version,
+        lifetime=order.timeout,
     )

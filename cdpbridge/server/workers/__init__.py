@@ -1,0 +1,7 @@
+"""Browsers on other machines: the worker's program, and `WorkerHosts`, which a server uses it with."""
+
+from __future__ import annotations
+
+from ._slots import NoFreeSlot, Slots, WorkerAddress
+
+__all__ = ["NoFreeSlot", "Slots", "WorkerAddress"]
