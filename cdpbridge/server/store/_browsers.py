@@ -17,6 +17,7 @@ from cdpbridge._lifecycle import EndReason, State
 from cdpbridge.billing import Tariff
 from cdpbridge.errors import CDPBridgeError
 
+from ._browser_files import BrowserFiles
 from ._database import FOR_CHANGE, changed
 from ._models import (
     HOLDS_SLOT,
@@ -33,7 +34,7 @@ from ._money import TOP_UP, LedgerKind, from_micro_usd, to_micro_usd
 from ._projects import Projects
 from ._recording_states import RecordingState
 from ._refusals import InsufficientCredits, KeyRevoked, TooManyBrowsers
-from ._slots import freed_on, started_on
+from ._slots import freed_on, needs_no_slot, started_on
 
 __all__ = ["Browsers", "KeyTaken", "NewAgentSession", "Settlement"]
 
@@ -71,7 +72,7 @@ class NewAgentSession:
     persist_memory: bool
 
 
-class Browsers(Projects):
+class Browsers(BrowserFiles, Projects):
     """Queries and transactions of browsers."""
 
     _keys_forgotten: datetime | None = None
@@ -294,8 +295,8 @@ class Browsers(Projects):
             if abandoned is None:
                 return False
             await session.execute(delete(IdempotencyKey).where(IdempotencyKey.browser_id == browser_id))
-            if abandoned.worker is not None:
-                await session.execute(freed_on(abandoned.worker, starting=True))
+            server_ended = reason == EndReason.SERVER_LOST
+            await needs_no_slot(session, browser_id, abandoned.worker, server_ended=server_ended)
         return True
 
     async def seen(self, traffic: Mapping[UUID, int]) -> None:
@@ -396,38 +397,6 @@ class Browsers(Projects):
         """Return a browser of any project: for a client that has the browser's own credential."""
         async with self._read() as session:
             return await session.get(Browser, browser_id)
-
-    async def files_kept(self, browser_id: UUID, size: int, *, video: bool) -> None:
-        """Note what object storage has of a browser's files.
-
-        Args:
-            browser_id: Whose.
-            size: Bytes of all.
-            video: The recording's video is among them.
-        """
-        async with self._write() as session:
-            values = {"kept_bytes": size, "kept_video": video}
-            await session.execute(update(Browser).where(Browser.id == browser_id).values(values))
-
-    async def kept_bytes(self, project_id: UUID) -> int:
-        """Return the bytes that object storage has of the files of a project's browsers."""
-        async with self._read() as session:
-            rows = select(func.coalesce(func.sum(Browser.kept_bytes), 0)).where(
-                Browser.project_id == project_id
-            )
-            return int(await session.scalar(rows) or 0)
-
-    async def unfinished_recordings(self) -> Sequence[UUID]:
-        """Browsers whose recordings have not ended: at start-up, those of a server that was killed."""
-        async with self._read() as session:
-            rows = select(Browser.id).where(Browser.recording == RecordingState.RUNNING)
-            return (await session.scalars(rows)).all()
-
-    async def recording_ended(self, browser_id: UUID, state: RecordingState) -> None:
-        """Note what became of a recording."""
-        async with self._write() as session:
-            where = (Browser.id == browser_id, Browser.recording == RecordingState.RUNNING)
-            await session.execute(update(Browser).where(*where).values(recording=state))
 
     async def unfinished(self) -> Sequence[Browser]:
         """Browsers that are not stopped, of all servers."""

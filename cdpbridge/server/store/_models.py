@@ -50,6 +50,7 @@ __all__ = [
     "Profile",
     "Project",
     "Server",
+    "Waiter",
     "Worker",
     "not_rented_with",
     "unicode_text",
@@ -167,6 +168,23 @@ class Worker(Base):
     def free(self) -> int:
         """Slots that an order can get."""
         return 0 if self.draining else max(self.slots - self.running, 0)
+
+
+class Waiter(Base):
+    """A browser that waits for a slot of a worker: it is given one in the order of `round`, then of `number`."""
+
+    __tablename__ = "waiters"
+
+    number: Mapped[int] = mapped_column(_RowNumber, primary_key=True, autoincrement=True)
+    # No foreign key: it goes with the browser's start, in the same transaction.
+    browser_id: Mapped[UUID] = mapped_column(Uuid(), unique=True)
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    # Whose client waits. None: its server has ended, and it counts only for a repeat with its `Idempotency-Key`.
+    server: Mapped[UUID | None] = mapped_column(Uuid())
+    key: Mapped[str | None] = mapped_column(String(255))
+    # See `fair_round`.
+    round: Mapped[int] = mapped_column(BigInteger())
+    joined_at: Mapped[datetime] = mapped_column(Instant())
 
 
 class Tables(Base):

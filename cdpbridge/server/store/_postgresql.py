@@ -28,6 +28,8 @@ LOCK_OF_KEYS: Final = 0x6364_7062_0002
 """Advisory lock of the configured projects and keys."""
 LOCK_OF_WORKERS: Final = 0x6364_7062_0003
 """Advisory lock of the workers that register."""
+LOCK_OF_QUEUE: Final = 0x6364_7062_0004
+"""Advisory lock of the server that gives slots to those that wait."""
 
 
 class DatabaseUnavailable(SQLAlchemyError):

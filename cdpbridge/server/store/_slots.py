@@ -9,23 +9,28 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Update, select, update
+from sqlalchemy import ColumnElement, Select, Update, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from ._models import Worker
+from ._models import Waiter, Worker
 
-__all__ = ["bumped", "free_worker", "freed_on", "started_on", "taken_on"]
+__all__ = ["bumped", "free_worker", "freed_on", "needs_no_slot", "started_on", "taken_on"]
 
 
-def free_worker(*, skip_locked: bool) -> Select[Any]:
+def free_worker(*, skip_locked: bool, behind: bool) -> Select[Any]:
     """Return the query for the worker that should get the next browser: the one with the fewest that start, then that run.
 
     Args:
         skip_locked: Pass over rows that another transaction holds. When nothing is found so, that proves nothing: one
             reservation on its way hides all slots of its worker.
+        behind: Find none while others wait.
     """
+    where = [~Worker.draining, Worker.running < Worker.slots]
+    if behind:
+        where.append(~select(Waiter.number).where(Waiter.server.is_not(None)).exists())
     return (
         select(Worker.id)
-        .where(~Worker.draining, Worker.running < Worker.slots)
+        .where(*where)
         .order_by(Worker.starting, Worker.running, Worker.id)
         .limit(1)
         .with_for_update(key_share=True, skip_locked=skip_locked)
@@ -56,6 +61,24 @@ def freed_on(worker_id: UUID, *, starting: bool) -> Update:
     if starting:
         counters["starting"] = Worker.starting - 1
     return update(Worker).where(Worker.id == worker_id).values(counters)
+
+
+async def needs_no_slot(
+    session: AsyncSession, browser_id: UUID, worker_id: UUID | None, *, server_ended: bool
+) -> None:
+    """Free the slot of a browser that does not start, or its place in the queue.
+
+    Args:
+        worker_id: Whose slot it has.
+        server_ended: Its place stays for a repeat of the request, if that had an `Idempotency-Key`.
+    """
+    if worker_id is not None:
+        await session.execute(freed_on(worker_id, starting=True))
+    waits = Waiter.browser_id == browser_id
+    if server_ended:
+        await session.execute(update(Waiter).where(waits, Waiter.key.is_not(None)).values(server=None))
+        waits &= Waiter.key.is_(None)
+    await session.execute(delete(Waiter).where(waits))
 
 
 def bumped(where: ColumnElement[bool]) -> Update:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from ._agent_sessions import AgentSessions
 from ._browsers import Browsers
 from ._profiles import Profiles
+from ._queue import Queue
 from ._servers import Servers
 from ._tasks import Tasks
-from ._workers import Workers
 
 __all__ = ["Store"]
 
 
-class Store(Browsers, Profiles, AgentSessions, Tasks, Servers, Workers):
+class Store(Browsers, Profiles, AgentSessions, Tasks, Servers, Queue):
     """The database. Objects it returns are detached copies."""

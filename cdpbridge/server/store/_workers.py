@@ -44,19 +44,21 @@ class Workers(Database):
             await self._lock_of(session, LOCK_OF_WORKERS)
             await session.execute(delete(Worker).where(Worker.address == address, Worker.id != worker_id))
             worker = await session.get(Worker, worker_id, with_for_update=FOR_CHANGE)
+            running, starting = await self._browsers_on(session, worker_id)
             if worker is None:
-                running, starting = await self._browsers_on(session, worker_id)
-                worker = Worker(
-                    id=worker_id, running=running, starting=starting, draining=False, beats=0, joined_at=now
-                )
+                worker = Worker(id=worker_id, draining=False, beats=0, joined_at=now)
                 session.add(worker)
+            worker.running, worker.starting = running, starting
             worker.name, worker.address = name[:_NAME_CHARACTERS], address
             worker.protocol, worker.slots = protocol, slots
             worker.beats = worker.beats + 1
         return worker
 
     async def _browsers_on(self, session: AsyncSession, worker_id: UUID) -> tuple[int, int]:
-        """Count the browsers of a worker that was forgotten, and comes back: all that have not stopped, and those that start."""
+        """Count the browsers of a worker: all that have not stopped, and those that start.
+
+        The counters say so, too, unless it was forgotten by mistake, or a server of a version before these had its browsers.
+        """
         counts = select(func.count(), func.count().filter(Browser.state == State.STARTING)).where(
             Browser.worker == worker_id, Browser.state.in_(NOT_STOPPED)
         )
@@ -93,7 +95,7 @@ class Workers(Database):
     # --- slots ----------------------------------------------------------------------------------------------------
 
     async def reserve_slot(self, browser_id: UUID) -> Worker | None:
-        """Give a browser of this server that starts a slot, or the one that it has; None when none is free.
+        """Give a browser of this server that starts a slot, or the one that it has; None when none is free, or others wait.
 
         Raises:
             NotStarting: The browser was stopped, or is another server's now.
@@ -104,16 +106,20 @@ class Workers(Database):
                 raise NotStarting("the browser was stopped before it had a slot")
             if browser.worker is not None:
                 return await session.get(Worker, browser.worker)
-            worker = await self._take_slot(session)
+            worker = await self._take_slot(session, behind=True)
             if worker is not None:
                 browser.worker = worker.id
         return worker
 
-    async def _take_slot(self, session: AsyncSession) -> Worker | None:
-        """Take a slot, if one is free: that none is, is believed only when no reservation on its way hides one."""
+    async def _take_slot(self, session: AsyncSession, *, behind: bool = False) -> Worker | None:
+        """Take a slot, if one is free: that none is, is believed only when no reservation on its way hides one.
+
+        Args:
+            behind: Leave it to those that wait, if there are some.
+        """
         worker: Worker | None = None
         for skip_locked in (False,) if self.one_writer else (True, False):
-            taken = taken_on(free_worker(skip_locked=skip_locked)).returning(Worker)
+            taken = taken_on(free_worker(skip_locked=skip_locked, behind=behind)).returning(Worker)
             worker = await session.scalar(taken)
             if worker is not None:
                 break
