@@ -65,6 +65,11 @@ class ScriptedHosts:
         self.specs = []
         self.limits = []
         self.ready = 0
+        self.waiting = 0
+        self.heard = []
+
+    def answered(self):
+        return self.heard
 
     async def start(self, spec, *, on_exit, on_limit):
         from cdpbridge.server.hosts import Placement

@@ -10,6 +10,7 @@ from ._isolation import Isolator, Prepared, prepare_isolation
 from ._local import LocalHosts
 from ._options import BrowserOptions
 from ._readable import hidden_folders, readable_paths
+from ._turns import NoFreeSlot
 
 __all__ = [
     "BrowserHosts",
@@ -21,6 +22,7 @@ __all__ = [
     "Leftover",
     "Limit",
     "LocalHosts",
+    "NoFreeSlot",
     "Placement",
     "Prepared",
     "SavedState",

@@ -51,6 +51,7 @@ class BrowserSpec:
         screen: Width and height of its window, CSS pixels.
         ignore_certificate_errors: Take any certificate: for a proxy that looks into TLS.
         readable: Files and folders of the client's machine that it may read, where that is the host: isolation leaves the others out.
+        project_id: Who pays: projects take turns where browsers wait to be started.
         generation: Of its rental. A host on another machine obeys the newest one only.
         lifetime: After which a host on another machine ends it, whatever its server does; None where the server alone ends it.
     """
@@ -67,6 +68,7 @@ class BrowserSpec:
     ignore_certificate_errors: bool = False
     readable: tuple[Path, ...] = ()
     profile_version: ProfileVersion = NO_VERSION
+    project_id: UUID | None = None
     generation: int = 0
     lifetime: timedelta | None = None
 
@@ -164,6 +166,7 @@ class BrowserHosts(Protocol):
             on_limit: Called once with the browser's id and the limit when it uses more than it may; it runs on until it is stopped.
 
         Raises:
+            NoFreeSlot: It has waited too long for its turn, or for a slot.
             BrowserStartFailed: With the cause.
         """
 
@@ -244,6 +247,13 @@ class BrowserHosts(Protocol):
     @property
     def ready(self) -> int:
         """The number of browsers that run and wait for orders to come: they take what the machine has, and no project's slot."""
+
+    @property
+    def waiting(self) -> int:
+        """The number of orders of this server that wait for their turn to start, or for a slot."""
+
+    def answered(self) -> Collection[UUID]:
+        """Return the workers that this server has heard from since it was asked before; none where browsers run in this process."""
 
     async def release_ready(self) -> bool:
         """End the browsers that wait for orders, so that their memory is free; True if there were some."""

@@ -29,6 +29,7 @@ from ._options import BrowserOptions
 from ._place import Place
 from ._processes import wait_unused
 from ._ready import ReadyBrowsers
+from ._turns import Turns
 from ._upstream import denies_udp
 
 __all__ = ["LocalHosts"]
@@ -48,7 +49,7 @@ class LocalHosts:
         profiles: Where profiles come from and go to.
         registry: The gateway's table of addresses.
         options: What all browsers have in common.
-        concurrent_starts: More wait for their turn; starting is what a machine runs out of first.
+        concurrent_starts: More wait for their turn, fairly; starting is what a machine runs out of first.
         queue_timeout: How long they may wait.
         former_roots: Where a server of this data folder may have left browsers under other settings.
         rules: What browsers may reach that start from now on; default: what `options` says.
@@ -80,7 +81,7 @@ class LocalHosts:
         self._registry = registry
         self._options = options
         self._rules = rules or (lambda: options.rules)
-        self._turns = asyncio.Semaphore(concurrent_starts)
+        self._turns = Turns(concurrent_starts)
         self._queue_timeout = queue_timeout.total_seconds()
         self._browsers: dict[UUID, LocalBrowser] = {}
         self._usual_proxy = usual_proxy
@@ -91,7 +92,7 @@ class LocalHosts:
         self._ready = ReadyBrowsers(
             warm_browsers,
             self._start_ready,
-            may_start=lambda: not self._turns.locked(),
+            may_start=lambda: not self._turns.locked,
             strain=strain,
         )
 
@@ -143,21 +144,18 @@ class LocalHosts:
         nothing = (HostLists(allowed_hosts=()),)
         spec = BrowserSpec(place_id, hosts=nothing, readable=self._usual_readable)
         lost = self._ready.lost
-        async with self._turns:
+        await self._turns.acquire()
+        try:
             return await self._run(
                 spec, rules, LocalBrowser.start_ready, udp=self._usual_udp(rules), on_exit=lost, on_limit=lost
             )
+        finally:
+            self._turns.release()
 
     async def _start_cold(
         self, spec: BrowserSpec, on_exit: Callable[[UUID], object], on_limit: Callable[[UUID, Limit], object]
     ) -> LocalBrowser:
-        try:
-            async with asyncio.timeout(self._queue_timeout):
-                await self._turns.acquire()
-        except TimeoutError as error:
-            raise BrowserStartFailed(
-                f"the server is busy starting other browsers (waited {self._queue_timeout:g} s); try again later"
-            ) from error
+        await self._turns.acquire(spec.project_id, seconds=self._queue_timeout)
         try:
             rules = self._rules()
             udp = self._udp(spec, rules)
@@ -180,6 +178,7 @@ class LocalHosts:
             start_url=None,
             generation=0,
             lifetime=None,
+            project_id=None,
         )
         return settable == BrowserSpec(spec.id, readable=self._usual_readable)
 
@@ -236,6 +235,15 @@ class LocalHosts:
     def ready(self) -> int:
         """The number of browsers that run and wait for orders to come."""
         return self._ready.waiting
+
+    @property
+    def waiting(self) -> int:
+        """The number of orders that wait for their turn to start."""
+        return self._turns.waiting
+
+    def answered(self) -> Collection[UUID]:
+        """Return none: what runs here needs no worker."""
+        return ()
 
     async def release_ready(self) -> bool:
         """End the browsers that wait for orders; see `BrowserHosts.release_ready`."""

@@ -482,5 +482,6 @@ def _spec(rental: Rental, order: Order, readable: tuple[Path, ...]) -> BrowserSp
         ignore_certificate_errors=order.ignore_certificate_errors,
         readable=readable if order.readable is None else order.readable,
         profile_version=rental.profile_version,
+        project_id=rental.project_id,
         lifetime=order.timeout,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server.accounts import AccountRefused
+from cdpbridge.server.hosts import NoFreeSlot
 from cdpbridge.server.objects import ObjectStorageError
 from cdpbridge.server.rentals import ClientLeft, KeyReused, OwnerSilent, StartWithdrawn
 from cdpbridge.server.store import (
@@ -52,8 +54,8 @@ def unprocessable(field: str, message: str, *, where: str = "body") -> RequestVa
     return RequestValidationError([{"loc": (where, field), "msg": message, "type": "value_error"}])
 
 
-def _answer(status: int, detail: Any) -> JSONResponse:
-    return JSONResponse({"detail": detail}, status_code=status)
+def _answer(status: int, detail: Any, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status_code=status, headers=headers)
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
@@ -106,6 +108,13 @@ async def _not_started(_request: Request, error: Exception) -> Response:
     return _answer(503, str(error)[:_CAUSE_CHARACTERS])
 
 
+async def _no_free_slot(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, NoFreeSlot)
+    logger.warning("a browser could not be started: %s", error)
+    # With a time to come back it is not the project's own limit, and clients ask again by themselves.
+    return _answer(429, str(error), headers={"Retry-After": str(error.retry_after_seconds)})
+
+
 async def _withdrawn(_request: Request, error: Exception) -> Response:
     return _answer(503, str(error))
 
@@ -149,6 +158,7 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(AdmissionRefused, _refused)
     app.add_exception_handler(AccountRefused, _account_refused)
     app.add_exception_handler(BrowserStartFailed, _not_started)
+    app.add_exception_handler(NoFreeSlot, _no_free_slot)
     app.add_exception_handler(StartWithdrawn, _withdrawn)
     app.add_exception_handler(OwnerSilent, _withdrawn)
     app.add_exception_handler(KeyReused, _reused)

@@ -208,7 +208,11 @@ class Fields(BaseSettings):
         30, gt=0, le=600, description="How long one browser may take to start; 503 above."
     )
     queue_timeout_seconds: float = Field(
-        60, gt=0, le=3600, description="How long a browser may wait for its turn to start; 503 above."
+        60,
+        gt=0,
+        le=3600,
+        description="How long a browser may wait for its turn to start, or for a slot of a worker; 429 with `Retry-After` above. "
+        "Projects take turns.",
     )
     stop_timeout_seconds: float = Field(
         5,

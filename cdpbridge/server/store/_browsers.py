@@ -297,6 +297,7 @@ class Browsers(BrowserFiles, Projects):
             await session.execute(delete(IdempotencyKey).where(IdempotencyKey.browser_id == browser_id))
             server_ended = reason == EndReason.SERVER_LOST
             await needs_no_slot(session, browser_id, abandoned.worker, server_ended=server_ended)
+        self.slot_freed.set()
         return True
 
     async def seen(self, traffic: Mapping[UUID, int]) -> None:
@@ -391,6 +392,7 @@ class Browsers(BrowserFiles, Projects):
             browser = await session.scalar(update(Browser).where(*where).values(values).returning(Browser))
             if browser is not None and browser.worker is not None:
                 await session.execute(freed_on(browser.worker, starting=False))
+        self.slot_freed.set()
         return browser
 
     async def rental(self, browser_id: UUID) -> Browser | None:

@@ -36,12 +36,14 @@ class Database:
 
     Attributes:
         one_writer: Transactions that write follow each other, and no other server has the database: SQLite's.
+        slot_freed: Set when a browser has returned a worker's slot here; other servers' are seen when they are looked for.
         server_id: Of this start of the server; a new one each time. Rows that it owns are changed by it alone.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self.server_id = uuid4()
+        self.slot_freed = asyncio.Event()
         self.one_writer = engine.dialect.name == "sqlite"
         # What is read together is of one moment; SQLite has nothing else.
         moment = {} if self.one_writer else {"isolation_level": "REPEATABLE READ"}

@@ -52,6 +52,7 @@ class Workers(Database):
             worker.name, worker.address = name[:_NAME_CHARACTERS], address
             worker.protocol, worker.slots = protocol, slots
             worker.beats = worker.beats + 1
+        self.slot_freed.set()
         return worker
 
     async def _browsers_on(self, session: AsyncSession, worker_id: UUID) -> tuple[int, int]:
@@ -135,4 +136,5 @@ class Workers(Database):
                 return False
             await session.execute(freed_on(browser.worker, starting=True))
             browser.worker = None
+        self.slot_freed.set()
         return True

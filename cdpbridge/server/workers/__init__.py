@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from ._slots import NoFreeSlot, Slots, WorkerAddress
+from ._store_slots import StoreSlots
 
-__all__ = ["NoFreeSlot", "Slots", "WorkerAddress"]
+__all__ = ["NoFreeSlot", "Slots", "StoreSlots", "WorkerAddress"]

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from cdpbridge.errors import BrowserStartFailed
+from cdpbridge.server.hosts import NoFreeSlot
 
 __all__ = ["NoFreeSlot", "Slots", "WorkerAddress"]
-
-
-class NoFreeSlot(BrowserStartFailed):
-    """Every slot of every worker is taken, or there is no worker."""
 
 
 @dataclass(frozen=True, slots=True)
