@@ -41,7 +41,7 @@ MACHINE_FILES: Final = (
 )
 """Files that most machines have, and that are no browser's business."""
 
-_DATA_FILES: Final = ("signing.key", "live-key", "cdpbridge.sqlite3", "isolation.json")
+_DATA_FILES: Final = ("signing.key", "cdpbridge.sqlite3", "isolation.json")
 _DATA_FOLDERS: Final = (
     "/root/.local/share/cdpbridge",
     "/var/lib/cdpbridge",

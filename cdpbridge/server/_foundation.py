@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from cdpbridge.chromium import UidPool, uses_browser_uids
 from cdpbridge.server._tenants import Tenants
-from cdpbridge.server.data_dir import FolderLock, locked, tightened
+from cdpbridge.server._tokens import BrowserTokens
+from cdpbridge.server.data_dir import FolderLock, Secret, locked, tightened
 from cdpbridge.server.files import FileStore, KeptFiles, SharedFolders
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import (
@@ -54,6 +56,8 @@ class Foundation:
 
     Attributes:
         registry: The gateway's table of addresses.
+        secret: All keys derive from it.
+        tokens: Of browsers' addresses.
         archives: Profiles in object storage; None without.
         tenants: Accounts keep it up to date.
         isolation: How the browsers of `hosts` are isolated.
@@ -65,6 +69,8 @@ class Foundation:
     settings: Settings
     registry: Registry
     border: Border
+    secret: Secret
+    tokens: BrowserTokens
     archives: Archives | None
     profiles: ProfileStore
     files: FileStore
@@ -105,6 +111,8 @@ async def open_foundation(
         ends.callback(_remove_empty, settings.runtime_folder)
 
         # What is kept.
+        secret = _secret(settings)
+        tokens = BrowserTokens(secret.key("cdp"), "cdp")
         storage = await _open_storage(settings)
         archives = None if storage is None else Archives(storage)
         profiles = ProfileStore(
@@ -137,7 +145,13 @@ async def open_foundation(
             if isolator is not None:
                 readable = readable_paths
             options = _browser_options(
-                settings, builds, files, uids=uids, isolator=isolator, own_ports=own_ports
+                settings,
+                builds,
+                files,
+                uids=uids,
+                isolator=isolator,
+                own_ports=own_ports,
+                token_of=tokens.make,
             )
             machines = LocalHosts(
                 settings.runtime_folder / "browsers",
@@ -162,6 +176,8 @@ async def open_foundation(
             settings=settings,
             registry=registry,
             border=border,
+            secret=secret,
+            tokens=tokens,
             archives=archives,
             profiles=profiles,
             files=files,
@@ -178,6 +194,12 @@ async def open_foundation(
 def _nothing_more(_settings: Settings) -> tuple[Path, ...]:
     """Where browsers are not isolated, they read what their user may."""
     return ()
+
+
+def _secret(settings: Settings) -> Secret:
+    if settings.secret_key is None:
+        return Secret.kept_in(settings.data_dir / "signing.key")
+    return Secret(settings.secret_key.get_secret_value().encode())
 
 
 async def _open_storage(settings: Settings) -> ObjectStorage | None:
@@ -214,6 +236,7 @@ def _browser_options(
     uids: UidPool | None,
     isolator: Isolator | None,
     own_ports: Collection[int],
+    token_of: Callable[[UUID], str],
 ) -> BrowserOptions:
     if not settings.chromium_sandbox:
         logger.warning(
@@ -239,6 +262,7 @@ def _browser_options(
         max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
         max_memory_bytes=settings.memory_mb_per_browser * 1024**2 or None,
         max_processes=settings.max_processes_per_browser or None,
+        token_of=token_of,
     )
 
 

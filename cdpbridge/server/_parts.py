@@ -38,14 +38,15 @@ from cdpbridge.server._chores import repeated
 from cdpbridge.server._foundation import Foundation
 from cdpbridge.server._keeping import Keeping
 from cdpbridge.server._metrics import Metrics
+from cdpbridge.server._resolver import BrowserResolver
 from cdpbridge.server._sweep import Sweep
+from cdpbridge.server._tokens import BrowserTokens
 from cdpbridge.server._views import Views
 from cdpbridge.server.accounts import Accounts
-from cdpbridge.server.files import FileQuota, UrlSigner, signing_key
+from cdpbridge.server.files import FileQuota, UrlSigner
 from cdpbridge.server.hosts import (
     saved_before,
 )
-from cdpbridge.server.live import LiveTokens
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.rentals import Rentals
 from cdpbridge.server.routes import Services, signed_path
@@ -100,13 +101,25 @@ async def open_parts(
                 after_failure=_SWEEP_EVERY_SECONDS,
             )
             await ends.enter_async_context(sweeping)
-        signer = UrlSigner(settings.derived_key("files") or signing_key(settings.data_dir / "signing.key"))
+        signer = UrlSigner(foundation.secret.key("files"))
         sign = partial(signed_path, signer, wall)
 
+        resolver = BrowserResolver(foundation.tokens, machines, store)
+        foundation.registry.resolve_with(resolver)
+
         # What shows and records them.
-        live_key = settings.derived_key("live")
-        tokens = LiveTokens(live_key) if live_key else LiveTokens.load(settings.data_dir / "live-key")
-        views = Views(settings, store, machines, files, border, tokens=tokens, sign=sign, wall=wall)
+        tokens = BrowserTokens(foundation.secret.key("live"), "live")
+        views = Views(
+            settings,
+            store,
+            machines,
+            files,
+            border,
+            tokens=tokens,
+            sign=sign,
+            elsewhere=resolver.elsewhere,
+            wall=wall,
+        )
         await views.recover()
 
         # What rents them.
@@ -159,6 +172,7 @@ async def open_parts(
             rentals=rentals,
             views=views,
             agency=agency,
+            cdp_tokens=foundation.tokens,
             live_tokens=tokens,
             files=files,
             quota=FileQuota(files, store.owned_by, store.kept_bytes, settings.max_files_mb_per_project),
@@ -170,6 +184,7 @@ async def open_parts(
             accounts=accounts,
             wall=wall,
             registry=foundation.registry,
+            resolver=resolver,
             pressure=foundation.pressure,
             metrics=metrics,
             border=border,

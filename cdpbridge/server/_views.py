@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 if TYPE_CHECKING:
+    from cdpbridge.server._tokens import BrowserTokens
     from cdpbridge.server.files import FileStore
     from cdpbridge.server.hosts import BrowserHosts
     from cdpbridge.server.limits import Border
-    from cdpbridge.server.live import Live, LiveTokens, Outcome
+    from cdpbridge.server.live import Live, Outcome
     from cdpbridge.server.recording import Recordings
     from cdpbridge.server.settings import Settings
     from cdpbridge.server.store import Store
@@ -27,6 +28,7 @@ class Views:
     Args:
         tokens: Of live addresses.
         sign: Makes the address of a file, relative to the server's, from its path in the store.
+        elsewhere: Returns why a browser that runs cannot be reached here.
         wall: Where dates come from.
     """
 
@@ -38,8 +40,9 @@ class Views:
         files: FileStore,
         border: Border,
         *,
-        tokens: LiveTokens,
+        tokens: BrowserTokens,
         sign: Callable[[str], str],
+        elsewhere: Callable[[UUID], Awaitable[str | None]],
         wall: Callable[[], datetime],
     ) -> None:
         self._settings = settings
@@ -49,6 +52,7 @@ class Views:
         self._border = border
         self._tokens = tokens
         self._sign = sign
+        self._elsewhere = elsewhere
         self._wall = wall
 
     @cached_property
@@ -61,6 +65,7 @@ class Views:
             partial(_outcome, self._store),
             self._tokens,
             view_share=self._view_share,
+            elsewhere=self._elsewhere,
             saved=SavedFiles(self._files, self._sign),
             record=SessionRecord(self._store, self._files, self._sign).messages,
             border=self._border,

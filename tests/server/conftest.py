@@ -93,6 +93,9 @@ class ScriptedHosts:
     def placement(self, browser_id):
         return self.running[browser_id][0] if browser_id in self.running else None
 
+    async def attach(self, browser_id):
+        return self.placement(browser_id)
+
     async def connection(self, browser_id):
         return None  # there is no browser behind it
 

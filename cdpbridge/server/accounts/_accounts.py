@@ -49,7 +49,7 @@ class AccountRefused(CDPBridgeError):
     """A request of the operator that cannot be done.
 
     Attributes:
-        status: HTTP status of the answer: 404 or 409.
+        status: HTTP status of the answer: 404 or 409; 503 where another server can do it.
     """
 
     def __init__(self, status: int, text: str) -> None:
@@ -164,8 +164,7 @@ class Accounts:
         await self._count_projects()
 
     async def _count_projects(self) -> None:
-        keys = await self._store.keys()
-        self._tenants.number = len({key.project_id for key, _ in keys if key.revoked_at is None})
+        self._tenants.number = await self._store.projects_with_keys()
 
     def start(self) -> None:
         """Note from time to time when keys were used."""
@@ -297,6 +296,24 @@ class Accounts:
     def projects_with_keys(self) -> int:
         """How many projects can rent browsers now."""
         return self._tenants.number
+
+    async def check_alone(self, sharing_refusal: str) -> None:
+        """Refuse an order where the browsers of several projects would run beside each other, and may not.
+
+        Asked for each order: another server may have made a key of a second project.
+
+        Args:
+            sharing_refusal: Why only one project may use this server; empty when several may.
+
+        Raises:
+            AccountRefused: Several projects have keys.
+        """
+        if not sharing_refusal:
+            return
+        if not self._store.one_writer:
+            await self._count_projects()
+        if self._tenants.number > 1:
+            raise AccountRefused(503, f"several projects have keys, and {sharing_refusal}")
 
     @property
     def network_rules(self) -> Rules:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ._quota import FileQuota
     from ._response import StoredFileResponse, file_response
     from ._shared import SharedFolders
-    from ._signing import BadSignature, Grant, UrlSigner, signing_key
+    from ._signing import BadSignature, Grant, UrlSigner
     from ._storage import VIDEO, FileStore, StoredFile, distinct_names
     from ._upload import UploadLimits, UploadRefused, receive_upload, stored_uploads
 
@@ -33,7 +33,6 @@ __all__ = [
     "distinct_names",
     "file_response",
     "receive_upload",
-    "signing_key",
     "stored_uploads",
 ]
 
@@ -55,7 +54,6 @@ _HOMES: Final = {
     "distinct_names": "_storage",
     "file_response": "_response",
     "receive_upload": "_upload",
-    "signing_key": "_signing",
     "stored_uploads": "_upload",
 }
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
-import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
-from cdpbridge.errors import CDPBridgeError, ConfigurationError
+from cdpbridge.errors import CDPBridgeError
 
-__all__ = ["BadSignature", "Grant", "UrlSigner", "signing_key"]
+__all__ = ["BadSignature", "Grant", "UrlSigner"]
 
 _KEY_BYTES: Final = 32
 
@@ -100,42 +97,3 @@ class UrlSigner:
         return hmac.new(
             self._key, f"{purpose}\n{text}".encode(errors="surrogatepass"), hashlib.sha256
         ).hexdigest()
-
-
-def signing_key(path: Path) -> bytes:
-    """Read the key in `path`, which the first call creates; addresses stay valid over a restart.
-
-    Raises:
-        ConfigurationError: The file cannot be read or written, or holds no key.
-    """
-    try:
-        try:
-            key = bytes.fromhex(path.read_text("ascii").strip())
-        except FileNotFoundError:
-            key = secrets.token_bytes(_KEY_BYTES)
-            _write_private(path, key.hex().encode())
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"the signing key {path} cannot be used: {error}; remove the file to have a new one made"
-        ) from error
-    if len(key) < _KEY_BYTES:
-        raise ConfigurationError(
-            f"the signing key {path} is cut short; remove the file to have a new one made"
-        )
-    return key
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Whole or not at all, and readable by this user alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from ._hosts import HOST_TEXT, host_allowed
     from ._http import router
     from ._protocol import gateway_protocol
-    from ._registry import BrowserFiles, Registry, Upstream, Usage
+    from ._registry import BrowserFiles, NotReachable, Registry, Upstream, Usage
 
 __all__ = [
     "FILE_CONTENT_PATH",
     "HOST_TEXT",
     "BrowserFiles",
+    "NotReachable",
     "Registry",
     "Upstream",
     "Usage",
@@ -30,6 +31,7 @@ _HOMES: Final = {
     "FILE_CONTENT_PATH": "_files",
     "HOST_TEXT": "_hosts",
     "BrowserFiles": "_registry",
+    "NotReachable": "_registry",
     "Registry": "_registry",
     "Upstream": "_registry",
     "Usage": "_registry",

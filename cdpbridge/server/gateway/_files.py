@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ _MOST_DELAY_SECONDS: Final = 600.0
 _LINGER_SECONDS: Final = 5.0
 
 
-def add_file_routes(routes: APIRouter, find: Callable[[Request], BrowserFiles | None]) -> None:
+def add_file_routes(routes: APIRouter, find: Callable[[Request], Awaitable[BrowserFiles | None]]) -> None:
     """Add the routes; `find` gives the files of the request's browser, or refuses."""
     endpoints = _Files(find)
     routes.add_api_route("/files", endpoints.folders, methods=["GET"])
@@ -83,11 +83,11 @@ class _Refusal(JSONResponse):
 
 
 class _Files:
-    def __init__(self, find: Callable[[Request], BrowserFiles | None]) -> None:
+    def __init__(self, find: Callable[[Request], Awaitable[BrowserFiles | None]]) -> None:
         self._find = find
 
     async def folders(self, request: Request) -> dict[str, Any]:
-        files = self._files(request)
+        files = await self._files(request)
         return {
             "downloads": str(files.downloads),
             "uploads": str(files.uploads),
@@ -98,7 +98,7 @@ class _Files:
 
     async def read(self, request: Request, path: str) -> Response:
         """Return the bytes of a finished file."""
-        files = self._files(request)
+        files = await self._files(request)
         folders = [each for each in (files.downloads, files.uploads, files.kept) if each is not None]
         place = _inside(path, folders)
         try:
@@ -112,7 +112,8 @@ class _Files:
     async def write(self, request: Request, path: str, modified: float | None = None) -> Response:
         """Write a file into the folder of uploads, whole or not at all."""
         try:
-            place = _inside(path, [self._files(request).uploads])
+            files = await self._files(request)
+            place = _inside(path, [files.uploads])
             expected = request.headers.get("content-length", "")
             if not expected.isdecimal():
                 raise HTTPException(411, "say how long the file is, in Content-Length")
@@ -125,7 +126,7 @@ class _Files:
 
     async def remove(self, request: Request, path: str, delay: float = 0.0) -> Response:
         """Remove a file or folder after `delay` seconds; an absent one is no error."""
-        files = self._files(request)
+        files = await self._files(request)
         place = _inside(path, [files.downloads, files.uploads])
         if not 0 <= delay <= _MOST_DELAY_SECONDS:
             raise HTTPException(422, f"delay is 0 to {_MOST_DELAY_SECONDS:g} seconds")
@@ -136,8 +137,8 @@ class _Files:
             await asyncio.to_thread(_remove, place)
         return Response(status_code=204)
 
-    def _files(self, request: Request) -> BrowserFiles:
-        files = self._find(request)
+    async def _files(self, request: Request) -> BrowserFiles:
+        files = await self._find(request)
         if files is None:
             raise HTTPException(404, "the files of this browser cannot be reached")
         return files

@@ -17,7 +17,7 @@ from cdpbridge.server.limits import Border
 
 from ._files import add_file_routes
 from ._hosts import HOST_TEXT, host_allowed, origin_allowed
-from ._registry import BrowserFiles, Entry, Registry, Upstream
+from ._registry import BrowserFiles, Entry, NotReachable, Registry, Upstream
 
 __all__ = ["router"]
 
@@ -72,7 +72,7 @@ class _Endpoints:
         return await self._forward(request, f"/json/list{tabs}")
 
     async def protocol(self, request: Request) -> Response:
-        entry = self._browser(request)
+        entry = await self._browser(request)
         if entry.protocol is None:
             answer = await _ask(entry.upstream, "GET", "/json/protocol")
             if answer.status != 200:
@@ -86,13 +86,14 @@ class _Endpoints:
 
     async def act(self, request: Request) -> Response:
         command, target_id = request.path_params["command"], request.path_params["target_id"]
-        self._browser(request)
+        await self._browser(request)
         if command not in {"activate", "close"} or not _TARGET.fullmatch(target_id):
             raise HTTPException(404, "the browser has no such command or target")
         return await self._forward(request, f"/json/{command}/{target_id}")
 
     async def _forward(self, request: Request, target: str) -> Response:
-        answer = await _ask(self._browser(request).upstream, request.method, target)
+        entry = await self._browser(request)
+        answer = await _ask(entry.upstream, request.method, target)
         if answer.status == 200:
             base = f"{self._external_base(request)}/cdp/{request.path_params['token']}"
             answer = replace(answer, body=_with_external(answer.body, base))
@@ -100,16 +101,19 @@ class _Endpoints:
 
     async def proxy_failures(self, request: Request) -> list[dict[str, object]]:
         """Return why the browser's proxy could not serve it: for encrypted pages Chromium does not show its answer."""
-        failures = self._browser(request).proxy_failures
+        failures = (await self._browser(request)).proxy_failures
         return [] if failures is None else failures()
 
-    def files(self, request: Request) -> BrowserFiles | None:
+    async def files(self, request: Request) -> BrowserFiles | None:
         """Return the files of the browser behind the request's token, for those who may ask."""
-        return self._browser(request).files
+        return (await self._browser(request)).files
 
-    def _browser(self, request: Request) -> Entry:
+    async def _browser(self, request: Request) -> Entry:
         """Return the browser behind the request's token, for those who may ask."""
-        entry = self._registry.find(request.path_params["token"])
+        try:
+            entry = await self._registry.resolved(request.path_params["token"])
+        except NotReachable as error:
+            raise HTTPException(error.status, str(error)) from None
         if entry is None:
             self._border.check_token(
                 request.client.host if request.client else None, request.path_params["token"]

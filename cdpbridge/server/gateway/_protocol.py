@@ -27,7 +27,7 @@ from cdpbridge.server.limits import NO_PLACE_TEXT, SAFE_HEADERS, TOO_MANY_TEXT, 
 
 from ._dial import BrowserUnreachable, TargetNotFound, dial
 from ._hosts import HOST_TEXT, host_allowed, origin_allowed
-from ._registry import Entry, Registry, Upstream
+from ._registry import Entry, NotReachable, Registry, Upstream
 from ._splice import Splice
 from ._viewer import viewer_protocol
 
@@ -158,7 +158,7 @@ class _GatewayProtocol(asyncio.Protocol):
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._entry is not None or self._transport.is_closing():
+        if self._entry is not None or self._opening is not None or self._transport.is_closing():
             return  # no frame may come before our answer
         self._core.receive_data(data)
         for event in self._core.events_received():
@@ -193,8 +193,32 @@ class _GatewayProtocol(asyncio.Protocol):
     # --- the upgrade ----------------------------------------------------------------------------------------------
 
     def _answer(self, request: Request) -> None:
+        match = _PATH.fullmatch(urlsplit(request.path).path)
+        token = unquote(match[1]) if match else None
+        entry = None if token is None else self._registry.find(token)
+        if entry is not None or token is None:
+            self._lead(request, entry)
+        else:
+            self._transport.pause_reading()
+            self._opening = self._loop.create_task(self._resolve(request, token))
+
+    async def _resolve(self, request: Request, token: str) -> None:
+        """Answer for a token that may be of a browser that another server has started."""
         try:
-            entry, path = self._check(request)
+            entry = await self._registry.resolved(token)
+        except NotReachable as error:
+            self._refuse(_Refusal(error.status, str(error)))
+        except Exception:
+            logger.exception("a browser's address could not be resolved")
+            self._refuse(_Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the gateway failed"))
+        else:
+            self._opening = None
+            self._lead(request, entry)
+            self._write_core()
+
+    def _lead(self, request: Request, entry: Entry | None) -> None:
+        try:
+            entry, path = self._check(request, entry)
         except _Refusal as refusal:
             self._refuse(refusal)
             return
@@ -207,9 +231,8 @@ class _GatewayProtocol(asyncio.Protocol):
         self._transport.pause_reading()
         self._opening = self._loop.create_task(self._open(entry, path, response))
 
-    def _check(self, request: Request) -> tuple[Entry, str]:
+    def _check(self, request: Request, entry: Entry | None) -> tuple[Entry, str]:
         match = _PATH.fullmatch(urlsplit(request.path).path)
-        entry = self._registry.find(unquote(match[1])) if match else None
         if match is None or entry is None:
             self._count_guess(request, match[1] if match else request.path)
             raise _Refusal(HTTPStatus.NOT_FOUND, "no browser has this address, or it has been stopped")

@@ -7,8 +7,11 @@ import hashlib
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
+
+from cdpbridge.errors import CDPBridgeError
 
 __all__ = [
     "BrowserFiles",
@@ -16,8 +19,10 @@ __all__ = [
     "ContextOrder",
     "ContextProxy",
     "Entry",
+    "NotReachable",
     "ProxyFailures",
     "Registry",
+    "Resolver",
     "Upstream",
     "Usage",
 ]
@@ -30,6 +35,24 @@ ContextProxy = Callable[[str, str], Awaitable[str]]
 
 It raises `ConfigurationError` for a proxy that cannot be used, and `OSError` when no port is free.
 """
+
+Resolver = Callable[[str], Awaitable[bool]]
+"""Adds the browser of a token that the table does not hold, if this server can reach it; True when it did.
+
+It raises `NotReachable` for a browser that runs where this server cannot reach it.
+"""
+
+
+class NotReachable(CDPBridgeError):
+    """The browser of an address may run, and this server does not lead to it.
+
+    Attributes:
+        status: Of the answer: 421 for a browser of another server, 503 when that cannot be found out now.
+    """
+
+    def __init__(self, status: HTTPStatus, text: str) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +167,7 @@ class Registry:
     def __init__(self) -> None:
         self._entries: dict[bytes, Entry] = {}
         self._hosts: frozenset[str] = frozenset()
+        self._resolver: Resolver | None = None
         self._sent_before = self._received_before = 0  # of browsers that were removed
 
     @property
@@ -154,6 +178,21 @@ class Registry:
     def allow_hosts(self, names: Iterable[str]) -> None:
         """Accept these names in `Host` and `Origin`."""
         self._hosts |= {name.lower().rstrip(".") for name in names}
+
+    def resolve_with(self, resolver: Resolver) -> None:
+        """Ask `resolver` for tokens that are not held here: browsers of other servers."""
+        self._resolver = resolver
+
+    async def resolved(self, token: str) -> Entry | None:
+        """Return the browser behind a token, also one that another server has started.
+
+        Raises:
+            NotReachable: It runs where this server cannot reach it.
+        """
+        entry = self.find(token)
+        if entry is None and self._resolver is not None and await self._resolver(token):
+            entry = self.find(token)
+        return entry
 
     def add(
         self,
@@ -182,7 +221,7 @@ class Registry:
             raise ValueError("this token is in use")
 
     def find(self, token: str) -> Entry | None:
-        """Return the browser behind a token, if there is one."""
+        """Return the browser behind a token, if it is held here."""
         return self._entries.get(_digest(token))
 
     def usage(self, token: str) -> Usage | None:

@@ -194,6 +194,15 @@ class BrowserHosts(Protocol):
             Whether it runs on. False, and nothing was done, when it ends with this process.
         """
 
+    async def attach(self, browser_id: UUID) -> Placement | None:
+        """Reach a browser that another server has started, so that its address and `connection` are good here too.
+
+        Nothing of its life changes; its end detaches it. May be repeated.
+
+        Returns:
+            None when it runs where this server cannot reach it, or not at all.
+        """
+
     def placement(self, browser_id: UUID) -> Placement | None:
         """Return where a browser runs, None when it does not or is being stopped."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
@@ -39,7 +38,6 @@ __all__ = ["LocalBrowser"]
 
 logger = logging.getLogger("cdpbridge.server")
 
-_TOKEN_BYTES: Final = 32
 # The export answers in milliseconds; a browser that takes longer is not well, and its running export is at hand.
 _EXPORT_TIMEOUT: Final = timedelta(seconds=2)
 # Its tasks wait for an answer or write a small file: cancelled, they end at once.
@@ -221,7 +219,7 @@ class LocalBrowser:
 
     def _open(self) -> None:
         """Give it an address on the gateway."""
-        self.token = secrets.token_urlsafe(_TOKEN_BYTES)
+        self.token = self._options.token_of(self.id)
         upstream_address = Upstream(
             "127.0.0.1",
             self._chromium.port,

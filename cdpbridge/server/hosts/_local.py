@@ -264,6 +264,10 @@ class LocalHosts:
         """Return False: what runs here ends with this process; see `BrowserHosts.release`."""
         return False
 
+    async def attach(self, browser_id: UUID) -> Placement | None:
+        """Return where a browser of this process runs; see `BrowserHosts.attach`."""
+        return self.placement(browser_id)
+
     def placement(self, browser_id: UUID) -> Placement | None:
         """Return where a browser runs; see `BrowserHosts.placement`."""
         browser = self._browsers.get(browser_id)

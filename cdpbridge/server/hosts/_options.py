@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
+from uuid import UUID
 
 from cdpbridge.chromium import UidPool
 from cdpbridge.server.files import FileStore
@@ -14,6 +18,13 @@ from ._isolation import Isolator
 from ._usage import UsageReader
 
 __all__ = ["BrowserOptions"]
+
+_TOKEN_BYTES: Final = 32
+
+
+def _random_token(_browser_id: UUID) -> str:
+    """Return a token that no other server can make."""
+    return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,7 @@ class BrowserOptions:
         max_memory_bytes: Of what belongs to one of a browser's processes alone; None for no limit.
         max_processes: Of a browser; None for no limit.
         usage: Reads what browsers use.
+        token_of: Makes the token of a browser's address, by the id of its rental.
     """
 
     builds: Builds
@@ -55,3 +67,4 @@ class BrowserOptions:
     max_memory_bytes: int | None = None
     max_processes: int | None = None
     usage: UsageReader = field(default_factory=UsageReader)
+    token_of: Callable[[UUID], str] = _random_token

@@ -12,13 +12,11 @@ if TYPE_CHECKING:
     from ._http import SOCKET_PATHS, router
     from ._live import Live
     from ._saved import SavedFiles
-    from ._tokens import LiveTokens
     from ._watched import Tab, Viewing
 
 __all__ = [
     "SOCKET_PATHS",
     "Live",
-    "LiveTokens",
     "Outcome",
     "Picture",
     "SavedFiles",
@@ -30,7 +28,6 @@ __all__ = [
 # Loaded on first use: a server starts without its live view.
 _HOMES: Final = {
     "Live": "_live",
-    "LiveTokens": "_tokens",
     "Outcome": "_ended",
     "Picture": "_cast",
     "SOCKET_PATHS": "_http",

@@ -14,13 +14,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CDPError, TargetClosed
+from cdpbridge.server._tokens import BrowserTokens
 from cdpbridge.server.limits import TOO_MANY_TEXT, Border
 
 from ._cast import Picture
 from ._ended import Outcome
 from ._messages import Hello, read_message
 from ._saved import SavedFiles
-from ._tokens import LiveTokens
 from ._viewer import Viewer
 from ._watched import Tab, Viewing, Watched
 
@@ -38,7 +38,7 @@ _MAX_VIEWERS: Final = 100
 _PER_SECOND: Final = 30.0
 
 # RFC 6455 section 7.4.2 leaves 4000 and up to applications.
-_ENDED, _UNKNOWN, _CUT, _BUSY = 4410, 4404, 4403, 4429
+_ENDED, _UNKNOWN, _CUT, _BUSY, _ELSEWHERE = 4410, 4404, 4403, 4429, 4421
 
 
 class Live:
@@ -49,6 +49,7 @@ class Live:
         outcome: How a browser ended; None while it has not.
         tokens: Of live addresses.
         view_share: Returns the browser that a share shows, by its token, and counts the view; None without such a share.
+        elsewhere: Returns why a browser that runs cannot be reached here, None when it does not run; default: all run here.
         saved: What browsers have downloaded.
         record: The messages that show what an ended browser's session did; sent before its end.
         max_per_second: Pictures of one page.
@@ -62,9 +63,10 @@ class Live:
         self,
         connect: Callable[[UUID], Awaitable[Connection | None]],
         outcome: Callable[[UUID], Awaitable[Outcome | None]],
-        tokens: LiveTokens,
+        tokens: BrowserTokens,
         *,
         view_share: Callable[[str], Awaitable[UUID | None]],
+        elsewhere: Callable[[UUID], Awaitable[str | None]] | None = None,
         saved: SavedFiles | None = None,
         record: Callable[[UUID], AsyncGenerator[dict[str, Any]]] | None = None,
         max_per_second: float = _PER_SECOND,
@@ -76,6 +78,7 @@ class Live:
         self._outcome = outcome
         self._tokens = tokens
         self._view_share = view_share
+        self._elsewhere = elsewhere
         self._saved = saved
         self._record = record
         self._max_per_second = max_per_second
@@ -215,6 +218,10 @@ class Live:
             logger.debug("browser %s cannot be watched: %s", browser_id, error)
             watched = None
         if watched is None:
+            why = None if self._elsewhere is None else await self._elsewhere(browser_id)
+            if why is not None:
+                await _end(socket, _ELSEWHERE, "On another server", f"{why[:1].upper()}{why[1:]}.")
+                return
             await self._say_ended(socket, browser_id, money=not hello.share)
             return
         viewer = Viewer(

@@ -37,10 +37,14 @@ def cdp_url(base: str, services: Services, browser: Browser) -> str | None:
     Args:
         base: Address of the server, without a slash at its end.
     """
-    placement = None if browser.over else services.hosts.placement(browser.id)
-    if placement is None or browser.started_at is None:
+    if browser.over or browser.started_at is None:
         return None
-    return f"{base}/cdp/{placement.token}"
+    placement = services.hosts.placement(browser.id)
+    if placement is not None:
+        return f"{base}/cdp/{placement.token}"
+    if browser.owner == services.store.server_id:
+        return None  # it is about to end
+    return f"{base}/cdp/{services.cdp_tokens.make(browser.id)}"
 
 
 def live_url(request: Request, services: Services, browser: Browser) -> str | None:

@@ -28,6 +28,7 @@ from cdpbridge.server import store
 
 from ._addresses import cdp_url, live_url, recording_url, signed_url
 from ._fields import FieldsRoute, IgnoredFields
+from ._files_here import check_files_here
 from ._orders import body_hash, browser_order
 from ._problems import not_found
 from ._rest import rest_router
@@ -212,6 +213,7 @@ async def get_recording(
     browser = await _find(services, project_id, session_id)
     if browser.recording_state is None:
         raise not_found("Recording")
+    await check_files_here(services, browser)
     video, stills = await asyncio.to_thread(services.recordings.files, browser)
     return BrowserRecording(
         status=browser.recording_state,
@@ -236,6 +238,7 @@ async def delete_files(services: ServicesOf, project_id: ProjectId, session_id: 
     browser = await _find(services, project_id, session_id)
     if browser.state != State.STOPPED:
         raise HTTPException(400, "The browser still runs; stop it first")
+    await check_files_here(services, browser)
     await asyncio.to_thread(services.files.remove, browser_id=browser.id)
     if browser.kept_bytes:
         await services.store.files_kept(browser.id, 0, video=False)
@@ -256,6 +259,7 @@ async def list_downloads(
 ) -> dict[str, Any]:
     """Files that the browser has downloaded, by name; also after its end. `cursor` is the `nextCursor` of the page before."""
     browser = await _find(services, project_id, session_id)
+    await check_files_here(services, browser)
     found = await asyncio.to_thread(services.files.listing, services.files.downloads(browser.id))
     later = [file for file in found if cursor is None or file.name > cursor]
     page = later[:limit]

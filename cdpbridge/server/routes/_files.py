@@ -35,6 +35,7 @@ from cdpbridge.server.files import (
 
 from ._addresses import FILES_PATH, signed_url
 from ._fields import FieldsRoute
+from ._files_here import check_path_here
 from ._problems import STOPPED_TEXT, not_found, unprocessable
 from ._rest import rest_router
 from ._services import ProjectId, Services, ServicesOf, client_address, external_base
@@ -93,6 +94,7 @@ async def _presign(
         raise HTTPException(400, "Unsupported content type")
     if browser.over:
         raise HTTPException(400, STOPPED_TEXT)
+    await services.resolver.reach(browser)
     folder = await asyncio.to_thread(services.files.make, services.files.uploads(browser.id))
     name = safe_file_name(body.file_name)
     now = services.wall()
@@ -136,7 +138,10 @@ async def _place(services: Services, grant: Grant) -> Path | None:
     """Return where an upload goes; None when its browser has been stopped, or its files removed."""
     browser_id = services.files.browser_of(grant.path)
     browser = None if browser_id is None else await services.store.rental(browser_id)
-    return None if browser is None or browser.over else services.files.place(grant.path)
+    if browser is None or browser.over:
+        return None
+    await services.resolver.reach(browser)
+    return services.files.place(grant.path)
 
 
 @router.get("/tasks/{task_id}/output-files/{file_id}")
@@ -147,7 +152,10 @@ async def get_output_file(
     if await services.store.task(project_id, task_id) is None:
         raise not_found("Task")
     file = await services.store.task_file(task_id, file_id)
-    if file is None or await asyncio.to_thread(services.files.find, file.path) is None:
+    if file is None:
+        raise not_found("Output file")
+    if await asyncio.to_thread(services.files.find, file.path) is None:
+        await check_path_here(services, file.path)
         raise not_found("Output file")
     return TaskOutputFile(
         id=file.id, file_name=file.file_name, download_url=signed_url(request, services, file.path)
@@ -197,6 +205,7 @@ async def download(
         raise _wrong(request, services, error, f"{path}\n{expires}\n{signature}") from None
     file = await asyncio.to_thread(services.files.find, path)
     if file is None:
+        await check_path_here(services, path)
         raise HTTPException(404, "the file has been removed")
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     inline = kind in {"image/png", "image/jpeg", "text/plain"}

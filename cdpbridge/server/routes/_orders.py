@@ -71,6 +71,7 @@ async def browser_order(
         program: Whose key it is, on a server that programs share.
 
     Raises:
+        AccountRefused: Several projects use this server, and may not.
         HTTPException: 403 above the plan's time or the project's files, 404 without such a profile, 400 when it cannot be recorded here.
         RequestValidationError: What only the server can judge.
     """
@@ -142,6 +143,7 @@ async def _order(
     start_url: str | None = None,
 ) -> Order:
     settings = services.settings
+    await services.accounts.check_alone(services.sharing_refusal)
     country, proxy = _proxy(services, body, settings if program is None else program.settings)
     simulated = proxy == SIMULATE
     if body.profile_id is not None:

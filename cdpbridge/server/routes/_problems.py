@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server.accounts import AccountRefused
+from cdpbridge.server.gateway import NotReachable
 from cdpbridge.server.hosts import NoFreeSlot
 from cdpbridge.server.objects import ObjectStorageError
 from cdpbridge.server.rentals import ClientLeft, KeyReused, OwnerSilent, StartWithdrawn
@@ -141,6 +142,11 @@ async def database_failed(request: Request, error: Exception) -> Response:
     return _answer(503, "The server's database cannot be used at the moment; try again later")
 
 
+async def _elsewhere(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, NotReachable)
+    return _answer(error.status, str(error))
+
+
 async def _storage(request: Request, error: Exception) -> Response:
     logger.error("%s %s: the object storage failed: %s", request.method, request.url.path, error)
     return _answer(503, "The server's object storage cannot be used at the moment; try again later")
@@ -167,5 +173,6 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(SessionBusy, _busy)
     app.add_exception_handler(SessionOver, _over)
     app.add_exception_handler(SQLAlchemyError, database_failed)
+    app.add_exception_handler(NotReachable, _elsewhere)
     app.add_exception_handler(ObjectStorageError, _storage)
     app.add_exception_handler(Exception, _unexpected)

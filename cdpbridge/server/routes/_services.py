@@ -19,13 +19,15 @@ from cdpbridge.server.accounts import Program
 if TYPE_CHECKING:
     from cdpbridge.server._agency import Agency
     from cdpbridge.server._metrics import Metrics
+    from cdpbridge.server._resolver import BrowserResolver
+    from cdpbridge.server._tokens import BrowserTokens
     from cdpbridge.server._views import Views
     from cdpbridge.server.accounts import Accounts
     from cdpbridge.server.files import FileQuota, FileStore, UrlSigner
     from cdpbridge.server.gateway import Registry
     from cdpbridge.server.hosts import BrowserHosts
     from cdpbridge.server.limits import Border
-    from cdpbridge.server.live import Live, LiveTokens
+    from cdpbridge.server.live import Live
     from cdpbridge.server.profiles import ProfileStore
     from cdpbridge.server.recording import Recordings
     from cdpbridge.server.rentals import Pressure, Rentals
@@ -75,7 +77,8 @@ class Services:
     rentals: Rentals
     views: Views
     agency: Agency
-    live_tokens: LiveTokens
+    cdp_tokens: BrowserTokens
+    live_tokens: BrowserTokens
     files: FileStore
     quota: FileQuota
     signer: UrlSigner
@@ -86,6 +89,7 @@ class Services:
     accounts: Accounts
     wall: Callable[[], datetime]
     registry: Registry
+    resolver: BrowserResolver
     pressure: Pressure
     metrics: Metrics
     border: Border

@@ -32,6 +32,7 @@ from cdpbridge.server.tasks.agent import allowed_domains, check_schema, split_se
 
 from ._addresses import cdp_url, signed_url
 from ._fields import FieldsRoute, IgnoredFields, Unused
+from ._files_here import check_path_here
 from ._orders import body_hash, session_order
 from ._problems import not_found, unprocessable
 from ._rest import rest_router
@@ -269,6 +270,7 @@ async def _start(
     address = cdp_url(local, services, browser)
     if address is None:
         raise SessionOver("the session has been stopped")
+    await services.resolver.reach(browser)
     return await services.tasks.start(
         asked.project_id,
         session,
@@ -295,7 +297,10 @@ async def update_task(
     A task that has ended stays as it is; stops are answered when the agent has ended.
     """
     task = await _find(services, project_id, task_id)
-    await services.tasks.signal(task.id, _SIGNALS[body.action])
+    # With its session, a task ends wherever its agent works.
+    if body.action != "stop_task_and_session" or services.resolver.is_own(task):
+        services.resolver.check_agent(task)
+        await services.tasks.signal(task.id, _SIGNALS[body.action])
     if body.action == "stop_task_and_session":
         found = await services.store.agent_session(project_id, task.session_id)
         if found is not None:
@@ -328,5 +333,6 @@ async def get_task_logs(
         listed = await asyncio.to_thread(services.files.listing, folder)
         path = next((file.path for file in listed if file.name.endswith(".log")), None)
     if path is None or await asyncio.to_thread(services.files.find, path) is None:
+        await check_path_here(services, f"tasks/{task.id}")
         raise not_found("Task log")
     return TaskLogFile(download_url=signed_url(request, services, path))

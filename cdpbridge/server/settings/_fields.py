@@ -70,9 +70,9 @@ class Fields(BaseSettings):
     secret_key: SecretStr | None = Field(
         None,
         min_length=32,
-        description="Secret from which the keys of signed and live addresses are derived: the same for all servers of one PostgreSQL, "
+        description="Secret from which the keys of all addresses are derived, of browsers, live views and files: the same for all servers of one PostgreSQL, "
         'which need it. At least 32 characters, e.g. of `python -c "import secrets; print(secrets.token_urlsafe(32))"`. Default, with '
-        "SQLite: keys of their own in `data_dir`.",
+        "SQLite: one of its own in `data_dir`.",
     )
     browsers: Literal["here", "workers"] = Field(
         "here",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import os
 from collections.abc import Collection, Mapping
@@ -397,17 +396,6 @@ class Settings(Fields):
         # One for each `data_dir`: what a killed server left there belongs to its next start.
         name = f"run-{sha256(os.fsencode(self.data_dir)).hexdigest()[:12]}"
         return (self.runtime_dir or STATE_FOLDER) / name
-
-    def derived_key(self, purpose: str) -> bytes | None:
-        """Return 32 bytes that are the same on every server with this `secret_key`; None when it is not set.
-
-        Args:
-            purpose: What the key is for; each has another one.
-        """
-        if self.secret_key is None:
-            return None
-        secret = self.secret_key.get_secret_value().encode()
-        return hmac.digest(secret, f"cdpbridge {purpose}".encode(), "sha256")
 
     @property
     def database_timeout(self) -> timedelta:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 
 from ._database import Database
 from ._models import HOLDS_SLOT, AgentSession, ApiKey, Browser, Project, Task
@@ -78,6 +78,12 @@ class Keys(Database):
         async with self._read() as session:
             found = await session.execute(rows.order_by(ApiKey.created_at, ApiKey.id))
             return [(row[0], row[1]) for row in found]
+
+    async def projects_with_keys(self) -> int:
+        """Return how many projects have a key that was not revoked."""
+        count = select(func.count(ApiKey.project_id.distinct())).where(ApiKey.revoked_at.is_(None))
+        async with self._read() as session:
+            return await session.scalar(count) or 0
 
     async def revoke_key(
         self, key_id: UUID, *, all_browsers: bool = False, now: datetime

@@ -134,6 +134,11 @@ class Tasks(Database):
             task = await session.get(Task, task_id)
             return task is not None and not task.working
 
+    async def task_owner(self, task_id: UUID) -> UUID | None:
+        """Return the server whose agent works on a task of any project, or did; None when there is no such task."""
+        async with self._read() as session:
+            return await session.scalar(select(Task.owner).where(Task.id == task_id))
+
     async def task_details(self, task_id: UUID) -> tuple[Sequence[TaskStep], Sequence[TaskFile]]:
         """Return its steps in order, and its files by name."""
         async with self._read() as session:

@@ -93,10 +93,7 @@ async def test_fault_d01_the_servers_files_and_other_browsers_cannot_be_read(mak
         secret.write_text(SECRET)
         (server.data_dir / "server.log").write_text("a line of the log")
         paths = [
-            *(
-                server.data_dir / name
-                for name in ("signing.key", "live-key", "cdpbridge.sqlite3", "server.log", "lock")
-            ),
+            *(server.data_dir / name for name in ("signing.key", "cdpbridge.sqlite3", "server.log", "lock")),
             *server.data_dir.glob("cdpbridge.sqlite3-*"),
             secret,
             Path("/etc/shadow"),

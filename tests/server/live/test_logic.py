@@ -1,50 +1,17 @@
-"""The parts of the live view that know no event loop: tokens, pace, input, messages, words."""
+"""The parts of the live view that know no event loop: pace, input, messages, words."""
 
-import base64
 import json
-import stat
 from datetime import timedelta
 from decimal import Decimal
-from uuid import UUID
 
 import pytest
 
 from cdpbridge._lifecycle import EndReason
-from cdpbridge.server.live import LiveTokens, Outcome
+from cdpbridge.server.live import Outcome
 from cdpbridge.server.live._drive import _address
 from cdpbridge.server.live._input import Hands
 from cdpbridge.server.live._messages import Key, Mouse, Text, Touch, Wheel, picture_head, read_message
 from cdpbridge.server.live._pace import MOVING_QUALITY, REST_SECONDS, STILL_QUALITY, Pace
-
-BROWSER = UUID("9b2c6a0e-54c2-4a3e-9a8f-2f4f2f6f0001")
-
-
-# --- tokens -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_token_leads_to_its_browser():
-    tokens = LiveTokens(b"k" * 32)
-    assert tokens.read(tokens.make(BROWSER)) == BROWSER
-    assert LiveTokens(b"k" * 32).make(BROWSER) == tokens.make(BROWSER)
-
-
-def test_tokens_of_others_lead_nowhere():
-    tokens, others = LiveTokens(b"k" * 32), LiveTokens(b"o" * 32)
-    token = tokens.make(BROWSER)
-    forged = base64.urlsafe_b64encode(UUID(int=1).bytes + base64.urlsafe_b64decode(token)[16:]).decode()
-    for wrong in (others.make(BROWSER), forged, token[:-4], token + "AAAA", "", "é", "a b", "A" * 64):
-        assert tokens.read(wrong) is None
-
-
-def test_the_key_is_kept_and_private(tmp_path):
-    path = tmp_path / "live-key"
-    token = LiveTokens.load(path).make(BROWSER)
-    assert LiveTokens.load(path).read(token) == BROWSER
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    path.write_bytes(b"short")
-    with pytest.raises(ValueError, match="32 bytes, not 5; remove its file"):
-        LiveTokens.load(path)
-
 
 # --- pace -------------------------------------------------------------------------------------------------------------
 

@@ -285,6 +285,70 @@ async def test_servers_share_keys_projects_and_addresses(two):
         assert len(b.hosts.stopped) == 1
 
 
+async def test_any_server_shows_the_address_of_a_browser_and_says_where_it_leads(two):
+    async with two() as (a, b):
+        b.services.registry.allow_hosts(["test"])
+        browser = await a.rent()
+        shown = await b.browser(browser)
+        tokens = b.services.cdp_tokens
+        assert tokens.read(shown["cdpUrl"].rpartition("/")[2]) == UUID(browser["id"])
+        assert shown["liveUrl"] == browser["liveUrl"]
+        answers = [await b.client.get(f"{shown['cdpUrl']}/json/version")]
+        path = f"/files/browsers/{browser['id']}/presigned-url"
+        upload = {"fileName": "a.txt", "contentType": "text/plain", "sizeBytes": 1}
+        answers.append(await b.post(path, upload))
+        answers.append(await b.get(f"/browsers/{browser['id']}/downloads"))
+        assert {answer.status_code for answer in answers} == {421}
+        for answer in answers:
+            assert "server" in answer.json()["detail"]
+        assert (await a.get(f"/browsers/{browser['id']}/downloads")).status_code == 200
+        # What it is sent signed by the other is not written where no browser finds it.
+        presigned = (await a.post(path, upload)).json()
+        files = {"file": b"1"}
+        assert (
+            await b.client.post(presigned["url"], data=presigned["fields"], files=files)
+        ).status_code == 421
+        assert (
+            await a.client.post(presigned["url"], data=presigned["fields"], files=files)
+        ).status_code == 204
+        await a.stop(browser)
+        assert (await b.browser(browser))["cdpUrl"] is None
+        assert (await b.client.get(f"{shown['cdpUrl']}/json/version")).status_code == 404
+        assert (await b.request("DELETE", f"/browsers/{browser['id']}/files")).status_code == 421
+        assert (await b.client.get(f"http://test/cdp/{tokens.make(UUID(int=1))}/json")).status_code == 404
+
+
+async def test_the_agent_of_another_server_is_not_spoken_to_in_silence(two):
+    async with two() as (a, b):
+        task, _ = await a.give()
+        answer = await b.patch(f"/tasks/{task['id']}", {"action": "pause"})
+        assert answer.status_code == 421
+        assert "another server" in answer.json()["detail"]
+        session = {"sessionId": task["sessionId"]}
+        assert (await b.post("/tasks", {"task": "more"} | session)).status_code == 421
+        assert (await b.patch(f"/tasks/{task['id']}", {"action": "stop_task_and_session"})).status_code == 200
+        assert (await a.over(task))["status"] == "stopped"
+
+
+async def test_a_server_without_isolation_takes_no_orders_once_another_has_made_a_second_project(two):
+    from cdpbridge.api import admin
+
+    async with two(api_keys={"tests": "key-of-tests"}) as (a, b):
+        object.__setattr__(b.services, "sharing_refusal", "browsers cannot be kept from each other here")
+        await b.stop(await b.rent())
+        project = admin.CreateProjectRequest(name="second")
+        await a.services.accounts.create_project(project)
+        made = await a.services.accounts.create_key(admin.CreateKeyRequest(project="second"))
+        for key in (made.key, "key-of-tests"):
+            for path, body in (("/browsers", {}), ("/sessions", {}), ("/tasks", {"task": "look"})):
+                answer = await b.post(path, body, key=key)
+                assert (answer.status_code, "kept from each other" in answer.text) == (503, True), path
+        assert not b.hosts.running
+        await a.rent(key=made.key)
+        await a.services.accounts.revoke_key(made.id, stop=a.services.rentals.stop)
+        await b.rent()
+
+
 async def test_the_key_of_a_program_ends_with_its_own_server_on_the_others_too(make_api, tmp_path):
     key = "key-of-a-program-with-a-server-of-its-own"
     async with make_api(data_dir=tmp_path / "a") as other:
