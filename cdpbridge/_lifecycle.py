@@ -6,7 +6,7 @@ it is a `Signal`; a pair of state and signal that is not in the table changes no
 once: a second stop, a timeout that races it, or a crash that follows it all find the browser on its way out. The first
 signal that leads out of `starting` or `active` is the reason of the end.
 
-                 started        stop, expire, exit, limits, lost       ended
+                 started        stop, expire, exit, limits, losses     ended
     starting ──────────────▶ active ─────────────────────▶ stopping ──────────▶ stopped
         │                                                                         ▲
         └──────────────────── fail, stop, exit, lost ─────────────────────────────┘
@@ -57,6 +57,7 @@ class Signal(StrEnum):
     DISK_LIMIT = "disk_limit"
     MEMORY_LIMIT = "memory_limit"
     PROCESS_LIMIT = "process_limit"
+    WORKER_LOST = "worker_lost"
     LOST = "lost"
     ENDED = "ended"
 
@@ -72,6 +73,7 @@ class EndReason(StrEnum):
     PROCESS_LIMIT = "process_limit"
     START_FAILED = "start_failed"
     SERVER_LOST = "server_lost"
+    WORKER_LOST = "worker_lost"
 
 
 TRANSITIONS: Final[Mapping[tuple[State, Signal], State]] = MappingProxyType(
@@ -87,6 +89,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Signal], State]] = MappingProxyType(
         (State.ACTIVE, Signal.DISK_LIMIT): State.STOPPING,
         (State.ACTIVE, Signal.MEMORY_LIMIT): State.STOPPING,
         (State.ACTIVE, Signal.PROCESS_LIMIT): State.STOPPING,
+        (State.ACTIVE, Signal.WORKER_LOST): State.STOPPING,
         (State.ACTIVE, Signal.LOST): State.STOPPING,
         (State.STOPPING, Signal.ENDED): State.STOPPED,
     }
@@ -101,6 +104,7 @@ _REASONS: Final[Mapping[Signal, EndReason]] = MappingProxyType(
         Signal.DISK_LIMIT: EndReason.DISK_LIMIT,
         Signal.MEMORY_LIMIT: EndReason.MEMORY_LIMIT,
         Signal.PROCESS_LIMIT: EndReason.PROCESS_LIMIT,
+        Signal.WORKER_LOST: EndReason.WORKER_LOST,
         Signal.LOST: EndReason.SERVER_LOST,
     }
 )

@@ -33,6 +33,7 @@ ROWS = [
     ("active", "disk_limit", "stopping", "disk_limit"),
     ("active", "memory_limit", "stopping", "memory_limit"),
     ("active", "process_limit", "stopping", "process_limit"),
+    ("active", "worker_lost", "stopping", "worker_lost"),
     ("active", "lost", "stopping", "server_lost"),
     ("stopping", "ended", "stopped", None),
 ]

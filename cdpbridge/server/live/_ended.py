@@ -21,6 +21,7 @@ _TITLES: Final = {
     EndReason.PROCESS_LIMIT: "Process limit reached",
     EndReason.START_FAILED: "The browser did not start",
     EndReason.SERVER_LOST: "The server stopped",
+    EndReason.WORKER_LOST: "The browser's machine was lost",
 }
 _VERBS: Final = {EndReason.STOPPED_BY_CALLER: "Stopped", EndReason.EXPIRED: "Timed out"}
 

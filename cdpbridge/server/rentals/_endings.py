@@ -35,6 +35,7 @@ CLOSE_FRAMES: Final = {
     EndReason.EXPIRED: CloseFrame(1001, "session expired"),
     EndReason.SERVER_LOST: CloseFrame(1001, "server stopping"),
     EndReason.BROWSER_EXITED: CloseFrame(1011, "browser exited"),
+    EndReason.WORKER_LOST: CloseFrame(1011, "worker lost"),
     EndReason.DISK_LIMIT: CloseFrame(1008, "disk limit reached"),
     EndReason.MEMORY_LIMIT: CloseFrame(1008, "memory limit reached"),
     EndReason.PROCESS_LIMIT: CloseFrame(1008, "process limit reached"),

@@ -20,9 +20,10 @@ from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Server, Store
 
 from ._endings import Endings
-from ._membership import Membership
+from ._membership import Membership, boot_time
 from ._recovery import FindUpload, take_over
 from ._rental import Rental
+from ._worker_watch import WorkerWatch
 
 __all__ = ["Heart"]
 
@@ -69,8 +70,11 @@ class Heart:
         self._end = end
         self._stop = stop
         self._find_upload = find_upload
+        self._workers = WorkerWatch(store, clock=boot_time) if settings.browsers == "workers" else None
+        # No other process looks for its signs of life, and no worker has some that it passes on.
+        self._alone = store.one_writer and self._workers is None
         self._every = timedelta(seconds=settings.heartbeat_seconds)
-        if not store.one_writer:
+        if not self._alone:
             self._every = min(self._every, _BEAT_AMONG_OTHERS)
         self._membership = Membership(store, settings.data_dir, wall=wall)
         self._joined = clock.time()
@@ -78,6 +82,8 @@ class Heart:
         self._work = TaskSet(logger)
         # Servers whose browsers are being taken over.
         self._ended: set[UUID] = set()
+        # Workers from which it has heard before the last sign of life.
+        self._heard: Collection[UUID] = ()
         self._traffic: Mapping[UUID, int] = {}
         self._traffic_at = self._joined
 
@@ -135,17 +141,42 @@ class Heart:
             SQLAlchemyError: The database did not take it.
         """
         active = [rental for rental in self._rentals.values() if rental.is_active]
-        if not active and self._store.one_writer:
+        if not active and self._alone:
             return
         now = self._clock.time()
-        for former in await self._membership.beat(self.uptime(now)):
+        for former in await self._signs_of_life(now):
             if former.id not in self._ended:
                 self._ended.add(former.id)
                 self._work.start(self._take_over(former), f"the takeover from server {former.id}")
         if self._membership.stalled:
             await self._end_lost(active)
+        elif self._workers is not None:
+            await self._end_without_worker(self._workers)
         if now - self._traffic_at >= _TRAFFIC_SECONDS:
             await self._note_traffic(active, now)
+
+    async def _signs_of_life(self, now: float) -> Collection[Server]:
+        """Give them, for this server and for the workers that it has heard from, and return the servers that have ended."""
+        self._heard = self._hosts.answered()
+        heard_in_time = False
+        try:
+            ended = await self._membership.beat(self.uptime(now), self._heard)
+            heard_in_time = not self._membership.stalled
+        finally:
+            if self._workers is not None and not heard_in_time:
+                self._workers.reset()
+        return ended
+
+    async def _end_without_worker(self, workers: WorkerWatch) -> None:
+        """End the browsers whose worker has ended: they are paid until now, and the rest is refunded."""
+        for browser in await workers.look(self._heard):
+            rental = self._rentals.get(browser.id)
+            if rental is None or rental.ending is not None or rental.withdrawn:
+                continue
+            if rental.is_active:
+                self._end(rental, Signal.WORKER_LOST)
+            else:
+                rental.start.cancel()
 
     async def _note_traffic(self, active: Iterable[Rental], now: float) -> None:
         traffic = {rental.id: self._hosts.proxy_bytes(rental.id) for rental in active}

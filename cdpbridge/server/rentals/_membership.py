@@ -20,6 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge.server.store import Server, Store
 
+from ._pulses import Pulses
+
 __all__ = ["DEAD_SECONDS", "Membership", "boot_time"]
 
 DEAD_SECONDS: Final = 10.0
@@ -59,8 +61,7 @@ class Membership:
         self._wall = wall
         self._clock = clock
         self._last_beat = clock()
-        # By server: its counter, and when that was new.
-        self._counters: dict[UUID, tuple[int, float]] = {}
+        self._pulses = Pulses()
         self.stalled = False
 
     async def join(self) -> Collection[Server]:
@@ -74,22 +75,23 @@ class Membership:
         self._file.write_text(f"{self._store.server_id}\n")
         return [each for each in others if str(each.id) == before]
 
-    async def beat(self, uptime: timedelta) -> Collection[Server]:
-        """Give a sign of life, and return the servers that have ended.
+    async def beat(self, uptime: timedelta, answered: Collection[UUID] = ()) -> Collection[Server]:
+        """Give a sign of life, also of workers, and return the servers that have ended.
 
         Args:
             uptime: Since this server has joined.
+            answered: Workers that it has heard from.
 
         Raises:
             SQLAlchemyError: The sign did not reach the database; what was observed before counts no more.
         """
         try:
-            known = await self._store.beat(uptime)
+            known = await self._store.beat(uptime, answered)
             if self._store.one_writer:
                 return []
             others = await self._store.other_servers()
         except SQLAlchemyError:
-            self._counters.clear()
+            self._pulses.clear()
             raise
         now = self._clock()
         self.stalled = not known or now - self._last_beat > STALE_SECONDS
@@ -97,15 +99,11 @@ class Membership:
         if not known:
             await self._store.join(f"{socket.gethostname()}:{os.getpid()}", now=self._wall())
         if self.stalled:
-            self._counters.clear()
+            self._pulses.clear()
         return [each for each in others if self._is_dead(each, now)]
 
     def _is_dead(self, server: Server, now: float) -> bool:
-        counter, since = self._counters.get(server.id, (None, now))
-        if counter != server.beats:
-            self._counters[server.id] = server.beats, now
-            return False
-        return now - since >= DEAD_SECONDS
+        return self._pulses.stands_still(server.id, server.beats, now, DEAD_SECONDS)
 
     async def leave(self) -> None:
         """Remove this server, unless it still has browsers: another one settles those."""

@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Uuid, bindparam, delete, func, select, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ARRAY, Uuid, bindparam, delete, func, select, update
 
 from ._database import Database, changed
 from ._models import HOLDS_SLOT, NOT_STOPPED, Browser, Server, Worker

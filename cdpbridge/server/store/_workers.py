@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from cdpbridge._lifecycle import State
 
 from ._database import FOR_CHANGE, Database, changed
-from ._models import NOT_STOPPED, Browser, Worker
+from ._models import HOLDS_SLOT, NOT_STOPPED, Browser, Worker
 from ._postgresql import LOCK_OF_WORKERS
 from ._refusals import NotStarting
 from ._slots import free_worker, freed_on, taken_on
@@ -92,6 +92,17 @@ class Workers(Database):
             where.append(Worker.beats == beats)
         async with self._write() as session:
             return await changed(session, delete(Worker).where(*where))
+
+    async def browsers_without_worker(self) -> Sequence[Browser]:
+        """Return the browsers of this server that start or run on a worker which has ended."""
+        rows = select(Browser).where(
+            Browser.owner == self.server_id,
+            Browser.state.in_(HOLDS_SLOT),
+            Browser.worker.is_not(None),
+            Browser.worker.not_in(select(Worker.id)),
+        )
+        async with self._read() as session:
+            return (await session.scalars(rows)).all()
 
     # --- slots ----------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ _SIGNALS: Final = {
     EndReason.STOPPED_BY_CALLER: TaskSignal.STOP_SESSION,
     EndReason.EXPIRED: TaskSignal.EXPIRE,
     EndReason.BROWSER_EXITED: TaskSignal.BROWSER_EXIT,
+    EndReason.WORKER_LOST: TaskSignal.BROWSER_EXIT,
     EndReason.DISK_LIMIT: TaskSignal.DISK_LIMIT,
     EndReason.MEMORY_LIMIT: TaskSignal.MEMORY_LIMIT,
     EndReason.PROCESS_LIMIT: TaskSignal.PROCESS_LIMIT,

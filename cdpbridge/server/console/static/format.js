@@ -59,6 +59,7 @@ const REASONS = {
   process_limit: "process limit reached",
   start_failed: "it did not start",
   server_lost: "the server ended",
+  worker_lost: "its worker was lost",
 };
 
 export function reason(word) {

@@ -1,0 +1,66 @@
+"""`WorkerWatch`: which workers have ended, and which browsers of this server have ended with them.
+
+A worker's counter moves while any server hears from it. It has ended when the counter stood still for six seconds of *our* time while
+our own signs of life reached the database, and we have not heard from it ourselves. Who finds that removes its row; every server
+ends those of its own browsers whose worker has none. So does the start of another worker at its address.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Final
+
+from cdpbridge.server.store import Browser, Store
+
+from ._pulses import Pulses
+
+__all__ = ["SILENT_SECONDS", "WorkerWatch"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+SILENT_SECONDS: Final = 6.0
+"""How long no server has heard from a worker that counts as ended: three times what lies between two signs of life."""
+
+
+class WorkerWatch:
+    """The workers of a database, as this server sees them.
+
+    Args:
+        store: Open.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(self, store: Store, *, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._pulses = Pulses()
+
+    def reset(self) -> None:
+        """Observe from now on: this server itself was away."""
+        self._pulses.clear()
+
+    async def look(self, answered: Collection[object]) -> Collection[Browser]:
+        """Remove the workers that have ended, and return the browsers of this server that have no worker any more.
+
+        Args:
+            answered: Workers that this server has heard from by itself since the last time.
+
+        Raises:
+            SQLAlchemyError: The database is away.
+        """
+        now = self._clock()
+        for worker in await self._store.workers():
+            if worker.id in answered:
+                self._pulses.forget(worker.id)
+            # Another server may have heard from it in this moment: then its row stays.
+            elif self._pulses.stands_still(
+                worker.id, worker.beats, now, SILENT_SECONDS
+            ) and await self._store.forget_worker(worker.id, beats=worker.beats):
+                logger.error(
+                    "worker %s (%s) gives no sign of life; its %d browsers end",
+                    worker.id,
+                    worker.name,
+                    worker.running,
+                )
+        return await self._store.browsers_without_worker()
