@@ -1,10 +1,10 @@
-"""The operator's side of a cdpbridge server: keys, projects and credits. The cloud has no such API.
+"""The operator's side of a cdpbridge server: keys, projects, credits and workers. The cloud has no such API.
 
     async with AsyncClient(admin_key, "http://127.0.0.1:8700/admin/v1") as client:
         made = await client.send(admin.create_key("team-a", name="crawler"))
         print(made.key)                                     # the only time that it is shown
 
-`cdpbridge keys`, `projects` and `credits` are these calls. An admin key is needed; a key of a project is refused.
+`cdpbridge keys`, `projects`, `credits` and `workers` are these calls. An admin key is needed; a key of a project is refused.
 """
 
 from __future__ import annotations
@@ -31,12 +31,16 @@ __all__ = [
     "Project",
     "Projects",
     "RevokedKey",
+    "Worker",
+    "Workers",
     "change_project",
     "create_key",
     "create_project",
+    "drain_worker",
     "grant_credits",
     "list_keys",
     "list_projects",
+    "list_workers",
     "revoke_key",
 ]
 
@@ -131,6 +135,40 @@ class Credits(Answer):
     balance_usd: UsdText
 
 
+class Worker(Answer):
+    """A worker, which runs browsers for all servers of its database.
+
+    Attributes:
+        id: Of this start of it.
+        address: `host:port`, where servers reach it.
+        slots: Browsers that it can run at once.
+        running: Browsers that have a slot of it; those that start are among them.
+        starting: Of them, those that start.
+        draining: It gets no further browser.
+        joined_at: When it has registered.
+    """
+
+    id: UUID
+    name: str
+    address: str
+    slots: int
+    running: int
+    starting: int
+    draining: bool
+    joined_at: Instant
+
+
+class Workers(Answer):
+    """Every worker, by name.
+
+    Attributes:
+        waiting_orders: Browsers that wait for a slot.
+    """
+
+    items: list[Worker]
+    waiting_orders: int
+
+
 class CreateKeyRequest(Request):
     """Body of `POST /keys`."""
 
@@ -191,6 +229,16 @@ def revoke_key(key_id: UUID, *, all_browsers: bool = False) -> Call[RevokedKey]:
 def list_projects() -> Call[Projects]:
     """List all projects."""
     return Call("GET", "/projects", Projects)
+
+
+def list_workers() -> Call[Workers]:
+    """List all workers."""
+    return Call("GET", "/workers", Workers)
+
+
+def drain_worker(worker_id: UUID) -> Call[Worker]:
+    """Give a worker no further browser; those that it has go on."""
+    return Call("POST", f"/workers/{worker_id}/drain", Worker, repeatable=True)
 
 
 def create_project(body: CreateProjectRequest) -> Call[Project]:

@@ -30,6 +30,7 @@ from . import (
     _sessions,
     _tasks,
     _tunnel,
+    _workers,
 )
 from ._options import Group
 from ._output import note
@@ -54,6 +55,7 @@ _COMMANDS = (
     _tunnel,
     _keys,
     _projects,
+    _workers,
     _serve,
     _config,
     _doctor,

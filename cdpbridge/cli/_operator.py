@@ -1,11 +1,11 @@
-"""How `keys`, `projects` and `credits` reach a server: its admin API, or its data folder while it does not run."""
+"""How `keys`, `projects`, `credits` and `workers` reach a server: its admin API, or its data folder while it does not run."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -27,6 +27,7 @@ __all__ = [
     "project_id",
     "server_option",
     "with_operator",
+    "with_server",
 ]
 
 T = TypeVar("T")
@@ -123,46 +124,71 @@ def with_operator(place: Place, work: Callable[[Operator], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
+def with_server(place: Place, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
+    """Return the result of `work` with a client of the admin API of a server that runs.
+
+    Raises:
+        ConfigurationError: There is no admin key, or no server that runs.
+        APIError: The server refused.
+    """
+
+    async def run() -> T:
+        async with _client(place) as client:
+            return await work(client)
+
+    return asyncio.run(run())
+
+
 @asynccontextmanager
 async def _operator(place: Place) -> AsyncIterator[Operator]:
+    if place.server is None:
+        from cdpbridge._local_server import check_installed
+
+        check_installed()
+        from cdpbridge.server import ServerRuns, Settings, offline_accounts
+
+        settings = Settings.load(place.config, data_dir=place.data_dir)
+        with suppress(ServerRuns):
+            async with offline_accounts(settings) as accounts:
+                yield accounts
+            return
+    async with _client(place) as client:
+        yield _Remote(client)
+
+
+@asynccontextmanager
+async def _client(place: Place) -> AsyncIterator[AsyncClient]:
+    from cdpbridge.api import AsyncClient
+    from cdpbridge.api.admin import ADMIN_PATH
+
+    address, key = _address(place)
+    base = address.rstrip("/").removesuffix("/api/v2")
+    async with AsyncClient(key, f"{base}{ADMIN_PATH}") as client:
+        yield client
+
+
+def _address(place: Place) -> tuple[str, str]:
+    """Return the address of a server and its admin key."""
     from cdpbridge.errors import ConfigurationError
 
     if place.server is not None:
         key = os.environ.get("CDPBRIDGE_ADMIN_KEY")
         if not key:
             raise ConfigurationError("no admin key: set CDPBRIDGE_ADMIN_KEY to one of the server's")
-        async with _remote(place.server, key) as operator:
-            yield operator
-        return
+        return place.server, key
     from cdpbridge._local_server import check_installed
 
     check_installed()
-    from cdpbridge.server import ServerRuns, Settings, offline_accounts, read_operator_file
+    from cdpbridge.server import Settings, read_operator_file
 
     settings = Settings.load(place.config, data_dir=place.data_dir)
-    try:
-        async with offline_accounts(settings) as accounts:
-            yield accounts
-        return
-    except ServerRuns as error:
-        found = read_operator_file(settings.data_dir)
-        if found is None:
-            raise ConfigurationError(
-                f"a server runs in {settings.data_dir}, and it has not said how it is reached; "
-                "give --server, and its admin key in CDPBRIDGE_ADMIN_KEY"
-            ) from error
-    async with _remote(found.address, found.key) as operator:
-        yield operator
-
-
-@asynccontextmanager
-async def _remote(address: str, key: str) -> AsyncIterator[Operator]:
-    from cdpbridge.api import AsyncClient
-    from cdpbridge.api.admin import ADMIN_PATH
-
-    base = address.rstrip("/").removesuffix("/api/v2")
-    async with AsyncClient(key, f"{base}{ADMIN_PATH}") as client:
-        yield _Remote(client)
+    found = read_operator_file(settings.data_dir)
+    if found is None:
+        raise ConfigurationError(
+            f"no server in {settings.data_dir} has said how it is reached: start it, or give --server of one that runs, and its "
+            "admin key in CDPBRIDGE_ADMIN_KEY"
+        )
+    return found.address, found.key
 
 
 def body_of(kind: type[BodyT], **given: object) -> BodyT:

@@ -15,6 +15,7 @@ from cdpbridge._lifecycle import EndReason
 if TYPE_CHECKING:
     from prometheus_client.core import HistogramMetricFamily, Metric
 
+    from cdpbridge.server._cluster import Capacity
     from cdpbridge.server.gateway import Usage
     from cdpbridge.server.limits import Machine
 
@@ -33,6 +34,8 @@ class Moment:
     Attributes:
         browsers: Number by state.
         ready: Number of those that wait for an order.
+        waiting: Orders that wait for their turn to start or for a slot: this server's, or, on workers, all.
+        capacity: What the workers have; None where browsers run on the server's machine.
         usage: What clients do on the gateway, with what they did before.
         booked: USD by kind of ledger entry, over all projects and for all time.
         machine: What is left of it.
@@ -41,6 +44,8 @@ class Moment:
 
     browsers: Mapping[str, int]
     ready: int
+    waiting: int
+    capacity: Capacity | None
     usage: Usage
     booked: Mapping[str, Decimal]
     machine: Machine
@@ -182,6 +187,11 @@ def _states(moment: Moment) -> Iterable[Metric]:
         "cdpbridge_ready_browsers", "Browsers that run and wait for orders to come.", moment.ready
     )
     yield GaugeMetricFamily(
+        "cdpbridge_waiting_orders", "Orders that wait for their turn, or for a slot.", moment.waiting
+    )
+    if moment.capacity is not None:
+        yield from _capacity(moment.capacity)
+    yield GaugeMetricFamily(
         "cdpbridge_accepting",
         "1 when a new browser would be started; /pressure says why not.",
         moment.accepting,
@@ -215,3 +225,20 @@ def _states(moment: Moment) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "cdpbridge_machine_disk_free_bytes", "Where the data folder is.", machine.disk_free
     )
+
+
+def _capacity(capacity: Capacity) -> Iterable[Metric]:
+    """Return what the workers have: every server of the cluster says the same."""
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # as above
+
+    workers = GaugeMetricFamily("cdpbridge_workers", "Workers of the cluster.", labels=["state"])
+    workers.add_metric(["accepting"], capacity.workers)
+    workers.add_metric(["draining"], capacity.draining)
+    yield workers
+    slots = GaugeMetricFamily(
+        "cdpbridge_worker_slots", "Slots of the workers of the cluster.", labels=["state"]
+    )
+    slots.add_metric(["free"], capacity.free)
+    slots.add_metric(["running"], capacity.running - capacity.starting)
+    slots.add_metric(["starting"], capacity.starting)
+    yield slots

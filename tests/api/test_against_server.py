@@ -58,6 +58,10 @@ class PaperHosts:
         return StopReport("closed", None, 0) if self.running.pop(browser_id, None) else None
 
     ready = 0
+    waiting = 0
+
+    def answered(self):
+        return ()
 
     def remains(self):
         return ()

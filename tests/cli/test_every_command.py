@@ -65,6 +65,8 @@ OPERATOR = [
     ["keys", "list"],
     ["keys", "create"],
     ["keys", "revoke", "ID"],
+    ["workers", "list"],
+    ["workers", "drain", "ID"],
     ["projects", "list"],
     ["projects", "create", "new"],
     ["projects", "set", "ID", "--plan", "free"],

@@ -1,4 +1,4 @@
-"""`cdpbridge keys`, `projects` and `credits` against a running server and real browsers, and while none runs."""
+"""`cdpbridge keys`, `projects`, `credits` and `workers` against a running server and real browsers, and while none runs."""
 
 import asyncio
 import json
@@ -6,13 +6,16 @@ import os
 import stat
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from datetime import UTC, datetime
 from io import StringIO
+from uuid import uuid4
 
 import httpx
 import pytest
 import websockets
 
 from cdpbridge.cli import _app
+from cdpbridge.server.store import Store
 
 pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the server's own work; it does not see the build")]
 
@@ -164,3 +167,31 @@ async def test_over_the_network_an_admin_key_is_needed(spawn_server):
     async with spawn_server() as server:
         answer = await server.http.get("/billing/account", headers={HEADER: told.strip()})
         assert answer.status_code == 200
+
+
+async def test_workers_are_listed_and_drained_until_their_last_browser_has_ended(spawn_server):
+    async with spawn_server() as server:
+        store = await Store.open(f"sqlite+aiosqlite:///{server.data_dir / 'cdpbridge.sqlite3'}")
+        worker_id = uuid4()
+        terms = {"name": "w1", "address": "10.0.0.5:8701", "protocol": 1, "slots": 8}
+        await store.register_worker(worker_id, **terms, now=datetime.now(UTC))
+        listed = await command(server, "workers", "list")
+        assert "w1" in listed
+        assert "10.0.0.5:8701" in listed
+        assert "0 of 8" in listed
+        [shown] = json.loads(await command(server, "workers", "list", "--json"))
+        assert (shown["id"], shown["draining"]) == (str(worker_id), False)
+        assert "gets no further browser; it runs none" in await command(
+            server, "workers", "drain", "w1", "--wait"
+        )
+        assert "draining" in await command(server, "workers", "list")
+        assert "w2" in await command(server, "workers", "drain", "w2", status=1)
+        await store.close()
+
+
+async def test_workers_need_a_server_that_runs(tmp_path):
+    class Nowhere:
+        data_dir = tmp_path
+
+    told = await command(Nowhere, "workers", "list", status=1)
+    assert "start it, or give --server" in told

@@ -1,4 +1,4 @@
-"""`/admin/v1`: keys, projects and credits, for the operator: `Authentication` asks for an admin key."""
+"""`/admin/v1`: keys, projects, credits and workers, for the operator: `Authentication` asks for an admin key."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from cdpbridge.api import admin
+from cdpbridge.server._cluster import drained_worker, listed_workers
 
 from ._fields import FieldsRoute
+from ._problems import not_found
 from ._services import ServicesOf
 
 __all__ = ["router"]
@@ -63,3 +65,18 @@ async def change_project(
 async def grant_credits(services: ServicesOf, project_id: UUID, body: admin.GrantRequest) -> admin.Credits:
     """Add credits."""
     return await services.accounts.grant_credits(project_id, body)
+
+
+@router.get("/workers")
+async def list_workers(services: ServicesOf) -> admin.Workers:
+    """Every worker, by name."""
+    return await listed_workers(services.store)
+
+
+@router.post("/workers/{worker_id}/drain")
+async def drain_worker(services: ServicesOf, worker_id: UUID) -> admin.Worker:
+    """No further browser for it; those that it has go on."""
+    worker = await drained_worker(services.store, worker_id)
+    if worker is None:
+        raise not_found("Worker")
+    return worker

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import JSONResponse, Response
 
+from cdpbridge.server._cluster import Capacity, capacity_of
 from cdpbridge.server._metrics import Moment
 
 from ._services import Services, ServicesOf
@@ -39,9 +40,18 @@ async def readyz(services: ServicesOf) -> JSONResponse:
 
 @router.get("/pressure")
 async def pressure(services: ServicesOf) -> dict[str, Any]:
-    """Return True if a new browser would be started, and if not, why: `descriptors`, `memory`, `disk`, `cpu` or `stopping`."""
+    """Return True if a new browser would be started, and if not, why: `descriptors`, `memory`, `disk`, `cpu`, `slots`, `database` or `stopping`."""
     machine = services.pressure.machine()
     problem = services.pressure.problem(machine)
+    cluster: dict[str, Any] = {}
+    if services.settings.browsers == "workers":
+        capacity = await _capacity(services)
+        if capacity is None:
+            problem = "database", "the database, which knows the workers, does not answer"
+        else:
+            cluster = _cluster(capacity)
+            if not capacity.free:
+                problem = problem or ("slots", "no worker has a free slot; an order waits for one")
     if services.rentals.closing:
         problem = "stopping", "the server is stopping"
     states = services.rentals.states()
@@ -51,6 +61,8 @@ async def pressure(services: ServicesOf) -> dict[str, Any]:
         "message": problem[1] if problem else None,
         "browsers": {state.value: number for state, number in states.items()},
         "readyBrowsers": services.hosts.ready,
+        "waitingOrders": services.hosts.waiting,
+        **cluster,
         "maxBrowsersPerProject": services.settings.max_browsers,
         "concurrentStarts": services.settings.concurrent_starts,
         "cpus": machine.cpus,
@@ -67,16 +79,43 @@ async def pressure(services: ServicesOf) -> dict[str, Any]:
 async def metrics(services: ServicesOf) -> Response:
     """Everything countable, as Prometheus reads it."""
     machine = services.pressure.machine()
+    capacity = await capacity_of(services.store) if services.settings.browsers == "workers" else None
     moment = Moment(
         browsers={state.value: number for state, number in services.rentals.states().items()},
         ready=services.hosts.ready,
+        waiting=services.hosts.waiting if capacity is None else capacity.waiting,
+        capacity=capacity,
         usage=services.registry.total_usage(),
         booked=await services.store.booked(),
         machine=machine,
-        accepting=services.pressure.problem(machine) is None and not services.rentals.closing,
+        accepting=services.pressure.problem(machine) is None
+        and not services.rentals.closing
+        and (capacity is None or capacity.free > 0),
     )
     content, media_type = services.metrics.text(moment)
     return Response(content, media_type=media_type)
+
+
+async def _capacity(services: Services) -> Capacity | None:
+    try:
+        async with asyncio.timeout(_DATABASE_SECONDS):
+            return await capacity_of(services.store)
+    except (TimeoutError, SQLAlchemyError):
+        return None
+
+
+def _cluster(capacity: Capacity) -> dict[str, Any]:
+    """Return what the workers of all servers have; the browsers beside it are this server's."""
+    return {
+        "waitingOrders": capacity.waiting,
+        "workers": {"accepting": capacity.workers, "draining": capacity.draining},
+        "slots": {
+            "total": capacity.slots,
+            "free": capacity.free,
+            "running": capacity.running,
+            "starting": capacity.starting,
+        },
+    }
 
 
 async def _database(services: Services) -> str:

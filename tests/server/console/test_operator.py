@@ -1,5 +1,8 @@
 """The Account page of the operator: projects, credits and keys."""
 
+from datetime import UTC, datetime
+from uuid import uuid4
+
 import httpx
 import pytest
 from playwright.async_api import expect
@@ -47,6 +50,25 @@ async def test_an_operator_manages_projects_and_keys_in_the_page(make_server):
             await dialog.get_by_role("button", name="Revoke").click()
             await expect(keys.get_by_role("row", name="crawler")).to_contain_text("revoked")
             assert (await http.get("/billing/account")).status_code == 401
+
+
+async def test_an_operator_sees_the_workers_and_drains_one(make_server):
+    async with make_server(**KEYS, admin_keys=[ADMIN]) as server:
+        store = server.app.state.services.store
+        terms = {"protocol": 1, "slots": 8, "now": datetime.now(UTC)}
+        for name in ("w1", "w2"):
+            await store.register_worker(uuid4(), name=name, address=f"{name}:8701", **terms)
+        async with opened(server, ADMIN) as page:
+            await page.get_by_role("link", name="Account").click()
+            table = page.get_by_role("table", name="Workers, by name")
+            row = table.get_by_role("row", name="w2")
+            await expect(row).to_contain_text("w2:8701")
+            await expect(row).to_contain_text("0 of 8")
+            await row.get_by_role("button", name="Drain worker w2").click()
+            await page.get_by_role("dialog").get_by_role("button", name="Drain").click()
+            await expect(row).to_contain_text("draining")
+            await expect(table.get_by_role("row", name="w1")).not_to_contain_text("draining")
+            assert [each.draining for each in await store.workers()] == [False, True]
 
 
 async def test_a_key_of_a_project_shows_none_of_it(make_server):

@@ -293,6 +293,10 @@ class SavingHosts:
         return StopReport("closed", saved, 0)
 
     ready = 0
+    waiting = 0
+
+    def answered(self):
+        return ()
 
     def remains(self):
         return []

@@ -57,7 +57,7 @@ export const get = (path) => send("GET", `api/v2${path}`);
 export const post = (path, body) => send("POST", `api/v2${path}`, body);
 export const change = (path, body) => send("PATCH", `api/v2${path}`, body);
 export const remove = (path) => send("DELETE", `api/v2${path}`);
-/** The operator's side: projects, keys and credits; refused without an admin key. */
+/** The operator's side: projects, keys, credits and workers; refused without an admin key. */
 export const admin = (method, path, body) => send(method, `admin/v1${path}`, body);
 /** What the API does not tell: the ledger, and the files of a project. */
 export const own = (path) => send("GET", `console${path}`);

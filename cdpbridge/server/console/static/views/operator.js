@@ -1,4 +1,4 @@
-// What only the operator sees: projects with their plans, limits and credits, and the keys of all of them.
+// What only the operator sees: projects with their plans, limits and credits, the keys of all of them, and the workers.
 
 import * as api from "../api.js";
 import { h } from "../dom.js";
@@ -14,8 +14,9 @@ function changed(state, actions) {
 export function operatorSection(state, actions) {
   if (!state.snapshot.operator) return [];
   const found = actions.detail("operator", `${state.operatorRevision ?? 0}`, async () => {
-    const [projects, keys] = await Promise.all([api.admin("GET", "/projects"), api.admin("GET", "/keys")]);
-    return { projects: projects.items, keys: keys.items };
+    const paths = ["/projects", "/keys", "/workers"];
+    const [projects, keys, workers] = await Promise.all(paths.map((path) => api.admin("GET", path)));
+    return { projects: projects.items, keys: keys.items, workers };
   });
   if (!found) return h("p.loading", {}, "Loading projects and keys...");
   if (found.problem) return h("p.notice.bad", {}, found.problem);
@@ -51,7 +52,46 @@ export function operatorSection(state, actions) {
       ["Project", "Name", "Key", "Made", "Last use", "Revoke"],
       found.keys.map((key) => keyRow(key, state, actions)),
     ),
+    ...workersSection(found.workers, state, actions),
   ];
+}
+
+/** The machines that run browsers for all servers; nothing where browsers run on the server's own. */
+function workersSection(workers, state, actions) {
+  if (!workers.items.length && !workers.waitingOrders) return [];
+  const waiting = workers.waitingOrders;
+  return [
+    h("h2", {}, "Workers"),
+    h("p", {}, waiting ? `${waiting} ${waiting === 1 ? "order waits" : "orders wait"} for a slot.` : "No order waits for a slot."),
+    h("div.actions", {}, button("Read again", () => changed(state, actions))),
+    table(
+      "Workers, by name",
+      ["Worker", "Address", "Browsers", "Starting", "Since", "Drain"],
+      workers.items.map((worker) => workerRow(worker, state, actions)),
+    ),
+  ];
+}
+
+function workerRow(worker, state, actions) {
+  return h(
+    "tr",
+    { key: worker.id },
+    h("th", { scope: "row" }, worker.name),
+    h("td", {}, worker.address),
+    h("td.number", {}, `${worker.running} of ${worker.slots}`),
+    h("td.number", {}, String(worker.starting)),
+    h("td", {}, moment(worker.joinedAt)),
+    h("td", {}, worker.draining ? badge("draining") : button("Drain", () => drain(worker, state, actions), { kind: "quiet", label: `Drain worker ${worker.name}` })),
+  );
+}
+
+function drain(worker, state, actions) {
+  const text = `Worker ${worker.name} gets no further browser. The ${worker.running} that it has go on; when they have ended, it can be stopped without a loss.`;
+  const work = async () => {
+    await actions.act(`drain ${worker.id}`, () => api.admin("POST", `/workers/${worker.id}/drain`), "Worker drained.");
+    changed(state, actions);
+  };
+  actions.open({ kind: "confirm", title: "Drain this worker?", text, word: "Drain", work });
 }
 
 function keyRow(key, state, actions) {
