@@ -64,9 +64,10 @@ _IS_CURRENT = "SELECT coalesce(bool_and(version_num = '{}'), false) AS current F
 
 
 class Postgres:
-    """A running instance."""
+    """A running instance, by default with settings for tests."""
 
-    def __init__(self):
+    def __init__(self, settings=_FAST):
+        self._settings = settings
         self._bin = programs_folder()
         # Its socket is in there: the names of sockets are short.
         self.folder = Path(tempfile.mkdtemp(prefix="cdpb-pg-"))
@@ -100,7 +101,7 @@ class Postgres:
         command = [self._bin / "postgres", "-D", "data", "-k", self.folder, "-c", "listen_addresses="]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *(word for each in _FAST for word in ("-c", each))],
+                [*command, *(word for each in self._settings for word in ("-c", each))],
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
@@ -133,6 +134,11 @@ class Postgres:
         if self._process is not None and self._process.poll() is None:
             self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder)
+
+    @property
+    def pid(self):
+        """The process that all others are children of."""
+        return self._process.pid
 
     def url(self, name):
         return f"postgresql+asyncpg://{_USER}@/{name}?host={self.folder}"

@@ -50,17 +50,17 @@ class WorkerWatch:
             SQLAlchemyError: The database is away.
         """
         now = self._clock()
-        for worker in await self._store.workers():
-            if worker.id in answered:
-                self._pulses.forget(worker.id)
-            # Another server may have heard from it in this moment: then its row stays.
-            elif self._pulses.stands_still(
-                worker.id, worker.beats, now, SILENT_SECONDS
-            ) and await self._store.forget_worker(worker.id, beats=worker.beats):
-                logger.error(
-                    "worker %s (%s) gives no sign of life; its %d browsers end",
-                    worker.id,
-                    worker.name,
-                    worker.running,
-                )
+        for worker_id, beats in await self._store.pulses():
+            if worker_id in answered:
+                self._pulses.forget(worker_id)
+            elif self._pulses.stands_still(worker_id, beats, now, SILENT_SECONDS):
+                # Another server may have heard from it in this moment: then its row stays.
+                ended = await self._store.forget_worker(worker_id, beats=beats)
+                if ended is not None:
+                    logger.error(
+                        "worker %s (%s) gives no sign of life; its %d browsers end",
+                        ended.id,
+                        ended.name,
+                        ended.running,
+                    )
         return await self._store.browsers_without_worker()

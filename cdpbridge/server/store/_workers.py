@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cdpbridge._lifecycle import State
 
-from ._database import FOR_CHANGE, Database, changed
+from ._database import FOR_CHANGE, Database
 from ._models import HOLDS_SLOT, NOT_STOPPED, Browser, Worker
 from ._postgresql import LOCK_OF_WORKERS
 from ._refusals import NotStarting
@@ -81,8 +81,13 @@ class Workers(Database):
             drained = update(Worker).where(Worker.id == worker_id).values(draining=True)
             return await session.scalar(drained.returning(Worker))
 
-    async def forget_worker(self, worker_id: UUID, *, beats: int | None = None) -> bool:
-        """Remove a worker that has ended.
+    async def pulses(self) -> Sequence[tuple[UUID, int]]:
+        """Return each worker and its counter. There may be a thousand, every two seconds: no objects are made of them."""
+        async with self._read() as session:
+            return [(row.id, row.beats) for row in await session.execute(select(Worker.id, Worker.beats))]
+
+    async def forget_worker(self, worker_id: UUID, *, beats: int | None = None) -> Worker | None:
+        """Remove a worker that has ended, and return what was known of it; None when it stays.
 
         Args:
             beats: Its counter when that was found; another server may have heard from it since. None: it says so itself.
@@ -91,7 +96,7 @@ class Workers(Database):
         if beats is not None:
             where.append(Worker.beats == beats)
         async with self._write() as session:
-            return await changed(session, delete(Worker).where(*where))
+            return await session.scalar(delete(Worker).where(*where).returning(Worker))
 
     async def browsers_without_worker(self) -> Sequence[Browser]:
         """Return the browsers of this server that start or run on a worker which has ended."""
