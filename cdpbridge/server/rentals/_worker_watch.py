@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from typing import Final
+from uuid import UUID
 
 from cdpbridge.server.store import Browser, Store
 
@@ -40,7 +41,7 @@ class WorkerWatch:
         """Observe from now on: this server itself was away."""
         self._pulses.clear()
 
-    async def look(self, answered: Collection[object]) -> Collection[Browser]:
+    async def look(self, answered: Collection[UUID]) -> Collection[Browser]:
         """Remove the workers that have ended, and return the browsers of this server that have no worker any more.
 
         Args:

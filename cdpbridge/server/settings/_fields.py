@@ -320,8 +320,8 @@ class Fields(BaseSettings):
         3,
         gt=0,
         le=60,
-        description="How often the used time is recorded; what a killed server can charge too little. On PostgreSQL every 2 seconds "
-        "or more often.",
+        description="How often the used time is recorded; what a killed server can charge too little. On PostgreSQL, and with "
+        "workers, every 2 seconds or more often.",
     )
     local_grace_seconds: float = Field(
         5,
