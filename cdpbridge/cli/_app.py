@@ -30,6 +30,7 @@ from . import (
     _sessions,
     _tasks,
     _tunnel,
+    _worker,
     _workers,
 )
 from ._options import Group
@@ -55,8 +56,9 @@ _COMMANDS = (
     _tunnel,
     _keys,
     _projects,
-    _workers,
     _serve,
+    _worker,
+    _workers,
     _config,
     _doctor,
     _completion,

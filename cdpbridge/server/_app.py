@@ -171,6 +171,7 @@ def _route_groups(registry: Registry, border: Border, cookie: ConsoleCookie) -> 
     return [
         *rest,
         RouteGroup(partial(routes_of, "_admin"), (ADMIN_PATH,)),
+        RouteGroup(partial(routes_of, "_worker_registration"), ("/internal",)),
         RouteGroup(partial(routes_of, "_health"), ("/healthz", "/readyz", "/pressure", "/metrics")),
         RouteGroup(partial(routes_of, "_profile_script"), ("/profile.sh",)),
         RouteGroup(partial(_console_routes, cookie, border), ("/", "/console")),

@@ -11,31 +11,19 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from cdpbridge.chromium import UidPool, uses_browser_uids
+from cdpbridge.server._local_browsers import LocalBrowsers, local_browsers, nothing_more
 from cdpbridge.server._tenants import Tenants
 from cdpbridge.server._tokens import BrowserTokens
 from cdpbridge.server.data_dir import FolderLock, Secret, locked, tightened
 from cdpbridge.server.files import FileStore, KeptFiles, SharedFolders
 from cdpbridge.server.gateway import Registry
-from cdpbridge.server.hosts import (
-    BrowserHosts,
-    BrowserOptions,
-    Builds,
-    Isolator,
-    LocalHosts,
-    Prepared,
-    prepare_isolation,
-    prepare_uids,
-    readable_paths,
-)
+from cdpbridge.server.hosts import BrowserHosts, Prepared
 from cdpbridge.server.limits import Border
 from cdpbridge.server.profiles import Archives, ProfileStore
-from cdpbridge.server.proxy import BlockList
 from cdpbridge.server.rentals import Pressure
 from cdpbridge.server.settings import Settings
 
@@ -60,6 +48,7 @@ class Foundation:
         tokens: Of browsers' addresses.
         archives: Profiles in object storage; None without.
         tenants: Accounts keep it up to date.
+        hosts: None where browsers run on workers: the database says which there are.
         isolation: How the browsers of `hosts` are isolated.
         uids: Where isolated programs take their users from; None without.
         readable: Returns what browsers may read of this machine besides their own.
@@ -76,7 +65,7 @@ class Foundation:
     files: FileStore
     tenants: Tenants
     pressure: Pressure
-    hosts: BrowserHosts
+    hosts: BrowserHosts | None
     isolation: Prepared
     uids: UidPool | None
     readable: Callable[[Settings], tuple[Path, ...]]
@@ -130,48 +119,23 @@ async def open_foundation(
         # What runs browsers.
         tenants = Tenants(len(settings.api_keys))
         pressure = Pressure(settings, border.connections)
-        losses: tuple[str, ...] = ()
-        isolation = Prepared(None, "unknown")
-        uids: UidPool | None = None
-        readable: Callable[[Settings], tuple[Path, ...]] = _nothing_more
-        machines: BrowserHosts
-        if hosts is not None:
-            machines = hosts(profiles, registry)
-        else:
-            builds = Builds.found(settings.browser_build, settings.browser_path)
-            uids = prepare_uids(settings, builds)
-            isolation = await prepare_isolation(settings, builds, uids)
-            isolator = isolation.isolator
-            if isolator is not None:
-                readable = readable_paths
-            options = _browser_options(
+        local: LocalBrowsers | None = None
+        if hosts is None and settings.browsers == "here":
+            local = await local_browsers(
                 settings,
-                builds,
-                files,
-                uids=uids,
-                isolator=isolator,
-                own_ports=own_ports,
-                token_of=tokens.make,
-            )
-            machines = LocalHosts(
-                settings.runtime_folder / "browsers",
                 profiles,
                 registry,
-                options,
-                concurrent_starts=settings.concurrent_starts,
-                queue_timeout=timedelta(seconds=settings.queue_timeout_seconds),
-                former_roots=[settings.data_dir / "browsers"],
+                files,
+                own_ports=own_ports,
+                token_of=tokens.make,
                 rules=lambda: settings.network_rules(tenants.number),
-                warm_browsers=settings.ready_browsers,
-                usual_proxy=_usual_proxy(settings),
-                usual_readable=readable(settings),
                 strain=pressure.reason,
             )
-            ends.push_async_callback(machines.close)
-            losses = builds.profile_losses
+            ends.push_async_callback(local.hosts.close)
             # The program that has started this server is about to rent one.
             if settings.starts_ahead:
-                machines.start_ahead()
+                local.hosts.start_ahead()
+        machines = local.hosts if local is not None else None if hosts is None else hosts(profiles, registry)
         yield Foundation(
             settings=settings,
             registry=registry,
@@ -184,16 +148,13 @@ async def open_foundation(
             tenants=tenants,
             pressure=pressure,
             hosts=machines,
-            isolation=isolation,
-            uids=uids,
-            readable=readable,
-            profile_losses=losses,
+            isolation=Prepared(None, "unknown" if hosts else "by the workers")
+            if local is None
+            else local.isolation,
+            uids=None if local is None else local.uids,
+            readable=nothing_more if local is None else local.readable,
+            profile_losses=() if local is None else local.profile_losses,
         )
-
-
-def _nothing_more(_settings: Settings) -> tuple[Path, ...]:
-    """Where browsers are not isolated, they read what their user may."""
-    return ()
 
 
 def _secret(settings: Settings) -> Secret:
@@ -226,54 +187,3 @@ def _remove_empty(runtime: Path) -> None:
     for folder in (runtime / "tasks", runtime / "browsers", runtime):
         with suppress(OSError):  # absent, not empty, or `data_dir`
             folder.rmdir()
-
-
-def _browser_options(
-    settings: Settings,
-    builds: Builds,
-    files: FileStore,
-    *,
-    uids: UidPool | None,
-    isolator: Isolator | None,
-    own_ports: Collection[int],
-    token_of: Callable[[UUID], str],
-) -> BrowserOptions:
-    if not settings.chromium_sandbox:
-        logger.warning(
-            "chromium_sandbox = false: browsers run with --no-sandbox, so a page that breaks into its renderer has all that "
-            "the browser has"
-        )
-    return BrowserOptions(
-        builds=builds,
-        args=tuple(settings.browser_args),
-        start_timeout=settings.start_timeout,
-        stop_timeout=settings.stop_timeout,
-        export_every=timedelta(seconds=settings.cookie_export_seconds),
-        health_every=timedelta(seconds=settings.health_check_seconds),
-        health_timeout=timedelta(seconds=settings.health_timeout_seconds),
-        files=files,
-        sandbox=settings.chromium_sandbox,
-        uids=uids,
-        isolation=isolator,
-        # Browsers that have the user's own home find them there.
-        certificates=settings.user_fonts_and_certificates and (isolator is not None or uids is not None),
-        block_list=_block_list(settings),
-        own_ports=set(own_ports),
-        max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
-        max_memory_bytes=settings.memory_mb_per_browser * 1024**2 or None,
-        max_processes=settings.max_processes_per_browser or None,
-        token_of=token_of,
-    )
-
-
-def _usual_proxy(settings: Settings) -> str | None:
-    """Return the proxy of orders that name none."""
-    country = settings.default_proxy_country
-    return None if country is None else settings.proxies[country].get_secret_value()
-
-
-def _block_list(settings: Settings) -> BlockList:
-    found = BlockList.read(settings.block_lists)
-    if found:
-        logger.info("block lists: %d hosts; %d lines are about no whole host", len(found), found.unused)
-    return found

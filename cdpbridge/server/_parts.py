@@ -16,7 +16,8 @@ Each part is complete when it is made, and is given only parts that were made be
 A part reports to a later one only through a function that came with a call of the later one: `hosts.start(on_exit=, on_limit=)`,
 `rentals.create(on_end=)`, `accounts.revoke_key(stop=)`. So no part has a slot that is filled after it was made.
 
-The first three are the `Foundation`, which needs neither the database's nor the web framework's imports.
+The first three are the `Foundation`, which needs neither the database's nor the web framework's imports. Where browsers run on
+workers, `hosts` come after the store, which knows the workers.
 
 The end: agents first, then browsers with their refunds, then what records them, the database, and the lock of the data folder.
 """
@@ -27,7 +28,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -44,9 +45,7 @@ from cdpbridge.server._tokens import BrowserTokens
 from cdpbridge.server._views import Views
 from cdpbridge.server.accounts import Accounts
 from cdpbridge.server.files import FileQuota, UrlSigner
-from cdpbridge.server.hosts import (
-    saved_before,
-)
+from cdpbridge.server.hosts import BrowserHosts, saved_before
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.rentals import Rentals
 from cdpbridge.server.routes import Services, signed_path
@@ -80,7 +79,7 @@ async def open_parts(
         foundation: Open, and for longer.
     """
     settings, border = foundation.settings, foundation.border
-    profiles, files, machines = foundation.profiles, foundation.files, foundation.hosts
+    profiles, files = foundation.profiles, foundation.files
     isolation, readable = foundation.isolation, foundation.readable
     async with AsyncExitStack() as ends:
         # What is kept.
@@ -104,6 +103,7 @@ async def open_parts(
         signer = UrlSigner(foundation.secret.key("files"))
         sign = partial(signed_path, signer, wall)
 
+        machines = foundation.hosts or await _on_workers(foundation, store, ends, wall=wall)
         resolver = BrowserResolver(foundation.tokens, machines, store)
         foundation.registry.resolve_with(resolver)
 
@@ -189,6 +189,32 @@ async def open_parts(
             metrics=metrics,
             border=border,
         )
+
+
+async def _on_workers(
+    foundation: Foundation, store: Store, ends: AsyncExitStack, *, wall: Callable[[], datetime]
+) -> BrowserHosts:
+    """Look for workers. Imported here: most servers have none."""
+    from cdpbridge.server.workers import StoreSlots, WorkerHosts  # noqa: PLC0415
+
+    settings = foundation.settings
+    assert settings.worker_secret is not None  # the settings are checked
+    slots = StoreSlots(store, timeout=timedelta(seconds=settings.queue_timeout_seconds), wall=wall)
+    ends.push_async_callback(slots.close)
+    machines = WorkerHosts(
+        slots,
+        settings.worker_secret.get_secret_value().encode(),
+        foundation.registry,
+        profiles=foundation.profiles,
+        files=foundation.files,
+        folder=settings.data_dir / "transfers",
+        rules=lambda: settings.network_rules(foundation.tenants.number),
+        max_file_bytes=(settings.disk_mb_per_browser or 1024**2) * 1024**2,
+        token_of=foundation.tokens.make,
+    )
+    await machines.open()
+    ends.push_async_callback(machines.close)
+    return machines
 
 
 async def _forget(profiles: ProfileStore, profile_id: UUID) -> None:

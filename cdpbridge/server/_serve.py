@@ -26,7 +26,7 @@ from cdpbridge.server.settings import Settings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["serve", "serving"]
+__all__ = ["process_settings", "serve", "serving", "stop_signal"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -65,7 +65,7 @@ def serve(
             "serve() handles signals, so it runs in the main thread of a program; in another thread, rent from `local()`, "
             "which starts the server in a process of its own"
         )
-    with _process_settings():
+    with process_settings():
         raise_descriptor_limit()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(
@@ -82,7 +82,7 @@ def serve(
 
 
 @contextmanager
-def _process_settings() -> Iterator[None]:
+def process_settings() -> Iterator[None]:
     """Set the umask of the server; at the end, restore it and the signal handlers of the program that called."""
     handlers = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
     mask = os.umask(_UMASK)
@@ -113,7 +113,7 @@ async def _serve(
         if programs is not None:
             # Last: a program that has left last sees its connection end when the data folder is free.
             ends.callback(programs.close)
-        stop = await ends.enter_async_context(_stop_signal(dead_man_fd))
+        stop = await ends.enter_async_context(stop_signal(dead_man_fd))
         app, base_url = await ends.enter_async_context(serving(settings, lock=lock, **options))
         ends.callback(says_it_ends, settings.data_dir, lock)
         if programs is not None:
@@ -202,7 +202,7 @@ def _local_address(listening: socket.socket) -> str:
 
 
 @asynccontextmanager
-async def _stop_signal(dead_man_fd: int | None) -> AsyncIterator[asyncio.Event]:
+async def stop_signal(dead_man_fd: int | None) -> AsyncIterator[asyncio.Event]:
     """Give an event that is set by SIGTERM, SIGINT, or the end of the process that holds the other end of the pipe."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

@@ -66,7 +66,12 @@ class Views:
             self._tokens,
             view_share=self._view_share,
             elsewhere=self._elsewhere,
-            saved=SavedFiles(self._files, self._sign),
+            saved=SavedFiles(
+                self._files,
+                self._sign,
+                take=self._hosts.take_downloads,
+                folder=self._hosts.downloads_folder,
+            ),
             record=SessionRecord(self._store, self._files, self._sign).messages,
             border=self._border,
         )

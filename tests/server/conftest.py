@@ -128,6 +128,18 @@ class ScriptedHosts:
             saved = SavedState(1, ["example.com"]) if save else None
         return StopReport("closed", saved, self.bytes, traffic=self.by_host)
 
+    def downloads_folder(self, browser_id):
+        return None
+
+    async def take_downloads(self, browser_id):
+        """They are where they are."""
+
+    async def give_upload(self, browser_id, file):
+        """It is there."""
+
+    def upload_path(self, browser_id, file):
+        return file
+
     def remains(self):
         return []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -25,11 +25,16 @@ _MOST: Final = 500
 
 
 class ProjectFiles:
-    """Lists and finds files; a project has those of its own browsers and tasks and no others."""
+    """Lists and finds files; a project has those of its own browsers and tasks and no others.
 
-    def __init__(self, store: Store, files: FileStore) -> None:
+    Args:
+        take: Brings what a browser that runs has downloaded to `files`.
+    """
+
+    def __init__(self, store: Store, files: FileStore, *, take: Callable[[UUID], Awaitable[None]]) -> None:
         self._store = store
         self._files = files
+        self._take = take
 
     async def listing(self, project_id: UUID) -> dict[str, Any]:
         """Files of the newest browsers and tasks, the last changed first, and what may be uploaded.
@@ -37,6 +42,7 @@ class ProjectFiles:
         `path` is below the console's own address.
         """
         browsers, _ = await self._store.browsers(project_id, active=None, offset=0, limit=_NEWEST)
+        await asyncio.gather(*(self._take(browser.id) for browser in browsers if not browser.over))
         tasks, _ = await self._store.tasks(project_id, offset=0, limit=_NEWEST)
         written = await self._store.files_of_tasks([task.id for task in tasks])
         found = await asyncio.to_thread(self._look, browsers, {task.id: task for task in tasks}, written)

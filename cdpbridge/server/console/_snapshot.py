@@ -74,7 +74,7 @@ class Snapshots:
         isolation: str,
         wall: Callable[[], datetime],
     ) -> None:
-        self.files = ProjectFiles(store, files)
+        self.files = ProjectFiles(store, files, take=hosts.take_downloads)
         self._settings = settings
         self._store = store
         self._accounts = accounts

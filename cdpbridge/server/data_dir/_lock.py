@@ -49,6 +49,8 @@ _OURS: Final = frozenset(
         f"{LOG_FILE}.1",
         SOCKET_FILE,
         "signing.key",
+        "transfers",
+        "worker",
     }
 )
 BESIDE: Final = "beside"

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from ._hosts import HOST_TEXT, host_allowed
     from ._http import router
     from ._protocol import gateway_protocol
-    from ._registry import BrowserFiles, NotReachable, Registry, Upstream, Usage
+    from ._registry import BrowserFiles, ContextOrder, Entry, NotReachable, Registry, Upstream, Usage
 
 __all__ = [
     "FILE_CONTENT_PATH",
     "HOST_TEXT",
     "BrowserFiles",
+    "ContextOrder",
+    "Entry",
     "NotReachable",
     "Registry",
     "Upstream",
@@ -31,6 +33,8 @@ _HOMES: Final = {
     "FILE_CONTENT_PATH": "_files",
     "HOST_TEXT": "_hosts",
     "BrowserFiles": "_registry",
+    "ContextOrder": "_registry",
+    "Entry": "_registry",
     "NotReachable": "_registry",
     "Registry": "_registry",
     "Upstream": "_registry",

@@ -102,7 +102,7 @@ class _Endpoints:
     async def proxy_failures(self, request: Request) -> list[dict[str, object]]:
         """Return why the browser's proxy could not serve it: for encrypted pages Chromium does not show its answer."""
         failures = (await self._browser(request)).proxy_failures
-        return [] if failures is None else failures()
+        return [] if failures is None else await failures()
 
     async def files(self, request: Request) -> BrowserFiles | None:
         """Return the files of the browser behind the request's token, for those who may ask."""

@@ -27,7 +27,7 @@ __all__ = [
     "Usage",
 ]
 
-ProxyFailures = Callable[[], list[dict[str, object]]]
+ProxyFailures = Callable[[], Awaitable[list[dict[str, object]]]]
 """Gives what a browser's proxy could not do lately: `host`, `port`, `text`, `error`, and `age` in seconds, the latest at the end."""
 
 ContextProxy = Callable[[str, str], Awaitable[str]]

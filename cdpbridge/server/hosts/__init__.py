@@ -8,6 +8,7 @@ from ._builds import Builds
 from ._folders import saved_before
 from ._isolation import Isolator, Prepared, prepare_isolation
 from ._local import LocalHosts
+from ._logins import ContextKeeper
 from ._options import BrowserOptions
 from ._readable import hidden_folders, readable_paths
 from ._turns import NoFreeSlot
@@ -18,6 +19,7 @@ __all__ = [
     "BrowserSpec",
     "Builds",
     "CloseFrame",
+    "ContextKeeper",
     "Isolator",
     "Leftover",
     "Limit",

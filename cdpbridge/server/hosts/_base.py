@@ -223,7 +223,7 @@ class BrowserHosts(Protocol):
         """Return how many of its requests the block lists have refused so far; None when they do not apply to it."""
 
     async def limit_hosts(
-        self, browser_id: UUID, *, allowed: Collection[str] | None, denied: Collection[str] = ()
+        self, browser_id: UUID, *, allowed: Sequence[str] | None, denied: Sequence[str] = ()
     ) -> bool:
         """Replace the lists of hosts that a browser may reach, and close its connections that break them.
 
@@ -240,6 +240,25 @@ class BrowserHosts(Protocol):
         Raises:
             ConfigurationError: A pattern is not valid; nothing is changed.
         """
+
+    def downloads_folder(self, browser_id: UUID) -> Path | None:
+        """Return where a browser keeps its downloads, by the name that it knows; None where that is this server's folder."""
+
+    async def take_downloads(self, browser_id: UUID) -> None:
+        """Bring what a browser has downloaded so far to this server's files; a failure is logged.
+
+        The stop does so, too. On this machine, nothing has to be brought.
+        """
+
+    async def give_upload(self, browser_id: UUID, file: Path) -> None:
+        """Bring a file of this server to a browser that runs.
+
+        Raises:
+            OSError: It cannot be brought there.
+        """
+
+    def upload_path(self, browser_id: UUID, file: Path) -> Path:
+        """Return where a browser finds a file of this server that it was, or will be, given."""
 
     async def stop(self, browser_id: UUID, frame: CloseFrame, *, save: bool) -> StopReport | None:
         """End a browser in bounded time, save its profile with `save`, free everything; None when it is not there."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -29,7 +29,7 @@ from ._base import BrowserSpec, CloseFrame, Limit, StopReport
 from ._cookies import CookieExport, cookies_to_keep
 from ._first_page import hold_first_page, open_first_page, renew_first_page
 from ._folders import save_profile
-from ._logins import ExtensionKeeper, cancel_unanswered_logins
+from ._logins import ContextKeeper, cancel_unanswered_logins
 from ._options import BrowserOptions
 from ._place import Place
 from ._upstream import upstream_of
@@ -164,10 +164,10 @@ class LocalBrowser:
                     )
             await self._allow_downloads()
             undo.pop_all()
-        self._supervise(self._watch())
-        self._supervise(self._check_health())
+        self._supervise(self._watch)
+        self._supervise(self._check_health)
         if self.profile_writable:
-            self._supervise(self._keep_exporting())
+            self._supervise(self._keep_exporting)
 
     async def take_order(
         self,
@@ -230,11 +230,14 @@ class LocalBrowser:
             self.token,
             upstream_address,
             self._files(),
-            downloads_reset=lambda: self._supervise(self._renew_downloads()),
-            proxy_failures=lambda: self._network.failures,
+            downloads_reset=lambda: self._supervise(self._renew_downloads),
+            proxy_failures=self._proxy_failures,
             context_proxy=self._network.context_proxy,
-            context_order=ExtensionKeeper(self._connection) if self._has_extension else None,
+            context_order=ContextKeeper(self._connection) if self._has_extension else None,
         )
+
+    async def _proxy_failures(self) -> list[dict[str, object]]:
+        return self._network.failures
 
     @property
     def _has_extension(self) -> bool:
@@ -274,7 +277,7 @@ class LocalBrowser:
         self._ports.append(port)
         undo.callback(self._options.own_ports.discard, port)
 
-    def limit_hosts(self, allowed: Collection[str] | None, denied: Collection[str]) -> None:
+    def limit_hosts(self, allowed: Sequence[str] | None, denied: Sequence[str]) -> None:
         """See `BrowserHosts.limit_hosts`."""
         closed = self._network.limit(HostLists(allowed, denied))
         if closed:
@@ -328,12 +331,12 @@ class LocalBrowser:
 
     # --- while it runs --------------------------------------------------------------------------------------------
 
-    def _supervise(self, work: Coroutine[Any, Any, None]) -> None:
+    def _supervise(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._supervision.start(self._kill_if_fails(work), f"the supervision of browser {self.id}")
 
-    async def _kill_if_fails(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _kill_if_fails(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except Exception:
             logger.exception("browser %s: its supervision failed; it is killed", self.id)
             await self._chromium.kill()

@@ -281,7 +281,7 @@ class LocalHosts:
         return None if browser is None or browser.stopping else browser.connection
 
     async def limit_hosts(
-        self, browser_id: UUID, *, allowed: Collection[str] | None, denied: Collection[str] = ()
+        self, browser_id: UUID, *, allowed: Sequence[str] | None, denied: Sequence[str] = ()
     ) -> bool:
         """Replace the lists of hosts a browser may reach; see `BrowserHosts.limit_hosts`."""
         browser = self._browsers.get(browser_id)
@@ -304,6 +304,20 @@ class LocalHosts:
         """Return how many of its requests the block lists have refused so far; None when they do not apply to it."""
         browser = self._browsers.get(browser_id)
         return browser.blocked_requests if browser else None
+
+    def downloads_folder(self, browser_id: UUID) -> Path | None:
+        """Return None: the folder is this server's; see `BrowserHosts.downloads_folder`."""
+        return None
+
+    async def take_downloads(self, browser_id: UUID) -> None:
+        """Return: they are on this machine; see `BrowserHosts.take_downloads`."""
+
+    async def give_upload(self, browser_id: UUID, file: Path) -> None:
+        """Return: it is on this machine; see `BrowserHosts.give_upload`."""
+
+    def upload_path(self, browser_id: UUID, file: Path) -> Path:
+        """Return the file's own path; see `BrowserHosts.upload_path`."""
+        return file
 
     async def stop(self, browser_id: UUID, frame: CloseFrame, *, save: bool) -> StopReport | None:
         """End a browser; see `BrowserHosts.stop`."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CDPError, CommandError, TargetClosed
 
-__all__ = ["ExtensionKeeper", "cancel_unanswered_logins"]
+__all__ = ["ContextKeeper", "cancel_unanswered_logins"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -53,7 +53,7 @@ async def cancel_unanswered_logins(connection: Connection, folder: Path) -> None
         )
 
 
-class ExtensionKeeper:
+class ContextKeeper:
     """Keeps the extension in all contexts of a browser, see `ContextOrder`.
 
     Of the contexts that clients make Chromium knows one as the partner of the default one, the last, and when any of them ends it

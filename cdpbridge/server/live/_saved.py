@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -17,19 +17,30 @@ class SavedFiles:
 
     Args:
         sign: Makes the address of a file, relative to the server's, from its path in the store.
+        take: Brings what a browser has downloaded to the store.
+        folder: Returns a browser's own folder, by the name that it knows; None where that is the store's.
     """
 
-    def __init__(self, files: FileStore, sign: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        files: FileStore,
+        sign: Callable[[str], str],
+        *,
+        take: Callable[[UUID], Awaitable[None]],
+        folder: Callable[[UUID], Path | None],
+    ) -> None:
         self._files = files
         self._sign = sign
+        self._take, self._folder = take, folder
 
     async def listing(self, browser_id: UUID) -> list[StoredFile]:
         """Return the finished downloads of a browser, by name."""
+        await self._take(browser_id)
         return await asyncio.to_thread(self._files.listing, self._files.downloads(browser_id))
 
     def keeps(self, browser_id: UUID, path: str) -> bool:
         """Return True if `path` is in the browser's own folder of downloads."""
-        return Path(path).parent == self._files.downloads(browser_id)
+        return Path(path).parent == (self._folder(browser_id) or self._files.downloads(browser_id))
 
     async def address(self, browser_id: UUID, name: str) -> str | None:
         """Return where a file can be had for some minutes; None when there is none of that name."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from cdpbridge.cdp._cookies import CookieId, CookieReport, export_cookies, import_cookies
 
-from ._archives import Archives, writer_of
-from ._store import (
-    COOKIE_DATABASES,
+from ._archives import Archives, is_archive, writer_of
+from ._contents import COOKIE_DATABASES
+from ._exchange import receive_version, send_version
+from ._store import ProfileStore
+from ._untrusted import Hostile, open_plain, read_plain, read_table
+from ._versions import (
     NO_VERSION,
     ProfileNotRestored,
     ProfileRefused,
-    ProfileStore,
     ProfileTooBig,
     ProfileVersion,
     SavedProfile,
 )
-from ._untrusted import Hostile, open_plain, read_plain, read_table
 
 __all__ = [
     "COOKIE_DATABASES",
@@ -32,8 +33,11 @@ __all__ = [
     "SavedProfile",
     "export_cookies",
     "import_cookies",
+    "is_archive",
     "open_plain",
     "read_plain",
     "read_table",
+    "receive_version",
+    "send_version",
     "writer_of",
 ]

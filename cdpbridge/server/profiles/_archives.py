@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, BinaryIO, Final
 from uuid import UUID
 
 from ._copy import Budget
@@ -22,10 +23,20 @@ from ._untrusted import Hostile
 if TYPE_CHECKING:
     from cdpbridge.server.objects import ObjectStorage
 
-__all__ = ["COOKIES", "USER_DATA", "Archives", "folder_name", "writer_of"]
+__all__ = [
+    "COOKIES",
+    "USER_DATA",
+    "Archives",
+    "folder_name",
+    "is_archive",
+    "new_name",
+    "unpack_version",
+    "writer_of",
+]
 
 USER_DATA, COOKIES = "user-data", "cookies.json"
 _SUFFIX: Final = ".tar.zst"
+_CHUNK_BYTES: Final = 1024**2
 _NAME: Final = re.compile(r"\d{8,}-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9a-f]+")
 # Longer than an upload and a download take together, and the clocks of servers and stores differ.
 _SWEEP_AGE_SECONDS: Final = 3600.0
@@ -54,7 +65,7 @@ class Archives:
         """
         from ._archive import pack  # noqa: PLC0415  # most servers have no archives, and no zstandard
 
-        name = self.name(profile_id, f"{number:08}-{writer}-{os.urandom(4).hex()}")
+        name = new_name(profile_id, number, writer)
         with self._storage.writing(name) as sink:
             pack(folder, sink, budget)
         return name
@@ -74,15 +85,28 @@ class Archives:
             ObjectStorageError: From the storage.
             OSError: From the disk.
         """
-        from ._archive import unpack  # noqa: PLC0415  # as above
-
         with self._storage.reading(name) as source:
-            unpack(source, folder, budget)
-        for entry in folder.iterdir():
-            if (entry.name, entry.is_dir()) not in {(USER_DATA, True), (COOKIES, False)}:
-                raise Hostile("its archive has something beside the profile")
-        if not (folder / USER_DATA).is_dir():
-            raise Hostile("its archive has no profile in it")
+            unpack_version(source, folder, budget)
+
+    def read(self, name: str, sink: IO[bytes]) -> None:
+        """Copy an archive as it is.
+
+        Raises:
+            ObjectMissing: It is not there.
+            ObjectStorageError: From the storage.
+            OSError: From the disk.
+        """
+        with self._storage.reading(name) as source:
+            shutil.copyfileobj(source, sink, _CHUNK_BYTES)
+
+    def put(self, name: str, source: BinaryIO) -> None:
+        """Upload an archive that another machine has packed.
+
+        Raises:
+            ObjectStorageError: From the storage.
+            OSError: From the disk.
+        """
+        self._storage.put_file(name, source)
 
     def remove(self, profile_id: UUID) -> None:
         """Remove every version of a profile."""
@@ -110,6 +134,35 @@ class Archives:
     def discard(self, names: Iterable[str]) -> None:
         """Remove versions."""
         self._storage.delete(names)
+
+
+def unpack_version(source: IO[bytes], folder: Path, budget: Budget) -> None:
+    """Write what is in an archive of a version into an empty folder. Errors as of `Archives.fetch`."""
+    from ._archive import unpack  # noqa: PLC0415  # as in `keep`
+
+    unpack(source, folder, budget)
+    for entry in folder.iterdir():
+        if (entry.name, entry.is_dir()) not in {(USER_DATA, True), (COOKIES, False)}:
+            raise Hostile("its archive has something beside the profile")
+    if not (folder / USER_DATA).is_dir():
+        raise Hostile("its archive has no profile in it")
+
+
+def new_name(profile_id: UUID, number: int, writer: UUID) -> str:
+    """Return a name that no other version has."""
+    return Archives.name(profile_id, f"{number:08}-{writer}-{os.urandom(4).hex()}")
+
+
+def is_archive(name: str, profile_id: UUID | None = None) -> bool:
+    """Return True if a name is one that `new_name` gives, for that profile."""
+    parts = name.split("/")
+    if len(parts) != 3 or not name.endswith(_SUFFIX) or not _NAME.fullmatch(folder_name(name)):
+        return False
+    try:
+        found = UUID(parts[1])
+    except ValueError:
+        return False
+    return parts[:2] == ["profiles", str(found)] and profile_id in {None, found}
 
 
 def writer_of(archive: str) -> UUID | None:

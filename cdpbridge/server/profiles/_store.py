@@ -18,37 +18,35 @@ import logging
 import os
 import re
 import shutil
-import sqlite3
 import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 from uuid import UUID
 
 from cdpbridge.errors import CDPBridgeError
 from cdpbridge.server.objects import ObjectMissing
 
-from ._archives import COOKIES, USER_DATA, Archives
+from ._archives import COOKIES, USER_DATA, Archives, unpack_version
 from ._cache import CACHED, Cache
+from ._contents import check_cookie_files, cookies_in, domains_of
 from ._copy import Budget, TooBig, copy_plain_files, sync, sync_tree
-from ._untrusted import Hostile, open_plain, read_table
+from ._untrusted import Hostile
+from ._versions import (
+    NO_VERSION,
+    ProfileNotRestored,
+    ProfileRefused,
+    ProfileTooBig,
+    ProfileVersion,
+    SavedProfile,
+)
 
-__all__ = [
-    "COOKIE_DATABASES",
-    "NO_VERSION",
-    "ProfileNotRestored",
-    "ProfileRefused",
-    "ProfileStore",
-    "ProfileTooBig",
-    "ProfileVersion",
-    "SavedProfile",
-]
+__all__ = ["ProfileStore"]
 
 T = TypeVar("T")
 
@@ -65,51 +63,6 @@ _MAX_CACHE_BYTES: Final = 10 * 1024**3
 _THREADS: Final = 4
 _VERSION: Final = re.compile(r"v(\d{8,})")
 _NEW, _OLD = "new-", "old-"
-# Newer and older builds (chrome/browser/net/profile_network_context_service.cc), and the headless shell.
-COOKIE_DATABASES: Final = ("Default/Network/Cookies", "Default/Cookies")
-
-
-class ProfileRefused(CDPBridgeError):
-    """A profile is not saved because of what its browser has left; the former version stays."""
-
-
-class ProfileTooBig(ProfileRefused):
-    """A profile has more bytes, files or folders than the store takes, or takes too long to copy."""
-
-
-class ProfileNotRestored(CDPBridgeError):
-    """A profile's version is not on this machine and cannot be fetched. Its browser does not start: it would be without its logins."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileVersion:
-    """The version of a profile that counts, as its row says.
-
-    Attributes:
-        number: 0 when none was noted yet.
-        archive: Its name in object storage; None when it is kept in a folder of the server.
-    """
-
-    number: int = 0
-    archive: str | None = None
-
-
-NO_VERSION: Final = ProfileVersion()
-
-
-@dataclass(frozen=True, slots=True)
-class SavedProfile:
-    """A version of a profile.
-
-    Attributes:
-        version: From 1, at least one more with each save.
-        cookie_domains: Hosts that its cookies belong to, sorted, without leading dots.
-        archive: See `ProfileVersion`.
-    """
-
-    version: int
-    cookie_domains: Sequence[str]
-    archive: str | None = None
 
 
 class ProfileStore:
@@ -213,7 +166,7 @@ class ProfileStore:
         """
         with self._lock(profile_id):
             found = self._found(profile_id, version)
-            return None if found is None else _cookies_in(found, profile_id)
+            return None if found is None else cookies_in(found, profile_id)
 
     def _found(self, profile_id: UUID, version: ProfileVersion) -> Path | None:
         """Return the folder of a version, fetched if need be; None when there is none. The caller holds the lock."""
@@ -232,29 +185,99 @@ class ProfileStore:
             raise ProfileNotRestored(
                 f"profile {profile_id} is kept in object storage, and this server has none; set `storage_url`"
             )
-        draft, budget = self._draft(profile_id), self._budget()
-        # What was within the limits has cookies beside it, and is one folder deeper.
-        budget.bytes_left += _BESIDE_BYTES
-        budget.files_left += 2
-        budget.depth += 2
+        draft, budget = self._draft(profile_id), self._wider_budget()
         allowed = budget.bytes_left
         try:
             self._archives.fetch(version.archive, draft, budget)
             sync_tree(draft, budget)
             place = self._cache.add(profile_id, version.archive, draft, allowed - budget.bytes_left)
         except (TooBig, CDPBridgeError) as error:
-            # Not the storage's own words, which have its address: a client gets this.
-            logger.warning("archive %s cannot be restored: %s", version.archive, error)
-            why = {
-                TooBig: f"its archive has {error} ({self._limits})",
-                Hostile: str(error),
-                ObjectMissing: "its archive is not in the object storage any more",
-            }.get(type(error), "the object storage does not answer as it should; the server's log says more")
-            raise ProfileNotRestored(f"profile {profile_id} cannot be restored: {why}") from error
+            raise self._not_restored(profile_id, version.archive, error) from error
         finally:
             self._dismiss(draft)
         self._tidy(place.parent, {place.name})
         return place
+
+    def _not_restored(self, profile_id: UUID, archive: str, error: Exception) -> ProfileNotRestored:
+        # Not the storage's own words, which have its address: a client gets this.
+        logger.warning("archive %s cannot be restored: %s", archive, error)
+        why = {
+            TooBig: f"its archive has {error} ({self._limits})",
+            Hostile: str(error),
+            ObjectMissing: "its archive is not in the object storage any more",
+        }.get(type(error), "the object storage does not answer as it should; the server's log says more")
+        return ProfileNotRestored(f"profile {profile_id} cannot be restored: {why}")
+
+    # --- for other machines, see `_exchange` -----------------------------------------------------------------------
+
+    @property
+    def in_object_storage(self) -> bool:
+        """True if that is where versions are kept."""
+        return self._archives is not None
+
+    def has(self, profile_id: UUID, archive: str) -> bool:
+        """Return True if an archive was unpacked here and still is."""
+        return self._cache.find(profile_id, archive) is not None
+
+    def read_archive(self, profile_id: UUID, version: ProfileVersion, sink: IO[bytes]) -> None:
+        """Copy an archive from object storage as it is. Errors as of `restore`."""
+        if self._archives is None or version.archive is None:
+            raise ProfileNotRestored(
+                f"profile {profile_id} is kept in object storage, and this server has none; set `storage_url`"
+            )
+        try:
+            self._archives.read(version.archive, sink)
+        except CDPBridgeError as error:
+            raise self._not_restored(profile_id, version.archive, error) from error
+
+    def put_archive(self, profile_id: UUID, archive: str, source: Path) -> None:
+        """Upload an archive that another machine has packed; see `receive_version`."""
+        assert self._archives is not None  # see `in_object_storage`
+        if source.stat().st_size > self._max_bytes + _BESIDE_BYTES:
+            raise ProfileTooBig(
+                f"profile {profile_id} is not saved: its archive is larger than {self._limits}"
+            )
+        with source.open("rb") as file:
+            self._archives.put(archive, file)
+
+    def pack_newest(self, profile_id: UUID, version: ProfileVersion, sink: IO[bytes]) -> bool:
+        """Write the archive of the version in the folder; False when there is none. Errors as of `restore`."""
+        from ._archive import pack  # noqa: PLC0415  # most servers have no archives, and no zstandard
+
+        with self._lock(profile_id):
+            found = self._found(profile_id, version)
+            if found is not None:
+                pack(found, sink, self._budget())
+        return found is not None
+
+    def unpack_newest(self, profile_id: UUID, source: Path, base: ProfileVersion) -> SavedProfile:
+        """Save what is in an archive as the newest version in the folder; see `receive_version`."""
+        home = self._home(profile_id)
+        with self._lock(profile_id):
+            draft = self._draft(profile_id)
+        try:
+            budget = self._wider_budget()
+            with source.open("rb") as file:
+                unpack_version(file, draft, budget)
+            check_cookie_files(draft / USER_DATA)
+            domains = domains_of(draft, cookies_in(draft, profile_id))
+            sync_tree(draft, budget)
+            with self._lock(profile_id):
+                number = max(base.number, max(_versions(home), default=0)) + 1
+                draft.rename(place := home / f"v{number:08}")
+                sync(home)
+                sync(self._root)
+                self._writing.discard(draft)
+                self._tidy(home, {place.name})
+        except TooBig as error:
+            raise ProfileTooBig(
+                f"profile {profile_id} has {error} ({self._limits}) and is not saved"
+            ) from error
+        except Hostile as error:
+            raise ProfileRefused(f"profile {profile_id} is not saved: {error}") from error
+        finally:
+            self._dismiss(draft)
+        return SavedProfile(number, domains)
 
     # --- save -------------------------------------------------------------------------------------------------------
 
@@ -289,9 +312,9 @@ class ProfileStore:
         with self._lock(profile_id):
             draft = self._draft(profile_id)
         try:
-            _check_cookie_files(user_data_dir)
+            check_cookie_files(user_data_dir)
             self._write(draft, user_data_dir, cookies, budget)
-            domains = _domains_of(draft, cookies)
+            domains = domains_of(draft, cookies)
             number, archive = base.number + 1, None
             if self._archives is not None:
                 size = self._max_bytes - budget.bytes_left
@@ -338,7 +361,7 @@ class ProfileStore:
         with self._lock(profile_id):
             place = self._found(profile_id, ProfileVersion(number, archive))
             assert place is not None  # it has an archive
-            return SavedProfile(number, _domains_of(place, _cookies_in(place, profile_id)), archive)
+            return SavedProfile(number, domains_of(place, cookies_in(place, profile_id)), archive)
 
     def discard(self, profile_id: UUID, archive: str | None) -> None:
         """Remove a version in object storage that does not count: another was saved before it.
@@ -401,6 +424,14 @@ class ProfileStore:
     def _budget(self) -> Budget:
         return Budget(self._max_bytes, self._max_files, _MAX_DEPTH, time.monotonic() + self._max_seconds)
 
+    def _wider_budget(self) -> Budget:
+        """Return the budget of an archive: what was within the limits has cookies beside it, and is one folder deeper."""
+        budget = self._budget()
+        budget.bytes_left += _BESIDE_BYTES
+        budget.files_left += 2
+        budget.depth += 2
+        return budget
+
     @property
     def _limits(self) -> str:
         return f"at most {self._max_bytes} bytes, {self._max_files} files, {self._max_seconds:g} s"
@@ -449,40 +480,3 @@ def _versions(home: Path) -> list[int]:
     except FileNotFoundError:
         return []
     return [int(match[1]) for name in names if (match := _VERSION.fullmatch(name))]
-
-
-def _cookies_in(folder: Path, profile_id: UUID) -> list[dict[str, Any]] | None:
-    try:
-        return list(json.loads((folder / COOKIES).read_bytes()))
-    except FileNotFoundError:
-        return None
-    except (OSError, TypeError, ValueError) as error:
-        # Not the error's text: a JSON error quotes nothing today, but this file is all secrets.
-        logger.warning("the cookies of profile %s cannot be read: %s", profile_id, type(error).__name__)
-        return None
-
-
-def _domains_of(folder: Path, cookies: Iterable[Mapping[str, Any]] | None) -> list[str]:
-    domains = {str(cookie.get("domain", "")) for cookie in cookies or ()}
-    domains |= _domains_in(folder / USER_DATA)
-    return sorted({domain.lstrip(".") for domain in domains} - {""})
-
-
-def _check_cookie_files(user_data: Path) -> None:
-    """Raise `Hostile` for a cookie database that is a link, a device, or below a link: a copy would do without it."""
-    for name in COOKIE_DATABASES:
-        with suppress(FileNotFoundError):
-            os.close(open_plain(user_data / name, user_data))
-
-
-def _domains_in(user_data: Path) -> set[str]:
-    """Hosts in the browser's own cookie database; raises `Hostile`."""
-    for name in COOKIE_DATABASES:
-        try:
-            rows = read_table(user_data / name, user_data, "cookies", "SELECT DISTINCT host_key FROM cookies")
-        except sqlite3.Error as error:
-            logger.warning("the domains of %s cannot be read: %s", Path(name).name, error)
-        else:
-            if rows is not None:
-                return {str(row[0]) for row in rows}
-    return set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -78,8 +78,8 @@ class HostLists:
         ConfigurationError: A pattern is not valid.
     """
 
-    allowed_hosts: Collection[str] | None = None
-    denied_hosts: Collection[str] = ()
+    allowed_hosts: Sequence[str] | None = None
+    denied_hosts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in ("allowed_hosts", "denied_hosts"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from cdpbridge.errors import ConfigurationError
@@ -44,8 +44,8 @@ class Rules:
 
     private: bool = True
     private_allowed: Collection[str] = ()
-    allowed_hosts: Collection[str] | None = None
-    denied_hosts: Collection[str] = ()
+    allowed_hosts: Sequence[str] | None = None
+    denied_hosts: Sequence[str] = ()
     narrower: tuple[HostLists, ...] = ()
     _opened: frozenset[tuple[str, int]] = field(init=False, repr=False, compare=False, default=frozenset())
     _lists: tuple[HostLists, ...] = field(init=False, repr=False, compare=False, default=())

@@ -260,6 +260,7 @@ async def list_downloads(
     """Files that the browser has downloaded, by name; also after its end. `cursor` is the `nextCursor` of the page before."""
     browser = await _find(services, project_id, session_id)
     await check_files_here(services, browser)
+    await services.hosts.take_downloads(browser.id)
     found = await asyncio.to_thread(services.files.listing, services.files.downloads(browser.id))
     later = [file for file in found if cursor is None or file.name > cursor]
     page = later[:limit]

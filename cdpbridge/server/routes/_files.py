@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import mimetypes
 import secrets
 from datetime import timedelta
@@ -44,6 +45,8 @@ __all__ = ["public_router", "router"]
 
 router = rest_router("/files", tags=["Files"], route_class=FieldsRoute)
 public_router = APIRouter(prefix=FILES_PATH, include_in_schema=False)
+
+logger = logging.getLogger("cdpbridge.server")
 
 _UPLOAD_AGE: Final = timedelta(minutes=10)
 _NONCE_BYTES: Final = 12
@@ -125,7 +128,7 @@ async def _presign(
         fields=services.signer.upload_fields(grant),
         file_name=name,
         expires_in=int(_UPLOAD_AGE.total_seconds()),
-        path=str(folder / name),
+        path=str(services.hosts.upload_path(browser.id, folder / name)),
     )
 
 
@@ -179,7 +182,7 @@ async def upload(request: Request, services: ServicesOf) -> Response:
         return services.signer.check_upload(fields, now=now())
 
     try:
-        await receive_upload(
+        place = await receive_upload(
             request.headers.get("content-type", ""),
             request.stream(),
             check=check,
@@ -191,6 +194,13 @@ async def upload(request: Request, services: ServicesOf) -> Response:
         raise _wrong(request, services, error, presented) from None
     except UploadRefused as error:
         raise HTTPException(error.status, str(error)) from None
+    browser_id = services.files.browser_of(services.files.relative(place))
+    if browser_id is not None:
+        try:
+            await services.hosts.give_upload(browser_id, place)
+        except OSError as error:
+            logger.warning("an upload is not with browser %s: %s", browser_id, error)
+            raise HTTPException(502, "the file has come, and cannot be brought to its browser") from None
     return Response(status_code=204)
 
 

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from ._browsers import WorkerLimits
+from ._hosts import WorkerHosts
+from ._link import LinkLimits
+from ._program import WorkerOptions, run_worker
 from ._slots import NoFreeSlot, Slots, WorkerAddress
 from ._store_slots import StoreSlots
 
-__all__ = ["NoFreeSlot", "Slots", "StoreSlots", "WorkerAddress"]
+__all__ = [
+    "LinkLimits",
+    "NoFreeSlot",
+    "Slots",
+    "StoreSlots",
+    "WorkerAddress",
+    "WorkerHosts",
+    "WorkerLimits",
+    "WorkerOptions",
+    "run_worker",
+]

@@ -1,0 +1,240 @@
+"""The server's end of transfers; see `_transfers`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Final
+from uuid import UUID
+
+from cdpbridge._concurrency import in_thread
+from cdpbridge._file_names import safe_file_name
+from cdpbridge.errors import CDPBridgeError
+from cdpbridge.server.files import FileStore
+from cdpbridge.server.hosts import BrowserSpec, SavedState
+from cdpbridge.server.profiles import (
+    NO_VERSION,
+    ProfileRefused,
+    ProfileStore,
+    ProfileVersion,
+    receive_version,
+    send_version,
+)
+
+from ._dial import dial
+from ._link import WorkerLink
+from ._protocol import BadMessage, Refused, encoded, error_of, frame, loaded, read_frame
+from ._transfers import HasProfile, KeptFile, OfBrowser, Transfer, copied, pieces
+
+__all__ = ["Exchange", "ProfileOf"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+_STALLED_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileOf:
+    """The profile of a browser.
+
+    Attributes:
+        sent: The version that it began with, as its worker knows it.
+        base: The same, as the profile's row says.
+    """
+
+    id: UUID
+    sent: ProfileVersion
+    base: ProfileVersion
+
+
+class Exchange:
+    """Brings files to workers and back.
+
+    Args:
+        secret: Of all servers and workers.
+        profiles: Of this server.
+        files: Of this server.
+        folder: For files on their way.
+        max_bytes: Of one file of a worker.
+    """
+
+    def __init__(
+        self, secret: bytes, profiles: ProfileStore, files: FileStore, folder: Path, *, max_bytes: int
+    ) -> None:
+        self._secret = secret
+        self._profiles = profiles
+        self._files = files
+        self._folder = folder
+        self._max_bytes = max_bytes
+
+    # --- profiles --------------------------------------------------------------------------------------------------
+
+    async def give_profile(self, link: WorkerLink, spec: BrowserSpec) -> BrowserSpec:
+        """Bring an order's profile to a worker, and return the order as the worker understands it.
+
+        Raises:
+            ProfileNotRestored: From the store.
+            OSError: It cannot be brought there.
+        """
+        version = spec.profile_version
+        if spec.profile_id is None:
+            return spec
+        if version.archive is not None and await link.ask(
+            "has_profile", HasProfile(spec.profile_id, version.archive)
+        ):
+            return spec
+        with self._temporary() as file:
+            send = partial(send_version, self._profiles, spec.profile_id, version, file)
+            named = await self._profiles.run(send)
+            if named is None or named.archive is None:
+                return replace(spec, profile_version=NO_VERSION)
+            size = file.tell()
+            file.seek(0)
+            transfer = Transfer("give_profile", spec.id, archive=named.archive, size=size)
+            await self._give(link, transfer, file)
+        return replace(spec, profile_version=named)
+
+    async def take_profile(
+        self,
+        link: WorkerLink,
+        browser_id: UUID,
+        saved: SavedState,
+        profile: ProfileOf,
+    ) -> SavedState | None:
+        """Bring back what a browser has saved; None, with a line in the log, when that fails and the former version stays.
+
+        Args:
+            link: To its worker.
+            browser_id: Of the browser.
+            saved: As the worker reports it.
+            profile: What it began with.
+
+        Raises:
+            LinkLost: The worker cannot be reached.
+        """
+        archive = saved.archive or ""
+        try:
+            with self._temporary() as file:
+                await self._take(link, Transfer("take_profile", browser_id), file)
+                file.flush()
+                receive = partial(
+                    receive_version,
+                    self._profiles,
+                    profile.id,
+                    Path(file.name),
+                    archive=archive,
+                    base=profile.base,
+                    named_after=profile.sent,
+                    writer=browser_id,
+                    cookie_domains=saved.cookie_domains,
+                )
+                found = await self._profiles.run(receive, saving=True)
+        except ProfileRefused as error:
+            logger.warning("%s", error)
+            return None
+        except (EOFError, OSError, CDPBridgeError, TimeoutError, BadMessage):
+            logger.exception("profile %s could not be saved; its former version stays", profile.id)
+            return None
+        return SavedState(found.version, list(found.cookie_domains), found.archive)
+
+    # --- downloads -------------------------------------------------------------------------------------------------
+
+    async def take_files(self, link: WorkerLink, browser_id: UUID) -> None:
+        """Bring what a browser has downloaded into the store of files, where it is not there yet.
+
+        Raises:
+            OSError: It cannot be brought, or not be written.
+        """
+        there = [loaded(KeptFile, each) for each in await link.ask("files", OfBrowser(browser_id))]
+        if not there:
+            return
+        folder = await asyncio.to_thread(self._files.make, self._files.downloads(browser_id))
+        here = {each.name: each for each in await asyncio.to_thread(self._files.listing, folder)}
+        for each in there:
+            known = here.get(each.name)
+            if known is not None and (known.size, int(known.modified)) == (each.size, int(each.modified)):
+                continue
+            await self._take_file(link, browser_id, each, folder)
+
+    async def _take_file(self, link: WorkerLink, browser_id: UUID, file: KeptFile, folder: Path) -> None:
+        place = folder / safe_file_name(file.name)
+        draft = folder / f".{secrets.token_hex(8)}.incoming"
+        try:
+            with draft.open("wb") as sink:
+                await self._take(link, Transfer("take_file", browser_id, name=file.name), sink)
+            await in_thread(_put, draft, place, file.modified)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    async def give_file(self, link: WorkerLink, browser_id: UUID, file: Path) -> None:
+        """Bring an upload to a browser.
+
+        Raises:
+            OSError: It cannot be brought there.
+        """
+        with file.open("rb") as source:
+            size = os.fstat(source.fileno()).st_size
+            await self._give(link, Transfer("give_file", browser_id, name=file.name, size=size), source)
+
+    # --- connections -----------------------------------------------------------------------------------------------
+
+    def _temporary(self) -> Any:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return tempfile.NamedTemporaryFile(dir=self._folder)  # the callers close it
+
+    @asynccontextmanager
+    async def _connection(
+        self, link: WorkerLink, transfer: Transfer
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, Any]]:
+        made = await dial(link.worker.address, self._secret, link.hello(purpose="transfer"))
+        try:
+            reader, writer = await asyncio.open_connection(sock=made)
+        except BaseException:
+            made.close()
+            raise
+        try:
+            writer.write(frame(encoded(transfer)))
+            yield reader, writer, await _answer(reader)
+        except EOFError as error:
+            raise OSError(f"worker {link.worker.address} has closed the connection") from error
+        except TimeoutError as error:
+            raise OSError(f"worker {link.worker.address} sends nothing") from error
+        finally:
+            writer.transport.abort()
+
+    async def _give(self, link: WorkerLink, transfer: Transfer, source: IO[bytes]) -> None:
+        async with self._connection(link, transfer) as (reader, writer, _):
+            async for piece in pieces(source, transfer.size):
+                writer.write(piece)
+                async with asyncio.timeout(_STALLED_SECONDS):
+                    await writer.drain()
+            await _answer(reader)
+
+    async def _take(self, link: WorkerLink, transfer: Transfer, sink: IO[bytes]) -> None:
+        async with self._connection(link, transfer) as (reader, _, answer):
+            size = answer.get("size") if isinstance(answer, dict) else None
+            if not isinstance(size, int) or not 0 <= size <= self._max_bytes:
+                raise OSError(f"worker {link.worker.address} offers a file of {size} bytes")
+            await copied(reader, sink, size)
+
+
+async def _answer(reader: asyncio.StreamReader) -> Any:
+    """Return the answer in the next frame, or raise what it refuses with."""
+    async with asyncio.timeout(_STALLED_SECONDS):
+        message = await read_frame(reader)
+    if "refused" in message:
+        raise error_of(loaded(Refused, message["refused"]))
+    return message.get("ok")
+
+
+def _put(draft: Path, place: Path, modified: float) -> None:
+    os.utime(draft, (modified, modified))
+    draft.replace(place)

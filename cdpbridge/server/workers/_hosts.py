@@ -1,0 +1,550 @@
+"""`WorkerHosts`: browsers on workers, for the rentals and the gateway as if they ran here.
+
+Sockets of clients end at this server's gateway, whose way to a browser's debugging port is a connection to the worker. So frames,
+counting, pings and close frames are the gateway's own. What the worker says of a browser (its end, a limit, its figures) comes
+over the link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from cdpbridge._concurrency import TaskSet, to_the_end
+from cdpbridge.cdp import Connection
+from cdpbridge.errors import BrowserStartFailed, CDPBridgeError, CDPError
+from cdpbridge.server.files import FileStore
+from cdpbridge.server.gateway import Registry, Upstream
+from cdpbridge.server.hosts import (
+    BrowserSpec,
+    CloseFrame,
+    Leftover,
+    Limit,
+    Placement,
+    SavedState,
+    StopReport,
+)
+from cdpbridge.server.profiles import ProfileStore
+from cdpbridge.server.proxy import HostTraffic, Rules
+
+from ._dial import dial
+from ._exchange import Exchange, ProfileOf
+from ._link import LinkLimits, LinkLost, WorkerLink
+from ._links import Unwanted, WorkerLinks
+from ._protocol import (
+    Adopt,
+    BadMessage,
+    Contact,
+    ContextProxy,
+    Ended,
+    Event,
+    LimitHosts,
+    NetworkRules,
+    Of,
+    Start,
+    Started,
+    Stop,
+    Superseded,
+    loaded,
+)
+from ._rented import RemoteContexts, Rented
+from ._slots import Slots
+
+__all__ = ["WorkerHosts"]
+
+logger = logging.getLogger("cdpbridge.server")
+
+# A worker ends a browser and packs its profile in bounded time: a stop, an export, and a minute for the copy.
+_STOP_SECONDS: Final = 120.0
+_WITHDRAW_SECONDS: Final = 10.0
+_ASK_SECONDS: Final = 10.0
+_CLOSING: Final = CloseFrame(1001, "server stopping")
+_ENDED: Final = CloseFrame(1001, "browser closed")
+_HANDED_OVER: Final = CloseFrame(1012, "the server is restarting; connect again")
+# Of a browser that the books have given to this server, whatever its generation was.
+_NEWEST: Final = 2**31 - 1
+
+
+class WorkerHosts:
+    """Browsers on workers. They run on when this process ends.
+
+    Args:
+        slots: Which workers there are, and who has a slot.
+        secret: Of all servers and workers.
+        registry: The gateway's table of addresses.
+        profiles: Where profiles come from and go to.
+        files: Where downloads go.
+        folder: For files on their way.
+        rules: What browsers may reach that start from now on.
+        token_of: Gives what a browser's address is made of.
+        max_file_bytes: Of one file that a worker sends.
+        limits: When a worker counts as dead.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        secret: bytes,
+        registry: Registry,
+        *,
+        profiles: ProfileStore,
+        files: FileStore,
+        folder: Path,
+        rules: Callable[[], Rules],
+        max_file_bytes: int,
+        token_of: Callable[[UUID], str],
+        limits: LinkLimits | None = None,
+    ) -> None:
+        self._slots = slots
+        self._secret = secret
+        self._registry = registry
+        self._exchange = Exchange(secret, profiles, files, folder, max_bytes=max_file_bytes)
+        self._rules = rules
+        self._token_of = token_of
+        self._links = WorkerLinks(
+            slots,
+            secret,
+            limits or LinkLimits(),
+            on_event=self._event,
+            on_contact=self._contact,
+            on_dead=self._dead,
+        )
+        self._rented: dict[UUID, Rented] = {}
+        self._waiting = 0
+        self._work = TaskSet(logger)
+
+    # --- workers ---------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Begin to look for workers."""
+        await self._links.open()
+
+    def answered(self) -> Collection[UUID]:
+        """Return the workers that have answered since the last call; see `BrowserHosts.answered`."""
+        return self._links.answered()
+
+    @property
+    def waiting(self) -> int:
+        """The number of orders that wait for a slot."""
+        return self._waiting
+
+    def _dead(self, worker_id: UUID) -> None:
+        for rented in list(self._rented.values()):
+            if rented.worker == worker_id:
+                rented.exited()
+
+    def _event(self, event: Event) -> None:
+        rented = self._rented.get(event.browser)
+        if rented is None:
+            return
+        if event.event == "exit":
+            rented.exited()
+        elif event.limit is not None:
+            rented.over(event.limit)
+
+    def _contact(self, worker_id: UUID, contact: Contact) -> None:
+        for figures in contact.figures:
+            if (rented := self._rented.get(figures.browser)) is not None:
+                rented.figures = figures
+        running = {each.browser for each in contact.running}
+        for rented in list(self._rented.values()):
+            if rented.worker == worker_id and rented.id not in running:
+                rented.exited()
+
+    # --- start -----------------------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        spec: BrowserSpec,
+        *,
+        on_exit: Callable[[UUID], object],
+        on_limit: Callable[[UUID, Limit], object],
+    ) -> Placement:
+        """Run a browser on a worker that has a free slot; see `BrowserHosts.start`.
+
+        Raises:
+            NoFreeSlot: No worker has one.
+        """
+        self._waiting += 1
+        try:
+            worker = await self._slots.reserve(spec.id)
+        finally:
+            self._waiting -= 1
+        link = None
+        try:
+            link = self._links.link(worker)
+            if link is None:
+                raise BrowserStartFailed(f"worker {worker.address} has been replaced; try again")
+            try:
+                sent = await self._exchange.give_profile(link, spec)
+                order = Start(sent, NetworkRules.of(self._rules()), spec.profile_version)
+                started = loaded(Started, await link.ask("start", order, timeout=None))
+            except (OSError, TimeoutError, Superseded, BadMessage) as error:
+                raise BrowserStartFailed(f"the browser could not be started: {error}") from error
+            except CDPBridgeError as error:
+                if isinstance(error, BrowserStartFailed):
+                    raise
+                raise BrowserStartFailed(f"the browser could not be started: {error}") from error
+            rented = Rented(spec.id, worker.id, started, on_exit, on_limit)
+            self._open(rented)
+        except BaseException:
+            await to_the_end(self._withdraw(link, spec))
+            raise
+        return self._placement(rented)
+
+    async def _withdraw(self, link: WorkerLink | None, spec: BrowserSpec) -> None:
+        """Take a start back, whatever became of it."""
+        try:
+            if link is not None:
+                async with asyncio.timeout(_WITHDRAW_SECONDS):
+                    await self._links.end(spec.id, Unwanted(link.worker.id, spec.generation))
+        except TimeoutError:
+            logger.warning("browser %s will be ended when its worker answers", spec.id)
+        finally:
+            await self._slots.free(spec.id)
+
+    def _open(self, rented: Rented) -> None:
+        """Give a browser an address on the gateway."""
+        started = rented.started
+        rented.token = self._token_of(rented.id)
+        upstream = Upstream(
+            started.host, started.port, started.browser_path, partial(self._reach, rented, own=False)
+        )
+        self._registry.add(
+            rented.token,
+            upstream,
+            downloads_reset=lambda: self._work.start(
+                self._tell(rented, "downloads_reset"), f"the downloads of browser {rented.id}"
+            ),
+            proxy_failures=partial(self._proxy_failures, rented),
+            context_proxy=partial(self._context_proxy, rented),
+            context_order=RemoteContexts(partial(self.connection, rented.id))
+            if started.has_extension
+            else None,
+        )
+        self._rented[rented.id] = rented
+
+    async def _reach(self, rented: Rented, *, own: bool) -> socket.socket:
+        """Return a socket to a browser's debugging port."""
+        link = self._links.get(rented.worker)
+        if link is None:
+            raise LinkLost("the worker of this browser does not answer any more")
+        hello = link.hello(purpose="relay", browser=rented.id, own=own)
+        return await dial(link.worker.address, self._secret, hello)
+
+    async def _ask(self, rented: Rented, do: str, message: object, timeout: float = _ASK_SECONDS) -> Any:
+        link = self._links.get(rented.worker)
+        if link is None:
+            raise LinkLost("the worker of this browser does not answer any more")
+        try:
+            return await link.ask(do, message, timeout=timeout)
+        except TimeoutError:
+            raise OSError(f"worker {link.worker.address} has not answered in {timeout:g} s") from None
+
+    async def _tell(self, rented: Rented, do: str) -> None:
+        try:
+            await self._ask(rented, do, Of(rented.id))
+        except OSError as error:
+            logger.debug("browser %s: %s: %s", rented.id, do, error)
+
+    async def _proxy_failures(self, rented: Rented) -> list[dict[str, object]]:
+        try:
+            found: list[dict[str, object]] = await self._ask(rented, "proxy_failures", Of(rented.id))
+        except OSError as error:
+            logger.debug("browser %s: %s", rented.id, error)
+            return []
+        return found
+
+    async def _context_proxy(self, rented: Rented, server: str, bypass_list: str) -> str:
+        return str(await self._ask(rented, "context_proxy", ContextProxy(rented.id, server, bypass_list)))
+
+    # --- takeover --------------------------------------------------------------------------------------------------
+
+    async def adopt(
+        self,
+        browser_id: UUID,
+        generation: int,
+        *,
+        on_exit: Callable[[UUID], object],
+        on_limit: Callable[[UUID, Limit], object],
+    ) -> Placement | None:
+        """Take over a browser that runs on a worker; see `BrowserHosts.adopt`."""
+        found = await self._found(browser_id, "adopt", Adopt(browser_id, generation))
+        return None if found is None else await self._held(browser_id, found, on_exit, on_limit)
+
+    async def attach(self, browser_id: UUID) -> Placement | None:
+        """Reach a browser that another server has rented out; see `BrowserHosts.attach`."""
+        if (placement := self.placement(browser_id)) is not None:
+            return placement
+        found = await self._found(browser_id, "attach", Of(browser_id))
+        return None if found is None else await self._held(browser_id, found)
+
+    async def _held(
+        self,
+        browser_id: UUID,
+        found: tuple[WorkerLink, Started],
+        on_exit: Callable[[UUID], object] | None = None,
+        on_limit: Callable[[UUID, Limit], object] | None = None,
+    ) -> Placement | None:
+        """Hold a browser that runs on a worker: for its rental here, or for another server's."""
+        link, started = found
+        known = self._rented.get(browser_id)
+        if known is None:
+            known = Rented(browser_id, link.worker.id, started, on_exit or self._detach, on_limit or _ignored)
+            known.own = on_exit is not None
+            self._open(known)
+        elif known.stopping:
+            return None
+        elif on_exit is not None and on_limit is not None:
+            known.belongs(started, on_exit, on_limit)
+        return self._placement(known)
+
+    def _detach(self, browser_id: UUID) -> None:
+        """Forget a browser of another server, which has ended."""
+        rented = self._rented.get(browser_id)
+        if rented is not None and not rented.stopping:
+            self._work.start(self._close(rented, _ENDED), f"the clients of browser {browser_id}")
+
+    async def _close(self, rented: Rented, frame: CloseFrame) -> None:
+        """Close the sockets to a browser, and forget it."""
+        rented.stopping = True
+        try:
+            await self._registry.close(rented.token, frame.code, frame.reason)
+            await rented.close_connection()
+        finally:
+            self._rented.pop(rented.id, None)
+
+    async def _found(self, browser_id: UUID, do: str, message: object) -> tuple[WorkerLink, Started] | None:
+        """Return the worker that runs a browser, and what it answers to a request for it."""
+        for link in await self._links.perhaps_with(browser_id):
+            try:
+                answer = await link.ask(do, message, timeout=_ASK_SECONDS)
+            except (OSError, TimeoutError, Superseded, BadMessage) as error:
+                logger.debug("browser %s is not on %s: %r", browser_id, link.worker.address, error)
+                continue
+            if answer is not None:
+                return link, loaded(Started, answer)
+        return None
+
+    async def release(self, browser_id: UUID) -> bool:
+        """Hand a browser over; see `BrowserHosts.release`."""
+        rented = self._rented.get(browser_id)
+        if rented is None or rented.stopping:
+            return False
+        await self._close(rented, _HANDED_OVER)
+        return True
+
+    # --- while it runs ---------------------------------------------------------------------------------------------
+
+    def _placement(self, rented: Rented) -> Placement:
+        started = rented.started
+        return Placement(rented.token, started.profile_writable, started.place_id, rented.worker)
+
+    def placement(self, browser_id: UUID) -> Placement | None:
+        """Return where a browser runs; see `BrowserHosts.placement`."""
+        rented = self._rented.get(browser_id)
+        return None if rented is None or rented.stopping else self._placement(rented)
+
+    async def connection(self, browser_id: UUID) -> Connection | None:
+        """Return our own connection to a browser, opened now if need be; see `BrowserHosts.connection`."""
+        rented = self._rented.get(browser_id)
+        if rented is None or rented.stopping:
+            return None
+        try:
+            return await rented.connection(partial(self._reach, rented, own=True))
+        except (OSError, CDPError) as error:
+            logger.warning("browser %s: the server's own connection cannot be opened: %s", browser_id, error)
+            return None
+
+    async def limit_hosts(
+        self, browser_id: UUID, *, allowed: Sequence[str] | None, denied: Sequence[str] = ()
+    ) -> bool:
+        """Replace the lists of hosts a browser may reach; see `BrowserHosts.limit_hosts`."""
+        rented = self._rented.get(browser_id)
+        if rented is None or rented.stopping:
+            return False
+        lists = LimitHosts(
+            browser_id,
+            rented.started.generation,
+            None if allowed is None else tuple(allowed),
+            tuple(denied),
+        )
+        try:
+            return bool(await self._ask(rented, "limit_hosts", lists))
+        except (OSError, Superseded) as error:
+            logger.warning("browser %s: its hosts cannot be limited: %s", browser_id, error)
+            return False
+
+    def proxy_bytes(self, browser_id: UUID) -> int:
+        """Return what went through its proxy, as of the last contact."""
+        rented = self._rented.get(browser_id)
+        return 0 if rented is None else rented.proxy_bytes
+
+    def traffic(self, browser_id: UUID) -> Sequence[HostTraffic]:
+        """Return what was exchanged with each host, as of the last contact."""
+        rented = self._rented.get(browser_id)
+        return () if rented is None or rented.figures is None else rented.figures.traffic
+
+    def blocked_requests(self, browser_id: UUID) -> int | None:
+        """Return how many requests the block lists have refused, as of the last contact."""
+        rented = self._rented.get(browser_id)
+        return None if rented is None or rented.figures is None else rented.figures.blocked_requests
+
+    # --- files -----------------------------------------------------------------------------------------------------
+
+    def downloads_folder(self, browser_id: UUID) -> Path | None:
+        """Return the worker's folder; see `BrowserHosts.downloads_folder`."""
+        rented = self._rented.get(browser_id)
+        return None if rented is None or rented.started.kept is None else Path(rented.started.kept)
+
+    async def take_downloads(self, browser_id: UUID) -> None:
+        """Bring what a browser has downloaded so far; see `BrowserHosts.take_downloads`."""
+        rented = self._rented.get(browser_id)
+        link = None if rented is None else self._links.get(rented.worker)
+        if rented is None or link is None or rented.stopping:
+            return
+        try:
+            async with rented.taking:
+                await self._exchange.take_files(link, browser_id)
+        except (OSError, TimeoutError, BadMessage) as error:
+            logger.warning("the downloads of browser %s cannot be brought now: %s", browser_id, error)
+
+    async def give_upload(self, browser_id: UUID, file: Path) -> None:
+        """Bring a file to a browser; see `BrowserHosts.give_upload`."""
+        rented = self._rented.get(browser_id)
+        link = None if rented is None else self._links.get(rented.worker)
+        if rented is None or link is None:
+            raise LinkLost("the worker of this browser does not answer any more")
+        await self._exchange.give_file(link, browser_id, file)
+
+    def upload_path(self, browser_id: UUID, file: Path) -> Path:
+        """Return where a browser finds an upload; see `BrowserHosts.upload_path`."""
+        rented = self._rented.get(browser_id)
+        return file if rented is None else Path(rented.started.given) / file.name
+
+    # --- stop ------------------------------------------------------------------------------------------------------
+
+    async def stop(self, browser_id: UUID, frame: CloseFrame, *, save: bool) -> StopReport | None:
+        """End a browser; see `BrowserHosts.stop`."""
+        rented = self._rented.get(browser_id)
+        if rented is None or rented.stopping:
+            return None
+        rented.stopping = True
+        try:
+            await self._registry.close(rented.token, frame.code, frame.reason)
+            report = await self._stopped(rented, frame, save=save)
+            await rented.close_connection()
+        finally:
+            self._rented.pop(browser_id, None)
+            await self._slots.free(browser_id)
+        return report
+
+    async def _stopped(self, rented: Rented, frame: CloseFrame, *, save: bool) -> StopReport:
+        """Return a browser's report, or what is known of a browser whose worker does not answer."""
+        order = Stop(rented.id, rented.started.generation, frame.code, frame.reason, save=save)
+        while (link := self._links.get(rented.worker)) is not None:
+            try:
+                answer = await link.ask("stop", order, timeout=_STOP_SECONDS)
+                if answer is None:
+                    break
+                report = loaded(Ended, answer).report
+                report = await self._brought(link, rented.id, report, _profile_of(rented.started))
+                await link.ask("taken", Of(rented.id), timeout=_ASK_SECONDS)
+            except LinkLost as error:
+                logger.warning("browser %s: its end is asked for again: %s", rented.id, error)
+            except Superseded as error:
+                logger.warning("browser %s is another server's now: %s", rented.id, error)
+                break
+            except (TimeoutError, OSError, BadMessage) as error:
+                logger.warning("browser %s: its end has no report: %r", rented.id, error)
+                self._links.discard(rented.id, Unwanted(rented.worker, rented.started.generation))
+                break
+            else:
+                return report
+        else:
+            self._links.discard(rented.id, Unwanted(rented.worker, rented.started.generation))
+        return rented.last_report()
+
+    async def _brought(
+        self, link: WorkerLink, browser_id: UUID, report: StopReport, profile: ProfileOf | None
+    ) -> StopReport:
+        """Bring what a browser has left, and return its report as this server understands it."""
+        try:
+            await self._exchange.take_files(link, browser_id)
+        except LinkLost:
+            raise
+        except OSError as error:
+            logger.warning("the downloads of browser %s are not kept: %s", browser_id, error)
+        saved = None
+        if report.saved is not None and profile is not None:
+            saved = await self._exchange.take_profile(link, browser_id, report.saved, profile)
+        return replace(report, saved=saved)
+
+    # --- the server's own start and end ----------------------------------------------------------------------------
+
+    def remains(self) -> Collection[UUID]:
+        """Return nothing: what runs on workers is in the books."""
+        return ()
+
+    async def recover(self, left: Collection[Leftover]) -> Mapping[UUID, SavedState]:
+        """End the browsers of servers that have ended, and return the profiles that were saved; see `BrowserHosts.recover`."""
+        found = await asyncio.gather(*(self._recovered(leftover) for leftover in left))
+        return {each.id: state for each, state in zip(left, found, strict=True) if state is not None}
+
+    async def _recovered(self, leftover: Leftover) -> SavedState | None:
+        link = await self._links.with_browser(leftover.id)
+        if link is None:
+            return None
+        profile = None
+        if leftover.profile_id is not None and leftover.profile_writable:
+            version = leftover.profile_version
+            profile = ProfileOf(leftover.profile_id, version, version)
+        order = Stop(leftover.id, _NEWEST, _CLOSING.code, _CLOSING.reason, save=leftover.profile_writable)
+        try:
+            answer = await link.ask("stop", order, timeout=_STOP_SECONDS)
+            if answer is None:
+                return None
+            report = await self._brought(link, leftover.id, loaded(Ended, answer).report, profile)
+            await link.ask("taken", Of(leftover.id), timeout=_ASK_SECONDS)
+        except (OSError, TimeoutError, BadMessage) as error:
+            logger.warning("browser %s of an earlier server: %s", leftover.id, error)
+            self._links.discard(leftover.id, Unwanted(link.worker.id, _NEWEST))
+            return None
+        finally:
+            await self._slots.free(leftover.id)
+        return report.saved
+
+    @property
+    def ready(self) -> int:
+        """The number of browsers that run on workers and wait for orders."""
+        return self._links.ready
+
+    async def release_ready(self) -> bool:
+        """Return False: browsers that wait are on other machines, and take nothing from this one."""
+        return False
+
+    async def close(self) -> None:
+        """End every browser of this server that still runs, and the connections to workers."""
+        await asyncio.gather(
+            *(
+                self.stop(rented.id, _CLOSING, save=True) if rented.own else self.release(rented.id)
+                for rented in list(self._rented.values())
+            )
+        )
+        await self._work.cancel()
+        await self._links.close()
+
+
+def _ignored(_browser_id: UUID, _limit: Limit) -> None:
+    """Leave a limit to the server whose browser it is."""
+
+
+def _profile_of(started: Started) -> ProfileOf | None:
+    return None if started.profile_id is None else ProfileOf(started.profile_id, started.sent, started.base)
