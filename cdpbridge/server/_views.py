@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 from uuid import UUID
+
+from cdpbridge.server.recording import unfinished_in
 
 if TYPE_CHECKING:
     from cdpbridge.server._tokens import BrowserTokens
@@ -96,7 +99,7 @@ class Views:
 
     async def recover(self) -> None:
         """Keep what a killed server has recorded. Nothing is recorded yet."""
-        if await self._store.unfinished_recordings():
+        if await self._store.unfinished_recordings() or await asyncio.to_thread(unfinished_in, self._files):
             await self.recordings.recover()
 
     def start(self, browser_id: UUID) -> None:

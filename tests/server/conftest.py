@@ -93,6 +93,12 @@ class ScriptedHosts:
     def placement(self, browser_id):
         return self.running[browser_id][0] if browser_id in self.running else None
 
+    async def adopt(self, spec, *, on_exit, on_limit):
+        return None  # what runs here ends with its server
+
+    async def release(self, browser_id):
+        return False
+
     async def attach(self, browser_id):
         return self.placement(browser_id)
 

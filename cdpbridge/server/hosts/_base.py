@@ -172,17 +172,18 @@ class BrowserHosts(Protocol):
 
     async def adopt(
         self,
-        browser_id: UUID,
-        generation: int,
+        spec: BrowserSpec,
         *,
         on_exit: Callable[[UUID], object],
         on_limit: Callable[[UUID, Limit], object],
     ) -> Placement | None:
         """Take over a browser that another server has started and that still runs; None when it runs nowhere, or ends.
 
+        Where it has ended, or ends, `stop` returns the report of that all the same, if it is still there.
+
         Args:
-            browser_id: Of the rental.
-            generation: Of the rental from now on: what its former server still asks for is refused.
+            spec: Its id, its profile with the version that it began with, and its generation from now on: what its former server
+                still asks for is refused.
             on_exit: As for `start`.
             on_limit: As for `start`.
         """

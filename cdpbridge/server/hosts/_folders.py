@@ -11,7 +11,8 @@ from uuid import UUID
 
 from cdpbridge.chromium import remove_tree, scratch_parent, uses_browser_uids
 from cdpbridge.errors import CDPBridgeError
-from cdpbridge.server.profiles import ProfileRefused, ProfileStore, ProfileVersion
+from cdpbridge.server.objects import ObjectMissing, ObjectStorageError
+from cdpbridge.server.profiles import ProfileNotRestored, ProfileRefused, ProfileStore, ProfileVersion
 
 from ._base import SavedState
 
@@ -57,11 +58,21 @@ async def save_profile(
 
 
 async def saved_before(profiles: ProfileStore, profile_id: UUID, writer: UUID) -> SavedState | None:
-    """Return what a browser of an earlier server has uploaded of its profile; a failure is logged."""
+    """Return what a browser of an earlier server has saved of its profile; None when that is nothing that can be read.
+
+    Raises:
+        ObjectStorageError: From the storage: it is not known.
+        OSError: From the disk; as above.
+    """
     try:
         found = await profiles.run(profiles.saved_by, profile_id, writer, saving=True)
-    except (OSError, CDPBridgeError):
-        logger.exception("what browser %s has saved of profile %s could not be looked up", writer, profile_id)
+    except ProfileNotRestored as error:
+        cause = error.__cause__
+        if isinstance(cause, ObjectStorageError) and not isinstance(cause, ObjectMissing):
+            raise cause from None
+        logger.warning(
+            "what browser %s has saved of profile %s does not count: %s", writer, profile_id, error
+        )
         return None
     return None if found is None else SavedState(found.version, list(found.cookie_domains), found.archive)
 

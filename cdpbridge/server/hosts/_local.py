@@ -24,7 +24,7 @@ from cdpbridge.server.proxy import HostLists, HostTraffic, Rules
 from ._base import BrowserSpec, CloseFrame, Leftover, Limit, Placement, SavedState, StopReport
 from ._browser import LocalBrowser
 from ._cookies import CookieExport, cookies_to_keep
-from ._folders import REMOVED, remove_folder, save_profile, saved_before, scratch_folder
+from ._folders import REMOVED, remove_folder, save_profile, scratch_folder
 from ._options import BrowserOptions
 from ._place import Place
 from ._processes import wait_unused
@@ -251,8 +251,7 @@ class LocalHosts:
 
     async def adopt(
         self,
-        browser_id: UUID,
-        generation: int,
+        spec: BrowserSpec,
         *,
         on_exit: Callable[[UUID], object],
         on_limit: Callable[[UUID, Limit], object],
@@ -366,10 +365,6 @@ class LocalHosts:
         for leftover in left:
             if leftover.profile_id is None or not leftover.profile_writable:
                 continue
-            if leftover.id not in saved:  # perhaps its server was killed after the upload
-                state = await saved_before(self._profiles, leftover.profile_id, leftover.id)
-                if state is not None:
-                    saved[leftover.id] = state
             self._profiles.release(leftover.profile_id, str(leftover.id))
         self._ready.open()
         return saved

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from cdpbridge.server.files import VIDEO
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from cdpbridge.server.files import FileStore
     from cdpbridge.server.store import Browser
 
-__all__ = ["LAST_STILL", "UNFINISHED", "VIDEO", "recover_folder", "still_name", "video_path"]
+__all__ = ["LAST_STILL", "UNFINISHED", "VIDEO", "recover_folder", "still_name", "unfinished_in", "video_path"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -26,6 +27,11 @@ _DRAFT: Final = f".new.{VIDEO}"
 def still_name(minute: int) -> str:
     """Return the name of the still of a full minute; names sort by time."""
     return f"at-{minute:03}-min.jpg"
+
+
+def unfinished_in(files: FileStore) -> list[UUID]:
+    """Return the browsers whose videos were being written here when a server was killed. Before anything is recorded."""
+    return [each for each in files.owners("browsers") if (files.recording(each) / UNFINISHED).is_file()]
 
 
 def video_path(files: FileStore, browser: Browser) -> str | None:

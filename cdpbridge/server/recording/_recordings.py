@@ -18,7 +18,7 @@ from cdpbridge.server.files import FileStore, StoredFile
 from cdpbridge.server.live import Live
 from cdpbridge.server.store import Browser, RecordingState, Store
 
-from ._folder import VIDEO, recover_folder
+from ._folder import VIDEO, recover_folder, unfinished_in
 from ._recorder import Recorder
 
 if TYPE_CHECKING:
@@ -73,8 +73,12 @@ class Recordings:
         return None
 
     async def recover(self) -> None:
-        """Keep what a killed server has recorded. Nothing is recorded yet."""
-        for browser_id in await self._store.unfinished_recordings():
+        """Keep what a killed server has recorded here. Nothing is recorded yet.
+
+        Another server may have taken its browsers over, and noted the end of their recordings.
+        """
+        here = await asyncio.to_thread(unfinished_in, self._files)
+        for browser_id in {*here, *await self._store.unfinished_recordings()}:
             if not self._store.one_writer and not await asyncio.to_thread(self._folder(browser_id).is_dir):
                 continue  # made by another server
             mend = None if await self.refusal() is not None else _mend

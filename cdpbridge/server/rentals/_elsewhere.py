@@ -81,13 +81,15 @@ class Elsewhere:
         return given
 
     async def stopped(self, project_id: UUID, browser_id: UUID) -> Browser | None:
-        """Have a browser stopped by the server that runs it, and return its record; None when the project has no such browser.
+        """Have a browser stopped by the server whose it is, and return its record; None when the project has no such browser.
+
+        That server may be this one, which has just taken it over.
 
         Raises:
             OwnerSilent: It has not stopped in time.
         """
         browser = await self._store.browser(project_id, browser_id)
-        if browser is None or self._store.one_writer or browser.owner == self._store.server_id:
+        if browser is None or self._store.one_writer:
             return browser
         await self._store.ask_stop(browser_id)
         try:

@@ -23,6 +23,7 @@ from cdpbridge.server.objects import ObjectStorageError
 from cdpbridge.server.proxy import HostTraffic
 from cdpbridge.server.store import Store
 
+from ._recovery import FindUpload
 from ._rental import Rental
 
 __all__ = ["CLOSE_FRAMES", "Endings", "Recorders"]
@@ -83,6 +84,7 @@ class Endings:
         hosts: BrowserHosts,
         *,
         forget_profile: Callable[[UUID], Awaitable[None]],
+        find_upload: FindUpload,
         discard_version: Callable[[UUID, str], Awaitable[None]],
         metrics: Metrics,
         recorders: Recorders | None,
@@ -94,22 +96,27 @@ class Endings:
         self._store = store
         self._hosts = hosts
         self._forget_profile = forget_profile
+        self._find_upload = find_upload
         self._discard_version = discard_version
         self._metrics = metrics
         self._recorders = recorders
         self._wall = wall
 
-    async def run(self, rental: Rental, used: timedelta, *, stopped: Callable[[], object]) -> None:
+    async def run(
+        self, rental: Rental, used: timedelta, *, stopped: Callable[[], object], settled: bool = False
+    ) -> None:
         """Settle a rental, shut its browser down, save its profile, and close its record.
 
         Args:
             rental: In state `stopping`.
             used: How much of the paid time it has used.
             stopped: Called when nothing of the browser runs any more, before the record is closed.
+            settled: Another server has booked it, and did not come to the rest.
         """
-        ending = _Ending(rental, used)
-        await self._write(ending)
-        self._metrics.ended(rental.reason, used)
+        ending = _Ending(rental, used, settled)
+        if not settled:
+            await self._write(ending)
+            self._metrics.ended(rental.reason, used)
         recorded = asyncio.get_running_loop().create_task(self._finish_recording(rental))
         try:
             ending.report = await self._shut_down(rental)
@@ -151,8 +158,12 @@ class Endings:
         for browser_id, ending in list(self.unwritten.items()):
             if ending.closed and browser_id in self.unwritten:
                 self.unwritten[browser_id] = self.unwritten.pop(browser_id)
-                await self._book(ending)
-                self.unwritten.pop(browser_id, None)
+                try:
+                    await self._book(ending)
+                except (ObjectStorageError, OSError) as error:
+                    logger.debug("the end of browser %s: the storage is away: %s", browser_id, error)
+                else:
+                    self.unwritten.pop(browser_id, None)
 
     async def _withdraw(self, browser_id: UUID, reason: EndReason, *, in_doubt: bool) -> None:
         abandoned = await self._store.abandon(browser_id, reason, now=self._wall())
@@ -163,7 +174,7 @@ class Endings:
     async def _write(self, ending: _Ending) -> None:
         try:
             await self._book(ending)
-        except SQLAlchemyError:
+        except (SQLAlchemyError, ObjectStorageError, OSError):
             logger.exception(
                 "the end of browser %s could not be written; it will be retried", ending.rental.id
             )
@@ -176,7 +187,12 @@ class Endings:
         rental, report = ending.rental, ending.report
         if not ending.settled:
             await self._store.settle(
-                rental.id, rental.reason, ending.used, now=self._wall(), discarded=rental.discarded
+                rental.id,
+                rental.reason,
+                ending.used,
+                now=self._wall(),
+                discarded=rental.discarded,
+                generation=rental.generation,
             )
             ending.settled = True
         if ending.closed:
@@ -186,6 +202,7 @@ class Endings:
                 proxy_bytes=report.proxy_bytes if report else 0,
                 blocked_requests=report.blocked_requests if report else None,
                 host_traffic=_by_host(report.traffic) if report else None,
+                generation=rental.generation,
             )
 
     async def _shut_down(self, rental: Rental) -> StopReport | None:
@@ -203,9 +220,14 @@ class Endings:
             return True
 
     async def _note_saved(self, rental: Rental, report: StopReport | None) -> None:
-        if report is None or report.saved is None or rental.profile_id is None:
+        profile_id, saved = rental.profile_id, None if report is None else report.saved
+        if profile_id is None:
             return
-        profile_id, saved = rental.profile_id, report.saved
+        if saved is None and rental.was_elsewhere and rental.saves_profile:
+            # Its former server may have ended between the upload and its note.
+            saved = await self._find_upload(profile_id, rental.id)
+        if saved is None:
+            return
         noted = await self._store.profile_saved(
             profile_id,
             rental.id,

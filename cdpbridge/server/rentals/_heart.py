@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -21,7 +21,7 @@ from cdpbridge.server.store import Server, Store
 
 from ._endings import Endings
 from ._membership import Membership, boot_time
-from ._recovery import FindUpload, take_over
+from ._recovery import Adopt, FindUpload, Recovery
 from ._rental import Rental
 from ._worker_watch import WorkerWatch
 
@@ -44,7 +44,9 @@ class Heart:
         rentals: Every browser of this server that has not stopped.
         end: Ends a rental without waiting.
         stop: Ends a rental that perhaps still starts, and waits.
-        find_upload: See `take_over`.
+        forget: Leaves a browser of a worker to the server that has taken it over.
+        find_upload: See `Recovery`.
+        adopt: As above.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class Heart:
         wall: Callable[[], datetime],
         end: Callable[[Rental, Signal], object],
         stop: Callable[[Rental], Coroutine[Any, Any, None]],
+        forget: Callable[[Rental], Awaitable[object]],
         find_upload: FindUpload,
+        adopt: Adopt,
     ) -> None:
         self._store = store
         self._hosts = hosts
@@ -69,7 +73,8 @@ class Heart:
         self._wall = wall
         self._end = end
         self._stop = stop
-        self._find_upload = find_upload
+        self._forget = forget
+        self._recovery = Recovery(store, find_upload, adopt, lambda: self.uptime(clock.time()), wall)
         self._workers = WorkerWatch(store, clock=boot_time) if settings.browsers == "workers" else None
         # No other process looks for its signs of life, and no worker has some that it passes on.
         self._alone = store.one_writer and self._workers is None
@@ -91,11 +96,15 @@ class Heart:
         """Return the time from the start of this server to `now`, a reading of the clock."""
         return timedelta(seconds=now - self._joined)
 
-    async def join(self) -> Collection[Server]:
-        """Add this server to those of the database, and return those that are known to have ended."""
+    async def join(self) -> None:
+        """Add this server to those of the database, and take over from those that are known to have ended."""
         formers = await self._membership.join()
         self._joined = self._clock.time()
-        return formers
+        later = await self._recovery.at_start(self._hosts, formers)
+        if later:
+            self._work.start(
+                self._recovery.finish(later), "what was left of browsers of a server that has ended"
+            )
 
     def start(self) -> None:
         """Begin to beat."""
@@ -187,17 +196,31 @@ class Heart:
 
     async def _take_over(self, former: Server) -> None:
         try:
-            await take_over(self._store, former, find_upload=self._find_upload, wall=self._wall)
+            await self._recovery.take_over(former)
         finally:
             self._ended.discard(former.id)
 
     async def _end_lost(self, active: Iterable[Rental]) -> None:
-        """End browsers that another server has taken over, as it took this one for dead: nothing more is booked for them."""
+        """End or forget browsers that another server has taken over, as it took this one for dead: nothing more is booked for them."""
         owned = await self._store.owned()
         for rental in active:
-            if rental.id not in owned:
+            if rental.id in owned:
+                continue
+            if await self._forget(rental):
+                logger.warning("browser %s is another server's now, and goes on there", rental.id)
+            else:
                 logger.error("browser %s is another server's now; it ends here", rental.id)
                 self._end(rental, Signal.LOST)
+
+    async def hand_over(self, rentals: Iterable[Rental]) -> None:
+        """Let other servers take active browsers of workers at once.
+
+        Raises:
+            SQLAlchemyError: The database did not take it: they do so when this server has been silent for some seconds.
+        """
+        ids = [rental.id for rental in rentals]
+        if ids:
+            await self._store.hand_over(ids, self.uptime(self._clock.time()), now=self._wall())
 
     async def _listen(self) -> None:
         """Stop what other servers were asked to stop."""

@@ -73,7 +73,7 @@ class Membership:
             return others
         before = self._file.read_text().strip() if self._file.exists() else ""
         self._file.write_text(f"{self._store.server_id}\n")
-        return [each for each in others if str(each.id) == before]
+        return [each for each in others if each.leaving or str(each.id) == before]
 
     async def beat(self, uptime: timedelta, answered: Collection[UUID] = ()) -> Collection[Server]:
         """Give a sign of life, also of workers, and return the servers that have ended.
@@ -103,7 +103,7 @@ class Membership:
         return [each for each in others if self._is_dead(each, now)]
 
     def _is_dead(self, server: Server, now: float) -> bool:
-        return self._pulses.stands_still(server.id, server.beats, now, DEAD_SECONDS)
+        return server.leaving or self._pulses.stands_still(server.id, server.beats, now, DEAD_SECONDS)
 
     async def leave(self) -> None:
         """Remove this server, unless it still has browsers: another one settles those."""

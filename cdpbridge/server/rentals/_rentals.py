@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
@@ -28,21 +29,21 @@ from cdpbridge.server.profiles import ProfileVersion
 from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Browser, KeyTaken, Store
 
+from ._adoption import Adoption
 from ._elsewhere import Elsewhere
 from ._endings import CLOSE_FRAMES, Endings, Recorders
 from ._heart import Heart
 from ._order import Order
 from ._pressure import Pressure
-from ._recovery import FindUpload, recover
+from ._recovery import FindUpload
 from ._rental import OnEnd, Rental
 from ._starts import KeyReused, StartWithdrawn, wait_for
+from ._timers import Timers
 
 __all__ = ["Rentals"]
 
 logger = logging.getLogger("cdpbridge.server")
 
-# The next hour starts with the first instant after the full one; a timer may be early by the clock's resolution.
-_AFTER_THE_HOUR_SECONDS: Final = 0.001
 # How long a new rental waits for its profile while an ending one saves it.
 _PROFILE_WAIT_SECONDS: Final = 10.0
 
@@ -113,6 +114,7 @@ class Rentals:
             store,
             hosts,
             forget_profile=forget_profile,
+            find_upload=find_upload,
             discard_version=discard_version,
             metrics=metrics,
             recorders=recorders,
@@ -123,6 +125,25 @@ class Rentals:
         self._being_closed: dict[UUID, asyncio.Task[None]] = {}
         self._turns: WeakValueDictionary[tuple[UUID, str], asyncio.Lock] = WeakValueDictionary()
         self._charges = TaskSet(logger)
+        self._timers = Timers(
+            store,
+            clock=self._clock,
+            wall=wall,
+            charges=self._charges,
+            expire=partial(self._end, signal=Signal.EXPIRE),
+        )
+        self._adoption = Adoption(
+            store,
+            hosts,
+            self._rentals,
+            self._timers,
+            clock=self._clock,
+            recorders=recorders,
+            on_exit=self._exited,
+            on_limit=self._over_limit,
+            end=self._end,
+            begin_end=self._begin_end,
+        )
         self._heart = Heart(
             store,
             hosts,
@@ -133,7 +154,9 @@ class Rentals:
             wall=wall,
             end=self._end,
             stop=self._stop,
+            forget=self._adoption.forget,
             find_upload=find_upload,
+            adopt=self._adoption.adopt,
         )
         self._closing = False
 
@@ -141,12 +164,11 @@ class Rentals:
 
     async def open(self) -> None:
         """Recover from an unclean shutdown, then start the heartbeat."""
-        formers = await self._heart.join()
-        await recover(self._store, self._hosts, formers, wall=self._wall)
+        await self._heart.join()
         self._heart.start()
 
     async def close(self) -> None:
-        """Stop every browser, refund it, save its profile. No new one starts any more."""
+        """Hand over the browsers of workers; stop every other one, refund it, save its profile. No new one starts any more."""
         self._closing = True
         starts = [rental.start for rental in self._rentals.values()]
         for start in starts:
@@ -154,6 +176,7 @@ class Rentals:
                 start.cancel()
         if starts:
             await asyncio.wait({start.task for start in starts})
+        await self._adoption.hand_over(self._heart.hand_over)
         ends = [self._end(rental, Signal.LOST) for rental in list(self._rentals.values())]
         await asyncio.gather(*(end for end in ends if end is not None))
         await self._charges.wait()
@@ -338,10 +361,7 @@ class Rentals:
         rental.saves_profile = bool(browser.profile_writable)
         rental.life.take(Signal.STARTED)
         rental.deadline = Deadline(now, order.timeout)
-        rental.timers["expire"] = self._clock.call_at(
-            rental.deadline.expires, self._end, rental, Signal.EXPIRE
-        )
-        self._arm_hour(rental, now)
+        self._timers.arm(rental, now)
         if order.recording and self._recorders is not None:
             self._recorders.start(rental.id)
         # It may have exited while that was written.
@@ -393,29 +413,6 @@ class Rentals:
         rental = self._rentals.get(browser_id)
         return rental is not None and rental.is_active
 
-    # --- while it runs --------------------------------------------------------------------------------------------
-
-    def _arm_hour(self, rental: Rental, now: float) -> None:
-        assert rental.deadline is not None  # it is active
-        when = rental.deadline.next_hour(now)
-        if when is not None:
-            rental.timers["hour"] = self._clock.call_at(when + _AFTER_THE_HOUR_SECONDS, self._hour, rental)
-
-    def _hour(self, rental: Rental) -> None:
-        now = self._clock.time()
-        self._charges.start(
-            self._charge_hour(rental, rental.used(now)), f"the charge of an hour of browser {rental.id}"
-        )
-        self._arm_hour(rental, now)
-
-    async def _charge_hour(self, rental: Rental, used: timedelta) -> None:
-        try:
-            await self._store.charge_started_hours(rental.id, used, now=self._wall())
-        except SQLAlchemyError:
-            logger.exception(
-                "an hour of browser %s could not be booked; the next hour or its end will book it", rental.id
-            )
-
     # --- the end --------------------------------------------------------------------------------------------------
 
     async def stop(self, project_id: UUID, browser_id: UUID) -> Browser | None:
@@ -451,16 +448,21 @@ class Rentals:
         """End an active browser, once; return the task that does it, None for one that has not run."""
         if rental.is_active and rental.life.take(signal):
             rental.cancel_timers()
-            work = self._endings.run(
-                rental,
-                rental.used(self._clock.time()),
-                stopped=lambda: self._rentals.pop(rental.id, None),
-            )
-            rental.ending = asyncio.get_running_loop().create_task(work)
-            self._being_closed[rental.id] = rental.ending
-            rental.ending.add_done_callback(lambda _: self._being_closed.pop(rental.id))
+            self._begin_end(rental)
             rental.on_end(rental.id, rental.reason)
         return rental.ending
+
+    def _begin_end(self, rental: Rental, *, settled: bool = False) -> None:
+        """Begin what follows on the state `stopping`; `settled` if another server has booked its part."""
+        work = self._endings.run(
+            rental,
+            rental.used(self._clock.time()),
+            stopped=lambda: self._rentals.pop(rental.id, None),
+            settled=settled,
+        )
+        rental.ending = asyncio.get_running_loop().create_task(work)
+        self._being_closed[rental.id] = rental.ending
+        rental.ending.add_done_callback(lambda _: self._being_closed.pop(rental.id))
 
 
 def _check_body(earlier_hash: str, body_hash: str) -> None:
@@ -483,5 +485,6 @@ def _spec(rental: Rental, order: Order, readable: tuple[Path, ...]) -> BrowserSp
         readable=readable if order.readable is None else order.readable,
         profile_version=rental.profile_version,
         project_id=rental.project_id,
+        generation=rental.generation,
         lifetime=order.timeout,
     )

@@ -130,7 +130,10 @@ class Project(Base):
 
 
 class Server(Base):
-    """One start of a server that uses the database, until its end; `beats` moves while it lives."""
+    """One start of a server that uses the database, until its end; `beats` moves while it lives.
+
+    Or what such a server has handed over: browsers that run on workers, until others have taken them.
+    """
 
     __tablename__ = "servers"
 
@@ -140,6 +143,10 @@ class Server(Base):
     # By its own monotonic clock, at its last beat: how long its browsers have been known to live needs no other clock.
     uptime_ms: Mapped[int] = mapped_column(BigInteger())
     joined_at: Mapped[datetime] = mapped_column(Instant())
+    # When that was, by the database's clock; None before the first beat.
+    beaten_at: Mapped[datetime | None] = mapped_column(Instant())
+    # Its browsers are to be taken over at once.
+    leaving: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class Worker(Base):
@@ -214,6 +221,8 @@ class ApiKey(Base):
     admin: Mapped[bool] = mapped_column(default=False, server_default=false())
     last_used_at: Mapped[datetime | None] = mapped_column(Instant())
     revoked_at: Mapped[datetime | None] = mapped_column(Instant())
+    # Of the embedded server whose programs have it: it ends with that server.
+    server: Mapped[UUID | None] = mapped_column(Uuid())
 
 
 class Profile(Base):

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import ARRAY, Uuid, bindparam, delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from cdpbridge._lifecycle import State
 
 from ._database import Database, changed
-from ._models import HOLDS_SLOT, NOT_STOPPED, Browser, Server, Worker
+from ._models import HOLDS_SLOT, NOT_STOPPED, ApiKey, Browser, Instant, Server, Worker
+from ._recording_states import RecordingState
 from ._slots import bumped
 
 __all__ = ["Servers"]
@@ -19,8 +23,11 @@ __all__ = ["Servers"]
 _NAME_CHARACTERS: Final = 200
 # In one statement: databases allow some thousands of values.
 _IDS_AT_ONCE: Final = 500
+_HANDED_OVER: Final = "{}, handed over"
 # So that no transaction is long, and several servers share the work.
 _TAKEN_AT_ONCE: Final = 100
+# The database's clock: with that of no server it is compared.
+_BY_DATABASE: Final = func.now(type_=Instant())
 
 
 class Servers(Database):
@@ -47,7 +54,9 @@ class Servers(Database):
         mine = (
             update(Server)
             .where(Server.id == self.server_id)
-            .values(beats=Server.beats + 1, uptime_ms=uptime // timedelta(milliseconds=1))
+            .values(
+                beats=Server.beats + 1, uptime_ms=uptime // timedelta(milliseconds=1), beaten_at=_BY_DATABASE
+            )
         )
         async with self._write() as session:
             if answered and self.one_writer:
@@ -65,22 +74,60 @@ class Servers(Database):
             return (await session.scalars(select(Server).where(Server.id != self.server_id))).all()
 
     async def forget_server(self, server_id: UUID) -> bool:
-        """Remove a server that has ended, unless it still has browsers that have not stopped."""
+        """Remove a server that has ended, and the keys that end with it, unless it still has browsers that have not stopped."""
         has = select(Browser.id).where(Browser.owner == server_id, Browser.state.in_(NOT_STOPPED))
         async with self._write() as session:
+            await session.execute(delete(ApiKey).where(ApiKey.server == server_id))
             return await changed(session, delete(Server).where(Server.id == server_id, ~has.exists()))
 
-    async def take_over(self, former: Server | None) -> Sequence[Browser]:
+    async def hand_over(self, ids: Collection[UUID], uptime: timedelta, *, now: datetime) -> Collection[UUID]:
+        """Let other servers take active browsers of this one, at once, and return those that they may.
+
+        They are of a server that has only a row, until they are taken: `leaving`.
+
+        Args:
+            ids: Of the browsers.
+            uptime: Of this server.
+            now: The present.
+        """
+        async with self._write() as session:
+            mine = await session.get(Server, self.server_id)
+            heir = Server(
+                id=uuid4(),
+                name=_HANDED_OVER.format("" if mine is None else mine.name)[:_NAME_CHARACTERS],
+                beats=0,
+                uptime_ms=uptime // timedelta(milliseconds=1),
+                joined_at=now,
+                beaten_at=_BY_DATABASE,
+                leaving=True,
+            )
+            session.add(heir)
+            await session.flush()
+            theirs = (Browser.id.in_(ids), Browser.owner == self.server_id, Browser.state == State.ACTIVE)
+            # The recorder ends with this server.
+            cut = update(Browser).where(*theirs, Browser.recording == RecordingState.RUNNING)
+            await session.execute(cut.values(recording=RecordingState.SERVER_LOST))
+            given = update(Browser).where(*theirs).values(owner=heir.id, generation=Browser.generation + 1)
+            return set((await session.scalars(given.returning(Browser.id))).all())
+
+    async def take_over(
+        self, former: Server | None, *, uptime: timedelta = timedelta(0)
+    ) -> Sequence[Browser]:
         """Make some browsers that have not stopped this server's, with the next generation; when none is left, none is returned.
+
+        `last_seen_at` is the last sign of life of its server, then. What runs on a worker has run on since, by the database's clock:
+        `started_uptime_ms` says that for this server.
 
         Args:
             former: The server that has ended. None: of a version that knew one server only.
+            uptime: Of this server.
         """
         whose = Browser.owner == (None if former is None else former.id)
         rows = select(Browser).where(whose, Browser.state.in_(NOT_STOPPED)).limit(_TAKEN_AT_ONCE)
         async with self._write() as session:
             # Of several servers at once, each takes what no other has in hand.
             taken = (await session.scalars(rows.with_for_update(skip_locked=True, key_share=True))).all()
+            silence = await self._silence(session, former) if taken and former is not None else timedelta(0)
             for browser in taken:
                 browser.owner, browser.generation = self.server_id, browser.generation + 1
                 if former is not None and browser.started_at and browser.started_uptime_ms is not None:
@@ -88,7 +135,16 @@ class Servers(Database):
                     seen = browser.started_at + known
                     browser.last_seen_at = max(seen, browser.last_seen_at or seen)
                 browser.started_uptime_ms = None
+                if browser.worker is not None and browser.started_at and browser.last_seen_at:
+                    used = browser.last_seen_at - browser.started_at + silence
+                    browser.started_uptime_ms = (uptime - used) // timedelta(milliseconds=1)
         return taken
+
+    async def _silence(self, session: AsyncSession, former: Server) -> timedelta:
+        """Return how long ago a server has given its last sign of life."""
+        beaten_at = select(Server.beaten_at).where(Server.id == former.id).scalar_subquery()
+        last, now = (await session.execute(select(beaten_at, _BY_DATABASE))).one()
+        return timedelta(0) if last is None else max(now - last, timedelta(0))
 
     async def owned(self) -> Collection[UUID]:
         """Ids of the browsers that are this server's and have not stopped."""

@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -28,7 +29,7 @@ from cdpbridge.server.profiles import (
     ProfileVersion,
     _archives,
 )
-from cdpbridge.server.rentals._recovery import take_over
+from cdpbridge.server.rentals._recovery import Recovery
 from cdpbridge.server.store import Browser, Profile, Server
 
 PROFILE = UUID("11111111-2222-4333-8444-555555555555")
@@ -415,6 +416,10 @@ async def test_an_upload_that_was_not_noted_counts_after_a_restart(make_machine,
         await api.stop(after)
 
 
+async def ends_with_its_server(_browser, _uptime):
+    return False
+
+
 async def test_an_upload_counts_whose_server_was_lost(make_machine):
     """Another server settles its browser, finds what was uploaded, and notes it; what comes later changes nothing."""
     async with make_machine() as api:
@@ -428,7 +433,8 @@ async def test_an_upload_counts_whose_server_was_lost(make_machine):
         lost = Server(id=uuid4(), name="lost", beats=1, uptime_ms=1000, joined_at=api.wall())
         async with store._write() as session:
             await session.execute(update(Browser).values(owner=lost.id))
-        await take_over(store, lost, find_upload=partial(saved_before, profiles), wall=api.wall)
+        find = partial(saved_before, profiles)
+        await Recovery(store, find, ends_with_its_server, timedelta, api.wall).take_over(lost)
         counted = (1, uploaded.archive)
         assert await store.profile_version(profile) == counted
         assert (await api.browser(browser))["status"] == "stopped"

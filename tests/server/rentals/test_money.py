@@ -32,7 +32,7 @@ from cdpbridge.server.limits import Border
 from cdpbridge.server.rentals import ClientLeft, Rentals, StartWithdrawn
 from cdpbridge.server.rentals._order import Order
 from cdpbridge.server.rentals._pressure import Pressure
-from cdpbridge.server.rentals._recovery import recover
+from cdpbridge.server.rentals._recovery import Recovery
 from cdpbridge.server.store import AdmissionRefused, Store
 from cdpbridge.testing import ManualClock
 from tests import postgres
@@ -191,6 +191,10 @@ def noted_in(opened):
 
 async def never():
     await asyncio.Event().wait()
+
+
+async def ends_with_its_server(_browser, _uptime):
+    return False
 
 
 async def open_rentals(url, folder, hosts, clock, wall, *, usd):
@@ -559,7 +563,8 @@ async def test_fault_b05_an_hour_charged_just_before_the_server_is_killed(tmp_pa
         while len(Books(url).of[browser.id]) < 2:
             await asyncio.sleep(0.01)
     again = await MortalStore.open(url)
-    await recover(again, ScriptedHosts(), await again.other_servers(), wall=Wall(clock))
+    recovery = Recovery(again, never, ends_with_its_server, timedelta, Wall(clock))
+    await recovery.at_start(ScriptedHosts(), await again.other_servers())
     books = Books(url)
     books.check()
     assert sum(entry["amount_micro_usd"] for entry in books.of[browser.id]) == -micro(

@@ -183,13 +183,13 @@ async def test_what_was_taken_over_is_settled_to_its_end_when_the_database_fails
         left = await a.rent()
         take_over, failures = b.services.store.take_over, [SQLAlchemyError("away")]
 
-        async def fails_once(former):
+        async def fails_once(former, **options):
             if (
                 failures
                 and (await b.services.store.rental(UUID(left["id"]))).owner == b.services.store.server_id
             ):
                 raise failures.pop()
-            return await take_over(former)
+            return await take_over(former, **options)
 
         monkeypatch.setattr(b.services.store, "take_over", fails_once)
         await kill(a)
