@@ -131,23 +131,28 @@ class Accounts:
 
     async def prepare(self, show_key: Callable[[str], object]) -> None:
         """Bring the configured projects and keys up to date; make a key when there never was one."""
+        await self._configure()
+        if not await self._store.has_keys():
+            made = new_key()
+            await self._store.add_key(made, now=self._wall())
+            show_key(made)
+        await self.load()
+
+    async def _configure(self) -> None:
         settings = self._settings
         keys = {
             project: [key.get_secret_value() for key in secret_keys]
             for project, secret_keys in settings.api_keys.items()
         }
-        admin_keys = [key.get_secret_value() for key in settings.admin_keys]
-        now = self._wall()
         revoked = await self._store.prepare(
-            keys, credits=settings.first_credits, now=now, admin_keys=admin_keys
+            keys,
+            credits=settings.first_credits,
+            now=self._wall(),
+            admin_keys=[key.get_secret_value() for key in settings.admin_keys],
+            of_this_server=settings.embedded,
         )
         for key in revoked:
             logger.warning("key %s of the configuration was revoked and stays so; remove it there", key.id)
-        if not await self._store.has_keys():
-            made = new_key()
-            await self._store.add_key(made, now=now)
-            show_key(made)
-        await self.load()
 
     async def load(self) -> None:
         """Read what projects there are; `default` is made if it is missing."""
@@ -219,6 +224,10 @@ class Accounts:
         identity = identities.get(key_hash)
         if identity is None:
             key = await self._store.key_of_hash(key_hash)
+            if key is None and self._is_embedded(key_hash):
+                # Another server may have taken this one for dead, and have ended its keys.
+                await self._configure()
+                key = await self._store.key_of_hash(key_hash)
             if key is None:
                 return None
             if key.project_id not in self._terms:  # made by another server
@@ -229,6 +238,13 @@ class Accounts:
         if identity.key_id is not None:
             self._used[identity.key_id] = self._wall()
         return identity
+
+    def _is_embedded(self, key_hash: str) -> bool:
+        """Return True for a key of the programs that this server is embedded in, where other servers have the database too."""
+        if self._store.one_writer or not self._settings.embedded:
+            return False
+        keys = [key.get_secret_value() for each in self._settings.api_keys.values() for key in each]
+        return key_hash in {key_hash_of(key) for key in keys}
 
     async def operator(self, key_hash: str) -> Identity | None:
         """Return the same for the operator's routes, where the key in the data folder is good too."""

@@ -63,6 +63,7 @@ class Projects(Keys):
         credits: Decimal,  # noqa: A002  # the field's word
         now: datetime,
         admin_keys: Collection[str] = (),
+        of_this_server: bool = False,
     ) -> Sequence[ApiKey]:
         """Make the projects of `keys` (and `default`), grant new ones their credits, and bring configured keys up to date.
 
@@ -74,6 +75,7 @@ class Projects(Keys):
             credits: USD that a new project gets.
             now: The present.
             admin_keys: Configured keys of the operator; they belong to `default`.
+            of_this_server: In PostgreSQL, the keys end with this server, also when it is killed: those of an embedded one.
 
         Returns:
             Configured keys that have been revoked, and stay so.
@@ -96,6 +98,7 @@ class Projects(Keys):
                     row = ApiKey(id=uuid4(), key_hash=key_hash, created_at=now)
                     session.add(row)
                 row.project_id, row.admin, row.configured = projects[name].id, admin, True
+                row.server = self.server_id if of_this_server and not self.one_writer else None
                 if row.revoked_at is not None:
                     revoked.append(row)
         return revoked

@@ -357,3 +357,22 @@ async def test_the_key_of_a_program_ends_with_its_own_server_on_the_others_too(m
             assert (await other.get("/browsers", key=key)).status_code == 200
         assert (await other.get("/browsers", key=key)).status_code == 401
         assert (await other.get("/browsers")).status_code == 200
+
+
+async def test_the_key_of_a_program_whose_server_was_killed_ends_too(make_api, tmp_path, quick):
+    key = "key-of-a-program-with-a-server-of-its-own"
+    async with (
+        make_api(data_dir=tmp_path / "a") as other,
+        make_api(data_dir=tmp_path / "b", api_keys=key, simulate_countries=True) as own,
+    ):
+        await kill(own)
+        await other.services.store.forget_server(
+            own.services.store.server_id
+        )  # as who takes over from it does
+        assert (await other.get("/browsers", key=key)).status_code == 401
+        # It only seemed dead: its own programs go on.
+        assert (await own.get("/browsers", key=key)).status_code == 200
+        made = [each for each in await other.services.store.keys() if each[0].server is not None]
+        assert len(made) == 1
+        await other.services.store.revoke_key(made[0][0].id, now=other.wall())
+        assert (await own.get("/browsers", key=key)).status_code == 401
