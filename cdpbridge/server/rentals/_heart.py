@@ -74,7 +74,14 @@ class Heart:
         self._end = end
         self._stop = stop
         self._forget = forget
-        self._recovery = Recovery(store, find_upload, adopt, lambda: self.uptime(clock.time()), wall)
+        self._recovery = Recovery(
+            store,
+            find_upload,
+            adopt,
+            lambda: self.uptime(clock.time()),
+            wall,
+            workers=settings.browsers == "workers",
+        )
         self._workers = WorkerWatch(store, clock=boot_time) if settings.browsers == "workers" else None
         # No other process looks for its signs of life, and no worker has some that it passes on.
         self._alone = store.one_writer and self._workers is None

@@ -48,6 +48,7 @@ class Recovery:
         find_upload: Returns what a browser has uploaded of its profile: its server may have ended before it noted that.
         adopt: Goes on with a browser that runs on a worker.
         uptime: Returns how long this server has been one of the database's.
+        workers: This server reaches workers.
         wall: Where dates come from.
     """
 
@@ -56,6 +57,7 @@ class Recovery:
     adopt: Adopt
     uptime: Callable[[], timedelta]
     wall: Callable[[], datetime]
+    workers: bool = False
 
     async def at_start(self, hosts: BrowserHosts, formers: Collection[Server]) -> Sequence[Browser]:
         """Settle what `formers` have left in the books, save the profiles that were in use here, and go on with what runs.
@@ -117,12 +119,6 @@ class Recovery:
         Args:
             former: The server.
         """
-        if former.leaving:
-            logger.info("server %s is taken over from", former.name)
-        else:
-            logger.warning(
-                "server %s (%s) gives no sign of life; it is taken over from", former.id, former.name
-            )
         browsers = await self._settled(former)
         lost = await _insist(partial(self.store.lose_tasks, former.id, now=self.wall()))
         if lost:
@@ -147,6 +143,13 @@ class Recovery:
         some = False
         # Once some are taken, an error may not leave them to this server without a look after them.
         while taken := await (_insist(partial(self._take, former)) if some else self._take(former)):
+            if not some and former is not None:
+                how = (
+                    "hands browsers over"
+                    if former.leaving
+                    else "gives no sign of life, and is taken over from"
+                )
+                logger.warning("server %s (%s) %s", former.id, former.name, how)
             some = True
             gone_on = await asyncio.gather(*(self.adopt(browser, self.uptime()) for browser in taken))
             ended = [browser for browser, goes_on in zip(taken, gone_on, strict=True) if not goes_on]
@@ -164,7 +167,7 @@ class Recovery:
         return browsers
 
     async def _take(self, former: Server | None) -> Sequence[Browser]:
-        return await self.store.take_over(former, uptime=self.uptime())
+        return await self.store.take_over(former, uptime=self.uptime(), workers=self.workers)
 
     async def _end_recording(self, browser: Browser) -> None:
         if browser.recording == RecordingState.RUNNING:

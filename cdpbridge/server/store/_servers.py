@@ -26,6 +26,8 @@ _IDS_AT_ONCE: Final = 500
 _HANDED_OVER: Final = "{}, handed over"
 # So that no transaction is long, and several servers share the work.
 _TAKEN_AT_ONCE: Final = 100
+# After half of that, a worker that no server reaches ends its browsers.
+_ALONE: Final = timedelta(minutes=1)
 # The database's clock: with that of no server it is compared.
 _BY_DATABASE: Final = func.now(type_=Instant())
 
@@ -111,7 +113,7 @@ class Servers(Database):
             return set((await session.scalars(given.returning(Browser.id))).all())
 
     async def take_over(
-        self, former: Server | None, *, uptime: timedelta = timedelta(0)
+        self, former: Server | None, *, uptime: timedelta = timedelta(0), workers: bool = True
     ) -> Sequence[Browser]:
         """Make some browsers that have not stopped this server's, with the next generation; when none is left, none is returned.
 
@@ -121,9 +123,12 @@ class Servers(Database):
         Args:
             former: The server that has ended. None: of a version that knew one server only.
             uptime: Of this server.
+            workers: It reaches workers. Else what runs on some is left to others, as long as it may run.
         """
         whose = Browser.owner == (None if former is None else former.id)
         rows = select(Browser).where(whose, Browser.state.in_(NOT_STOPPED)).limit(_TAKEN_AT_ONCE)
+        if not workers and former is not None and not await self._is_long_silent(former):
+            rows = rows.where(Browser.worker.is_(None))
         async with self._write() as session:
             # Of several servers at once, each takes what no other has in hand.
             taken = (await session.scalars(rows.with_for_update(skip_locked=True, key_share=True))).all()
@@ -139,6 +144,10 @@ class Servers(Database):
                     used = browser.last_seen_at - browser.started_at + silence
                     browser.started_uptime_ms = (uptime - used) // timedelta(milliseconds=1)
         return taken
+
+    async def _is_long_silent(self, former: Server) -> bool:
+        async with self._read() as session:
+            return await self._silence(session, former) > _ALONE
 
     async def _silence(self, session: AsyncSession, former: Server) -> timedelta:
         """Return how long ago a server has given its last sign of life."""

@@ -13,7 +13,7 @@ from cdpbridge._lifecycle import EndReason
 from cdpbridge.server.hosts import Placement, SavedState, StopReport
 from cdpbridge.server.objects import ObjectStorageError
 from cdpbridge.server.rentals import _heart, _membership, _recovery
-from cdpbridge.server.store import RecordingState
+from cdpbridge.server.store import Browser, RecordingState, Server, _servers
 from tests import postgres
 from tests.conftest import until
 from tests.server.conftest import ScriptedHosts
@@ -130,12 +130,17 @@ async def kill(api):
     api.hosts.running.clear()
 
 
+async def seen(api, after=0.0):
+    """Give the last sign of life, so much later: none from before comes after it."""
+    await api.services.rentals._heart.close()
+    api.clock.advance(after)
+    await api.services.rentals._heart.beat()
+
+
 async def seems_dead(api):
     """Let the others take over from a server that was killed, without the wait."""
     store = api.services.store
     async with store._write() as session:
-        from cdpbridge.server.store import Server
-
         (await session.get(Server, store.server_id)).leaving = True
 
 
@@ -161,9 +166,8 @@ async def test_fault_b53_a_lost_server_ends_no_browser_of_a_worker(on_workers, m
         async with on_workers("a") as a:
             browser = await a.rent(timeout=90, headers=KEY)
             browser_id = UUID(browser["id"])
-            for each in (a, b):
-                each.clock.advance(50 * MINUTE)
-            await a.services.rentals._heart.beat()
+            b.clock.advance(50 * MINUTE)
+            await seen(a, 50 * MINUTE)
             if end == "killed":
                 await kill(a)
                 await seems_dead(a)
@@ -174,7 +178,7 @@ async def test_fault_b53_a_lost_server_ends_no_browser_of_a_worker(on_workers, m
         await until(lambda: rented(b, browser))
         assert (await b.browser(browser))["status"] == "active"
         assert list(machines.running) == [browser_id]
-        assert not await b.services.store.other_servers()
+        await until(lambda: is_alone(b))
         # What was rented with a key is found by it, and its address is the same.
         again = await b.rent(timeout=90, headers=KEY)
         assert (again["id"], b.hosts.starts) == (browser["id"], 0)
@@ -192,6 +196,10 @@ async def test_fault_b53_a_lost_server_ends_no_browser_of_a_worker(on_workers, m
         assert [each.running for each in await b.services.store.workers()] == [0]
 
 
+async def is_alone(api):
+    return not await api.services.store.other_servers()
+
+
 async def charged(api, hours):
     return (await counts(api))[0] == hours
 
@@ -202,8 +210,7 @@ async def test_fault_b53_what_has_ended_with_a_server_or_since_is_settled(on_wor
     async with on_workers("b") as b, on_workers("a") as a:
         profile = (await a.post("/profiles", {})).json()["id"]
         exited, stopping = await a.rent(timeout=60, profileId=profile), await a.rent(timeout=60)
-        a.clock.advance(10 * MINUTE)
-        await a.services.rentals._heart.beat()
+        await seen(a, 10 * MINUTE)
         store, ids = a.services.store, [UUID(each["id"]) for each in (exited, stopping)]
         await store.settle(ids[1], EndReason.STOPPED_BY_CALLER, timedelta(minutes=10), now=a.wall())
         a.hosts.may_start.clear()
@@ -245,13 +252,37 @@ async def test_a_server_that_was_taken_for_dead_leaves_its_browsers_to_the_other
         assert await counts(b) == (1, 1)
 
 
+@POSTGRESQL
+async def test_a_server_that_reaches_no_workers_leaves_their_browsers_to_others(
+    on_workers, make_api, tmp_path, monkeypatch
+):
+    """As long as they may run: when no other server has taken them by then, they have ended."""
+    async with make_api(data_dir=tmp_path / "here", heartbeat_seconds=0.05) as here, on_workers("a") as a:
+        browser = await a.rent()
+        await seen(a)
+        await kill(a)
+        await seems_dead(a)
+        first = await beats(here)
+        while await beats(here) < first + 3:
+            await asyncio.sleep(0.01)
+        assert not await is_stopped(here, browser)
+        monkeypatch.setattr(_servers, "_ALONE", timedelta(0))
+        await until(lambda: is_stopped(here, browser))
+        assert (await here.browser(browser))["endReason"] == EndReason.SERVER_LOST
+
+
+async def beats(api):
+    store = api.services.store
+    async with store._read() as session:
+        return (await session.get(Server, store.server_id)).beats
+
+
 @pytest.mark.parametrize("end", ["killed", "closed"])
 async def test_a_server_goes_on_with_its_own_browsers_after_a_restart(on_workers, machines, end):
     """Also the only one, with SQLite: what runs on workers needs no server for some seconds."""
     async with on_workers("a") as a:
         browser = await a.rent(timeout=60, enableRecording=False)
-        a.clock.advance(20 * MINUTE)
-        await a.services.rentals._heart.beat()
+        await seen(a, 20 * MINUTE)
         if end == "killed":
             await kill(a)
     async with on_workers("a") as again:
@@ -268,8 +299,6 @@ async def test_the_recording_of_a_lost_server_has_an_end(on_workers, machines):
         browser = await a.rent()
         store = a.services.store
         async with store._write() as session:
-            from cdpbridge.server.store import Browser
-
             (await session.get(Browser, UUID(browser["id"]))).recording = RecordingState.RUNNING
         if not store.one_writer:
             await kill(a)
