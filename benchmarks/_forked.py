@@ -21,7 +21,7 @@ CONTEXT.set_forkserver_preload(
         "cdpbridge.protocol.page",
         "cdpbridge.server._app",
         "cdpbridge.server._listener",
-    "cdpbridge.server._serve",
+        "cdpbridge.server._serve",
         "httpcore",
         "sqlalchemy.dialects.sqlite.aiosqlite",
         "uvicorn.protocols.http.httptools_impl",

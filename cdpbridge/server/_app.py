@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -10,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -138,7 +138,7 @@ def create_app(
                 services.accounts.accept_local(found.key)
             yield
 
-    cookie = ConsoleCookie(SignIns(time.monotonic), external_base)
+    cookie = ConsoleCookie(_sign_ins_of, external_base)
     app = _App(
         border,
         registry,
@@ -191,6 +191,11 @@ def _live_routes() -> list[BaseRoute]:
     from cdpbridge.server.live import router  # noqa: PLC0415  # on first use
 
     return router(lambda socket: socket.app.state.services.live).routes
+
+
+def _sign_ins_of(connection: HTTPConnection) -> SignIns:
+    services: Services = connection.app.state.services
+    return SignIns(services.store, services.wall)
 
 
 def snapshots_of(app: FastAPI) -> Snapshots:

@@ -29,16 +29,19 @@ class ConsoleCookie:
     """Reads and writes the cookie.
 
     Args:
+        sign_ins: Those of the server that a request came to.
         external_base: The address the browser knows us by.
     """
 
-    def __init__(self, sign_ins: SignIns, external_base: Callable[[HTTPConnection], str]) -> None:
+    def __init__(
+        self, sign_ins: Callable[[HTTPConnection], SignIns], external_base: Callable[[HTTPConnection], str]
+    ) -> None:
         self._sign_ins = sign_ins
         self._external_base = external_base
 
-    def sign_in(self, connection: HTTPConnection, response: Response, key_hash: str) -> str:
+    async def sign_in(self, connection: HTTPConnection, response: Response, key_hash: str) -> str:
         """Give `response` a cookie for a good key, and return the proof that the page has to send with it."""
-        made = self._sign_ins.add(key_hash)
+        made = await self._sign_ins(connection).add(key_hash)
         name, path, secure = self._attributes(connection)
         response.set_cookie(
             name,
@@ -51,24 +54,25 @@ class ConsoleCookie:
         )
         return made.proof
 
-    def sign_out(self, connection: HTTPConnection, response: Response) -> bool:
+    async def sign_out(self, connection: HTTPConnection, response: Response) -> bool:
         """Forget the sign-in, here and there; False, and nothing is done, without its proof."""
         name, path, secure = self._attributes(connection)
         proof = connection.headers.get(_PROOF)
-        if proof is None or not self._sign_ins.remove(connection.cookies.get(name, ""), proof):
+        token = connection.cookies.get(name, "")
+        if proof is None or not await self._sign_ins(connection).remove(token, proof):
             return False
         response.delete_cookie(name, path=path, secure=secure, httponly=True, samesite="strict")
         return True
 
-    def key_hash(self, connection: HTTPConnection) -> str | None:
+    async def key_hash(self, connection: HTTPConnection) -> str | None:
         """Return the hash of the key that the console behind a request signed in with."""
         name, _, _ = self._attributes(connection)
         proof = connection.headers.get(_PROOF) or connection.query_params.get(_PROOF_PARAMETER, "")
-        return self._sign_ins.key_hash(connection.cookies.get(name, ""), proof)
+        return await self._sign_ins(connection).key_hash(connection.cookies.get(name, ""), proof)
 
-    def key_hash_for_api(self, connection: HTTPConnection) -> str | None:
+    async def key_hash_for_api(self, connection: HTTPConnection) -> str | None:
         """Return the same for the REST API, where the proof has to come in its header."""
-        return self.key_hash(connection) if _PROOF in connection.headers else None
+        return await self.key_hash(connection) if _PROOF in connection.headers else None
 
     def _attributes(self, connection: HTTPConnection) -> tuple[str, str, bool]:
         """Name, path, and whether the cookie is for https alone."""

@@ -94,7 +94,7 @@ class _Console:
         self._border = border
 
     async def _project_or_none(self, request: Request) -> UUID | None:
-        key_hash = self._cookie.key_hash(request)
+        key_hash = await self._cookie.key_hash(request)
         return None if key_hash is None else await self._snapshots(request).project_of(key_hash)
 
     async def _project(self, request: Request) -> UUID:
@@ -133,7 +133,7 @@ class _Console:
             return JSONResponse({"detail": "This server does not know that key."}, status_code=401)
         keys.right(peer, key)
         made = Response()
-        proof = self._cookie.sign_in(request, made, key_hash)
+        proof = await self._cookie.sign_in(request, made, key_hash)
         response = JSONResponse({"signedIn": True, "proof": proof}, headers=_FILE_HEADERS)
         response.headers["Set-Cookie"] = made.headers["Set-Cookie"]
         return response
@@ -141,14 +141,15 @@ class _Console:
     async def sign_out(self, request: Request) -> JSONResponse:
         """Sign out; only the console's own page may."""
         response = JSONResponse({"signedIn": False}, headers=_FILE_HEADERS)
-        if not self._cookie.sign_out(request, response):
+        if not await self._cookie.sign_out(request, response):
             raise HTTPException(403, "Sign out from the console's own page")
         return response
 
     async def events(self, request: Request) -> StreamingResponse:
         """Stream the states of the project as server-sent events."""
         project_id = await self._project(request)
-        operator = await self._snapshots(request).is_operator(self._cookie.key_hash(request) or "")
+        key_hash = await self._cookie.key_hash(request)
+        operator = await self._snapshots(request).is_operator(key_hash or "")
         stream = _changes(
             self._snapshots(request),
             project_id,

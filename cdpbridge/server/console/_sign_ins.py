@@ -1,4 +1,4 @@
-"""Sign-ins to the console. In memory: a restarted server asks for the key again."""
+"""Sign-ins to the console. In the database, so that they are good on every server of it, and after a restart."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
+
+from cdpbridge.server.store import Store
 
 __all__ = ["SIGN_IN_LASTS", "SignIn", "SignIns"]
 
@@ -16,7 +18,6 @@ SIGN_IN_LASTS: Final = timedelta(hours=12)
 """A working day; then the key is asked for again."""
 
 _TOKEN_BYTES: Final = 32
-_MOST: Final = 10_000  # above, the oldest is removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,38 +38,39 @@ class SignIns:
     The key itself is not kept, and the hash is looked up at each use: a key that is taken away signs out.
 
     Args:
-        now: Seconds, monotonic.
+        store: Where they are.
+        wall: Where dates come from.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._keys: dict[str, tuple[str, str, float]] = {}
+    def __init__(self, store: Store, wall: Callable[[], datetime]) -> None:
+        self._store = store
+        self._wall = wall
 
-    def add(self, key_hash: str) -> SignIn:
+    async def add(self, key_hash: str) -> SignIn:
         """Add a sign-in for a key that was accepted."""
-        while len(self._keys) >= _MOST:
-            del self._keys[next(iter(self._keys))]
         made = SignIn(secrets.token_urlsafe(_TOKEN_BYTES), secrets.token_urlsafe(_TOKEN_BYTES))
-        until = self._now() + SIGN_IN_LASTS.total_seconds()
-        self._keys[_digest(made.token)] = key_hash, _digest(made.proof), until
+        now = self._wall()
+        await self._store.add_sign_in(
+            _digest(made.token), _digest(made.proof), key_hash, until=now + SIGN_IN_LASTS, now=now
+        )
         return made
 
-    def key_hash(self, token: str, proof: str) -> str | None:
+    async def key_hash(self, token: str, proof: str) -> str | None:
         """Return the hash of the key behind a cookie; None when it is unknown or too old, or without its proof."""
-        found = self._keys.get(_digest(token))
+        if not token:
+            return None
+        found = await self._store.sign_in(_digest(token), now=self._wall())
         if found is None:
             return None
-        key_hash, proof_digest, until = found
-        if self._now() >= until:
-            del self._keys[_digest(token)]
-            return None
-        return key_hash if hmac.compare_digest(proof_digest, _digest(proof)) else None
+        return found.key_hash if hmac.compare_digest(found.proof_digest, _digest(proof)) else None
 
-    def remove(self, token: str, proof: str) -> bool:
+    async def remove(self, token: str, proof: str) -> bool:
         """Sign out; False when the proof is another sign-in's."""
-        if _digest(token) in self._keys and self.key_hash(token, proof) is None:
-            return False
-        self._keys.pop(_digest(token), None)
+        found = await self._store.sign_in(_digest(token), now=self._wall())
+        if found is not None:
+            if not hmac.compare_digest(found.proof_digest, _digest(proof)):
+                return False
+            await self._store.remove_sign_in(found.token_digest)
         return True
 
 

@@ -58,9 +58,9 @@ class Authentication:
             await answer(scope, receive, send)
             return
         # Keys are looked up by their SHA-256, so the time it takes says nothing about them.
-        key_hash = key_hash_of(key) if key else self._cookie.key_hash_for_api(HTTPConnection(scope))
         identify = services.accounts.operator if self._admin else services.accounts.identify
         try:
+            key_hash = key_hash_of(key) if key else await self._cookie.key_hash_for_api(HTTPConnection(scope))
             identity = await identify(key_hash) if key_hash else None
         except SQLAlchemyError as error:  # in front of the routes, whose handlers do not see it
             answer = await database_failed(Request(scope), error)

@@ -50,6 +50,7 @@ __all__ = [
     "Profile",
     "Project",
     "Server",
+    "SignIn",
     "Waiter",
     "Worker",
     "not_rented_with",
@@ -223,6 +224,18 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(Instant())
     # Of the embedded server whose programs have it: it ends with that server.
     server: Mapped[UUID | None] = mapped_column(Uuid())
+
+
+class SignIn(Base):
+    """A sign-in to the console. The secrets of the page and the key are not kept, only their digests."""
+
+    __tablename__ = "sign_ins"
+    __table_args__ = (Index(None, "until"),)
+
+    token_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    proof_digest: Mapped[str] = mapped_column(String(64))
+    key_hash: Mapped[str] = mapped_column(String(64))
+    until: Mapped[datetime] = mapped_column(Instant())
 
 
 class Profile(Base):

@@ -7,10 +7,11 @@ from ._browsers import Browsers
 from ._profiles import Profiles
 from ._queue import Queue
 from ._servers import Servers
+from ._sign_ins import SignIns
 from ._tasks import Tasks
 
 __all__ = ["Store"]
 
 
-class Store(Browsers, Profiles, AgentSessions, Tasks, Servers, Queue):
+class Store(Browsers, Profiles, AgentSessions, Tasks, Servers, Queue, SignIns):
     """The database. Objects it returns are detached copies."""
