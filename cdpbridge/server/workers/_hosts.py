@@ -117,6 +117,8 @@ class WorkerHosts:
             on_dead=self._dead,
         )
         self._rented: dict[UUID, Rented] = {}
+        # Of servers that have ended: they do not run, and `stop` brings their reports.
+        self._ended: dict[UUID, Rented] = {}
         self._waiting = 0
         self._work = TaskSet(logger)
 
@@ -269,15 +271,31 @@ class WorkerHosts:
 
     async def adopt(
         self,
-        browser_id: UUID,
-        generation: int,
+        spec: BrowserSpec,
         *,
         on_exit: Callable[[UUID], object],
         on_limit: Callable[[UUID, Limit], object],
     ) -> Placement | None:
         """Take over a browser that runs on a worker; see `BrowserHosts.adopt`."""
-        found = await self._found(browser_id, "adopt", Adopt(browser_id, generation))
-        return None if found is None else await self._held(browser_id, found, on_exit, on_limit)
+        found = await self._found(spec.id, "adopt", Adopt(spec.id, spec.generation))
+        if found is not None:
+            return await self._held(spec.id, found, on_exit, on_limit)
+        link = await self._links.with_browser(spec.id)
+        if link is not None:
+            # It ends, or has ended: only its report is to be had.
+            started = Started(
+                spec.generation,
+                None,
+                None,
+                "",
+                0,
+                "",
+                profile_id=spec.profile_id,
+                sent=spec.profile_version,
+                base=spec.profile_version,
+            )
+            self._ended[spec.id] = Rented(spec.id, link.worker.id, started, on_exit, on_limit)
+        return None
 
     async def attach(self, browser_id: UUID) -> Placement | None:
         """Reach a browser that another server has rented out; see `BrowserHosts.attach`."""
@@ -433,7 +451,7 @@ class WorkerHosts:
 
     async def stop(self, browser_id: UUID, frame: CloseFrame, *, save: bool) -> StopReport | None:
         """End a browser; see `BrowserHosts.stop`."""
-        rented = self._rented.get(browser_id)
+        rented = self._rented.get(browser_id) or self._ended.pop(browser_id, None)
         if rented is None or rented.stopping:
             return None
         rented.stopping = True

@@ -197,7 +197,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(hosts):
 
 async def test_what_no_browser_has(hosts):
     calls, unknown = Calls(), uuid4()
-    assert await hosts.adopt(unknown, 2, on_exit=calls, on_limit=calls.over) is None
+    assert await hosts.adopt(BrowserSpec(unknown, generation=2), on_exit=calls, on_limit=calls.over) is None
     assert await hosts.attach(unknown) is None
     assert not await hosts.release(unknown)
     assert hosts.proxy_bytes(unknown) == 0

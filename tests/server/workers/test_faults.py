@@ -213,16 +213,18 @@ async def test_another_server_takes_over_what_runs(worker, tmp_path):
         # First it only leads to it.
         attached = await second.attach(spec.id)
         assert await answers(registry.find(attached.token).upstream) == "HTTP/1.1 200 OK\r\n"
-        placement = await second.adopt(spec.id, 2, on_exit=later, on_limit=later.over)
+        placement = await second.adopt(BrowserSpec(spec.id, generation=2), on_exit=later, on_limit=later.over)
         assert placement == attached
         # What the former server still asks for is refused.
         assert not await first.limit_hosts(spec.id, allowed=None)
         assert (await first.stop(spec.id, END, save=False)).how == "exited"
         assert str(spec.id) in await running(second, worker)
-        assert await first.adopt(spec.id, 1, on_exit=calls, on_limit=calls.over) is None
+        assert (
+            await first.adopt(BrowserSpec(spec.id, generation=1), on_exit=calls, on_limit=calls.over) is None
+        )
         assert await second.release(spec.id)
         assert second.placement(spec.id) is None
-        third = await first.adopt(spec.id, 3, on_exit=calls, on_limit=calls.over)
+        third = await first.adopt(BrowserSpec(spec.id, generation=3), on_exit=calls, on_limit=calls.over)
         assert third.worker == worker.known.id
         assert (await first.stop(spec.id, END, save=False)).how == "killed"
         assert (calls.exits, later.exits) == ([], [])
