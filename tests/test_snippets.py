@@ -201,6 +201,14 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
     "map $http_upgrade $connection_header { default upgrade; '' close; }": NotRun(
         "nginx, as in tests/server/test_behind_tls.py; checked below where it is installed"
     ),
+    "programs ── cdpbridge serve ── one TCP port ── cdpbridge worker ── Chromium": NotRun("a drawing"),
+    "export CDPBRIDGE_WORKER_SECRET=at-least-32-characters-that-only-they-know": NotRun(
+        "programs in terminals of their own; tests/server/workers/test_cluster.py runs them"
+    ),
+    'browsers = "workers"': NotRun("settings; they are read below"),
+    "cdpbridge worker --server https://browsers.example.com --slots 8 --listen 10.0.0.5:8710": NotRun(
+        "needs a server of that name and an address; tests/server/workers runs workers"
+    ),
     "[Unit]": NotRun("systemd; checked below where it is installed"),
     "browsers.example.com {": NotRun("Caddy; checked below where it is installed"),
     "docker compose --file examples/deploy/compose.yaml up --wait": NotRun(NO_DOCKER),

@@ -1,13 +1,21 @@
 """A server process and worker processes: what a user does, unchanged."""
 
 import asyncio
+import re
+import shlex
+import signal
+import subprocess
+import sys
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 import cdpbridge
-from tests.conftest import KEY, until
+from tests import programs
+from tests.conftest import KEY, clean_environment, until
+from tests.server.tls import free_port
 from tests.server.workers.worker_programs import SECRET, WorkerProgram
 
 pytestmark = pytest.mark.chromium
@@ -60,5 +68,69 @@ async def stored_cookies(cluster, profile, site):
     async with cdpbridge.cdp.connect(browser["cdpUrl"]) as connection:
         found = await connection.root.send("Storage.getCookies")
     await cluster.stop(browser)
-    await asyncio.sleep(0)
     return found["cookies"]
+
+
+@pytest.mark.one_build("the commands of a page of the documentation")
+async def test_the_commands_of_the_page_on_workers_run(tmp_path, site):
+    page = (Path(__file__).parents[3] / "docs" / "cluster.md").read_text()
+    block = re.search(r"```sh\n(.*?)```", page, re.DOTALL)[1]
+    block = block.replace("8700", str(free_port())).replace("https://example.com", site)
+    environment = clean_environment(CDPBRIDGE_WARM_BROWSERS="0", CDPBRIDGE_BROWSER_BUILD="shell")
+    running = []
+
+    def command(line):
+        words = shlex.split(line)
+        own = dict(word.split("=", 1) for word in words if "=" in word.partition(" ")[0].partition("/")[0])
+        words = words[len(own) :]
+        assert words[0] == "cdpbridge", line
+        where = ["--listen", "127.0.0.1:0"] if words[1] == "worker" else []
+        return [sys.executable, "-m", *words, *where], environment | own
+
+    try:
+        exported, *started, last = block.splitlines()
+        environment |= dict(word.split("=", 1) for word in shlex.split(exported)[1:])
+        for line in started:
+            arguments, variables = command(line)
+            # Each in the folder of its own data.
+            folder = ["--data-dir", str(tmp_path / arguments[3])]
+            running.append(
+                programs.Program(
+                    [*arguments, *folder], env=variables, stdout=subprocess.PIPE, cwd=tmp_path, text=True
+                )
+            )
+            assert running[-1].stdout.readline().startswith("cdpbridge: ")
+        arguments, variables = command(last)
+        done = await asyncio.to_thread(
+            programs.run, arguments, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=100
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+        assert "refunded" in done.stdout + done.stderr
+    finally:
+        for program in reversed(running):
+            program.terminate()
+            program.wait(60)
+            program.stdout.close()
+
+
+@pytest.mark.one_build("processes of servers and workers")
+async def test_a_server_that_is_killed_and_started_again_goes_on_with_its_browsers(spawn_server, tmp_path):
+    port = free_port()
+    worker = None
+    try:
+        async with spawn_server("--port", str(port), browsers="workers", worker_secret=SECRET) as killed:
+            worker = WorkerProgram(
+                tmp_path / "worker", server=f"http://127.0.0.1:{port}", slots=2, browser_build="shell"
+            )
+            browser = await killed.rent()
+            await killed.end(signal.SIGKILL)
+        async with spawn_server("--port", str(port), browsers="workers", worker_secret=SECRET) as server:
+            assert (await server.browser(browser))["status"] == "active"
+            async with cdpbridge.cdp.connect(browser["cdpUrl"]) as connection:
+                await connection.root.send("Browser.getVersion")
+            stopped = await server.stop(browser)
+            assert (stopped["status"], stopped["endReason"]) == ("stopped", "stopped_by_caller")
+    finally:
+        if worker is not None:
+            worker.end()
