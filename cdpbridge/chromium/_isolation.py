@@ -28,6 +28,7 @@ class Isolation:
         readable: Folders and files that it may read.
         hidden: Folders that are empty to it where they lie in what it may read, but for what it is given in them.
         home: What it finds in its home folder: file or folder of this machine -> path below the home.
+        groups: Files by which it joins control groups.
     """
 
     launcher: Launcher
@@ -36,6 +37,7 @@ class Isolation:
     readable: Sequence[Path] = ()
     hidden: Sequence[Path] = ()
     home: Mapping[Path, str] = field(default_factory=dict)
+    groups: Sequence[Path] = ()
 
     def plan(self, build: Build, profile: Path, scratch: Path) -> Plan:
         """Return the place of a browser with these folders; `scratch` is its home.

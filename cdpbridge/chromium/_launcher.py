@@ -11,6 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from cdpbridge._concurrency import in_thread
@@ -84,26 +85,37 @@ class Launcher:
         """
         await self._zygote()
 
-    async def launch(self, order: Launch, *, lock: int) -> Launched:
+    async def launch(self, order: Launch, *, lock: int, groups: Sequence[Path] = ()) -> Launched:
         """Execute a program in a place of its own. Failed, it leaves nothing behind. Not to be cancelled: see `to_the_end`.
 
         Args:
             lock: A descriptor that the place keeps open until its last process has ended.
+            groups: Files by which it joins control groups, at most `MAX_GROUPS`.
 
         Raises:
             BrowserStartFailed: The kernel refuses; says what.
         """
         message = order.encode()
+        joined: list[int] = []
         try:
-            return await self._launch(message, lock)
-        except _ZygoteKilled:
-            logger.warning(
-                "the zygote of isolated browsers was killed before it started one, which is tried again"
-            )
-            await self.close()
-            return await self._launch(message, lock)
+            for path in groups:
+                # With our rights: those of the program to come are none there.
+                joined.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))  # noqa: PERF401  # each is closed if the next one fails
+            try:
+                return await self._launch(message, lock, joined)
+            except _ZygoteKilled:
+                logger.warning(
+                    "the zygote of isolated browsers was killed before it started one, which is tried again"
+                )
+                await self.close()
+                return await self._launch(message, lock, joined)
+        except OSError as error:
+            raise BrowserStartFailed(f"an isolated browser cannot be started: {error}") from error
+        finally:
+            for each in joined:
+                os.close(each)
 
-    async def _launch(self, message: bytes, lock: int) -> Launched:
+    async def _launch(self, message: bytes, lock: int, groups: Sequence[int]) -> Launched:
         pipes = open_pipes()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -113,7 +125,7 @@ class Launcher:
             for attempt in (1, 2):
                 descriptors = Descriptors(pipes.words, pipes.commands, pipes.answers, theirs.fileno(), lock)
                 try:
-                    socket.send_fds(await self._zygote(), [message], list(descriptors))
+                    socket.send_fds(await self._zygote(), [message], [*descriptors, *groups])
                     break
                 except OSError as error:  # it was killed
                     logger.warning("the zygote of isolated browsers is started again: %s", error)

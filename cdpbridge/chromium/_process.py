@@ -233,7 +233,7 @@ class Chromium:
         """Launch it in its place; whatever is cancelled, it is known here afterwards."""
         plan = await in_thread(isolation.plan, self.build, self.user_data_dir, self._scratch_dir)
         order = Launch(plan, self._identity.take_launched(), arguments, environment)
-        launched = await isolation.launcher.launch(order, lock=self._identity.lock)
+        launched = await isolation.launcher.launch(order, lock=self._identity.lock, groups=isolation.groups)
         self._attendant, [self._listener] = launched.attendant, launched.listeners
         self._ends_as_one = isolation.means.processes
         self._watch(launched.pid, launched.stderr, (launched.from_child, launched.to_child))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from ._output import print_json, print_rows, progress, say, with_client
@@ -16,6 +18,21 @@ if TYPE_CHECKING:
 __all__ = ["SECOND_KEY_VARIABLE", "run_attacks"]
 
 SECOND_KEY_VARIABLE: Final = "BROWSER_USE_SECOND_API_KEY"
+# It imports nothing as long as nothing happens. A program's files are closed before it counts as ended.
+_GUARD: Final = """
+import os, sys, time
+parent = os.getppid()
+if not sys.stdin.readline():
+    while os.getppid() == parent and os.name == "posix":
+        time.sleep(0.05)
+    import asyncio
+    from cdpbridge import reap
+    second = os.environ.pop(sys.argv[2], None)
+    asyncio.run(reap(sys.argv[1]))
+    if second:
+        os.environ["BROWSER_USE_API_KEY"] = second
+        asyncio.run(reap(sys.argv[1]))
+"""
 _WORDS: Final = {
     "through": "got through",
     "allowed": "allowed by the server's settings",
@@ -33,6 +50,7 @@ def run_attacks(where: str, paths: Sequence[str], seconds: float, *, as_json: bo
 
         async with AsyncExitStack() as stack:
             second = os.environ.get(SECOND_KEY_VARIABLE)
+            await stack.enter_async_context(_guard(client.base_url))
             other = await stack.enter_async_context(at(client.base_url, second)) if second else None
             with progress("renting a browser") as show:
 
@@ -47,6 +65,27 @@ def run_attacks(where: str, paths: Sequence[str], seconds: float, *, as_json: bo
     else:
         _print(report)
     return not report.through
+
+
+@asynccontextmanager
+async def _guard(base_url: str) -> AsyncIterator[None]:
+    """Have another process stop the rented browsers, of which the journal knows, if this one is killed in the block."""
+    guard = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _GUARD, base_url, SECOND_KEY_VARIABLE),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,  # what ends this process ends its group, as a rule
+    )
+    assert guard.stdin is not None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it was killed itself
+            guard.stdin.write(b"over\n")
+            await guard.stdin.drain()
+        guard.stdin.close()
+        await guard.wait()
 
 
 def _print(report: AttackReport) -> None:

@@ -59,6 +59,7 @@ def machine_checks(*, local: bool) -> list[Check]:
         _packages(missing),
         *_chromium(missing),
         *_isolation(),
+        *_limits(),
         _data_dir(missing),
         _memory(),
         _ports(missing),
@@ -160,6 +161,25 @@ def _isolation() -> list[Check]:
         words = str(getattr(error, "stderr", "") or error).strip().splitlines()
         return [Check("isolation", "warn", f"what the kernel offers could not be found out: {words[-1]}")]
     return isolation_checks(read_steps(done.stdout))
+
+
+def _limits() -> list[Check]:
+    """Find out whether the kernel can keep browsers to their limits."""
+    if sys.platform != "linux":
+        return []
+    from cdpbridge.server.hosts import CgroupPool, find_cgroups
+
+    found = find_cgroups()
+    if isinstance(found, CgroupPool):
+        return [Check("limits", "ok", f"the kernel keeps each browser to its {found}")]
+    return [
+        Check(
+            "limits",
+            "warn",
+            f"limits of memory and processes are looked at with each health check only: {found}",
+            "a control group of the server's own: Delegate=yes in its systemd unit, or a writable /sys/fs/cgroup in its container",
+        )
+    ]
 
 
 def isolation_checks(steps: Sequence[Step]) -> list[Check]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from ._explain import explain, remedy
 from ._plan import PROXY_PORT, Folders, Found, Means, Mount, Plan, make_plan
-from ._protocol import ASK_SOCKET, CHANNEL, MAX_BYTES, Descriptors, Launch, Report, zygote_command
+from ._protocol import ASK_SOCKET, CHANNEL, MAX_BYTES, MAX_GROUPS, Descriptors, Launch, Report, zygote_command
 from ._steps import Step, probe_command, read_steps
 
 __all__ = [
     "ASK_SOCKET",
     "CHANNEL",
     "MAX_BYTES",
+    "MAX_GROUPS",
     "PROXY_PORT",
     "Descriptors",
     "Folders",

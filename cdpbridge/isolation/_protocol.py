@@ -21,12 +21,23 @@ from typing import Any, Final, Literal, NamedTuple
 
 from ._plan import PROXY_PORT, Plan
 
-__all__ = ["ASK_SOCKET", "CHANNEL", "MAX_BYTES", "Descriptors", "Launch", "Report", "zygote_command"]
+__all__ = [
+    "ASK_SOCKET",
+    "CHANNEL",
+    "MAX_BYTES",
+    "MAX_GROUPS",
+    "Descriptors",
+    "Launch",
+    "Report",
+    "zygote_command",
+]
 
 CHANNEL: Final = 3
 """The zygote's descriptor of the socket to the server."""
 
 ASK_SOCKET: Final = b"socket"
+
+MAX_GROUPS: Final = 8
 
 MAX_BYTES: Final = 128 * 1024
 """Of a message; the kernel's default limit for one is 208 KiB (`net.core.wmem_default`)."""
@@ -86,6 +97,8 @@ class Descriptors(NamedTuple):
         answers: A pipe that it writes; as above.
         attendant: A socket to the server.
         lock: Stays open until the place has ended.
+
+    Up to `MAX_GROUPS` files follow, by which the attendant joins control groups.
     """
 
     stderr: int

@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -33,14 +33,19 @@ _OWNER_ENDED_SECONDS: Final = 5.0
 _LOWEST_FD: Final = 10
 
 
-def attend(launch: Launch, user: tuple[int, int], given: Descriptors) -> NoReturn:
-    """Run a browser from its first to its last process, as uid and gid of `user`; never returns."""
+def attend(launch: Launch, user: tuple[int, int], given: Descriptors, *, groups: Sequence[int]) -> NoReturn:
+    """Run a browser from its first to its last process, as uid and gid of `user`; never returns.
+
+    Args:
+        groups: Files of control groups, to be joined.
+    """
     server = socket.socket(fileno=given.attendant)
     status = 1
     step = ["session"]
     try:
         server.send(Report("entered").encode())
-        main = _start(launch, user, given, server, step)
+        missing = _join(groups)
+        main = _start(launch, user, given, server, step, missing=missing)
         for each in given[:3]:
             os.close(each)
         status = _Tending(main, server).run()
@@ -57,14 +62,28 @@ def attend(launch: Launch, user: tuple[int, int], given: Descriptors) -> NoRetur
         os._exit(status if 0 <= status < 128 else 128 + abs(status) % 128)
 
 
+def _join(groups: Sequence[int]) -> list[str]:
+    """Join control groups; return why not, for each that does not let us: kernels before 5.16 ask for the rights of who joins."""
+    missing = []
+    for each in groups:
+        try:
+            os.write(each, b"0")
+        except OSError as error:
+            missing.append(f"a control group cannot be joined: {error}")
+        os.close(each)
+    return missing
+
+
 def _start(
     launch: Launch,
     user: tuple[int, int],
     given: Descriptors,
     server: socket.socket,
     step: list[str],
+    *,
+    missing: list[str],
 ) -> int:
-    """Enter the place and execute the browser; `step` says what is being done."""
+    """Enter the place and execute the browser; `step` says what is being done, and `missing` what it has to do without."""
     plan = launch.plan
 
     def tell(what: str, work: Callable[[], None]) -> None:
@@ -79,12 +98,11 @@ def _start(
     tell("network", start_loopback)
     step[0] = "network"
     listeners = [listen(address, port) for address, port in launch.listeners]
-    missing = ""
     try:
         if launch.pages:
             connect_pages()
     except OSError as error:
-        missing = f"pages have no WebRTC: {error}"
+        missing.append(f"pages have no WebRTC: {error}")
     if launch.enter_as_root:
         tell("user", lambda: switch_user(*user))
     if not plan.means.processes:
@@ -95,7 +113,7 @@ def _start(
     step[0] = "execute"
     main = _execute(launch, given)
     socket.send_fds(
-        server, [Report("started", detail=missing).encode()], [each.fileno() for each in listeners]
+        server, [Report("started", detail="; ".join(missing)).encode()], [each.fileno() for each in listeners]
     )
     for each in listeners:
         each.close()

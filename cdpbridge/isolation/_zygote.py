@@ -14,10 +14,12 @@ from contextlib import suppress
 
 from ._enter import map_users
 from ._kernel import fork_into_namespaces, set_name
-from ._protocol import CHANNEL, MAX_BYTES, Descriptors, Launch, Report
+from ._protocol import CHANNEL, MAX_BYTES, MAX_GROUPS, Descriptors, Launch, Report
 from ._tend import attend
 
 __all__ = ["main"]
+
+_OWN = len(Descriptors._fields)
 
 
 def main() -> None:
@@ -33,12 +35,12 @@ def main() -> None:
     gc.freeze()  # the forks share these pages
     while True:
         message, descriptors, _, _ = socket.recv_fds(
-            channel, MAX_BYTES, len(Descriptors._fields), socket.MSG_CMSG_CLOEXEC
+            channel, MAX_BYTES, _OWN + MAX_GROUPS, socket.MSG_CMSG_CLOEXEC
         )
         if not message:
             return
         try:
-            launch, given = Launch.decode(message), Descriptors(*descriptors)
+            launch, given = Launch.decode(message), Descriptors(*descriptors[:_OWN])
             # Before the fork: afterwards they are not known in the new user namespace.
             user = (
                 (os.geteuid(), os.getegid()) if launch.uid is None else (launch.uid, launch.gid or launch.uid)
@@ -46,7 +48,7 @@ def main() -> None:
             pid = _fork(launch, user, given.attendant)
             if pid == 0:
                 channel.close()
-                attend(launch, user, given)
+                attend(launch, user, given, groups=descriptors[_OWN:])
             if pid > 0:
                 _tell_forked(given.attendant, pid)
         finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdpbridge.chromium import UidPool, uses_browser_uids
-from cdpbridge.server._local_browsers import LocalBrowsers, local_browsers, nothing_more
+from cdpbridge.server._local_browsers import LOOKED_AT, LocalBrowsers, local_browsers, nothing_more
 from cdpbridge.server._tenants import Tenants
 from cdpbridge.server._tokens import BrowserTokens
 from cdpbridge.server.data_dir import FolderLock, Secret, locked, tightened
@@ -50,6 +50,7 @@ class Foundation:
         tenants: Accounts keep it up to date.
         hosts: None where browsers run on workers: the database says which there are.
         isolation: How the browsers of `hosts` are isolated.
+        limits: How browsers are kept to their limits.
         uids: Where isolated programs take their users from; None without.
         readable: Returns what browsers may read of this machine besides their own.
         profile_losses: The parts of a profile that are not kept here.
@@ -67,6 +68,7 @@ class Foundation:
     pressure: Pressure
     hosts: BrowserHosts | None
     isolation: Prepared
+    limits: str
     uids: UidPool | None
     readable: Callable[[Settings], tuple[Path, ...]]
     profile_losses: tuple[str, ...]
@@ -151,6 +153,7 @@ async def open_foundation(
             isolation=Prepared(None, "unknown" if hosts else "by the workers")
             if local is None
             else local.isolation,
+            limits=LOOKED_AT if local is None else local.limits,
             uids=None if local is None else local.uids,
             readable=nothing_more if local is None else local.readable,
             profile_losses=() if local is None else local.profile_losses,

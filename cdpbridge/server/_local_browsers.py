@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from cdpbridge.chromium import UidPool
@@ -15,9 +17,11 @@ from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import (
     BrowserOptions,
     Builds,
+    CgroupPool,
     Isolator,
     LocalHosts,
     Prepared,
+    find_cgroups,
     prepare_isolation,
     prepare_uids,
     readable_paths,
@@ -26,9 +30,12 @@ from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.proxy import BlockList, Rules
 from cdpbridge.server.settings import Settings
 
-__all__ = ["LocalBrowsers", "local_browsers", "nothing_more"]
+__all__ = ["LOOKED_AT", "LocalBrowsers", "local_browsers", "nothing_more"]
 
 logger = logging.getLogger("cdpbridge.server")
+
+LOOKED_AT: Final = "looked at with each health check"
+"""How browsers are kept to their limits where no control groups can be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,7 @@ class LocalBrowsers:
 
     Attributes:
         isolation: Whether and how they are isolated.
+        limits: How they are kept to their limits.
         uids: Where isolated programs take their users from; None without.
         readable: What isolated ones may read of this machine, by the settings.
         profile_losses: What their profiles do not keep.
@@ -44,6 +52,7 @@ class LocalBrowsers:
 
     hosts: LocalHosts
     isolation: Prepared
+    limits: str
     uids: UidPool | None
     readable: Callable[[Settings], tuple[Path, ...]]
     profile_losses: tuple[str, ...]
@@ -79,12 +88,17 @@ async def local_browsers(
     uids = prepare_uids(settings, builds)
     isolation = await prepare_isolation(settings, builds, uids)
     readable = nothing_more if isolation.isolator is None else readable_paths
+    limits, cgroups = LOOKED_AT, None
+    if isolation.isolator is not None:
+        limits, cgroups = await asyncio.to_thread(_cgroups)
+        logger.info("limits of browsers: %s", limits)
     options = _browser_options(
         settings,
         builds,
         files,
         uids=uids,
         isolator=isolation.isolator,
+        cgroups=cgroups,
         own_ports=own_ports,
         token_of=token_of,
     )
@@ -102,7 +116,7 @@ async def local_browsers(
         usual_readable=readable(settings),
         strain=strain,
     )
-    return LocalBrowsers(hosts, isolation, uids, readable, builds.profile_losses)
+    return LocalBrowsers(hosts, isolation, limits, uids, readable, builds.profile_losses)
 
 
 def nothing_more(_settings: Settings) -> tuple[Path, ...]:
@@ -117,6 +131,7 @@ def _browser_options(
     *,
     uids: UidPool | None,
     isolator: Isolator | None,
+    cgroups: CgroupPool | None,
     own_ports: Collection[int],
     token_of: Callable[[UUID], str],
 ) -> BrowserOptions:
@@ -145,7 +160,17 @@ def _browser_options(
         max_memory_bytes=settings.memory_mb_per_browser * 1024**2 or None,
         max_processes=settings.max_processes_per_browser or None,
         token_of=token_of,
+        cgroups=cgroups,
     )
+
+
+def _cgroups() -> tuple[str, CgroupPool | None]:
+    """Return how limits are kept, and where control groups are made, without what killed servers have left there."""
+    found = find_cgroups()
+    if not isinstance(found, CgroupPool):
+        return f"{LOOKED_AT}: {found}", None
+    found.sweep()
+    return f"{found}, and {LOOKED_AT}", found
 
 
 def _usual_proxy(settings: Settings) -> str | None:

@@ -179,6 +179,7 @@ async def open_parts(
             signer=signer,
             profile_losses=foundation.profile_losses,
             isolation=isolation.words,
+            limits=foundation.limits,
             readable=readable,
             sharing_refusal=isolation.sharing_refusal,
             accounts=accounts,

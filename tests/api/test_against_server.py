@@ -66,6 +66,9 @@ class PaperHosts:
     def remains(self):
         return ()
 
+    def fits_ready(self, spec):
+        return False
+
     async def release_ready(self):
         return False
 

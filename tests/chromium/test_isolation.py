@@ -6,6 +6,7 @@ import os
 import random
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,9 @@ import pytest
 
 from cdpbridge.cdp import connect_pipe
 from cdpbridge.chromium import Build, Chromium, Isolation, Launcher, UidPool, uses_browser_uids
+from cdpbridge.chromium._launcher import Attendant
 from cdpbridge.errors import BrowserStartFailed
-from cdpbridge.isolation import PROXY_PORT, Means
+from cdpbridge.isolation import PROXY_PORT, Means, Report
 from cdpbridge.server.hosts._processes import processes_using
 from tests.isolation.kernel import needs_isolation, python_of_all_users
 
@@ -483,3 +485,20 @@ async def test_fault_b05_whatever_is_killed_at_any_moment_nothing_is_left(build,
                 await is_over("folders", lambda: UidPool().sweep() or os.listdir(scratch))
             assert uids_with_notes_of(scratch) == [], seed
     assert mounts() == mounted, seed
+
+
+@ONE_BUILD
+async def test_an_attendant_that_is_killed_before_its_first_word_is_reaped():
+    """It stayed a zombie until this process ended: only the zygote knew its number."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    ours.setblocking(False)
+    killed = os.posix_spawn("/bin/true", ["true"], {})
+    attendant = Attendant(ours)
+    theirs.send(Report("forked", status=killed).encode())
+    theirs.close()
+    with pytest.raises(BrowserStartFailed, match="it was killed"):
+        await attendant.started(30)
+    await attendant.abandon()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(killed, os.WNOHANG)

@@ -155,6 +155,9 @@ class ScriptedHosts:
         self.left = list(left)
         return {item.id: SavedState(2, ["left.example"]) for item in left if item.profile_writable}
 
+    def fits_ready(self, spec):
+        return False
+
     async def release_ready(self):
         had, self.ready = self.ready, 0
         return bool(had)

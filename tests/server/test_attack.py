@@ -1,6 +1,7 @@
 """The attacks that an operator runs: nothing gets through where browsers are isolated, and much where they are not."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ from cdpbridge.attack import attack
 from cdpbridge.attack._network import _BLIND
 from cdpbridge.errors import ConfigurationError
 from tests import programs
-from tests.conftest import clean_environment
+from tests.conftest import clean_environment, until
 from tests.isolation.kernel import needs_isolation
 from tests.server.conftest import KEY, OTHER_KEY
 
@@ -21,6 +22,31 @@ TWO = {"api_keys": {"tests": KEY, "others": OTHER_KEY}}
 
 def outcomes(report):
     return {each.attack: (each.outcome, each.detail) for each in report.findings}
+
+
+@pytest.mark.one_build("whose browsers they are")
+async def test_a_killed_attack_leaves_no_browser_rented(spawn_server, tmp_path):
+    async with spawn_server() as server:
+        address = str(server.http.base_url).rstrip("/")
+        command = [sys.executable, "-m", "cdpbridge", "doctor", "--attack", address]
+        environment = clean_environment() | {"BROWSER_USE_API_KEY": KEY, "HOME": str(tmp_path)}
+
+        async def active(client):
+            return [each async for each in client.browsers.list() if each.status == "active"]
+
+        async def attacking(client):
+            return len(await active(client)) >= 2
+
+        async def over(client):
+            return not await active(client)
+
+        async with at(address, KEY) as client:
+            with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as program:
+                try:
+                    await until(lambda: attacking(client))
+                finally:
+                    program.kill()
+            await until(lambda: over(client))
 
 
 QUICK = ("programs", "projects")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._base import BrowserHosts, BrowserSpec, CloseFrame, Leftover, Limit, Placement, SavedState, StopReport
 from ._browser_uids import prepare_uids
 from ._builds import Builds
+from ._cgroups import CgroupPool, find_cgroups
 from ._folders import saved_before
 from ._isolation import Isolator, Prepared, prepare_isolation
 from ._local import LocalHosts
@@ -18,6 +19,7 @@ __all__ = [
     "BrowserOptions",
     "BrowserSpec",
     "Builds",
+    "CgroupPool",
     "CloseFrame",
     "ContextKeeper",
     "Isolator",
@@ -29,6 +31,7 @@ __all__ = [
     "Prepared",
     "SavedState",
     "StopReport",
+    "find_cgroups",
     "hidden_folders",
     "prepare_isolation",
     "prepare_uids",

@@ -284,6 +284,9 @@ class BrowserHosts(Protocol):
     def answered(self) -> Collection[UUID]:
         """Return the workers that this server has heard from since it was asked before; none where browsers run in this process."""
 
+    def fits_ready(self, spec: BrowserSpec) -> bool:
+        """Return True if such an order takes one of those that wait, if there are any."""
+
     async def release_ready(self) -> bool:
         """End the browsers that wait for orders, so that their memory is free; True if there were some."""
 

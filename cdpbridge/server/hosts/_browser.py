@@ -13,14 +13,13 @@ from functools import partial
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from cdpbridge._concurrency import TaskSet, to_the_end
+from cdpbridge._concurrency import TaskSet, in_thread, to_the_end
 from cdpbridge._disk import disk_identity
 from cdpbridge.cdp import CDPSession, Connection, connect_pipe
 from cdpbridge.cdp._switches import downloads_switch
 from cdpbridge.chromium import Build, Chromium
 from cdpbridge.errors import BrowserStartFailed, CDPError
 from cdpbridge.isolation import PROXY_PORT
-from cdpbridge.server.files import disk_usage
 from cdpbridge.server.gateway import BrowserFiles, Registry, Upstream
 from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
 from cdpbridge.server.proxy import BrowserNetwork, HostLists, HostTraffic, Listen, Rules
@@ -29,6 +28,7 @@ from ._base import BrowserSpec, CloseFrame, Limit, StopReport
 from ._cookies import CookieExport, cookies_to_keep
 from ._first_page import hold_first_page, open_first_page, renew_first_page
 from ._folders import save_profile
+from ._limits import Limits
 from ._logins import ContextKeeper, cancel_unanswered_logins
 from ._options import BrowserOptions
 from ._place import Place
@@ -81,6 +81,7 @@ class LocalBrowser:
         self._on_exit, self._on_limit = on_exit, on_limit
         self._export: CookieExport | None = None
         self._passed: Limit | None = None
+        self._limits = Limits(spec.id, place, options)
         self._supervision = TaskSet(logger)
         self._ports: list[int] = []
         self._network = self._ordered_network()
@@ -343,8 +344,12 @@ class LocalBrowser:
 
     async def _watch(self) -> None:
         await self._chromium.wait()
-        if not self.stopping:
-            self._on_exit(self.id)
+        enforced = await in_thread(self._limits.enforced)
+        if not self.stopping and self._passed is None:
+            if enforced is not None:
+                self._tell_limit(enforced)
+            else:
+                self._on_exit(self.id)
 
     async def _check_health(self) -> None:
         """Ask the browser from time to time: a hung one still accepts connections, and only an answer shows that it works."""
@@ -357,44 +362,13 @@ class LocalBrowser:
                     logger.warning("browser %s does not answer any more and is killed: %s", self.id, error)
                     await self._chromium.kill()
                 return
-            if (passed := await self._limit_passed()) is not None:
-                self._passed = passed
-                self._on_limit(self.id, passed)
+            if (passed := await self._limits.passed(self._chromium.pid)) is not None:
+                self._tell_limit(passed)
                 return
 
-    async def _limit_passed(self) -> Limit | None:
-        limits = self._options
-        used = await asyncio.to_thread(limits.usage.of_group, self._chromium.pid)
-        if limits.max_memory_bytes is not None and used.memory > limits.max_memory_bytes:
-            logger.warning(
-                "browser %s uses %d MB of memory and is stopped: %d are allowed",
-                self.id,
-                used.memory // 1024**2,
-                limits.max_memory_bytes // 1024**2,
-            )
-            return "memory"
-        if limits.max_processes is not None and used.processes > limits.max_processes:
-            logger.warning(
-                "browser %s has %d processes and is stopped: %d are allowed",
-                self.id,
-                used.processes,
-                limits.max_processes,
-            )
-            return "processes"
-        return "disk" if await self._over_disk_limit() else None
-
-    async def _over_disk_limit(self) -> bool:
-        limit = self._options.max_disk_bytes
-        if limit is None:
-            return False
-        # Uploads and recording, too.
-        downloads = () if self.place.kept is None else (self.place.kept.parent,)
-        used = await asyncio.to_thread(disk_usage, (self.place.folder, self.place.scratch, *downloads), limit)
-        if used > limit:
-            logger.warning(
-                "browser %s uses more than %d MB of disk and is stopped", self.id, limit // 1024**2
-            )
-        return used > limit
+    def _tell_limit(self, passed: Limit) -> None:
+        self._passed = passed
+        self._on_limit(self.id, passed)
 
     async def _keep_exporting(self) -> None:
         """Cookies on the disk every few seconds: what is left of the session when everything is killed at once."""

@@ -113,9 +113,9 @@ class LocalHosts:
     async def _take_ready(
         self, spec: BrowserSpec, on_exit: Callable[[UUID], object], on_limit: Callable[[UUID, Limit], object]
     ) -> LocalBrowser | None:
-        rules = self._rules()
-        if not self._starts_as_usual(spec) or self._udp(spec, rules) != self._usual_udp(rules):
+        if not self.fits_ready(spec):
             return None
+        rules = self._rules()
         while (browser := await self._ready.take()) is not None:
             ordered = False
             try:
@@ -244,6 +244,11 @@ class LocalHosts:
     def answered(self) -> Collection[UUID]:
         """Return none: what runs here needs no worker."""
         return ()
+
+    def fits_ready(self, spec: BrowserSpec) -> bool:
+        """Return True if such an order takes one of those that wait; see `BrowserHosts.fits_ready`."""
+        rules = self._rules()
+        return self._starts_as_usual(spec) and self._udp(spec, rules) == self._usual_udp(rules)
 
     async def release_ready(self) -> bool:
         """End the browsers that wait for orders; see `BrowserHosts.release_ready`."""

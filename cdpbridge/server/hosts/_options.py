@@ -14,6 +14,7 @@ from cdpbridge.server.files import FileStore
 from cdpbridge.server.proxy import BlockList, Rules
 
 from ._builds import Builds
+from ._cgroups import CgroupPool
 from ._isolation import Isolator
 from ._usage import UsageReader
 
@@ -46,6 +47,7 @@ class BrowserOptions:
         max_processes: Of a browser; None for no limit.
         usage: Reads what browsers use.
         token_of: Makes the token of a browser's address, by the id of its rental.
+        cgroups: Where control groups of isolated browsers are made; None where none can be.
     """
 
     builds: Builds
@@ -68,3 +70,4 @@ class BrowserOptions:
     max_processes: int | None = None
     usage: UsageReader = field(default_factory=UsageReader)
     token_of: Callable[[UUID], str] = _random_token
+    cgroups: CgroupPool | None = None

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 from cdpbridge._concurrency import in_thread
 from cdpbridge.chromium import BrowserUid, Isolation, UidPool, give, lend, uses_browser_uids
 
+from ._cgroups import Cgroup
 from ._folders import remove_folder, scratch_folder
 from ._options import BrowserOptions
 from ._readable import copy_certificates
 
 __all__ = ["Place"]
+
+logger = logging.getLogger("cdpbridge.server")
 
 
 class Place:
@@ -31,6 +36,7 @@ class Place:
         scratch: For temporary files.
         uid: That the browser runs under, if not our own.
         kept: Where its downloads go; None without a store of files.
+        cgroup: Its control group; None for none.
     """
 
     def __init__(self, place_id: UUID, folder: Path, options: BrowserOptions) -> None:
@@ -40,6 +46,7 @@ class Place:
         self.scratch = scratch_folder(place_id)
         self.uid: BrowserUid | None = None
         self.kept: Path | None = None
+        self.cgroup: Cgroup | None = None
         self._owner = place_id
         self._options = options
 
@@ -58,6 +65,7 @@ class Place:
         stack.push_async_callback(remove_folder, self.folder)
         stack.push_async_callback(remove_folder, self.scratch)
         stack.push_async_callback(in_thread, self._close_files)
+        stack.push_async_callback(in_thread, self._remove_cgroup)
 
     async def assign(self, browser_id: UUID) -> bool:
         """Let its files be those of a browser from now on; True if downloads go elsewhere than before."""
@@ -80,15 +88,32 @@ class Place:
             more, fewer = self._options.files.shown_to(self._owner)
             writable, readable = [*writable, *more], [*readable, *fewer]
         given = [path for path in given if path.exists()]  # it may have been removed since
-        return self._options.isolation.place(writable, [*readable, *given])
+        groups = () if self.cgroup is None else self.cgroup.joined_by
+        return replace(self._options.isolation.place(writable, [*readable, *given]), groups=groups)
 
     def _make(self) -> None:
         self._take_uid()
         self._make_folder()
         self._open_files()
         self.scratch.mkdir(mode=0o700)
+        self._make_cgroup()
         if self._options.certificates:
             copy_certificates(self.scratch)
+
+    def _make_cgroup(self) -> None:
+        options = self._options
+        if options.cgroups is None or options.isolation is None:
+            return
+        try:
+            self.cgroup = options.cgroups.make(
+                str(self.id), memory=options.max_memory_bytes, processes=options.max_processes
+            )
+        except OSError as error:  # the health check keeps it to its limits
+            logger.warning("a browser has no control group: %s", error)
+
+    def _remove_cgroup(self) -> None:
+        if self.cgroup is not None:
+            self.cgroup.remove()
 
     def _take_uid(self) -> None:
         """Take a uid for the browser of a root process, and note it before there are files of it."""

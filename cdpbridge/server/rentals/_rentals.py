@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,7 @@ logger = logging.getLogger("cdpbridge.server")
 
 # How long a new rental waits for its profile while an ending one saves it.
 _PROFILE_WAIT_SECONDS: Final = 10.0
+_NO_ID: Final = UUID(int=0)
 
 
 def utc_now() -> datetime:
@@ -264,7 +266,7 @@ class Rentals:
         self, project_id: UUID, order: Order, key: str | None, body_hash: str, on_end: OnEnd
     ) -> Rental:
         if not self._closing:
-            await self._pressure.check(self._hosts.release_ready)
+            await self._pressure.check(self._hosts.release_ready, takes_ready=self._takes_ready(order))
         if self._closing:
             raise StartWithdrawn("the server is stopping")
         rental = Rental(
@@ -279,6 +281,11 @@ class Rentals:
         self._rentals[rental.id] = rental
         return rental
 
+    def _takes_ready(self, order: Order) -> bool:
+        """Return True if there is a ready browser for it, and for each order before it that has none yet."""
+        before = sum(not rental.start.task.done() for rental in self._rentals.values())
+        return before < self._hosts.ready and self._hosts.fits_ready(_spec(_NO_ID, order, self._readable))
+
     async def _run(self, project_id: UUID, rental: Rental, order: Order) -> Browser:
         """Start a rental and charge its first hour; roll everything back on an error or a cancellation."""
         began = self._clock.time()
@@ -289,7 +296,14 @@ class Rentals:
                 found = await self._store.profile_version(order.profile_id)
                 rental.profile_version = ProfileVersion(*found)
             await self._hosts.start(
-                _spec(rental, order, self._readable), on_exit=self._exited, on_limit=self._over_limit
+                replace(
+                    _spec(rental.id, order, self._readable),
+                    profile_version=rental.profile_version,
+                    project_id=rental.project_id,
+                    generation=rental.generation,
+                ),
+                on_exit=self._exited,
+                on_limit=self._over_limit,
             )
             browser = await to_the_end(self._activate(rental, order))
         except BaseException as error:
@@ -470,9 +484,9 @@ def _check_body(earlier_hash: str, body_hash: str) -> None:
         raise KeyReused("this Idempotency-Key was used with another body")
 
 
-def _spec(rental: Rental, order: Order, readable: tuple[Path, ...]) -> BrowserSpec:
+def _spec(browser_id: UUID, order: Order, readable: tuple[Path, ...]) -> BrowserSpec:
     return BrowserSpec(
-        rental.id,
+        browser_id,
         order.profile_id,
         order.proxy,
         trusted_proxy=not order.own_proxy,
@@ -483,8 +497,5 @@ def _spec(rental: Rental, order: Order, readable: tuple[Path, ...]) -> BrowserSp
         screen=order.screen,
         ignore_certificate_errors=order.ignore_certificate_errors,
         readable=readable if order.readable is None else order.readable,
-        profile_version=rental.profile_version,
-        project_id=rental.project_id,
-        generation=rental.generation,
         lifetime=order.timeout,
     )

@@ -71,6 +71,7 @@ async def pressure(services: ServicesOf) -> dict[str, Any]:
         "memoryAvailableBytes": machine.memory_available,
         "diskFreeBytes": machine.disk_free,
         "isolation": services.isolation,
+        "limits": services.limits,
         "privateNetwork": "allow" if services.accounts.network_rules.private else "deny",
     }
 

@@ -66,6 +66,7 @@ class Services:
         agency: Tasks and agent sessions.
         profile_losses: What a profile does not keep on the build it runs on here.
         isolation: What a test has shown about the isolation of browsers, for a reader.
+        limits: What keeps browsers to their limits of memory and processes, for a reader.
         readable: Returns what browsers may read of this machine by some settings; ConfigurationError if that cannot be.
         sharing_refusal: Why several projects may not use this server; empty when they may.
     """
@@ -84,6 +85,7 @@ class Services:
     signer: UrlSigner
     profile_losses: Sequence[str]
     isolation: str
+    limits: str
     readable: Callable[[Settings], tuple[Path, ...]]
     sharing_refusal: str
     accounts: Accounts

@@ -168,13 +168,15 @@ class Fields(BaseSettings):
         8192,
         ge=0,
         description="MiB of memory for one browser: what belongs to one of its processes alone, summed up. Looked at with each health "
-        "check; a browser above is stopped, with `endReason` `memory_limit`. 0 for no limit.",
+        "check, and kept by the kernel where the server can make control groups; a browser above is stopped, with `endReason` "
+        "`memory_limit`. 0 for no limit.",
     )
     max_processes_per_browser: int = Field(
         1000,
         ge=0,
-        description="Processes of one browser, helpers included. Looked at with each health check; a browser above is stopped, with "
-        "`endReason` `process_limit`. 0 for no limit.",
+        description="Processes of one browser, helpers included. Looked at with each health check, and kept by the kernel, which counts "
+        "64 threads for each, where the server can make control groups; a browser above is stopped, with `endReason` "
+        "`process_limit`. 0 for no limit.",
     )
     max_clients_per_browser: int = Field(
         100, ge=1, le=100_000, description="WebSockets that clients may have open to one browser; 429 above."

@@ -544,6 +544,10 @@ class WorkerHosts:
         """The number of browsers that run on workers and wait for orders."""
         return self._links.ready
 
+    def fits_ready(self, spec: BrowserSpec) -> bool:  # the protocol's
+        """Return False: what is short here is not short on a worker, which decides for itself."""
+        return False
+
     async def release_ready(self) -> bool:
         """Return False: browsers that wait are on other machines, and take nothing from this one."""
         return False

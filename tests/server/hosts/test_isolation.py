@@ -15,9 +15,10 @@ from uuid import UUID
 import pytest
 
 from cdpbridge.cdp import connect
-from cdpbridge.chromium import uses_browser_uids
+from cdpbridge.chromium import Isolation, Launcher, UidPool, find, uses_browser_uids
 from cdpbridge.errors import CommandError
-from cdpbridge.server.hosts._isolation_test import _canaries
+from cdpbridge.isolation import Means
+from cdpbridge.server.hosts._isolation_test import _canaries, breach
 from tests.conftest import until
 from tests.isolation.kernel import needs_isolation, python_of_all_users
 from tests.server.hosts.attacks import downloaded
@@ -414,3 +415,13 @@ async def test_an_ordinary_user_whose_group_has_another_number_rents_from_local(
         )
     missing = "net::ERR_FILE_NOT_FOUND"
     assert done.stdout.splitlines() == [missing, missing, "working/page.html", "a,b"], done.stderr[-2000:]
+
+
+@BUILDS
+async def test_the_test_at_the_start_sees_what_a_place_should_not_show(build):
+    launcher, uids = Launcher(), UidPool() if uses_browser_uids() else None
+    try:
+        open_place = Isolation(launcher, Means(), readable=[Path("/etc/passwd")])
+        assert await breach(open_place, find(build), uids) == "/etc/passwd could be read"
+    finally:
+        await launcher.close()

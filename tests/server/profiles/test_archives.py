@@ -302,6 +302,9 @@ class SavingHosts:
     def remains(self):
         return []
 
+    def fits_ready(self, spec):
+        return False
+
     async def release_ready(self):
         return False
 
