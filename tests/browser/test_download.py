@@ -34,6 +34,12 @@ PAGE = b"""<a id=report href=/report>r</a> <a id=other target=_blank href=/repor
 <p id=p></p>"""
 
 
+@pytest.fixture
+def page(own_page):
+    """What a download leaves running is not of the next test."""
+    return own_page
+
+
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         body, headers = PAGE, {"Content-Type": "text/html"}

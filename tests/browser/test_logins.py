@@ -36,6 +36,12 @@ PNG = bytes.fromhex(
 )
 
 
+@pytest.fixture
+def page(own_page):
+    """Credentials stay in a context."""
+    return own_page
+
+
 def behind(challenge, content_type, body, **more):
     """Return an answer that needs the login."""
 

@@ -12,6 +12,12 @@ pytestmark = pytest.mark.chromium
 LATER = int(time.time()) + 86400
 
 
+@pytest.fixture
+def page(own_page):
+    """Storage stays in a context."""
+    return own_page
+
+
 async def test_viewport(page, pages):
     await page.goto(pages.url)
     await page.set_viewport(390, 844, device_scale_factor=3, mobile=True)

@@ -36,16 +36,14 @@ def isolated(make_server):
     return lambda build, **settings: make_server(browser_build=build, isolation="require", **settings)
 
 
-async def opened(connection, url):
+async def opened(tab, url):
     """The error of a navigation; empty when something was loaded."""
-    tab = await connection.new_tab()
     reply = await tab.send("Page.navigate", {"url": url}, timeout=timedelta(seconds=60))
     return reply.get("errorText", "")
 
 
-async def text(connection, url):
+async def text(tab, url):
     """What stands on a page."""
-    tab = await connection.new_tab()
     async with tab.expect("Page.loadEventFired"):
         reply = await tab.send("Page.navigate", {"url": url})
         assert "errorText" not in reply, reply
@@ -58,9 +56,8 @@ async def reads(tab, expected):
     return asked["result"].get("value") == expected
 
 
-async def chosen(connection, path):
+async def chosen(tab, path):
     """How many bytes a page reads of a file that is put into its input."""
-    tab = await connection.new_tab()
     made = await tab.send(
         "Runtime.evaluate", {"expression": "Object.assign(document.createElement('input'), {type: 'file'})"}
     )
@@ -95,16 +92,17 @@ async def test_fault_d01_nothing_of_the_machine_or_of_other_browsers_can_be_read
             Path(f"/proc/{server.main_process(other)}/cmdline"),
         ]
         async with connect(hostile["cdpUrl"]) as connection:
+            going, choosing = await connection.new_tab(), await connection.new_tab()
             for path in paths:
                 for prefix in ("file://", "view-source:file://"):
-                    assert await opened(connection, f"{prefix}{path}") in REFUSED, path
-                assert await chosen(connection, path) == 0, path
+                    assert await opened(going, f"{prefix}{path}") in REFUSED, path
+                assert await chosen(choosing, path) == 0, path
             # The way of the attack is open: its own files can be read.
             own = server.folder(hostile) / "profile" / "own.txt"
             own.write_text("its own")
             own.chmod(0o644)
-            assert await text(connection, f"file://{own}") == "its own"
-            assert await chosen(connection, own) == len("its own")
+            assert await text(going, f"file://{own}") == "its own"
+            assert await chosen(choosing, own) == len("its own")
 
 
 @BUILDS
@@ -150,15 +148,12 @@ async def test_fault_d04_d05_no_port_of_a_browser_or_of_the_machine_is_reached(i
             ports |= {each._chromium.port for each in hosts._browsers.values()} - {own}
             inner = await hosts.connection(UUID(browser["id"]))
             context = await inner.root.send("Target.createBrowserContext", {"proxyServer": "direct://"})
+            direct = await inner.new_tab(browser_context_id=context["browserContextId"])
             async with connect(browser["cdpUrl"]) as connection:
+                tab = await connection.new_tab()
                 for each in sorted(ports):
-                    assert "private address" in await text(connection, f"http://127.0.0.1:{each}/json/list")
-                    target = await inner.root.send(
-                        "Target.createTarget",
-                        {"url": "about:blank", "browserContextId": context["browserContextId"]},
-                    )
-                    tab = await inner.attach(target["targetId"])
-                    reply = await tab.send("Page.navigate", {"url": f"http://127.0.0.1:{each}/"})
+                    assert "private address" in await text(tab, f"http://127.0.0.1:{each}/json/list")
+                    reply = await direct.send("Page.navigate", {"url": f"http://127.0.0.1:{each}/"})
                     assert reply.get("errorText") == "net::ERR_CONNECTION_REFUSED"
         service.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -196,7 +191,7 @@ async def test_what_works_today_works_in_a_place(isolated, build):
         browser = await server.rent(profileId=profile)
         await server.set_cookies(browser, "kept")
         async with connect(browser["cdpUrl"]) as connection:
-            assert await text(connection, f"http://127.0.0.1:{port}/") == "hello"
+            assert await text(await connection.new_tab(), f"http://127.0.0.1:{port}/") == "hello"
             for proxy in (f"127.0.0.1:{port}", "direct://"):  # the site answers as a proxy does, too
                 context = await connection.root.send("Target.createBrowserContext", {"proxyServer": proxy})
                 target = await connection.root.send(
