@@ -14,6 +14,7 @@ from cdpbridge.api import AsyncClient, webhooks
 from cdpbridge.chromium import Chromium
 from cdpbridge.errors import ConfigurationError
 from tests.browser.test_browser import rest, scripted  # noqa: F401  # fixtures
+from tests.cases import cases
 
 NO_WAIT = [0, -1, -0.5, float("nan"), float("inf"), 1e300, 10**400, True, "5", None, Decimal(5)]
 NO_WAIT += [timedelta(0), timedelta(seconds=-1), b"5", [5]]
@@ -30,13 +31,13 @@ def test_a_waiting_time_is_seconds_or_a_timedelta(value):
     assert waiting_time("t", 0, zero=True) == timedelta(0)
 
 
-@pytest.mark.parametrize("value", NO_WAIT, ids=repr)
+@cases("value", NO_WAIT, ids=repr)
 def test_what_is_no_waiting_time(value):
     with pytest.raises(ConfigurationError, match="stop_timeout must"):
         waiting_time("stop_timeout", value)
 
 
-@pytest.mark.parametrize("value", NOT_PAID, ids=repr)
+@cases("value", NOT_PAID, ids=repr)
 def test_what_is_no_paid_time(value):
     with pytest.raises(ConfigurationError, match="timeout ") as caught:
         paid_minutes("timeout", value)
@@ -44,9 +45,9 @@ def test_what_is_no_paid_time(value):
         assert "use timedelta(minutes=5)" in str(caught.value)
 
 
-@pytest.mark.parametrize("opener", OPENERS, ids=lambda each: f"{each.__module__}.{each.__name__}")
-@pytest.mark.parametrize("name", ["connect_timeout", "stop_timeout", "slot_timeout", "expiring_before"])
-@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), True, "5", None], ids=repr)
+@cases("opener", OPENERS, ids=lambda each: f"{each.__module__}.{each.__name__}")
+@cases("name", ["connect_timeout", "stop_timeout", "slot_timeout", "expiring_before"])
+@cases("value", [-1, float("nan"), float("inf"), True, "5", None], ids=repr)
 def test_every_front_door_checks_waiting_times_at_the_call(opener, name, value):
     client = Mock(spec=AsyncClient)
     with pytest.raises(ConfigurationError, match=name):
@@ -54,8 +55,8 @@ def test_every_front_door_checks_waiting_times_at_the_call(opener, name, value):
     assert not client.mock_calls
 
 
-@pytest.mark.parametrize("opener", OPENERS, ids=lambda each: f"{each.__module__}.{each.__name__}")
-@pytest.mark.parametrize("value", NOT_PAID, ids=repr)
+@cases("opener", OPENERS, ids=lambda each: f"{each.__module__}.{each.__name__}")
+@cases("value", NOT_PAID, ids=repr)
 def test_every_front_door_checks_paid_time_at_the_call(opener, value):
     with pytest.raises(ConfigurationError, match="timeout "):
         opener(Mock(spec=AsyncClient), timeout=value)

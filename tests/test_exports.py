@@ -16,6 +16,7 @@ import pytest
 import cdpbridge
 from cdpbridge.cdp import Connection
 from cdpbridge.testing import MemoryTransport
+from tests.cases import cases
 
 PUBLIC = [
     "Account",
@@ -221,7 +222,7 @@ async def test_public_members_of_connection_and_cdp_session() -> None:
         assert public_members(connection.root) == CDP_SESSION_MEMBERS
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@cases("folder", FOLDERS)
 def test_folders_export_names_that_exist(folder: str) -> None:
     """Sorted they are by ruff's rule RUF022."""
     module = importlib.import_module(folder)

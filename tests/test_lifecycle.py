@@ -16,6 +16,7 @@ from cdpbridge._lifecycle import (
     next_state,
     used_until,
 )
+from tests.cases import cases
 
 START = datetime(2026, 11, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -53,8 +54,8 @@ def test_the_rows_are_the_whole_table():
     }
 
 
-@pytest.mark.parametrize("state", State)
-@pytest.mark.parametrize("signal", Signal)
+@cases("state", State)
+@cases("signal", Signal)
 def test_everything_else_changes_nothing(state, signal):
     if (state, signal) in TRANSITIONS:
         return

@@ -17,6 +17,7 @@ from cdpbridge.api._place import DEFAULT_BASE_URL, checked_base_url, find_place
 from cdpbridge.errors import APIError, ConfigurationError
 from cdpbridge.providers import provider
 from tests import programs
+from tests.cases import cases
 
 A = "http://a.test:8700/api/v2"
 B = "http://b.test:8700/api/v2"
@@ -107,7 +108,7 @@ def named(row):
     return f"{given or 'nothing'} where={where} key={key}"
 
 
-@pytest.mark.parametrize(("given", "where", "key", "expected"), TABLE, ids=map(named, TABLE))
+@cases(("given", "where", "key", "expected"), TABLE, ids=named)
 def test_fault_e01_the_rule(given, where, key, expected):
     """Each combination leads to one server with the key of that server, or is refused in words that name what contradicts."""
     if isinstance(expected, tuple):
@@ -152,33 +153,40 @@ WITHOUT_KEY = [row for row in TABLE if row[2] is None]
 WITHOUT_WORD = [row for row in TABLE if row[1] not in {"cloud", "local", "clod"}]
 
 
+@contextmanager
+def variables_of(row):
+    """The environment of a row of the table."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables(**row[0]).items():
+            patch.setenv(name, value)
+        yield
+
+
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("row", WITHOUT_KEY, ids=map(named, WITHOUT_KEY))
+@cases("row", WITHOUT_KEY, ids=named)
 def test_every_front_door_follows_the_rule(environment, door, row):
     """A key is in the environment, or in the client that is given to them."""
-    given, where, _, expected = row
-    for name, value in variables(**given).items():
-        environment.setenv(name, value)
-    if isinstance(expected, tuple):
-        assert address(DOORS[door](where)) == expected
-    else:
-        with pytest.raises(ConfigurationError):
-            DOORS[door](where)
+    _, where, _, expected = row
+    with variables_of(row):
+        if isinstance(expected, tuple):
+            assert address(DOORS[door](where)) == expected
+        else:
+            with pytest.raises(ConfigurationError):
+                DOORS[door](where)
 
 
 @pytest.mark.parametrize("kind", [cdpbridge.AsyncClient, cdpbridge.Client])
-@pytest.mark.parametrize("row", WITHOUT_WORD, ids=map(named, WITHOUT_WORD))
+@cases("row", WITHOUT_WORD, ids=named)
 def test_every_client_follows_the_rule(environment, kind, row):
     """The words are for `provider`; a client takes an address, and asks for a key when nothing is said at all."""
     given, where, key, expected = row
-    for name, value in variables(**given).items():
-        environment.setenv(name, value)
     nothing = expected == LOCAL and (given.get("P") or "").lower() != "local"
-    if isinstance(expected, tuple) and not nothing:
-        assert address(kind(key, where)) == expected
-    else:
-        with pytest.raises(ConfigurationError, match="BROWSER_USE_API_KEY" if nothing else None):
-            kind(key, where)
+    with variables_of(row):
+        if isinstance(expected, tuple) and not nothing:
+            assert address(kind(key, where)) == expected
+        else:
+            with pytest.raises(ConfigurationError, match="BROWSER_USE_API_KEY" if nothing else None):
+                kind(key, where)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 from cdpbridge._tools import generate_docs
 from cdpbridge.integrations import scrapy
+from tests.cases import cases
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -43,7 +44,7 @@ def test_tables_of_settings_are_those_of_the_code(name: str, page: str, table: C
     assert found == expected, f"docs/{page} had an old table of {name}; it is written again: commit it"
 
 
-@pytest.mark.parametrize("file", PAGES)
+@cases("file", PAGES)
 def test_links_to_files_lead_somewhere(file: str) -> None:
     text = without_code((ROOT / file).read_text())
     for target in re.findall(r"\]\(([^)#]+)", text):
@@ -54,7 +55,7 @@ def test_links_to_files_lead_somewhere(file: str) -> None:
             assert target.startswith("https://") or ((ROOT / file).parent / target).exists(), target
 
 
-@pytest.mark.parametrize("file", PAGES)
+@cases("file", PAGES)
 def test_links_to_headings_lead_somewhere(file: str) -> None:
     for target, heading in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", without_code((ROOT / file).read_text())):
         page = (ROOT / file).parent / target if target else ROOT / file

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdpbridge._tools._names import constant_name, docstring, python_name, snake_case
+from tests.cases import cases
 
 
-@pytest.mark.parametrize(
+@cases(
     ("wire", "python"),
     [
         ("navigate", "navigate"),

@@ -3,9 +3,10 @@
 import pytest
 
 from cdpbridge.api._start_page import start_page
+from tests.cases import cases
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "opened"),
     [
         ("https://example.com/a?b#c", "https://example.com/a?b#c"),
@@ -32,7 +33,7 @@ def test_web_pages(given, opened):
     assert start_page(given) == opened
 
 
-@pytest.mark.parametrize(
+@cases(
     "given",
     [
         "",

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from cdpbridge.cdp._cookie_forms import CookieError, cookie_form, described
+from tests.cases import cases
 
 LATER = int(time.time()) + 86_400
 SECRET = "s3cr3t-value"
@@ -47,7 +48,7 @@ def test_fault_c20_same_site_none_of_an_insecure_cookie_is_named():
     assert "needs Secure" in changed
 
 
-@pytest.mark.parametrize(
+@cases(
     "given",
     [
         {"expirationDate": LATER},
@@ -83,7 +84,7 @@ def test_fault_c20_session_counts_more_than_an_expiry():
     assert "expires" not in form(session=True, expirationDate=LATER)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "wanted"),
     [
         ({"domain": ".example.com"}, ".example.com"),
@@ -162,7 +163,7 @@ def test_fault_c20_cookie_quick_manager():
     assert described(given) == ("n", ".example.com")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "reason"),
     [
         ({"name": None}, "it has no name"),

@@ -14,11 +14,12 @@ from cdpbridge.cdp._http_credentials import (
     without_user_info,
 )
 from cdpbridge.errors import ConfigurationError
+from tests.cases import cases
 
 SECRET = "s3cret-word"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "origin"),
     [
         ("https://example.com", "https://example.com"),

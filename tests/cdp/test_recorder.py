@@ -11,6 +11,7 @@ from cdpbridge.cdp import Closed
 from cdpbridge.cdp._recorder import RecordedTransport, Recorder, line
 from cdpbridge.errors import ConnectionClosed
 from cdpbridge.testing import MemoryTransport
+from tests.cases import cases
 
 NOW = 1_793_614_501.123456
 
@@ -57,7 +58,7 @@ def event(**params):
     return {"method": "A.b", "params": params}
 
 
-@pytest.mark.parametrize(
+@cases(
     "message",
     [
         event(headers={"Authorization": SECRET, "Cookie": SECRET, "x": "y"}),

@@ -20,6 +20,7 @@ from websockets.uri import parse_uri
 from websockets.utils import accept_key, apply_mask
 
 from cdpbridge.cdp._websocket import WebSocketTransport
+from tests.cases import cases
 
 LIMIT = 70_000
 
@@ -427,8 +428,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("step", [None, 1, 997])
+@cases("name", CASES)
+@cases("step", [None, 1, 997])
 def test_fault_a67_conformance(name, step):
     stream, count, code = CASES[name]
     if step == 1:

@@ -17,9 +17,10 @@ from cdpbridge.integrations.scrapy._documents import (
 )
 from cdpbridge.integrations.scrapy._failures import as_scrapys
 from cdpbridge.integrations.scrapy._visit import header_list, utf8
+from tests.cases import cases
 
 
-@pytest.mark.parametrize(
+@cases(
     ("headers", "kind"),
     [
         ([("Content-Type", b"text/html; charset=x")], Kind.PAGE),

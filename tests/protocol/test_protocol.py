@@ -19,6 +19,7 @@ import cdpbridge.protocol
 from cdpbridge._tools import pin_protocol
 from cdpbridge.protocol import Event, Type, event_class
 from cdpbridge.protocol._base import decoder_for
+from tests.cases import cases
 
 PROTOCOL = pin_protocol.load()
 DOMAINS = {domain["domain"]: domain for domain in PROTOCOL["domains"]}
@@ -112,13 +113,13 @@ def test_every_domain_is_there_and_no_other() -> None:
         _ = cdpbridge.protocol.Nowhere  # type: ignore[attr-defined]  # that is the point
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
+@cases("domain", DOMAINS)
 def test_a_domain_has_the_classes_and_functions_of_the_definition(domain: str) -> None:
     assert generated_classes(domain) == {name for owner, name, _ in CLASSES if owner == domain}
     assert set(functions(domain)) == {f"{domain}.{c['name']}" for c in DOMAINS[domain]["commands"]}
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
+@cases("domain", DOMAINS)
 def test_every_forward_reference_resolves(domain: str) -> None:
     for name in generated_classes(domain):
         assert decoder_for(getattr(module(domain), name)).type is getattr(module(domain), name)
@@ -126,8 +127,8 @@ def test_every_forward_reference_resolves(domain: str) -> None:
         assert "return" in typing.get_type_hints(function)
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["all fields", "required fields"])
-@pytest.mark.parametrize("domain", DOMAINS)
+@cases("whole", [True, False], ids="all fields: {}".format)
+@cases("domain", DOMAINS)
 def test_every_class_reads_and_writes_each_field_by_its_wire_name(domain: str, whole: bool) -> None:
     for owner, name, fields in CLASSES:
         if owner == domain:
@@ -137,7 +138,7 @@ def test_every_class_reads_and_writes_each_field_by_its_wire_name(domain: str, w
             assert msgspec.json.decode(msgspec.json.encode(value)) == wire, name
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
+@cases("domain", DOMAINS)
 def test_experimental_fields_may_be_absent(domain: str) -> None:
     for owner, name, fields in CLASSES:
         if owner == domain:
@@ -145,8 +146,8 @@ def test_experimental_fields_may_be_absent(domain: str) -> None:
             decoder_for(getattr(module(domain), name)).decode(msgspec.json.encode(wire))
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["all parameters", "required parameters"])
-@pytest.mark.parametrize("domain", DOMAINS)
+@cases("whole", [True, False], ids="all parameters: {}".format)
+@cases("domain", DOMAINS)
 def test_every_command_sends_its_parameters_by_their_wire_names(domain: str, whole: bool) -> None:
     for command in DOMAINS[domain]["commands"]:
         function = functions(domain)[f"{domain}.{command['name']}"]
@@ -172,7 +173,7 @@ def test_every_command_sends_its_parameters_by_their_wire_names(domain: str, who
         assert (result is not None) is bool(command.get("returns"))
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
+@cases("domain", DOMAINS)
 def test_every_event_is_found_by_its_wire_name(domain: str) -> None:
     for event in DOMAINS[domain].get("events", ()):
         method = f"{domain}.{event['name']}"
@@ -182,7 +183,7 @@ def test_every_event_is_found_by_its_wire_name(domain: str) -> None:
         assert found is getattr(module(domain), pascal(event["name"]))
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
+@cases("domain", DOMAINS)
 def test_every_enumeration_has_its_constants(domain: str) -> None:
     for kind in DOMAINS[domain].get("types", ()):
         if "enum" in kind:
@@ -191,7 +192,7 @@ def test_every_enumeration_has_its_constants(domain: str) -> None:
             assert values == kind["enum"]
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
+@cases("domain", DOMAINS)
 def test_marks_of_the_definition_are_in_the_docstrings(domain: str) -> None:
     for command in DOMAINS[domain]["commands"]:
         lines = str(functions(domain)[f"{domain}.{command['name']}"].__doc__).splitlines()

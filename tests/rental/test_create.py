@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from cdpbridge.errors import (
     APIConnectionError,
     APIResponseError,
@@ -16,6 +14,7 @@ from cdpbridge.errors import (
     ServerError,
 )
 from cdpbridge.rental._create import CreateVerdict, verdict
+from tests.cases import cases
 
 REQUEST = {"method": "POST", "path": "/browsers"}
 
@@ -24,7 +23,7 @@ def status(kind, number):
     return kind(status=number, **REQUEST)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("error", "expected"),
     [
         (APIConnectionError("refused", maybe_processed=False, **REQUEST), CreateVerdict.REFUSED),
@@ -47,7 +46,6 @@ def status(kind, number):
         (RuntimeError("of a hook"), CreateVerdict.UNCLEAR),
         (TimeoutError(), CreateVerdict.UNCLEAR),
     ],
-    ids=lambda value: value.name if isinstance(value, CreateVerdict) else type(value).__name__,
 )
 def test_fault_a81_every_failure_of_a_create_has_a_verdict(error, expected):
     assert verdict(error) is expected

@@ -5,7 +5,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-import pytest
+from tests.cases import cases
 
 TESTS = Path(__file__).parents[1]
 TABLE = TESTS.parent / "docs" / "specification.md"
@@ -39,7 +39,7 @@ def places_of_tests():
                 yield f"spec/{file.name}::{name}", docstring.partition(":")[0]
 
 
-@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row['place']} {row['says'][:30]}")
+@cases("row", rows(), ids=lambda row: f"{row['place']} {row['says'][:30]}")
 def test_a_row_names_tests_that_exist_or_a_reason(row):
     assert row["held"] in {"yes", "partly", "no", "n/a"}
     if row["held"] in {"yes", "partly"}:
@@ -51,7 +51,7 @@ def test_a_row_names_tests_that_exist_or_a_reason(row):
         assert name in functions(file), each
 
 
-@pytest.mark.parametrize(("test", "place"), [*places_of_tests()])
+@cases(("test", "place"), [*places_of_tests()])
 def test_each_test_stands_in_the_row_of_its_place(test, place):
     assert test in {each for row in rows() if row["place"] == place for each in named(row)}, place
 

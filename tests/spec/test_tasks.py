@@ -7,6 +7,7 @@ import pytest
 
 from cdpbridge.api import SUPPORTED_LLMS
 from cdpbridge.api._task_models import SDK_LLMS
+from tests.cases import cases
 
 from .conftest import UNKNOWN
 
@@ -99,7 +100,7 @@ def test_too_many_sessions(api):
     )
 
 
-@pytest.mark.parametrize("llm", [*SUPPORTED_LLMS, *SDK_LLMS])
+@cases("llm", [*SUPPORTED_LLMS, *SDK_LLMS])
 def test_models(api, llm):
     """Lines 374-390: each model's name is taken as it is, those of the official SDK too."""
     task = api.done(llm=llm)
@@ -107,7 +108,7 @@ def test_models(api, llm):
     assert api.background.agents.run.spec.model == llm
 
 
-@pytest.mark.parametrize("llm", ["gpt-99", "", None, 1])
+@cases("llm", ["gpt-99", "", None, 1])
 def test_other_models(api, llm):
     """Lines 374-390: another name is refused, with those that would do."""
     answer = api.http.post("/tasks", json={"task": "x", "llm": llm})

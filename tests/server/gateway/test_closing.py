@@ -2,9 +2,8 @@
 
 import itertools
 
-import pytest
-
 from cdpbridge.server.gateway._closing import TRANSITIONS, Phase, Signal, next_phase
+from tests.cases import cases
 
 ROWS = [
     (Phase.OPEN, Signal.DUE, Phase.DUE),
@@ -20,7 +19,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("phase", "signal", "following"), ROWS)
+@cases(("phase", "signal", "following"), ROWS)
 def test_each_transition(phase, signal, following):
     assert next_phase(phase, signal) is following
 
@@ -29,13 +28,13 @@ def test_the_table_has_no_other_rows():
     assert {(phase, signal): following for phase, signal, following in ROWS} == TRANSITIONS
 
 
-@pytest.mark.parametrize(("phase", "signal"), list(itertools.product(Phase, Signal)))
+@cases(("phase", "signal"), list(itertools.product(Phase, Signal)))
 def test_what_is_not_in_the_table_changes_nothing(phase, signal):
     if (phase, signal) not in TRANSITIONS:
         assert next_phase(phase, signal) is phase
 
 
-@pytest.mark.parametrize("signals", list(itertools.product(Signal, repeat=4)))
+@cases("signals", list(itertools.product(Signal, repeat=4)))
 def test_the_phase_knows_what_passed(signals):
     phase, passed = Phase.OPEN, set()
     for signal in signals:

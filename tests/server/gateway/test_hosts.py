@@ -1,13 +1,12 @@
 """Fault B34, the decisions: which names, which pages."""
 
-import pytest
-
 from cdpbridge.server.gateway._hosts import host_allowed, origin_allowed
+from tests.cases import cases
 
 ALLOWED = frozenset({"browsers.example.com"})
 
 
-@pytest.mark.parametrize(
+@cases(
     ("host", "allowed"),
     [
         ("127.0.0.1", True),
@@ -37,7 +36,7 @@ def test_fault_b34_hosts(host, allowed):
     assert host_allowed(host, ALLOWED) is allowed
 
 
-@pytest.mark.parametrize(
+@cases(
     ("origin", "host", "allowed"),
     [
         (None, "127.0.0.1:8700", True),

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdpbridge.server.proxy._address import is_forbidden, literal_address
+from tests.cases import cases
 
 FORBIDDEN = [
     "0.0.0.0", "0.1.2.3", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.8.9.1",
@@ -17,7 +18,7 @@ FORBIDDEN = [
 PUBLIC = ["1.1.1.1", "8.8.8.8", "93.184.216.34", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 
 
-@pytest.mark.parametrize("address", FORBIDDEN)
+@cases("address", FORBIDDEN)
 def test_refuses(address):
     assert is_forbidden(address)
 

@@ -3,6 +3,7 @@ import random
 import pytest
 
 from cdpbridge.server.proxy._answer import Answer, AnswerReader
+from tests.cases import cases
 from tests.server.proxy.test_like_chromium import random_answer
 
 
@@ -57,7 +58,7 @@ def test_regular_answers(answer, framing, payload):
     assert (reader.complete, reader.regular, reader.passing) == (True, True, False)
 
 
-@pytest.mark.parametrize(
+@cases(
     "answer",
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",

@@ -4,6 +4,7 @@ import pytest
 
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.proxy import BlockList
+from tests.cases import cases
 
 LIST = """\ufeff# a hosts file
 127.0.0.1 localhost localhost.localdomain
@@ -30,7 +31,7 @@ http://url.test/
 """
 
 
-@pytest.mark.parametrize(
+@cases(
     ("host", "blocked"),
     [
         ("ads.example.com", True),

@@ -11,6 +11,7 @@ from cdpbridge.server.proxy._messages import (
     wants_websocket,
 )
 from cdpbridge.server.proxy._upstream import ProxyFailure
+from tests.cases import cases
 
 
 def request(target, method="GET", headers=()):
@@ -45,7 +46,7 @@ def test_connect_targets(target, host, port):
     assert parsed.tunnel_authority == target.encode()
 
 
-@pytest.mark.parametrize(
+@cases(
     ("method", "target"),
     [
         ("GET", "/"),

@@ -7,6 +7,7 @@ import pytest
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.proxy import HostLists, Rules
 from cdpbridge.server.proxy._address import is_loopback, is_own, literal_address
+from tests.cases import cases
 
 CLOSED = Rules(private=False)
 
@@ -53,7 +54,7 @@ PRIVATE = [
 ]
 
 
-@pytest.mark.parametrize("host", PRIVATE)
+@cases("host", PRIVATE)
 def test_fault_d06_every_spelling_of_a_private_address_is_refused(host):
     refusal = CLOSED.refuse_host(host, 80)
     assert (refusal.error, host in refusal.text) == ("destination_ip_prohibited", True)
@@ -200,7 +201,7 @@ def test_each_list_must_let_a_host_pass():
     assert (rules.limits_hosts, Rules().narrowed(HostLists()).limits_hosts) == (True, False)
 
 
-@pytest.mark.parametrize(
+@cases(
     "pattern",
     [
         "10.0.0.1/8",

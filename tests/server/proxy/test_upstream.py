@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.proxy import Upstream
 from cdpbridge.server.proxy._upstream import ProxyFailure
+from tests.cases import cases
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
@@ -46,7 +47,7 @@ def test_parses(url, expected):
     assert Upstream.parse(expected.url()) == expected
 
 
-@pytest.mark.parametrize(
+@cases(
     "url",
     [
         "",

@@ -5,12 +5,13 @@ import pytest
 from cdpbridge.api._models import CreateBrowserSessionRequest
 from cdpbridge.api._task_models import CreateTaskRequest
 from cdpbridge.server.routes._fields import misspelling, unknown_fields
+from tests.cases import cases
 
 HEADER = "X-Cdpbridge-Ignored-Fields"
 KNOWN = ("profileId", "proxyCountryCode", "timeout", "llm", "task")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("name", "meant"),
     [
         ("profileID", "profileId"),

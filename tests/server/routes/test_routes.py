@@ -9,6 +9,8 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from tests.cases import cases
+
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
@@ -73,8 +75,8 @@ ROUTES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-@pytest.mark.parametrize("key", ["", "wrong-key-1", "key-of-tests2"])
+@cases(("method", "path"), ROUTES)
+@cases("key", ["", "wrong-key-1", "key-of-tests2"])
 async def test_without_a_known_key(api, method, path, key):
     for content in (b"", b"{broken"):  # the key comes first, whatever else is wrong
         headers = {"X-Browser-Use-API-Key": key} if key else {"X-Browser-Use-API-Key": ""}
@@ -112,7 +114,7 @@ async def test_profile_without_a_body(api, checked):
     assert (await checked(api, "POST", "/profiles")).json()["name"] is None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("method", "path", "template", "body"),
     [
         ("GET", "/profiles?pageSize=0", "/profiles", None),
@@ -141,7 +143,7 @@ async def test_invalid_requests(api, checked, method, path, template, body):  # 
     assert answer.status_code == 422
 
 
-@pytest.mark.parametrize("timeout", [0, -1, 241, 10**30, 1.5, "5", None, True])
+@cases("timeout", [0, -1, 241, 10**30, 1.5, "5", None, True])
 async def test_fault_b11_timeouts_out_of_range(api, checked, timeout):
     answer = await checked(api, "POST", "/browsers", json={"timeout": timeout})
     assert answer.status_code == 422

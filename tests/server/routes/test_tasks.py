@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from cdpbridge.server.tasks.agent import Judgement
+from tests.cases import cases
 from tests.server.conftest import KEY
 from tests.server.scripted_agents import ScriptedAgents
 
@@ -553,7 +554,7 @@ async def test_a_server_without_configuration_says_what_is_missing(make_api):
         assert (await api.open_session())["status"] == "active"  # browsers need no model
 
 
-@pytest.mark.parametrize(
+@cases(
     "body",
     [
         {},

@@ -2,8 +2,6 @@
 
 import itertools
 
-import pytest
-
 from cdpbridge.server.tasks._task_states import (
     END_TEXTS,
     TRANSITIONS,
@@ -13,6 +11,7 @@ from cdpbridge.server.tasks._task_states import (
     TaskSignal,
     TaskState,
 )
+from tests.cases import cases
 
 WAYS = [
     ("pause", "paused", None),
@@ -37,7 +36,7 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("signals", "state", "reason"), WAYS)
+@cases(("signals", "state", "reason"), WAYS)
 def test_ways(signals, state, reason):
     life = TaskLife()
     for signal in signals.split():

@@ -3,9 +3,10 @@
 import pytest
 
 from cdpbridge.server.tasks.agent._domains import allowed_domains, outside, secret_pages
+from tests.cases import cases
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "rules"),
     [
         ("example.com", ["example.com", "www.example.com"]),  # as browser-use: the root stands for its www.
@@ -33,7 +34,7 @@ def test_every_spelling_of_a_domain_is_a_rule_for_connections(given, rules):
     assert [domain.rule for domain in allowed_domains([given])] == rules
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "why"),
     [
         ("", "empty"),
@@ -72,7 +73,7 @@ def test_there_is_an_end_to_the_list():
         allowed_domains(["example.com"] * 1001)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "is_outside"),
     [
         ("http://example.com/", False),
