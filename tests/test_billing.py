@@ -19,6 +19,7 @@ from cdpbridge.billing import (
     refund,
     round_money,
 )
+from tests.cases import cases
 
 DEFAULT = Tariff()
 
@@ -36,7 +37,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("used", "minutes", "charged", "refunded"), ROWS)
+@cases(("used", "minutes", "charged", "refunded"), ROWS)
 def test_fault_a86_b04_rows_of_the_rule(used, minutes, charged, refunded):
     assert billed_minutes(DEFAULT, used) == minutes
     assert charge(DEFAULT, used) == Decimal(charged)

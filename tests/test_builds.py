@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.builds import complaints
+from tests.cases import cases
 
 SAMPLE = """
 import pytest
@@ -64,7 +65,7 @@ def item(*builds, marks=("chromium",), reasons=()):
         )
 
 
-@pytest.mark.parametrize(
+@cases(
     ("items", "whole", "complaint"),
     [
         (item("shell", "full"), True, None),

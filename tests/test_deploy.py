@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from cdpbridge._environment import SERVER_SETTINGS
+from tests.cases import cases
 
 from . import programs
 from .conftest import RunningServer
@@ -59,7 +60,7 @@ def answer(call: str, *arguments: int) -> int:
     return PROFILE["defaultErrnoRet"]
 
 
-@pytest.mark.parametrize(
+@cases(
     "call",
     [
         ("clone", NEWUSER | NEWNS | NEWNET | NEWIPC | NEWUTS | NEWPID | SIGCHLD),
@@ -98,7 +99,7 @@ def test_the_profile_permits_every_system_call_that_isolation_makes_by_number():
         assert answer(name.lower(), NEWUSER) == 0, name
 
 
-@pytest.mark.parametrize(
+@cases(
     "call",
     [
         ("clone", NEWUSER | NEWCGROUP | SIGCHLD),

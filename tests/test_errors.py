@@ -24,6 +24,7 @@ from cdpbridge.errors import (
     NavigationError,
 )
 from cdpbridge.errors._base import seconds_text
+from tests.cases import cases
 
 # A script that only alembic runs; and what is installed in the environment of agents only.
 NOT_HERE = {"cdpbridge.server.store.migrations.env"}
@@ -234,7 +235,7 @@ def test_every_error_leaves_a_worker_process(errors, tmp_path):
     assert results == expected
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "kept"),
     [
         ("http://user:topsecret@example.com/a@b", "http://example.com/a@b"),
@@ -253,7 +254,7 @@ def test_a_navigation_error_has_no_password(url, kept):
     assert "topsecret" not in f"{error} {error.args} {vars(error)}"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("seconds", "text"),
     [
         (2.00174, "2 s"),

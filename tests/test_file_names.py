@@ -1,10 +1,10 @@
 """One rule for names that come from other machines: downloads of a browser, of the REST API, and files of the server."""
 
 import hypothesis.strategies as st
-import pytest
 from hypothesis import example, given
 
 from cdpbridge._file_names import safe_file_name
+from tests.cases import cases
 
 
 @given(st.text())
@@ -22,7 +22,7 @@ def test_a_safe_name_is_one_component(name):
     assert len(safe_file_name(name, spare_bytes=7).encode()) <= 248
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "safe"),
     [
         ("a.txt", "a.txt"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
+from tests.cases import cases
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cdpbridge"
@@ -262,7 +262,7 @@ def test_every_room_exists() -> None:
     assert not named
 
 
-@pytest.mark.parametrize(
+@cases(
     ("source", "package", "expected"),
     [
         ("import a.b, c", "cdpbridge.cdp", {"a.b", "c"}),

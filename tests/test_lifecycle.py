@@ -40,7 +40,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("state", "signal", "after", "reason"), ROWS)
+@cases(("state", "signal", "after", "reason"), ROWS)
 def test_transition(state, signal, after, reason):
     life = Lifecycle(State(state))
     assert life.take(Signal(signal))
@@ -112,7 +112,7 @@ def test_a_timeout_is_positive(timeout):
         Deadline(0.0, timeout)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("minutes", "now", "expected"),
     [
         (60, 0.0, None),

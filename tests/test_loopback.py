@@ -1,11 +1,10 @@
 """One test of what is this machine, for the REST client, the CDP client and the server."""
 
-import pytest
-
 from cdpbridge._loopback import is_loopback, is_loopback_address
+from tests.cases import cases
 
 
-@pytest.mark.parametrize(
+@cases(
     "host", ["localhost", "LocalHost.", "a.localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]
 )
 def test_this_machine(host):
@@ -13,7 +12,7 @@ def test_this_machine(host):
     assert is_loopback_address(host) == (not host.lower().rstrip(".").endswith("localhost"))
 
 
-@pytest.mark.parametrize(
+@cases(
     "host",
     [
         "",

@@ -189,7 +189,7 @@ def test_every_client_follows_the_rule(environment, kind, row):
                 kind(key, where)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "spelled"),
     [
         ("http://h", "http://h"),

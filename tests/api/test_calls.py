@@ -8,6 +8,7 @@ import pytest
 
 from cdpbridge.api import Account, BrowserSession, Call, Page, Profile, ServerDefault, calls, server_default
 from cdpbridge.errors import ConfigurationError
+from tests.cases import cases
 
 ID = UUID("11111111-2222-4333-8444-555555555555")
 
@@ -84,7 +85,7 @@ def test_lists_of_hosts():
             calls.create_browser(allowed_hosts=wrong)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("country", "body"),
     [
         (server_default, {}),
@@ -99,7 +100,7 @@ def test_countries(country, body):
     assert calls.create_browser(proxy_country=country).body == body
 
 
-@pytest.mark.parametrize("country", ["", "deu", "d1", "ßß", "d", 5, True])
+@cases("country", ["", "deu", "d1", "ßß", "d", 5, True])
 def test_no_country(country):
     with pytest.raises(ConfigurationError, match="two letters"):
         calls.create_browser(proxy_country=country)
@@ -113,7 +114,7 @@ def test_timeouts(timeout, minutes):
     assert calls.create_browser(timeout=timeout).body == {"timeout": minutes}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("timeout", "words"),
     [
         (timedelta(seconds=90), r"whole minutes.*use timedelta\(minutes=2\)"),

@@ -3,6 +3,7 @@
 import pytest
 
 from cdpbridge.api import Account, BrowserSession, Difference, Page, Profile, Task, drift
+from tests.cases import cases
 
 from .conftest import ACCOUNT, BROWSER, PROFILE, page_of
 
@@ -39,7 +40,7 @@ def test_answers_of_the_reference_do_not_differ(kind, answer):
     assert harmful(kind, answer) == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("kind", "answer", "found"),
     [
         (BrowserSession, BROWSER | {"weather": None}, ("weather", "unknown field", "NoneType")),

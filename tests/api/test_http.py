@@ -14,6 +14,7 @@ from cdpbridge.api import calls
 from cdpbridge.api._http import failure, read_answer
 from cdpbridge.api._models import Answer
 from cdpbridge.api._place import checked_base_url, checked_key
+from tests.cases import cases
 
 from .conftest import ACCOUNT, BROWSER, BROWSER_ID, CDP_URL, KEY, PROFILE, page_of
 
@@ -33,7 +34,7 @@ def test_recorded_answers_are_the_reference_s(fits):
     fits("ProfileListResponse", page_of([PROFILE]))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("status", "kind"),
     [
         (400, errors.BadRequestError),
@@ -60,7 +61,7 @@ def test_fault_a85_each_status_has_its_error(status, kind):
     assert str(error) == f"GET /browsers/{BROWSER_ID}: {status} no (request r-1)"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "words"),
     [
         (
@@ -165,7 +166,7 @@ def test_money_is_exact():
     assert str(account.additional_credits_balance_usd) == "99.975"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("error", "kind", "maybe_processed"),
     [
         (httpx.ConnectError("refused"), errors.APIConnectionError, False),
@@ -198,7 +199,7 @@ def test_fault_a10_the_proxy_in_between_is_named_without_its_password(monkeypatc
         assert "secret" not in text
 
 
-@pytest.mark.parametrize(
+@cases(
     "url",
     [
         "",

@@ -15,6 +15,7 @@ from cdpbridge.errors import (
     RateLimitError,
     ServerError,
 )
+from tests.cases import cases
 
 READ = calls.get_account()
 STOP = calls.stop_browser(UUID(int=1))
@@ -26,8 +27,8 @@ def status(number, retry_after=None):
     return APIStatusError(status=number, method="GET", path="/x", retry_after=retry_after)
 
 
-@pytest.mark.parametrize("kind", [APIConnectionError, APITimeoutError])
-@pytest.mark.parametrize(
+@cases("kind", [APIConnectionError, APITimeoutError])
+@cases(
     ("call", "maybe_processed", "expected"),
     [
         (READ, True, True),
@@ -43,7 +44,7 @@ def test_no_answer(kind, call, maybe_processed, expected):
     assert may_retry(call, error) is expected
 
 
-@pytest.mark.parametrize(
+@cases(
     ("number", "read", "stop", "create"),
     [
         (400, False, False, False),
@@ -77,7 +78,7 @@ def test_an_answer_that_makes_no_sense_is_final():
     assert not may_retry(READ, APIResponseError("x", method="GET", path="/x"))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("tries", "shortest", "longest"),
     [(1, 0.25, 0.5), (2, 0.5, 1), (3, 1, 2), (6, 8, 16), (7, 15, 30), (99, 15, 30)],
 )
@@ -99,7 +100,7 @@ def test_a_pause_after_no_answer():
     assert delay_seconds(1, APIConnectionError("x", method="GET", path="/x"), chance=0) == 0.25
 
 
-@pytest.mark.parametrize(
+@cases(
     ("header", "seconds"),
     [
         (None, None),

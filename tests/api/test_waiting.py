@@ -7,6 +7,7 @@ import pytest
 from cdpbridge.api import TaskStatusView
 from cdpbridge.api._waiting import MAX_OUTAGE_SECONDS, Watch, is_over
 from cdpbridge.errors import ConfigurationError
+from tests.cases import cases
 
 
 def view(status, finished=None):
@@ -53,7 +54,7 @@ def test_no_time_at_all(timeout):
         Watch.begin(0, timeout)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("status", "finished", "over"),
     [
         ("created", None, False),

@@ -9,6 +9,7 @@ import pytest
 
 from cdpbridge.api import webhooks
 from cdpbridge.errors import ConfigurationError, WebhookError
+from tests.cases import cases
 
 SECRET = "whsec-of-tests"
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
@@ -85,7 +86,7 @@ def test_within_the_tolerance(seconds):
     webhooks.verify(BODY, headers(), SECRET, now=NOW + timedelta(seconds=seconds))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "now", "words"),
     [
         ({}, NOW, "no signature"),

@@ -12,6 +12,7 @@ from cdpbridge.attack._targets import (
     profile_folder,
     url_host,
 )
+from tests.cases import cases
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_a_file_was_read_in_one_of_several_ways(answers, outcome):
     assert judge_read(answers).outcome == outcome
 
 
-@pytest.mark.parametrize(
+@cases(
     ("answer", "outcome"),
     [
         (Answer("net::ERR_CONNECTION_REFUSED", ""), "held"),
@@ -42,7 +43,7 @@ def test_a_port_of_the_server_has_answered_only_with_the_servers_own_words(answe
     assert judge_service(answer, ('"status":"ok"', '{"detail"')).outcome == outcome
 
 
-@pytest.mark.parametrize(
+@cases(
     ("answer", "outcome"),
     [
         (None, "untried"),

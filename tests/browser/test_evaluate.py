@@ -1,11 +1,10 @@
 """What is written as a function, which users of Playwright expect to be called."""
 
-import pytest
-
 from cdpbridge.browser._evaluate import is_function
+from tests.cases import cases
 
 
-@pytest.mark.parametrize(
+@cases(
     "expression",
     [
         "() => 5",
@@ -22,7 +21,7 @@ def test_what_is_a_function(expression):
     assert is_function(expression)
 
 
-@pytest.mark.parametrize(
+@cases(
     "expression",
     ["(() => 5)()", "(1 + 2)", "functional", "x = y => 1", "a.b(() => 1)", "function_(1)", "window.jQuery"],
 )

@@ -9,6 +9,7 @@ from cdpbridge.browser import _screenshot
 from cdpbridge.browser._screenshot import image_format
 from cdpbridge.errors import CommandError, ConfigurationError
 from cdpbridge.protocol import Page
+from tests.cases import cases
 
 PNG = b"\x89PNG"
 
@@ -56,7 +57,7 @@ async def test_the_first_thing_that_a_new_browser_does(server):
             assert (await tab.screenshot()).startswith(PNG)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("path", "given", "found"),
     [
         (None, None, "png"),
@@ -73,7 +74,7 @@ def test_the_format_follows_the_suffix(path, given, found):
     assert image_format(path, given) == found
 
 
-@pytest.mark.parametrize(
+@cases(
     ("path", "given", "quality", "words"),
     [
         ("a.gif", None, None, "cannot be a '.gif' file: the path must end with .png, .jpg, .jpeg, .webp"),

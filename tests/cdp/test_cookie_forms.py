@@ -20,7 +20,7 @@ def form(**more):
     return cookie_form(cookie(**more)).param
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "wanted"),
     [
         ("no_restriction", "None"),
@@ -72,7 +72,7 @@ def test_fault_c20_expiry(given):
     assert int(form(**given)["expires"]) == LATER
 
 
-@pytest.mark.parametrize(
+@cases(
     "given",
     [-1, -2.5, 0, "0", "-1", "", "Session", None, False, float("inf"), "Infinity"],
 )

@@ -13,6 +13,7 @@ from cdpbridge.protocol import Fetch, Network, Page, Runtime, event_class
 from cdpbridge.protocol._base import Event
 from cdpbridge.protocol._events import ENABLED_ALONE, EVENTS
 from cdpbridge.testing._browser import SILENT, Refusal
+from tests.cases import cases
 
 from .conftest import Chrome
 
@@ -23,7 +24,7 @@ SITE = "data:text/html,<title>there</title>"
 # --- the rule ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@cases(
     ("event", "domains"),
     [
         ("Page.loadEventFired", ("Page",)),
@@ -54,7 +55,7 @@ def test_every_domain_with_events_is_thought_of():
     assert SWITCHES["Page.disable"] == ("Page", False)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("event", "near"),
     [
         ("Network.responseRecieved", "Network.responseReceived"),
@@ -80,7 +81,7 @@ def test_names_that_may_be_events(event):
     check_name(event)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("event", "enabled", "words"),
     [
         ("Page.loadEventFired", {"Page"}, None),

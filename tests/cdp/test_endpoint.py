@@ -16,6 +16,7 @@ from cdpbridge.cdp._endpoint import check_headers
 from cdpbridge.cdp._http import ResponseReader
 from cdpbridge.errors import ConfigurationError, ConnectFailed
 from cdpbridge.testing import ScriptedBrowser
+from tests.cases import cases
 
 SHORT = timedelta(milliseconds=500)
 
@@ -470,7 +471,7 @@ def test_response_in_every_cut(data, body):
     assert [each.body for each in found] == [body]
 
 
-@pytest.mark.parametrize(
+@cases(
     "data",
     [
         b"",

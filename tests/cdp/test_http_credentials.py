@@ -58,7 +58,7 @@ def test_origins(url, origin):
     assert origin_of(url) == origin
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "bare", "credentials"),
     [
         ("https://example.com/a", "https://example.com/a", None),
@@ -90,7 +90,7 @@ def test_the_ones_given_win_over_those_in_the_address():
     assert [each.password for each in with_credentials(url, elsewhere)[1]] == ["one", "two"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "words"),
     [
         ("ada:" + SECRET, "a dict with username, password and origin, not str"),

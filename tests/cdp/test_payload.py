@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from cdpbridge.cdp._payload import ABSENT, as_dict, as_type, check_utf8, encode, read_envelope
 from cdpbridge.errors import DecodeError
+from tests.cases import cases
 
 
 class Point(msgspec.Struct):
@@ -39,7 +40,7 @@ def test_payload_stays_raw_until_asked():
     assert as_type(envelope.result, POINT) == Point(1)
 
 
-@pytest.mark.parametrize("before", [0, 1, 65_534, 65_535, 65_536, 200_000])
+@cases("before", [0, 1, 65_534, 65_535, 65_536, 200_000])
 def test_utf8_is_checked_in_pieces(before):
     for text in ("é", "日本", "😀" * 40_000):
         check_utf8(b"x" * before + text.encode())

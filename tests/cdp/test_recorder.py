@@ -23,7 +23,7 @@ def shown(message, arrow="<-"):
     return text[27:]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("arrow", "message", "text"),
     [
         (

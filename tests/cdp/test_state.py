@@ -12,6 +12,7 @@ from cdpbridge.cdp._backoff import delay, is_fatal, resumable
 from cdpbridge.cdp._state import STATEFUL, SessionState
 from cdpbridge.cdp._transport import Closed
 from cdpbridge.errors import ConfigurationError, ConnectFailed, MessageTooBig
+from tests.cases import cases
 
 DOMAINS = json.loads(Path(cdpbridge.__file__).with_name("_tools").joinpath("protocol.json").read_text())[
     "domains"
@@ -106,7 +107,7 @@ def test_disabling_a_domain_forgets_all_of_it():
     assert steps(state) == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("method", "params", "undo", "undo_params"),
     [
         ("Fetch.enable", {"patterns": []}, "Fetch.disable", {}),
@@ -212,12 +213,12 @@ def test_replies_of_other_servers_do_no_harm():
 # --- whether and when to try again ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", [1005, 1006, 1011, 1012, 1013, 1014])
+@cases("code", [1005, 1006, 1011, 1012, 1013, 1014])
 def test_mishaps_are_resumed(code):
     assert resumable(Closed(code))
 
 
-@pytest.mark.parametrize("code", [1000, 1002, 1003, 1007, 1008, 1009, 3000, 4000, 4001])
+@cases("code", [1000, 1002, 1003, 1007, 1008, 1009, 3000, 4000, 4001])
 def test_decisions_are_final(code):
     assert not resumable(Closed(code))
 
@@ -233,7 +234,7 @@ def test_a_cause_is_final():
     assert not resumable(Closed(1006, "", MessageTooBig("big", limit_bytes=1)))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("error", "expected"),
     [
         (ConnectFailed("no", stage="tcp"), False),

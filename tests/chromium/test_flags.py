@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import pytest
-
 from cdpbridge.chromium._flags import child_environment, command_line
+from tests.cases import cases
 
 
 def line(kind="shell", *, proxy_server=None, args=(), sandbox=True, small_shm=False):
@@ -29,7 +28,7 @@ def test_each_switch_once():
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "switch"),
     [
         ({"kind": "full"}, "--headless"),

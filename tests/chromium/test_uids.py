@@ -15,6 +15,7 @@ import pytest
 from cdpbridge.chromium import UidPool, _uids, give, parse_uid_range, uses_browser_uids
 from cdpbridge.chromium._processes import launch_prefix, living_uids
 from cdpbridge.errors import BrowserStartFailed, ConfigurationError
+from tests.cases import cases
 
 pytestmark = pytest.mark.skipif(not uses_browser_uids(), reason="only root may take another uid")
 
@@ -67,7 +68,7 @@ def test_ranges(text, expected):
     assert parse_uid_range(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "700000", "0-5", "9-7", "a-b", "1-4294967295", "-5", "1-2-3", "1,2"])
+@cases("text", ["", "700000", "0-5", "9-7", "a-b", "1-4294967295", "-5", "1-2-3", "1,2"])
 def test_no_ranges(text):
     with pytest.raises(ValueError, match=r"uid|lower"):
         parse_uid_range(text)

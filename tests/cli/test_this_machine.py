@@ -15,6 +15,7 @@ from cdpbridge.cli._config import ending
 from cdpbridge.cli._doctor import clock_skew, skew_text
 from cdpbridge.cli._doctor_machine import machine_checks
 from cdpbridge.rental import Journal
+from tests.cases import cases
 from tests.conftest import clean_environment
 from tests.rental.test_journal import DEAD, an_entry
 
@@ -222,7 +223,7 @@ def test_doctor_starts_a_browser_here_and_checks_the_server(run, environment, tm
     assert not (tmp_path / ".local" / "share").exists()  # it used a folder of its own
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "url"),
     [
         ("127.0.0.1:9811", "http://127.0.0.1:9811"),

@@ -57,7 +57,7 @@ def test_html_without_a_type_is_seen(body) -> None:
     assert looks_like_html(body)
 
 
-@pytest.mark.parametrize("body", [b"", b"text <p>", b"<?xml?><html>", b"<abbr>", b"<htmlx>", b"\x00<p>"])
+@cases("body", [b"", b"text <p>", b"<?xml?><html>", b"<abbr>", b"<htmlx>", b"\x00<p>"])
 def test_what_is_no_html_is_not_taken_for_it(body) -> None:
     assert not looks_like_html(body)
 
@@ -93,7 +93,7 @@ def test_fault_c02_a_cut_anywhere_in_json_or_xml_is_seen() -> None:
     assert not ends_early([XML], whole)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("headers", "body"),
     [
         ([JSON], b""),
@@ -128,7 +128,7 @@ def test_fault_c12_half_of_a_pair_becomes_a_replacement_character() -> None:
     assert utf8("🍕") == "🍕".encode()
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "name"),
     [
         ("net::ERR_NAME_NOT_RESOLVED", "CannotResolveHostError"),

@@ -13,6 +13,7 @@ import pytest
 
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.hosts._processes import processes_using
+from tests.cases import cases
 from tests.integrations.test_scrapy import active, crawl, pages, until  # noqa: F401
 
 # Imported in the tests: every worker of a run reads this file, one runs it.
@@ -115,7 +116,7 @@ async def test_contexts_have_the_profiles_cookies(where, pages, server):  # noqa
         assert active(server) == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("settings", "message"),
     [
         ({"PLAYWRIGHT_CDP_URL": "http://x"}, "PLAYWRIGHT_CDP_URL and PLAYWRIGHT_CONNECT_URL name a browser"),

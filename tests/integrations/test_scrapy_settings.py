@@ -14,6 +14,7 @@ from cdpbridge.integrations.scrapy import CrawlSettings, PageOptions
 from cdpbridge.integrations.scrapy._options import Screenshot, options_of
 from cdpbridge.integrations.scrapy._visit import cookie_pairs, header_list, set_cookie_lines
 from cdpbridge.protocol import Network
+from tests.cases import cases
 
 
 def test_settings_as_python_and_as_the_command_line_gives_them() -> None:
@@ -37,7 +38,7 @@ def test_settings_as_python_and_as_the_command_line_gives_them() -> None:
     assert CrawlSettings.of(Settings()).page == PageOptions()
 
 
-@pytest.mark.parametrize(
+@cases(
     ("settings", "message"),
     [
         ({"CDPBRIDGE_BROWSER": 2}, "there is no 'CDPBRIDGE_BROWSER'; do you mean 'CDPBRIDGE_BROWSERS'?"),
@@ -67,7 +68,7 @@ def test_options_of_a_request_come_before_the_crawls() -> None:
     assert options_of({"screenshot": False}, crawl).screenshot is None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("options", "message"),
     [
         ("yes", 'meta["cdpbridge"] must be True or a dict of options, not str'),

@@ -7,6 +7,7 @@ import pytest
 from cdpbridge.isolation import PROXY_PORT, Folders, Launch, Means, Mount, Plan, Report, explain, make_plan
 from cdpbridge.isolation._landlock import attributes, rules
 from cdpbridge.isolation._links import error_of, messages
+from tests.cases import cases
 
 FOLDER, FILE = "folder", "file"
 DEBIAN = {
@@ -197,7 +198,7 @@ def test_landlock_lets_nothing_but_chromium_be_executed():
     assert not any(rights & MAKE_CHAR for _, rights in allowed)
 
 
-@pytest.mark.parametrize("version", range(1, 9))
+@cases("version", range(1, 9))
 def test_landlock_is_asked_for_what_its_version_knows(version):
     made = plan(Folders(BINARY, ["/tmp/profile"]))
     handled = int.from_bytes(attributes(version)[:8], "little")
@@ -234,7 +235,7 @@ def test_an_answer_of_the_kernel():
 # --- what is missing --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@cases(
     ("report", "missing"),
     [
         (Report("failed", error=1, step="namespaces", detail="clone"), "--security-opt seccomp=seccomp.json"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cdpbridge.pool._schedule import Grant, Open, Phase, Place, Refuse, Rules, Schedule, Stop
+from tests.cases import cases
 
 HOUR = 3600.0
 ERROR = ConnectionError("no answer")
@@ -160,7 +161,7 @@ def test_a_full_pool_makes_way_for_a_longer_lease():
 # --- idle -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@cases(
     ("idle_seconds", "idle_since", "stops"),
     [(30, 0, 58), (30, 28, 58), (30, 29, 118), (0, 10, 58), (0, 58.5, 118), (90, 60, 178)],
 )

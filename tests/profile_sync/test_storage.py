@@ -9,6 +9,7 @@ import cdpbridge
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.profile_sync import export_state, import_state
 from cdpbridge.profile_sync._storage import _quiet_page, origin_of, read_storage, write_storage
+from tests.cases import cases
 
 ONE_BUILD = pytest.mark.one_build(
     "files and cookies are read and written here; what the builds store themselves has both below"
@@ -295,7 +296,7 @@ def test_fault_c21_an_origin_is_written_as_browsers_do(given, wanted):
 
 
 @ONE_BUILD
-@pytest.mark.parametrize(
+@cases(
     "given",
     [
         "example.com",

@@ -11,6 +11,7 @@ import pytest
 
 from cdpbridge.protocol import Command, Event, Input, Network, Page, Runtime, event_class
 from cdpbridge.protocol._base import LazyDomain, decoder_for, result_type_name
+from tests.cases import cases
 
 
 def test_command_holds_wire_names_and_leaves_out_what_is_none() -> None:
@@ -131,7 +132,7 @@ def test_null_is_told_from_undefined_in_call_arguments() -> None:
     assert msgspec.json.encode(Runtime.CallArgument(object_id="1")) == b'{"objectId":"1"}'
 
 
-@pytest.mark.parametrize(
+@cases(
     ("method", "expected"),
     [
         ("Page.loadEventFired", Page.LoadEventFired),

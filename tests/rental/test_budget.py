@@ -11,11 +11,12 @@ from cdpbridge import Budget, Tariff
 from cdpbridge.billing import cost
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.rental._budget import Claim, Usage, Verdict, judge
+from tests.cases import cases
 
 HOUR = Claim(Tariff(), None)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("budget", "usage", "verdict"),
     [
         (Budget(), Usage(Decimal(9), 999, [HOUR] * 9), Verdict.YES),
@@ -60,7 +61,7 @@ def test_no_ceiling_is_passed_whatever_is_let_in_and_however_long_it_runs(ceilin
     assert spent + sum(claim.forecast.most for claim in running) <= ceiling
 
 
-@pytest.mark.parametrize(
+@cases(
     "values",
     [
         {"usd": -1},

@@ -13,6 +13,7 @@ from cdpbridge.errors import ConfigurationError
 from cdpbridge.providers import ClientOptions, LocalSettings
 from cdpbridge.rental._options import CheckedOptions, check
 from tests.browser.test_browser import rest, scripted  # noqa: F401  # fixtures
+from tests.cases import cases
 
 CLIENT = {"provider", "client", "budget", "budgets"}
 
@@ -23,7 +24,7 @@ def test_the_checked_options_are_the_given_ones():
     assert not RentalOptions.__required_keys__
 
 
-@pytest.mark.parametrize("name", sorted(RentalOptions.__annotations__))
+@cases("name", sorted(RentalOptions.__annotations__))
 def test_every_option_is_described(name):
     assert f"        {name}: " in cdpbridge.open_browser.__doc__
 

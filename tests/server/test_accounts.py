@@ -9,6 +9,7 @@ import pytest
 
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server import Settings, offline_accounts
+from tests.cases import cases
 
 ADMIN = "key-of-the-operator"
 ROOT = "http://test"
@@ -48,7 +49,7 @@ async def make_key(api, **body):
     return await operate(api, "POST", "/keys", {"project": "tests"} | body, status=201)
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
+@cases(("method", "path"), ROUTES)
 async def test_no_key_of_a_project_may_manage(api, method, path):
     body = b"{broken"  # no body is read without an admin key
     for key, status in (("", 401), ("unknown-key", 401), ("key-of-tests", 403), ("key-of-others", 403)):
@@ -209,7 +210,7 @@ async def test_projects_have_plans_limits_and_credits_of_their_own(api, caplog):
     assert back["maxBrowsers"] == 10
 
 
-@pytest.mark.parametrize(
+@cases(
     "body",
     [
         {"amountUsd": 0},

@@ -9,6 +9,7 @@ from cdpbridge.api import PROXY_COUNTRY_CODES
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server import Settings, settings_table
 from cdpbridge.server.settings import _settings, country_code, max_timeout_minutes
+from tests.cases import cases
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +97,7 @@ def test_secrets_are_not_shown():
     assert "hidden-word" not in repr(settings)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "words"),
     [
         ({"port": "many"}, ["port (argument)", "integer"]),
@@ -183,7 +184,7 @@ def test_plans_are_of_projects_that_exist():
         Settings.load(api_keys={"a": "key-of-project-a"}, plans={"c": "free"})
 
 
-@pytest.mark.parametrize(
+@cases(
     ("given", "denied"),
     [
         ({}, False),

@@ -1,6 +1,6 @@
 """The operations on the account and on profiles."""
 
-import pytest
+from tests.cases import cases
 
 from .conftest import UNKNOWN
 
@@ -27,7 +27,7 @@ def test_list_profiles(api):
     api.refused("GET", "/profiles", None, "pageNumber", params={"pageNumber": 0})
 
 
-@pytest.mark.parametrize("body", [None, {}, {"name": None}, {"name": "work"}])
+@cases("body", [None, {}, {"name": None}, {"name": "work"}])
 def test_create_profile(api, body):
     """Lines 1950-2041: a profile with or without a name."""
     profile = api.call("POST", "/profiles", body, status=201)

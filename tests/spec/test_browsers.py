@@ -4,6 +4,8 @@ from datetime import datetime
 
 import pytest
 
+from tests.cases import cases
+
 from .conftest import UNKNOWN
 from .test_sessions import COUNTRIES
 
@@ -43,7 +45,7 @@ def test_timeout(api, asked):
     assert minutes(api.browser(timeout=asked)) == asked
 
 
-@pytest.mark.parametrize("asked", [0, -1, 241, 5.5, "5", True, None, 10**30])
+@cases("asked", [0, -1, 241, 5.5, "5", True, None, 10**30])
 def test_bad_timeouts(api, asked):
     """Lines 2469-2470: everything else is refused."""
     api.refused("POST", "/browsers", {"timeout": asked}, "timeout")
@@ -77,14 +79,14 @@ def test_profile(api):
     api.refused("POST", "/browsers", {"profileId": "nonsense"}, "profileId")
 
 
-@pytest.mark.parametrize("country", COUNTRIES)
+@cases("country", COUNTRIES)
 def test_countries(api, country):
     """Lines 2458-2468: each of the ten countries."""
     browser = api.browser(proxyCountryCode=country)
     assert (browser["proxyCountryCode"], browser["proxySimulated"]) == (country, True)
 
 
-@pytest.mark.parametrize("country", ["xx", "", "germany", 1])
+@cases("country", ["xx", "", "germany", 1])
 def test_unknown_countries(api, country):
     """Lines 2458-2468: another code is refused."""
     api.refused("POST", "/browsers", {"proxyCountryCode": country}, "proxyCountryCode")

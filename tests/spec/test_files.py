@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from cdpbridge.api import UPLOAD_CONTENT_TYPES
+from tests.cases import cases
 
 from .conftest import UNKNOWN
 
@@ -37,7 +38,7 @@ def test_presigned_form(api, template):
     assert sent.status_code == 401
 
 
-@pytest.mark.parametrize("kind", UPLOAD_CONTENT_TYPES)
+@cases("kind", UPLOAD_CONTENT_TYPES)
 def test_content_types(api, kind):
     """Lines 1604-1621: each of the fourteen types, which the part must have."""
     given = api.call(

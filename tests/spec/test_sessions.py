@@ -3,6 +3,8 @@
 import httpx
 import pytest
 
+from tests.cases import cases
+
 from .conftest import UNKNOWN
 
 COUNTRIES = ("us", "uk", "fr", "it", "jp", "au", "de", "fi", "ca", "in")
@@ -36,7 +38,7 @@ def test_limit(api):
     small.stop_session(session)
 
 
-@pytest.mark.parametrize("country", COUNTRIES)
+@cases("country", COUNTRIES)
 def test_countries(api, country):
     """Lines 1002-1014: each of the ten countries; here they are simulated, and every answer says so."""
     session = api.session(proxyCountryCode=country)

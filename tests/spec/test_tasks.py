@@ -208,7 +208,7 @@ def test_system_prompt_extension(api):
     assert api.background.agents.run.spec.system_prompt_extension == "Be brief."
 
 
-@pytest.mark.parametrize("task", ["", "   ", "\n\t", None, 1])
+@cases("task", ["", "   ", "\n\t", None, 1])
 def test_a_task_says_something(api, task):
     """Lines 452-453: the text of the task is needed, and is not blank."""
     api.refused("POST", "/tasks", {"task": task}, "task")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cdpbridge.server._app import snapshots_of
+from tests.cases import cases
 
 ROOT = "http://test"
 KEY, OTHER_KEY = "key-of-tests", "key-of-others"
@@ -38,9 +39,7 @@ async def test_the_page_loads_nothing_from_elsewhere(api):
             )
 
 
-@pytest.mark.parametrize(
-    "path", ["nothing.js", "../_routes.py", "%2e%2e/_routes.py", "index.html", "views", ""]
-)
+@cases("path", ["nothing.js", "../_routes.py", "%2e%2e/_routes.py", "index.html", "views", ""])
 async def test_only_its_own_files_are_served(api, path):
     assert (await api.client.get(f"{ROOT}/console/static/{path}")).status_code == 404
 
@@ -64,7 +63,7 @@ async def test_a_key_is_exchanged_for_a_cookie_that_scripts_cannot_read(api):
     assert KEY not in cookie
 
 
-@pytest.mark.parametrize("key", ["", "nobody's", "\udc80", "x" * 1001])
+@cases("key", ["", "nobody's", "\udc80", "x" * 1001])
 async def test_a_wrong_key(api, key):
     body = json.dumps({"key": key})
     answer = await api.client.post(

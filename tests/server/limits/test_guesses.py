@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from cdpbridge.server.limits import Guesses, KeyGuesses, Peers, peer_name
+from tests.cases import cases
 
 ONE_BUILD = pytest.mark.one_build("limits of the server's own port")
 
@@ -57,7 +58,7 @@ def test_a_key_that_was_right_from_there_passes_and_no_other():
     assert keys.refused("a", "another right one", 10) is None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("address", "name"),
     [
         ("192.0.2.7", "192.0.2.7"),
@@ -73,7 +74,7 @@ def test_peers_are_addresses_and_networks(address, name):
     assert peer_name(address) == name
 
 
-@pytest.mark.parametrize(
+@cases(
     ("address", "forwarded", "client"),
     [
         ("192.0.2.7", ["203.0.113.9"], "192.0.2.7"),  # nobody we trust

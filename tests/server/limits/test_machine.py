@@ -2,9 +2,8 @@
 
 import os
 
-import pytest
-
 from cdpbridge.server.limits import Machine, read_machine, strain
+from tests.cases import cases
 
 MIB = 1 << 20
 LIMITS = {"max_load": 4, "min_memory": 256 * MIB, "min_disk": 512 * MIB}
@@ -14,7 +13,7 @@ def machine(*, cpus=2.0, load=1.0, memory=1024 * MIB, disk=1024 * MIB):
     return Machine(cpus, load, 2048 * MIB, memory, disk)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("reading", "reason"),
     [
         (machine(), None),

@@ -12,6 +12,7 @@ from cdpbridge.server.live._drive import _address
 from cdpbridge.server.live._input import Hands
 from cdpbridge.server.live._messages import Key, Mouse, Text, Touch, Wheel, picture_head, read_message
 from cdpbridge.server.live._pace import MOVING_QUALITY, REST_SECONDS, STILL_QUALITY, Pace
+from tests.cases import cases
 
 # --- pace -------------------------------------------------------------------------------------------------------------
 
@@ -113,7 +114,7 @@ def test_the_rest_of_the_input():
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@cases(
     ("message", "words"),
     [
         ("nonsense", "Invalid JSON"),
@@ -139,7 +140,7 @@ def test_the_head_of_a_picture():
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@cases(
     ("outcome", "money", "title", "sentence"),
     [
         (
@@ -180,7 +181,7 @@ def test_how_an_end_is_told(outcome, money, title, sentence):
     assert outcome.words(money=money) == (title, sentence)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("typed", "opened"),
     [
         ("example.com", "https://example.com"),

@@ -21,6 +21,7 @@ from cdpbridge.server.objects import (
     object_segment,
     segment_text,
 )
+from tests.cases import cases
 
 PART = 8 * 1024**2
 
@@ -145,7 +146,7 @@ def test_an_error_has_no_credentials_and_no_query(s3):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "why"),
     [
         ("ftp://host/x", "write file:"),

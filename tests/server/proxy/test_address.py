@@ -1,6 +1,5 @@
 import ipaddress
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +22,7 @@ def test_refuses(address):
     assert is_forbidden(address)
 
 
-@pytest.mark.parametrize("address", PUBLIC)
+@cases("address", PUBLIC)
 def test_lets_public_addresses_through(address):
     assert not is_forbidden(address)
 
@@ -40,7 +39,7 @@ def test_no_ipv6_spelling_of_a_private_ipv4_address_passes(address):
         assert is_forbidden(str(spelling))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("host", "address"),
     [
         ("127.0.0.1", "127.0.0.1"),

@@ -37,7 +37,7 @@ def test_bytes_one_by_one_say_the_same_as_all_at_once():
         )
 
 
-@pytest.mark.parametrize(
+@cases(
     ("answer", "framing", "payload"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "length", b"ok"),

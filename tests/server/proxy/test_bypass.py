@@ -4,6 +4,7 @@ import pytest
 
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.proxy._bypass import Bypass
+from tests.cases import cases
 
 HERE = [
     "localhost",
@@ -17,7 +18,7 @@ HERE = [
 ]
 
 
-@pytest.mark.parametrize("host", HERE)
+@cases("host", HERE)
 def test_this_machine_is_bypassed_but_for_a_rule(host):
     assert Bypass().covers(host, 80, encrypted=False)
     assert not Bypass.parse("<-loopback>").covers(host, 80, encrypted=False)
@@ -28,7 +29,7 @@ def test_this_machine_is_bypassed_but_for_a_rule(host):
     )
 
 
-@pytest.mark.parametrize(
+@cases(
     ("rule", "covered", "not_covered"),
     [
         ("example.com", ["example.com", "EXAMPLE.com."], ["www.example.com", "example.com.evil"]),

@@ -9,6 +9,7 @@ import pytest
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.proxy import BrowserNetwork, HostLists, Rules, Upstream, _forwarder, _network
 from cdpbridge.server.proxy._network import context_upstream
+from tests.cases import cases
 from tests.server.proxy.peers import (
     UPSTREAM_ADDRESS,
     Client,
@@ -20,7 +21,7 @@ from tests.server.proxy.peers import (
 )
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "upstream"),
     [
         ("proxy.example:3128", Upstream("http", "proxy.example", 3128)),
@@ -36,7 +37,7 @@ def test_proxies_as_chromium_takes_them(text, upstream):
     assert context_upstream(text) == upstream
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "why"),
     [
         ("http=a:1;https=b:2", "for each scheme"),

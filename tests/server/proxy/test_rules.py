@@ -61,9 +61,7 @@ def test_fault_d06_every_spelling_of_a_private_address_is_refused(host):
     assert Rules().refuse_host(host, 80) is None
 
 
-@pytest.mark.parametrize(
-    "host", ["8.8.8.8", "134744072", "2606:4700::1111", "::ffff:8.8.8.8", "example.com", "10.example"]
-)
+@cases("host", ["8.8.8.8", "134744072", "2606:4700::1111", "::ffff:8.8.8.8", "example.com", "10.example"])
 def test_public_hosts_are_not(host):
     assert CLOSED.refuse_host(host, 80) is None
 

@@ -28,7 +28,7 @@ def test_no_text_about_an_upstream_shows_its_credentials(password, username):
     assert str(upstream) == f"{upstream}" == "http://proxy.example:3128"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("url", "expected"),
     [
         ("http://h", Upstream("http", "h", 80)),

@@ -1,7 +1,5 @@
 """Nothing of a request is dropped in silence."""
 
-import pytest
-
 from cdpbridge.api._models import CreateBrowserSessionRequest
 from cdpbridge.api._task_models import CreateTaskRequest
 from cdpbridge.server.routes._fields import misspelling, unknown_fields
@@ -48,7 +46,7 @@ def test_names_of_the_newer_cloud_are_no_misspellings_of_each_other():
             assert misspelling(name, others) is None, name
 
 
-@pytest.mark.parametrize(
+@cases(
     ("path", "body", "named"),
     [
         ("/browsers", {"extensionIds": [], "solveCaptchas": True}, ["extensionIds", "solveCaptchas"]),
@@ -123,7 +121,7 @@ async def test_other_requests_name_them_in_the_header(api):
         assert answer.headers[HEADER] == named
 
 
-@pytest.mark.parametrize(
+@cases(
     ("method", "path", "body", "loc", "right"),
     [
         ("POST", "/browsers", {"profileID": "nonsense"}, ["body", "profileID"], "profileId"),
@@ -187,7 +185,7 @@ async def test_a_long_list_of_names_is_cut(api):
     assert len(answer.headers[HEADER]) < 8000
 
 
-@pytest.mark.parametrize("content", [b"{broken", b"[1]", b'"text"', b"null", b"\xff", b"[" * 50_000])
+@cases("content", [b"{broken", b"[1]", b'"text"', b"null", b"\xff", b"[" * 50_000])
 async def test_bodies_that_are_no_objects_are_refused_as_before(api, content):
     answer = await api.request(
         "POST", "/tasks", content=content, headers={"Content-Type": "application/json"}

@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import httpx
 import pytest
 
+from tests.cases import cases
+
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 LIMIT = 10_485_760
 
@@ -76,7 +78,7 @@ async def test_refused_presigned_addresses(api, presign):
     assert (await presign(f"browsers/{browser['id']}")).status_code == 400
 
 
-@pytest.mark.parametrize("content", [b"", b"a", b"a,bc", b"x" * 100_000])
+@cases("content", [b"", b"a", b"a,bc", b"x" * 100_000])
 async def test_an_upload_of_another_size(api, presign, send, content):
     browser = await api.rent()
     given = (await presign(f"browsers/{browser['id']}")).json()
@@ -144,7 +146,7 @@ async def test_forms_that_are_none(api, presign, send):
     assert [path.name for path in folder.iterdir()] == ["list.csv"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("name", "kept"),
     [
         ("../../etc/passwd", "passwd"),
@@ -493,7 +495,7 @@ async def test_files_of_the_same_name_are_told_apart(api, presign, send):
     assert names == [long, "x" * 247 + " (2).csv"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("granted", "sent", "status"),
     [
         ("text/csv", "text/csv", 204),

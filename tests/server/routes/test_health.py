@@ -6,6 +6,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.exc import OperationalError
 
+from tests.cases import cases
+
 ROOT = "http://test"
 
 
@@ -19,7 +21,7 @@ async def scraped(api):
     }
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/pressure", "/metrics"])
+@cases("path", ["/healthz", "/readyz", "/pressure", "/metrics"])
 async def test_no_key_is_needed(api, path):
     assert (await api.client.get(ROOT + path)).status_code == 200
 

@@ -1,8 +1,7 @@
 """Lists of hosts in requests and profiles, and bytes by host in answers."""
 
-import pytest
-
 from cdpbridge.server.proxy import HostLists, HostTraffic
+from tests.cases import cases
 from tests.server.conftest import OTHER_KEY
 
 
@@ -30,8 +29,8 @@ async def test_lists_of_a_session_are_its_browsers(api):
     assert (browser["allowedHosts"], browser["deniedHosts"]) == (["a.example"], ["b.example"])
 
 
-@pytest.mark.parametrize("name", ["allowedHosts", "deniedHosts"])
-@pytest.mark.parametrize(
+@cases("name", ["allowedHosts", "deniedHosts"])
+@cases(
     ("value", "why"),
     [
         (["http://example.com"], "is not a host; write example.com"),

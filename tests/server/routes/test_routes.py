@@ -308,7 +308,7 @@ async def test_unknown_fields_are_ignored_and_unknown_paths_are_404(api):
     assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
 
 
-@pytest.mark.parametrize("path", ["/skills", "/skills/x/execute", "/marketplace/skills"])
+@cases("path", ["/skills", "/skills/x/execute", "/marketplace/skills"])
 async def test_skills_are_the_clouds(api, path):
     answer = await api.post(path, {})
     assert answer.status_code == 501
@@ -342,9 +342,7 @@ async def test_concurrent_requests_of_every_kind(api):
     assert uuid.UUID(browsers[0]["id"])
 
 
-@pytest.mark.parametrize(
-    "content", [b"\xff\xfe{", b"{", b"\x00", b'{"name": "\xff"}', b'{"name": "\\ud800"}']
-)
+@cases("content", [b"\xff\xfe{", b"{", b"\x00", b'{"name": "\xff"}', b'{"name": "\\ud800"}'])
 async def test_a_body_that_is_no_json(api, checked, content):
     headers = {"Content-Type": "application/json"}
     for method, path, template in (

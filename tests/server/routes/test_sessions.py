@@ -3,7 +3,7 @@
 import asyncio
 from datetime import datetime
 
-import pytest
+from tests.cases import cases
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 SESSION = "/sessions/{session_id}"
@@ -155,7 +155,7 @@ async def test_many_shares_at_once_are_one(api):
     assert share["viewCount"] == 8
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@cases("method", ["GET", "POST", "DELETE"])
 async def test_shares_of_no_session(api, checked, method):
     answer = await checked(api, method, f"/sessions/{UNKNOWN}/public-share", f"{SESSION}/public-share")
     assert (answer.status_code, answer.json()) == (404, {"detail": "Session not found"})
@@ -163,7 +163,7 @@ async def test_shares_of_no_session(api, checked, method):
     assert answer.status_code == 422
 
 
-@pytest.mark.parametrize(
+@cases(
     ("method", "path", "template", "body", "status"),
     [
         ("GET", "/sessions?pageSize=101", "/sessions", None, 422),

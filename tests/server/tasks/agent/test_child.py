@@ -8,6 +8,7 @@ import pytest
 
 from cdpbridge.server.tasks.agent import _child
 from cdpbridge.server.tasks.agent._cutter import Cutter, shortened
+from tests.cases import cases
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ print(*(name for name in sys.modules if name.partition(".")[0] == "cdpbridge"))
     assert said.stdout.split() == []
 
 
-@pytest.mark.parametrize("secret", ["x", "1", "step", "output", "how", "finished", "screenshot", "llm"])
+@cases("secret", ["x", "1", "step", "output", "how", "finished", "screenshot", "llm"])
 def test_a_short_secret_is_cut_where_it_stands_alone_and_nowhere_else(secret):
     cutter = Cutter({secret: "llm key"})
     cut = "<secret>llm key</secret>"

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cdpbridge.server.tasks.agent import check_schema, split_secrets
+from tests.cases import cases
 
 
 def check(schema):
@@ -28,7 +29,7 @@ def test_a_schema_is_shown_with_its_references_written_out():
     assert check(written) == written
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "why"),
     [
         ("{", "the schema is not JSON: Expecting"),
@@ -54,7 +55,7 @@ def test_a_schema_that_grows_when_written_out_is_refused():
         check({"$ref": "#/$defs/d0", "$defs": defs | {"d8": {"type": "string"}}})
 
 
-@pytest.mark.parametrize(
+@cases(
     ("secrets", "domains", "split"),
     [
         ({"password": "x"}, (), {"password": "x"}),
