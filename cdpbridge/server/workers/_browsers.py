@@ -78,6 +78,8 @@ class _Browser:
     started: Started | None = None
     token: str = ""
     ending: asyncio.Task[StopReport | None] | None = None
+    exited: bool = False
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,9 @@ class WorkerBrowsers:
     def started(self, browser_id: UUID) -> Started | None:
         """Return a browser that runs, whichever server has it; None when there is none, or it starts or ends."""
         browser = self._browsers.get(browser_id)
-        return None if browser is None or browser.ending is not None else browser.started
+        if browser is None or browser.ending is not None or browser.exited:
+            return None
+        return browser.started
 
     async def stop(self, order: Stop) -> StopReport | None:
         """End a browser and return its report, the same until it is taken; None when there is no such browser.
@@ -265,7 +269,13 @@ class WorkerBrowsers:
     def running(self) -> tuple[Running, ...]:
         """Return all browsers, those too that start or end."""
         return tuple(
-            Running(browser_id, browser.generation, starting=browser.started is None)
+            Running(
+                browser_id,
+                browser.generation,
+                starting=browser.started is None,
+                exited=browser.exited,
+                limit=browser.limit,
+            )
             for browser_id, browser in self._browsers.items()
         )
 
@@ -292,16 +302,23 @@ class WorkerBrowsers:
         """End what is past its lifetime, or everything when no server is there; forget old reports. It never returns."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            now = self._clock()
-            if now - self._contact_at > self._limits.alone.total_seconds():
-                self._end_alone(now)
-            for browser_id, browser in list(self._browsers.items()):
-                if browser.ends_at is not None and now >= browser.ends_at and browser.started is not None:
-                    self._end_by_itself(browser_id, browser, _PAST_ITS_TIME)
-            oldest = now - self._limits.reports.total_seconds()
-            for browser_id, report in list(self._reports.items()):
-                if report.at < oldest or len(self._reports) > _MOST_REPORTS:
-                    await self.taken(browser_id)
+            try:
+                await self._look()
+            except Exception:
+                # Without it, what is past its lifetime would run on.
+                logger.exception("a look after the browsers failed; the next one follows")
+
+    async def _look(self) -> None:
+        now = self._clock()
+        if now - self._contact_at > self._limits.alone.total_seconds():
+            self._end_alone(now)
+        for browser_id, browser in list(self._browsers.items()):
+            if browser.ends_at is not None and now >= browser.ends_at and browser.started is not None:
+                self._end_by_itself(browser_id, browser, _PAST_ITS_TIME)
+        oldest = now - self._limits.reports.total_seconds()
+        for browser_id, report in list(self._reports.items()):
+            if report.at < oldest or len(self._reports) > _MOST_REPORTS:
+                await self.taken(browser_id)
 
     def _end_alone(self, now: float) -> None:
         for browser_id, browser in list(self._browsers.items()):
@@ -332,15 +349,14 @@ class WorkerBrowsers:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def close(self) -> None:
-        """End everything that runs."""
+        """End everything that runs, and say so."""
         self._draining = True
-        await asyncio.gather(
-            *(
-                self._end(browser_id, browser, _CLOSING, save=bool(browser.started.profile_writable))
-                for browser_id, browser in list(self._browsers.items())
-                if browser.started is not None
-            )
-        )
+        for browser in list(self._browsers.values()):
+            if browser.started is None and browser.starting is not None:
+                browser.starting.cancel()
+        for browser_id, browser in list(self._browsers.items()):
+            if browser.started is not None:
+                self._end_by_itself(browser_id, browser, _CLOSING)
         await self._work.wait()
 
     async def _end(
@@ -365,9 +381,13 @@ class WorkerBrowsers:
         return report
 
     def _exited(self, browser_id: UUID) -> None:
+        if (browser := self._browsers.get(browser_id)) is not None:
+            browser.exited = True
         self._tell(Event("exit", browser_id))
 
     def _over_limit(self, browser_id: UUID, limit: Limit) -> None:
+        if (browser := self._browsers.get(browser_id)) is not None:
+            browser.limit = limit
         self._tell(Event("limit", browser_id, limit))
 
     def _deadline(self, spec: BrowserSpec) -> float | None:

@@ -63,6 +63,8 @@ logger = logging.getLogger("cdpbridge.server")
 
 # A worker ends a browser and packs its profile in bounded time: a stop, an export, and a minute for the copy.
 _STOP_SECONDS: Final = 120.0
+# Of all downloads together; what has come by then is kept.
+_FILES_SECONDS: Final = 60.0
 _WITHDRAW_SECONDS: Final = 10.0
 _ASK_SECONDS: Final = 10.0
 _CLOSING: Final = CloseFrame(1001, "server stopping")
@@ -155,10 +157,16 @@ class WorkerHosts:
         for figures in contact.figures:
             if (rented := self._rented.get(figures.browser)) is not None:
                 rented.figures = figures
-        running = {each.browser for each in contact.running}
+        running = {each.browser: each for each in contact.running}
         for rented in list(self._rented.values()):
-            if rented.worker == worker_id and rented.id not in running:
+            if rented.worker != worker_id:
+                continue
+            # In case that an event was missed: the connection was lost, or the start's answer came after it.
+            found = running.get(rented.id)
+            if found is None or found.exited:
                 rented.exited()
+            elif found.limit is not None:
+                rented.over(found.limit)
 
     # --- start -----------------------------------------------------------------------------------------------------
 
@@ -495,11 +503,12 @@ class WorkerHosts:
     ) -> StopReport:
         """Bring what a browser has left, and return its report as this server understands it."""
         try:
-            await self._exchange.take_files(link, browser_id)
+            async with asyncio.timeout(_FILES_SECONDS):
+                await self._exchange.take_files(link, browser_id)
         except LinkLost:
             raise
-        except OSError as error:
-            logger.warning("the downloads of browser %s are not kept: %s", browser_id, error)
+        except (OSError, TimeoutError, BadMessage) as error:
+            logger.warning("not all downloads of browser %s are kept: %r", browser_id, error)
         saved = None
         if report.saved is not None and profile is not None:
             saved = await self._exchange.take_profile(link, browser_id, report.saved, profile)

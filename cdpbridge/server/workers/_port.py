@@ -132,9 +132,9 @@ class WorkerPort:
     async def _accepted(self, accepted: socket.socket) -> None:
         admitted = False
         try:
-            accepted.setblocking(False)
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
+                accepted.setblocking(False)
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 async with asyncio.timeout(_HANDSHAKE_SECONDS):
                     found = await self._hello(accepted)
             finally:

@@ -101,7 +101,7 @@ async def _run(settings: Settings, options: WorkerOptions, ready: Callable[[UUID
     async with AsyncExitStack() as ends:
         stop = await ends.enter_async_context(stop_signal(None))
         worker_id = uuid4()
-        address, browsers = await ends.enter_async_context(_serving(settings, options, worker_id))
+        address, browsers = await ends.enter_async_context(_serving(settings, options, worker_id, stop))
         ready(worker_id, address)
         await stop.wait()
         stop.clear()
@@ -124,9 +124,9 @@ async def _run(settings: Settings, options: WorkerOptions, ready: Callable[[UUID
 
 @asynccontextmanager
 async def _serving(
-    settings: Settings, options: WorkerOptions, worker_id: UUID
+    settings: Settings, options: WorkerOptions, worker_id: UUID, stop: asyncio.Event
 ) -> AsyncIterator[tuple[str, WorkerBrowsers]]:
-    """Run a worker; leaving the block ends it."""
+    """Run a worker; leaving the block ends it. `stop` is set when a part of it has failed."""
     assert settings.worker_secret is not None  # see `run_worker`
     secret = settings.worker_secret.get_secret_value().encode()
     async with AsyncExitStack() as ends:
@@ -202,6 +202,7 @@ async def _serving(
             keep_registered(options.servers, secret, registration),
         ):
             task = asyncio.get_running_loop().create_task(work)
+            task.add_done_callback(lambda _task: stop.set())
             ends.push_async_callback(_cancelled, task)
         yield address, browsers
 

@@ -224,11 +224,18 @@ class ContextProxy:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A browser in the answer to `contact`."""
+    """A browser in the answer to `contact`, with what has been said of it in an event, which may have been missed.
+
+    Attributes:
+        exited: It has ended by itself.
+        limit: That it has passed.
+    """
 
     browser: UUID
     generation: int
     starting: bool = False
+    exited: bool = False
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True, slots=True)

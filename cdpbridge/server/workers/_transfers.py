@@ -79,6 +79,10 @@ class Transfer:
     size: int = 0
 
 
+class _Broken(Exception):
+    """A file was not sent to its end."""
+
+
 class WorkerTransfers:
     """The worker's end.
 
@@ -124,9 +128,13 @@ class WorkerTransfers:
         transfer = loaded(Transfer, await read_frame(reader))
         try:
             if transfer.do in {"take_profile", "take_file"}:
-                await self._send(writer, self._source(transfer, browsers))
+                source, size = await to_the_end(asyncio.to_thread(self._source(transfer, browsers)))
+                with closing(source):
+                    await self._send(writer, source, size)
                 return
             await self._receive(reader, writer, transfer)
+        except _Broken:
+            return  # in the midst of the bytes; the connection is aborted
         except (OSError, BadMessage, ValueError) as error:
             refused = refusal_of(error) or refusal_of(OSError(type(error).__name__))
             assert refused is not None  # an OSError is foreseen
@@ -164,17 +172,19 @@ class WorkerTransfers:
         return open_archive
 
     @staticmethod
-    async def _send(writer: asyncio.StreamWriter, opened: Callable[[], tuple[IO[bytes], int]]) -> None:
-        source, size = await to_the_end(asyncio.to_thread(opened))
-        with closing(source):
-            writer.write(frame({"ok": {"size": size}}))
+    async def _send(writer: asyncio.StreamWriter, source: IO[bytes], size: int) -> None:
+        writer.write(frame({"ok": {"size": size}}))
+        try:
             async for piece in pieces(source, size):
                 writer.write(piece)
                 async with asyncio.timeout(_STALLED_SECONDS):
                     await writer.drain()
-        writer.close()
-        async with asyncio.timeout(_STALLED_SECONDS):
-            await writer.wait_closed()
+            writer.close()
+            async with asyncio.timeout(_STALLED_SECONDS):
+                await writer.wait_closed()
+        except (OSError, TimeoutError) as error:
+            logger.info("a file was not sent to its end: %r", error)
+            raise _Broken from error
 
     # --- from the server -------------------------------------------------------------------------------------------
 

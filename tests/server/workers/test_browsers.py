@@ -154,3 +154,33 @@ async def test_everything_ends_when_no_server_is_there_for_long(worker):
     worker.clock.advance(3601)
     await until(lambda: not worker.browsers.kept())
     assert sorted(worker.forgotten) == sorted(spec.id for spec in specs)
+
+
+async def test_what_an_event_has_said_is_in_each_contact(worker):
+    """A server may have missed the event: its connection was lost, or it did not know the browser yet."""
+    spec = BrowserSpec(uuid4())
+    await worker.browsers.start(spec)
+    worker.hosts.crash(spec.id)
+    assert [(each.event, each.browser) for each in worker.events] == [("exit", spec.id)]
+    [found] = worker.browsers.running()
+    assert found.exited
+    assert worker.browsers.started(spec.id) is None
+    assert worker.browsers.adopt(Adopt(spec.id, 1)) is None
+    assert (await worker.browsers.stop(stop(spec, 1))).how == "closed"
+
+
+async def test_a_failure_of_one_look_does_not_stop_the_next(worker):
+    spec, late = BrowserSpec(uuid4()), BrowserSpec(uuid4(), lifetime=timedelta(hours=2))
+    await worker.browsers.start(spec)
+    await worker.browsers.stop(stop(spec))
+    await worker.browsers.start(late)
+
+    async def failing(_browser_id, _report):
+        raise OSError("the disk fails")
+
+    worker.browsers._forget = failing
+    worker.clock.advance(3601)
+    worker.browsers.touched()
+    await until(lambda: not worker.browsers.kept())
+    worker.clock.advance(3605)
+    await until(lambda: worker.browsers.report(late.id))

@@ -12,6 +12,7 @@ import pytest
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server.gateway import Registry
 from cdpbridge.server.hosts import BrowserSpec, CloseFrame, Leftover
+from cdpbridge.server.objects import ObjectStorage
 from cdpbridge.server.profiles import ProfileVersion
 from cdpbridge.server.workers import LinkLimits, WorkerAddress
 from cdpbridge.server.workers._auth import GREETING_BYTES, OPENING_HEAD_BYTES, hello_bytes, open_with
@@ -320,3 +321,40 @@ async def test_a_frame_that_is_none_ends_its_connection_only(worker, tmp_path, s
     writer.close()
     async with worker_hosts(tmp_path, MemorySlots(worker)) as hosts:
         assert await running(hosts, worker) == set()
+
+
+async def test_profiles_in_object_storage_are_kept_by_their_names(start_worker, tmp_path):
+    """A worker that has a version from before is not sent it again; another one is."""
+    storage = ObjectStorage((tmp_path / "storage").as_uri())
+    workers = [start_worker(name=name) for name in ("one", "two")]
+    calls, profile_id, version, given = Calls(), uuid4(), ProfileVersion(), []
+    slots = MemorySlots(*workers)
+    async with worker_hosts(tmp_path, slots, storage=storage) as hosts:
+        give = hosts._exchange._give
+        hosts._exchange._give = lambda link, transfer, source: (
+            given.append(link.worker.id),
+            give(link, transfer, source),
+        )[1]
+        for worker, sent in ((workers[0], 0), (workers[0], 0), (workers[1], 1)):
+            slots.known = [worker.known]
+            spec = BrowserSpec(uuid4(), profile_id, profile_version=version)
+            await calls.start(hosts, spec)
+            saved = (await hosts.stop(spec.id, END, save=True)).saved
+            assert saved.archive.startswith(f"profiles/{profile_id}/{saved.version:08}-{spec.id}-")
+            assert storage.find(saved.archive) is not None
+            version = ProfileVersion(saved.version, saved.archive)
+            assert len(given) == sent
+        assert given == [workers[1].known.id]
+        assert saved.version == 3
+    assert calls.exits == []
+
+
+async def test_a_worker_that_is_asked_to_end_saves_profiles_and_says_so(start_worker, tmp_path):
+    worker, calls, spec = start_worker(), Calls(), BrowserSpec(uuid4(), uuid4())
+    async with worker_hosts(tmp_path, MemorySlots(worker)) as hosts:
+        await calls.start(hosts, spec)
+        worker.process.send_signal(signal.SIGTERM)
+        await until(lambda: calls.exits)
+        report = await hosts.stop(spec.id, END, save=True)
+        assert report.saved.version == 1
+        assert await asyncio.to_thread(worker.process.wait, 60) == 0
