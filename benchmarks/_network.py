@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 FAULTS = ("cut", "silent", "answers lost")
 _CHUNK = 65536
@@ -71,7 +71,7 @@ class Relay:
             if self._fault == "silent":
                 await self._whole.wait()
                 return
-            upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self.target)
+            upstream_reader, upstream = await self._connected()
             self._writers.add(upstream)
             await asyncio.gather(
                 self._pump(reader, upstream, answers=False), self._pump(upstream_reader, writer, answers=True)
@@ -83,6 +83,9 @@ class Relay:
                 if each is not None:
                     each.transport.abort()
                     self._writers.discard(each)
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.target)
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool
@@ -107,3 +110,24 @@ class Relay:
             if self.messages >= messages:
                 reached.set()
         self._waiting = [each for each in self._waiting if not each[1].is_set()]
+
+
+class Balancer(Relay):
+    """A relay before several servers: to each in turn, or to the next that takes a connection.
+
+    Attributes:
+        targets: Their ports.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: dict[str, int] = {}
+        self._turn = 0
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        self._turn += 1
+        ports = list(self.targets.values())
+        for port in (*ports[self._turn % len(ports) :], *ports[: self._turn % len(ports)]):
+            with suppress(OSError):
+                return await asyncio.open_connection("127.0.0.1", port)
+        raise ConnectionRefusedError("no server takes a connection")

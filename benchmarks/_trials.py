@@ -146,6 +146,8 @@ def run_reap(address: str, journal: Path, ten_minutes_later: bool) -> None:
 class World:
     """A server with its data folder, and the network before it; trials follow each other in it. An async context manager."""
 
+    quiet_seconds = QUIET_SECONDS
+
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="cdpbridge-leaks-"))
         self._relay = Relay()
@@ -161,9 +163,12 @@ class World:
         return self.folder / "data"
 
     @property
-    def _browsers(self) -> Path:
-        """One folder per running browser."""
-        return Settings.load(data_dir=self._data).runtime_folder / "browsers"
+    def _browsers(self) -> list[Path]:
+        """Folders with one per running browser."""
+        return [Settings.load(data_dir=self._data).runtime_folder / "browsers"]
+
+    def _alive(self) -> list[int]:
+        return [pid for folder in self._browsers for pid in processes_using(folder)]
 
     async def __aenter__(self) -> Self:
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
@@ -202,6 +207,11 @@ class World:
     @property
     def _address(self) -> str:
         return f"http://127.0.0.1:{self._port}/api/v2"
+
+    @property
+    def _behind(self) -> str:
+        """The server's own address."""
+        return f"http://127.0.0.1:{self._relay.target}/api/v2"
 
     def _client(self, journal: Path, log: Path) -> Forked:
         return Forked(run_client, self._address, journal, log=log)
@@ -255,15 +265,7 @@ class World:
 
     async def _strike(self, trial: Trial, client: Forked) -> bool:
         """Wait for the moment, then strike; whether the client was still at work."""
-        over = asyncio.create_task(client.ended())
-        moment = asyncio.create_task(self._relay.passed(round(trial.point * self._whole)))
-        await asyncio.wait({over, moment}, return_when=asyncio.FIRST_COMPLETED)
-        if not over.done():
-            await asyncio.wait({over}, timeout=trial.delay)
-        early = not over.done()
-        for task in (over, moment):
-            task.cancel()
-        await asyncio.wait({over, moment})
+        early = await self._moment(trial, client)
         match trial.victim:
             case "client":
                 client.send(trial.how)
@@ -273,25 +275,40 @@ class World:
                 await asyncio.sleep(trial.outage)
                 await self._start_server()
             case "chromium":
-                pids = await asyncio.to_thread(processes_using, self._browsers)
-                random.Random(trial.seed).shuffle(pids)
-                for pid in pids[: max(1, round(trial.how * len(pids)))]:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                await self._kill_chromium(trial)
             case _:
                 await self._relay.fail(trial.how, trial.outage)
         return early
+
+    async def _moment(self, trial: Trial, client: Forked) -> bool:
+        """Wait for the moment of a trial; whether the client is still at work."""
+        over = asyncio.create_task(client.ended())
+        moment = asyncio.create_task(self._relay.passed(round(trial.point * self._whole)))
+        await asyncio.wait({over, moment}, return_when=asyncio.FIRST_COMPLETED)
+        if not over.done():
+            await asyncio.wait({over}, timeout=trial.delay)
+        early = not over.done()
+        for task in (over, moment):
+            task.cancel()
+        await asyncio.wait({over, moment})
+        return early
+
+    async def _kill_chromium(self, trial: Trial) -> None:
+        pids = await asyncio.to_thread(self._alive)
+        random.Random(trial.seed).shuffle(pids)
+        for pid in pids[: max(1, round(trial.how * len(pids)))]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     # --- what must be true ----------------------------------------------------------------------------------------------
 
     async def _quiet(self) -> dict[str, dict[str, Any]]:
         """All browsers of the books, once none is on its way any more, or after a long wait."""
-        deadline = time.monotonic() + QUIET_SECONDS
+        deadline = time.monotonic() + self.quiet_seconds
         while True:
             browsers = {row["id"]: row for row in await asyncio.to_thread(self._rows, "browsers")}
-            if all(row["state"] == "stopped" for row in browsers.values()) and not await asyncio.to_thread(
-                processes_using, self._browsers
-            ):
+            ended = all(row["state"] == "stopped" for row in browsers.values())
+            if ended and not await asyncio.to_thread(self._alive):
                 return browsers
             if time.monotonic() > deadline:
                 return browsers
@@ -308,9 +325,9 @@ class World:
     async def _left(self, ids: set[str], browsers: dict[str, dict[str, Any]], journal: Path) -> list[str]:
         """What has leaked."""
         leaks = []
-        if alive := await asyncio.to_thread(processes_using, self._browsers):
+        if alive := await asyncio.to_thread(self._alive):
             leaks.append(f"{len(alive)} processes of Chromium are alive")
-        if folders := [each.name for each in self._browsers.glob("*")]:
+        if folders := [each.name for folder in self._browsers for each in folder.glob("*")]:
             leaks.append(f"folders of browsers are left: {', '.join(folders)}")
         scratch = {each: scratch_folder(each) for each in ids}
         leaks += [
@@ -318,7 +335,7 @@ class World:
             for each, path in scratch.items()
             if list(path.parent.glob(f"{path.name}*"))  # also renamed
         ]
-        async with cdpbridge.at(f"http://127.0.0.1:{self._relay.target}/api/v2", KEY) as client:
+        async with cdpbridge.at(self._behind, KEY) as client:
             account = await client.billing.account()
             active = [each.id async for each in client.browsers.list(status=BrowserSessionStatus.ACTIVE)]
         if active:

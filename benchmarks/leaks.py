@@ -4,7 +4,7 @@ Each trial rents browsers from a server through a TCP relay and strikes one of t
 server, Chromium, or the network. What died starts again on the same data, and `cdpbridge reap` follows. Then no Chromium may be
 alive and no browser active, no row of the journal open, the balance must be the ledger's sum, each browser's price right, and no
 order may have been paid twice. `python benchmarks/leaks.py [--trials N | --each N] [--seed N] [--replay N]`: the seed of a run
-gives the seeds of its trials; `--replay` repeats one by its own. The point is counted in messages, so that a replay hits it again
+gives the seeds of its trials; `--cluster` strikes two servers and two workers; `--replay` repeats one by its own. The point is counted in messages, so that a replay hits it again
 as exactly as the programs repeat themselves. Writes results/leaks.json; exit status 1 when something leaked.
 
 A create that was lost with its client, and of which no browser came, stays in the journal for ten minutes, as an answer may
@@ -30,12 +30,17 @@ import _harness as harness
 from _trials import VICTIMS, Trial, World
 
 
-async def run_all(seeds: list[int], worlds: int) -> list[dict[str, Any]]:
+async def run_all(
+    seeds: list[int], worlds: int, world: type[World], trial: type[Trial]
+) -> list[dict[str, Any]]:
     """A row for each trial; those that are done when SIGTERM or Ctrl-C comes."""
     loop = asyncio.get_running_loop()
     rows: list[dict[str, Any]] = []
     left = iter(seeds)
-    working = [asyncio.create_task(_work(left, rows, len(seeds))) for _ in range(min(worlds, len(seeds)))]
+    working = [
+        asyncio.create_task(_work(left, rows, len(seeds), world, trial))
+        for _ in range(min(worlds, len(seeds)))
+    ]
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, lambda: [each.cancel() for each in working])
     await asyncio.wait(working)
@@ -46,11 +51,17 @@ async def run_all(seeds: list[int], worlds: int) -> list[dict[str, Any]]:
     return rows
 
 
-async def _work(left: Iterator[int], rows: list[dict[str, Any]], count: int) -> None:
+async def _work(
+    left: Iterator[int],
+    rows: list[dict[str, Any]],
+    count: int,
+    world_type: type[World],
+    trial_type: type[Trial],
+) -> None:
     while True:
-        async with World() as world:
+        async with world_type() as world:
             for seed in left:
-                trial = Trial(seed)
+                trial = trial_type(seed)
                 try:
                     row = await world.run(trial)
                 except Exception:  # noqa: BLE001  # a row of its own, and the others go on
@@ -74,38 +85,55 @@ def main() -> int:
     parser.add_argument(
         "--worlds", type=int, default=2, help="trials side by side, each with a server of its own"
     )
+    parser.add_argument(
+        "--cluster", action="store_true", help="two servers on one PostgreSQL, and two workers"
+    )
     given = parser.parse_args()
+    world, trial_type, victims, name = World, Trial, VICTIMS, "leaks"
+    if given.cluster:
+        import _cluster as cluster
+
+        world, trial_type, victims, name = (
+            cluster.Cluster,
+            cluster.ClusterTrial,
+            cluster.VICTIMS,
+            "leaks_cluster",
+        )
     about = harness.machine()
     print(harness.describe_machine(about))
-    drawn = _seeds(random.Random(given.seed), given.each)
-    count = given.trials if given.each is None else given.each * len(VICTIMS)
+    drawn = _seeds(random.Random(given.seed), given.each, trial_type)
+    count = given.trials if given.each is None else given.each * len(victims)
     seeds = list(itertools.islice(drawn, count))
     if given.replay is not None:
         seeds = [given.replay]
     print(f"seed {given.seed}" if given.replay is None else f"trial {given.replay}", flush=True)
     began = time.monotonic()
-    rows = asyncio.run(run_all(seeds, given.worlds))
+    try:
+        rows = asyncio.run(run_all(seeds, given.worlds, world, trial_type))
+    finally:
+        if given.cluster:
+            cluster.close()
     seconds = time.monotonic() - began
     harness.print_table(
         "what was struck",
         ["", "trials", "orders", "rentals", "left to reap", "for ten minutes", "too late", "leaked"],
-        [_summary(victim, [row for row in rows if row["victim"] == victim]) for victim in VICTIMS]
+        [_summary(victim, [row for row in rows if row["victim"] == victim]) for victim in victims]
         + [_summary("all", rows)],
     )
     print(
         f"{len(rows)} trials in {seconds:.0f} s, {seconds / len(rows):.2f} s each; "
         f"one takes {statistics.median(row['seconds'] for row in rows):.2f} s (median)"
     )
-    harness.save("leaks", {"machine": about, "seed": given.seed, "seconds": round(seconds), "rows": rows})
+    harness.save(name, {"machine": about, "seed": given.seed, "seconds": round(seconds), "rows": rows})
     return 1 if any(row["leaks"] for row in rows) else 0
 
 
-def _seeds(chance: random.Random, each: int | None) -> Iterator[int]:
+def _seeds(chance: random.Random, each: int | None, trial: type[Trial]) -> Iterator[int]:
     """Seeds of trials, without end; at most `each` of a victim, if that is given."""
     drawn: Counter[str] = Counter()
     while True:
         seed = chance.randrange(10**9)
-        victim = Trial(seed).victim
+        victim = trial(seed).victim
         if each is None or drawn[victim] < each:
             drawn[victim] += 1
             yield seed
