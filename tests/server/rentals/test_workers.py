@@ -11,10 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge._lifecycle import EndReason
 from cdpbridge.billing import Tariff
-from cdpbridge.server.rentals import ClientLeft
+from cdpbridge.server.rentals import ClientLeft, _membership
 from cdpbridge.server.rentals._order import Order
 from cdpbridge.server.rentals._worker_watch import SILENT_SECONDS, WorkerWatch
 from cdpbridge.server.workers import StoreSlots
+from tests import postgres
 from tests.conftest import until
 from tests.server.conftest import KEY, OTHER_KEY
 from tests.server.store.conftest import NOW
@@ -43,6 +44,7 @@ def cluster(make_api):
             heart = api.services.rentals._heart
             await heart.close()
             heart._workers = WorkerWatch(store, clock=api.clock.time)
+            api.slots = slots
             yield api
         await slots.close()
 
@@ -249,3 +251,35 @@ async def test_fault_b57_projects_take_turns(cluster):
         await asyncio.gather(*tasks)
         assert order == ["many", "one", "many", "many", "many"]
         assert await counted(api) == {worker_id: (0, 0)}
+
+
+@pytest.mark.parametrize("database", [pytest.param("postgresql", marks=postgres.INSTALLED)], indirect=True)
+async def test_fault_b57_who_repeats_after_the_end_of_the_server_keeps_the_place(
+    cluster, tmp_path, monkeypatch
+):
+    """The first in line asked a server that has ended; its client asks the other one, with the same key."""
+    monkeypatch.setattr(_membership, "DEAD_SECONDS", 5.0)
+    key = {"Idempotency-Key": "once"}
+    async with cluster(data_dir=tmp_path / "a") as a, cluster(data_dir=tmp_path / "b") as b:
+        lost = asyncio.create_task(a.post("/browsers", {}, headers=key))
+        await in_line(b, 1)
+        behind = asyncio.create_task(b.rent())
+        await in_line(b, 2)
+        # As if its process ended: it does nothing any more.
+        await a.slots.close()
+        a.services.rentals._rentals.clear()
+
+        repeat = asyncio.create_task(b.rent(headers=key))
+        heart = b.services.rentals._heart
+        heart._membership._clock = b.clock.time
+        for _ in range(4):
+            await beat(b)
+        await until(lambda: b.slots.waiting == 2)
+        assert await b.services.store.waiting() == 2  # what the dead server left does not count
+        await add_worker(b)
+        assert (await repeat)["status"] == "active"
+        assert not behind.done()
+        assert await b.services.store.waiting() == 1
+        for each in (lost, behind):
+            each.cancel()
+        await asyncio.wait({lost, behind})
