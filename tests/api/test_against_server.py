@@ -60,6 +60,9 @@ class PaperHosts:
     ready = 0
     waiting = 0
 
+    def lost(self, browser_id):
+        return False
+
     def answered(self):
         return ()
 

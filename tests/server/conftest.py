@@ -68,6 +68,9 @@ class ScriptedHosts:
         self.waiting = 0
         self.heard = []
 
+    def lost(self, browser_id):
+        return False
+
     def answered(self):
         return self.heard
 

@@ -281,6 +281,9 @@ class BrowserHosts(Protocol):
     def waiting(self) -> int:
         """The number of orders of this server that wait for their turn to start, or for a slot."""
 
+    def lost(self, browser_id: UUID) -> bool:
+        """Return True if a browser that has ended by itself was lost with its worker."""
+
     def answered(self) -> Collection[UUID]:
         """Return the workers that this server has heard from since it was asked before; none where browsers run in this process."""
 

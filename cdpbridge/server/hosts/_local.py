@@ -241,6 +241,10 @@ class LocalHosts:
         """The number of orders that wait for their turn to start."""
         return self._turns.waiting
 
+    def lost(self, browser_id: UUID) -> bool:
+        """Return False: there is no worker to be lost with."""
+        return False
+
     def answered(self) -> Collection[UUID]:
         """Return none: what runs here needs no worker."""
         return ()

@@ -451,7 +451,7 @@ class Rentals:
         rental = self._rentals.get(browser_id)
         if rental is not None:
             rental.exited.set()
-            self._end(rental, Signal.EXIT)
+            self._end(rental, Signal.WORKER_LOST if self._hosts.lost(browser_id) else Signal.EXIT)
 
     def _over_limit(self, browser_id: UUID, limit: Limit) -> None:
         rental = self._rentals.get(browser_id)

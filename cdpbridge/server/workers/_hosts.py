@@ -142,7 +142,13 @@ class WorkerHosts:
     def _dead(self, worker_id: UUID) -> None:
         for rented in list(self._rented.values()):
             if rented.worker == worker_id:
+                rented.lost = True
                 rented.exited()
+
+    def lost(self, browser_id: UUID) -> bool:
+        """Return True if a browser has ended with its worker; see `BrowserHosts.lost`."""
+        rented = self._rented.get(browser_id)
+        return rented is not None and rented.lost
 
     def _event(self, event: Event) -> None:
         rented = self._rented.get(event.browser)

@@ -39,6 +39,7 @@ class Rented:
         own: It is a rental of this server; else it is only reached from here.
         token: What its address on the gateway is made of.
         stopping: It is being stopped, or handed over.
+        lost: Its worker has ended.
         figures: As of the last contact.
         taking: Held while its downloads are brought.
     """
@@ -57,6 +58,7 @@ class Rented:
         self.own = True
         self.token = ""
         self.stopping = False
+        self.lost = False
         self.figures: Figures | None = None
         self._on_exit, self._on_limit = on_exit, on_limit
         self._exited = self._over = False

@@ -296,6 +296,9 @@ class SavingHosts:
     ready = 0
     waiting = 0
 
+    def lost(self, browser_id):
+        return False
+
     def answered(self):
         return ()
 

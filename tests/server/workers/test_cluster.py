@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -134,3 +135,53 @@ async def test_a_server_that_is_killed_and_started_again_goes_on_with_its_browse
     finally:
         if worker is not None:
             worker.end()
+
+
+@pytest.mark.one_build("processes of servers and workers")
+@pytest.mark.parametrize("build", ["shell"])
+async def test_fault_b54_b57_orders_wait_for_a_slot_and_a_lost_worker_ends_what_it_ran(cluster, tmp_path):
+    async def shown():
+        return (await cluster.http.get(f"{cluster.url}/pressure")).json()
+
+    async def free(count):
+        return (await shown()).get("slots", {}).get("free") == count
+
+    await until(lambda: free(2))
+    browsers = [await cluster.rent(), await cluster.rent(timeout=60)]
+    creating = asyncio.ensure_future(cluster.rent(timeout=60))
+
+    async def waits():
+        found = await shown()
+        return (found["waitingOrders"], found["reason"]) == (1, "slots")
+
+    await until(waits)
+    await cluster.stop(browsers.pop(0))
+    browsers.append(await creating)
+    assert (await shown())["slots"] == {"total": 2, "free": 0, "running": 2, "starting": 0}
+
+    cluster.worker.end(signal.SIGKILL)
+    began = time.monotonic()
+    for browser in browsers:
+        await until(lambda browser=browser: ended(cluster, browser))
+        found = await cluster.browser(browser)
+        assert found["endReason"] == "worker_lost"
+        assert Decimal(found["browserCost"]) < Decimal("0.01"), "the rest of the hour is given back"
+    # Six seconds of silence, two between looks; the rest is this machine's load.
+    assert time.monotonic() - began < 60
+    assert (await cluster.account())["activeSessionCount"] == 0
+
+    async def forgotten():
+        return (await shown())["workers"] == {"accepting": 0, "draining": 0}
+
+    await until(forgotten)
+    again = WorkerProgram(tmp_path / "again", server=cluster.url, slots=1, browser_build="shell")
+    try:
+        # It is ordered while the worker still registers: then it waits.
+        assert (await cluster.stop(await cluster.rent()))["status"] == "stopped"
+        assert (await shown())["slots"] == {"total": 1, "free": 1, "running": 0, "starting": 0}
+    finally:
+        again.end()
+
+
+async def ended(cluster, browser):
+    return (await cluster.browser(browser))["status"] == "stopped"
