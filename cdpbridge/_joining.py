@@ -14,12 +14,14 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 __all__ = [
     "MAX_LINE",
+    "ORDER_FOLLOWS",
     "PROTOCOL",
     "Answer",
     "Hello",
@@ -34,6 +36,8 @@ PROTOCOL: Final = 1
 """Raised by one with each change of the lines that an older or newer side would misread."""
 MAX_LINE: Final = 1 << 20
 """Bytes of a line; settings may have large tables."""
+ORDER_FOLLOWS: ContextVar[bool] = ContextVar("ORDER_FOLLOWS", default=False)
+"""True where a client is opened to rent a browser at once, without a profile: then the server starts one meanwhile."""
 _CHUNK: Final = 65_536
 
 
@@ -70,10 +74,12 @@ class Hello:
     Attributes:
         settings: Given to `local()`, as JSON; `data_dir` is absolute. `config` is the path of a file.
         environment: The variables of the program that are settings, `CDPBRIDGE_...`.
+        order_follows: See `ORDER_FOLLOWS`; an older server does not read it.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    order_follows: bool = False
 
     @classmethod
     def of(cls, line: bytes) -> Hello:
@@ -84,7 +90,11 @@ class Hello:
             ValueError: It is no such line.
         """
         found = _checked(line)
-        return cls(dict(found["settings"]), dict(found["environment"]))
+        return cls(
+            dict(found["settings"]),
+            dict(found["environment"]),
+            order_follows=found.get("order_follows") is True,
+        )
 
     def line(self) -> bytes:
         return line_of({"protocol": PROTOCOL} | asdict(self))

@@ -31,7 +31,7 @@ from ._concurrency import in_pool, to_the_end
 from ._data_folder import LOG_FILE, Holder, Kind, data_folder, holder_of, note_holder, socket_path, take
 from ._environment import PREFIX, SERVER_SETTINGS, check_variables
 from ._joined_server import JoinedServer, close_in_forks, converse, join
-from ._joining import Hello, OtherProtocol
+from ._joining import ORDER_FOLLOWS, Hello, OtherProtocol
 
 __all__ = ["EmbeddedServer", "ServerProcess", "check_installed", "open_server", "program_settings"]
 
@@ -93,7 +93,12 @@ class ServerProcess:
             ConfigurationError: It could not start; its own words say why.
         """
         api_key = secrets.token_urlsafe(_KEY_BYTES)
-        given = dict(settings) | {"host": "127.0.0.1", "port": 0, "api_keys": api_key}
+        given = dict(settings) | {
+            "host": "127.0.0.1",
+            "port": 0,
+            "api_keys": api_key,
+            "order_follows": ORDER_FOLLOWS.get(),
+        }
         process = await in_pool(_spawn_own, lock)
         try:
             errors = _collect_errors(process)
@@ -164,7 +169,7 @@ async def _open(settings: dict[str, Any], *, private: bool) -> EmbeddedServer:
     if private and not is_named:
         return await ServerProcess.start(settings | {"beside": _NO_FOLDER})
     settings = settings | {"data_dir": str(folder)}
-    hello = Hello(settings, _variables())
+    hello = Hello(settings, _variables(), ORDER_FOLLOWS.get())
     began = noticed = time.monotonic()
     while (lock := take(folder)) is None:
         if not private:

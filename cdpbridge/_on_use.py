@@ -14,13 +14,13 @@ def names_on_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]
 
     Args:
         package: Its `__name__`.
-        homes: Name -> the module below the package that has it.
+        homes: Name -> the module below the package that has it; with a dot in front, beside the package.
     """
 
     def find(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        return getattr(import_module(f".{homes[name]}", package), name)
 
     return find
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from contextvars import copy_context
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -231,7 +232,7 @@ class _SharedServerClient(AsyncClient):
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         block = self._owner.share()
-        await in_thread(block.__enter__)
+        await in_thread(copy_context().run, block.__enter__)
         stack.push_async_callback(in_thread, block.__exit__, None, None, None)
         address = self._owner.address()
         self._base_url, self._api_key = address["base_url"], address["api_key"]

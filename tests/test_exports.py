@@ -249,7 +249,16 @@ def test_files_say_what_they_offer() -> None:
         ("import cdpbridge; cdpbridge.cdp.connect", ["httpx", "pydantic", "playwright", "fastapi", "click"]),
         (
             "import cdpbridge; cdpbridge.open_browser, cdpbridge.local",
-            ["httpx", "playwright", "fastapi", "sqlalchemy", "uvicorn", "cdpbridge.cli"],
+            [
+                "cdpbridge.cdp",
+                "cdpbridge.cli",
+                "cdpbridge.rental._rental",
+                "fastapi",
+                "httpx",
+                "playwright",
+                "sqlalchemy",
+                "uvicorn",
+            ],
         ),
         ("import cdpbridge.sync", ["httpx", "playwright", "fastapi", "sqlalchemy", "uvicorn", "typer"]),
     ],

@@ -26,7 +26,7 @@ from cdpbridge.errors import ConfigurationError, ConflictError, NavigationError,
 from cdpbridge.server.hosts._processes import processes_using
 from tests import programs
 from tests.conftest import until
-from tests.folders import browsers_folder
+from tests.folders import WARM_BROWSERS, browsers_folder
 from tests.isolation.kernel import needs_isolation
 from tests.own_user import open_way
 
@@ -123,6 +123,21 @@ class Renter:
 
 
 # --- joining ----------------------------------------------------------------------------------------------------------
+
+
+@chromium
+@pytest.mark.parametrize("profile", [None, "work"])
+async def test_a_browser_starts_while_its_program_starts_or_joins_the_server(tmp_path, environment, profile):
+    """Its place has a name of its own then; one that starts with its order lives in a place of the browser's name."""
+    environment.delenv(WARM_BROWSERS)
+    places = set()
+    async with AsyncExitStack() as stack:
+        for how in ("starts", "joins"):
+            where = local(tmp_path, max_load_per_cpu=10_000)
+            browser = await stack.enter_async_context(cdpbridge.open_browser(where, profile=profile))
+            [place] = {each.name for each in browsers_folder(tmp_path).iterdir()} - places
+            places.add(place)
+            assert (place == str(browser.id)) == (profile is not None), how
 
 
 @chromium

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
 from cdpbridge._local_server import EmbeddedServer, open_server
@@ -55,7 +56,7 @@ def stop_server(server: EmbeddedServer) -> None:
 def _in_a_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` in a loop of another thread: this thread may have a running loop, e.g. a notebook's."""
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+        return thread.submit(copy_context().run, asyncio.run, work).result()
 
 
 class Turns:

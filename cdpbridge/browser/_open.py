@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Awaitable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from types import TracebackType
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from cdpbridge._concurrency import to_the_end
-from cdpbridge.api import AsyncClient
+from cdpbridge._concurrency import in_thread, to_the_end
+from cdpbridge._joining import ORDER_FOLLOWS
 from cdpbridge.errors import APIError
-from cdpbridge.rental._options import CheckedOptions, RentalOptions, check
-from cdpbridge.rental._reap import ReapOutcome
-from cdpbridge.rental._reap import reap as reap_now
-from cdpbridge.rental._rental import Rental, stop_noting
+from cdpbridge.rental._options import CheckedOptions, RentalOptions, check, tell_where
 from cdpbridge.rental._shutdown import guard
 
-from ._browser import Browser
-from ._core import BrowserCore
+if TYPE_CHECKING:
+    from cdpbridge.api import AsyncClient
+
+    from ._browser import Browser
+    from ._core import BrowserCore
 
 __all__ = ["Opening", "open_browser", "open_checked"]
 
@@ -135,28 +137,59 @@ async def open_checked(options: CheckedOptions, *, holder: asyncio.Task[Any] | N
 
 
 async def _open(options: CheckedOptions, *, holder: asyncio.Task[Any] | None) -> BrowserCore:
+    core: BrowserCore | None = None
     async with guard.opening(holder):
         if options.reap:
             await _reap_first(options)
-        rental = await Rental.begin(options)
+        tell_where(options)
         try:
-            core = BrowserCore(rental, options, holder=holder)
+            async with _importing("cdpbridge.rental._rental") as renting, _shared(options):
+                # Not before: the first request needs the processor.
+                async with _importing("cdpbridge.browser._core") as driving:
+                    rentals = await renting
+                    rental = await rentals.Rental.begin(options)
+                    try:
+                        core = (await driving).BrowserCore(rental, options, holder=holder)
+                    except BaseException as error:
+                        await to_the_end(rentals.stop_noting(rental, error))
+                        raise
+                options.on_progress("connecting")
+                await core.connect()
         except BaseException as error:
-            await to_the_end(stop_noting(rental, error))
-            raise
-        try:
-            options.on_progress("connecting")
-            await core.connect()
-        except BaseException as error:
-            await core.leave(error)
+            if core is not None:
+                await core.leave(error)
             raise
         return core
 
 
+@asynccontextmanager
+async def _shared(options: CheckedOptions) -> AsyncIterator[None]:
+    """Open the client. An embedded server learns with it whether it can start the browser now."""
+    async with AsyncExitStack() as sharing:
+        token = ORDER_FOLLOWS.set(options.profile is None)
+        try:
+            await sharing.enter_async_context(options.client.share())
+        finally:
+            ORDER_FOLLOWS.reset(token)
+        yield
+
+
+@asynccontextmanager
+async def _importing(name: str) -> AsyncIterator[Awaitable[Any]]:
+    """Import a module in a thread while a server starts or answers; the block ends after it."""
+    module = asyncio.ensure_future(in_thread(import_module, name))
+    try:
+        yield module
+    finally:
+        await to_the_end(asyncio.wait({module}))
+
+
 async def _reap_first(options: CheckedOptions) -> None:
     """Stop what killed programs have left; a failure does not keep this browser from being rented."""
+    from cdpbridge.rental._reap import ReapOutcome, reap  # noqa: PLC0415  # seldom asked for
+
     try:
-        done = await reap_now(options.client, journal=options.journal, stop_timeout=options.stop_timeout)
+        done = await reap(options.client, journal=options.journal, stop_timeout=options.stop_timeout)
     except APIError as error:
         logger.warning("browsers that other programs may have left cannot be listed: %s", error)
         return

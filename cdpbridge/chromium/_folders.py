@@ -10,7 +10,7 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -42,14 +42,25 @@ _ATTEMPTS: Final = 20
 _PAUSE_SECONDS: Final = 0.05
 
 
-async def remove_tree(folder: Path) -> None:
-    """Remove a folder in which a browser's last processes may still be writing for a moment; what stays is logged."""
-    error: OSError | None = None
-    for _ in range(_ATTEMPTS):
-        if (error := await asyncio.to_thread(_try_to_remove, folder)) is None:
+async def remove_tree(folder: Path, *, prepare: Callable[[Path], Path] = Path) -> None:
+    """Remove a folder in which a browser's last processes may still be writing for a moment; what stays is logged.
+
+    Args:
+        prepare: Called first, in the thread that removes it; returns where the folder is then.
+    """
+
+    def first() -> tuple[Path, OSError | None]:
+        place = prepare(folder)
+        return place, _try_to_remove(place)
+
+    place, error = await asyncio.to_thread(first)
+    for _ in range(_ATTEMPTS - 1):
+        if error is None:
             return
         await asyncio.sleep(_PAUSE_SECONDS)
-    logger.warning("folder %s cannot be removed: %s", folder, error)
+        error = await asyncio.to_thread(_try_to_remove, place)
+    if error is not None:
+        logger.warning("folder %s cannot be removed: %s", place, error)
 
 
 async def remove_trees(folders: Iterable[Path]) -> None:

@@ -14,10 +14,9 @@ from uuid import UUID
 from cdpbridge._durations import paid_minutes, waiting_time
 from cdpbridge._environment import check_variables
 from cdpbridge.api import AsyncClient, Profile, ServerDefault, server_default
+from cdpbridge.api._place import place_name
 from cdpbridge.api.calls._base import checked_hosts
 from cdpbridge.billing import Tariff
-from cdpbridge.cdp._connection import HandlerErrorHook
-from cdpbridge.cdp._http_credentials import HttpCredentials, checked_credentials_list
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.providers import provider as client_of
 
@@ -26,8 +25,10 @@ from .journal import Journal, journal_at
 
 if TYPE_CHECKING:
     from cdpbridge.browser import Browser
+    from cdpbridge.cdp._connection import HandlerErrorHook
+    from cdpbridge.cdp._http_credentials import HttpCredentials
 
-__all__ = ["CheckedOptions", "Renew", "RentalOptions", "check"]
+__all__ = ["CheckedOptions", "Renew", "RentalOptions", "check", "tell_where"]
 
 _CONNECT_TIMEOUT: Final = timedelta(seconds=30)
 _STOP_TIMEOUT: Final = timedelta(seconds=30)
@@ -146,7 +147,7 @@ def check(provider: AsyncClient | str | None, options: RentalOptions) -> Checked
         renew=options.get("renew", False),
         reap=_reap_by_environment() if reap is None else reap,
         journal=journal_at(options.get("journal")),
-        http_credentials=checked_credentials_list(options.get("http_credentials")),
+        http_credentials=_credentials(options.get("http_credentials")),
         allowed_hosts=_hosts("allowed_hosts", options.get("allowed_hosts")),
         denied_hosts=_hosts("denied_hosts", options.get("denied_hosts")),
     )
@@ -173,3 +174,18 @@ def _reap_by_environment() -> bool:
     if given.lower() not in _YES_OR_NO:
         raise ConfigurationError(f"{_REAP} must be 1 or 0, not {given!r}")
     return _YES_OR_NO[given.lower()]
+
+
+def _credentials(given: Any) -> tuple[HttpCredentials, ...]:
+    if given is None:
+        return ()
+    from cdpbridge.cdp._http_credentials import checked_credentials_list  # noqa: PLC0415  # most browsers have none
+
+    return checked_credentials_list(given)
+
+
+def tell_where(options: CheckedOptions) -> None:
+    """Report which server will be asked, before anything else is done."""
+    client = options.client
+    reaching = f"reaching {place_name(client.place)}"
+    options.on_progress("starting browsers on this machine" if client.is_local else reaching)

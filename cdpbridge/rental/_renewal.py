@@ -16,7 +16,7 @@ from cdpbridge._concurrency import to_the_end, unhindered
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import NoFreeSlot, RateLimitError, StopFailed
 
-from ._options import CheckedOptions
+from ._options import CheckedOptions, tell_where
 from ._rental import Rental, stop_noting
 
 __all__ = ["close_connection", "end_replaced", "next_after", "next_beside", "overlaps"]
@@ -38,6 +38,7 @@ async def next_beside(old: Rental, options: CheckedOptions) -> tuple[Rental, Con
     Raises:
         APIError, ConnectFailed: Nothing new is rented, `old` runs on.
     """
+    tell_where(options)
     try:
         rental = await Rental.begin(replace(options, profile=old.profile_id, slot_timeout=timedelta(0)))
     except (NoFreeSlot, RateLimitError) as error:
@@ -60,6 +61,7 @@ async def next_after(
         APIError, ConnectFailed: Nothing new is rented, and `old` is stopped.
     """
     await to_the_end(end_replaced(old, connection))
+    tell_where(options)
     return await _connected(await Rental.begin(replace(options, profile=old.profile_id)))
 
 

@@ -18,7 +18,6 @@ from cdpbridge._concurrency import in_thread, to_the_end, unhindered
 from cdpbridge._lifecycle import Deadline
 from cdpbridge.api import AsyncClient, BrowserSession, BrowserSessionStatus, Profile
 from cdpbridge.api._blocking import stop_now
-from cdpbridge.api._place import place_name
 from cdpbridge.billing import Receipt, cost, refund
 from cdpbridge.cdp import Connection
 from cdpbridge.cdp._connection import prepare_new_tabs
@@ -110,7 +109,6 @@ class Rental:
             APIError: See `open_browser`.
         """
         async with AsyncExitStack() as uses:
-            options.on_progress(_reaching(options.client))
             client = await uses.enter_async_context(options.client.share())
             profile, price, active = await _asked_first(client, options)
             reach = Reach(client, price)
@@ -449,12 +447,6 @@ async def _active(client: AsyncClient) -> frozenset[UUID] | None:
     except APIError as error:
         logger.debug("active browsers cannot be listed: %s", error)
         return None
-
-
-def _reaching(client: AsyncClient) -> str:
-    if client.is_local:
-        return "starting browsers on this machine"
-    return f"reaching {place_name(client.place)}"
 
 
 async def _profile_id(client: AsyncClient, profile: str | UUID | Profile | None) -> UUID | None:

@@ -86,12 +86,14 @@ def _serve_shared(lock: int, ready: Callable[[str], object]) -> int:
         if not line:
             return 0
         try:
-            settings = load(Hello.of(line))
+            hello = Hello.of(line)
+            settings = load(hello)
             log_to_file(settings.data_dir / LOG_FILE)
             serve(
                 settings,
                 ready=ready_for_all,
                 lock=FolderLock(Kind.SHARED, lock),
+                order_follows=hello.order_follows,
                 programs=Programs(settings, starter, load),
             )
         except CDPBridgeError as error:
@@ -103,6 +105,8 @@ def _serve_shared(lock: int, ready: Callable[[str], object]) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the server; 2 for a bad configuration."""
+    # Models of the server have no plugins; to look for them reads the metadata of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
     # What is imported stays: to look for garbage in it takes a sixth of the imports' CPU.
     gc.disable()
     try:
@@ -169,6 +173,7 @@ def _main(argv: list[str] | None) -> int:
             arguments |= _owners_settings()
         config = arguments.pop("config", given.config)
         beside = arguments.pop("beside", "")
+        order_follows = arguments.pop("order_follows", False)
         load = partial(
             Settings.load, None if config is None else Path(config), simulate_countries=given.owned
         )
@@ -178,6 +183,7 @@ def _main(argv: list[str] | None) -> int:
             ready=ready,
             dead_man_fd=sys.stdin.fileno() if given.owned else given.dead_man_fd,
             lock=FolderLock(Kind.PRIVATE if given.owned else Kind.SERVER, given.lock_fd),
+            order_follows=order_follows,
         )
         if beside:
             _serve_beside(settings.data_dir, beside, lambda **own: run(load(**arguments | own)))

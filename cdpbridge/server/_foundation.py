@@ -83,6 +83,7 @@ async def open_foundation(
     own_ports: Collection[int] = (),
     lock: FolderLock | None = None,
     hosts: HostsOf | None = None,
+    order_follows: bool = False,
 ) -> AsyncIterator[Foundation]:
     """Open it; leaving the block ends what runs.
 
@@ -92,6 +93,7 @@ async def open_foundation(
         own_ports: Ports that the server listens on, which no browser may reach.
         lock: How it holds the data folder; default: as `cdpbridge serve` does.
         hosts: Default: this machine.
+        order_follows: An order without a profile comes as soon as the server serves.
 
     Raises:
         ConfigurationError: Another server uses the data folder, there is no Chromium, ...
@@ -134,9 +136,8 @@ async def open_foundation(
                 strain=pressure.reason,
             )
             ends.push_async_callback(local.hosts.close)
-            # The program that has started this server is about to rent one.
-            if settings.starts_ahead:
-                local.hosts.start_ahead()
+            if order_follows and settings.starts_ahead:
+                local.hosts.start_ahead(local.readable(settings))
         machines = local.hosts if local is not None else None if hosts is None else hosts(profiles, registry)
         yield Foundation(
             settings=settings,

@@ -141,27 +141,30 @@ class Programs:
         """Serve a program, from its hello to the end of what it has rented."""
         reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
         self._writers.add(writer)
-        ends = False
+        ends = order_follows = False
         try:
             if settings is None:
-                settings = await self._welcome(reader, writer)
+                settings, order_follows = await self._welcome(reader, writer)
             if settings is not None:
-                ends = await self._attend(reader, writer, settings)
+                ends = await self._attend(reader, writer, settings, order_follows=order_follows)
         except OSError as error:  # before it was admitted
             logger.debug("a program that wanted to join: %s", error)
         if not ends:
             self._writers.discard(writer)
             writer.close()
 
-    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Settings | None:
-        """Read the hello; return the settings of a program that may join. Another one has its answer."""
+    async def _welcome(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[Settings | None, bool]:
+        """Read the hello; return the settings of a program that may join, and whether it orders at once. Another one has its answer."""
         refusal = ""
         try:
             async with asyncio.timeout(_HELLO_SECONDS):
                 line = await reader.readline()
             if not line:
-                return None
-            settings = self._load(Hello.of(line))
+                return None, False
+            hello = Hello.of(line)
+            settings = self._load(hello)
             self._services.readable(settings)
             differing = settings.contradictions(self._settings, apart_from=_MAY_DIFFER)
             if differing and self._grace is not None:
@@ -169,9 +172,9 @@ class Programs:
                 self._stop.set()
             if not differing or self._stop.is_set():
                 if not self._stop.is_set():
-                    return settings
+                    return settings, hello.order_follows
                 _send(writer, Answer(os.getpid(), ending=True).line())
-                return None
+                return None, False
             refusal = (
                 f"the running server of data_dir {self._settings.data_dir} (process {os.getpid()}) has other settings than this "
                 f"program: {'; '.join(differing)}. Give the same or none, or take a server of your own: local(private=True), with "
@@ -183,20 +186,31 @@ class Programs:
             refusal = str(error)
         except (TimeoutError, ValueError, LookupError, TypeError) as error:
             logger.warning("a program has not said what this server expects, so it cannot join: %s", error)
-            return None
+            return None, False
         _send(writer, Answer(os.getpid(), refusal=refusal).line())
-        return None
+        return None, False
 
     async def _attend(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, settings: Settings
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        settings: Settings,
+        *,
+        order_follows: bool,
     ) -> bool:
-        """Let a program rent until its connection ends, and end what it has rented; return True if the server ends with it."""
+        """Let a program rent until its connection ends, and end what it has rented; return True if the server ends with it.
+
+        Args:
+            order_follows: It has joined, and orders at once; for the one that has started the server, a browser was started then.
+        """
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
         accounts = self._services.accounts
         program, key = accounts.admit(settings, readable=self._services.readable(settings))
         self._joined[program.id] = writer
+        if order_follows and self._settings.starts_ahead:
+            self._services.hosts.start_ahead(program.readable)
         _send(writer, Answer(os.getpid(), self._base_url, key).line())
         with suppress(OSError):  # its process has ended
             while await reader.read(_CHUNK):

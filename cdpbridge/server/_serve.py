@@ -45,6 +45,7 @@ def serve(
     limits: Limits | None = None,
     lock: FolderLock | None = None,
     programs: Programs | None = None,
+    order_follows: bool = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then stop every browser, refund it, and return.
 
@@ -55,6 +56,7 @@ def serve(
         limits: Of peers; default: those in `Limits`.
         lock: How it holds the data folder.
         programs: Those that share it; it ends some seconds after the last of them.
+        order_follows: It is started for an order that comes at once: an embedded one starts a browser for that meanwhile.
 
     Raises:
         ConfigurationError: The address is taken, another server uses the data folder, there is no Chromium, it is called in
@@ -77,6 +79,7 @@ def serve(
                     show_key=show_key,
                     limits=limits,
                     lock=lock or FolderLock(),
+                    order_follows=order_follows,
                 )
             )
 
@@ -135,6 +138,7 @@ async def serving(
     limits: Limits | None = None,
     lock: FolderLock | None = None,
     hosts: HostsOf | None = None,
+    order_follows: bool = False,
     **options: Any,
 ) -> AsyncIterator[tuple[FastAPI, str]]:
     """Run a server in this event loop and give its base URL; leaving the block stops its browsers, then the server.
@@ -144,6 +148,7 @@ async def serving(
         limits: Of peers; default: those in `Limits`.
         lock: How it holds the data folder; default: as `cdpbridge serve` does.
         hosts: Makes the machines that browsers run on; default: this one.
+        order_follows: See `serve`.
         options: For `create_app`.
 
     Raises:
@@ -154,7 +159,13 @@ async def serving(
     with _bound(settings) as listening:
         own_ports = [listening.getsockname()[1]]
         async with open_foundation(
-            settings, registry=registry, border=border, own_ports=own_ports, lock=lock, hosts=hosts
+            settings,
+            registry=registry,
+            border=border,
+            own_ports=own_ports,
+            lock=lock,
+            hosts=hosts,
+            order_follows=order_follows,
         ) as foundation:
             # The loop goes on: a browser that was started ahead needs it.
             listener = await in_thread(import_module, "cdpbridge.server._listener")

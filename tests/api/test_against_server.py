@@ -72,6 +72,9 @@ class PaperHosts:
     def fits_ready(self, spec):
         return False
 
+    def start_ahead(self, _readable):
+        """No order is guessed here."""
+
     async def release_ready(self):
         return False
 

@@ -161,6 +161,9 @@ class ScriptedHosts:
     def fits_ready(self, spec):
         return False
 
+    def start_ahead(self, _readable):
+        """No order is guessed here."""
+
     async def release_ready(self):
         had, self.ready = self.ready, 0
         return bool(had)

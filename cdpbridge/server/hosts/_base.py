@@ -273,6 +273,13 @@ class BrowserHosts(Protocol):
         Called once, before any `start`. From then on browsers are kept ready, where that is set.
         """
 
+    def start_ahead(self, readable: tuple[Path, ...]) -> None:
+        """Begin to start a browser for an order that is about to come, where there is capacity. Without the order it ends soon.
+
+        Args:
+            readable: As in the order's `BrowserSpec`.
+        """
+
     @property
     def ready(self) -> int:
         """The number of browsers that run and wait for orders to come: they take what the machine has, and no project's slot."""

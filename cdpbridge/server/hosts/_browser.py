@@ -87,7 +87,9 @@ class LocalBrowser:
         self._network = self._ordered_network()
         self._chromium: Chromium
         self._connection: Connection
-        self._first_page: CDPSession  # held while it waits for an order
+        # It ran before its order came, whose page shall be younger.
+        self.waited = False
+        self._first_page: CDPSession | None = None  # held while it waits
 
     @property
     def connection(self) -> Connection:
@@ -125,6 +127,14 @@ class LocalBrowser:
     async def start_ready(self) -> None:
         """Run it without an address for clients, for `take_order`. Cancelled or failed, it leaves nothing behind."""
         await self._run()
+
+    async def begin_waiting(self) -> None:
+        """Prepare it for an order that is not there yet. Failed or cancelled, it is stopped.
+
+        Raises:
+            CDPError: It has ended, or has not one tab.
+            TimeoutError: It does not answer.
+        """
         self._first_page = await self._or_stop(hold_first_page(self._connection))
 
     async def _run(self) -> None:
@@ -184,7 +194,9 @@ class LocalBrowser:
             BrowserStartFailed: It has ended, or uses too much.
             CDPError: It does not answer.
         """
-        await renew_first_page(self._connection, self._first_page)
+        if self.waited:
+            page = self._first_page or await hold_first_page(self._connection)
+            await renew_first_page(self._connection, page)
         self.id, self._spec, self._options = spec.id, spec, replace(self._options, rules=rules)
         await self._or_stop(self._become_ordered())
         self._open()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from functools import partial
 from pathlib import Path
@@ -79,13 +78,17 @@ async def saved_before(profiles: ProfileStore, profile_id: UUID, writer: UUID) -
 
 async def remove_folder(folder: Path) -> None:
     """Remove a browser's folder; its last processes may still be writing for a moment."""
-    renamed = folder.with_name(f"{folder.name}{REMOVED}")
     # Renamed first: a folder under its own name is whole, also when we are killed half-way through.
+    await remove_tree(folder, prepare=_rename)
+
+
+def _rename(folder: Path) -> Path:
+    renamed = folder.with_name(f"{folder.name}{REMOVED}")
     try:
-        await asyncio.to_thread(folder.rename, renamed)
+        folder.rename(renamed)
     except FileNotFoundError:
         logger.debug("folder %s is absent, or was renamed before", folder)
     except OSError as error:
         logger.warning("folder %s cannot be renamed: %s", folder, error)
-        renamed = folder
-    await remove_tree(renamed)
+        return folder
+    return renamed

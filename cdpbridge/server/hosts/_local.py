@@ -132,9 +132,10 @@ class LocalHosts:
                     self._ready.put_away(browser)
         return None
 
-    def start_ahead(self) -> None:
-        """Start a browser for the order that is about to come, before `recover`. It ends soon when none comes."""
-        self._ready.start_ahead()
+    def start_ahead(self, readable: tuple[Path, ...]) -> None:
+        """Start a browser for an order that is about to come; see `BrowserHosts.start_ahead`. It may be before `recover`."""
+        if readable == self._usual_readable:
+            self._ready.start_ahead()
 
     async def _start_ready(self) -> LocalBrowser:
         place_id, rules = uuid4(), self._rules()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from cdpbridge._concurrency import in_thread
+from cdpbridge._concurrency import in_thread, to_the_end
 from cdpbridge.chromium import BrowserUid, Isolation, UidPool, give, lend, uses_browser_uids
 
 from ._cgroups import Cgroup
@@ -62,10 +63,22 @@ class Place:
     def removed_by(self, stack: AsyncExitStack) -> None:
         """Let `stack` remove it, each step whatever becomes of the others; nothing may run in it by then."""
         stack.push_async_callback(in_thread, self._release_uid)
-        stack.push_async_callback(remove_folder, self.folder)
-        stack.push_async_callback(remove_folder, self.scratch)
-        stack.push_async_callback(in_thread, self._close_files)
+        stack.push_async_callback(self._remove)
         stack.push_async_callback(in_thread, self._remove_cgroup)
+
+    async def _remove(self) -> None:
+        """Remove its folders, side by side, once what is kept was taken from them."""
+
+        async def folder() -> None:
+            try:
+                await in_thread(self._close_files)
+            finally:
+                await remove_folder(self.folder)
+
+        both = asyncio.gather(folder(), remove_folder(self.scratch), return_exceptions=True)
+        for failure in await to_the_end(both):
+            if failure is not None:
+                raise failure
 
     async def assign(self, browser_id: UUID) -> bool:
         """Let its files be those of a browser from now on; True if downloads go elsewhere than before."""

@@ -7,7 +7,8 @@ One is started for each that is missing, whenever a turn to start is free and no
 moment later, so that its successor's start takes no processor time from its first commands. An order that finds none waiting
 takes the next one that is starting: it will be there before a start that begins now.
 
-`start_ahead` starts one more, once, for the order that is about to come. It is not replaced, and ends when no order has come.
+`start_ahead` starts one for an order that is about to come, also where none is kept. It is not replaced, and ends when no order
+has come.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class ReadyBrowsers:
         # The oldest first, with the time at which each grows old.
         self._waiting: deque[tuple[LocalBrowser, float]] = deque()
         self._starting = 0
-        self._ahead = False
+        self._opened = self._closed = False
         self._claims: deque[asyncio.Future[LocalBrowser | None]] = deque()
         self._starts = TaskSet(logger)
         self._ends = TaskSet(logger)
@@ -87,17 +88,27 @@ class ReadyBrowsers:
         return len(self._waiting)
 
     def start_ahead(self) -> None:
-        """Start one before `open`, in any case."""
-        self._ahead = True
-        self._begin()
+        """Start one for an order that is about to come, unless one is there, or the machine should start none now."""
+        if self._closed or self._waiting_or_starting > len(self._claims):
+            return
+        if self._may_start() and self._strain() is None:
+            self._begin()
+            if self._opened:
+                self._look_after()
 
     def open(self) -> None:
         """Begin to keep them; the first one starts at once."""
-        if self._number or self._ahead:
+        self._opened = True
+        if self._number or self._waiting_or_starting:
+            self._look_after()
+
+    def _look_after(self) -> None:
+        if not self._keeper:
             self._keeper.start(self._keep(), "the care for browsers that are kept ready")
 
     async def close(self) -> None:
         """End them. None starts any more, and none can be taken."""
+        self._closed = True
         await self._keeper.cancel()
         await self._starts.cancel()
         await self.release()
@@ -200,6 +211,9 @@ class ReadyBrowsers:
         browser: LocalBrowser | None = None
         try:
             browser = await self._start()
+            if not self._deliver(browser):
+                await browser.begin_waiting()
+                self._keep_waiting(browser)
         except (CDPBridgeError, OSError) as error:
             (logger.debug if self._pause else logger.warning)("no browser can be kept ready now: %s", error)
             self._wait_longer()
@@ -207,8 +221,6 @@ class ReadyBrowsers:
             self._pause = 0.0
         finally:
             self._starting -= 1
-            if browser is not None:
-                self._keep_waiting(browser)
             while len(self._claims) > self._starting:  # no start is left for these
                 self._deliver(None)
             self.look()
@@ -226,6 +238,7 @@ class ReadyBrowsers:
         if not browser.running:
             self._replace(browser)
             return
+        browser.waited = True
         if not self._deliver(browser):
             age_seconds = self._age_seconds if self._number else _AHEAD_SECONDS
             self._waiting.append((browser, asyncio.get_running_loop().time() + age_seconds))

@@ -193,7 +193,8 @@ class Fields(BaseSettings):
         le=1000,
         description="Browsers that run before they are ordered, and wait: an order without a profile, a `browserScreenWidth` and "
         "a `customProxy` that looks into TLS takes one in milliseconds. They are of the build of browsers without a profile, are in "
-        "no project's bill and limit, and are ended first when memory is short. Default: 1; none in `local()`.",
+        "no project's bill and limit, and are ended first when memory is short. Default: 1; in `local()` none is kept, but "
+        "`open_browser` without a profile has one started while it starts or joins the server; 0 turns that off.",
     )
     min_free_memory_mb: int = Field(
         256, ge=0, description="MiB of memory to be left; with less, no browser is started (503)."

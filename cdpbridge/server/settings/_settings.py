@@ -337,7 +337,7 @@ class Settings(Fields):
 
     @property
     def starts_ahead(self) -> bool:
-        """True if the server is started because a browser is wanted: one starts before it is ordered, unless `warm_browsers` is 0."""
+        """True if a program that orders at once has its browser started before its order comes; `warm_browsers = 0` turns that off."""
         return self._simulating and self.warm_browsers != 0
 
     @property

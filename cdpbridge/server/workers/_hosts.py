@@ -559,6 +559,9 @@ class WorkerHosts:
         """The number of browsers that run on workers and wait for orders."""
         return self._links.ready
 
+    def start_ahead(self, readable: tuple[Path, ...]) -> None:  # the protocol's
+        """Do nothing: each worker keeps its own browsers ready."""
+
     def fits_ready(self, spec: BrowserSpec) -> bool:  # the protocol's
         """Return False: what is short here is not short on a worker, which decides for itself."""
         return False

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import httpx
@@ -12,8 +13,11 @@ import pytest
 
 from cdpbridge.cdp import Connection, connect
 from cdpbridge.errors import BrowserStartFailed, CDPError
+from cdpbridge.server.gateway import Registry
+from cdpbridge.server.hosts import BrowserOptions, BrowserSpec, Builds, LocalHosts, _ready
 from cdpbridge.server.hosts._ready import ReadyBrowsers
 from cdpbridge.server.limits import read_machine
+from cdpbridge.server.profiles import ProfileStore
 from tests.conftest import until
 from tests.folders import browsers_folder
 from tests.isolation.kernel import needs_isolation
@@ -297,7 +301,11 @@ class Scripted:
     def __init__(self):
         self.id = uuid4()
         self.running = True
+        self.waited = False
         self.ended = False
+
+    async def begin_waiting(self):
+        assert not self.waited
 
     async def stop(self, _frame, *, save):
         assert not save
@@ -489,3 +497,93 @@ async def test_under_strain_none_starts_and_only_short_memory_ends_those_that_wa
     await until(lambda: pool.waiting == 1)
     assert await pool.release()
     assert not await pool.release()
+
+
+# --- started ahead of an order that is about to come ------------------------------------------------------------------
+
+
+async def test_one_that_was_started_ahead_is_for_the_order_that_comes_meanwhile_and_is_not_replaced(keeping):
+    pool, start = keeping(0)
+    start.go_on.clear()
+    pool.start_ahead()
+    pool.start_ahead()  # there is one for the next order
+    order = asyncio.create_task(take(pool))
+    await until(lambda: start.begun == 1)
+    start.go_on.set()
+    browser = await order
+    assert [browser] == start.made
+    assert not browser.waited  # as one that is started when it is ordered
+    pool.look()
+    await asyncio.sleep(0)
+    assert (start.begun, pool.waiting) == (1, 0)
+
+
+async def test_one_that_was_started_ahead_ends_when_no_order_comes(keeping, monkeypatch):
+    monkeypatch.setattr(_ready, "_AHEAD_SECONDS", 0.0)
+    pool, start = keeping(0)
+    pool.start_ahead()
+    await until(lambda: start.made and start.made[0].waited)
+    await until(lambda: pool.look() or start.made[0].ended)
+    assert (start.begun, pool.waiting) == (1, 0)
+
+
+async def test_none_is_started_ahead_under_strain_nor_by_a_pool_that_is_closed(keeping):
+    why = "cpu"
+    pool, start = keeping(0, strain=lambda: why)
+    pool.start_ahead()
+    await asyncio.sleep(0)
+    assert not start.begun
+    why = None
+    await pool.close()
+    pool.start_ahead()
+    await asyncio.sleep(0)
+    assert not start.begun
+
+
+async def test_the_browser_of_an_order_that_was_cancelled_has_waited(keeping):
+    pool, start = keeping(0)
+    start.go_on.clear()
+    pool.start_ahead()
+    order = asyncio.create_task(pool.take())
+    await until(lambda: start.begun)
+    start.go_on.set()
+    while not start.made:
+        await asyncio.sleep(0)
+    order.cancel()
+    await asyncio.wait({order})
+    await until(lambda: pool.waiting == 1)
+    assert (await take(pool)).waited
+
+
+@pytest.mark.chromium
+@ONE_BUILD
+async def test_one_that_was_started_ahead_outlives_the_removal_of_what_a_killed_server_has_left(tmp_path):
+    tmp_path.chmod(0o711)
+    root = tmp_path / "browsers"
+    left = root / str(uuid4())
+    (left / "profile").mkdir(parents=True)
+    root.chmod(0o711)
+    second, minute = timedelta(seconds=1), timedelta(minutes=1)
+    builds = Builds.found("shell", None)
+    hosts = LocalHosts(
+        root,
+        ProfileStore(tmp_path / "profiles"),
+        Registry(),
+        BrowserOptions(builds, (), minute, second, minute, minute, minute),
+        concurrent_starts=1,
+        queue_timeout=minute,
+    )
+    try:
+        hosts.start_ahead((tmp_path,))  # for an order that no browser of this host would suit
+        assert not hosts.ready
+        hosts.start_ahead(())
+        await until(lambda: hosts.ready)
+        [place] = {each.name for each in root.iterdir()} - {left.name}
+        await hosts.recover([])
+        assert [each.name for each in root.iterdir()] == [place]
+        spec = BrowserSpec(uuid4())
+        placement = await hosts.start(spec, on_exit=lambda _: None, on_limit=lambda *_: None)
+        assert str(placement.place_id) == place
+    finally:
+        await hosts.close()
+    assert not list(root.iterdir())

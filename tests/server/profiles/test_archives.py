@@ -308,6 +308,9 @@ class SavingHosts:
     def fits_ready(self, spec):
         return False
 
+    def start_ahead(self, _readable):
+        """No order is guessed here."""
+
     async def release_ready(self):
         return False
 
