@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from cdpbridge._on_use import names_on_use
 
 if TYPE_CHECKING:
+    from ._file_access import FileAccess, FileRefused, LocalFiles, OpenedFile
     from ._files import FILE_CONTENT_PATH
     from ._hosts import HOST_TEXT, host_allowed
     from ._http import router
@@ -19,7 +20,11 @@ __all__ = [
     "BrowserFiles",
     "ContextOrder",
     "Entry",
+    "FileAccess",
+    "FileRefused",
+    "LocalFiles",
     "NotReachable",
+    "OpenedFile",
     "Registry",
     "Upstream",
     "Usage",
@@ -35,6 +40,10 @@ _HOMES: Final = {
     "BrowserFiles": "_registry",
     "ContextOrder": "_registry",
     "Entry": "_registry",
+    "FileAccess": "_file_access",
+    "FileRefused": "_file_access",
+    "LocalFiles": "_file_access",
+    "OpenedFile": "_file_access",
     "NotReachable": "_registry",
     "Registry": "_registry",
     "Upstream": "_registry",

@@ -15,9 +15,10 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from cdpbridge.server.limits import Border
 
+from ._file_access import FileAccess
 from ._files import add_file_routes
 from ._hosts import HOST_TEXT, host_allowed, origin_allowed
-from ._registry import BrowserFiles, Entry, NotReachable, Registry, Upstream
+from ._registry import Entry, NotReachable, Registry, Upstream
 
 __all__ = ["router"]
 
@@ -104,7 +105,7 @@ class _Endpoints:
         failures = (await self._browser(request)).proxy_failures
         return [] if failures is None else await failures()
 
-    async def files(self, request: Request) -> BrowserFiles | None:
+    async def files(self, request: Request) -> FileAccess | None:
         """Return the files of the browser behind the request's token, for those who may ask."""
         return (await self._browser(request)).files
 

@@ -9,9 +9,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cdpbridge.errors import CDPBridgeError
+
+if TYPE_CHECKING:
+    from ._file_access import FileAccess
 
 __all__ = [
     "BrowserFiles",
@@ -148,7 +151,7 @@ class Entry:
     """A token's browser; the mutable form of `Usage`, which the relays count in."""
 
     upstream: Upstream
-    files: BrowserFiles | None = None
+    files: FileAccess | None = None
     downloads_reset: Callable[[], object] | None = None
     proxy_failures: ProxyFailures | None = None
     context_proxy: ContextProxy | None = None
@@ -198,7 +201,7 @@ class Registry:
         self,
         token: str,
         upstream: Upstream,
-        files: BrowserFiles | None = None,
+        files: FileAccess | None = None,
         *,
         downloads_reset: Callable[[], object] | None = None,
         proxy_failures: ProxyFailures | None = None,

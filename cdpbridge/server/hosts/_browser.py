@@ -20,7 +20,7 @@ from cdpbridge.cdp._switches import downloads_switch
 from cdpbridge.chromium import Build, Chromium
 from cdpbridge.errors import BrowserStartFailed, CDPError
 from cdpbridge.isolation import PROXY_PORT
-from cdpbridge.server.gateway import BrowserFiles, Registry, Upstream
+from cdpbridge.server.gateway import BrowserFiles, LocalFiles, Registry, Upstream
 from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
 from cdpbridge.server.proxy import BrowserNetwork, HostLists, HostTraffic, Listen, Rules
 
@@ -296,14 +296,11 @@ class LocalBrowser:
         if closed:
             logger.info("browser %s: %d connections were closed by new limits of hosts", self.id, closed)
 
-    def _files(self) -> BrowserFiles:
+    def _files(self) -> LocalFiles:
         """Return what the tunnel may reach of the browser's disk."""
-        return BrowserFiles(
-            downloads=self.place.folder / "downloads",
-            uploads=self.place.folder / "uploads",
-            kept=self.place.kept,
-            disk=None if self._chromium.isolated else disk_identity(self._chromium.pid),
-        )
+        disk = None if self._chromium.isolated else disk_identity(self._chromium.pid)
+        folder = self.place.folder
+        return LocalFiles(BrowserFiles(folder / "downloads", folder / "uploads", self.place.kept, disk))
 
     def _own_args(self) -> list[str]:
         # The first is for our clients, which read it from the command line: what they download goes when the browser goes.

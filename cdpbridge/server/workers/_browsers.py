@@ -19,7 +19,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from cdpbridge._concurrency import TaskSet
-from cdpbridge.server.gateway import Entry, Registry
+from cdpbridge.server.gateway import Entry, LocalFiles, Registry
 from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, CloseFrame, Limit, StopReport
 from cdpbridge.server.profiles import NO_VERSION, ProfileVersion
 
@@ -178,7 +178,7 @@ class WorkerBrowsers:
         if entry is None:  # it has ended meanwhile
             await self._end(spec.id, browser, _CLOSING, save=False)
             raise Superseded("the browser was stopped while it was starting")
-        files = entry.files
+        kept = entry.files.paths.kept if isinstance(entry.files, LocalFiles) else None
         browser.ends_at = self._deadline(spec)
         browser.token = placement.token
         browser.started = Started(
@@ -189,9 +189,7 @@ class WorkerBrowsers:
             entry.upstream.port,
             entry.upstream.browser_path,
             has_extension=entry.context_order is not None,
-            downloads="" if files is None else str(files.downloads),
-            uploads="" if files is None else str(files.uploads),
-            kept=None if files is None or files.kept is None else str(files.kept),
+            kept=None if kept is None else str(kept),
             given=str(self._uploads_of(spec.id)),
             profile_id=spec.profile_id,
             sent=spec.profile_version,

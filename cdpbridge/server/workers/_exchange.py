@@ -7,8 +7,8 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from cdpbridge._concurrency import in_thread
 from cdpbridge._file_names import safe_file_name
 from cdpbridge.errors import CDPBridgeError
 from cdpbridge.server.files import FileStore
+from cdpbridge.server.gateway import FileAccess, FileRefused, OpenedFile
 from cdpbridge.server.hosts import BrowserSpec, SavedState
 from cdpbridge.server.profiles import (
     NO_VERSION,
@@ -32,7 +33,16 @@ from cdpbridge.server.profiles import (
 from ._dial import dial
 from ._link import WorkerLink
 from ._protocol import BadMessage, Refused, encoded, error_of, frame, loaded, read_frame
-from ._transfers import HasProfile, KeptFile, OfBrowser, Transfer, copied, pieces
+from ._transfers import (
+    HasProfile,
+    KeptFile,
+    OfBrowser,
+    RemoveFile,
+    Transfer,
+    copied,
+    pieces,
+    received,
+)
 
 __all__ = ["Exchange", "ProfileOf"]
 
@@ -184,6 +194,16 @@ class Exchange:
             size = os.fstat(source.fileno()).st_size
             await self._give(link, Transfer("give_file", browser_id, name=file.name, size=size), source)
 
+    # --- the tunnel's files ----------------------------------------------------------------------------------------
+
+    def access(self, browser_id: UUID, link: Callable[[], WorkerLink | None]) -> FileAccess:
+        """Return the files of a browser, for the gateway.
+
+        Args:
+            link: Returns the link to its worker; None when that does not answer any more.
+        """
+        return _RemoteFiles(self, browser_id, link)
+
     # --- connections -----------------------------------------------------------------------------------------------
 
     def _temporary(self) -> Any:
@@ -191,9 +211,10 @@ class Exchange:
         return tempfile.NamedTemporaryFile(dir=self._folder)  # the callers close it
 
     @asynccontextmanager
-    async def _connection(
+    async def connection(
         self, link: WorkerLink, transfer: Transfer
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, Any]]:
+        """Open a connection for a transfer, with the worker's answer; OSError when it cannot be."""
         made = await dial(link.worker.address, self._secret, link.hello(purpose="transfer"))
         try:
             reader, writer = await asyncio.open_connection(sock=made)
@@ -211,7 +232,7 @@ class Exchange:
             writer.transport.abort()
 
     async def _give(self, link: WorkerLink, transfer: Transfer, source: IO[bytes]) -> None:
-        async with self._connection(link, transfer) as (reader, writer, _):
+        async with self.connection(link, transfer) as (reader, writer, _):
             async for piece in pieces(source, transfer.size):
                 writer.write(piece)
                 async with asyncio.timeout(_STALLED_SECONDS):
@@ -219,11 +240,81 @@ class Exchange:
             await _answer(reader)
 
     async def _take(self, link: WorkerLink, transfer: Transfer, sink: IO[bytes]) -> None:
-        async with self._connection(link, transfer) as (reader, _, answer):
+        async with self.connection(link, transfer) as (reader, _, answer):
             size = answer.get("size") if isinstance(answer, dict) else None
             if not isinstance(size, int) or not 0 <= size <= self._max_bytes:
                 raise OSError(f"worker {link.worker.address} offers a file of {size} bytes")
             await copied(reader, sink, size)
+
+
+class _RemoteFiles:
+    """`FileAccess` for a browser on a worker."""
+
+    def __init__(self, exchange: Exchange, browser_id: UUID, link: Callable[[], WorkerLink | None]) -> None:
+        self._exchange = exchange
+        self._id = browser_id
+        self._link = link
+
+    async def folders(self) -> dict[str, Any]:
+        """See `FileAccess.folders`."""
+        with self._reached() as link:
+            found: dict[str, Any] = await link.ask("file_folders", OfBrowser(self._id))
+            return found
+
+    async def read(self, path: str) -> OpenedFile:
+        """See `FileAccess.read`."""
+        with self._reached() as link:
+            async with AsyncExitStack() as ends:
+                transfer = Transfer("read_file", self._id, name=path)
+                reader, _, answer = await ends.enter_async_context(self._exchange.connection(link, transfer))
+                return _RemoteFile(int(answer["size"]), reader, ends.pop_all())
+
+    async def write(self, path: str, size: int, modified: float | None, chunks: AsyncIterator[bytes]) -> None:
+        """See `FileAccess.write`."""
+        transfer = Transfer("write_file", self._id, name=path, size=size, modified=modified)
+        with self._reached() as link:
+            async with self._exchange.connection(link, transfer) as (reader, writer, _):
+                sent = 0
+                async for chunk in chunks:
+                    sent += len(chunk)
+                    if sent > size:
+                        raise FileRefused(400, "the file is longer than was said")
+                    writer.write(chunk)
+                    async with asyncio.timeout(_STALLED_SECONDS):
+                        await writer.drain()
+                if sent != size:
+                    raise FileRefused(400, f"{sent} bytes of the file have come, not {size}")
+                await _answer(reader)
+
+    async def remove(self, path: str, delay: float) -> None:
+        """See `FileAccess.remove`."""
+        with self._reached() as link:
+            await link.ask("remove_file", RemoveFile(self._id, path, delay))
+
+    @contextmanager
+    def _reached(self) -> Iterator[WorkerLink]:
+        link = self._link()
+        try:
+            if link is None:
+                raise OSError("the worker of this browser does not answer any more")
+            yield link
+        except (OSError, BadMessage) as error:
+            logger.warning("a file of browser %s is not reached: %s", self._id, error)
+            raise FileRefused(502, "the machine of this browser does not answer") from None
+
+
+class _RemoteFile:
+    def __init__(self, size: int, reader: asyncio.StreamReader, ends: AsyncExitStack) -> None:
+        self.size = size
+        self._reader, self._ends = reader, ends
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        with suppress(EOFError, OSError):  # the client misses bytes, and says so
+            async for piece in received(self._reader, self.size):
+                yield piece
+
+    async def close(self) -> None:
+        await self._ends.aclose()
 
 
 async def _answer(reader: asyncio.StreamReader) -> Any:

@@ -236,6 +236,7 @@ class WorkerHosts:
         self._registry.add(
             rented.token,
             upstream,
+            self._exchange.access(rented.id, partial(self._links.get, rented.worker)),
             downloads_reset=lambda: self._work.start(
                 self._tell(rented, "downloads_reset"), f"the downloads of browser {rented.id}"
             ),

@@ -266,7 +266,7 @@ class WorkerPort:
                 return await self._of_network(do, given)
             case "release_ready":
                 return await hosts.release_ready()
-        return await self._transfers.answered(do, given)
+        return await self._transfers.answered(do, given, browsers)
 
     async def _of_network(self, do: str, given: object) -> Any:
         if do == "context_proxy":

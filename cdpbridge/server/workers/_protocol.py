@@ -18,6 +18,7 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from cdpbridge.errors import BrowserStartFailed, ConfigurationError
+from cdpbridge.server.gateway import FileRefused
 from cdpbridge.server.hosts import BrowserSpec, Limit, StopReport
 from cdpbridge.server.profiles import NO_VERSION, ProfileVersion
 from cdpbridge.server.proxy import HostTraffic, Rules
@@ -154,7 +155,7 @@ class Started:
         token: Of the worker's own table of addresses; not an address for clients.
         host: Of its debugging port, as Chromium knows itself.
         has_extension: Its contexts begin and end one after the other.
-        downloads: Its folders, by the names that it knows; see `BrowserFiles`.
+        kept: Where its downloads go, by the name that it knows; see `BrowserFiles`.
         given: Where it finds what `give_file` brings.
         profile_id: As it was ordered.
         sent: The profile's version, as this worker knows it.
@@ -168,8 +169,6 @@ class Started:
     port: int
     browser_path: str = field(repr=False)
     has_extension: bool = False
-    downloads: str = ""
-    uploads: str = ""
     kept: str | None = None
     given: str = ""
     profile_id: UUID | None = None
@@ -305,6 +304,7 @@ class Refused:
 
     kind: str
     text: str
+    status: int = 0
 
 
 _KINDS: Final[Mapping[str, type[Exception]]] = {
@@ -319,12 +319,16 @@ _KINDS: Final[Mapping[str, type[Exception]]] = {
 
 def refusal_of(error: Exception) -> Refused | None:
     """Return an error as it goes over the connection; None for one that is not foreseen."""
+    if isinstance(error, FileRefused):
+        return Refused("file", str(error), error.status)
     kind = next((kind for kind, each in _KINDS.items() if isinstance(error, each)), None)
     return None if kind is None else Refused(kind, str(error))
 
 
 def error_of(refused: Refused) -> Exception:
     """Return the error that a refusal stands for."""
+    if refused.kind == "file":
+        return FileRefused(refused.status, refused.text)
     return _KINDS.get(refused.kind, BadMessage)(refused.text)
 
 

@@ -19,6 +19,7 @@ from uuid import UUID
 from cdpbridge._concurrency import in_pool, to_the_end
 from cdpbridge._file_names import safe_file_name
 from cdpbridge.server.files import FileStore
+from cdpbridge.server.gateway import FileAccess, FileRefused
 from cdpbridge.server.hosts import StopReport
 from cdpbridge.server.profiles import ProfileStore, is_archive
 
@@ -66,17 +67,28 @@ class Transfer:
 
     Attributes:
         do: `give_profile`: a version for a browser that will start; `take_profile`: the version in a kept report;
-            `take_file`: something downloaded; `give_file`: an upload.
+            `take_file`: something downloaded; `give_file`: an upload; `read_file` and `write_file`: as the tunnel asks.
         archive: Of `give_profile`.
-        name: Of a file.
+        name: Of a file; for the tunnel, its path as the browser knows it.
+        modified: When it was, Unix seconds, if that is to be kept.
         size: Of what is written, bytes.
     """
 
-    do: Literal["give_profile", "take_profile", "take_file", "give_file"]
+    do: Literal["give_profile", "take_profile", "take_file", "give_file", "read_file", "write_file"]
     browser: UUID
     archive: str = ""
     name: str = ""
     size: int = 0
+    modified: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFile:
+    """`remove_file`, as the tunnel asks."""
+
+    browser: UUID
+    path: str
+    delay: float
 
 
 class _Broken(Exception):
@@ -99,9 +111,15 @@ class WorkerTransfers:
         self._files = files
         self._max_bytes = max_bytes
 
-    async def answered(self, do: str, given: object) -> Any:
+    async def answered(self, do: str, given: object, browsers: WorkerBrowsers) -> Any:
         """Return the answer to a request about files, as JSON values."""
         match do:
+            case "file_folders":
+                return await _access(browsers, loaded(OfBrowser, given).browser).folders()
+            case "remove_file":
+                removed = loaded(RemoveFile, given)
+                await _access(browsers, removed.browser).remove(removed.path, removed.delay)
+                return True
             case "has_profile":
                 asked = loaded(HasProfile, given)
                 return await self._profiles.run(self._profiles.has, asked.profile, asked.archive)
@@ -127,15 +145,22 @@ class WorkerTransfers:
         """Do what the first frame of a connection asks."""
         transfer = loaded(Transfer, await read_frame(reader))
         try:
+            if transfer.do == "read_file":
+                opened = await _access(browsers, transfer.browser).read(transfer.name)
+                try:
+                    await self._send(writer, opened.chunks(), opened.size)
+                finally:
+                    await opened.close()
+                return
             if transfer.do in {"take_profile", "take_file"}:
                 source, size = await to_the_end(asyncio.to_thread(self._source(transfer, browsers)))
                 with closing(source):
-                    await self._send(writer, source, size)
+                    await self._send(writer, pieces(source, size), size)
                 return
-            await self._receive(reader, writer, transfer)
+            await self._receive(reader, writer, transfer, browsers)
         except _Broken:
             return  # in the midst of the bytes; the connection is aborted
-        except (OSError, BadMessage, ValueError) as error:
+        except (OSError, BadMessage, FileRefused, ValueError) as error:
             refused = refusal_of(error) or refusal_of(OSError(type(error).__name__))
             assert refused is not None  # an OSError is foreseen
             writer.write(frame({"refused": encoded(refused)}))
@@ -145,13 +170,14 @@ class WorkerTransfers:
         # The other end reads the frame, and closes.
         with suppress(TimeoutError):
             async with asyncio.timeout(_STALLED_SECONDS):
-                await reader.read()
+                while await reader.read(CHUNK_BYTES):
+                    pass
 
     # --- to the server ---------------------------------------------------------------------------------------------
 
     def _source(self, transfer: Transfer, browsers: WorkerBrowsers) -> Callable[[], tuple[IO[bytes], int]]:
         if transfer.do == "take_file":
-            path = f"browsers/{transfer.browser}/downloads/{safe_file_name(transfer.name)}"
+            path = f"browsers/{transfer.browser}/downloads/{transfer.name}"
 
             def open_file() -> tuple[IO[bytes], int]:
                 place = self._files.file(path)
@@ -172,13 +198,17 @@ class WorkerTransfers:
         return open_archive
 
     @staticmethod
-    async def _send(writer: asyncio.StreamWriter, source: IO[bytes], size: int) -> None:
+    async def _send(writer: asyncio.StreamWriter, chunks: AsyncIterator[bytes], size: int) -> None:
         writer.write(frame({"ok": {"size": size}}))
+        left = size
         try:
-            async for piece in pieces(source, size):
+            async for piece in chunks:
+                left -= len(piece)
                 writer.write(piece)
                 async with asyncio.timeout(_STALLED_SECONDS):
                     await writer.drain()
+            if left:
+                raise OSError("the file has become shorter while it was sent")
             writer.close()
             async with asyncio.timeout(_STALLED_SECONDS):
                 await writer.wait_closed()
@@ -189,13 +219,22 @@ class WorkerTransfers:
     # --- from the server -------------------------------------------------------------------------------------------
 
     async def _receive(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, transfer: Transfer
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        transfer: Transfer,
+        browsers: WorkerBrowsers,
     ) -> None:
         if not 0 <= transfer.size <= self._max_bytes:
             raise OSError(
                 f"a file of {transfer.size} bytes is longer than the {self._max_bytes} that are allowed"
             )
         writer.write(frame({"ok": True}))
+        if transfer.do == "write_file":
+            access = _access(browsers, transfer.browser)
+            coming = received(reader, transfer.size)
+            await access.write(transfer.name, transfer.size, transfer.modified, coming)
+            return
         if transfer.do == "give_profile":
             if not is_archive(transfer.archive):
                 raise BadMessage("this is no name of a profile's archive")
@@ -221,6 +260,18 @@ class OfBrowser:
     browser: UUID
 
 
+def _access(browsers: WorkerBrowsers, browser_id: UUID) -> FileAccess:
+    """Return the files of a browser.
+
+    Raises:
+        FileRefused: It has ended.
+    """
+    entry = browsers.entry(browser_id)
+    if entry is None or entry.files is None:
+        raise FileRefused(404, "the files of this browser cannot be reached")
+    return entry.files
+
+
 async def pieces(source: IO[bytes], size: int) -> AsyncIterator[bytes]:
     """Give the bytes of a file in pieces.
 
@@ -236,12 +287,12 @@ async def pieces(source: IO[bytes], size: int) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def copied(reader: asyncio.StreamReader, sink: IO[bytes], size: int) -> None:
-    """Write the next `size` bytes of a connection into a file.
+async def received(reader: asyncio.StreamReader, size: int) -> AsyncIterator[bytes]:
+    """Give the next `size` bytes of a connection in pieces.
 
     Raises:
         EOFError: There are fewer.
-        OSError: From the disk or the connection.
+        OSError: From the connection.
     """
     left = size
     while left:
@@ -250,4 +301,10 @@ async def copied(reader: asyncio.StreamReader, sink: IO[bytes], size: int) -> No
         if not piece:
             raise EOFError("the connection ended in the midst of a file")
         left -= len(piece)
+        yield piece
+
+
+async def copied(reader: asyncio.StreamReader, sink: IO[bytes], size: int) -> None:
+    """Write the next `size` bytes of a connection into a file. Errors as of `received`, and of the disk."""
+    async for piece in received(reader, size):
         await in_pool(sink.write, piece)

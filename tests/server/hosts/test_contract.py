@@ -10,7 +10,7 @@ import pytest
 
 from cdpbridge.errors import CDPError, ConfigurationError
 from cdpbridge.server.files import FileStore, SharedFolders
-from cdpbridge.server.gateway import Registry
+from cdpbridge.server.gateway import FileRefused, Registry
 from cdpbridge.server.hosts import BrowserSpec, CloseFrame
 from cdpbridge.server.profiles import ProfileStore, ProfileVersion
 from cdpbridge.server.proxy import Rules
@@ -24,6 +24,17 @@ from tests.server.workers.worker_programs import (
 )
 
 pytestmark = pytest.mark.chromium
+
+
+def one_build(reason):
+    """Mark a test that runs on the headless shell alone, and why that is enough."""
+
+    def mark(test):
+        marked = pytest.mark.parametrize("build", ["shell"], indirect=True, scope="module")(test)
+        return pytest.mark.one_build(reason)(marked)
+
+    return mark
+
 
 END = CloseFrame(1001, "stopped by the caller")
 
@@ -153,6 +164,7 @@ async def test_downloads_are_with_the_server_when_a_browser_has_ended(hosts, tmp
     assert (file.name, file.file.read_bytes()) == ("note.txt", b"of the page")
 
 
+@one_build("folders and paths of the host")
 async def test_a_browser_reads_what_is_uploaded_for_it(hosts, tmp_path):
     calls, spec = Calls(), BrowserSpec(uuid4())
     await calls.start(hosts, spec)
@@ -170,6 +182,43 @@ async def test_a_browser_reads_what_is_uploaded_for_it(hosts, tmp_path):
     await hosts.stop(spec.id, END, save=False)
 
 
+@one_build("folders and paths of the host")
+async def test_the_tunnel_reaches_the_files_of_a_browser_and_no_others(hosts, registry):
+    calls, spec = Calls(), BrowserSpec(uuid4())
+    files = registry.find((await calls.start(hosts, spec)).token).files
+    folders = await files.folders()
+    place = f"{folders['uploads']}/deep/given.txt"
+
+    async def chunks(*parts):
+        for part in parts:
+            yield part
+
+    await files.write(place, 6, 1e9, chunks(b"abc", b"def"))
+    opened = await files.read(place)
+    assert (opened.size, [piece async for piece in opened.chunks()]) == (6, [b"abcdef"])
+    await opened.close()
+    for size, parts in ((6, (b"abc",)), (3, (b"abc", b"def"))):
+        with pytest.raises(FileRefused) as refused:
+            await files.write(place, size, None, chunks(*parts))
+        assert refused.value.status == 400
+    for elsewhere in ("/etc/passwd", f"{folders['uploads']}/../x", folders["uploads"]):
+        for work in (
+            files.read(elsewhere),
+            files.remove(elsewhere, 0),
+            files.write(elsewhere, 1, None, chunks(b"x")),
+        ):
+            with pytest.raises(FileRefused) as refused:
+                await work
+            assert refused.value.status == 403
+    await files.remove(place, 0)
+    with pytest.raises(FileRefused) as refused:
+        await files.read(place)
+    assert refused.value.status == 404
+    await hosts.stop(spec.id, END, save=False)
+    assert calls.exits == []
+
+
+@one_build("lists of the host's own forwarder")
 async def test_hosts_are_limited_while_a_browser_runs(hosts):
     calls, spec = Calls(), BrowserSpec(uuid4(), agent=True)
     await calls.start(hosts, spec)
@@ -180,6 +229,7 @@ async def test_hosts_are_limited_while_a_browser_runs(hosts):
     assert not await hosts.limit_hosts(spec.id, allowed=None)
 
 
+@one_build("processes of the host")
 async def test_a_start_that_is_cancelled_leaves_nothing(hosts):
     calls, spec = Calls(), BrowserSpec(uuid4())
     start = asyncio.create_task(calls.start(hosts, spec))
@@ -195,6 +245,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(hosts):
     assert calls.exits == []
 
 
+@one_build("no browser is started")
 async def test_what_no_browser_has(hosts):
     calls, unknown = Calls(), uuid4()
     assert await hosts.adopt(BrowserSpec(unknown, generation=2), on_exit=calls, on_limit=calls.over) is None

@@ -14,12 +14,20 @@ from pathlib import Path
 import pytest
 
 import cdpbridge
+from cdpbridge import playwright
 from tests import programs
 from tests.conftest import KEY, clean_environment, until
 from tests.server.tls import free_port
 from tests.server.workers.worker_programs import SECRET, WorkerProgram
 
 pytestmark = pytest.mark.chromium
+
+SAVE = """(() => {
+    const a = document.createElement('a')
+    a.download = 'note.txt'
+    a.href = URL.createObjectURL(new Blob(['text']))
+    a.click()
+})()"""
 
 
 @pytest.fixture
@@ -53,10 +61,15 @@ async def test_the_program_of_a_user_runs_on_workers_as_it_is(cluster, site, tmp
         assert await tab.evaluate("location.origin") == site
         await tab.evaluate("document.cookie = 'kept=1; max-age=1000'")
         async with tab.expect_download() as waiter:
-            script = "a.download = 'note.txt'; a.href = URL.createObjectURL(new Blob(['text'])); a.click()"
-            await tab.evaluate(f"(() => {{ const a = document.createElement('a'); {script} }})()")
+            await tab.evaluate(SAVE)
         found = await waiter.download.save(tmp_path / "saved")
         assert found.read_text() == "text"
+        async with playwright.connect(browser) as remote:
+            page = await remote.contexts[0].new_page()
+            async with page.expect_download() as coming:
+                await page.evaluate(SAVE)
+            await (await coming.value).save_as(tmp_path / "again.txt")
+            assert (tmp_path / "again.txt").read_text() == "text"
         live = await cluster.http.get(browser.live_url)
         assert live.status_code == 200
     assert browser.receipt.charged == Decimal("0.05")
