@@ -176,6 +176,8 @@ class Recovery:
     async def _note_upload(self, browser: Browser) -> None:
         if browser.profile_id is None or not browser.profile_writable:
             return
+        if not await self.store.profile_exists(browser.profile_id):
+            return
         base, _ = await self.store.profile_version(browser.profile_id)
         state = await self.find_upload(browser.profile_id, browser.id)
         if state is not None:
