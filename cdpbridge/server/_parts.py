@@ -117,7 +117,7 @@ async def open_parts(
             border,
             tokens=tokens,
             sign=sign,
-            elsewhere=resolver.elsewhere,
+            check_runs_nowhere=resolver.check_runs_nowhere,
             wall=wall,
         )
         await views.recover()

@@ -14,7 +14,7 @@ from cdpbridge.server.gateway import NotReachable
 from cdpbridge.server.hosts import BrowserHosts
 from cdpbridge.server.store import Browser, Store, Task
 
-__all__ = ["BrowserResolver", "elsewhere_text"]
+__all__ = ["BrowserResolver"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -45,14 +45,12 @@ class BrowserResolver:
         if placement is not None:
             return placement.token == token
         try:
-            text = await self.elsewhere(browser_id)
+            await self.check_runs_nowhere(browser_id)
         except SQLAlchemyError as error:
             logger.warning("the server of browser %s could not be looked up: %s", browser_id, error)
             raise NotReachable(
                 HTTPStatus.SERVICE_UNAVAILABLE, "the database is away; try again in some seconds"
             ) from None
-        if text is not None:
-            raise NotReachable(HTTPStatus.MISDIRECTED_REQUEST, text)
         return False
 
     async def reach(self, browser: Browser) -> None:
@@ -61,9 +59,8 @@ class BrowserResolver:
         Raises:
             NotReachable: It runs where this server cannot reach it.
         """
-        text = elsewhere_text(self._store, browser)
-        if text is not None and await self._hosts.attach(browser.id) is None:
-            raise NotReachable(HTTPStatus.MISDIRECTED_REQUEST, text)
+        if await self._hosts.attach(browser.id) is None:
+            self._check(browser)
 
     async def check_files(self, owner: UUID | None) -> None:
         """Refuse a request for files that are not here, when another server has them: the one that ran what they are of.
@@ -100,22 +97,29 @@ class BrowserResolver:
                 "the agent of this task works on another server; ask that server, or stop the task with its session",
             )
 
-    async def elsewhere(self, browser_id: UUID) -> str | None:
-        """Return why a browser that runs cannot be reached here; None for one that does not run, or runs here.
+    async def check_runs_nowhere(self, browser_id: UUID) -> None:
+        """Refuse a request for a browser that runs where this server does not reach it; nothing happens when it does not run.
 
         Raises:
+            NotReachable: It runs, or may run.
             SQLAlchemyError: From the database.
         """
-        if self._store.one_writer:
-            return None
-        return elsewhere_text(self._store, await self._store.rental(browser_id))
+        browser = await self._store.rental(browser_id)
+        if browser is not None:
+            self._check(browser)
 
-
-def elsewhere_text(store: Store, browser: Browser | None) -> str | None:
-    """Return why a browser cannot be reached by this server; None for one that does not run, or is this server's."""
-    if browser is None or browser.state != State.ACTIVE or browser.owner == store.server_id:
-        return None
-    return (
-        "this browser runs in the process of another server; connect by the address of that server, or let all of a client's "
-        "connections go to the server that it rents from"
-    )
+    def _check(self, browser: Browser) -> None:
+        if browser.state != State.ACTIVE:
+            return
+        if browser.worker is not None:
+            # It may be cut off for a moment, or have ended: then that is in the books soon.
+            raise NotReachable(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "the worker of this browser does not answer this server now; try again in some seconds",
+            )
+        if browser.owner != self._store.server_id:
+            raise NotReachable(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "this browser runs in the process of another server; connect by the address of that server, or let all of a "
+                "client's connections go to the server that it rents from",
+            )

@@ -31,7 +31,7 @@ class Views:
     Args:
         tokens: Of live addresses.
         sign: Makes the address of a file, relative to the server's, from its path in the store.
-        elsewhere: Returns why a browser that runs cannot be reached here.
+        check_runs_nowhere: Refuses a browser that runs where this server does not reach it.
         wall: Where dates come from.
     """
 
@@ -45,7 +45,7 @@ class Views:
         *,
         tokens: BrowserTokens,
         sign: Callable[[str], str],
-        elsewhere: Callable[[UUID], Awaitable[str | None]],
+        check_runs_nowhere: Callable[[UUID], Awaitable[None]],
         wall: Callable[[], datetime],
     ) -> None:
         self._settings = settings
@@ -55,7 +55,7 @@ class Views:
         self._border = border
         self._tokens = tokens
         self._sign = sign
-        self._elsewhere = elsewhere
+        self._check_runs_nowhere = check_runs_nowhere
         self._wall = wall
 
     @cached_property
@@ -68,7 +68,7 @@ class Views:
             partial(_outcome, self._store),
             self._tokens,
             view_share=self._view_share,
-            elsewhere=self._elsewhere,
+            check_runs_nowhere=self._check_runs_nowhere,
             saved=SavedFiles(
                 self._files,
                 self._sign,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -15,6 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from cdpbridge.cdp import Connection
 from cdpbridge.errors import CDPError, TargetClosed
 from cdpbridge.server._tokens import BrowserTokens
+from cdpbridge.server.gateway import NotReachable
 from cdpbridge.server.limits import TOO_MANY_TEXT, Border
 
 from ._cast import Picture
@@ -39,6 +41,8 @@ _PER_SECOND: Final = 30.0
 
 # RFC 6455 section 7.4.2 leaves 4000 and up to applications.
 _ENDED, _UNKNOWN, _CUT, _BUSY, _ELSEWHERE = 4410, 4404, 4403, 4429, 4421
+# The IANA registry of close codes.
+_TRY_AGAIN: Final = 1013
 
 
 class Live:
@@ -49,7 +53,7 @@ class Live:
         outcome: How a browser ended; None while it has not.
         tokens: Of live addresses.
         view_share: Returns the browser that a share shows, by its token, and counts the view; None without such a share.
-        elsewhere: Returns why a browser that runs cannot be reached here, None when it does not run; default: all run here.
+        check_runs_nowhere: Raises `NotReachable` for a browser that runs where this server does not reach it; default: all run here.
         saved: What browsers have downloaded.
         record: The messages that show what an ended browser's session did; sent before its end.
         max_per_second: Pictures of one page.
@@ -66,7 +70,7 @@ class Live:
         tokens: BrowserTokens,
         *,
         view_share: Callable[[str], Awaitable[UUID | None]],
-        elsewhere: Callable[[UUID], Awaitable[str | None]] | None = None,
+        check_runs_nowhere: Callable[[UUID], Awaitable[None]] | None = None,
         saved: SavedFiles | None = None,
         record: Callable[[UUID], AsyncGenerator[dict[str, Any]]] | None = None,
         max_per_second: float = _PER_SECOND,
@@ -78,7 +82,7 @@ class Live:
         self._outcome = outcome
         self._tokens = tokens
         self._view_share = view_share
-        self._elsewhere = elsewhere
+        self._check_runs_nowhere = check_runs_nowhere
         self._saved = saved
         self._record = record
         self._max_per_second = max_per_second
@@ -218,9 +222,15 @@ class Live:
             logger.debug("browser %s cannot be watched: %s", browser_id, error)
             watched = None
         if watched is None:
-            why = None if self._elsewhere is None else await self._elsewhere(browser_id)
-            if why is not None:
-                await _end(socket, _ELSEWHERE, "On another server", f"{why[:1].upper()}{why[1:]}.")
+            try:
+                if self._check_runs_nowhere is not None:
+                    await self._check_runs_nowhere(browser_id)
+            except NotReachable as error:
+                if error.status == HTTPStatus.MISDIRECTED_REQUEST:
+                    text = str(error)
+                    await _end(socket, _ELSEWHERE, "On another server", f"{text[:1].upper()}{text[1:]}.")
+                else:
+                    await _close(socket, _TRY_AGAIN)  # its page does
                 return
             await self._say_ended(socket, browser_id, money=not hello.share)
             return

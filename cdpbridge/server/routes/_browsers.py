@@ -213,7 +213,7 @@ async def get_recording(
     browser = await _find(services, project_id, session_id)
     if browser.recording_state is None:
         raise not_found("Recording")
-    await check_files_here(services, browser)
+    await check_files_here(services, browser, recorded=True)
     video, stills = await asyncio.to_thread(services.recordings.files, browser)
     return BrowserRecording(
         status=browser.recording_state,

@@ -12,13 +12,20 @@ from ._services import Services
 __all__ = ["check_files_here", "check_path_here"]
 
 
-async def check_files_here(services: Services, browser: Browser) -> None:
+async def check_files_here(services: Services, browser: Browser, *, recorded: bool = False) -> None:
     """Refuse when the files of a browser are with another server; an empty list would say that there are none.
+
+    Args:
+        services: The open parts of the server.
+        browser: Whose files.
+        recorded: They are those of its recording, which its server has, wherever it runs.
 
     Raises:
         NotReachable: They are.
     """
-    if browser.kept_bytes is not None or services.hosts.placement(browser.id) is not None:
+    if browser.kept_bytes is not None:
+        return
+    if not (recorded or browser.over) and await services.hosts.attach(browser.id) is not None:
         return
     folders = services.files.browser_folders(browser.id)
     if not await asyncio.to_thread(lambda: any(folder.is_dir() for folder in folders)):

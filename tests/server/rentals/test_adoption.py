@@ -345,3 +345,17 @@ async def test_what_a_lost_server_has_uploaded_is_asked_for_until_the_storage_an
 
 async def state_is(api, browser, state):
     return (await api.services.store.rental(UUID(browser["id"]))).state == state
+
+
+@POSTGRESQL
+async def test_a_worker_that_does_not_answer_is_no_end_of_its_browser(on_workers):
+    """A client that comes back is told to try again: 404 would end it for good."""
+    async with on_workers("b") as b, on_workers("a") as a:
+        b.services.registry.allow_hosts(["test"])
+        browser = await a.rent()
+        address = (await b.browser(browser))["cdpUrl"]
+        answer = await b.client.get(f"{address}/json/version")
+        assert answer.status_code == 503
+        assert "worker" in answer.json()["detail"]
+        await a.stop(browser)
+        assert (await b.client.get(f"{address}/json/version")).status_code == 404

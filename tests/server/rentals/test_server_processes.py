@@ -1,10 +1,12 @@
 """Two real servers with real browsers on one PostgreSQL, and the end of one."""
 
 import asyncio
+import json
 import signal
 from decimal import Decimal
 
 import pytest
+import websockets
 
 from tests import postgres
 from tests.conftest import until
@@ -37,6 +39,22 @@ async def test_fault_b53_a_server_is_killed_beside_another(spawn_server, new_pos
             if not server.folders():
                 await server.rent()
         assert [len(server.folders()) for server in (a, b)] == [1, 1]
+
+        # What runs on one is not reached through the other, which says so.
+        found = (await a.http.get("/browsers", params={"filterBy": "active"})).json()["items"]
+        [on_a] = [each for each in found if a.folder(each).is_dir()]
+        at_b = str(b.http.base_url).split("/api/")[0].replace("http", "ws", 1)
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await websockets.connect(f"{at_b}/cdp/{on_a['cdpUrl'].rpartition('/')[2]}")
+        assert refused.value.response.status_code == 421
+        assert b"address of that server" in refused.value.response.body
+        async with websockets.connect(f"{at_b}/live/socket") as socket:
+            token = on_a["liveUrl"].rpartition("/")[2]
+            await socket.send(json.dumps({"type": "hello", "token": token, "share": False}))
+            assert json.loads(await socket.recv())["title"] == "On another server"
+            with pytest.raises(websockets.ConnectionClosed, match="4421"):
+                await socket.recv()
+
         a.process.send_signal(signal.SIGKILL)
         await asyncio.to_thread(a.process.wait)
 

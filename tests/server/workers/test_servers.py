@@ -1,12 +1,14 @@
 """Two server processes on one PostgreSQL behind a balancer, and a worker: a server that ends, ends no browser."""
 
 import asyncio
+import json
 import signal
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from urllib.parse import urlsplit
 
 import pytest
+import websockets
 from playwright.async_api import async_playwright
 
 from cdpbridge.cdp import connect
@@ -102,6 +104,12 @@ async def test_fault_b53_a_server_that_ends_ends_no_browser(cluster, number):
         # The other shows the same, and leads there as well.
         async with connect(address.replace(f":{cluster.balancer.port}", f":{b.port}")) as connection:
             assert (await connection.root.send("Browser.getVersion"))["product"]
+        async with websockets.connect(f"ws://127.0.0.1:{b.port}/live/socket") as socket:
+            token = browser["liveUrl"].rpartition("/")[2]
+            await socket.send(json.dumps({"type": "hello", "token": token, "share": False}))
+            async with asyncio.timeout(60):
+                while isinstance(await socket.recv(), str):
+                    pass  # until the first picture
         [row] = cluster.rows("SELECT owner FROM browsers")
         async with connect(address, reconnect=True) as connection, async_playwright() as playwright:
             other = await playwright.chromium.connect_over_cdp(address)
