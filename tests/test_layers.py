@@ -63,6 +63,8 @@ FLOORS = {
     "cdpbridge.cdp._transport": 1,
     "cdpbridge.pool._schedule": 1,
     "cdpbridge.rental._budget": 1,
+    "cdpbridge.server.engine._nodes": 1,
+    "cdpbridge.server.engine._scaling": 1,
     "cdpbridge.server.gateway._closing": 1,
     "cdpbridge.server.store._recording_states": 1,
     "cdpbridge.server.tasks._task_states": 1,
@@ -117,12 +119,13 @@ ROOMS = {
         "cdpbridge.cdp._frames",  # the C helper that masks
         "cdpbridge.tunnel._opening",  # the key of a handshake
     ),
-    # `local()`'s child; the question to the environment of agents; `doctor` asks a binary for its version
+    # a worker on a node of Ray; `local()`'s child; the question to the environment of agents; `doctor` asks a binary for its version
     "subprocess": (
         "cdpbridge.chromium",
         "cdpbridge.cli._doctor_machine",
         "cdpbridge._local_server",
         "cdpbridge._ps",
+        "cdpbridge.server.engine._actor",
         "cdpbridge.server.tasks.agent._environment",
     ),
     "browser_use": (
@@ -147,6 +150,7 @@ ROOMS = {
     "uvicorn": ("cdpbridge.server",),
     "sqlalchemy": ("cdpbridge.server",),
     "alembic": ("cdpbridge.server",),
+    "ray": ("cdpbridge.server.engine._actor", "cdpbridge.server.engine._driver"),
     "obstore": ("cdpbridge.server.objects._storage",),
     "zstandard": ("cdpbridge.server.profiles._archive",),
     "av": ("cdpbridge.server.recording._video",),

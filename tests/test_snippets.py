@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import ssl
@@ -27,6 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +212,13 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
         "needs a server of that name and an address; tests/server/workers runs workers"
     ),
     "[Unit]": NotRun("systemd; checked below where it is installed"),
+    "ray.md 1: [Unit]": NotRun("systemd; checked below where it is installed"),
+    "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=/etc/ray-token RAY_gcs_rpc_server_reconnect_timeout_s=86400": NotRun(
+        "needs a cluster of Ray; tests/server/engine/test_ray.py has one"
+    ),
+    'engine = "ray"': NotRun("settings; they are read below"),
+    "cluster_name: browsers": NotRun("needs a cloud; its form is checked below"),
+    "workerGroupSpecs:": NotRun("needs KubeRay"),
     "browsers.example.com {": NotRun("Caddy; checked below where it is installed"),
     "docker compose --file examples/deploy/compose.yaml up --wait": NotRun(NO_DOCKER),
     "docker build --file examples/deploy/Dockerfile --tag cdpbridge .": NotRun(NO_DOCKER),
@@ -218,8 +227,11 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
     ),
     "cd examples/deploy": NotRun(f"{NO_DOCKER}, and restores a volume"),
     "docker.md 1: cd examples/deploy": NotRun(f"{NO_DOCKER}, and restores a volume"),
-    "export POSTGRES_PASSWORD=... STORAGE_PASSWORD=... CDPBRIDGE_API_KEYS=... CDPBRIDGE_SECRET_KEY=...": NotRun(
+    "export POSTGRES_PASSWORD=... STORAGE_PASSWORD=... CDPBRIDGE_API_KEYS=... CDPBRIDGE_SECRET_KEY=... CDPBRIDGE_WORKER_SECRET=...": NotRun(
         NO_DOCKER
+    ),
+    "kubectl create namespace cdpbridge --dry-run=client --output=yaml | kubectl apply --filename=-": NotRun(
+        "needs a cluster; tests/test_deploy.py checks the manifests"
     ),
     "sudo install --mode=0644 examples/deploy/apparmor /etc/apparmor.d/cdpbridge": NotRun("needs AppArmor"),
     "kubectl create namespace cdpbridge": NotRun(
@@ -727,7 +739,7 @@ def test_settings_in_the_documentation_are_read(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("CDPBRIDGE_")]:
         monkeypatch.delenv(name)
     blocks = blocks_in("toml")
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         file = tmp_path / "settings.toml"
         file.write_text(block.text)
@@ -736,21 +748,40 @@ def test_settings_in_the_documentation_are_read(tmp_path, monkeypatch):
         assert loaded.public_url in {None, "https://browsers.example.com"}
 
 
-def test_yaml_in_the_documentation_is_a_workflow():
-    [block] = blocks_in("yaml")
-    [job] = yaml.safe_load(block.text)["jobs"].values()
+def test_yaml_in_the_documentation_is_what_it_says():
+    workflow, cluster, group = blocks_in("yaml")
+    [job] = yaml.safe_load(workflow.text)["jobs"].values()
     assert all({"run", "uses"} & step.keys() for step in job["steps"])
+    nodes = yaml.safe_load(cluster.text)["available_node_types"].values()
+    assert [each["resources"].get("browser") for each in nodes] == [None, 16]
+    [workers] = yaml.safe_load(group.text)["workerGroupSpecs"]
+    # As KubeRay passes it on to the shell.
+    assert json.loads(shlex.split(workers["rayStartParams"]["resources"])[0]) == {"browser": 8}
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed; pip install ray")
+def test_the_cluster_of_the_documentation_is_one_for_ray():
+    import jsonschema
+
+    found = find_spec("ray")
+    assert found is not None
+    assert found.origin is not None
+    schema = Path(found.origin).parent / "autoscaler" / "ray-schema.json"
+    block = blocks_in("yaml")[1]
+    jsonschema.validate(yaml.safe_load(block.text), json.loads(schema.read_text()))
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")
-def test_the_unit_of_the_documentation_is_one(tmp_path):
-    [block] = blocks_in("ini")
-    # The program and the user are the reader's.
-    text = re.sub("ExecStart=.*", "ExecStart=/bin/true", block.text).replace("User=cdpbridge\n", "")
-    (tmp_path / "cdpbridge.service").write_text(text)
-    command = ["systemd-analyze", "verify", "--man=no", "--generators=no", tmp_path / "cdpbridge.service"]
+def test_the_units_of_the_documentation_are_units(tmp_path):
+    files = []
+    for number, block in enumerate(blocks_in("ini")):
+        # The program, the user and the file of variables are the reader's.
+        text = re.sub("ExecStart=.*", "ExecStart=/bin/true", block.text).replace("User=cdpbridge\n", "")
+        files.append(tmp_path / f"cdpbridge-{number}.service")
+        files[-1].write_text(text)
+    command = ["systemd-analyze", "verify", "--man=no", "--generators=no", *files]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert "cdpbridge.service" not in done.stderr, done.stderr
+    assert not re.search(r"cdpbridge-\d\.service", done.stderr), done.stderr
 
 
 @pytest.mark.skipif(shutil.which("caddy") is None, reason="no Caddy on this machine")

@@ -18,6 +18,7 @@ from cdpbridge.api._place import Place, find_place
 
 from ._attack import run_attacks
 from ._doctor_machine import Check, machine_checks
+from ._doctor_ray import ray_checks
 from ._options import Group, json_option, provider_option
 from ._output import print_json, say, with_client
 
@@ -52,11 +53,18 @@ def register(app: Group) -> None:
 @click.option(
     "--seconds", type=click.FloatRange(min=10), default=600, help="With --attack: how long, at most."
 )
+@click.option(
+    "--ray-address",
+    envvar="CDPBRIDGE_RAY_ADDRESS",
+    show_envvar=True,
+    help="Also check the nodes of this Ray, which starts the workers of your servers.",
+)
 @json_option
 @provider_option
 def _doctor(
     show_all: bool,
     only_machine: bool,
+    ray_address: str | None,
     attacked: str | None,
     paths: tuple[str, ...],
     seconds: float,
@@ -78,10 +86,18 @@ def _doctor(
         others = provider is not None or only_machine or show_all
         _attack(attacked, paths, seconds, as_json=as_json, others=others)
     else:
-        _examine_all(show_all=show_all, only_machine=only_machine, as_json=as_json, provider=provider)
+        _examine_all(
+            show_all=show_all,
+            only_machine=only_machine,
+            ray_address=ray_address,
+            as_json=as_json,
+            provider=provider,
+        )
 
 
-def _examine_all(*, show_all: bool, only_machine: bool, as_json: bool, provider: str | None) -> None:
+def _examine_all(
+    *, show_all: bool, only_machine: bool, ray_address: str | None, as_json: bool, provider: str | None
+) -> None:
     from cdpbridge.errors import CDPBridgeError
 
     problem: CDPBridgeError | None = None
@@ -92,6 +108,8 @@ def _examine_all(*, show_all: bool, only_machine: bool, as_json: bool, provider:
         problem = error
     local = place is not None and place.is_local
     machine = machine_checks(local=local)
+    if ray_address is not None:
+        machine += ray_checks(ray_address)
     if not as_json:
         _print_machine(machine)
     bad = any(check.status == "fail" for check in machine)

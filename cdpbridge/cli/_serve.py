@@ -37,6 +37,12 @@ def register(app: Group) -> None:
     show_envvar=True,
     help="API key of its clients. Without one, and without the setting `api_keys`, a key is made and shown once.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["none", "ray"]),
+    help="What starts the workers on which browsers run. Default: nothing, and browsers run on this machine unless `browsers` says else.",
+)
+@click.option("--ray-address", help="Where Ray is: `host:port` of its head, `auto`, or `ray://host:10001`.")
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
 @click.option("--show-settings", is_flag=True, help="Print every setting with its value, and end.")
 def _serve(
@@ -44,10 +50,12 @@ def _serve(
     port: int | None,
     data_dir: Path | None,
     api_key: str | None,
+    engine: str | None,
+    ray_address: str | None,
     config: Path | None,
     show_settings: bool,
 ) -> None:
-    """Serve browsers of this machine to other programs.
+    """Serve browsers of this machine, or of workers, to other programs.
 
     The API is that of the Browser Use Cloud, version 2.
 
@@ -59,7 +67,19 @@ def _serve(
     check_installed()
     from cdpbridge.server import Settings, log_to_stderr, serve
 
-    settings = Settings.load(config, host=host, port=port, data_dir=data_dir, api_keys=api_key)
+    if ray_address is not None and engine == "none":
+        raise click.UsageError("--ray-address goes with --engine ray")
+    settings = Settings.load(
+        config,
+        host=host,
+        port=port,
+        data_dir=data_dir,
+        api_keys=api_key,
+        # An engine is for workers: said once is enough.
+        browsers=None if engine in {None, "none"} else "workers",
+        engine=engine,
+        ray_address=ray_address,
+    )
     if show_settings:
         _show(settings)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def register(app: Group) -> None:
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder in which it has its own, `worker`.")
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings of browsers.")
+@click.option("--owned", is_flag=True, help="End when standard input does: with the program that started it.")
 def _worker(
     *,
     servers: tuple[str, ...],
@@ -57,6 +59,7 @@ def _worker(
     alone: float,
     data_dir: Path | None,
     config: Path | None,
+    owned: bool,
 ) -> None:
     """Run browsers of this machine for servers with `browsers = "workers"`.
 
@@ -84,4 +87,5 @@ def _worker(
             drain=timedelta(seconds=drain),
             limits=WorkerLimits(alone=timedelta(seconds=alone)),
         ),
+        dead_man_fd=sys.stdin.fileno() if owned else None,
     )

@@ -43,6 +43,7 @@ class Foundation:
     """Parts of a server, see `_parts`, and what they have in common.
 
     Attributes:
+        own_ports: Ports that the server listens on.
         registry: The gateway's table of addresses.
         secret: All keys derive from it.
         tokens: Of browsers' addresses.
@@ -57,6 +58,7 @@ class Foundation:
     """
 
     settings: Settings
+    own_ports: Collection[int]
     registry: Registry
     border: Border
     secret: Secret
@@ -141,6 +143,7 @@ async def open_foundation(
         machines = local.hosts if local is not None else None if hosts is None else hosts(profiles, registry)
         yield Foundation(
             settings=settings,
+            own_ports=own_ports,
             registry=registry,
             border=border,
             secret=secret,

@@ -12,6 +12,7 @@ Each part is complete when it is made, and is given only parts that were made be
 | `views`          | the live view, shares and recordings, on demand | hosts, store, files                  |
 | `rentals`        | starts, charges and stops browsers              | hosts, views, profiles, store        |
 | `agency`         | tasks and agent sessions, on demand             | rentals, hosts, views, files, store  |
+| `engine`         | starts and replaces workers, where one is set   | store                                |
 
 A part reports to a later one only through a function that came with a call of the later one: `hosts.start(on_exit=, on_limit=)`,
 `rentals.create(on_end=)`, `accounts.revoke_key(stop=)`. So no part has a slot that is filled after it was made.
@@ -53,6 +54,7 @@ from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Store
 
 if TYPE_CHECKING:
+    from cdpbridge.server.engine import Engine
     from cdpbridge.server.tasks.agent import Agents
 
 __all__ = ["open_parts"]
@@ -164,6 +166,13 @@ async def open_parts(
                 after_failure=_KEEP_AFTER_A_FAILURE_SECONDS,
             )
             await ends.enter_async_context(keeping)
+        engine: Engine | None = None
+        if settings.engine != "none":
+            from cdpbridge.server.engine import open_engine  # noqa: PLC0415  # most servers have none
+
+            engine = await ends.enter_async_context(
+                open_engine(settings, store, own_ports=foundation.own_ports)
+            )
         yield Services(
             settings=settings,
             store=store,
@@ -189,6 +198,7 @@ async def open_parts(
             pressure=foundation.pressure,
             metrics=metrics,
             border=border,
+            engine=engine,
         )
 
 

@@ -266,3 +266,34 @@ def test_an_embedded_server_simulates_what_it_has_no_upstream_for():
     assert Settings.load(simulate_countries=True, warm_browsers=2).ready_browsers == 2
     with pytest.raises(ConfigurationError, match="default_proxy_country"):
         Settings.load(default_proxy_country="fr")
+
+
+ENGINE = {
+    "engine": "ray",
+    "ray_address": "auto",
+    "browsers": "workers",
+    "worker_secret": "x" * 32,
+}
+
+
+def test_an_engine_and_where_its_workers_register():
+    settings = Settings.load(**ENGINE)
+    assert (settings.min_workers, settings.max_workers, settings.spare_slots) == (1, 10, 1)
+    assert Settings.load(**ENGINE, register_urls=["https://a.example/"]).register_urls == [
+        "https://a.example"
+    ]
+    assert Settings.load(**ENGINE, host="0.0.0.0", public_url="https://a.example").engine == "ray"
+
+
+def test_what_an_engine_needs_is_named():
+    for changes, words in (
+        ({"ray_address": None}, "set `ray_address`"),
+        ({"browsers": "here"}, "set `browsers` to `workers`"),
+        ({"min_workers": 5, "max_workers": 4}, "min_workers is 5 and max_workers 4"),
+        ({"host": "0.0.0.0"}, "set `register_urls`"),
+        ({"register_urls": ["a.example"]}, "register_urls"),
+        ({"register_urls": ["http://a.example/?b=c"]}, "register_urls"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            Settings.load(**ENGINE | changes)
+        assert words in str(caught.value), changes

@@ -70,6 +70,7 @@ async def pressure(services: ServicesOf) -> dict[str, Any]:
         "memoryTotalBytes": machine.memory_total,
         "memoryAvailableBytes": machine.memory_available,
         "diskFreeBytes": machine.disk_free,
+        "engine": None if services.engine is None else services.engine.report,
         "isolation": services.isolation,
         "limits": services.limits,
         "privateNetwork": "allow" if services.accounts.network_rules.private else "deny",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cdpbridge.server._tokens import BrowserTokens
     from cdpbridge.server._views import Views
     from cdpbridge.server.accounts import Accounts
+    from cdpbridge.server.engine import Engine
     from cdpbridge.server.files import FileQuota, FileStore, UrlSigner
     from cdpbridge.server.gateway import Registry
     from cdpbridge.server.hosts import BrowserHosts
@@ -68,6 +69,7 @@ class Services:
         isolation: What a test has shown about the isolation of browsers, for a reader.
         limits: What keeps browsers to their limits of memory and processes, for a reader.
         readable: Returns what browsers may read of this machine by some settings; ConfigurationError if that cannot be.
+        engine: What starts workers; None when that is not this server's business.
         sharing_refusal: Why several projects may not use this server; empty when they may.
     """
 
@@ -95,6 +97,7 @@ class Services:
     pressure: Pressure
     metrics: Metrics
     border: Border
+    engine: Engine | None = None
 
     @property
     def live(self) -> Live:

@@ -84,6 +84,50 @@ class Fields(BaseSettings):
         description="Secret that servers and workers have in common, which they prove to each other and never send. At least 32 "
         'characters. Needed with `browsers = "workers"`.',
     )
+    engine: Literal["none", "ray"] = Field(
+        "none",
+        description="What starts workers and replaces them: `ray` (extra `ray`), or nothing, when you start `cdpbridge worker` by other "
+        "means. Of several servers with `ray`, one at a time does it.",
+    )
+    ray_address: str | None = Field(
+        None,
+        description="Where Ray is: `host:port` of its head, `auto` for the one of this machine (both on a node of Ray), or "
+        "`ray://host:10001` from anywhere.",
+    )
+    ray_namespace: str = Field(
+        "cdpbridge",
+        min_length=1,
+        description="Namespace of the workers in Ray: another one for each database whose servers use one Ray.",
+    )
+    slots_per_worker: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="Browsers of one worker that the engine starts. It needs as many of the resource `browser` on one node.",
+    )
+    min_workers: int = Field(
+        1, ge=0, le=10_000, description="Workers that the engine keeps when there are no browsers."
+    )
+    max_workers: int = Field(
+        10,
+        ge=0,
+        le=10_000,
+        description="Workers that the engine keeps at most, with those that drain.",
+    )
+    spare_slots: int = Field(
+        1, ge=0, le=100_000, description="Slots that the engine keeps free for the next orders."
+    )
+    scale_down_seconds: float = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="How long fewer workers must be enough before the engine lets one drain. It ends when its last browser has.",
+    )
+    register_urls: list[str] = Field(
+        [],
+        description="Addresses of servers, or of the balancer before them, where workers that the engine starts register: "
+        "`http(s)://host[:port]`. Default: `public_url`, else this server's own.",
+    )
     storage_url: str | None = Field(
         None,
         description="Object storage for profiles, and for the files and recordings of ended browsers and tasks: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or "

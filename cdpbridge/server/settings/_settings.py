@@ -245,6 +245,33 @@ class Settings(Fields):
         return self
 
     @model_validator(mode="after")
+    def _check_engine(self) -> Self:
+        if self.engine == "none":
+            return self
+        if self.browsers != "workers":
+            raise ValueError("an engine starts workers, and browsers run here; set `browsers` to `workers`")
+        if self.ray_address is None:
+            raise ValueError("engine `ray` needs the address of Ray; set `ray_address`")
+        if self.min_workers > self.max_workers:
+            raise ValueError(
+                f"min_workers is {self.min_workers} and max_workers {self.max_workers}; that cannot be"
+            )
+        if self.host in {"0.0.0.0", "::"} and not self.register_urls and self.public_url is None:  # noqa: S104
+            raise ValueError(
+                "workers need an address of this server, which `host` is not; set `register_urls`"
+            )
+        return self
+
+    @field_validator("register_urls")
+    @classmethod
+    def _check_register_urls(cls, value: list[str]) -> list[str]:
+        for each in value:
+            parts = urlsplit(each)
+            if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+                raise ValueError("write http(s)://host[:port]")
+        return [each.rstrip("/") for each in value]
+
+    @model_validator(mode="after")
     def _check_default_proxy(self) -> Self:
         country = self.default_proxy_country
         if country is not None and country not in self.proxies:

@@ -45,6 +45,7 @@ __all__ = [
     "ApiKey",
     "Base",
     "Browser",
+    "EngineRow",
     "IdempotencyKey",
     "LedgerEntry",
     "Profile",
@@ -176,6 +177,22 @@ class Worker(Base):
     def free(self) -> int:
         """Slots that an order can get."""
         return 0 if self.draining else max(self.slots - self.running, 0)
+
+
+class EngineRow(Base):
+    """What starts workers, e.g. Ray, and the one server that tells it how many; `beats` moves while that one lives.
+
+    `generation` is the how many-th server it is. The report is for people, as `EngineReport` has it.
+    """
+
+    __tablename__ = "engines"
+
+    name: Mapped[str] = mapped_column(String(20), primary_key=True)
+    # No foreign key: servers end.
+    owner: Mapped[UUID | None] = mapped_column(Uuid())
+    generation: Mapped[int] = mapped_column(BigInteger())
+    beats: Mapped[int] = mapped_column(BigInteger())
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Waiter(Base):

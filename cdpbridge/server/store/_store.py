@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._agent_sessions import AgentSessions
 from ._browsers import Browsers
+from ._engine_rows import EngineRows
 from ._profiles import Profiles
 from ._queue import Queue
 from ._servers import Servers
@@ -13,5 +14,5 @@ from ._tasks import Tasks
 __all__ = ["Store"]
 
 
-class Store(Browsers, Profiles, AgentSessions, Tasks, Servers, Queue, SignIns):
+class Store(Browsers, Profiles, AgentSessions, Tasks, Servers, Queue, EngineRows, SignIns):
     """The database. Objects it returns are detached copies."""

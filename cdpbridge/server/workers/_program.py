@@ -69,7 +69,11 @@ class WorkerOptions:
 
 
 def run_worker(
-    settings: Settings, options: WorkerOptions, *, ready: Callable[[UUID, str], object] | None = None
+    settings: Settings,
+    options: WorkerOptions,
+    *,
+    ready: Callable[[UUID, str], object] | None = None,
+    dead_man_fd: int | None = None,
 ) -> None:
     """Run browsers for servers until SIGTERM or SIGINT.
 
@@ -77,6 +81,7 @@ def run_worker(
         settings: Of its browsers, its folder, and `worker_secret`.
         options: As above.
         ready: Called with its id and address; default: one line on stdout.
+        dead_man_fd: A pipe or socket; the worker ends when its other end closes, e.g. because the parent died.
 
     Raises:
         ConfigurationError: There is no secret, the address is taken, there is no Chromium, ...
@@ -90,16 +95,21 @@ def run_worker(
     with process_settings():
         raise_descriptor_limit()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_run(settings, options, ready or _print_ready))
+            runner.run(_run(settings, options, ready or _print_ready, dead_man_fd))
 
 
 def _print_ready(worker_id: UUID, address: str) -> None:
     print(f"cdpbridge: worker {worker_id} at {address}", flush=True)  # noqa: T201  # the one line that programs wait for
 
 
-async def _run(settings: Settings, options: WorkerOptions, ready: Callable[[UUID, str], object]) -> None:
+async def _run(
+    settings: Settings,
+    options: WorkerOptions,
+    ready: Callable[[UUID, str], object],
+    dead_man_fd: int | None,
+) -> None:
     async with AsyncExitStack() as ends:
-        stop = await ends.enter_async_context(stop_signal(None))
+        stop = await ends.enter_async_context(stop_signal(dead_man_fd))
         worker_id = uuid4()
         address, browsers = await ends.enter_async_context(_serving(settings, options, worker_id, stop))
         ready(worker_id, address)
