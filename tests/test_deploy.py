@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
@@ -339,8 +340,10 @@ def test_compose_runs_it_with_what_isolation_needs_and_no_more(file, service):
     }
     assert (DEPLOY / options["seccomp"]).exists()
     assert service["stop_grace_period"] == "60s"
-    [port] = service["ports"]
-    assert re.fullmatch(r"127\.0\.0\.1:870\d:8700", port)
+    # A worker is reached by servers only.
+    for port in service.get("ports", ()):
+        assert re.fullmatch(r"127\.0\.0\.1:870\d:8700", port)
+    assert ("ports" in service) is ("command" not in service)
     assert (
         DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]
     ).resolve() == DEPLOY / "Dockerfile"
@@ -351,12 +354,13 @@ def test_compose_runs_it_with_what_isolation_needs_and_no_more(file, service):
 def test_a_cluster_shares_database_and_storage_and_each_server_has_an_address_and_a_volume(monkeypatch):
     from cdpbridge.server import Settings
 
-    found = services("compose.cluster.yaml")
+    found = {name: each for name, each in services("compose.cluster.yaml").items() if "command" not in each}
     assert len(found) == 2
     addresses = set()
     shell = {
         "CDPBRIDGE_API_KEYS": "key-of-tests",
         "CDPBRIDGE_SECRET_KEY": "x" * 32,
+        "CDPBRIDGE_WORKER_SECRET": "y" * 32,
         "POSTGRES_PASSWORD": "word",
         "STORAGE_PASSWORD": "other",
     }
@@ -367,10 +371,38 @@ def test_a_cluster_shares_database_and_storage_and_each_server_has_an_address_an
         assert settings.database_url is not None
         assert settings.database_url.get_secret_value().startswith("postgresql+asyncpg://")
         assert settings.storage_url == "s3://cdpbridge"
+        assert settings.browsers == "workers"
+        assert settings.worker_secret is not None
+        assert settings.served_names == [*found, "127.0.0.1"]
         assert settings.storage_options["secret_access_key"].get_secret_value() == "other"
         addresses.add((settings.public_url, *service["volumes"]))
     assert addresses == {("http://127.0.0.1:8701", "data-1:/data"), ("http://127.0.0.1:8702", "data-2:/data")}
     assert ("ARG", "EXTRAS=local,recording,cluster") in instructions()
+
+
+def options_of(command: list[str]) -> dict[str, Any]:
+    """The options of `cdpbridge worker` as it reads them; it raises for one that it does not have."""
+    from cdpbridge.cli._app import app
+
+    assert command[0] == "worker"
+    worker = app.get_command(click.Context(app), "worker")
+    assert worker is not None
+    return worker.make_context("worker", command[1:]).params
+
+
+def test_compose_of_several_servers_has_workers_that_register_with_each():
+    everything = services("compose.cluster.yaml")
+    servers = [name for name, each in everything.items() if "command" not in each]
+    workers = [each for each in everything.values() if "command" in each]
+    assert len(workers) == 2
+    for each in workers:
+        options = options_of(each["command"])
+        assert options["servers"] == tuple(f"http://{name}:8700" for name in servers)
+        # The image's own asks a server.
+        assert each["healthcheck"] == {"disable": True}
+        # No other secret: pages that mean harm are opened there.
+        assert each["environment"] == {"CDPBRIDGE_WORKER_SECRET": "${CDPBRIDGE_WORKER_SECRET}"}
+    assert len({each["volumes"][0] for each in workers}) == 2
 
 
 def test_compose_with_tls_believes_the_proxy_and_no_other_address(monkeypatch):
@@ -396,18 +428,24 @@ def test_the_apparmor_profile_is_one():
 # --- Kubernetes -------------------------------------------------------------------------------------------------------
 
 
-def manifests() -> list[dict[str, Any]]:
-    found = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())
+# With several servers: those of one, changed, and more.
+CLUSTER = DEPLOY.with_name("deploy-cluster")
+OVERLAYS = (DEPLOY, CLUSTER)
+
+
+def manifests(overlay: Path = DEPLOY) -> list[dict[str, Any]]:
+    found = yaml.safe_load((overlay / "kustomization.yaml").read_text())
     return [
         each
         for path in found["resources"]
-        for each in yaml.safe_load_all((DEPLOY / path).read_text())
+        if (overlay / path).is_file()
+        for each in yaml.safe_load_all((overlay / path).read_text())
         if each
     ]
 
 
-def kind(name: str) -> dict[str, Any]:
-    [found] = [each for each in manifests() if each["kind"] == name]
+def kind(name: str, overlay: Path = DEPLOY) -> dict[str, Any]:
+    [found] = [each for each in manifests(overlay) if each["kind"] == name]
     return found
 
 
@@ -418,7 +456,7 @@ def validate(manifest: dict[str, Any]) -> None:
 
 
 def test_each_manifest_is_valid_by_the_published_schema():
-    for manifest in manifests():
+    for manifest in [each for overlay in OVERLAYS for each in manifests(overlay)]:
         validate(manifest)
 
 
@@ -433,14 +471,24 @@ def test_the_check_of_manifests_finds_a_misspelt_field():
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine")
 def test_kustomize_makes_valid_manifests_of_all_files():
-    done = subprocess.run(
-        ["kubectl", "kustomize", DEPLOY], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    made = list(yaml.safe_load_all(done.stdout))
-    assert sorted(each["kind"] for each in made) == sorted([*(m["kind"] for m in manifests()), "ConfigMap"])
-    for manifest in made:
-        validate(manifest)
+    for overlay in OVERLAYS:
+        done = subprocess.run(
+            ["kubectl", "kustomize", overlay], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        made = list(yaml.safe_load_all(done.stdout))
+        kinds = [m["kind"] for m in manifests()]
+        if overlay == CLUSTER:
+            kinds = [m["kind"] for m in manifests(CLUSTER)] + kinds
+            # Nothing is kept on a server.
+            kinds.remove("PersistentVolumeClaim")
+            [server] = [each["spec"] for each in made if each["kind"] == "Deployment"]
+            assert server["replicas"] == 2
+            assert server["strategy"] == {"type": "RollingUpdate"}
+            assert {"name": "data", "emptyDir": {}} in server["template"]["spec"]["volumes"]
+        assert sorted(each["kind"] for each in made) == sorted([*kinds, "ConfigMap"])
+        for manifest in made:
+            validate(manifest)
     [laid] = [each["data"]["seccomp.json"] for each in made if each["kind"] == "ConfigMap"]
     assert json.loads(laid) == PROFILE
 
@@ -462,6 +510,34 @@ def test_the_pod_has_what_isolation_needs_and_no_more():
     [install] = kind("DaemonSet")["spec"]["template"]["spec"]["initContainers"]
     assert Path(install["command"][-1]).name == pod["securityContext"]["seccompProfile"]["localhostProfile"]
     assert kind("Deployment")["spec"]["strategy"]["type"] == "Recreate"
+
+
+def test_a_worker_has_what_isolation_needs_and_one_secret():
+    [workers] = [
+        each["spec"]["template"]["spec"]
+        for each in manifests(CLUSTER)
+        if each["kind"] == "StatefulSet" and each["metadata"]["name"] == "worker"
+    ]
+    server = kind("Deployment")["spec"]["template"]["spec"]
+    for name in ("hostUsers", "enableServiceLinks", "automountServiceAccountToken"):
+        assert workers[name] is server[name] is False
+    # Its folder is new with each pod.
+    changed = {"fsGroupChangePolicy": "OnRootMismatch"}
+    assert workers["securityContext"] | changed == server["securityContext"]
+    [container], [of_server] = workers["containers"], server["containers"]
+    assert container["securityContext"] == of_server["securityContext"]
+    options = options_of(container["args"])
+    assert options["servers"] == (f"http://{kind('Service')['metadata']['name']}:8700",)
+    assert workers["terminationGracePeriodSeconds"] > options["drain"]
+    secrets = [
+        each["valueFrom"]["secretKeyRef"]["key"]
+        for each in container["env"]
+        if "secretKeyRef" in each["valueFrom"]
+    ]
+    assert secrets == ["CDPBRIDGE_WORKER_SECRET"]
+    assert "envFrom" not in container
+    [allowed] = [each["spec"]["ingress"] for each in manifests(CLUSTER) if each["kind"] == "NetworkPolicy"]
+    assert allowed[0]["from"] == [{"podSelector": {"matchLabels": kind("Service")["metadata"]["labels"]}}]
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------
