@@ -76,6 +76,7 @@ def _compare(kind: type[BaseModel], answer: Any, where: str) -> Iterator[Differe
     if not isinstance(answer, Mapping):
         yield Difference(where or "answer", "invalid", f"{type(answer).__name__} instead of an object")
         return
+    kind.model_rebuild()  # older releases of pydantic know no alias before
     names = {field.alias or name: name for name, field in kind.model_fields.items()}
     for alias, value in answer.items():
         path = f"{where}.{alias}" if where else alias

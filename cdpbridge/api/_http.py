@@ -317,7 +317,9 @@ def _id_in(response: httpx.Response) -> str | None:
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    if issubclass(kind, BaseModel):
+    if isinstance(kind, type) and issubclass(
+        kind, BaseModel
+    ):  # a call of the user's own may answer with `dict[str, int]`
         # An adapter of a model that is not built (`defer_build`) forgets `hide_input_in_errors`, and would show a `cdpUrl` or a key.
         _build(kind)
     return TypeAdapter(kind)

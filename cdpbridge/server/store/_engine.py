@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, event, insert, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from cdpbridge.errors import ConfigurationError
 
@@ -60,6 +61,7 @@ async def open_engine(url: str, *, connections: int, timeout: timedelta) -> Asyn
             address,
             hide_parameters=True,
             async_creator=connector(address),
+            poolclass=AsyncAdaptedQueuePool,  # the default for files since SQLAlchemy 2.0.38; before, none, which takes no size
             pool_size=_CONNECTIONS,
             max_overflow=0,
             pool_timeout=_CONNECTION_SECONDS,
