@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast, get_origin
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
@@ -317,9 +317,8 @@ def _id_in(response: httpx.Response) -> str | None:
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    if isinstance(kind, type) and issubclass(
-        kind, BaseModel
-    ):  # a call of the user's own may answer with `dict[str, int]`
+    # A call of the user's own may answer with `dict[str, int]`, which is no class.
+    if get_origin(kind) is None and issubclass(kind, BaseModel):
         # An adapter of a model that is not built (`defer_build`) forgets `hide_input_in_errors`, and would show a `cdpUrl` or a key.
         _build(kind)
     return TypeAdapter(kind)

@@ -105,6 +105,10 @@ async def test_fault_d06_private_addresses_are_refused_where_several_share_a_ser
                          "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]")
         ]  # fmt: skip
         private += ["http://169.254.169.254/latest/meta-data/", "http://10.0.0.1/", "http://[fd00:ec2::254]/"]
+        if (
+            build == "full"
+        ):  # both builds read a host by the same code, and a site takes the full one 0.2 s of CPU
+            private = [private[0], private[5], private[8], private[13]]
         pages["/redirect"] = private[0]
         pages["/frame"] = f"<iframe src='{private[0]}'></iframe><script src='{private[0]}'></script>"
         browser = await server.rent()
@@ -118,7 +122,8 @@ async def test_fault_d06_private_addresses_are_refused_where_several_share_a_ser
             )
             # What the operator opened works, and from there nothing else does.
             assert await text_of(tab, f"http://127.0.0.1:{port}/") == "the page"
-            for url in (private[0], private[5]):
+            for host in ("127.0.0.1", "localhost"):
+                url = f"http://{host}:{secret.port}/"
                 await run(tab, f"fetch('{url}', {{mode: 'no-cors'}}).then(r => r.type, e => e.name)")
             websocket = (
                 f"new Promise(d => {{ const s = new WebSocket('ws://127.0.0.1:{secret.port}/websocket');"
@@ -183,9 +188,11 @@ async def test_fault_d05_own_ports_are_closed_to_an_agents_browser(make_server, 
         own = await server.browser({"id": answer.json()["browserSessionId"]})
         browsers = server.app.state.services.hosts._browsers.values()
         ports = [browser._chromium.port for browser in browsers] + [server.http.base_url.port]
+        hosts = ["127.0.0.1", "localhost", "127.0.0.2", "[::1]", "0.0.0.0"]
         async with tab_of(own) as tab:
             for port in ports:
-                for host in ("127.0.0.1", "localhost", "127.0.0.2", "[::1]", "0.0.0.0"):
+                # Both builds read a host by the same code, and a site takes the full one 0.2 s of CPU.
+                for host in hosts if build == "shell" else hosts[:2]:
                     text = await text_of(tab, f"http://{host}:{port}/json/list")
                     assert "port of the server" in text, (host, port)
             assert await text_of(tab, f"http://127.0.0.1:{origin.port}/") == "hello from 127.0.0.1"
