@@ -19,7 +19,8 @@ from tests.cases import cases
 
 pytestmark = pytest.mark.skipif(not uses_browser_uids(), reason="only root may take another uid")
 
-UIDS = range(700_000, 700_060)
+# Not of the default range: browsers of other tests and programs have uids there.
+UIDS = range(720_000, 720_060)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ from pathlib import Path
 from cdpbridge.chromium import UidPool, give
 
 root, seed = Path(sys.argv[1]), int(sys.argv[2])
-uids, state = range(700_000, 700_090), root / "state" / "uids"
+uids, state = range(720_000, 720_090), root / "state" / "uids"
 moments = random.Random(seed)
 ending = []
 signal.signal(signal.SIGTERM, lambda *_: ending.append(True))
@@ -166,9 +167,9 @@ def test_two_servers_of_40_places_with_one_range_never_have_the_same_uid_wheneve
 
 
 def test_all_taken_is_said_with_the_way_out(tmp_path):
-    pool = UidPool(range(700_000, 700_002), folder=tmp_path / "uids")
+    pool = UidPool(range(720_000, 720_002), folder=tmp_path / "uids")
     held = [pool.take(), pool.take()]
-    with pytest.raises(BrowserStartFailed, match="of 700000-700001, 2 are in use; widen browser_uids"):
+    with pytest.raises(BrowserStartFailed, match="of 720000-720001, 2 are in use; widen browser_uids"):
         pool.take()
     for each in held:
         each.release()
@@ -193,11 +194,11 @@ def test_a_uid_stays_taken_while_a_process_of_it_lives(pool, tmp_path):
 
 
 def test_a_uid_that_a_foreign_process_has_is_not_taken(tmp_path):
-    process = subprocess.Popen([*launch_prefix(700_000, no_new_privs=True), "/bin/sleep", "60"])
+    process = subprocess.Popen([*launch_prefix(720_000, no_new_privs=True), "/bin/sleep", "60"])
     try:
-        wait_for(lambda: "\nUid:\t700000\t" in Path(f"/proc/{process.pid}/status").read_text())
-        pool = UidPool(range(700_000, 700_002), folder=tmp_path / "uids")
-        assert pool.take().number == 700_001
+        wait_for(lambda: "\nUid:\t720000\t" in Path(f"/proc/{process.pid}/status").read_text())
+        pool = UidPool(range(720_000, 720_002), folder=tmp_path / "uids")
+        assert pool.take().number == 720_001
         with pytest.raises(BrowserStartFailed):
             pool.take()
     finally:
@@ -321,12 +322,12 @@ def test_a_uid_with_an_account_and_one_of_a_container_are_not_taken(tmp_path, mo
     from cdpbridge.chromium import _uid_ranges
 
     accounts = {
-        "/etc/passwd": [["alice", "x", "700000", "700000"]],
-        "/etc/subuid": [["alice", "700002", "100"]],
+        "/etc/passwd": [["alice", "x", "720000", "720000"]],
+        "/etc/subuid": [["alice", "720002", "100"]],
     }
     monkeypatch.setattr(_uid_ranges, "_fields", lambda path: accounts.get(path, []))
-    pool = UidPool(range(700_000, 700_050), folder=tmp_path / "uids")
-    assert pool.take().number == 700_001
+    pool = UidPool(range(720_000, 720_050), folder=tmp_path / "uids")
+    assert pool.take().number == 720_001
     with pytest.raises(BrowserStartFailed):
         pool.take()
 
@@ -390,11 +391,11 @@ def test_give_takes_no_file_with_several_names_and_follows_no_link(tmp_path):
     (folder / "deep" / "file").touch()
     (folder / "link").symlink_to(secret)
     os.link(secret, folder / "other name")
-    give(folder, 700_000)
+    give(folder, 720_000)
     assert {secret.stat().st_uid, (folder / "other name").stat().st_uid} == {0}
     assert {
         each.lstat().st_uid for each in (folder, folder / "deep", folder / "deep" / "file", folder / "link")
-    } == {700_000}
+    } == {720_000}
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
@@ -403,7 +404,7 @@ def test_uids_that_do_not_exist_in_the_namespace(tmp_path, monkeypatch):
 
     monkeypatch.setattr(_uid_ranges, "_maps", lambda: [[range(1000)], [range(1000)]])
     with pytest.raises(
-        ConfigurationError, match="700000-700059 do not exist in this user namespace, where uids are 0-999"
+        ConfigurationError, match="720000-720059 do not exist in this user namespace, where uids are 0-999"
     ):
         UidPool(UIDS, folder=tmp_path / "uids")
     with pytest.raises(ConfigurationError, match="set browser_uids"):

@@ -299,43 +299,39 @@ SERVE = """
 import asyncio, sys
 from cdpbridge.server import Settings, serving
 
-async def main():
-    keys = {"a": "key-of-project-a", "b": "key-of-project-b"} if sys.argv[3] == "2" else "key-of-tests"
-    settings = Settings.load(data_dir=sys.argv[1], isolation=sys.argv[2], api_keys=keys, port=0, browser_build="shell")
+async def main(number, isolation, projects):
+    keys = {"a": "key-of-project-a", "b": "key-of-project-b"} if projects == "2" else "key-of-tests"
+    folder = f"{sys.argv[1]}{number}"
+    settings = Settings.load(data_dir=folder, isolation=isolation, api_keys=keys, port=0, browser_build="shell")
     async with serving(settings) as (app, _):
         print("serving:", app.state.services.isolation)
         print("refuses a second project:", app.state.services.sharing_refusal != "")
 
-try:
-    asyncio.run(main())
-except Exception as error:
-    print("refused:", error)
+for number, words in enumerate(sys.argv[2:]):
+    print("case", words)
+    try:
+        asyncio.run(main(number, *words.split()))
+    except Exception as error:
+        print("refused:", error)
 """
+ANSWERS = {
+    "require 1": r"refused: isolation = \"require\".*may make no user namespaces",
+    "auto 2": r"refused: 2 projects have keys.*may make no user namespaces.*isolation = \"none\"",
+    "auto 1": r"serving: off: .*user.max_user_namespaces[^\n]*\nrefuses a second project: True",
+    "none 2": r"serving: off: the setting isolation is none\nrefuses a second project: False",
+}
 
 
 @pytest.mark.one_build("no browser is started where the kernel refuses it")
 @pytest.mark.skipif(not uses_browser_uids(), reason="only root may make a user namespace with other limits")
-@pytest.mark.parametrize(
-    ("isolation", "projects", "answer"),
-    [
-        ("require", 1, r"refused: isolation = \"require\".*may make no user namespaces"),
-        ("auto", 2, r"refused: 2 projects have keys.*may make no user namespaces.*isolation = \"none\""),
-        ("auto", 1, r"serving: off: .*user.max_user_namespaces[^\n]*\nrefuses a second project: True"),
-        ("none", 2, r"serving: off: the setting isolation is none\nrefuses a second project: False"),
-    ],
-)
-async def test_fault_d18_several_projects_are_isolated_or_the_server_does_not_start(
-    tmp_path, isolation, projects, answer
-):
+async def test_fault_d18_several_projects_are_isolated_or_the_server_does_not_start(tmp_path):
     done = await asyncio.to_thread(
-        run_in_user_namespace,
-        "0 0 4294967295",
-        FORBID + SERVE,
-        str(tmp_path / "data"),
-        isolation,
-        str(projects),
+        run_in_user_namespace, "0 0 4294967295", FORBID + SERVE, str(tmp_path / "data"), *ANSWERS
     )
-    assert re.search(answer, done.stdout), (done.stdout, done.stderr[-2000:])
+    told = dict(each.partition("\n")[::2] for each in done.stdout.split("case ")[1:])
+    assert told.keys() == ANSWERS.keys(), (done.stdout, done.stderr[-2000:])
+    for case, answer in ANSWERS.items():
+        assert re.search(answer, told[case]), (case, told[case], done.stderr[-2000:])
 
 
 @pytest.mark.one_build("files of the test at the start")
