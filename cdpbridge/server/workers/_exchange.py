@@ -31,7 +31,7 @@ from cdpbridge.server.profiles import (
 )
 
 from ._dial import dial
-from ._link import WorkerLink
+from ._link import LinkLost, WorkerLink
 from ._protocol import BadMessage, Refused, encoded, error_of, frame, loaded, read_frame
 from ._transfers import (
     HasProfile,
@@ -128,13 +128,16 @@ class Exchange:
             profile: What it began with.
 
         Raises:
-            LinkLost: The worker cannot be reached.
+            LinkLost: It has not come; it may be asked for again.
         """
         archive = saved.archive or ""
         try:
             with self._temporary() as file:
-                await self._take(link, Transfer("take_profile", browser_id), file)
-                file.flush()
+                try:
+                    await self._take(link, Transfer("take_profile", browser_id), file)
+                    file.flush()
+                except (EOFError, OSError, BadMessage) as error:
+                    raise LinkLost(f"the profile of browser {browser_id} has not come: {error}") from error
                 receive = partial(
                     receive_version,
                     self._profiles,
@@ -147,10 +150,12 @@ class Exchange:
                     cookie_domains=saved.cookie_domains,
                 )
                 found = await self._profiles.run(receive, saving=True)
+        except LinkLost:
+            raise
         except ProfileRefused as error:
             logger.warning("%s", error)
             return None
-        except (EOFError, OSError, CDPBridgeError, TimeoutError, BadMessage):
+        except (OSError, CDPBridgeError):
             logger.exception("profile %s could not be saved; its former version stays", profile.id)
             return None
         return SavedState(found.version, list(found.cookie_domains), found.archive)

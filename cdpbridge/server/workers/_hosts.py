@@ -11,7 +11,6 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +34,8 @@ from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.proxy import HostTraffic, Rules
 
 from ._dial import dial
-from ._exchange import Exchange, ProfileOf
+from ._endings import Endings
+from ._exchange import Exchange
 from ._link import LinkLimits, LinkLost, WorkerLink
 from ._links import Unwanted, WorkerLinks
 from ._protocol import (
@@ -43,14 +43,12 @@ from ._protocol import (
     BadMessage,
     Contact,
     ContextProxy,
-    Ended,
     Event,
     LimitHosts,
     NetworkRules,
     Of,
     Start,
     Started,
-    Stop,
     Superseded,
     loaded,
 )
@@ -61,17 +59,11 @@ __all__ = ["WorkerHosts"]
 
 logger = logging.getLogger("cdpbridge.server")
 
-# A worker ends a browser and packs its profile in bounded time: a stop, an export, and a minute for the copy.
-_STOP_SECONDS: Final = 120.0
-# Of all downloads together; what has come by then is kept.
-_FILES_SECONDS: Final = 60.0
 _WITHDRAW_SECONDS: Final = 10.0
 _ASK_SECONDS: Final = 10.0
 _CLOSING: Final = CloseFrame(1001, "server stopping")
 _ENDED: Final = CloseFrame(1001, "browser closed")
 _HANDED_OVER: Final = CloseFrame(1012, "the server is restarting; connect again")
-# Of a browser that the books have given to this server, whatever its generation was.
-_NEWEST: Final = 2**31 - 1
 
 
 class WorkerHosts:
@@ -118,6 +110,7 @@ class WorkerHosts:
             on_contact=self._contact,
             on_dead=self._dead,
         )
+        self._endings = Endings(self._links, self._exchange)
         self._rented: dict[UUID, Rented] = {}
         # Of servers that have ended: they do not run, and `stop` brings their reports.
         self._ended: dict[UUID, Rented] = {}
@@ -472,54 +465,12 @@ class WorkerHosts:
         rented.stopping = True
         try:
             await self._registry.close(rented.token, frame.code, frame.reason)
-            report = await self._stopped(rented, frame, save=save)
+            report = await self._endings.stopped(rented, frame, save=save)
             await rented.close_connection()
         finally:
             self._rented.pop(browser_id, None)
             await self._slots.free(browser_id)
         return report
-
-    async def _stopped(self, rented: Rented, frame: CloseFrame, *, save: bool) -> StopReport:
-        """Return a browser's report, or what is known of a browser whose worker does not answer."""
-        order = Stop(rented.id, rented.started.generation, frame.code, frame.reason, save=save)
-        while (link := self._links.get(rented.worker)) is not None:
-            try:
-                answer = await link.ask("stop", order, timeout=_STOP_SECONDS)
-                if answer is None:
-                    break
-                report = loaded(Ended, answer).report
-                report = await self._brought(link, rented.id, report, _profile_of(rented.started))
-                await link.ask("taken", Of(rented.id), timeout=_ASK_SECONDS)
-            except LinkLost as error:
-                logger.warning("browser %s: its end is asked for again: %s", rented.id, error)
-            except Superseded as error:
-                logger.warning("browser %s is another server's now: %s", rented.id, error)
-                break
-            except (TimeoutError, OSError, BadMessage) as error:
-                logger.warning("browser %s: its end has no report: %r", rented.id, error)
-                self._links.discard(rented.id, Unwanted(rented.worker, rented.started.generation))
-                break
-            else:
-                return report
-        else:
-            self._links.discard(rented.id, Unwanted(rented.worker, rented.started.generation))
-        return rented.last_report()
-
-    async def _brought(
-        self, link: WorkerLink, browser_id: UUID, report: StopReport, profile: ProfileOf | None
-    ) -> StopReport:
-        """Bring what a browser has left, and return its report as this server understands it."""
-        try:
-            async with asyncio.timeout(_FILES_SECONDS):
-                await self._exchange.take_files(link, browser_id)
-        except LinkLost:
-            raise
-        except (OSError, TimeoutError, BadMessage) as error:
-            logger.warning("not all downloads of browser %s are kept: %r", browser_id, error)
-        saved = None
-        if report.saved is not None and profile is not None:
-            saved = await self._exchange.take_profile(link, browser_id, report.saved, profile)
-        return replace(report, saved=saved)
 
     # --- the server's own start and end ----------------------------------------------------------------------------
 
@@ -533,27 +484,10 @@ class WorkerHosts:
         return {each.id: state for each, state in zip(left, found, strict=True) if state is not None}
 
     async def _recovered(self, leftover: Leftover) -> SavedState | None:
-        link = await self._links.with_browser(leftover.id)
-        if link is None:
-            return None
-        profile = None
-        if leftover.profile_id is not None and leftover.profile_writable:
-            version = leftover.profile_version
-            profile = ProfileOf(leftover.profile_id, version, version)
-        order = Stop(leftover.id, _NEWEST, _CLOSING.code, _CLOSING.reason, save=leftover.profile_writable)
         try:
-            answer = await link.ask("stop", order, timeout=_STOP_SECONDS)
-            if answer is None:
-                return None
-            report = await self._brought(link, leftover.id, loaded(Ended, answer).report, profile)
-            await link.ask("taken", Of(leftover.id), timeout=_ASK_SECONDS)
-        except (OSError, TimeoutError, BadMessage) as error:
-            logger.warning("browser %s of an earlier server: %s", leftover.id, error)
-            self._links.discard(leftover.id, Unwanted(link.worker.id, _NEWEST))
-            return None
+            return await self._endings.recovered(leftover)
         finally:
             await self._slots.free(leftover.id)
-        return report.saved
 
     @property
     def ready(self) -> int:
@@ -585,7 +519,3 @@ class WorkerHosts:
 
 def _ignored(_browser_id: UUID, _limit: Limit) -> None:
     """Leave a limit to the server whose browser it is."""
-
-
-def _profile_of(started: Started) -> ProfileOf | None:
-    return None if started.profile_id is None else ProfileOf(started.profile_id, started.sent, started.base)

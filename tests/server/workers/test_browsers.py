@@ -9,7 +9,7 @@ import pytest
 
 from cdpbridge.server.gateway import Registry, Upstream
 from cdpbridge.server.hosts import BrowserSpec
-from cdpbridge.server.workers import WorkerLimits
+from cdpbridge.server.workers import LinkLimits, WorkerLimits
 from cdpbridge.server.workers._browsers import WorkerBrowsers
 from cdpbridge.server.workers._protocol import Adopt, LimitHosts, Running, Stop, Superseded, WorkerFull
 from cdpbridge.testing import ManualClock
@@ -63,6 +63,13 @@ async def worker(scripted_hosts):
 
 def stop(spec, generation=0, *, save=False):
     return Stop(spec.id, generation, 1001, "stopped", save)
+
+
+def test_a_worker_that_does_not_answer_is_dead_within_ten_seconds():
+    """Each contact waits as long as it takes to the next one; the last one begins with the limit."""
+    limits = LinkLimits()
+    assert (limits.misses + 1) * limits.every < timedelta(seconds=10)
+    assert limits.misses * limits.every < WorkerLimits().alone
 
 
 async def test_every_slot_is_counted_that_is_not_free(worker):
