@@ -83,7 +83,7 @@ class Adoption:
         try:
             await self._adopt(browser, age)
         except Exception:
-            logger.exception("browser %s cannot be gone on with; it is settled", browser.id)
+            logger.exception("browser %s cannot be taken over; it is settled", browser.id)
             return False
         return True
 

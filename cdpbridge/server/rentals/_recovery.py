@@ -151,8 +151,8 @@ class Recovery:
                 )
                 logger.warning("server %s (%s) %s", former.id, former.name, how)
             some = True
-            gone_on = await asyncio.gather(*(self.adopt(browser, self.uptime()) for browser in taken))
-            ended = [browser for browser, goes_on in zip(taken, gone_on, strict=True) if not goes_on]
+            going_on = await asyncio.gather(*(self.adopt(browser, self.uptime()) for browser in taken))
+            ended = [browser for browser, goes_on in zip(taken, going_on, strict=True) if not goes_on]
             for browser in ended:
                 await _insist(partial(self._settle, browser))
             for browser in taken:

@@ -14,7 +14,7 @@ class RecordingState(StrEnum):
         RUNNING: It is made, until its browser ends.
         SAVED: From the browser's start to its end.
         SIZE_LIMIT: Until the limit of its size.
-        SERVER_LOST: Until its server has ended; the browser may have gone on with another one.
+        SERVER_LOST: Until its server has ended; the browser may run on with another one.
         EMPTY: The browser has shown nothing.
         FAILED: It could not be written; what there is, is kept.
     """
