@@ -122,6 +122,7 @@ async def cluster_of(workers: int, slots: int) -> AsyncIterator[Cluster]:
                 now=now,
             )
             cluster.workers.append(worker.id)
+        await stores[0].beat(timedelta(0), cluster.workers)  # they are heard from
         await _fill(cluster, slots * 7 // 8, now)
         yield cluster
     finally:

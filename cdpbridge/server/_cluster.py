@@ -25,7 +25,7 @@ class Capacity:
     """What the workers of all servers have.
 
     Attributes:
-        workers: How many take browsers.
+        workers: How many take browsers; one that has just registered does so when a server has heard from it.
         draining: How many take no more, and still run some perhaps.
         slots: Of the workers that take browsers.
         running: Browsers that have a slot, of any worker; those that start are among them.
@@ -46,10 +46,10 @@ class Capacity:
 async def capacity_of(store: Store) -> Capacity:
     """Return what the workers have now."""
     found = await store.workers()
-    taking = [each for each in found if not each.draining]
+    taking = [each for each in found if each.accepting]
     return Capacity(
         workers=len(taking),
-        draining=len(found) - len(taking),
+        draining=sum(each.draining for each in found),
         slots=sum(each.slots for each in taking),
         running=sum(each.running for each in found),
         starting=sum(each.starting for each in found),

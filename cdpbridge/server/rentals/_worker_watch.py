@@ -57,7 +57,14 @@ class WorkerWatch:
             elif self._pulses.stands_still(worker_id, beats, now, SILENT_SECONDS):
                 # Another server may have heard from it in this moment: then its row stays.
                 ended = await self._store.forget_worker(worker_id, beats=beats)
-                if ended is not None:
+                if ended is not None and not ended.beats:
+                    logger.error(
+                        "worker %s (%s) has registered, and no server reaches it at %s",
+                        ended.id,
+                        ended.name,
+                        ended.address,
+                    )
+                elif ended is not None:
                     logger.error(
                         "worker %s (%s) gives no sign of life; its %d browsers end",
                         ended.id,

@@ -170,13 +170,19 @@ class Worker(Base):
     starting: Mapped[int] = mapped_column()
     # It gets no further browser.
     draining: Mapped[bool] = mapped_column()
+    # 0: no server has heard from it yet.
     beats: Mapped[int] = mapped_column(BigInteger())
     joined_at: Mapped[datetime] = mapped_column(Instant())
 
     @property
+    def accepting(self) -> bool:
+        """True if it gets browsers while it has free slots."""
+        return not self.draining and self.beats > 0
+
+    @property
     def free(self) -> int:
         """Slots that an order can get."""
-        return 0 if self.draining else max(self.slots - self.running, 0)
+        return max(self.slots - self.running, 0) if self.accepting else 0
 
 
 class EngineRow(Base):

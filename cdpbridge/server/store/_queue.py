@@ -102,12 +102,13 @@ class Queue(Workers):
                 if browser is None:
                     continue
                 if browser.state == State.STARTING and browser.worker is None:
-                    worker = await self._take_slot(session)
+                    worker = await self._take_slot(session, wait=not served)
                     if worker is None:
                         break
                     browser.worker = worker.id
                     served += 1
-                await session.delete(waiter)
+                # Its client may have left in this moment.
+                await session.execute(delete(Waiter).where(Waiter.number == waiter.number))
         return served
 
     async def slots_given(self, ids: Collection[UUID]) -> Mapping[UUID, Worker]:

@@ -20,18 +20,22 @@ __all__ = ["bumped", "free_worker", "freed_on", "needs_no_slot", "started_on", "
 def free_worker(*, skip_locked: bool, behind: bool) -> Select[Any]:
     """Return the query for the worker that should get the next browser: the one with the fewest that start, then that run.
 
+    One that has registered and that no server has heard from gets none: it may be out of reach, and would have the fewest for good.
+
     Args:
         skip_locked: Pass over rows that another transaction holds. When nothing is found so, that proves nothing: one
-            reservation on its way hides all slots of its worker.
+            reservation on its way hides all slots of its worker. Without this, any that has a slot is found, in the order of ids:
+            a transaction keeps the lock of a row that it has waited for in vain, and two that wait in different orders would
+            wait for each other.
         behind: Find none while others wait.
     """
-    where = [~Worker.draining, Worker.running < Worker.slots]
+    where = [~Worker.draining, Worker.beats > 0, Worker.running < Worker.slots]
     if behind:
         where.append(~select(Waiter.number).where(Waiter.server.is_not(None)).exists())
     return (
         select(Worker.id)
         .where(*where)
-        .order_by(Worker.starting, Worker.running, Worker.id)
+        .order_by(*([Worker.starting, Worker.running] if skip_locked else []), Worker.id)
         .limit(1)
         .with_for_update(key_share=True, skip_locked=skip_locked)
     )

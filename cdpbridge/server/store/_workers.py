@@ -32,6 +32,8 @@ class Workers(Database):
     ) -> Worker:
         """Add a worker, or bring it up to date. Any other that was at its address has ended, and is forgotten.
 
+        It gets browsers when a server has heard from it: that it reaches a server does not say that it is reached.
+
         Args:
             worker_id: Of this start of it.
             name: For people.
@@ -51,8 +53,6 @@ class Workers(Database):
             worker.running, worker.starting = running, starting
             worker.name, worker.address = name[:_NAME_CHARACTERS], address
             worker.protocol, worker.slots = protocol, slots
-            worker.beats = worker.beats + 1
-        self.slot_freed.set()
         return worker
 
     async def _browsers_on(self, session: AsyncSession, worker_id: UUID) -> tuple[int, int]:
@@ -128,14 +128,19 @@ class Workers(Database):
                 browser.worker = worker.id
         return worker
 
-    async def _take_slot(self, session: AsyncSession, *, behind: bool = False) -> Worker | None:
+    async def _take_slot(
+        self, session: AsyncSession, *, behind: bool = False, wait: bool = True
+    ) -> Worker | None:
         """Take a slot, if one is free: that none is, is believed only when no reservation on its way hides one.
 
         Args:
             behind: Leave it to those that wait, if there are some.
+            wait: For reservations on their way. Not in a transaction that holds the row of a worker: it might wait for one that
+                waits for that row.
         """
         worker: Worker | None = None
-        for skip_locked in (False,) if self.one_writer else (True, False):
+        ways = (True, False) if wait else (True,)
+        for skip_locked in ways[:1] if self.one_writer else ways:
             taken = taken_on(free_worker(skip_locked=skip_locked, behind=behind)).returning(Worker)
             worker = await session.scalar(taken)
             if worker is not None:

@@ -115,6 +115,7 @@ def on_workers(make_api, tmp_path, quick, machines):
             await hosts.store.register_worker(
                 machines.worker, name="w", address="w:1", protocol=1, slots=9, now=NOW
             )
+            await hosts.store.beat(timedelta(0), [machines.worker])  # it is heard from
             yield api
 
     return on_workers

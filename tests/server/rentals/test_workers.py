@@ -56,6 +56,7 @@ async def add_worker(api, slots=1, name="w"):
     await api.services.store.register_worker(
         worker_id, name=name, address=f"{name}:1", protocol=1, slots=slots, now=NOW
     )
+    await api.services.store.beat(timedelta(0), [worker_id])  # it is heard from
     return worker_id
 
 

@@ -1,6 +1,7 @@
 """What an operator and monitoring see of workers."""
 
 import asyncio
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -26,6 +27,7 @@ def add_worker(api):
         worker = await api.services.store.register_worker(
             uuid4(), name=name, address=f"{name}:1", protocol=1, slots=slots, now=NOW
         )
+        await api.services.store.beat(timedelta(0), [worker.id])  # it is heard from
         return str(worker.id)
 
     return add_worker

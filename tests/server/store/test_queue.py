@@ -55,7 +55,9 @@ def wait(order, store):
 
 
 async def add_worker(store, slots, name="w"):
-    await store.register_worker(uuid4(), name=name, address=f"{name}:1", protocol=1, slots=slots, now=NOW)
+    terms = {"name": name, "address": f"{name}:1", "protocol": 1, "slots": slots}
+    worker = await store.register_worker(uuid4(), **terms, now=NOW)
+    await store.beat(timedelta(0), [worker.id])  # it is heard from
 
 
 async def served(store, ids):

@@ -46,10 +46,12 @@ def order(store, project):
 
 @pytest.fixture
 def register(store):
-    async def register(name="w", slots=8, worker_id=None, address=None):
+    async def register(name="w", slots=8, worker_id=None, address=None, *, heard=True):
         worker = await store.register_worker(
             worker_id or uuid4(), name=name, address=address or f"{name}:1", protocol=1, slots=slots, now=NOW
         )
+        if heard:
+            await store.beat(HOUR, [worker.id])
         return worker.id
 
     return register
@@ -202,6 +204,20 @@ async def test_a_beat_waits_for_no_reservation(store, register):
     assert (beats[held], beats[other]) == (1, 2)
 
 
+async def test_a_worker_that_no_server_has_heard_from_gets_no_browser(store, order, register):
+    """It may reach a server and not be reached: idle for good, it would be chosen each time."""
+    busy = await register("busy", slots=1)
+    out_of_reach = await register("out of reach", heard=False)
+    first, second = await order(), await order()
+    assert (await store.reserve_slot(first)).id == busy
+    assert await store.reserve_slot(second) is None
+    await register("out of reach", worker_id=out_of_reach, heard=False)  # again and again
+    assert await store.reserve_slot(second) is None
+    assert [each.free for each in await store.workers()] == [0, 0]
+    await store.beat(HOUR, [out_of_reach])
+    assert (await store.reserve_slot(second)).id == out_of_reach
+
+
 @POSTGRESQL
 async def test_two_servers_registering_one_worker_make_one_row(store, url):
     other = await Store.open(url)
@@ -209,5 +225,5 @@ async def test_two_servers_registering_one_worker_make_one_row(store, url):
     terms = {"name": "w", "address": "w:1", "protocol": 1, "slots": 2, "now": NOW}
     await asyncio.gather(*(each.register_worker(worker_id, **terms) for each in (store, other) * 3))
     [worker] = await store.workers()
-    assert (worker.id, worker.beats) == (worker_id, 6)
+    assert (worker.id, worker.beats) == (worker_id, 0)
     await other.close()

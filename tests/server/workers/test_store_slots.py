@@ -43,6 +43,7 @@ def order(store, project):
 async def add_worker(store, slots=1, name="w"):
     worker_id = uuid4()
     await store.register_worker(worker_id, name=name, address=f"{name}:1", protocol=1, slots=slots, now=NOW)
+    await store.beat(timedelta(0), [worker_id])  # it is heard from
     return worker_id
 
 
