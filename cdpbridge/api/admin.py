@@ -145,6 +145,7 @@ class Worker(Answer):
         running: Browsers that have a slot of it; those that start are among them.
         starting: Of them, those that start.
         draining: It gets no further browser.
+        accepting: It gets browsers while it has free slots: it does not drain, and a server has heard from it.
         joined_at: When it has registered.
     """
 
@@ -155,6 +156,7 @@ class Worker(Answer):
     running: int
     starting: int
     draining: bool
+    accepting: bool
     joined_at: Instant
 
 

@@ -43,7 +43,7 @@ def _list(as_json: bool, server: str | None, data_dir: Path | None, config: Path
         return [
             worker.name,
             worker.address,
-            "draining" if worker.draining else "accepting",
+            "draining" if worker.draining else "accepting" if worker.accepting else "not reached",
             f"{worker.running} of {worker.slots}",
             str(worker.starting),
             instant(worker.joined_at),

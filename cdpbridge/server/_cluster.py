@@ -83,5 +83,6 @@ def _shown(worker: Worker) -> admin.Worker:
         running=worker.running,
         starting=worker.starting,
         draining=worker.draining,
+        accepting=worker.accepting,
         joined_at=worker.joined_at,
     )

@@ -179,6 +179,7 @@ async def test_workers_are_listed_and_drained_until_their_last_browser_has_ended
         assert "w1" in listed
         assert "10.0.0.5:8701" in listed
         assert "0 of 8" in listed
+        assert "not reached" in listed
         [shown] = json.loads(await command(server, "workers", "list", "--json"))
         assert (shown["id"], shown["draining"]) == (str(worker_id), False)
         assert "gets no further browser; it runs none" in await command(

@@ -1,5 +1,6 @@
 """Which server tells the engine how many workers are wanted."""
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -146,6 +147,7 @@ async def test_of_two_that_take_it_at_once_one_has_it(store, url):
 async def test_a_worker_that_drains_is_used_again(store):
     worker_id = uuid4()
     await store.register_worker(worker_id, name="w", address="w:1", protocol=1, slots=2, now=NOW)
+    await store.beat(timedelta(0), [worker_id])  # it is heard from
     await store.drain_worker(worker_id)
     assert (await store.use_worker_again(worker_id)).free == 2
     assert await store.use_worker_again(uuid4()) is None
