@@ -1,4 +1,4 @@
-"""The trials of `benchmarks/leaks.py`: four, or a hundred of the thousand."""
+"""The trials of `benchmarks/leaks.py`: four, a hundred of the thousand, or forty of a cluster."""
 
 import json
 import subprocess
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
+
 PROGRAM = Path(__file__).parents[1] / "benchmarks" / "leaks.py"
 VICTIMS = {"client", "server", "chromium", "network"}
+OF_A_CLUSTER = VICTIMS | {"frozen server", "worker", "frozen worker"}
 
 pytestmark = [
     pytest.mark.chromium,
@@ -16,13 +19,13 @@ pytestmark = [
 ]
 
 
-def trials(*options, seconds):
+def trials(*options, seconds, victims=VICTIMS, results="leaks"):
     done = subprocess.run(
         [sys.executable, str(PROGRAM), *options], capture_output=True, text=True, timeout=seconds, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr  # the seeds are in it
-    rows = json.loads((PROGRAM.parent / "results" / "leaks.json").read_text())["rows"]
-    assert {row["victim"] for row in rows} == VICTIMS
+    rows = json.loads((PROGRAM.parent / "results" / f"{results}.json").read_text())["rows"]
+    assert {row["victim"] for row in rows} == victims
     assert not any(row["leaks"] for row in rows)
     assert sum(row["rentals"] for row in rows) >= len(rows)
     return rows
@@ -37,3 +40,11 @@ def test_a_kill_of_each_victim_leaks_nothing(environment):
 @pytest.mark.timeout(1800)
 def test_a_hundred_trials_leak_nothing(environment):
     assert len(trials("--trials", "100", seconds=1700)) == 100
+
+
+@postgres.INSTALLED
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_forty_trials_of_a_cluster_leak_nothing(environment):
+    options = "--cluster", "--trials", "40", "--seed", "7"
+    assert len(trials(*options, seconds=2300, victims=OF_A_CLUSTER, results="leaks_cluster")) == 40
