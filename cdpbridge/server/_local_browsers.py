@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +27,7 @@ from cdpbridge.server.hosts import (
     prepare_uids,
     readable_paths,
 )
+from cdpbridge.server.limits import read_machine
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.proxy import BlockList, Rules
 from cdpbridge.server.settings import Settings
@@ -36,6 +38,11 @@ logger = logging.getLogger("cdpbridge.server")
 
 LOOKED_AT: Final = "looked at with each health check"
 """How browsers are kept to their limits where no control groups can be made."""
+
+# A browser with 100 pages that compute without end held up the start of others for seconds on two processors, with any share of them:
+# measured, `benchmarks/bad_tenant.py`. More pages than this gain nothing by a process each.
+_RENDERERS_PER_CPU: Final = 4
+_LEAST_RENDERERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +166,15 @@ def _browser_options(
         max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
         max_memory_bytes=settings.memory_mb_per_browser * 1024**2 or None,
         max_processes=settings.max_processes_per_browser or None,
+        max_renderers=_most_renderers(settings),
         token_of=token_of,
         cgroups=cgroups,
     )
+
+
+def _most_renderers(settings: Settings) -> int:
+    cpus = read_machine(settings.runtime_folder, settings.data_dir, Path("/")).cpus
+    return max(_LEAST_RENDERERS, _RENDERERS_PER_CPU * math.ceil(cpus))
 
 
 def _cgroups() -> tuple[str, CgroupPool | None]:

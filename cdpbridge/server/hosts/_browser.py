@@ -44,6 +44,8 @@ _EXPORT_TIMEOUT: Final = timedelta(seconds=2)
 _SUPERVISION_SECONDS: Final = 5.0
 _WITHDRAWN: Final = CloseFrame(1001, "start withdrawn")
 
+_RENDERERS: Final = "--renderer-process-limit="
+
 
 class LocalBrowser:
     """A running browser, from `start` to `stop`.
@@ -175,6 +177,7 @@ class LocalBrowser:
                     )
             await self._allow_downloads()
             undo.pop_all()
+        self.place.note_started()
         self._supervise(self._watch)
         self._supervise(self._check_health)
         if self.profile_writable:
@@ -305,6 +308,9 @@ class LocalBrowser:
     def _own_args(self) -> list[str]:
         # The first is for our clients, which read it from the command line: what they download goes when the browser goes.
         args = [downloads_switch(self.place.folder / "downloads")]
+        given = self._options.args
+        if self._options.max_renderers is not None and not any(each.startswith(_RENDERERS) for each in given):
+            args.append(f"{_RENDERERS}{self._options.max_renderers}")
         if self._spec.screen is not None:
             args.append("--window-size={},{}".format(*self._spec.screen))
         if self._spec.ignore_certificate_errors:

@@ -28,8 +28,10 @@ _CONTROLLERS: Final = {"memory": "memory", "pids": "processes", "cpu": "processo
 _PROC: Final = Path("/proc")
 # The kernel counts threads; a process of Chromium has 10 to 40.
 _THREADS_PER_PROCESS: Final = 64
-# Of 1024 and 100, which the server has: its messages go first when pages compute without end.
-_SHARES: Final = {1: ("cpu.shares", "256"), 2: ("cpu.weight", "25")}
+# Of 1024 and 100, which the server has: its messages go first when pages compute without end. A browser that starts has as much as
+# the server, until it has started: else it would have to share with each of those that run.
+_STARTING: Final = {1: ("cpu.shares", "1024"), 2: ("cpu.weight", "100")}
+_RUNNING: Final = {1: ("cpu.shares", "256"), 2: ("cpu.weight", "25")}
 # A group without a process may be about to get one.
 _LEFT_SECONDS: Final = 60.0
 
@@ -50,6 +52,13 @@ class Cgroup:
     def joined_by(self) -> list[Path]:
         """Files by which a process joins: it writes 0."""
         return [each / "cgroup.procs" for each in dict.fromkeys(self.folders.values())]
+
+    def settle(self) -> None:
+        """Reduce its share of the processors to that of a browser that runs; it begins with more."""
+        file, value = _RUNNING[self.version]
+        with suppress(FileNotFoundError):  # it has ended
+            if "cpu" in self.folders:
+                (self.folders["cpu"] / file).write_text(value)
 
     def passed(self) -> Passed | None:
         """Return which limit the kernel has enforced; None for none. Blocks for a moment."""
@@ -130,7 +139,7 @@ def _settings(version: int, memory: int | None, processes: int | None) -> Iterab
         yield "memory", "memory.limit_in_bytes" if version == 1 else "memory.max", str(memory)
     if processes is not None:
         yield "pids", "pids.max", str(processes * _THREADS_PER_PROCESS)
-    yield ("cpu", *_SHARES[version])
+    yield ("cpu", *_STARTING[version])
 
 
 def _more_settings(version: int, memory: int | None) -> Iterable[tuple[str, str, str]]:

@@ -45,6 +45,7 @@ class BrowserOptions:
         max_disk_bytes: Of a browser's folders and downloads; None for no limit.
         max_memory_bytes: Of what belongs to one of a browser's processes alone; None for no limit.
         max_processes: Of a browser; None for no limit.
+        max_renderers: Above this, a browser lets pages of one site share a process; None for Chromium's own choice.
         usage: Reads what browsers use.
         token_of: Makes the token of a browser's address, by the id of its rental.
         cgroups: Where control groups of isolated browsers are made; None where none can be.
@@ -68,6 +69,7 @@ class BrowserOptions:
     max_disk_bytes: int | None = None
     max_memory_bytes: int | None = None
     max_processes: int | None = None
+    max_renderers: int | None = None
     usage: UsageReader = field(default_factory=UsageReader)
     token_of: Callable[[UUID], str] = _random_token
     cgroups: CgroupPool | None = None

@@ -124,6 +124,11 @@ class Place:
         except OSError as error:  # the health check keeps it to its limits
             logger.warning("a browser has no control group: %s", error)
 
+    def note_started(self) -> None:
+        """Give its browser the share of the processors of those that run."""
+        if self.cgroup is not None:
+            self.cgroup.settle()  # one line of a few bytes to the kernel
+
     def _remove_cgroup(self) -> None:
         if self.cgroup is not None:
             self.cgroup.remove()

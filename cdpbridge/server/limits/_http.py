@@ -34,6 +34,8 @@ __all__ = ["http_protocol"]
 
 # The parser sees this much at a time, so that no limit is missed by more. A socket delivers 256 KiB at once.
 _PIECE: Final = 16 * 1024
+# A socket delivers 256 KiB at once: so a refused body takes 5 MiB/s at most.
+_DISCARD_PAUSE_SECONDS: Final = 0.05
 # What a field costs beside its text: a tuple and two objects.
 _FIELD: Final = 4
 
@@ -162,6 +164,9 @@ class _LimitedHttp(HttpToolsProtocol):
             self._discarded += len(data)
             if self._discarded > self._limits.discard_bytes and not self._answering:
                 self.transport.abort()
+            elif len(data) > _PIECE:  # a peer that sends at full speed, for nothing: others go first
+                self.transport.pause_reading()
+                self.loop.call_later(_DISCARD_PAUSE_SECONDS, self._discard_more)
             return
         if self._unparsed:
             self._unparsed += data
@@ -172,6 +177,10 @@ class _LimitedHttp(HttpToolsProtocol):
             self._unparsed = data
             self._feed()
         self._after()
+
+    def _discard_more(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _feed_soon(self) -> bool:
         if self._unparsed and not self._feeding:

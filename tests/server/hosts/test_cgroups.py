@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -62,7 +63,9 @@ def test_version_2_is_used_where_the_server_has_a_group_of_its_own(tmp_path):
     assert set((own / "cgroup.subtree_control").read_text().split()) == {"+cpu", "+memory", "+pids"}
     group = pool.make("x", memory=1 << 30, processes=10)
     written = {each.name: each.read_text() for each in (own / "cdpb-x").iterdir()}
-    assert written == {"memory.max": str(1 << 30), "pids.max": "640", "cpu.weight": "25"}
+    assert written == {"memory.max": str(1 << 30), "pids.max": "640", "cpu.weight": "100"}
+    group.settle()
+    assert (own / "cdpb-x" / "cpu.weight").read_text() == "25"
     assert group.joined_by == [own / "cdpb-x" / "cgroup.procs"]
     assert group.passed() is None
     (own / "cdpb-x" / "memory.events").write_text("oom 3\noom_kill 1\n")
@@ -128,6 +131,8 @@ async def test_fault_d09_the_kernel_keeps_a_browser_to_its_memory_and_none_of_it
         inside = {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
         assert set(server.processes()) <= inside
         assert os.getpid() not in inside
+        command = Path(f"/proc/{server.main_process(browser)}/cmdline").read_text()
+        assert "\0--renderer-process-limit=" in command
         async with connect(browser["cdpUrl"]) as connection:
             tab = await connection.new_tab()
             # Its page is killed at once, its browser with the next look.

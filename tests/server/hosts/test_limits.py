@@ -55,6 +55,22 @@ async def test_fault_d09_a_browser_with_too_many_processes_is_stopped(make_serve
         assert (stopped["endReason"], stopped["browserCost"]) == ("process_limit", "0.000833")
 
 
+@pytest.mark.chromium
+@pytest.mark.parametrize("build", ["shell", "full"])
+async def test_fault_d09_pages_of_one_site_share_the_renderers_that_a_browser_may_have(
+    make_server, site, build
+):
+    """A hundred of them computed at once, and no other browser could start."""
+    async with make_server(browser_build=build, browser_args=["--renderer-process-limit=2"]) as server:
+        browser = await server.rent()
+        async with connect(browser["cdpUrl"]) as connection:
+            for _ in range(12):
+                await connection.new_tab(f"{site}/")
+            info = await connection.root.send("SystemInfo.getProcessInfo")
+        kinds = [each["type"] for each in info["processInfo"]]
+        assert 1 <= kinds.count("renderer") <= 9, kinds
+
+
 def test_what_the_processes_of_a_group_use():
     """Memory that a process shares with others, such as libraries, is not counted; what was seen is kept for a second."""
     now = 0.0
