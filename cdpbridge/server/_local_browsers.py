@@ -22,6 +22,7 @@ from cdpbridge.server.hosts import (
     Isolator,
     LocalHosts,
     Prepared,
+    UsageReader,
     find_cgroups,
     prepare_isolation,
     prepare_uids,
@@ -36,6 +37,8 @@ __all__ = ["LOOKED_AT", "LocalBrowsers", "local_browsers", "nothing_more"]
 
 logger = logging.getLogger("cdpbridge.server")
 
+# What browsers use is looked at for all together, twice in the time in which each is asked once, but not more often than this.
+_USAGE_SECONDS: Final = 1.0
 LOOKED_AT: Final = "looked at with each health check"
 """How browsers are kept to their limits where no control groups can be made."""
 
@@ -167,6 +170,7 @@ def _browser_options(
         max_memory_bytes=settings.memory_mb_per_browser * 1024**2 or None,
         max_processes=settings.max_processes_per_browser or None,
         max_renderers=_most_renderers(settings),
+        usage=UsageReader(valid_seconds=max(_USAGE_SECONDS, settings.health_check_seconds / 2)),
         token_of=token_of,
         cgroups=cgroups,
     )

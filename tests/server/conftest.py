@@ -44,6 +44,24 @@ class Wall:
         return datetime(2026, 11, 2, 12, tzinfo=UTC) + seconds + self.offset
 
 
+class ScriptedRest:
+    """What is left of a browser of `ScriptedHosts`."""
+
+    def __init__(self, hosts, browser_id, leased, saved):
+        self.hosts, self.id, self.leased, self.saved = hosts, browser_id, leased, saved
+
+    async def save(self, note):
+        if self.leased is not None:
+            await self.hosts.may_save.wait()
+            if self.saved is not None:
+                await note(self.saved)
+            self.hosts.leases.pop(self.leased)
+
+    async def remove(self):
+        await self.hosts.may_remove.wait()
+        self.hosts.removed.append(self.id)
+
+
 class ScriptedHosts:
     """Machines on which everything that can go wrong goes wrong when told."""
 
@@ -58,6 +76,10 @@ class ScriptedHosts:
         self.may_start.set()
         self.may_stop = asyncio.Event()
         self.may_stop.set()
+        self.may_save, self.may_remove = asyncio.Event(), asyncio.Event()
+        self.may_save.set()
+        self.may_remove.set()
+        self.removed = []
         self.failure = None
         self.bytes = 0
         self.by_host = ()
@@ -124,18 +146,17 @@ class ScriptedHosts:
         return self.bytes
 
     async def stop(self, browser_id, goodbye, *, save):
-        from cdpbridge.server.hosts import SavedState, StopReport
+        from cdpbridge.server.hosts import SavedState, UnfinishedStop
 
         if browser_id not in self.running:
             return None
         placement, spec = self.running.pop(browser_id)
         await self.may_stop.wait()
         self.stopped.append((browser_id, goodbye, save))
-        saved = None
-        if placement.profile_writable:
-            self.leases.pop(spec.profile_id)
-            saved = SavedState(1, ["example.com"]) if save else None
-        return StopReport("closed", saved, self.bytes, traffic=self.by_host)
+        leased = spec.profile_id if placement.profile_writable else None
+        saved = SavedState(1, ["example.com"]) if save and leased else None
+        rest = ScriptedRest(self, browser_id, leased, saved)
+        return UnfinishedStop("closed", None, self.bytes, traffic=self.by_host, rest=rest)
 
     def downloads_folder(self, browser_id):
         return None
@@ -170,6 +191,7 @@ class ScriptedHosts:
 
     async def close(self):
         assert not self.running
+        assert len(self.removed) == len(self.stopped)
 
     def crash(self, browser_id):
         self.on_exit[browser_id](browser_id)

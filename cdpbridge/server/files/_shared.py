@@ -42,7 +42,7 @@ class SharedFolders:
     def places(self) -> list[UUID]:
         """Return the places of browsers that run."""
         found = []
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):  # the start of a browser will say so
             for name in os.listdir(self._root / "browsers"):  # noqa: PTH208  # names
                 with suppress(ValueError):  # it is being removed
                     found.append(UUID(name))

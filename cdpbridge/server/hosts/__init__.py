@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from ._base import BrowserHosts, BrowserSpec, CloseFrame, Leftover, Limit, Placement, SavedState, StopReport
+from ._base import (
+    BrowserHosts,
+    BrowserSpec,
+    CloseFrame,
+    Leftover,
+    Limit,
+    Placement,
+    Rest,
+    SavedState,
+    StopReport,
+    UnfinishedStop,
+)
 from ._browser_uids import prepare_uids
 from ._builds import Builds
 from ._cgroups import CgroupPool, find_cgroups
@@ -13,6 +24,7 @@ from ._logins import ContextKeeper
 from ._options import BrowserOptions
 from ._readable import hidden_folders, readable_paths
 from ._turns import NoFreeSlot
+from ._usage import UsageReader
 
 __all__ = [
     "BrowserHosts",
@@ -29,8 +41,11 @@ __all__ = [
     "NoFreeSlot",
     "Placement",
     "Prepared",
+    "Rest",
     "SavedState",
     "StopReport",
+    "UnfinishedStop",
+    "UsageReader",
     "find_cgroups",
     "hidden_folders",
     "prepare_isolation",

@@ -6,7 +6,7 @@ goes over a DevTools connection that the host hands out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -24,8 +24,10 @@ __all__ = [
     "Leftover",
     "Limit",
     "Placement",
+    "Rest",
     "SavedState",
     "StopReport",
+    "UnfinishedStop",
 ]
 
 
@@ -113,13 +115,26 @@ class SavedState:
     archive: str | None = None
 
 
+class Rest(Protocol):
+    """What is left to do of a browser that has ended: its client need not wait for it.
+
+    A server that is killed before it is done does it at its next start.
+    """
+
+    async def save(self, note: Callable[[SavedState], Awaitable[object]]) -> None:
+        """Save its profile, if it is to be saved, and call `note` with the new version; then others may use the profile."""
+
+    async def remove(self) -> None:
+        """Remove its folders, and give its uid back; called once, after `save`, or instead of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class StopReport:
     """The end of a browser.
 
     Attributes:
         how: `"closed"` when asked, `"exited"` by itself, `"killed"` because it did not answer in time, or had nothing to save.
-        saved: Its profile's new version; None when there was none to save, or when saving failed.
+        saved: Its profile's new version, from a host that has saved it by now.
         proxy_bytes: What went through its proxy, both ways.
         blocked_requests: How many requests the block lists have refused; None when they did not apply.
         traffic: Payload by host, the most first.
@@ -130,6 +145,36 @@ class StopReport:
     proxy_bytes: int
     blocked_requests: int | None = None
     traffic: Sequence[HostTraffic] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedStop(StopReport):
+    """The end of a browser whose profile is not saved, and whose folders are not removed yet.
+
+    Attributes:
+        rest: Does that.
+    """
+
+    rest: Rest = field(kw_only=True)
+
+    async def finished(self) -> StopReport:
+        """Do the rest, and return the report with the version that was saved."""
+        saved: list[SavedState] = []
+
+        async def note(state: SavedState) -> None:
+            saved.append(state)
+
+        try:
+            await self.rest.save(note)
+        finally:
+            await self.rest.remove()
+        return StopReport(
+            self.how,
+            saved[0] if saved else None,
+            self.proxy_bytes,
+            self.blocked_requests,
+            self.traffic,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +307,13 @@ class BrowserHosts(Protocol):
         """Return where a browser finds a file of this server that it was, or will be, given."""
 
     async def stop(self, browser_id: UUID, frame: CloseFrame, *, save: bool) -> StopReport | None:
-        """End a browser in bounded time, save its profile with `save`, free everything; None when it is not there."""
+        """End a browser in bounded time; None when it is not there. Nothing of it runs when this returns.
+
+        Args:
+            browser_id: Which.
+            frame: For its clients.
+            save: Its profile is to be saved. That, and the removal of its folders, may be left, in an `UnfinishedStop`.
+        """
 
     def remains(self) -> Collection[UUID]:
         """Return the browsers of which a server that was killed has left something here, by their ids or those of their places."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -24,14 +23,14 @@ from cdpbridge.server.gateway import BrowserFiles, LocalFiles, Registry, Upstrea
 from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cookies
 from cdpbridge.server.proxy import BrowserNetwork, HostLists, HostTraffic, Listen, Rules
 
-from ._base import BrowserSpec, CloseFrame, Limit, StopReport
-from ._cookies import CookieExport, cookies_to_keep
+from ._base import BrowserSpec, CloseFrame, Limit, UnfinishedStop
+from ._cookies import CookieExport
 from ._first_page import hold_first_page, open_first_page, renew_first_page
-from ._folders import save_profile
 from ._limits import Limits
 from ._logins import ContextKeeper, cancel_unanswered_logins
 from ._options import BrowserOptions
 from ._place import Place
+from ._rest import LocalRest, Unsaved
 from ._upstream import upstream_of
 
 __all__ = ["LocalBrowser"]
@@ -219,7 +218,7 @@ class LocalBrowser:
         try:
             return await step
         except BaseException:
-            await to_the_end(self.stop(_WITHDRAWN, save=False))
+            await to_the_end(self.discard(_WITHDRAWN))
             raise
 
     def _ordered_network(self) -> BrowserNetwork:
@@ -408,33 +407,40 @@ class LocalBrowser:
 
     # --- stop -----------------------------------------------------------------------------------------------------
 
-    async def stop(self, frame: CloseFrame, *, save: bool) -> StopReport:
-        """End it within the stop timeout (plus the export's), save its profile, and free everything it holds."""
+    async def stop(self, frame: CloseFrame, *, save: bool) -> UnfinishedStop:
+        """End it within the stop timeout (plus the export's), and free all but what the report's `rest` removes."""
         self.stopping = True
-        save = save and bool(self.profile_writable)
-        # Each step, whatever becomes of the others.
-        async with AsyncExitStack() as freeing:
-            self.place.removed_by(freeing)
-            freeing.callback(self._release)
-            freeing.callback(self._options.own_ports.difference_update, self._ports)
-            freeing.push_async_callback(self._network.close)
-            await self._close_clients(frame)
-            complete = await self._final_export() if save else None
-            if await self._supervision.cancel(_SUPERVISION_SECONDS):
-                logger.error("browser %s: its supervision does not end; it is stopped all the same", self.id)
-            how = await self._end_process(keeps=save)
-            saved = None
-            if save and self.profile_id is not None:
-                cookies = complete.cookies if complete else await self._cookies_left()
-                saved = await save_profile(
-                    self._profiles,
-                    self.profile_id,
-                    self.place.profile,
-                    cookies,
-                    base=self._profile_version,
-                    writer=self.id,
-                )
-        return StopReport(how, saved, self.proxy_bytes, self.blocked_requests, self.traffic)
+        leased = self.profile_id if self.profile_writable else None
+        unsaved = None
+        try:
+            # Each step, whatever becomes of the others.
+            async with AsyncExitStack() as freeing:
+                freeing.push_async_callback(self.place.close_files)
+                freeing.callback(self._options.own_ports.difference_update, self._ports)
+                freeing.push_async_callback(self._network.close)
+                await self._close_clients(frame)
+                save = save and leased is not None
+                complete = await self._final_export() if save else None
+                if await self._supervision.cancel(_SUPERVISION_SECONDS):
+                    logger.error(
+                        "browser %s: its supervision does not end; it is stopped all the same", self.id
+                    )
+                how = await self._end_process(keeps=save)
+                if save:
+                    orderly = self._chromium.returncode == 0
+                    unsaved = Unsaved(self._profile_version, complete, self._export, orderly)
+        except BaseException:
+            await to_the_end(self._rest(leased, None).remove())
+            raise
+        rest = self._rest(leased, unsaved)
+        return UnfinishedStop(how, None, self.proxy_bytes, self.blocked_requests, self.traffic, rest=rest)
+
+    async def discard(self, frame: CloseFrame) -> None:
+        """End it and remove it; nothing is saved."""
+        await (await self.stop(frame, save=False)).rest.remove()
+
+    def _rest(self, leased: UUID | None, unsaved: Unsaved | None) -> LocalRest:
+        return LocalRest(self.id, self.place, self._profiles, leased=leased, unsaved=unsaved)
 
     async def _close_clients(self, frame: CloseFrame) -> None:
         """No new sockets, and a close frame for the open ones; before the export, so that nothing changes after it."""
@@ -444,10 +450,6 @@ class LocalBrowser:
             logger.exception(
                 "browser %s: its clients could not be sent a close frame; it is stopped all the same", self.id
             )
-
-    def _release(self) -> None:
-        if self.profile_writable and self.profile_id is not None:
-            self._profiles.release(self.profile_id, str(self.id))
 
     async def _final_export(self) -> CookieExport | None:
         if self._chromium.returncode is not None:
@@ -463,11 +465,6 @@ class LocalBrowser:
         except OSError as error:
             logger.warning("browser %s: its cookies cannot be written: %s", self.id, error)
         return export
-
-    async def _cookies_left(self) -> list[dict[str, Any]] | None:
-        orderly = self._chromium.returncode == 0
-        work = partial(cookies_to_keep, self._export, self.place.profile, orderly=orderly)
-        return await self._profiles.run(work, saving=True)
 
     async def _end_process(self, *, keeps: bool) -> Literal["closed", "exited", "killed"]:
         deadline = self._options.stop_timeout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,15 @@ from cdpbridge.server.profiles import ProfileNotRestored, ProfileRefused, Profil
 
 from ._base import SavedState
 
-__all__ = ["REMOVED", "remove_folder", "save_profile", "saved_before", "scratch_folder"]
+__all__ = [
+    "REMOVED",
+    "Removals",
+    "remove_folder",
+    "save_profile",
+    "saved_before",
+    "scratch_folder",
+    "set_aside",
+]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -76,9 +85,13 @@ async def saved_before(profiles: ProfileStore, profile_id: UUID, writer: UUID) -
     return None if found is None else SavedState(found.version, list(found.cookie_domains), found.archive)
 
 
+async def set_aside(folder: Path) -> Path:
+    """Rename a browser's folder, and return where it is: under its own name it is whole, also when we are killed."""
+    return await asyncio.to_thread(_rename, folder)
+
+
 async def remove_folder(folder: Path) -> None:
     """Remove a browser's folder; its last processes may still be writing for a moment."""
-    # Renamed first: a folder under its own name is whole, also when we are killed half-way through.
     await remove_tree(folder, prepare=_rename)
 
 
@@ -92,3 +105,29 @@ def _rename(folder: Path) -> Path:
         logger.warning("folder %s cannot be renamed: %s", folder, error)
         return folder
     return renamed
+
+
+class Removals:
+    """Places of ended browsers that are not removed yet: until then each has a uid, of which there may be few."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def begin(self) -> asyncio.Future[None]:
+        """Return what is to be given to `end`."""
+        removal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(removal)
+        return removal
+
+    def end(self, removal: asyncio.Future[None]) -> None:
+        """Note that one is removed, or that this has failed."""
+        self._waiting.discard(removal)
+        if not removal.done():
+            removal.set_result(None)
+
+    async def next(self) -> bool:
+        """Wait until one more is removed; False when there is none to wait for."""
+        if not self._waiting:
+            return False
+        await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
+        return True

@@ -21,7 +21,7 @@ from cdpbridge.server.gateway import Registry
 from cdpbridge.server.profiles import Hostile, ProfileStore
 from cdpbridge.server.proxy import HostLists, HostTraffic, Rules
 
-from ._base import BrowserSpec, CloseFrame, Leftover, Limit, Placement, SavedState, StopReport
+from ._base import BrowserSpec, CloseFrame, Leftover, Limit, Placement, SavedState, UnfinishedStop
 from ._browser import LocalBrowser
 from ._cookies import CookieExport, cookies_to_keep
 from ._folders import REMOVED, remove_folder, save_profile, scratch_folder
@@ -328,7 +328,7 @@ class LocalHosts:
         """Return the file's own path; see `BrowserHosts.upload_path`."""
         return file
 
-    async def stop(self, browser_id: UUID, frame: CloseFrame, *, save: bool) -> StopReport | None:
+    async def stop(self, browser_id: UUID, frame: CloseFrame, *, save: bool) -> UnfinishedStop | None:
         """End a browser; see `BrowserHosts.stop`."""
         browser = self._browsers.get(browser_id)
         if browser is None or browser.stopping:
@@ -404,11 +404,14 @@ class LocalHosts:
     async def close(self) -> None:
         """End every browser that still runs."""
         await self._ready.close()
-        await asyncio.gather(
-            *(self.stop(browser_id, _CLOSING, save=True) for browser_id in list(self._browsers))
-        )
+        await asyncio.gather(*(self._close(browser_id) for browser_id in list(self._browsers)))
         if self._options.isolation is not None:
             await self._options.isolation.close()
+
+    async def _close(self, browser_id: UUID) -> None:
+        report = await self.stop(browser_id, _CLOSING, save=True)
+        if report is not None:  # its profile's folder has the new version
+            await report.finished()
 
 
 def _take_files(files: FileStore, place_id: str, leftover: Leftover | None) -> None:

@@ -15,6 +15,7 @@ from cdpbridge.server.proxy import BlockList, Rules
 
 from ._builds import Builds
 from ._cgroups import CgroupPool
+from ._folders import Removals
 from ._isolation import Isolator
 from ._usage import UsageReader
 
@@ -47,6 +48,7 @@ class BrowserOptions:
         max_processes: Of a browser; None for no limit.
         max_renderers: Above this, a browser lets pages of one site share a process; None for Chromium's own choice.
         usage: Reads what browsers use.
+        removals: Of places of browsers that have ended.
         token_of: Makes the token of a browser's address, by the id of its rental.
         cgroups: Where control groups of isolated browsers are made; None where none can be.
     """
@@ -71,5 +73,6 @@ class BrowserOptions:
     max_processes: int | None = None
     max_renderers: int | None = None
     usage: UsageReader = field(default_factory=UsageReader)
+    removals: Removals = field(default_factory=Removals)
     token_of: Callable[[UUID], str] = _random_token
     cgroups: CgroupPool | None = None

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from cdpbridge._concurrency import in_thread, to_the_end
 from cdpbridge.chromium import BrowserUid, Isolation, UidPool, give, lend, uses_browser_uids
+from cdpbridge.errors import BrowserStartFailed
 
 from ._cgroups import Cgroup
 from ._folders import remove_folder, scratch_folder
@@ -49,6 +50,8 @@ class Place:
         self.kept: Path | None = None
         self.cgroup: Cgroup | None = None
         self._owner = place_id
+        self._files_open = True
+        self._removal: asyncio.Future[None] | None = None
         self._options = options
 
     async def make(self, undo: AsyncExitStack) -> None:
@@ -58,10 +61,24 @@ class Place:
             undo: Removes it; `removed_by` is called with it first, so that it removes a half, too.
         """
         self.removed_by(undo)
-        await in_thread(self._make)
+        while True:
+            try:
+                return await in_thread(self._make)
+            except BrowserStartFailed:  # no uid is free, but one that an ended browser has may be in a moment
+                if not await self._options.removals.next():
+                    raise
+
+    def note_ended(self) -> None:
+        """Note that nothing runs in it any more, and that it is going to be removed."""
+        self._removal = self._options.removals.begin()
+
+    def _note_removed(self) -> None:
+        if self._removal is not None:
+            self._options.removals.end(self._removal)
 
     def removed_by(self, stack: AsyncExitStack) -> None:
         """Let `stack` remove it, each step whatever becomes of the others; nothing may run in it by then."""
+        stack.callback(self._note_removed)
         stack.push_async_callback(in_thread, self._release_uid)
         stack.push_async_callback(self._remove)
         stack.push_async_callback(in_thread, self._remove_cgroup)
@@ -71,7 +88,7 @@ class Place:
 
         async def folder() -> None:
             try:
-                await in_thread(self._close_files)
+                await self.close_files()
             finally:
                 await remove_folder(self.folder)
 
@@ -79,6 +96,12 @@ class Place:
         for failure in await to_the_end(both):
             if failure is not None:
                 raise failure
+
+    async def close_files(self) -> None:
+        """Keep what its browser has left in the folders of files, once nothing runs in it. Again, it does nothing."""
+        if self._files_open:
+            self._files_open = False
+            await in_thread(self._close_files)
 
     async def assign(self, browser_id: UUID) -> bool:
         """Let its files be those of a browser from now on; True if downloads go elsewhere than before."""

@@ -168,7 +168,7 @@ class ReadyBrowsers:
 
     async def _end(self, browser: LocalBrowser) -> None:
         try:
-            await browser.stop(_UNSEEN, save=False)
+            await browser.discard(_UNSEEN)
         except Exception:  # the others are ended all the same, and the order that needs memory goes on
             logger.exception("the browser %s, kept ready, was not stopped cleanly", browser.id)
 

@@ -18,13 +18,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge._lifecycle import EndReason, Signal
 from cdpbridge.server._metrics import Metrics
-from cdpbridge.server.hosts import BrowserHosts, CloseFrame, StopReport
+from cdpbridge.server.hosts import BrowserHosts, CloseFrame, SavedState, StopReport, UnfinishedStop
 from cdpbridge.server.objects import ObjectStorageError
 from cdpbridge.server.proxy import HostTraffic
 from cdpbridge.server.store import Store
 
 from ._recovery import FindUpload
 from ._rental import Rental
+from ._rests import Rests
 
 __all__ = ["CLOSE_FRAMES", "Endings", "Recorders"]
 
@@ -62,6 +63,8 @@ class _Ending:
         settled: Its last charge and its refund are booked.
         closed: Nothing of its browser runs any more.
         report: Of the browser's shutdown; None when that failed.
+        finished: Its record is closed.
+        saved: Its profile's new version, until that is noted.
     """
 
     rental: Rental
@@ -69,13 +72,20 @@ class _Ending:
     settled: bool = False
     closed: bool = False
     report: StopReport | None = None
+    finished: bool = False
+    saved: SavedState | None = None
 
 
 class Endings:
     """Ends of rentals. Arguments as in `Rentals`.
 
+    Args:
+        save_first: A profile is saved before its browser counts as stopped: other servers do not see that it is being saved,
+            and what is kept in object storage outlives this machine from then on.
+
     Attributes:
         unwritten: By the browser's id, what the database has not taken yet of rentals that have ended.
+        rests: What is done of browsers after the answers to their stops.
     """
 
     def __init__(
@@ -88,9 +98,11 @@ class Endings:
         discard_version: Callable[[UUID, str], Awaitable[None]],
         metrics: Metrics,
         recorders: Recorders | None,
+        save_first: bool,
         wall: Callable[[], datetime],
     ) -> None:
         self.unwritten: dict[UUID, _Ending] = {}
+        self.rests = Rests()
         # Never active, and perhaps still in the books as starting; with the reason.
         self._unwithdrawn: dict[UUID, EndReason] = {}
         self._store = store
@@ -100,12 +112,15 @@ class Endings:
         self._discard_version = discard_version
         self._metrics = metrics
         self._recorders = recorders
+        self._save_first = save_first
         self._wall = wall
 
     async def run(
         self, rental: Rental, used: timedelta, *, stopped: Callable[[], object], settled: bool = False
     ) -> None:
-        """Settle a rental, shut its browser down, save its profile, and close its record.
+        """Settle a rental, shut its browser down, and close its record; its profile is saved after that.
+
+        With `save_first`, before that.
 
         Args:
             rental: In state `stopping`.
@@ -124,10 +139,26 @@ class Endings:
             logger.exception("browser %s was not shut down cleanly", rental.id)
         finally:
             await asyncio.wait({recorded})
+            saving = self._start_rest(ending)
             rental.life.take(Signal.ENDED)
             stopped()
+        if saving is not None and self._save_first:
+            await asyncio.wait({saving})
         ending.closed = True
         await self._write(ending)
+
+    def _start_rest(self, ending: _Ending) -> asyncio.Task[None] | None:
+        """Begin what is left to do of a browser; return what ends when its profile is saved."""
+        report = ending.report
+        if not isinstance(report, UnfinishedStop):
+            ending.saved = None if report is None else report.saved
+            return None
+
+        async def note(saved: SavedState) -> None:
+            ending.saved = saved
+            await self._write(ending)
+
+        return self.rests.start(ending.rental, report.rest, note)
 
     async def withdraw(self, rental: Rental, error: BaseException) -> None:
         """Take a rental out of the books that has ended before it was active: nothing of it is paid.
@@ -195,8 +226,12 @@ class Endings:
                 generation=rental.generation,
             )
             ending.settled = True
-        if ending.closed:
-            await self._note_saved(rental, report)
+        if ending.closed and ending.saved is None and not ending.finished:
+            ending.saved = await self._found_upload(ending)
+        if ending.saved is not None:
+            await self._note_saved(rental, ending.saved)
+            ending.saved = None
+        if ending.closed and not ending.finished:
             rental.record = await self._store.finish(
                 rental.id,
                 proxy_bytes=report.proxy_bytes if report else 0,
@@ -204,6 +239,7 @@ class Endings:
                 host_traffic=_by_host(report.traffic) if report else None,
                 generation=rental.generation,
             )
+            ending.finished = True
 
     async def _shut_down(self, rental: Rental) -> StopReport | None:
         save = rental.saves_profile and not rental.discarded and await self._profile_exists(rental)
@@ -219,14 +255,18 @@ class Endings:
             logger.exception("the profile of browser %s is saved without a look at its record", rental.id)
             return True
 
-    async def _note_saved(self, rental: Rental, report: StopReport | None) -> None:
-        profile_id, saved = rental.profile_id, None if report is None else report.saved
+    async def _found_upload(self, ending: _Ending) -> SavedState | None:
+        """Return what the former server of a browser has uploaded: it may have ended before it noted that."""
+        rental = ending.rental
+        if rental.profile_id is None or not (rental.was_elsewhere and rental.saves_profile):
+            return None
+        if isinstance(ending.report, UnfinishedStop):  # it is saved here
+            return None
+        return await self._find_upload(rental.profile_id, rental.id)
+
+    async def _note_saved(self, rental: Rental, saved: SavedState) -> None:
+        profile_id = rental.profile_id
         if profile_id is None:
-            return
-        if saved is None and rental.was_elsewhere and rental.saves_profile:
-            # Its former server may have ended between the upload and its note.
-            saved = await self._find_upload(profile_id, rental.id)
-        if saved is None:
             return
         noted = await self._store.profile_saved(
             profile_id,

@@ -25,7 +25,7 @@ from cdpbridge._concurrency import TaskSet, to_the_end
 from cdpbridge._lifecycle import Deadline, EndReason, Signal, State
 from cdpbridge.errors import BrowserStartFailed
 from cdpbridge.server._metrics import Metrics
-from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, Limit
+from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, Limit, UnfinishedStop
 from cdpbridge.server.profiles import ProfileVersion
 from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Browser, KeyTaken, Store
@@ -45,8 +45,6 @@ __all__ = ["Rentals"]
 
 logger = logging.getLogger("cdpbridge.server")
 
-# How long a new rental waits for its profile while an ending one saves it.
-_PROFILE_WAIT_SECONDS: Final = 10.0
 _NO_ID: Final = UUID(int=0)
 
 
@@ -120,6 +118,7 @@ class Rentals:
             discard_version=discard_version,
             metrics=metrics,
             recorders=recorders,
+            save_first=settings.storage_url is not None or not store.one_writer,
             wall=wall,
         )
         self._rentals: dict[UUID, Rental] = {}
@@ -182,6 +181,7 @@ class Rentals:
         ends = [self._end(rental, Signal.LOST) for rental in list(self._rentals.values())]
         await asyncio.gather(*(end for end in ends if end is not None))
         await self._charges.wait()
+        await self._endings.rests.wait()
         await self._heart.close()
         try:
             await self._endings.retry()
@@ -290,7 +290,9 @@ class Rentals:
         """Start a rental and charge its first hour; roll everything back on an error or a cancellation."""
         began = self._clock.time()
         try:
-            await self._profile_free(order.profile_id)
+            if order.profile_id is not None:
+                await self._endings.rests.profile_free(self._rentals.values(), order.profile_id)
+            await self._endings.rests.slot(self._rentals.values(), project_id, order.limit)
             await to_the_end(self._reserve(project_id, rental, order))
             if order.profile_id is not None:
                 found = await self._store.profile_version(order.profile_id)
@@ -323,15 +325,9 @@ class Rentals:
         self._metrics.started(timedelta(seconds=self._clock.time() - began))
         return browser
 
-    async def _profile_free(self, profile_id: UUID | None) -> None:
-        """Wait for ending browsers that are saving this profile, so that the new one gets the saved state."""
-        ends = {
-            rental.ending
-            for rental in self._rentals.values()
-            if rental.ending is not None and profile_id is not None and rental.profile_id == profile_id
-        }
-        if ends:
-            await asyncio.wait(ends, timeout=_PROFILE_WAIT_SECONDS)
+    async def profile_saved(self, project_id: UUID, profile_id: UUID | None = None) -> None:
+        """Wait until what ended browsers have left of a profile is saved, or of each of a project; not for ever."""
+        await self._endings.rests.seen(project_id, profile_id)
 
     async def _reserve(self, project_id: UUID, rental: Rental, order: Order) -> None:
         await self._store.reserve(
@@ -393,7 +389,10 @@ class Rentals:
         async with AsyncExitStack() as steps:
             steps.callback(self._rentals.pop, rental.id, None)
             steps.push_async_callback(self._endings.withdraw, rental, error)
-            await self._hosts.stop(rental.id, CLOSE_FRAMES[EndReason.STOPPED_BY_CALLER], save=False)
+            frame = CLOSE_FRAMES[EndReason.STOPPED_BY_CALLER]
+            report = await self._hosts.stop(rental.id, frame, save=False)
+            if isinstance(report, UnfinishedStop):
+                await report.rest.remove()
 
     async def _discard(self, browser_id: UUID) -> None:
         """Stop a browser that no client has received, and refund all of it."""

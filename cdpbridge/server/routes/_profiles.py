@@ -50,6 +50,7 @@ async def list_profiles(
     query: Annotated[str | None, Query(max_length=100)] = None,
 ) -> Page[Profile]:
     """Get paginated list of profiles, newest first; with `query`, those with this in their name."""
+    await services.rentals.profile_saved(project_id)
     found, total = await services.store.profiles(
         project_id, offset=paging.offset, limit=paging.size, query=query
     )
@@ -78,7 +79,8 @@ async def create_profile(
 
 @router.get("/{profile_id}")
 async def get_profile(services: ServicesOf, project_id: ProjectId, profile_id: UUID) -> Profile:
-    """Get profile details."""
+    """Get profile details. While a browser that has stopped is being saved in it, they come after that."""
+    await services.rentals.profile_saved(project_id, profile_id)
     profile = await services.store.profile(project_id, profile_id)
     if profile is None:
         raise not_found("Profile")

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from cdpbridge._concurrency import TaskSet
 from cdpbridge.server.gateway import Entry, LocalFiles, Registry
-from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, CloseFrame, Limit, StopReport
+from cdpbridge.server.hosts import BrowserHosts, BrowserSpec, CloseFrame, Limit, StopReport, UnfinishedStop
 from cdpbridge.server.profiles import NO_VERSION, ProfileVersion
 
 from ._protocol import (
@@ -372,6 +372,8 @@ class WorkerBrowsers:
     ) -> StopReport | None:
         try:
             report = await self._hosts.stop(browser_id, frame, save=save)
+            if isinstance(report, UnfinishedStop):  # what was saved is fetched by the server
+                report = await report.finished()
         finally:
             self._browsers.pop(browser_id, None)
         if report is not None:

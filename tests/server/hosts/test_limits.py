@@ -1,16 +1,21 @@
 """A browser that takes too much memory, or too many processes, is stopped with a reason; others go on."""
 
+import os
 import subprocess
 import sys
 from contextlib import suppress
+from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 
 from cdpbridge.cdp import connect
 from cdpbridge.errors import ConnectionClosed
-from cdpbridge.server.hosts._usage import UsageReader
+from cdpbridge.server.hosts import UsageReader
+from cdpbridge.server.hosts._limits import Limits
 from tests.conftest import until
 
+MIB = 1024**2
 HOARD = (
     "window.hoard = []; for (let i = 0; i < 60; i++) hoard.push(new Uint8Array(16e6).fill(i)); hoard.length"
 )
@@ -71,7 +76,7 @@ async def test_fault_d09_pages_of_one_site_share_the_renderers_that_a_browser_ma
         assert 1 <= kinds.count("renderer") <= 9, kinds
 
 
-def test_what_the_processes_of_a_group_use():
+async def test_what_the_processes_of_a_group_use():
     """Memory that a process shares with others, such as libraries, is not counted; what was seen is kept for a second."""
     now = 0.0
     reader = UsageReader(clock=lambda: now)
@@ -86,5 +91,61 @@ def test_what_the_processes_of_a_group_use():
         assert 100e6 < used.memory < 140e6
         process.communicate(b"\n\n")
     assert reader.of_group(process.pid) == used
-    now = 1.5
-    assert reader.of_group(process.pid).processes == 0
+
+    def ended():
+        nonlocal now
+        now += 1.5
+        return reader.of_group(process.pid).processes == 0
+
+    # The fork ends when it likes.
+    await until(ended)
+
+
+def test_what_was_seen_serves_a_while_without_another_look():
+    now = 0.0
+    reader = UsageReader(valid_seconds=2.5, clock=lambda: now)
+    group = os.getpgrp()
+    assert reader.known(group) is None
+    used = reader.of_group(group)
+    assert used.processes
+    now = 2.5
+    assert reader.known(group) == used
+    now = 2.6
+    assert reader.known(group) is None
+
+
+async def test_fault_d09_the_disk_is_looked_at_now_and_then_and_when_much_was_written(tmp_path, monkeypatch):
+    """A hundred idle browsers cost 4 % of a core when all their files were gone through with each health check."""
+    place = SimpleNamespace(
+        folder=tmp_path / "place",
+        scratch=tmp_path / "scratch",
+        kept=tmp_path / "b" / "downloads",
+        cgroup=None,
+    )
+    options = SimpleNamespace(
+        usage=UsageReader(), max_memory_bytes=None, max_processes=None, max_disk_bytes=100 * MIB
+    )
+    used, free, looks = 20 * MIB, 1000 * MIB, []
+
+    def look(folders, limit):
+        looks.append((tuple(folders), limit))
+        return used
+
+    monkeypatch.setattr("cdpbridge.server.hosts._limits.disk_usage", look)
+    watch = Limits(uuid4(), place, options, free=lambda _folder: free)
+
+    async def look_again(times=1):
+        before = len(looks)
+        found = [await watch.passed(os.getpgrp()) for _ in range(times)]
+        return found[-1], len(looks) - before
+
+    assert await look_again() == (None, 1)
+    assert looks == [((place.folder, place.scratch, place.kept.parent), 100 * MIB)]
+    assert await look_again(5) == (None, 0)
+    assert await look_again() == (None, 1)
+    free -= 39 * MIB
+    assert await look_again() == (None, 0)
+    free -= 2 * MIB
+    assert await look_again() == (None, 1)
+    used, free = 101 * MIB, free - 41 * MIB
+    assert await look_again() == ("disk", 1)

@@ -491,6 +491,86 @@ async def test_a_rental_waits_for_the_profile_that_is_being_saved(api):
     await stopping
 
 
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_profile_is_saved_after_the_answer_to_the_stop(api):
+    """Who looks at it or rents it next waits for that; others do not."""
+    profile, other = [(await api.post("/profiles", {})).json()["id"] for _ in range(2)]
+    browser = await api.rent(profileId=profile)
+    api.hosts.may_save.clear()
+    assert (await api.stop(browser))["status"] == "stopped"
+    assert (await api.account())["activeSessionCount"] == 0
+    looking = asyncio.create_task(api.get(f"/profiles/{profile}"))
+    listing = asyncio.create_task(api.get("/profiles"))
+    creating = asyncio.create_task(api.rent(profileId=profile))
+    assert (await api.get(f"/profiles/{other}")).json()["cookieDomains"] is None
+    await api.rent(profileId=other)
+    await api.rent()
+    assert api.hosts.starts == 3
+    assert not any(waiting.done() for waiting in (looking, listing, creating))
+    assert not api.hosts.removed
+    api.hosts.may_save.set()
+    assert (await looking).json()["cookieDomains"] == ["example.com"]
+    found = {each["id"]: each["cookieDomains"] for each in (await listing).json()["items"]}
+    assert found == {profile: ["example.com"], other: None}
+    assert (await creating)["profileWritable"] is True
+
+
+async def test_a_slot_is_free_when_the_folder_that_took_it_is_removed(make_api):
+    """A create that comes before waits for that: the stop is answered, so it would be refused without a reason that shows."""
+    async with make_api(max_browsers=2) as api:
+        first, second = await api.rent(), await api.rent()
+        api.hosts.may_remove.clear()
+        await api.stop(first)
+        creating = asyncio.create_task(api.post("/browsers", {}))
+        await api.stop(second)
+        assert (await api.account())["activeSessionCount"] == 0
+        assert not creating.done()
+        assert api.hosts.starts == 2
+        api.hosts.may_remove.set()
+        assert (await creating).status_code == 201
+        assert {str(each) for each in api.hosts.removed} == {first["id"], second["id"]}
+        await api.rent()
+        assert (await api.post("/browsers", {})).status_code == 429
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_where_there_are_other_servers_a_profile_is_saved_before_the_answer(api):
+    """They do not see that it is being saved, and would give its former version to the next browser."""
+    profile = (await api.post("/profiles", {})).json()["id"]
+    browser = await api.rent(profileId=profile)
+    api.hosts.may_save.clear()
+    stopping = asyncio.create_task(api.stop(browser))
+    while api.hosts.running:
+        await asyncio.sleep(0)
+    await api.account()
+    answered = stopping.done()
+    api.hosts.may_save.set()
+    assert not answered
+    assert (await stopping)["status"] == "stopped"
+    found = await api.services.store.profile(await api.project(), UUID(profile))
+    assert found.cookie_domains == ["example.com"]
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_server_that_stops_waits_until_profiles_are_saved_and_folders_removed(make_api):
+    async with make_api() as api:
+        profile = (await api.post("/profiles", {})).json()["id"]
+        browser = await api.rent(profileId=profile)
+        api.hosts.may_save.clear()
+        await api.stop(browser)
+        closing = asyncio.create_task(api.services.rentals.close())
+        while not api.services.rentals.closing:
+            await asyncio.sleep(0)
+        answer = await api.post("/browsers", {})
+        closed = closing.done()
+        api.hosts.may_save.set()
+        await closing
+        assert (closed, answer.status_code) == (False, 503)
+        assert [str(each) for each in api.hosts.removed] == [browser["id"]]
+        found = await api.services.store.profile(await api.project(), UUID(profile))
+        assert found.cookie_domains == ["example.com"]
+
+
 async def test_a_profile_deleted_in_use_is_not_saved(api):
     profile = (await api.post("/profiles", {})).json()["id"]
     browser = await api.rent(profileId=profile)
@@ -516,6 +596,7 @@ async def test_a_profile_deleted_while_it_is_saved_is_forgotten(api, monkeypatch
     await api.request("DELETE", f"/profiles/{profile}")
     api.hosts.may_stop.set()
     await stopping
+    await api.services.rentals.profile_saved(await api.project())
     assert forgotten == [profile]
 
 
