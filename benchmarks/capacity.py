@@ -1,7 +1,8 @@
 """Claim: a server that has rented thousands of browsers is as it was, and a hundred idle browsers cost it next to nothing.
 
-    python benchmarks/capacity.py [--rentals N] [--at-once N] [--idle N] [--build shell] [--warm N]
+    python benchmarks/capacity.py [--rentals N] [--at-once N] [--idle N] [--build shell] [--warm N] [--paper]
 
+With `--paper` no Chromium runs, so that 10,000 rentals take minutes: what is measured is the server's own memory, and its books.
 First many rentals, some at a time: the server's memory as they go, then what is left of them (descriptors, processes, folders)
 and the account, which must have paid what the answers to the stops say, to the cent. Then idle browsers: the share of a core
 that the server takes, and a create beside them against one on the empty server. Prints two tables, writes
@@ -113,7 +114,7 @@ async def run(given: argparse.Namespace) -> dict[str, object]:
             "warm_browsers": given.warm,
         }
         async with (
-            server(f"{name}/data", given.build, **settings) as (base_url, pid),
+            server(f"{name}/data", given.build, paper=given.paper, **settings) as (base_url, pid),
             cdpbridge.at(base_url, KEY) as client,
         ):
             # What is loaded, and opened to be kept, on first use.
@@ -135,7 +136,7 @@ async def run(given: argparse.Namespace) -> dict[str, object]:
                 "paid_usd": str(paid),
                 "charged_usd": str(sum(many.pop("cost"), Decimal(0))),
             }
-            idle = await keep_idle(client, pid, given.idle)
+            idle = await keep_idle(client, pid, given.idle) if given.idle else None
         return {**many, **after, "idle": idle, "left_at_the_end": len(places(Path(name) / "run"))}
 
 
@@ -146,12 +147,18 @@ def main() -> int:
     parser.add_argument("--idle", type=int, default=100)
     parser.add_argument("--warm", type=int, default=0, help="browsers that the server keeps ready")
     parser.add_argument("--build", choices=["shell", "full"], default="shell")
+    parser.add_argument("--paper", action="store_true", help="rent browsers that do not run; none is idle")
     given = parser.parse_args()
+    if given.paper:
+        given.idle = given.warm = 0
     about = harness.machine()
     found = asyncio.run(run(given))
     load = os.getloadavg()
     harness.progress("")
-    print(f"{about['cpu']}; {about['system']}; Python {about['python']}; load {load[0]:.1f}; {given.build}")
+    print(
+        f"{about['cpu']}; {about['system']}; Python {about['python']}; load {load[0]:.1f}; "
+        f"{'on paper' if given.paper else given.build}"
+    )
     memory = [(0, found["memory_kb_before"]), *found["memory_kb"]]
     harness.print_table(
         f"{given.rentals} rentals, {given.at_once} at a time: {given.rentals / found['seconds']:.1f} a second",
@@ -164,20 +171,20 @@ def main() -> int:
     print(
         f"paid {found['paid_usd']} USD, charged {found['charged_usd']} USD: {'equal' if equal else 'NOT EQUAL'}"
     )
-    idle = found["idle"]
-    harness.print_table(
-        f"{given.idle} idle browsers",
-        ["server, % of a core", "memory of each, kB", "a create, ms", "on the empty server, ms", "ratio"],
-        [
+    if (idle := found["idle"]) is not None:
+        harness.print_table(
+            f"{given.idle} idle browsers",
+            ["server, % of a core", "memory of each, kB", "a create, ms", "on the empty server, ms", "ratio"],
             [
-                f"{idle['share_of_a_core'] * 100:.1f}",
-                f"{idle['memory_kb_each']:.0f}",
-                f"{idle['create_beside_ms']:.0f}",
-                f"{idle['create_alone_ms']:.0f}",
-                f"{idle['create_beside_ms'] / idle['create_alone_ms']:.2f}",
-            ]
-        ],
-    )
+                [
+                    f"{idle['share_of_a_core'] * 100:.1f}",
+                    f"{idle['memory_kb_each']:.0f}",
+                    f"{idle['create_beside_ms']:.0f}",
+                    f"{idle['create_alone_ms']:.0f}",
+                    f"{idle['create_beside_ms'] / idle['create_alone_ms']:.2f}",
+                ]
+            ],
+        )
     harness.save("capacity", {"machine": about, "load": load, "options": vars(given), **found})
     return 0 if max(left.values()) <= 0 and equal else 1
 

@@ -76,14 +76,15 @@ class Laps:
 
 
 @asynccontextmanager
-async def server(folder: str, build: str, **settings: object) -> AsyncIterator[tuple[str, int]]:
-    """A running server: the base URL of its API, and its pid."""
+async def server(
+    folder: str, build: str, *, paper: bool = False, **settings: object
+) -> AsyncIterator[tuple[str, int]]:
+    """A running server: the base URL of its API, and its pid; with `paper`, one that runs no browsers."""
+    command = ["-m", "cdpbridge.server", "--port", "0", "--data-dir", folder, "--dead-man-fd", "0"]
     given = {"api_keys": KEY, "browser_build": build, **settings}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "cdpbridge.server",
-        *("--port", "0", "--data-dir", folder, "--dead-man-fd", "0"),
+        *([str(harness.HERE / "_paper_server.py"), folder] if paper else command),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=ENVIRONMENT | {f"CDPBRIDGE_{name.upper()}": str(value) for name, value in given.items()},
