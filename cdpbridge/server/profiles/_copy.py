@@ -1,10 +1,13 @@
 """Copies of a user data folder: what makes the profile, nothing that can be made again, nothing but plain files.
 
-Nothing in the folder is trusted: a client that drives a browser can write into it.
+Nothing in a browser's folder is trusted: a client that drives it can write into it. A file's bytes are shared with its copy where
+the file system can do that, until one of them is written (`ioctl_ficlone(2)`: Btrfs, XFS, bcachefs).
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 import time
@@ -14,8 +17,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Budget", "TooBig", "copy_plain_files", "sync", "sync_tree"]
+__all__ = ["Budget", "TooBig", "copy_own", "copy_plain_files", "sync", "sync_tree"]
 
+# linux/fs.h: _IOW(0x94, 9, int), the same on each of our architectures.
+_FICLONE: Final = 0x40049409
+_CANNOT_SHARE: Final = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS)
 _CHUNK_BYTES: Final = 1024 * 1024
 # At the top of the folder and of each profile in it; deeper down the same names may be a site's or an extension's own.
 _CACHES: Final = (
@@ -137,11 +143,61 @@ def _copy_file(source: str, target: Path, budget: Budget) -> None:
             raise TooBig("too many bytes")
         target_fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(target_fd, "wb", buffering=0) as writer:  # noqa: PTH123  # as above
-            while sent := os.sendfile(writer.fileno(), reader.fileno(), None, _CHUNK_BYTES):
-                budget.bytes_left -= sent
+            if share(reader.fileno(), writer.fileno()):
+                budget.bytes_left -= os.fstat(writer.fileno()).st_size
                 if budget.bytes_left < 0:  # it grew
                     raise TooBig("too many bytes")
+                return
+            while sent := os.sendfile(writer.fileno(), reader.fileno(), None, _CHUNK_BYTES):
+                budget.bytes_left -= sent
+                if budget.bytes_left < 0:  # as above
+                    raise TooBig("too many bytes")
                 budget.check_time()
+
+
+def copy_own(source: Path, target: Path) -> None:
+    """Copy a folder of our own, which has plain files and folders only, into one that exists.
+
+    Raises:
+        OSError: From the disk.
+    """
+    # By paths as texts, and without times and modes, which no browser reads: half the time that `shutil.copytree` takes.
+    waiting = [(os.fspath(source), os.fspath(target))]
+    while waiting:
+        folder, copy = waiting.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = f"{copy}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    os.mkdir(name, 0o700)  # noqa: PTH102  # a text
+                    waiting.append((entry.path, name))
+                else:
+                    _copy_own_file(entry.path, name)
+
+
+def _copy_own_file(source: str, target: str) -> None:
+    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            if not share(reader, writer):
+                while os.sendfile(writer, reader, None, _CHUNK_BYTES):
+                    pass
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+
+
+def share(source: int, target: int) -> bool:
+    """Let an empty file have the bytes of another one, given their descriptors; False where they must be copied."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno in _CANNOT_SHARE:
+            return False
+        raise
+    return True
 
 
 def sync_tree(folder: Path, budget: Budget) -> None:

@@ -35,7 +35,7 @@ from cdpbridge.server.objects import ObjectMissing
 from ._archives import COOKIES, USER_DATA, Archives, unpack_version
 from ._cache import CACHED, Cache
 from ._contents import check_cookie_files, cookies_in, domains_of
-from ._copy import Budget, TooBig, copy_plain_files, sync, sync_tree
+from ._copy import Budget, TooBig, copy_own, copy_plain_files, sync, sync_tree
 from ._untrusted import Hostile
 from ._versions import (
     NO_VERSION,
@@ -152,7 +152,7 @@ class ProfileStore:
         user_data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._lock(profile_id):
             if (found := self._found(profile_id, version)) is not None:
-                shutil.copytree(found / USER_DATA, user_data_dir, symlinks=True, dirs_exist_ok=True)
+                copy_own(found / USER_DATA, user_data_dir)
         if version.archive is not None:
             self._cache.trim()
 
