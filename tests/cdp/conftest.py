@@ -133,7 +133,7 @@ class Chrome:
         self.port = int(self.authority.rpartition(":")[2])
 
     @classmethod
-    def start(cls, profile: Path) -> "Chrome":
+    def start(cls, profile: Path, *switches: str) -> "Chrome":
         binary = os.environ.get("CDPBRIDGE_CHROMIUM") or shutil.which("chromium-headless-shell")
         if binary is None:
             pytest.skip("no Chromium on this machine")
@@ -150,6 +150,7 @@ class Chrome:
                     "--disable-gpu",
                     "--site-per-process",
                     f"--user-data-dir={profile}",
+                    *switches,
                     "about:blank",
                 ]
             ),

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from cdpbridge.cdp._switches import downloads_switch
 from tests.cdp.conftest import Chrome
 
 _running: list[tuple[Chrome, tempfile.TemporaryDirectory[str]]] = []
@@ -13,7 +14,9 @@ def shared_chrome() -> str:
     if not _running or _running[0][0].process.poll() is not None:
         stop_shared_chrome()
         folder = tempfile.TemporaryDirectory(prefix="v")
-        _running.append((Chrome.start(Path(folder.name) / "profile"), folder))
+        profile = Path(folder.name) / "profile"
+        # Else the tunnel's files would be in /tmp, and stay there: over CDP no client can remove them.
+        _running.append((Chrome.start(profile, downloads_switch(profile)), folder))
     return _running[0][0].http_url
 
 
