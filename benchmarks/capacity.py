@@ -112,6 +112,9 @@ async def run(given: argparse.Namespace) -> dict[str, object]:
             "max_browsers": max(given.idle, given.at_once) + CREATES,
             "max_load_per_cpu": 10_000,
             "warm_browsers": given.warm,
+            # Others may load the machine, too.
+            "queue_timeout_seconds": 600,
+            "start_timeout_seconds": 120,
         }
         async with (
             server(f"{name}/data", given.build, paper=given.paper, **settings) as (base_url, pid),
