@@ -43,7 +43,8 @@ class Start:
         self.cancelled = False
         self.delivered = False
         self.waiting = 0
-        self.task = asyncio.get_running_loop().create_task(work)
+        self._begun = False
+        self.task = asyncio.get_running_loop().create_task(self._run(work))
         self.task.add_done_callback(mark_retrieved)
 
     @property
@@ -54,7 +55,14 @@ class Start:
     def cancel(self) -> None:
         """Cancel the start and roll it back; requests that still wait get `StartWithdrawn`."""
         self.cancelled = True
-        self.task.cancel()
+        if self._begun:
+            self.task.cancel()
+        else:  # cancelled before its first step, it would roll nothing back
+            asyncio.get_running_loop().call_soon(self.task.cancel)
+
+    async def _run(self, work: Coroutine[Any, Any, Browser]) -> Browser:
+        self._begun = True
+        return await work
 
 
 async def wait_for(

@@ -615,6 +615,14 @@ async def test_a_server_that_stops_refunds_and_saves(make_api, tmp_path):
         assert api.hosts.left == []
 
 
+async def test_an_order_that_comes_in_the_moment_in_which_a_server_stops(api):
+    """Its start was cancelled before its first step: the answer was 500, and the rental stayed in the list of those that start."""
+    closing = asyncio.create_task(api.services.rentals.close())
+    assert (await api.post("/browsers", {})).status_code == 503
+    await closing
+    assert (api.services.rentals._rentals, api.hosts.running) == ({}, {})
+
+
 async def test_a_server_that_stops_takes_no_orders(api):
     api.hosts.may_start.clear()
     creating = asyncio.create_task(api.post("/browsers", {}))
