@@ -256,9 +256,10 @@ def test_fault_b05_an_owner_that_is_killed_right_after_it_has_made_a_folder_leav
             check=True,
             timeout=100,
         )
-        assert done.stdout.splitlines()[0] == "-9 1", done.stderr
-        # The second one has freed what the first one left, when it took its uid.
-        assert done.stdout.splitlines()[1].split()[0] == "-9", done.stderr
+        # The second one frees what the first one left, when it takes its uid; so does any other program that starts a browser.
+        first, second = done.stdout.splitlines()
+        assert first in {"-9 1", "-9 0"}, done.stderr
+        assert second.split()[0] == "-9", done.stderr
         wait_for(
             lambda: UidPool().sweep() or not os.listdir(scratch)
         )  # another server may sweep at the same time
