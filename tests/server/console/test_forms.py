@@ -5,10 +5,14 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from tests.server.console.pages import KEYS, opened
+from tests.server.console.pages import KEYS, ONE_PLAYWRIGHT, opened
 from tests.server.scripted_agents import ScriptedAgents, agents_for_a_server
 
-pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the console is tested, and one browser shows it")]
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the console is tested, and one browser shows it"),
+    *ONE_PLAYWRIGHT,
+]
 
 
 async def test_a_browser_with_profile_country_and_screen(make_server):

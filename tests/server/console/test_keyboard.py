@@ -3,11 +3,15 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.server.console.pages import KEYS, opened
+from tests.server.console.pages import KEYS, ONE_PLAYWRIGHT, opened
 from tests.server.console.states import DIALOGS, SECTIONS, filled, go, open_dialog, show
 from tests.server.scripted_agents import agents_for_a_server
 
-pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the console is tested, and one browser shows it")]
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the console is tested, and one browser shows it"),
+    *ONE_PLAYWRIGHT,
+]
 
 # Everything a mouse could use, by a number that stays when the page is brought up to date.
 REACHABLE = """() => {

@@ -3,8 +3,10 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.server.console.pages import KEYS, opened
+from tests.server.console.pages import KEYS, ONE_PLAYWRIGHT, opened
 from tests.server.console.states import open_dialog, show
+
+pytestmark = ONE_PLAYWRIGHT
 
 ONE_BUILD = pytest.mark.one_build("the console is tested, and one browser shows it")
 

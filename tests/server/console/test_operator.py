@@ -7,9 +7,13 @@ import httpx
 import pytest
 from playwright.async_api import expect
 
-from tests.server.console.pages import KEYS, opened
+from tests.server.console.pages import KEYS, ONE_PLAYWRIGHT, opened
 
-pytestmark = [pytest.mark.chromium, pytest.mark.one_build("the console is tested, and one browser shows it")]
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.one_build("the console is tested, and one browser shows it"),
+    *ONE_PLAYWRIGHT,
+]
 
 ADMIN = "key-of-the-operator"
 

@@ -7,7 +7,9 @@ from playwright.async_api import expect
 
 from cdpbridge.cdp import connect
 from cdpbridge.server.store import key_hash_of
-from tests.server.console.pages import KEYS, opened
+from tests.server.console.pages import KEYS, ONE_PLAYWRIGHT, opened
+
+pytestmark = ONE_PLAYWRIGHT
 
 ONE_BUILD = pytest.mark.one_build("the console is tested, and one browser shows it")
 
