@@ -211,6 +211,7 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
     "cdpbridge worker --server https://browsers.example.com --slots 8 --listen 10.0.0.5:8710": NotRun(
         "needs a server of that name and an address; tests/server/workers runs workers"
     ),
+    "cdpbridge workers list": NotRun("needs a worker; tests/server/test_operator_commands.py has some"),
     "[Unit]": NotRun("systemd; checked below where it is installed"),
     "ray.md 1: [Unit]": NotRun("systemd; checked below where it is installed"),
     "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=/etc/ray-token RAY_gcs_rpc_server_reconnect_timeout_s=86400": NotRun(
@@ -739,7 +740,7 @@ def test_settings_in_the_documentation_are_read(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("CDPBRIDGE_")]:
         monkeypatch.delenv(name)
     blocks = blocks_in("toml")
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         file = tmp_path / "settings.toml"
         file.write_text(block.text)

@@ -227,7 +227,9 @@ def test_serve_shows_its_settings(server, tmp_path):
     """The values in force, not a table of defaults; no secret among them."""
     (tmp_path / "s.toml").write_text('usd_per_hour = "0.2"\napi_keys = "key-in-the-file"\n')
     asked = ["serve", "--show-settings", "--config", str(tmp_path / "s.toml"), "--port", "8123"]
-    shown = cdpbridge(server, *asked, CDPBRIDGE_PLAN="free").stdout
+    asked += ["--engine", "ray", "--ray-address", "auto"]
+    environment = {"CDPBRIDGE_PLAN": "free", "CDPBRIDGE_WORKER_SECRET": "secret-of-workers-" * 2}
+    shown = cdpbridge(server, *asked, **environment).stdout
     rows = {
         cells[0]: (json.loads(cells[1]), cells[2])
         for cells in (line.split("\t") for line in shown.splitlines()[1:])
@@ -236,7 +238,9 @@ def test_serve_shows_its_settings(server, tmp_path):
     assert rows["port"] == (8123, "set")
     assert rows["plan"] == ("free", "set")
     assert rows["max_browsers"] == (10, "default")
+    assert rows["browsers"] == ("workers", "set"), "an engine is for workers"
     assert "key-in-the-file" not in shown
+    assert "secret-of-workers" not in shown
 
 
 def test_demo(server, tmp_path):

@@ -285,6 +285,20 @@ def test_an_engine_and_where_its_workers_register():
     assert Settings.load(**ENGINE, host="0.0.0.0", public_url="https://a.example").engine == "ray"
 
 
+async def test_a_server_whose_engine_is_not_installed_does_not_start(tmp_path, monkeypatch):
+    from importlib import util
+
+    from cdpbridge.server.engine import open_engine
+
+    real = util.find_spec
+    monkeypatch.setattr(
+        "cdpbridge.server.engine._link.find_spec", lambda name: None if name == "ray" else real(name)
+    )
+    with pytest.raises(ConfigurationError, match=r"pip install 'cdpbridge\[ray\]'"):
+        async with open_engine(Settings.load(**ENGINE), None, own_ports=[1]):
+            pass
+
+
 def test_what_an_engine_needs_is_named():
     for changes, words in (
         ({"ray_address": None}, "set `ray_address`"),

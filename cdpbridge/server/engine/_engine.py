@@ -108,6 +108,8 @@ class Engine:
         )
         self._lease = Lease(store, _NAME)
         self._report: Mapping[str, Any] = _starting()
+        # Why the last start has failed, until none has for some time.
+        self._failure: str | None = None
         self._driver: DriverLink | None = None
         self._loops: list[asyncio.Task[None]] = []
 
@@ -241,12 +243,13 @@ class Engine:
     ) -> Mapping[str, Any]:
         states = {state: sum(each.state is state for each in actors) for state in ActorState}
         draining = {each.id for each in workers if each.draining}
-        message = failed[-1] if failed else self._report["message"] if failures else None
+        if failed or not failures:
+            self._failure = failed[-1] if failed else None
         nodes = {each["node"]["address"]: each["node"] for each in found if "node" in each}
         return {
             "name": _NAME,
             "state": "running",
-            "message": message,
+            "message": self._failure,
             "wanted": plan.wanted,
             "pending": states[ActorState.PENDING],
             "starting": states[ActorState.STARTING],
