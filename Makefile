@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
-# All extras but `agent`, which has an environment of its own.
+# All extras but `agent`, which has an environment of its own, and `ray`; see below.
 EXTRAS := chart,cluster,crawlee,local,playwright,pytest,recording,robot,scrapy
 
 .PHONY: help setup demo test test-slow test-fast test-lowest check docs screenshots format bench clean
@@ -37,7 +37,12 @@ demo: $(BASE)  ## rent a browser, drive it over CDP and Playwright, stop it, see
 test: setup  ## every test except those marked slow or cloud
 	$(BIN)/python -m pytest -m "not slow and not cloud" -n auto --dist loadfile --durations=30 $(PYTEST_ARGS)
 
-test-slow: setup  ## the tests marked slow: long proofs, and second forms of proofs
+# 240 MB, for some of the slow tests alone; these need `apt-get install redis-server`, too.
+$(VENV)/.ray: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[ray]'
+	touch $@
+
+test-slow: setup $(VENV)/.ray  ## the tests marked slow: long proofs, and second forms of proofs
 	$(BIN)/python -m pytest -m "slow and not cloud" -n auto --dist loadfile --durations=30 $(PYTEST_ARGS)
 
 test-fast: $(VENV)/.installed  ## the tests that start no browser and no server, in under a minute; needs no apt

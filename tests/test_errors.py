@@ -29,7 +29,12 @@ from tests.cases import cases
 # A script that only alembic runs; and what is installed in the environment of agents only.
 NOT_HERE = {"cdpbridge.server.store.migrations.env"}
 OF_AGENTS = {"PIL", "browser_use", "onepassword", "pypdf"}
-OF_EXTRAS = {"crawlee", "griffe", "robot"}  # not in the environment of the lowest versions
+OF_EXTRAS = {
+    "crawlee",
+    "griffe",
+    "ray",
+    "robot",
+}  # not in the environment of the lowest versions, `ray` in none but that of slow tests
 AT = datetime(2026, 11, 2, 12, tzinfo=UTC)
 # An argument for each annotation that an error's `__init__` has; a new one needs a line here.
 SAMPLES = {
