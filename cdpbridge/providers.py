@@ -44,7 +44,8 @@ class ClientOptions(TypedDict, total=False):
 class LocalSettings(TypedDict, total=False):
     """Settings of the embedded server; None is the same as leaving one out. `docs/reference/settings.md` has the table.
 
-    Its address and keys (`host`, `port`, `public_url`, `api_keys`) are not here: `local()` chooses them.
+    Its address and keys (`host`, `port`, `public_url`, `api_keys`) are not here: `local()` chooses them. Nor are workers and what starts them
+    (`browsers`, `worker_secret`, `engine`, ...): they are for `cdpbridge serve`.
     """
 
     allowed_hosts: Sequence[str] | None

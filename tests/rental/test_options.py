@@ -70,7 +70,12 @@ def test_the_settings_of_local_are_those_of_the_server():
     from cdpbridge.server import Settings
 
     chosen = {"host", "port", "public_url", "api_keys"}  # by `local()`
-    assert set(LocalSettings.__annotations__) | {"data_dir"} == set(Settings.model_fields) - chosen
+    of_a_cluster = {
+        *("browsers", "worker_secret", "engine", "ray_address", "ray_namespace", "register_urls"),
+        *("min_workers", "max_workers", "slots_per_worker", "spare_slots", "scale_down_seconds"),
+    }
+    expected = set(Settings.model_fields) - chosen - of_a_cluster
+    assert set(LocalSettings.__annotations__) | {"data_dir"} == expected
     hints = typing.get_type_hints(LocalSettings)
     assert all(type(None) in typing.get_args(hint) for hint in hints.values())
 
