@@ -276,7 +276,7 @@ def test_fault_e09_short_or_empty_text_is_no_id(whole):
 def test_fault_e09_json_is_for_every_command_that_prints_records():
     without = {path for path, command in paths() if "as_json" not in {each.name for each in command.params}}
     assert without == {
-        *("completion", "demo", "serve", "tunnel", "profiles sync"),
+        *("completion", "demo", "serve", "worker", "tunnel", "profiles sync"),
         *("open", "cost"),  # --eval prints JSON; --format json
     }
 
