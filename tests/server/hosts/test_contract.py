@@ -11,7 +11,7 @@ import pytest
 from cdpbridge.errors import CDPError, ConfigurationError
 from cdpbridge.server.files import FileStore, SharedFolders
 from cdpbridge.server.gateway import FileRefused, Registry
-from cdpbridge.server.hosts import BrowserSpec, CloseFrame
+from cdpbridge.server.hosts import BrowserSpec, CloseFrame, UnfinishedStop
 from cdpbridge.server.profiles import ProfileStore, ProfileVersion
 from cdpbridge.server.proxy import Rules
 from tests.conftest import until
@@ -50,6 +50,12 @@ def worker(build, tmp_path_factory):
     worker = WorkerProgram(tmp_path_factory.mktemp("worker"), browser_build=build)
     yield worker
     worker.end()
+
+
+async def ended(hosts, browser_id, frame, *, save):
+    """Stop a browser, and wait for what may be left to do then; the report."""
+    report = await hosts.stop(browser_id, frame, save=save)
+    return await report.finished() if isinstance(report, UnfinishedStop) else report
 
 
 @asynccontextmanager
@@ -104,13 +110,13 @@ async def test_a_browser_is_reached_and_stopped(hosts, registry):
     connection = await hosts.connection(spec.id)
     assert "Chrome" in (await connection.root.send("Browser.getVersion"))["product"]
     assert await hosts.connection(spec.id) is connection
-    report = await hosts.stop(spec.id, END, save=True)
+    report = await ended(hosts, spec.id, END, save=True)
     assert (report.saved, report.proxy_bytes, calls.exits) == (None, 0, [])
     assert connection.closed
     assert registry.find(placement.token) is None
     assert hosts.placement(spec.id) is None
     assert await hosts.connection(spec.id) is None
-    assert await hosts.stop(spec.id, END, save=True) is None
+    assert await ended(hosts, spec.id, END, save=True) is None
     with pytest.raises(OSError):
         await answers(upstream)
 
@@ -121,7 +127,7 @@ async def test_a_browser_that_ends_by_itself_is_told_once(hosts):
     with suppress(CDPError):
         await (await hosts.connection(spec.id)).root.send("Browser.close")
     await until(lambda: calls.exits)
-    report = await hosts.stop(spec.id, END, save=True)
+    report = await ended(hosts, spec.id, END, save=True)
     assert (report.how, report.saved, calls.exits) == ("exited", None, [spec.id])
 
 
@@ -131,14 +137,14 @@ async def test_a_profile_goes_from_one_browser_to_the_next(hosts):
     assert (await calls.start(hosts, first)).profile_writable is True
     cookie = {"name": "kept", "value": "1", "domain": "example.com", "path": "/", "expires": 4e9}
     await (await hosts.connection(first.id)).root.send("Storage.setCookies", {"cookies": [cookie]})
-    saved = (await hosts.stop(first.id, END, save=True)).saved
+    saved = (await ended(hosts, first.id, END, save=True)).saved
     assert (saved.version, saved.cookie_domains, saved.archive) == (1, ["example.com"], None)
 
     second = BrowserSpec(uuid4(), profile_id, profile_version=ProfileVersion(1))
     await calls.start(hosts, second)
     found = await (await hosts.connection(second.id)).root.send("Storage.getCookies")
     assert [each["name"] for each in found["cookies"]] == ["kept"]
-    assert (await hosts.stop(second.id, END, save=False)).saved is None
+    assert (await ended(hosts, second.id, END, save=False)).saved is None
     assert calls.exits == []
 
 
@@ -159,7 +165,7 @@ async def test_downloads_are_with_the_server_when_a_browser_has_ended(hosts, tmp
 
     [file] = await until(brought)
     assert (file.name, file.file.read_bytes()) == ("note.txt", b"of the page")
-    await hosts.stop(spec.id, END, save=False)
+    await ended(hosts, spec.id, END, save=False)
     [file] = found.listing(found.downloads(spec.id))
     assert (file.name, file.file.read_bytes()) == ("note.txt", b"of the page")
 
@@ -179,7 +185,7 @@ async def test_a_browser_reads_what_is_uploaded_for_it(hosts, tmp_path):
     await tab.send("DOM.setFileInputFiles", {"files": [path], "objectId": field})
     read = {"expression": "field.files[0].text()", "awaitPromise": True}
     assert (await tab.send("Runtime.evaluate", read))["result"]["value"] == "for the page"
-    await hosts.stop(spec.id, END, save=False)
+    await ended(hosts, spec.id, END, save=False)
 
 
 @one_build("folders and paths of the host")
@@ -214,7 +220,7 @@ async def test_the_tunnel_reaches_the_files_of_a_browser_and_no_others(hosts, re
     with pytest.raises(FileRefused) as refused:
         await files.read(place)
     assert refused.value.status == 404
-    await hosts.stop(spec.id, END, save=False)
+    await ended(hosts, spec.id, END, save=False)
     assert calls.exits == []
 
 
@@ -225,7 +231,7 @@ async def test_hosts_are_limited_while_a_browser_runs(hosts):
     assert await hosts.limit_hosts(spec.id, allowed=["example.com"])
     with pytest.raises(ConfigurationError):
         await hosts.limit_hosts(spec.id, allowed=["http://example.com"])
-    await hosts.stop(spec.id, END, save=False)
+    await ended(hosts, spec.id, END, save=False)
     assert not await hosts.limit_hosts(spec.id, allowed=None)
 
 
@@ -238,7 +244,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(hosts):
     with pytest.raises(asyncio.CancelledError):
         await start
     assert hosts.placement(spec.id) is None
-    assert await hosts.stop(spec.id, END, save=False) is None
+    assert await ended(hosts, spec.id, END, save=False) is None
     # Its slot is free.
     again = [BrowserSpec(uuid4()) for _ in range(3)]
     await asyncio.gather(*(calls.start(hosts, each) for each in again))
