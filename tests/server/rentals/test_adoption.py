@@ -88,6 +88,9 @@ class ScriptedWorkers(ScriptedHosts):
     def answered(self):
         return [self.machines.worker]
 
+    async def close(self):
+        assert not self.running  # what is left of them is the workers' to remove
+
 
 @pytest.fixture
 def quick(monkeypatch):
