@@ -23,6 +23,7 @@ class PaperHosts:
     def __init__(self) -> None:
         self.running: dict[UUID, Placement] = {}
         self.ready = 0
+        self.waiting = 0
 
     async def start(
         self,
@@ -33,6 +34,21 @@ class PaperHosts:
     ) -> Placement:
         self.running[spec.id] = Placement(f"token-{spec.id.hex}", None, spec.id)
         return self.running[spec.id]
+
+    async def adopt(
+        self,
+        spec: BrowserSpec,
+        *,
+        on_exit: Callable[[UUID], object],
+        on_limit: Callable[[UUID, Limit], object],
+    ) -> Placement | None:
+        return None
+
+    async def release(self, browser_id: UUID) -> bool:
+        return False
+
+    async def attach(self, browser_id: UUID) -> Placement | None:
+        return None
 
     def placement(self, browser_id: UUID) -> Placement | None:
         return self.running.get(browser_id)
@@ -50,9 +66,21 @@ class PaperHosts:
         return None
 
     async def limit_hosts(
-        self, browser_id: UUID, *, allowed: Collection[str] | None, denied: Collection[str] = ()
+        self, browser_id: UUID, *, allowed: Sequence[str] | None, denied: Sequence[str] = ()
     ) -> bool:
         return browser_id in self.running
+
+    def downloads_folder(self, browser_id: UUID) -> Path | None:
+        return None
+
+    async def take_downloads(self, browser_id: UUID) -> None:
+        """Nothing is downloaded."""
+
+    async def give_upload(self, browser_id: UUID, file: Path) -> None:
+        """No browser reads it."""
+
+    def upload_path(self, browser_id: UUID, file: Path) -> Path:
+        return file
 
     async def stop(self, browser_id: UUID, frame: CloseFrame, *, save: bool) -> StopReport | None:
         return StopReport("closed", None, 0) if self.running.pop(browser_id, None) else None
@@ -62,6 +90,18 @@ class PaperHosts:
 
     async def recover(self, left: Collection[Leftover]) -> Mapping[UUID, SavedState]:
         return {}
+
+    def start_ahead(self, readable: tuple[Path, ...]) -> None:
+        """Nothing is started."""
+
+    def lost(self, browser_id: UUID) -> bool:
+        return False
+
+    def answered(self) -> Collection[UUID]:
+        return ()
+
+    def fits_ready(self, spec: BrowserSpec) -> bool:
+        return False
 
     async def release_ready(self) -> bool:
         return False
