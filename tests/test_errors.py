@@ -24,6 +24,7 @@ from cdpbridge.errors import (
     NavigationError,
 )
 from cdpbridge.errors._base import seconds_text
+from cdpbridge.server.workers._auth import Status
 from tests.cases import cases
 
 # A script that only alembic runs; and what is installed in the environment of agents only.
@@ -42,6 +43,7 @@ SAMPLES = {
     "BaseException | str": "no answer",
     "ConnectionClosed | None": ConnectionClosed(1001, "session expired", sent=True),
     "HTTPStatus": HTTPStatus.NOT_FOUND,
+    "Status | None": Status.NO_BROWSER,
     "Sequence[str]": ["browser 1", "browser 2"],
     "bool": True,
     "bool | None": False,

@@ -33,8 +33,13 @@ class FileRefused(Exception):
     """
 
     def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
+        # Both, so that it can be pickled.
+        super().__init__(status, text)
         self.status = status
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
 
 
 class OpenedFile(Protocol):
