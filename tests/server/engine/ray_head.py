@@ -122,7 +122,8 @@ class RayHead:
         wait_for_port("127.0.0.1", self._port)
 
     def close(self):
-        found = self.processes()
+        # Ray's agents write their titles over their environment.
+        found = {child for each in self.processes() for child in (each, *children_of(each))}
         for process in found:
             with suppress(psutil.Error):
                 process.kill()
@@ -145,6 +146,13 @@ def ray_head(*, slots, node_environment):
     finally:
         head.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def children_of(process):
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
 
 
 def cmdline(process):
