@@ -80,6 +80,7 @@ class ScriptedHosts:
         self.may_save.set()
         self.may_remove.set()
         self.removed = []
+        self.rests = 0
         self.failure = None
         self.bytes = 0
         self.by_host = ()
@@ -156,6 +157,7 @@ class ScriptedHosts:
         leased = spec.profile_id if placement.profile_writable else None
         saved = SavedState(1, ["example.com"]) if save and leased else None
         rest = ScriptedRest(self, browser_id, leased, saved)
+        self.rests += 1
         return UnfinishedStop("closed", None, self.bytes, traffic=self.by_host, rest=rest)
 
     def downloads_folder(self, browser_id):
@@ -191,7 +193,7 @@ class ScriptedHosts:
 
     async def close(self):
         assert not self.running
-        assert len(self.removed) == len(self.stopped)
+        assert len(self.removed) == self.rests
 
     def crash(self, browser_id):
         self.on_exit[browser_id](browser_id)
