@@ -14,8 +14,9 @@ from sqlalchemy import Select, func, select, text
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from ._column_types import unicode_text
 from ._engine import open_engine
-from ._models import Project, unicode_text
+from ._models import Project
 from ._postgresql import DatabaseUnavailable
 
 __all__ = ["FOR_CHANGE", "Database", "changed"]

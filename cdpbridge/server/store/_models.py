@@ -1,9 +1,9 @@
-"""The tables. Types are portable: SQLite and PostgreSQL give the same Python values."""
+"""The tables."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -13,16 +13,11 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     ColumnElement,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     Index,
-    Integer,
     MetaData,
     String,
-    Text,
-    TypeDecorator,
     UniqueConstraint,
     Uuid,
     event,
@@ -35,6 +30,7 @@ from cdpbridge._lifecycle import EndReason, State
 from cdpbridge.billing import Tariff
 from cdpbridge.server.tasks._task_states import WORKING, TaskEnd
 
+from ._column_types import Instant, LongUnicode, RowNumber, Unicode
 from ._money import from_micro_usd
 from ._recording_states import RecordingState
 
@@ -55,53 +51,11 @@ __all__ = [
     "Waiter",
     "Worker",
     "not_rented_with",
-    "unicode_text",
 ]
 
 HOLDS_SLOT: Final = (State.STARTING, State.ACTIVE)
 OVER: Final = (State.STOPPING, State.STOPPED)
 NOT_STOPPED: Final = (State.STARTING, State.ACTIVE, State.STOPPING)
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware date-time in UTC; SQLite forgets the zone, so it is put back."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class _Unicode(TypeDecorator[str]):
-    """Text from outside. What PostgreSQL cannot keep, the character NUL and halves of surrogate pairs, is replaced on both databases."""
-
-    impl = String
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else unicode_text(value)
-
-
-class _LongUnicode(_Unicode):
-    """The same without a limit of its length."""
-
-    impl = Text
-    cache_ok = True  # not inherited
-
-
-def unicode_text(value: str) -> str:
-    """Return a text that every database can keep."""
-    return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-
-
-# SQLite numbers rows by itself only in a column of its own INTEGER type.
-_RowNumber = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Base(DeclarativeBase):
@@ -123,7 +77,7 @@ class Project(Base):
     __tablename__ = "projects"
 
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
-    name: Mapped[str] = mapped_column(_Unicode(200), unique=True)
+    name: Mapped[str] = mapped_column(Unicode(200), unique=True)
     created_at: Mapped[datetime] = mapped_column(Instant())
     plan: Mapped[str | None] = mapped_column(String(20))
     max_browsers: Mapped[int | None] = mapped_column()
@@ -160,9 +114,9 @@ class Worker(Base):
     __tablename__ = "workers"
 
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
-    name: Mapped[str] = mapped_column(_Unicode(200))
+    name: Mapped[str] = mapped_column(Unicode(200))
     # host:port, where servers reach it.
-    address: Mapped[str] = mapped_column(_Unicode(300))
+    address: Mapped[str] = mapped_column(Unicode(300))
     # Version of the messages that it understands.
     protocol: Mapped[int] = mapped_column()
     slots: Mapped[int] = mapped_column()
@@ -206,7 +160,7 @@ class Waiter(Base):
 
     __tablename__ = "waiters"
 
-    number: Mapped[int] = mapped_column(_RowNumber, primary_key=True, autoincrement=True)
+    number: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=True)
     # No foreign key: it goes with the browser's start, in the same transaction.
     browser_id: Mapped[UUID] = mapped_column(Uuid(), unique=True)
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
@@ -238,7 +192,7 @@ class ApiKey(Base):
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"), index=True)
     configured: Mapped[bool] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(Instant())
-    name: Mapped[str | None] = mapped_column(_Unicode(100))
+    name: Mapped[str | None] = mapped_column(Unicode(100))
     # The beginning of a generated key, by which a person knows it.
     hint: Mapped[str | None] = mapped_column(String(20))
     # May use the operator's routes.
@@ -273,7 +227,7 @@ class Profile(Base):
 
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
-    name: Mapped[str | None] = mapped_column(_Unicode(100))
+    name: Mapped[str | None] = mapped_column(Unicode(100))
     created_at: Mapped[datetime] = mapped_column(Instant())
     updated_at: Mapped[datetime] = mapped_column(Instant())
     last_used_at: Mapped[datetime | None] = mapped_column(Instant())
@@ -391,11 +345,11 @@ class LedgerEntry(Base):
     # A second booking of the same hour or refund is impossible, whatever races.
     __table_args__ = (UniqueConstraint("browser_id", "entry"), Index(None, "project_id"))
 
-    id: Mapped[int] = mapped_column(_RowNumber, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=True)
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
     browser_id: Mapped[UUID | None] = mapped_column(ForeignKey("browsers.id"))
     kind: Mapped[str] = mapped_column(String(20))
-    entry: Mapped[str] = mapped_column(_Unicode(40))
+    entry: Mapped[str] = mapped_column(Unicode(40))
     amount_micro_usd: Mapped[int] = mapped_column(BigInteger())
     created_at: Mapped[datetime] = mapped_column(Instant())
 
@@ -432,7 +386,7 @@ class AgentSession(Base):
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
     browser_id: Mapped[UUID] = mapped_column(ForeignKey("browsers.id"))
-    start_url: Mapped[str | None] = mapped_column(_LongUnicode())
+    start_url: Mapped[str | None] = mapped_column(LongUnicode())
     keep_alive: Mapped[bool] = mapped_column()
     persist_memory: Mapped[bool] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(Instant())
@@ -467,20 +421,20 @@ class Task(Base):
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
     session_id: Mapped[UUID] = mapped_column(ForeignKey("agent_sessions.id", ondelete="CASCADE"))
-    llm: Mapped[str] = mapped_column(_Unicode(200))
-    task: Mapped[str] = mapped_column(_LongUnicode())
+    llm: Mapped[str] = mapped_column(Unicode(200))
+    task: Mapped[str] = mapped_column(LongUnicode())
     labels: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     secret_names: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     state: Mapped[str] = mapped_column(String(20))
     end_reason: Mapped[str | None] = mapped_column(String(40))
     created_at: Mapped[datetime] = mapped_column(Instant())
     finished_at: Mapped[datetime | None] = mapped_column(Instant())
-    output: Mapped[str | None] = mapped_column(_LongUnicode())
+    output: Mapped[str | None] = mapped_column(LongUnicode())
     is_success: Mapped[bool | None] = mapped_column()
     # The fields of the agents' `Judgement`; None when no judge was asked.
     judgement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     browser_use_version: Mapped[str | None] = mapped_column(String(40))
-    log: Mapped[str | None] = mapped_column(_LongUnicode())
+    log: Mapped[str | None] = mapped_column(LongUnicode())
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     body_hash: Mapped[str | None] = mapped_column(String(64))
     ignored_fields: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
@@ -504,12 +458,12 @@ class TaskStep(Base):
 
     task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    memory: Mapped[str] = mapped_column(_LongUnicode())
-    evaluation_previous_goal: Mapped[str] = mapped_column(_LongUnicode())
-    next_goal: Mapped[str] = mapped_column(_LongUnicode())
-    url: Mapped[str] = mapped_column(_LongUnicode())
+    memory: Mapped[str] = mapped_column(LongUnicode())
+    evaluation_previous_goal: Mapped[str] = mapped_column(LongUnicode())
+    next_goal: Mapped[str] = mapped_column(LongUnicode())
+    url: Mapped[str] = mapped_column(LongUnicode())
     actions: Mapped[list[str]] = mapped_column(JSON())
-    screenshot: Mapped[str | None] = mapped_column(_LongUnicode())
+    screenshot: Mapped[str | None] = mapped_column(LongUnicode())
     duration_seconds: Mapped[float] = mapped_column(Float())
 
 
@@ -521,8 +475,8 @@ class TaskFile(Base):
 
     id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
     task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
-    file_name: Mapped[str] = mapped_column(_Unicode(255))
-    path: Mapped[str] = mapped_column(_LongUnicode())
+    file_name: Mapped[str] = mapped_column(Unicode(255))
+    path: Mapped[str] = mapped_column(LongUnicode())
 
 
 class Share(Base):

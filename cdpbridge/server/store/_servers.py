@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cdpbridge._lifecycle import State
 
+from ._column_types import Instant
 from ._database import Database, changed
-from ._models import HOLDS_SLOT, NOT_STOPPED, ApiKey, Browser, Instant, Server, Worker
+from ._models import HOLDS_SLOT, NOT_STOPPED, ApiKey, Browser, Server, Worker
 from ._recording_states import RecordingState
 from ._slots import bumped
 
