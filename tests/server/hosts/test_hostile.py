@@ -37,7 +37,8 @@ async def test_fault_d10_a_hostile_cookie_database_and_the_stop(make_server, bui
         with caplog.at_level(logging.WARNING):
             async with asyncio.timeout(60):
                 assert (await server.stop(browser))["status"] == "stopped"
-        assert "cookies is not a table" in caplog.text
+            # It is saved after the answer.
+            await wait_until(lambda: "cookies is not a table" in caplog.text)
         assert await server.cookies_of_profile(profile) == {"kept"}
 
 

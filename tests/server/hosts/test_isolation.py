@@ -245,7 +245,7 @@ async def test_what_the_server_says_of_its_isolation(isolated, make_server, tmp_
         pressure = (await server.http.get(f"http://127.0.0.1:{server.http.base_url.port}/pressure")).json()
         assert pressure["isolation"].startswith("on")
         # Its first browser does not wait for the start of what it is forked from.
-        assert server.app.state.services.hosts._options.isolation._launcher._pid
+        assert server.app.state.services.hosts._options.isolation.launcher._pid
     async with make_server(isolation="none") as server:
         pressure = (await server.http.get(f"http://127.0.0.1:{server.http.base_url.port}/pressure")).json()
         assert pressure["isolation"] == "off: the setting isolation is none"

@@ -12,7 +12,7 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 # Pages and states that all may see, and addresses that are a secret themselves.
 KEY_FREE = re.compile(
-    r"^/($|openapi\.json$|profile\.sh$|healthz$|readyz$|metrics$|pressure$|console/static/|console/sign-|cdp/|files(/|$)|live/|share/)"
+    r"^/($|openapi\.json$|profile\.sh$|healthz$|readyz$|metrics$|pressure$|console/static/|console/sign-|cdp/|files(/|$)|live/|share/|internal/workers$)"
 )
 # Bodies that are right, so that nothing is refused before the project is looked at.
 BODIES = {
