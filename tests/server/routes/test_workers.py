@@ -1,6 +1,7 @@
 """What an operator and monitoring see of workers."""
 
 import asyncio
+import json
 from datetime import timedelta
 from uuid import uuid4
 
@@ -8,6 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.exc import OperationalError
 
+from cdpbridge.server.workers._protocol import encoded
+from cdpbridge.server.workers._register import PROOF_HEADER, REGISTRATION_PATH, Registration, proof_of
 from tests.server.store.conftest import NOW
 
 ROOT = "http://test"
@@ -49,6 +52,33 @@ async def take(api, count):
     for row in rows:
         if await api.services.store.reserve_slot(row.id) is None:
             await api.services.store.join_queue(row.id, now=NOW)
+
+
+async def test_who_does_not_know_the_secret_registers_no_worker(api):
+    way = f"{ROOT}{REGISTRATION_PATH}"
+    asked = (await api.client.get(way)).json()["challenge"]
+    body = json.dumps(encoded(Registration(uuid4(), "w", "10.0.0.5:8710", 2))).encode()
+    good = proof_of(b"s" * 32, asked, body)
+    for proof in (
+        "",
+        "x",
+        asked,
+        proof_of(b"x" * 32, asked, body),
+        good[:-1],
+        proof_of(b"s" * 32, asked, b"{}"),
+    ):
+        answer = await api.client.post(way, content=body, headers={PROOF_HEADER: proof})
+        assert answer.status_code == 401, proof
+    assert await api.services.store.workers() == []
+    assert (await api.client.post(way, content=body, headers={PROOF_HEADER: good})).status_code == 201
+    assert [each.name for each in await api.services.store.workers()] == ["w"]
+
+
+async def test_a_server_without_workers_registers_none(make_api):
+    async with make_api() as api:
+        for method in ("GET", "POST"):
+            answer = await api.client.request(method, f"{ROOT}{REGISTRATION_PATH}", content=b"{}")
+            assert answer.status_code == 404
 
 
 async def pressure(api):
