@@ -285,7 +285,7 @@ class WorkerHosts:
         on_limit: Callable[[UUID, Limit], object],
     ) -> Placement | None:
         """Take over a browser that runs on a worker; see `BrowserHosts.adopt`."""
-        found = await self._found(spec.id, "adopt", Adopt(spec.id, spec.generation))
+        found = await self._links.answer_of(spec.id, "adopt", Adopt(spec.id, spec.generation))
         if found is not None:
             return await self._held(spec.id, found, on_exit, on_limit)
         link = await self._links.with_browser(spec.id)
@@ -309,7 +309,7 @@ class WorkerHosts:
         """Reach a browser that another server has rented out; see `BrowserHosts.attach`."""
         if (placement := self.placement(browser_id)) is not None:
             return placement
-        found = await self._found(browser_id, "attach", Of(browser_id))
+        found = await self._links.answer_of(browser_id, "attach", Of(browser_id))
         return None if found is None else await self._held(browser_id, found)
 
     async def _held(
@@ -346,18 +346,6 @@ class WorkerHosts:
             await rented.close_connection()
         finally:
             self._rented.pop(rented.id, None)
-
-    async def _found(self, browser_id: UUID, do: str, message: object) -> tuple[WorkerLink, Started] | None:
-        """Return the worker that runs a browser, and what it answers to a request for it."""
-        for link in await self._links.perhaps_with(browser_id):
-            try:
-                answer = await link.ask(do, message, timeout=_ASK_SECONDS)
-            except (OSError, TimeoutError, Superseded, BadMessage) as error:
-                logger.debug("browser %s is not on %s: %r", browser_id, link.worker.address, error)
-                continue
-            if answer is not None:
-                return link, loaded(Started, answer)
-        return None
 
     async def release(self, browser_id: UUID) -> bool:
         """Hand a browser over; see `BrowserHosts.release`."""

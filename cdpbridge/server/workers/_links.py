@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cdpbridge._concurrency import TaskSet
 
 from ._link import LinkLimits, WorkerLink
-from ._protocol import BadMessage, Contact, Event, Of, Stop, Superseded
+from ._protocol import BadMessage, Contact, Event, Of, Started, Stop, Superseded, loaded
 from ._slots import Slots, WorkerAddress
 
 __all__ = ["Unwanted", "WorkerLinks"]
@@ -175,7 +175,7 @@ class WorkerLinks:
                 return link
         return None
 
-    async def perhaps_with(self, browser_id: UUID) -> list[WorkerLink]:
+    async def _perhaps_with(self, browser_id: UUID) -> list[WorkerLink]:
         """Return the link to the worker that says that it runs a browser; all of them when none does: it may have just started."""
         links = await self._contacted()
         found = [
@@ -185,6 +185,20 @@ class WorkerLinks:
             and any(each.browser == browser_id for each in contact.running)
         ]
         return found or links
+
+    async def answer_of(
+        self, browser_id: UUID, do: str, message: object
+    ) -> tuple[WorkerLink, Started] | None:
+        """Return the worker that runs a browser, and what it answers to a request for it; None when none does."""
+        for link in await self._perhaps_with(browser_id):
+            try:
+                answer = await link.ask(do, message, timeout=_ASK_SECONDS)
+            except (OSError, TimeoutError, Superseded, BadMessage) as error:
+                logger.debug("browser %s is not on %s: %r", browser_id, link.worker.address, error)
+                continue
+            if answer is not None:
+                return link, loaded(Started, answer)
+        return None
 
     # --- what is not wanted ----------------------------------------------------------------------------------------
 
