@@ -93,7 +93,13 @@ class Trial:
 def run_server(data_dir: Path, ready: Connection, owner: Connection) -> None:
     """The server, until a signal, or until the benchmark itself has died."""
     settings = Settings.load(
-        data_dir=data_dir, port=0, api_keys=KEY, browser_build="shell", credits_usd=10**6
+        data_dir=data_dir,
+        port=0,
+        api_keys=KEY,
+        browser_build="shell",
+        credits_usd=10**6,
+        # What runs and is no rental would count as left.
+        warm_browsers=0,
     )
     serve(settings, ready=ready.send, dead_man_fd=owner.fileno())
 
@@ -304,16 +310,23 @@ class World:
     # --- what must be true ----------------------------------------------------------------------------------------------
 
     async def _quiet(self) -> dict[str, dict[str, Any]]:
-        """All browsers of the books, once none is on its way any more, or after a long wait."""
+        """All browsers of the books, once none is on its way any more and nothing of theirs is left, or after a long wait."""
         deadline = time.monotonic() + self.quiet_seconds
         while True:
             browsers = {row["id"]: row for row in await asyncio.to_thread(self._rows, "browsers")}
             ended = all(row["state"] == "stopped" for row in browsers.values())
-            if ended and not await asyncio.to_thread(self._alive):
+            # Folders are removed after the answer to a stop.
+            if ended and not await asyncio.to_thread(self._remains, set(browsers) - self._known):
                 return browsers
             if time.monotonic() > deadline:
                 return browsers
             await asyncio.sleep(0.02)
+
+    def _remains(self, ids: set[str]) -> bool:
+        return bool(self._alive() or self._folders() or _scratch(ids))
+
+    def _folders(self) -> list[str]:
+        return [each.name for folder in self._browsers for each in folder.glob("*")]
 
     def _rows(self, table: str) -> list[dict[str, Any]]:
         books = sqlite3.connect(self._data / "cdpbridge.sqlite3")
@@ -328,14 +341,9 @@ class World:
         leaks = []
         if alive := await asyncio.to_thread(self._alive):
             leaks.append(f"{len(alive)} processes of Chromium are alive")
-        if folders := [each.name for folder in self._browsers for each in folder.glob("*")]:
+        if folders := self._folders():
             leaks.append(f"folders of browsers are left: {', '.join(folders)}")
-        scratch = {each: scratch_folder(each) for each in ids}
-        leaks += [
-            f"the scratch folder of {each} is left"
-            for each, path in scratch.items()
-            if list(path.parent.glob(f"{path.name}*"))  # also renamed
-        ]
+        leaks += [f"the scratch folder of {each} is left" for each in _scratch(ids)]
         async with cdpbridge.at(self._behind, KEY) as client:
             account = await client.billing.account()
             active = [each.id async for each in client.browsers.list(status=BrowserSessionStatus.ACTIVE)]
@@ -352,6 +360,12 @@ class World:
             row["browser_id"]: row["key"] for row in await asyncio.to_thread(self._rows, "idempotency_keys")
         }
         return leaks + _doubled({each: browsers[each] for each in ids}, keys, entries)
+
+
+def _scratch(ids: set[str]) -> list[str]:
+    """Browsers whose scratch folders are there, also renamed."""
+    places = {each: scratch_folder(each) for each in ids}
+    return [each for each, path in places.items() if list(path.parent.glob(f"{path.name}*"))]
 
 
 def _open(journal: Path) -> list[Entry]:
