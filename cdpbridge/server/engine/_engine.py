@@ -17,6 +17,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from cdpbridge._concurrency import TaskSet
 from cdpbridge.server.rentals._membership import boot_time
 from cdpbridge.server.settings import Settings
 from cdpbridge.server.store import Store
@@ -111,7 +112,7 @@ class Engine:
         # Why the last start has failed, until none has for some time.
         self._failure: str | None = None
         self._driver: DriverLink | None = None
-        self._loops: list[asyncio.Task[None]] = []
+        self._loops = TaskSet(logger)
 
     @property
     def report(self) -> Mapping[str, Any]:
@@ -129,16 +130,12 @@ class Engine:
 
     def start(self) -> None:
         """Begin."""
-        loop = asyncio.get_running_loop()
-        self._loops = [loop.create_task(self._beat_often()), loop.create_task(self._work_often())]
+        self._loops.start(self._beat_often(), "the lease of the engine")
+        self._loops.start(self._work_often(), "the work of the engine")
 
     async def close(self) -> None:
         """Start and end nothing more, and leave it to another server. The workers stay."""
-        for each in self._loops:
-            each.cancel()
-        if self._loops:
-            await asyncio.wait(self._loops)
-        self._loops.clear()
+        await self._loops.cancel()
         await self._close_driver()
         with suppress(SQLAlchemyError):  # another server takes it in some seconds
             await self._lease.leave()

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge.server.rentals._membership import DEAD_SECONDS, STALE_SECONDS, boot_time
+from cdpbridge.server.rentals._pulses import Pulses
 from cdpbridge.server.store import EngineRow, Store
 
 __all__ = ["Lease"]
@@ -37,9 +38,7 @@ class Lease:
         self._clock = clock
         self._generation: int | None = None
         self._kept_at = clock()
-        # The counter of another owner, and when that was new.
-        self._seen: tuple[int, int] | None = None
-        self._seen_at = self._kept_at
+        self._pulses = Pulses()  # of other owners
         self._row: EngineRow | None = None
 
     @property
@@ -68,7 +67,7 @@ class Lease:
             else:
                 await self._look(asked)
         except SQLAlchemyError:
-            self._seen = None
+            self._pulses.clear()
             raise
 
     async def leave(self) -> None:
@@ -83,19 +82,18 @@ class Lease:
             self._kept_at = asked
             return
         logger.warning("another server starts workers by %s now", self._name)
-        self._generation, self._seen = None, None
+        self._generation = None
+        self._pulses.clear()
 
     async def _look(self, asked: float) -> None:
         self._row = row = await self._store.engine(self._name)
         if row is not None and row.owner is not None and not self._store.one_writer:
-            seen = row.generation, row.beats
-            if seen != self._seen:
-                self._seen, self._seen_at = seen, asked
-                return
-            if asked - self._seen_at < DEAD_SECONDS:
+            counter = row.generation, row.beats
+            if not self._pulses.stands_still(self._name, counter, asked, DEAD_SECONDS):
                 return
         # With SQLite there is one server: an owner in the row is a former start of it.
         self._generation = await self._store.take_engine(self._name, row)
         if self._generation is not None:
-            self._kept_at, self._seen, self._row = asked, None, None
+            self._kept_at, self._row = asked, None
+            self._pulses.clear()
             logger.info("this server starts workers by %s", self._name)

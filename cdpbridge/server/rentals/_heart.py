@@ -90,7 +90,7 @@ class Heart:
             self._every = min(self._every, _BEAT_AMONG_OTHERS)
         self._membership = Membership(store, settings.data_dir, wall=wall)
         self._joined = clock.time()
-        self._loops: list[asyncio.Task[None]] = []
+        self._loops = TaskSet(logger)
         self._work = TaskSet(logger)
         # Servers whose browsers are being taken over.
         self._ended: set[UUID] = set()
@@ -115,16 +115,13 @@ class Heart:
 
     def start(self) -> None:
         """Begin to beat."""
-        loops = [self._beat_often()] if self._store.one_writer else [self._beat_often(), self._listen()]
-        self._loops = [asyncio.get_running_loop().create_task(each) for each in loops]
+        self._loops.start(self._beat_often(), "the signs of life of this server")
+        if not self._store.one_writer:
+            self._loops.start(self._listen(), "the look at what other servers ask for")
 
     async def close(self) -> None:
         """Beat no more."""
-        for each in self._loops:
-            each.cancel()
-        if self._loops:
-            await asyncio.wait(self._loops)
-        self._loops.clear()
+        await self._loops.cancel()
         await self._work.cancel()
 
     async def leave(self) -> None:

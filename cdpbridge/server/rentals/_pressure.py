@@ -43,18 +43,18 @@ class Pressure:
         problem = self.problem(self.machine())
         return None if problem is None else problem[0]
 
-    async def check(self, release: Callable[[], Awaitable[bool]], *, takes_ready: bool = False) -> None:
+    async def check(self, release: Callable[[], Awaitable[bool]], *, takes_ready: Callable[[], bool]) -> None:
         """Before an order is taken.
 
         Args:
             release: Called when memory is short: frees what no rental needs, and returns True if there was some.
-            takes_ready: The order takes a browser that runs already, and needs no more memory.
+            takes_ready: Called when memory is short: True if the order takes a browser that runs already, and needs no more.
 
         Raises:
             BrowserStartFailed: There is no capacity.
         """
         problem = self.problem(self.machine())
-        if problem is not None and problem[0] == "memory" and takes_ready:
+        if problem is not None and problem[0] == "memory" and takes_ready():
             return
         if problem is not None and problem[0] == "memory" and await release():
             problem = self.problem(self.machine())

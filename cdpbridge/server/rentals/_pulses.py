@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from collections.abc import Hashable
 
 __all__ = ["Pulses"]
 
@@ -12,14 +12,14 @@ class Pulses:
 
     def __init__(self) -> None:
         # By id: the counter, and when that was new.
-        self._seen: dict[UUID, tuple[int, float]] = {}
+        self._seen: dict[Hashable, tuple[Hashable, float]] = {}
 
-    def stands_still(self, of: UUID, counter: int, now: float, seconds: float) -> bool:
+    def stands_still(self, of: Hashable, counter: Hashable, now: float, seconds: float) -> bool:
         """Note a counter, and return True if it has been the same for so long.
 
         Args:
             of: Whose it is.
-            counter: As it is now.
+            counter: As it is now; only whether it changes counts.
             now: A reading of a monotonic clock, in seconds.
             seconds: How long.
         """
@@ -33,6 +33,6 @@ class Pulses:
         """Forget everything: the observer was itself away, so what stood still meanwhile says nothing."""
         self._seen.clear()
 
-    def forget(self, of: UUID) -> None:
+    def forget(self, of: Hashable) -> None:
         """Begin to observe one again."""
         self._seen.pop(of, None)

@@ -266,7 +266,9 @@ class Rentals:
         self, project_id: UUID, order: Order, key: str | None, body_hash: str, on_end: OnEnd
     ) -> Rental:
         if not self._closing:
-            await self._pressure.check(self._hosts.release_ready, takes_ready=self._takes_ready(order))
+            await self._pressure.check(
+                self._hosts.release_ready, takes_ready=partial(self._takes_ready, order)
+            )
         if self._closing:
             raise StartWithdrawn("the server is stopping")
         rental = Rental(

@@ -13,7 +13,7 @@ from cdpbridge.errors import ConfigurationError
 from ._auth import ADMISSION_BYTES, GREETING_BYTES, Status, open_with, status_of
 from ._protocol import Hello, encoded
 
-__all__ = ["NotAdmitted", "dial", "host_and_port", "read_exactly"]
+__all__ = ["NotAdmitted", "dial", "dial_streams", "host_and_port", "read_exactly"]
 
 # A worker answers in milliseconds; the server and its gateway give a browser some seconds.
 _DIAL_SECONDS: Final = 4.0
@@ -59,6 +59,18 @@ async def dial(address: str, secret: bytes, hello: Hello) -> socket.socket:
             return await _dial(address, secret, hello)
     except TimeoutError:
         raise OSError(f"worker {address} does not answer") from None
+
+
+async def dial_streams(
+    address: str, secret: bytes, hello: Hello
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return the streams of a socket to a worker; see `dial`."""
+    made = await dial(address, secret, hello)
+    try:
+        return await asyncio.open_connection(sock=made)
+    except BaseException:
+        made.close()
+        raise
 
 
 async def _dial(address: str, secret: bytes, hello: Hello) -> socket.socket:

@@ -30,7 +30,7 @@ from cdpbridge.server.profiles import (
     send_version,
 )
 
-from ._dial import dial
+from ._dial import dial_streams
 from ._link import LinkLost, WorkerLink
 from ._protocol import BadMessage, Refused, encoded, error_of, frame, loaded, read_frame
 from ._transfers import (
@@ -220,12 +220,8 @@ class Exchange:
         self, link: WorkerLink, transfer: Transfer
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, Any]]:
         """Open a connection for a transfer, with the worker's answer; OSError when it cannot be."""
-        made = await dial(link.worker.address, self._secret, link.hello(purpose="transfer"))
-        try:
-            reader, writer = await asyncio.open_connection(sock=made)
-        except BaseException:
-            made.close()
-            raise
+        hello = link.hello(purpose="transfer")
+        reader, writer = await dial_streams(link.worker.address, self._secret, hello)
         try:
             writer.write(frame(encoded(transfer)))
             yield reader, writer, await _answer(reader)

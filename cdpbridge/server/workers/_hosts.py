@@ -21,15 +21,7 @@ from cdpbridge.cdp import Connection
 from cdpbridge.errors import BrowserStartFailed, CDPBridgeError, CDPError
 from cdpbridge.server.files import FileStore
 from cdpbridge.server.gateway import Registry, Upstream
-from cdpbridge.server.hosts import (
-    BrowserSpec,
-    CloseFrame,
-    Leftover,
-    Limit,
-    Placement,
-    SavedState,
-    StopReport,
-)
+from cdpbridge.server.hosts import BrowserSpec, CloseFrame, Leftover, Limit, Placement, SavedState, StopReport
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.proxy import HostTraffic, Rules
 
@@ -241,18 +233,20 @@ class WorkerHosts:
         )
         self._rented[rented.id] = rented
 
-    async def _reach(self, rented: Rented, *, own: bool) -> socket.socket:
-        """Return a socket to a browser's debugging port."""
-        link = self._links.get(rented.worker)
+    def _link_of(self, rented: Rented | None) -> WorkerLink:
+        link = None if rented is None else self._links.get(rented.worker)
         if link is None:
             raise LinkLost("the worker of this browser does not answer any more")
+        return link
+
+    async def _reach(self, rented: Rented, *, own: bool) -> socket.socket:
+        """Return a socket to a browser's debugging port."""
+        link = self._link_of(rented)
         hello = link.hello(purpose="relay", browser=rented.id, own=own)
         return await dial(link.worker.address, self._secret, hello)
 
     async def _ask(self, rented: Rented, do: str, message: object, timeout: float = _ASK_SECONDS) -> Any:
-        link = self._links.get(rented.worker)
-        if link is None:
-            raise LinkLost("the worker of this browser does not answer any more")
+        link = self._link_of(rented)
         try:
             return await link.ask(do, message, timeout=timeout)
         except TimeoutError:
@@ -432,10 +426,7 @@ class WorkerHosts:
 
     async def give_upload(self, browser_id: UUID, file: Path) -> None:
         """Bring a file to a browser; see `BrowserHosts.give_upload`."""
-        rented = self._rented.get(browser_id)
-        link = None if rented is None else self._links.get(rented.worker)
-        if rented is None or link is None:
-            raise LinkLost("the worker of this browser does not answer any more")
+        link = self._link_of(self._rented.get(browser_id))
         await self._exchange.give_file(link, browser_id, file)
 
     def upload_path(self, browser_id: UUID, file: Path) -> Path:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from cdpbridge._concurrency import mark_retrieved
 
 from ._auth import Status
-from ._dial import NotAdmitted, dial
+from ._dial import NotAdmitted, dial_streams
 from ._protocol import (
     BadMessage,
     Contact,
@@ -176,12 +176,8 @@ class WorkerLink:
             )
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        made = await dial(self.worker.address, self._secret, self.hello(purpose="control"))
-        try:
-            reader, writer = await asyncio.open_connection(sock=made)
-        except BaseException:
-            made.close()
-            raise
+        hello = self.hello(purpose="control")
+        reader, writer = await dial_streams(self.worker.address, self._secret, hello)
         try:
             loaded(Welcome, await read_frame(reader))
         except BaseException:

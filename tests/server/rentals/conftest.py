@@ -26,3 +26,13 @@ def make_api(database, make_api, request):
             yield api
 
     return on_postgresql
+
+
+async def kill(api):
+    """As if its process ended: no sign of life any more, and nothing is written."""
+    rentals = api.services.rentals
+    await rentals._heart.close()
+    for rental in rentals._rentals.values():
+        rental.cancel_timers()
+    rentals._rentals.clear()
+    api.hosts.running.clear()

@@ -17,6 +17,7 @@ from cdpbridge.server.store import Browser, RecordingState, Server, _servers
 from tests import postgres
 from tests.conftest import until
 from tests.server.conftest import ScriptedHosts
+from tests.server.rentals.conftest import kill
 from tests.server.store.conftest import NOW
 
 MINUTE = 60.0
@@ -122,16 +123,6 @@ def on_workers(make_api, tmp_path, quick, machines):
             yield api
 
     return on_workers
-
-
-async def kill(api):
-    """As if its process ended: no sign of life any more, and nothing is written."""
-    rentals = api.services.rentals
-    await rentals._heart.close()
-    for rental in rentals._rentals.values():
-        rental.cancel_timers()
-    rentals._rentals.clear()
-    api.hosts.running.clear()
 
 
 async def seen(api, after=0.0):
@@ -271,8 +262,11 @@ async def test_a_server_that_reaches_no_workers_leaves_their_browsers_to_others(
         await kill(a)
         await seems_dead(a)
         first = await beats(here)
-        while await beats(here) < first + 3:
-            await asyncio.sleep(0.01)
+
+        async def looked():
+            return await beats(here) >= first + 3
+
+        await until(looked)
         assert not await is_stopped(here, browser)
         monkeypatch.setattr(_servers, "_ALONE", timedelta(0))
         await until(lambda: is_stopped(here, browser))

@@ -13,6 +13,7 @@ from cdpbridge._lifecycle import EndReason, State
 from cdpbridge.server.rentals import _heart, _membership, _recovery
 from tests import postgres
 from tests.conftest import until
+from tests.server.rentals.conftest import kill
 
 pytestmark = [postgres.INSTALLED, pytest.mark.parametrize("database", ["postgresql"], indirect=True)]
 
@@ -49,16 +50,6 @@ def two(make_api, tmp_path, quick):
             yield a, b
 
     return two
-
-
-async def kill(api):
-    """As if its process ended: no sign of life any more, and nothing is written."""
-    rentals = api.services.rentals
-    await rentals._heart.close()
-    for rental in rentals._rentals.values():
-        rental.cancel_timers()
-    rentals._rentals.clear()
-    api.hosts.running.clear()
 
 
 async def state(api, browser):

@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from cdpbridge.server.workers._protocol import encoded
 from cdpbridge.server.workers._register import PROOF_HEADER, REGISTRATION_PATH, Registration, proof_of
+from tests.conftest import until
 from tests.server.store.conftest import NOW
 
 ROOT = "http://test"
@@ -47,9 +48,12 @@ async def take(api, count):
     api.hosts.may_start.clear()
     # They end with the server.
     api.creating = [asyncio.create_task(api.post("/browsers", {})) for _ in range(count)]
-    while len(rows := await api.services.store.unfinished()) < count:
-        await asyncio.sleep(0.01)
-    for row in rows:
+
+    async def begun():
+        rows = await api.services.store.unfinished()
+        return rows if len(rows) >= count else None
+
+    for row in await until(begun):
         if await api.services.store.reserve_slot(row.id) is None:
             await api.services.store.join_queue(row.id, now=NOW)
 
