@@ -261,7 +261,7 @@ if not FORKS:
 def fork_local_servers(patch: pytest.MonkeyPatch) -> None:
     """Let `local()` of this process fork its server, too."""
     forking = types.SimpleNamespace(**vars(subprocess) | {"Popen": Program})
-    patch.setattr("cdpbridge._local_server.subprocess", forking)
+    patch.setattr("cdpbridge._embedded._spawn.subprocess", forking)
 
 
 def run(

@@ -14,8 +14,8 @@ import pytest
 
 import cdpbridge
 from cdpbridge import Journal, playwright
+from cdpbridge._embedded._settings import program_settings
 from cdpbridge._environment import SERVER_SETTINGS, check_variables
-from cdpbridge._local_server import program_settings
 from cdpbridge.errors import ConfigurationError, ConflictError, NavigationError, UnprocessableEntityError
 from cdpbridge.integrations.scrapy._settings import settings_table
 from cdpbridge.providers import provider
@@ -379,7 +379,7 @@ async def test_a_fork_does_not_keep_the_server(tmp_path, environment):
 
 
 async def test_a_server_that_never_gets_ready(tmp_path, environment, monkeypatch):
-    monkeypatch.setattr("cdpbridge._local_server._START_TIMEOUT", timedelta(seconds=0.2))
+    monkeypatch.setattr("cdpbridge._embedded._spawn.START_TIMEOUT", timedelta(seconds=0.2))
     with pytest.raises(ConfigurationError, match=r"did not start within 0\.2 s"):
         async with cdpbridge.local(data_dir=tmp_path):
             pass
@@ -387,7 +387,7 @@ async def test_a_server_that_never_gets_ready(tmp_path, environment, monkeypatch
 
 async def test_without_the_extra(monkeypatch, tmp_path, environment):
     monkeypatch.setattr(
-        "cdpbridge._local_server.find_spec", lambda name: None if name == "fastapi" else object()
+        "cdpbridge._embedded._installed.find_spec", lambda name: None if name == "fastapi" else object()
     )
     with pytest.raises(ConfigurationError, match=r"pip install 'cdpbridge\[local\]'"):
         async with cdpbridge.local(data_dir=tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from cdpbridge import _concurrency as _shield
-from cdpbridge._local_server import EmbeddedServer, open_server
+from cdpbridge._embedded import EmbeddedServer, open_server
 from cdpbridge.api._http import prepare_http
 
 __all__ = [

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
-from cdpbridge._local_server import EmbeddedServer, open_server
+from cdpbridge._embedded import EmbeddedServer, open_server
 from cdpbridge.api._http import prepare_http
 
 __all__ = [

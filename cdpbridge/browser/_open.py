@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from cdpbridge._concurrency import in_thread, to_the_end
-from cdpbridge._joining import ORDER_FOLLOWS
+from cdpbridge._embedded._hello import ORDER_FOLLOWS
 from cdpbridge.errors import APIError
 from cdpbridge.rental._options import CheckedOptions, RentalOptions, check, tell_where
 from cdpbridge.rental._shutdown import guard

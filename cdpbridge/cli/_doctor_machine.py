@@ -77,7 +77,7 @@ def _software() -> Check:
 
 
 def _packages(missing: Status) -> Check:
-    from cdpbridge._local_server import check_installed
+    from cdpbridge._embedded import check_installed
     from cdpbridge.errors import ConfigurationError
 
     try:

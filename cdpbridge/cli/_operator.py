@@ -142,7 +142,7 @@ def with_server(place: Place, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
 @asynccontextmanager
 async def _operator(place: Place) -> AsyncIterator[Operator]:
     if place.server is None:
-        from cdpbridge._local_server import check_installed
+        from cdpbridge._embedded import check_installed
 
         check_installed()
         from cdpbridge.server import ServerRuns, Settings, offline_accounts
@@ -176,7 +176,7 @@ def _address(place: Place) -> tuple[str, str]:
         if not key:
             raise ConfigurationError("no admin key: set CDPBRIDGE_ADMIN_KEY to one of the server's")
         return place.server, key
-    from cdpbridge._local_server import check_installed
+    from cdpbridge._embedded import check_installed
 
     check_installed()
     from cdpbridge.server import Settings, read_operator_file

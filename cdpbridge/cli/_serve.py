@@ -62,7 +62,7 @@ def _serve(
     Prints `cdpbridge: serving http://HOST:PORT/api/v2` on standard output when it is ready. SIGTERM or Ctrl-C stops every browser, saves its
     profile, refunds it, and ends.
     """
-    from cdpbridge._local_server import check_installed
+    from cdpbridge._embedded import check_installed
 
     check_installed()
     from cdpbridge.server import Settings, log_to_stderr, serve

@@ -68,7 +68,7 @@ def _worker(
 
     Prints `cdpbridge: worker ID at HOST:PORT` on standard output when it is ready. SIGTERM or Ctrl-C ends it.
     """
-    from cdpbridge._local_server import check_installed
+    from cdpbridge._embedded import check_installed
 
     check_installed()
     from cdpbridge.server import Settings, log_to_stderr

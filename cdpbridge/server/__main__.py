@@ -16,9 +16,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from cdpbridge._data_folder import LOG_FILE, Kind
-from cdpbridge._joining import Answer, Hello, receive_line
-from cdpbridge._local_server import check_installed
+from cdpbridge._embedded import check_installed
+from cdpbridge._embedded._folder import LOG_FILE, Kind
+from cdpbridge._embedded._hello import Answer, Hello, receive_line
 from cdpbridge.errors import CDPBridgeError, ConfigurationError
 
 

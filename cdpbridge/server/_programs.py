@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from cdpbridge._concurrency import TaskSet
-from cdpbridge._data_folder import Kind, make_socket_folder, note_holder, socket_path
-from cdpbridge._joining import MAX_LINE, Answer, Hello, OtherProtocol, line_of, peer_uid
+from cdpbridge._embedded._folder import Kind, make_socket_folder, note_holder, socket_path
+from cdpbridge._embedded._hello import MAX_LINE, Answer, Hello, OtherProtocol, line_of, peer_uid
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server._log import logging_to
 from cdpbridge.server.settings import Settings

@@ -33,7 +33,7 @@ from ._tasks import AsyncTasks
 from ._waits import AsyncWaits
 
 if TYPE_CHECKING:
-    from cdpbridge._local_server import EmbeddedServer
+    from cdpbridge._embedded import EmbeddedServer
 
 __all__ = ["AsyncClient"]
 

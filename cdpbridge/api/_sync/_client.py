@@ -34,7 +34,7 @@ from ._tasks import Tasks
 from ._waits import Waits
 
 if TYPE_CHECKING:
-    from cdpbridge._local_server import EmbeddedServer
+    from cdpbridge._embedded import EmbeddedServer
 
 __all__ = ["Client"]
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
-from cdpbridge._data_folder import Kind
+from cdpbridge._embedded._folder import Kind
 from cdpbridge.server._tenants import Tenants
 from cdpbridge.server.data_dir import FolderLock, locked
 from cdpbridge.server.settings import Settings

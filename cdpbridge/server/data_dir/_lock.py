@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cdpbridge._data_folder import (
+from cdpbridge._embedded._folder import (
     HOLDER_FILE,
     LOG_FILE,
     SOCKET_FILE,

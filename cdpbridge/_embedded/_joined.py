@@ -14,12 +14,13 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
-from weakref import WeakSet
 
-from cdpbridge._joining import Answer, Hello, network_id, peer_uid, receive_line
 from cdpbridge.errors import ConfigurationError
 
-__all__ = ["JoinedServer", "close_in_forks", "converse", "join"]
+from ._forks import close_in_forks
+from ._hello import Answer, Hello, network_id, peer_uid, receive_line
+
+__all__ = ["JoinedServer", "converse", "join"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -174,22 +175,3 @@ async def converse(connection: socket.socket, hello: Hello, seconds: float) -> A
             connection.shutdown(socket.SHUT_RDWR)  # for the thread, which waits for it
         raise
     return Answer.of(line) if line else None
-
-
-# --- forks ------------------------------------------------------------------------------------------------------------
-
-_sockets: WeakSet[socket.socket] = WeakSet()
-
-
-def close_in_forks(connection: socket.socket) -> None:
-    """Let forks of this program close a socket: its end tells the other side of the end of this program, and not of them."""
-    _sockets.add(connection)
-
-
-def _forked() -> None:
-    for connection in tuple(_sockets):
-        connection.close()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_forked)

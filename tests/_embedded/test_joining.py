@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 import cdpbridge
-from cdpbridge import _joining
-from cdpbridge._data_folder import Kind, holder_of, note_holder, socket_path, take
-from cdpbridge._joining import Answer, Hello
+from cdpbridge._embedded import _hello
+from cdpbridge._embedded._folder import Kind, holder_of, note_holder, socket_path, take
+from cdpbridge._embedded._hello import Answer, Hello
 from cdpbridge.errors import ConfigurationError, ConflictError, NavigationError, NotFoundError
 from cdpbridge.server.hosts._processes import processes_using
 from tests import programs
@@ -450,7 +450,7 @@ async def test_a_server_whose_starter_dies_before_it_serves_ends(tmp_path):
 async def test_another_version_gets_a_server_of_its_own_without_profiles(tmp_path, monkeypatch, caplog):
     async with local(tmp_path) as first:
         with monkeypatch.context() as patch:
-            patch.setattr(_joining, "PROTOCOL", 2)
+            patch.setattr(_hello, "PROTOCOL", 2)
             async with local(tmp_path) as second:
                 assert second.server_pid != first.server_pid
                 assert "is of another version of cdpbridge" in caplog.text
@@ -467,7 +467,7 @@ def test_every_version_understands_that_it_is_another():
         other = line.replace(b'"protocol": 1', b'"protocol": 2', 1)
         assert other != line
         for read in (Hello.of, Answer.of):
-            with pytest.raises(_joining.OtherProtocol, match="protocol 2, and not 1"):
+            with pytest.raises(_hello.OtherProtocol, match="protocol 2, and not 1"):
                 read(other)
     for line in (b"GET / HTTP/1.1\r\n", b"[]\n", b"{}\n"):
         with pytest.raises(ValueError, match=r"."):
@@ -543,7 +543,7 @@ def short_folder(temporary_dir):
 async def test_a_server_of_another_container_is_not_joined(tmp_path, monkeypatch):
     """A folder may be shared between containers, but not the loopback address that the server has."""
     async with local(tmp_path) as client:
-        monkeypatch.setattr("cdpbridge._joined_server.network_id", lambda: "net:[1]")
+        monkeypatch.setattr("cdpbridge._embedded._joined.network_id", lambda: "net:[1]")
         with pytest.raises(ConfigurationError, match="in another container"):
             async with local(tmp_path):
                 pass
@@ -582,7 +582,7 @@ async def test_a_folder_of_a_server_is_refused_at_once(tmp_path, environment):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_the_server_keeps_nothing_of_the_program_that_started_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("cdpbridge._local_server.subprocess", subprocess)  # a start as users have it
+    monkeypatch.setattr("cdpbridge._embedded._spawn.subprocess", subprocess)  # a start as users have it
     async with local(tmp_path) as client:
         server = psutil.Process(client.server_pid)
         assert server.cwd() == "/"
@@ -615,7 +615,7 @@ print("not logged, but written", file=sys.stderr, flush=True)
 
 
 async def test_a_server_that_does_not_answer_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("cdpbridge._joined_server._ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("cdpbridge._embedded._joined._ANSWER_SECONDS", 0.2)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "server.sock"))
         silent.listen()
