@@ -31,18 +31,24 @@ CONTEXT.set_forkserver_preload(
 _END_SECONDS = 60.0
 
 
-def _run(function: Callable[..., None], log: Path, arguments: tuple[Any, ...]) -> None:
+def _run(function: Callable[..., None], log: Path, machine: str | None, arguments: tuple[Any, ...]) -> None:
     descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    if machine is not None:
+        from tests.machines import enter
+
+        enter(machine)
     function(*arguments)
 
 
 class Forked:
-    """A process that runs `function`; what it prints is in `log`."""
+    """A process that runs `function`, perhaps in the network namespace of a machine; what it prints is in `log`."""
 
-    def __init__(self, function: Callable[..., None], *arguments: Any, log: Path) -> None:
-        self._process = CONTEXT.Process(target=_run, args=(function, log, arguments))
+    def __init__(
+        self, function: Callable[..., None], *arguments: Any, log: Path, machine: str | None = None
+    ) -> None:
+        self._process = CONTEXT.Process(target=_run, args=(function, log, machine, arguments))
         self._process.start()
 
     @property

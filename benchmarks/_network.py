@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, suppress
 
 FAULTS = ("cut", "silent", "answers lost")
 _CHUNK = 65536
+# A server that does not take a connection in that time is passed over, as by any load balancer.
+_CONNECT_SECONDS = 1.0
 
 
 class Relay:
@@ -116,18 +118,20 @@ class Balancer(Relay):
     """A relay before several servers: to each in turn, or to the next that takes a connection.
 
     Attributes:
-        targets: Their ports.
+        targets: Their addresses and ports.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.targets: dict[str, int] = {}
+        self.targets: dict[str, tuple[str, int]] = {}
         self._turn = 0
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         self._turn += 1
-        ports = list(self.targets.values())
-        for port in (*ports[self._turn % len(ports) :], *ports[: self._turn % len(ports)]):
+        places = list(self.targets.values())
+        first = self._turn % max(1, len(places))
+        for place in (*places[first:], *places[:first]):
             with suppress(OSError):
-                return await asyncio.open_connection("127.0.0.1", port)
+                async with asyncio.timeout(_CONNECT_SECONDS):
+                    return await asyncio.open_connection(*place)
         raise ConnectionRefusedError("no server takes a connection")

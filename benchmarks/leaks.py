@@ -4,7 +4,8 @@ Each trial rents browsers from a server through a TCP relay and strikes one of t
 server, Chromium, or the network. What died starts again on the same data, and `cdpbridge reap` follows. Then no Chromium may be
 alive and no browser active, no row of the journal open, the balance must be the ledger's sum, each browser's price right, and no
 order may have been paid twice. `python benchmarks/leaks.py [--trials N | --each N] [--seed N] [--replay N]`: the seed of a run
-gives the seeds of its trials; `--cluster` strikes two servers and two workers; `--replay` repeats one by its own. The point is counted in messages, so that a replay hits it again
+gives the seeds of its trials; `--cluster` strikes two servers, two workers, PostgreSQL, their cables and clocks, each on a
+machine of its own (Linux, as root); `--replay` repeats one by its own. The point is counted in messages, so that a replay hits it again
 as exactly as the programs repeat themselves. Writes results/leaks.json; exit status 1 when something leaked.
 
 A create that was lost with its client, and of which no browser came, stays in the journal for ten minutes, as an answer may
@@ -24,10 +25,13 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import _harness as harness
 from _trials import VICTIMS, Trial, World
+
+_SAID_EVERY = 50  # trials, for a log
 
 
 async def run_all(
@@ -70,6 +74,8 @@ async def _work(
                 if row["leaks"]:
                     print(f"seed {seed}: {row['what']}: {'; '.join(row['leaks'])}\n{row['log']}", flush=True)
                 harness.progress(f"{len(rows)} of {count}: {row['what']}, {row['seconds']} s")
+                if len(rows) % _SAID_EVERY == 0:
+                    print(f"{len(rows)} of {count}", flush=True)
                 if row["leaks"]:
                     break  # what is left there is not the next one's fault
             else:
@@ -108,11 +114,8 @@ def main() -> int:
         seeds = [given.replay]
     print(f"seed {given.seed}" if given.replay is None else f"trial {given.replay}", flush=True)
     began = time.monotonic()
-    try:
+    with cluster.laid() if given.cluster else nullcontext():
         rows = asyncio.run(run_all(seeds, given.worlds, world, trial_type))
-    finally:
-        if given.cluster:
-            cluster.close()
     seconds = time.monotonic() - began
     harness.print_table(
         "what was struck",

@@ -1,6 +1,6 @@
 """PostgreSQL for tests: one instance a pytest process, started by the first test that wants it; a database of its own for each test.
 
-It listens on a socket in its folder and on no port. A database is a copy of one that was migrated once.
+It listens on a socket in its folder and on no port, or on a machine of its own. A database is a copy of one that was migrated once.
 """
 
 from __future__ import annotations
@@ -64,10 +64,15 @@ _IS_CURRENT = "SELECT coalesce(bool_and(version_num = '{}'), false) AS current F
 
 
 class Postgres:
-    """A running instance, by default with settings for tests."""
+    """A running instance, by default with settings for tests.
 
-    def __init__(self, settings=_FAST):
+    Args:
+        machine: Of `tests/machines.py`, on which servers reach it; statements of tests take the socket, past its cable.
+    """
+
+    def __init__(self, settings=_FAST, machine=None):
         self._settings = settings
+        self._machine = machine
         self._bin = programs_folder()
         # Its socket is in there: the names of sockets are short.
         self.folder = Path(tempfile.mkdtemp(prefix="cdpb-pg-"))
@@ -88,6 +93,9 @@ class Postgres:
         self._run(
             "initdb", "-D", "data", "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"
         )
+        if self._machine is not None:
+            with (self.folder / "data" / "pg_hba.conf").open("a") as admitted:
+                admitted.write("host all all all trust\n")
         self.start()
         self._admin(f"CREATE DATABASE {_TEMPLATE}")
         in_thread(self._migrate())
@@ -98,16 +106,30 @@ class Postgres:
 
     def start(self):
         """Start it, and wait until it answers."""
-        command = [self._bin / "postgres", "-D", "data", "-k", self.folder, "-c", "listen_addresses="]
+        self.begin()
+        self.wait_until_ready()
+
+    def begin(self):
+        """Start it, in a thread that lives as long as it is to run."""
+        listen = "" if self._machine is None else self._machine.address
+        command = [
+            self._bin / "postgres",
+            "-D",
+            "data",
+            "-k",
+            self.folder,
+            "-c",
+            f"listen_addresses={listen}",
+        ]
+        command += [word for each in self._settings for word in ("-c", each)]
+        options = {"preexec_fn": _end_with_this_process, **self._as}
+        if self._machine is not None:  # only root enters it
+            user = ["setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups", "--pdeathsig=QUIT"]
+            command, options = self._machine.command(*user, *command), {}
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, *(word for each in self._settings for word in ("-c", each))],
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                preexec_fn=_end_with_this_process,  # noqa: PLW1509  # it calls one function of the system
-                **self._as,
-            )
+            self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, **options)
+
+    def wait_until_ready(self):
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -141,6 +163,11 @@ class Postgres:
         return self._process.pid
 
     def url(self, name):
+        if self._machine is not None:
+            return f"postgresql+asyncpg://{_USER}@{self._machine.address}/{name}"
+        return self._url_here(name)
+
+    def _url_here(self, name):
         return f"postgresql+asyncpg://{_USER}@/{name}?host={self.folder}"
 
     def new_database(self, *, empty=False):
@@ -188,7 +215,7 @@ class Postgres:
     async def _migrate(self):
         from cdpbridge.server.store import Store
 
-        await (await Store.open(self.url(_TEMPLATE), timeout=timedelta(minutes=1))).close()
+        await (await Store.open(self._url_here(_TEMPLATE), timeout=timedelta(minutes=1))).close()
 
 
 def in_thread(work):

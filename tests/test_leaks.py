@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests import postgres
+from tests import machines, postgres
 
 PROGRAM = Path(__file__).parents[1] / "benchmarks" / "leaks.py"
 VICTIMS = {"client", "server", "chromium", "network"}
-OF_A_CLUSTER = VICTIMS | {"frozen server", "worker", "frozen worker"}
+OF_A_CLUSTER = VICTIMS | {
+    *("frozen server", "cable of a server", "clock of a server"),
+    *("worker", "frozen worker", "cable of a worker"),
+    *("database", "frozen database", "cable of the database"),
+}
 
 pytestmark = [
     pytest.mark.chromium,
@@ -42,9 +46,11 @@ def test_a_hundred_trials_leak_nothing(environment):
     assert len(trials("--trials", "100", seconds=1700)) == 100
 
 
+@machines.POSSIBLE
 @postgres.INSTALLED
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_forty_trials_of_a_cluster_leak_nothing(environment):
-    options = "--cluster", "--trials", "40", "--seed", "7"
+    # That seed strikes each at least twice.
+    options = "--cluster", "--trials", "40", "--seed", "35"
     assert len(trials(*options, seconds=2300, victims=OF_A_CLUSTER, results="leaks_cluster")) == 40
