@@ -159,16 +159,22 @@ def run_one_worker(folder: Path, name: str, host: str, servers: tuple[str, ...],
     run_worker(settings, options, ready=lambda *worker: ready.send(worker))
 
 
-_network: list[Any] = []  # that of all clusters, once it is laid
+# What all clusters share, once it is laid: the network, and a PostgreSQL that others are copies of.
+_shared: list[tuple[machines.Network, postgres.Postgres]] = []
 
 
 @contextmanager
 def laid() -> Iterator[None]:
     """Lay the network of all clusters; this thread is on the machine of their clients."""
     with machines.network() as network:
-        _network.append(network)
-        with network.machine().entered():
-            yield
+        database = postgres.Postgres(machine=network.machine())
+        try:
+            database.stop()
+            _shared.append((network, database))
+            with network.machine().entered():
+                yield
+        finally:
+            database.close()
 
 
 class Cluster(World):
@@ -179,9 +185,9 @@ class Cluster(World):
     def __init__(self) -> None:
         super().__init__()
         self._balancer = self._relay = Balancer()
-        [network] = _network
+        [(network, database)] = _shared
         self._machines = {name: network.machine() for name in (*SERVERS, *WORKERS, "database")}
-        self._postgres = postgres.Postgres(machine=self._machines["database"])
+        self._postgres = postgres.Postgres(machine=self._machines["database"], like=database)
         self._database = self._postgres.new_database()
         self._clocks = dict.fromkeys(SERVERS, 0)
         self._running: dict[str, Forked] = {}
@@ -197,6 +203,8 @@ class Cluster(World):
         return self._address
 
     async def __aenter__(self) -> Self:
+        for machine in self._machines.values():
+            self._stack.callback(machine.close)
         self._stack.callback(self._postgres.close)
         return await super().__aenter__()
 

@@ -178,6 +178,14 @@ class World:
 
     async def __aenter__(self) -> Self:
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        try:
+            await self._begin()
+        except BaseException:  # Ctrl-C, too
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def _begin(self) -> None:
         self._port = await self._stack.enter_async_context(self._relay.serving())
         self._stack.push_async_callback(self._end_server)
         await self._start_server()
@@ -189,7 +197,6 @@ class World:
                 raise RuntimeError((self.folder / name).read_text())
         self._whole = self._relay.messages
         self._known = set(await self._quiet())
-        return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()

@@ -117,6 +117,8 @@ def main() -> int:
     with cluster.laid() if given.cluster else nullcontext():
         rows = asyncio.run(run_all(seeds, given.worlds, world, trial_type))
     seconds = time.monotonic() - began
+    if not rows:
+        return 1
     harness.print_table(
         "what was struck",
         ["", "trials", "orders", "rentals", "left to reap", "for ten minutes", "too late", "leaked"],

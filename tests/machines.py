@@ -21,7 +21,8 @@ import pytest
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET, linux/sched.h
 _PREFIX = "10.213"
 _PROBE = (
-    "ip link add name s type bridge && ip link add name a type veth peer name b && ip link set a master s"
+    "ip link add name switch type bridge && ip link add name m0 type veth peer name eth0"
+    " && ip link set dev m0 master switch"
 )
 
 
@@ -40,7 +41,7 @@ class Machine:
         self._descriptor = _new_network()
         self.namespace = f"/proc/{os.getpid()}/fd/{self._descriptor}"
         network.run(f"ip link add name {self._port} type veth peer name eth0 netns {self.namespace}")
-        network.run(f"ip link set {self._port} master switch up")
+        network.run(f"ip link set dev {self._port} master switch up")
         self.run(f"ip addr add {self.address}/16 dev eth0", "ip link set lo up", "ip link set eth0 up")
 
     def command(self, *words):
@@ -53,11 +54,11 @@ class Machine:
 
     def cut(self):
         """Pull the cable: nothing passes, and nothing is refused."""
-        self._network.run(f"ip link set {self._port} down")
+        self._network.run(f"ip link set dev {self._port} down")
 
     def mend(self):
         """Put it back: connections of before go on, unless an end has given them up."""
-        self._network.run(f"ip link set {self._port} up")
+        self._network.run(f"ip link set dev {self._port} up")
 
     @contextmanager
     def entered(self):
@@ -70,7 +71,10 @@ class Machine:
                 _enter(before.fileno())
 
     def close(self):
-        os.close(self._descriptor)
+        """Take it away, once nothing runs there any more."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 class Network:

@@ -68,11 +68,13 @@ class Postgres:
 
     Args:
         machine: Of `tests/machines.py`, on which servers reach it; statements of tests take the socket, past its cable.
+        like: Another one, on a machine and stopped, whose data it starts with.
     """
 
-    def __init__(self, settings=_FAST, machine=None):
+    def __init__(self, settings=_FAST, machine=None, like=None):
         self._settings = settings
         self._machine = machine
+        self._like = like
         self._bin = programs_folder()
         # Its socket is in there: the names of sockets are short.
         self.folder = Path(tempfile.mkdtemp(prefix="cdpb-pg-"))
@@ -90,6 +92,10 @@ class Postgres:
             raise
 
     def _make(self):
+        if self._like is not None:
+            subprocess.run(["cp", "-a", self._like.folder / "data", self.folder], check=True)
+            self.start()
+            return
         self._run(
             "initdb", "-D", "data", "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"
         )

@@ -39,6 +39,8 @@ _CLIENT_LEFT: Final = 499
 # What FastAPI says of a body that is not even text (fastapi/routing.py); the reference knows 422 only.
 _UNREADABLE: Final = (400, "There was an error parsing the body")
 _CAUSE_CHARACTERS: Final = 1000
+# When to come back to a server whose database or storage is away: it may be for a moment, and each try is cheap.
+_AWAY: Final = {"Retry-After": "2"}
 STOPPED_TEXT: Final = "Browser session is stopped. Please start a new session and try again."
 _BUSY_TEXT: Final = (
     "Agent session already has a running task. Please wait for it to finish or stop it manually."
@@ -139,7 +141,7 @@ async def _client_left(_request: Request, _error: Exception) -> Response:
 async def database_failed(request: Request, error: Exception) -> Response:
     """503, with the reason in the log."""
     logger.error("%s %s: the database failed", request.method, request.url.path, exc_info=error)
-    return _answer(503, "The server's database cannot be used at the moment; try again later")
+    return _answer(503, "The server's database cannot be used at the moment; try again later", headers=_AWAY)
 
 
 async def _elsewhere(_request: Request, error: Exception) -> Response:
@@ -149,7 +151,9 @@ async def _elsewhere(_request: Request, error: Exception) -> Response:
 
 async def _storage(request: Request, error: Exception) -> Response:
     logger.error("%s %s: the object storage failed: %s", request.method, request.url.path, error)
-    return _answer(503, "The server's object storage cannot be used at the moment; try again later")
+    return _answer(
+        503, "The server's object storage cannot be used at the moment; try again later", headers=_AWAY
+    )
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:
