@@ -1,12 +1,13 @@
 """Claim: a bad tenant at most doubles the 99th percentile of a good one's rental and message latency, on one server.
 
-    python benchmarks/bad_tenant.py [--seconds 40] [--only sockets,downloads,bodies,disk,loops]
+    python benchmarks/bad_tenant.py [--seconds 200] [--only sockets,downloads,bodies,disk,loops] [--together] [--builds shell,full]
 
 The good tenant has one browser, to which it sends small commands one at a time, and rents and stops another one again and again. The
 bad one opens 2,000 sockets to the server, downloads through its forwarder at full speed, sends bodies of 400 MiB, fills its quota of disk,
-and has 100 pages compute without end. Turns of quiet and bad times in one run, so that other load of the machine meets both; each bad turn
-begins with what is being done then, and ends with it. The clients of the bad tenant run at the lowest priority: what is measured is the
-server. Prints a table of latencies in ms and the ratios, and writes results/bad_tenant.json. Bounded: a turn takes at most a minute.
+and has 100 pages compute without end: each of these alone, then all together; with `--together` only that. Turns of quiet and bad times
+in one run, so that other load of the machine meets all of them; each bad turn begins with what is being done then, and ends with it. The
+clients of the bad tenant run at the lowest priority: what is measured is the server. Prints a table of latencies in ms and the ratios to
+the quiet turns, and writes results/bad_tenant.json. `--seconds` are those of a build, about.
 On a machine with other load, run it in a cpu control group with a large share: else what is measured is the wait for a processor.
 """
 
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
 
 import _harness as harness
 import httpx
@@ -37,7 +39,10 @@ GOOD, BAD = "key-of-the-good-one", "key-of-the-bad-one"
 KINDS = ("sockets", "downloads", "bodies", "disk", "loops")
 SOCKETS, PAGES, BODY_MB = 2000, 100, 400
 QUOTA_MB = 256
-TURNS = 2
+ROUNDS = 2
+LEAD_SECONDS = 3.0
+MIN_SECONDS = 3.0
+QUIET = "without"
 # Between two messages: a program that waits for pages does not send without a pause.
 PAUSE_SECONDS = 0.005
 
@@ -220,63 +225,103 @@ def p99(values: list[float]) -> float:
     return ordered[min(len(ordered) - 1, math.ceil(len(ordered) * 0.99) - 1)] * 1000
 
 
-async def measure(seconds: float, kinds: list[str]) -> dict[str, object]:
-    found: dict[str, tuple[list[float], list[float]]] = {"without": ([], []), "with": ([], [])}
-    cpu: dict[str, list[float]] = {"without": [], "with": []}
+async def run_bad(base_url: str, kinds: list[str]) -> asyncio.subprocess.Process:
+    command = [sys.executable, __file__, "--bad", base_url, "--only", ",".join(kinds)]
+    bad = await asyncio.create_subprocess_exec("nice", "-n", "19", *command, stdout=asyncio.subprocess.PIPE)
+    assert bad.stdout is not None
+    await bad.stdout.readline()
+    await asyncio.sleep(LEAD_SECONDS)  # until its browsers are there
+    return bad
+
+
+@dataclass
+class Seen:
+    """What the good tenant has seen in the turns of one kind; and the server's CPU, in % of a core, in each."""
+
+    messages: list[float] = field(default_factory=list)
+    rentals: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def row(self) -> dict[str, float]:
+        return {
+            "messages": len(self.messages),
+            "messages_median_ms": round(statistics.median(self.messages) * 1000, 2),
+            "messages_p99_ms": round(p99(self.messages), 2),
+            "rentals": len(self.rentals),
+            "rentals_median_ms": round(statistics.median(self.rentals) * 1000, 1),
+            "rentals_p99_ms": round(p99(self.rentals), 1),
+            "server_cpu_percent": round(statistics.mean(self.cpu)),
+        }
+
+
+async def measure(seconds: float, build: str, turns: list[list[str]]) -> dict[str, dict[str, float]]:
+    """Measure a build.
+
+    Args:
+        turns: What the bad tenant does in each turn of a round; a quiet turn comes before each second one.
+    """
+    seen = {QUIET: Seen()} | {named(kinds): Seen() for kinds in turns}
+    order: list[list[str]] = []
+    for number, kinds in enumerate(turns):
+        order += [kinds] if number % 2 else [[], kinds]
+    each = max(MIN_SECONDS, (seconds / ROUNDS - LEAD_SECONDS * len(turns)) / len(order))
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cdpbridge-bench-", dir="/tmp"))
-        keys = {"good": GOOD, "bad": BAD}
         settings = {
-            "api_keys": json.dumps(keys),
+            "api_keys": json.dumps({"good": GOOD, "bad": BAD}),
             "max_browsers": 20,
             "private_network": "allow",
             "disk_mb_per_browser": QUOTA_MB,
             "health_check_seconds": 2,
             "max_load_per_cpu": 1000,
         }
-        base_url, pid = await stack.enter_async_context(server(folder, "shell", **settings))
+        base_url, pid = await stack.enter_async_context(server(folder, build, **settings))
         good = Good(base_url)
         stack.push_async_callback(good.close)
         await good.work(2)
-        for _ in range(TURNS):
-            for side in ("without", "with"):
-                bad = None
-                if side == "with":
-                    command = [sys.executable, __file__, "--bad", base_url, "--only", ",".join(kinds)]
-                    bad = await asyncio.create_subprocess_exec(
-                        "nice", "-n", "19", *command, stdout=asyncio.subprocess.PIPE
-                    )
-                    assert bad.stdout is not None
-                    await bad.stdout.readline()
-                    await asyncio.sleep(3)  # until its browsers are there
-                began, used = time.monotonic(), cpu_ms(pid)
-                try:
-                    messages, rentals = await good.work(min(seconds, 60) / (2 * TURNS))
-                finally:
-                    cpu[side].append((cpu_ms(pid) - used) / (time.monotonic() - began) / 10)
-                    if bad is not None:
-                        bad.send_signal(signal.SIGKILL)
-                        await bad.wait()
-                        await end_bad(base_url)
-                found[side][0].extend(messages)
-                found[side][1].extend(rentals)
-    rows = {}
-    for index, name in enumerate(("messages", "rentals")):
-        without, bad_ = (found[side][index] for side in ("without", "with"))
-        rows[name] = {
-            "count": (len(without), len(bad_)),
-            "median_ms": tuple(round(statistics.median(each) * 1000, 2) for each in (without, bad_)),
-            "p99_ms": tuple(round(p99(each), 2) for each in (without, bad_)),
-            "ratio": round(p99(bad_) / p99(without), 2),
-        }
-    rows["server"] = {"cpu_percent": tuple(round(statistics.mean(cpu[side])) for side in found)}
-    return rows
+        for kinds in order * ROUNDS:
+            bad = await run_bad(base_url, kinds) if kinds else None
+            began, used = time.monotonic(), cpu_ms(pid)
+            found = seen[named(kinds)]
+            try:
+                messages, rentals = await good.work(each)
+            finally:
+                found.cpu.append((cpu_ms(pid) - used) / (time.monotonic() - began) / 10)
+                if bad is not None:
+                    bad.send_signal(signal.SIGKILL)
+                    await bad.wait()
+                    await end_bad(base_url)
+            found.messages.extend(messages)
+            found.rentals.extend(rentals)
+    return {name: each.row() for name, each in seen.items()}
+
+
+def named(kinds: list[str]) -> str:
+    return QUIET if not kinds else kinds[0] if len(kinds) == 1 else "all together"
+
+
+def show(build: str, rows: dict[str, dict[str, float]]) -> None:
+    print(f"\nbad tenant, {build}; load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{'':13} {'messages':>8} {'median ms':>10} {'p99 ms':>8} {'ratio':>6}"
+        f"  {'rentals':>7} {'median ms':>10} {'p99 ms':>8} {'ratio':>6}  {'CPU of the server':>17}"
+    )
+    quiet = rows[QUIET]
+    for name, row in rows.items():
+        ratios = {each: row[f"{each}_p99_ms"] / quiet[f"{each}_p99_ms"] for each in ("messages", "rentals")}
+        print(
+            f"{name:13} {row['messages']:8} {row['messages_median_ms']:10.2f} {row['messages_p99_ms']:8.2f} {ratios['messages']:6.2f}"
+            f"  {row['rentals']:7} {row['rentals_median_ms']:10.1f} {row['rentals_p99_ms']:8.1f} {ratios['rentals']:6.2f}"
+            f"  {row['server_cpu_percent']:15} %"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=40)
+    parser.add_argument("--seconds", type=float, default=200)
     parser.add_argument("--only", default=",".join(KINDS))
+    parser.add_argument("--together", action="store_true")
+    parser.add_argument("--builds", default="shell")
     parser.add_argument("--bad", help=argparse.SUPPRESS)
     given = parser.parse_args()
     kinds = [kind for kind in given.only.split(",") if kind]
@@ -286,18 +331,14 @@ def main() -> None:
         if given.bad:
             asyncio.run(be_bad(given.bad, kinds))
             return
-    rows = asyncio.run(measure(given.seconds, kinds))
-    print(f"bad tenant: {', '.join(kinds)}; load {os.getloadavg()[0]:.1f}")
-    print(f"{'':10} {'count':>12} {'median ms':>18} {'p99 ms':>20} {'ratio':>6}")
-    used = rows["server"]["cpu_percent"]
-    print(f"the server's CPU, % of a core: {used[0]} without, {used[1]} with")
-    for name, row in rows.items():
-        if name == "server":
-            continue
-        print(
-            f"{name:10} {row['count']!s:>12} {row['median_ms']!s:>18} {row['p99_ms']!s:>20} {row['ratio']:>6}"
-        )
-    harness.save("bad_tenant", {"kinds": kinds, "rows": rows})
+    turns = [] if given.together else [[kind] for kind in kinds]
+    if len(kinds) > 1:
+        turns.append(kinds)
+    found = {}
+    for build in given.builds.split(","):
+        found[build] = asyncio.run(measure(given.seconds, build, turns))
+        show(build, found[build])
+    harness.save("bad_tenant", {"kinds": kinds, "builds": found})
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ from uuid import UUID
 
 from cdpbridge.errors import ConfigurationError
 
-__all__ = ["ABOUT_PROGRAM", "log_to_file", "log_to_stderr", "logging_to"]
+__all__ = ["ABOUT_PROGRAM", "Repeats", "log_to_file", "log_to_stderr", "logging_to"]
 
 ABOUT_PROGRAM: ContextVar[UUID | None] = ContextVar("ABOUT_PROGRAM", default=None)
 """The program whose request is being served, of those that share a server; also in the tasks that the request has started."""
@@ -25,6 +26,49 @@ _VARIABLE: Final = "CDPBRIDGE_LOG"
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _MOST_BYTES: Final = 2_000_000
 _STDERR: Final = 2
+# uvicorn warns of each request that it cannot parse, and of each that our protocol refuses: a peer would fill the log.
+_FROM_PEERS: Final = "uvicorn.error"
+_REPEAT_SECONDS: Final = 60.0
+
+
+class Repeats(logging.Filter):
+    """Passes a warning that peers cause once in a while, with the number of those that it has held back since.
+
+    Args:
+        seconds: Between two warnings of the same text.
+        clock: Monotonic, seconds.
+    """
+
+    def __init__(
+        self, seconds: float = _REPEAT_SECONDS, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._clock = clock
+        self._passed: dict[
+            str, tuple[float, int]
+        ] = {}  # by text, of which the logger has few: when, and how many since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is logged; it may get a longer text."""
+        if record.levelno != logging.WARNING:
+            return True
+        now, text = self._clock(), str(record.msg)
+        at, held = self._passed.get(text, (float("-inf"), 0))
+        if now - at < self._seconds:
+            self._passed[text] = at, held + 1
+            return False
+        self._passed[text] = now, 0
+        if held:
+            record.msg = f"{text} ({held} more since the last line of this)"
+        return True
+
+
+_REPEATS: Final = Repeats()
+
+
+def _bound_what_peers_cause() -> None:
+    logging.getLogger(_FROM_PEERS).addFilter(_REPEATS)  # a second time, it does nothing
 
 
 def log_to_stderr(*, quiet: bool = False) -> None:
@@ -39,6 +83,7 @@ def log_to_stderr(*, quiet: bool = False) -> None:
         ConfigurationError: `CDPBRIDGE_LOG` is no level.
     """
     logging.basicConfig(level=logging.WARNING, format=_FORMAT)
+    _bound_what_peers_cause()
     level = os.environ.get(_VARIABLE)
     if quiet or not level:
         return
@@ -68,6 +113,7 @@ def log_to_file(path: Path) -> None:
     """
     handler = _File(path, maxBytes=_MOST_BYTES, backupCount=1)
     logging.basicConfig(level=logging.WARNING, format=_FORMAT, handlers=[handler], force=True)
+    _bound_what_peers_cause()
 
 
 class _ToLoop(logging.Handler):

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from cdpbridge._concurrency import in_pool
 from cdpbridge._disk import mounts_identity, open_below
+from cdpbridge._streams import write_to
 from cdpbridge.cdp._endpoint import Progress, dial
 from cdpbridge.errors import CDPBridgeError
 
@@ -255,7 +256,7 @@ class ServerDisk:
     async def _exchange_over(
         self, link: _Link, method: str, target: str, content: AsyncIterator[bytes] | None, size: int
     ) -> tuple[_Link, int, Mapping[str, str]]:
-        link.writer.write(self._head(method, target, size))
+        write_to(link.writer, self._head(method, target, size))
         answer = asyncio.ensure_future(_read_head(link.reader))
         try:
             cut = None if content is None else await _upload(content, link.writer, answer)
@@ -288,7 +289,7 @@ async def _upload(
     """
     async for chunk in content:
         try:
-            writer.write(chunk)
+            write_to(writer, chunk)
             await writer.drain()
         except OSError as error:
             return error

@@ -18,6 +18,8 @@ from typing import Final
 
 import h11
 
+from cdpbridge._streams import write_to
+
 from ._answer import Answer, AnswerReader, Body
 from ._dial import (
     CHUNK_BYTES,
@@ -192,7 +194,7 @@ class ClientConnection:
         try:
             answer = h11.Response(status_code=200, reason=b"Connection established", headers=[])
             self._answer_begun = True
-            self.writer.write(self.conn.send(answer) or b"")
+            write_to(self.writer, self.conn.send(answer) or b"")
             await self._tunnel(link, target, self.conn.trailing_data[0], link.received)
         finally:
             await link.close()
@@ -434,7 +436,7 @@ class ClientConnection:
         return self.target is not None and not self.target.encrypted
 
     async def _write(self, data: bytes) -> None:
-        self.writer.write(data)
+        write_to(self.writer, data)
         await self.writer.drain()
 
     async def _send_down(self, data: bytes) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 import h11
 
 from cdpbridge._concurrency import at_once
+from cdpbridge._streams import write_to
 
 from ._answer import Answer, AnswerReader
 from ._messages import Target
@@ -130,7 +131,7 @@ class Link:
     async def write(self, data: bytes) -> None:
         """Write and wait until the send buffer is below its limit."""
         try:
-            self.writer.write(data)
+            write_to(self.writer, data)
             await self.writer.drain()
         except OSError as error:
             raise self.failure(_reason(error), reset=True) from error

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from cdpbridge._concurrency import in_thread
 from cdpbridge._file_names import safe_file_name
+from cdpbridge._streams import write_to
 from cdpbridge.errors import CDPBridgeError
 from cdpbridge.server.files import FileStore
 from cdpbridge.server.gateway import FileAccess, FileRefused, OpenedFile
@@ -223,7 +224,7 @@ class Exchange:
         hello = link.hello(purpose="transfer")
         reader, writer = await dial_streams(link.worker.address, self._secret, hello)
         try:
-            writer.write(frame(encoded(transfer)))
+            write_to(writer, frame(encoded(transfer)))
             yield reader, writer, await _answer(reader)
         except EOFError as error:
             raise OSError(f"worker {link.worker.address} has closed the connection") from error
@@ -235,7 +236,7 @@ class Exchange:
     async def _give(self, link: WorkerLink, transfer: Transfer, source: IO[bytes]) -> None:
         async with self.connection(link, transfer) as (reader, writer, _):
             async for piece in pieces(source, transfer.size):
-                writer.write(piece)
+                write_to(writer, piece)
                 async with asyncio.timeout(_STALLED_SECONDS):
                     await writer.drain()
             await _answer(reader)
@@ -280,7 +281,7 @@ class _RemoteFiles:
                     sent += len(chunk)
                     if sent > size:
                         raise FileRefused(400, "the file is longer than was said")
-                    writer.write(chunk)
+                    write_to(writer, chunk)
                     async with asyncio.timeout(_STALLED_SECONDS):
                         await writer.drain()
                 if sent != size:

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from cdpbridge._concurrency import mark_retrieved
+from cdpbridge._streams import write_to
 
 from ._auth import Status
 from ._dial import NotAdmitted, dial_streams
@@ -142,7 +143,10 @@ class WorkerLink:
             if writer.transport.get_write_buffer_size() > _LARGEST_BACKLOG_BYTES:
                 raise LinkLost(f"worker {self.worker.address} reads nothing")
             given = None if message is None else encoded(message)
-            writer.write(frame({"id": number, "do": do, "with": given}))
+            try:
+                write_to(writer, frame({"id": number, "do": do, "with": given}))
+            except OSError as error:
+                raise LinkLost(f"worker {self.worker.address} has closed the connection") from error
             return await answer
         finally:
             self._waiting.pop(number, None)

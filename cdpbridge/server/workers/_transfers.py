@@ -18,6 +18,7 @@ from uuid import UUID
 
 from cdpbridge._concurrency import in_pool, to_the_end
 from cdpbridge._file_names import safe_file_name
+from cdpbridge._streams import write_to
 from cdpbridge.server.files import FileStore
 from cdpbridge.server.gateway import FileAccess, FileRefused
 from cdpbridge.server.hosts import StopReport
@@ -163,9 +164,9 @@ class WorkerTransfers:
         except (OSError, BadMessage, FileRefused, ValueError) as error:
             refused = refusal_of(error) or refusal_of(OSError(type(error).__name__))
             assert refused is not None  # an OSError is foreseen
-            writer.write(frame({"refused": encoded(refused)}))
+            write_to(writer, frame({"refused": encoded(refused)}))
         else:
-            writer.write(frame({"ok": True}))
+            write_to(writer, frame({"ok": True}))
         await writer.drain()
         # The other end reads the frame, and closes.
         with suppress(TimeoutError):
@@ -199,12 +200,12 @@ class WorkerTransfers:
 
     @staticmethod
     async def _send(writer: asyncio.StreamWriter, chunks: AsyncIterator[bytes], size: int) -> None:
-        writer.write(frame({"ok": {"size": size}}))
+        write_to(writer, frame({"ok": {"size": size}}))
         left = size
         try:
             async for piece in chunks:
                 left -= len(piece)
-                writer.write(piece)
+                write_to(writer, piece)
                 async with asyncio.timeout(_STALLED_SECONDS):
                     await writer.drain()
             if left:
@@ -229,7 +230,7 @@ class WorkerTransfers:
             raise OSError(
                 f"a file of {transfer.size} bytes is longer than the {self._max_bytes} that are allowed"
             )
-        writer.write(frame({"ok": True}))
+        write_to(writer, frame({"ok": True}))
         if transfer.do == "write_file":
             access = _access(browsers, transfer.browser)
             coming = received(reader, transfer.size)

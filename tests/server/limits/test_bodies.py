@@ -90,6 +90,8 @@ async def test_fault_d11_bodies_without_end_on_every_route(spawn_server, attack,
         assert await target.serves()
         _, errors = await server.end()
         assert "Traceback" not in errors
+        # One a minute, not one a request.
+        assert errors.count("Invalid HTTP request") < len(seen)
 
 
 async def test_fault_d11_the_limit_is_exact_and_says_what_it_is(spawn_server, attack):
