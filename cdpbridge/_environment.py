@@ -99,6 +99,10 @@ SERVER_SETTINGS: Final = frozenset(
         "user_fonts_and_certificates",
         "warm_browsers",
         "worker_secret",
+        "worker_tls_ca",
+        "worker_tls_certificate",
+        "worker_tls_key",
+        "worker_tls_name",
         "working_dir",
     ]
 )

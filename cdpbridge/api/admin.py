@@ -147,6 +147,8 @@ class Worker(Answer):
         draining: It gets no further browser.
         accepting: It gets browsers while it has free slots: it does not drain, and a server has heard from it.
         joined_at: When it has registered.
+        tls: What passes between servers and it is encrypted.
+        problem: Why a server does not reach it, and what to do.
     """
 
     id: UUID
@@ -158,6 +160,8 @@ class Worker(Answer):
     draining: bool
     accepting: bool
     joined_at: Instant
+    tls: bool = False
+    problem: str | None = None
 
 
 class Workers(Answer):

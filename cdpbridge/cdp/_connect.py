@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket as sockets
 import ssl as tls
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from cdpbridge.cdp._upgrade import upgrade
 from cdpbridge.cdp._websocket import WebSocketTransport
 from cdpbridge.errors import ConnectFailed
 
-__all__ = ["Connecting", "connect", "connect_directly", "connect_pipe", "connect_socket"]
+__all__ = ["Connecting", "connect", "connect_directly", "connect_over", "connect_pipe"]
 
 # Chromium's own send buffer: nothing larger ever leaves it
 _MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
@@ -288,24 +287,23 @@ class _Dialling:
         )
 
 
-def connect_socket(
-    made: sockets.socket, url: str, *, command_timeout: float | timedelta = COMMAND_TIMEOUT
+def connect_over(
+    reach: Callable[[asyncio.Protocol], Awaitable[asyncio.Transport]],
+    url: str,
+    *,
+    command_timeout: float | timedelta = COMMAND_TIMEOUT,
 ) -> Connecting:
-    """Connect over a socket that leads to a browser's debugging port. A lost connection stays lost.
+    """Connect over a way of the caller's to a browser's debugging port. A lost connection stays lost.
 
     Args:
-        made: Connected, and not blocking; closed with the connection.
+        reach: Connects a protocol with the port; raises OSError.
         url: The `ws` address that the browser has there.
         command_timeout: As for `connect`.
     """
     limit = waiting_time("command_timeout", command_timeout)
 
     async def opening() -> Connection:
-        try:
-            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=made)
-        except BaseException:
-            made.close()
-            raise
+        transport = await reach(asyncio.Protocol())
         async with asyncio.timeout(limit.total_seconds()):
             websocket = await upgrade(
                 transport, url, headers={}, max_message_bytes=_MAX_MESSAGE_BYTES, compression=False

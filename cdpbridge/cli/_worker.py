@@ -64,7 +64,7 @@ def _worker(
     """Run browsers of this machine for servers with `browsers = "workers"`.
 
     It needs the secret of its servers, from `CDPBRIDGE_WORKER_SECRET` or the setting `worker_secret`; it is proved and never sent. What
-    passes between server and worker is not encrypted: use a private network.
+    passes between server and worker is encrypted with the setting `worker_tls_certificate`; without it, use a private network.
 
     Prints `cdpbridge: worker ID at HOST:PORT` on standard output when it is ready. SIGTERM or Ctrl-C ends it.
     """

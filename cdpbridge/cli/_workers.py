@@ -53,6 +53,9 @@ def _list(as_json: bool, server: str | None, data_dir: Path | None, config: Path
     found = with_server(Place(server, data_dir, config), lambda client: client.send(admin.list_workers()))
     head = ["name", "address", "state", "browsers", "starting", "since", "id"]
     print_list(found.items, as_json, head, row, nothing="no workers")
+    for worker in () if as_json else found.items:
+        if worker.problem:
+            say(f"{worker.name}: {worker.problem}")
     if not as_json and found.waiting_orders:
         say(f"{found.waiting_orders} order{'' if found.waiting_orders == 1 else 's'} wait for a slot")
 

@@ -85,4 +85,6 @@ def _shown(worker: Worker) -> admin.Worker:
         draining=worker.draining,
         accepting=worker.accepting,
         joined_at=worker.joined_at,
+        tls=worker.tls,
+        problem=worker.problem,
     )

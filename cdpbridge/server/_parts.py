@@ -206,7 +206,7 @@ async def _on_workers(
     foundation: Foundation, store: Store, ends: AsyncExitStack, *, wall: Callable[[], datetime]
 ) -> BrowserHosts:
     """Look for workers. Imported here: most servers have none."""
-    from cdpbridge.server.workers import StoreSlots, WorkerHosts  # noqa: PLC0415
+    from cdpbridge.server.workers import ServerTls, StoreSlots, WorkerHosts  # noqa: PLC0415
 
     settings = foundation.settings
     assert settings.worker_secret is not None  # the settings are checked
@@ -222,6 +222,7 @@ async def _on_workers(
         rules=lambda: settings.network_rules(foundation.tenants.number),
         max_file_bytes=(settings.disk_mb_per_browser or 1024**2) * 1024**2,
         token_of=foundation.tokens.make,
+        tls=ServerTls(settings.worker_tls_ca, settings.worker_tls_name),
     )
     await machines.open()
     ends.push_async_callback(machines.close)

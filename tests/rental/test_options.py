@@ -71,6 +71,7 @@ def test_the_settings_of_local_are_those_of_the_server():
 
     chosen = {"host", "port", "public_url", "api_keys"}  # by `local()`
     of_a_cluster = {
+        *("worker_tls_ca", "worker_tls_certificate", "worker_tls_key", "worker_tls_name"),
         *("browsers", "worker_secret", "engine", "ray_address", "ray_namespace", "register_urls"),
         *("min_workers", "max_workers", "slots_per_worker", "spare_slots", "scale_down_seconds"),
     }

@@ -48,9 +48,8 @@ async def _dial(upstream: Upstream, path: str) -> tuple[asyncio.Transport, bytes
     loop = asyncio.get_running_loop()
     while True:
         try:
-            transport, handshake = await loop.create_connection(
-                lambda: _Handshake(loop, upstream, path), **await upstream.where()
-            )
+            handshake = _Handshake(loop, upstream, path)
+            transport = await upstream.open(handshake)
         except OSError:
             await asyncio.sleep(_RETRY_SECONDS)
         else:

@@ -168,7 +168,10 @@ async def _ask(upstream: Upstream, method: str, target: str) -> _Answer:
     """Ask Chromium, in bounded time and for an answer of bounded size."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            reader, writer = await asyncio.open_connection(**await upstream.where())
+            reader = asyncio.StreamReader()
+            protocol = asyncio.StreamReaderProtocol(reader)
+            transport = await upstream.open(protocol)
+            writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
             try:
                 return await _exchange(reader, writer, upstream, method, target)
             finally:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cdpbridge.errors import CDPBridgeError
 
@@ -67,22 +67,31 @@ class Upstream:
         port: TCP port.
         browser_path: Path of its browser-level WebSocket, `/devtools/browser/...`.
         connect: Makes a socket that is connected to the port, where that lies in another network; raises OSError.
+        reach: Connects a protocol with the port, where the way there is more than a socket; raises OSError.
     """
 
     host: str
     port: int
     browser_path: str
     connect: Callable[[], Awaitable[socket.socket]] | None = field(default=None, repr=False)
+    reach: Callable[[asyncio.BaseProtocol], Awaitable[asyncio.Transport]] | None = field(
+        default=None, repr=False
+    )
 
-    async def where(self) -> dict[str, Any]:
-        """Return the arguments of `create_connection` that lead to the port.
+    async def open(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
+        """Connect a protocol with the port.
 
         Raises:
             OSError: It does not listen.
         """
+        if self.reach is not None:
+            return await self.reach(protocol)
+        loop = asyncio.get_running_loop()
         if self.connect is None:
-            return {"host": self.host, "port": self.port}
-        return {"sock": await self.connect()}
+            transport, _ = await loop.create_connection(lambda: protocol, self.host, self.port)
+        else:
+            transport, _ = await loop.create_connection(lambda: protocol, sock=await self.connect())
+        return transport
 
     @property
     def authority(self) -> str:

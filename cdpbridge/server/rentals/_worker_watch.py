@@ -23,6 +23,9 @@ logger = logging.getLogger("cdpbridge.server")
 SILENT_SECONDS: Final = 6.0
 """How long no server has heard from a worker that counts as ended: three times what lies between two signs of life."""
 
+# It has no browsers; meanwhile people can read why it is not reached.
+_UNREACHED_SECONDS: Final = 60.0
+
 
 class WorkerWatch:
     """The workers of a database, as this server sees them.
@@ -54,7 +57,9 @@ class WorkerWatch:
         for worker_id, beats in await self._store.pulses():
             if worker_id in answered:
                 self._pulses.forget(worker_id)
-            elif self._pulses.stands_still(worker_id, beats, now, SILENT_SECONDS):
+            elif self._pulses.stands_still(
+                worker_id, beats, now, SILENT_SECONDS if beats else _UNREACHED_SECONDS
+            ):
                 # Another server may have heard from it in this moment: then its row stays.
                 ended = await self._store.forget_worker(worker_id, beats=beats)
                 if ended is not None and not ended.beats:

@@ -34,8 +34,8 @@ async def ask(services: ServicesOf) -> dict[str, str]:
 
 
 @router.post("", status_code=201)
-async def register(request: Request, services: ServicesOf) -> dict[str, str]:
-    """Add a worker."""
+async def register(request: Request, services: ServicesOf) -> dict[str, str | None]:
+    """Add a worker, or remove one that has ended. The answer says why a server does not reach it."""
     body = b""
     async for piece in request.stream():
         body += piece
@@ -49,15 +49,22 @@ async def register(request: Request, services: ServicesOf) -> dict[str, str]:
         worker = loaded(Registration, decoded(body))
     except BadMessage as error:
         raise HTTPException(422, str(error)) from None
-    await services.store.register_worker(
+    if worker.ended:
+        found = await services.store.forget_worker(worker.id)
+        if found is not None:
+            logger.info("worker %s (%s) has ended in order", worker.id, worker.name)
+        return {"id": str(worker.id)}
+    row = await services.store.register_worker(
         worker.id,
         name=worker.name,
         address=worker.address,
         protocol=worker.protocol,
         slots=worker.slots,
         now=services.wall(),
+        tls=worker.tls,
+        draining=worker.draining,
     )
-    return {"id": str(worker.id)}
+    return {"id": str(worker.id), "problem": row.problem}
 
 
 def _secret(services: Services) -> bytes:

@@ -84,6 +84,27 @@ class Fields(BaseSettings):
         description="Secret that servers and workers have in common, which they prove to each other and never send. At least 32 "
         'characters. Needed with `browsers = "workers"`.',
     )
+    worker_tls_certificate: Path | None = Field(
+        None,
+        description="Of a worker: PEM file with its certificate and those that lead to its authority. Its port speaks TLS, then. Files that "
+        "change are read again.",
+    )
+    worker_tls_key: Path | None = Field(
+        None,
+        description="Of a worker: PEM file with the certificate's key, not encrypted. Default: it is in `worker_tls_certificate`.",
+    )
+    worker_tls_ca: Path | None = Field(
+        None,
+        description="Of a server: PEM file with the authorities from which its workers have their certificates, or with these themselves; it "
+        "takes no worker without TLS, then. Of a worker: authorities of servers at `https://`, besides those of the system.",
+    )
+    worker_tls_name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=253,
+        description="Of a server with `worker_tls_ca`: the name that the certificates of all workers have. Default: each has that of its "
+        "`--address`.",
+    )
     engine: Literal["none", "ray"] = Field(
         "none",
         description="What starts workers and replaces them: `ray` (extra `ray`), or nothing, when you start `cdpbridge worker` by other "

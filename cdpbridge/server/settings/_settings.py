@@ -213,9 +213,10 @@ class Settings(Fields):
     def _check_files(cls, value: list[Path]) -> list[Path]:
         return [path.expanduser().absolute() for path in value]  # with its links: browsers see them, too
 
-    @field_validator("working_dir")
+    # With their links: certificates are renewed by changing these.
+    @field_validator("working_dir", "worker_tls_certificate", "worker_tls_key", "worker_tls_ca")
     @classmethod
-    def _check_working_dir(cls, value: Path | None) -> Path | None:
+    def _as_written(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
 
     @field_validator("browser_uids")
@@ -242,6 +243,8 @@ class Settings(Fields):
     def _check_workers(self) -> Self:
         if self.browsers == "workers" and self.worker_secret is None:
             raise ValueError("browsers on workers need the secret that these have, too; set `worker_secret`")
+        if self.worker_tls_key is not None and self.worker_tls_certificate is None:
+            raise ValueError("a key needs its certificate; set `worker_tls_certificate`")
         return self
 
     @model_validator(mode="after")

@@ -127,6 +127,10 @@ class Worker(Base):
     # 0: no server has heard from it yet.
     beats: Mapped[int] = mapped_column(BigInteger())
     joined_at: Mapped[datetime] = mapped_column(Instant())
+    # Its port speaks TLS.
+    tls: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # Why a server that has tried last does not reach it, and what to do; for people.
+    problem: Mapped[str | None] = mapped_column(Unicode(1000))
 
     @property
     def accepting(self) -> bool:

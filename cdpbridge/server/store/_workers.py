@@ -22,13 +22,23 @@ __all__ = ["Workers"]
 
 # For people: a name of a host, and what the worker adds.
 _NAME_CHARACTERS: Final = 200
+_PROBLEM_CHARACTERS: Final = 1000
 
 
 class Workers(Database):
     """Queries and transactions of workers and their slots."""
 
     async def register_worker(
-        self, worker_id: UUID, *, name: str, address: str, protocol: int, slots: int, now: datetime
+        self,
+        worker_id: UUID,
+        *,
+        name: str,
+        address: str,
+        protocol: int,
+        slots: int,
+        now: datetime,
+        tls: bool = False,
+        draining: bool = False,
     ) -> Worker:
         """Add a worker, or bring it up to date. Any other that was at its address has ended, and is forgotten.
 
@@ -41,6 +51,8 @@ class Workers(Database):
             protocol: Version of the messages that it understands.
             slots: Browsers that it can run at once.
             now: The present.
+            tls: Its port speaks TLS.
+            draining: It is to get no further browser. One that was drained before stays so.
         """
         async with self._write() as session:
             await self._lock_of(session, LOCK_OF_WORKERS)
@@ -52,7 +64,8 @@ class Workers(Database):
                 session.add(worker)
             worker.running, worker.starting = running, starting
             worker.name, worker.address = name[:_NAME_CHARACTERS], address
-            worker.protocol, worker.slots = protocol, slots
+            worker.protocol, worker.slots, worker.tls = protocol, slots, tls
+            worker.draining = worker.draining or draining
         return worker
 
     async def _browsers_on(self, session: AsyncSession, worker_id: UUID) -> tuple[int, int]:
@@ -80,6 +93,13 @@ class Workers(Database):
         async with self._write() as session:
             drained = update(Worker).where(Worker.id == worker_id).values(draining=True)
             return await session.scalar(drained.returning(Worker))
+
+    async def note_problem(self, worker_id: UUID, problem: str | None) -> None:
+        """Note why this server does not reach a worker, and what to do; None when it does."""
+        text = None if problem is None else problem[:_PROBLEM_CHARACTERS]
+        other = Worker.problem.is_distinct_from(text)
+        async with self._write() as session:
+            await session.execute(update(Worker).where(Worker.id == worker_id, other).values(problem=text))
 
     async def pulses(self) -> Sequence[tuple[UUID, int]]:
         """Return each worker and its counter. There may be a thousand, every two seconds: no objects are made of them."""

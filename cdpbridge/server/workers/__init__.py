@@ -8,10 +8,12 @@ from ._link import LinkLimits
 from ._program import WorkerOptions, run_worker
 from ._slots import NoFreeSlot, Slots, WorkerAddress
 from ._store_slots import StoreSlots
+from ._tls import ServerTls
 
 __all__ = [
     "LinkLimits",
     "NoFreeSlot",
+    "ServerTls",
     "Slots",
     "StoreSlots",
     "WorkerAddress",

@@ -5,7 +5,8 @@
     worker  -> server  admission  HMAC of all of that and of the status, status
 
 The worker proves nothing to one that does not know the secret, and answers it nothing: what scans ports learns that a port is
-open. What follows on the connection is neither encrypted nor signed: that is the network's task (or TLS's).
+open. What follows on the connection is neither encrypted nor signed: that is TLS's task, whose certificate is in the
+secret of both then (`_tls.bound`), or the network's.
 """
 
 from __future__ import annotations

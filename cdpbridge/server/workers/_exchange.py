@@ -31,7 +31,7 @@ from cdpbridge.server.profiles import (
     send_version,
 )
 
-from ._dial import dial_streams
+from ._dial import Dialler
 from ._link import LinkLost, WorkerLink
 from ._protocol import BadMessage, Refused, encoded, error_of, frame, loaded, read_frame
 from ._transfers import (
@@ -70,7 +70,7 @@ class Exchange:
     """Brings files to workers and back.
 
     Args:
-        secret: Of all servers and workers.
+        dialler: To workers.
         profiles: Of this server.
         files: Of this server.
         folder: For files on their way.
@@ -78,9 +78,9 @@ class Exchange:
     """
 
     def __init__(
-        self, secret: bytes, profiles: ProfileStore, files: FileStore, folder: Path, *, max_bytes: int
+        self, dialler: Dialler, profiles: ProfileStore, files: FileStore, folder: Path, *, max_bytes: int
     ) -> None:
-        self._secret = secret
+        self._dialler = dialler
         self._profiles = profiles
         self._files = files
         self._folder = folder
@@ -222,7 +222,7 @@ class Exchange:
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, Any]]:
         """Open a connection for a transfer, with the worker's answer; OSError when it cannot be."""
         hello = link.hello(purpose="transfer")
-        reader, writer = await dial_streams(link.worker.address, self._secret, hello)
+        reader, writer = await self._dialler.streams(link.worker, hello)
         try:
             write_to(writer, frame(encoded(transfer)))
             yield reader, writer, await _answer(reader)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from cdpbridge.server.hosts import BrowserSpec, CloseFrame, Leftover, Limit, Pla
 from cdpbridge.server.profiles import ProfileStore
 from cdpbridge.server.proxy import HostTraffic, Rules
 
-from ._dial import dial
+from ._dial import Dialler
 from ._endings import Endings
 from ._exchange import Exchange
 from ._link import LinkLimits, LinkLost, WorkerLink
@@ -46,6 +45,7 @@ from ._protocol import (
 )
 from ._rented import RemoteContexts, Rented
 from ._slots import Slots
+from ._tls import ServerTls
 
 __all__ = ["WorkerHosts"]
 
@@ -71,6 +71,7 @@ class WorkerHosts:
         rules: What browsers may reach that start from now on.
         token_of: Gives what a browser's address is made of.
         max_file_bytes: Of one file that a worker sends.
+        tls: What workers with TLS are checked by.
         limits: When a worker counts as dead.
     """
 
@@ -86,17 +87,18 @@ class WorkerHosts:
         rules: Callable[[], Rules],
         max_file_bytes: int,
         token_of: Callable[[UUID], str],
+        tls: ServerTls | None = None,
         limits: LinkLimits | None = None,
     ) -> None:
         self._slots = slots
-        self._secret = secret
+        self._dialler = Dialler(secret, tls)
         self._registry = registry
-        self._exchange = Exchange(secret, profiles, files, folder, max_bytes=max_file_bytes)
+        self._exchange = Exchange(self._dialler, profiles, files, folder, max_bytes=max_file_bytes)
         self._rules = rules
         self._token_of = token_of
         self._links = WorkerLinks(
             slots,
-            secret,
+            self._dialler,
             limits or LinkLimits(),
             on_event=self._event,
             on_contact=self._contact,
@@ -216,7 +218,7 @@ class WorkerHosts:
         started = rented.started
         rented.token = self._token_of(rented.id)
         upstream = Upstream(
-            started.host, started.port, started.browser_path, partial(self._reach, rented, own=False)
+            started.host, started.port, started.browser_path, reach=partial(self._reach, rented, own=False)
         )
         self._registry.add(
             rented.token,
@@ -239,11 +241,16 @@ class WorkerHosts:
             raise LinkLost("the worker of this browser does not answer any more")
         return link
 
-    async def _reach(self, rented: Rented, *, own: bool) -> socket.socket:
-        """Return a socket to a browser's debugging port."""
+    async def _reach(self, rented: Rented, protocol: asyncio.BaseProtocol, *, own: bool) -> asyncio.Transport:
+        """Connect a protocol with a browser's debugging port."""
         link = self._link_of(rented)
         hello = link.hello(purpose="relay", browser=rented.id, own=own)
-        return await dial(link.worker.address, self._secret, hello)
+        channel = await self._dialler.dial(link.worker, hello)
+        try:
+            return channel.become(protocol)
+        except BaseException:
+            channel.abort()
+            raise
 
     async def _ask(self, rented: Rented, do: str, message: object, timeout: float = _ASK_SECONDS) -> Any:
         link = self._link_of(rented)

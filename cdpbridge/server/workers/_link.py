@@ -17,7 +17,7 @@ from cdpbridge._concurrency import mark_retrieved
 from cdpbridge._streams import write_to
 
 from ._auth import Status
-from ._dial import NotAdmitted, dial_streams
+from ._dial import Dialler, NotAdmitted
 from ._protocol import (
     BadMessage,
     Contact,
@@ -64,11 +64,12 @@ class WorkerLink:
 
     Args:
         worker: Which.
-        secret: Of all servers and workers.
+        dialler: To workers.
         limits: When it is dead.
         on_event: Called with what it says unasked.
         on_contact: Called with each answer to a contact.
         on_dead: Called once.
+        on_problem: Called with why it is not reached, and with None when it is, each time that this changes.
 
     Attributes:
         worker: As above.
@@ -79,19 +80,23 @@ class WorkerLink:
     def __init__(
         self,
         worker: WorkerAddress,
-        secret: bytes,
+        dialler: Dialler,
         limits: LinkLimits,
         *,
         on_event: Callable[[Event], object],
         on_contact: Callable[[Contact], object],
         on_dead: Callable[[], object],
+        on_problem: Callable[[str | None], object],
     ) -> None:
         self.worker = worker
         self.dead = False
         self.replaced = False
-        self._secret = secret
+        self._dialler = dialler
         self._limits = limits
         self._on_event, self._on_contact, self._on_dead = on_event, on_contact, on_dead
+        self._on_problem = on_problem
+        # Nothing is known yet.
+        self._problem: str | None = ""
         self._misses = 0
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -163,7 +168,7 @@ class WorkerLink:
                 async with asyncio.timeout(every):
                     reader, writer = await self._open()
             except NotAdmitted as error:
-                logger.warning("%s", error)
+                self._note(str(error))
                 if error.status is Status.OTHER_WORKER:
                     self.replaced = True
                     self._die("another worker runs at its address")
@@ -171,6 +176,9 @@ class WorkerLink:
                 self._missed()
             except (OSError, TimeoutError, EOFError, BadMessage) as error:
                 logger.debug("worker %s cannot be reached: %r", self.worker.address, error)
+                if self._misses:
+                    why = str(error) or "it does not answer in time"
+                    self._note(f"worker {self.worker.address} cannot be reached: {why}")
                 self._missed()
             else:
                 await self._while_connected(reader, writer)
@@ -179,9 +187,14 @@ class WorkerLink:
                 max(0.0, min(every, began + every - loop.time())) if self._misses > 1 else 0.05
             )
 
+    def _note(self, problem: str | None) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            self._on_problem(problem)
+
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         hello = self.hello(purpose="control")
-        reader, writer = await dial_streams(self.worker.address, self._secret, hello)
+        reader, writer = await self._dialler.streams(self.worker, hello)
         try:
             loaded(Welcome, await read_frame(reader))
         except BaseException:
@@ -238,6 +251,7 @@ class WorkerLink:
                 return
             self._misses = 0
             self._connected.set()
+            self._note(None)
             self._on_contact(contact)
             await asyncio.sleep(every)
 

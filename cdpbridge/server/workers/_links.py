@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cdpbridge._concurrency import TaskSet
 
+from ._dial import Dialler
 from ._link import LinkLimits, WorkerLink
 from ._protocol import BadMessage, Contact, Event, Of, Started, Stop, Superseded, loaded
 from ._slots import Slots, WorkerAddress
@@ -46,7 +47,7 @@ class WorkerLinks:
 
     Args:
         slots: Knows the workers.
-        secret: Of all servers and workers.
+        dialler: To workers.
         limits: When a worker is dead.
         on_event: Called with what a worker says unasked.
         on_contact: Called with a worker and its answer to a contact.
@@ -56,7 +57,7 @@ class WorkerLinks:
     def __init__(
         self,
         slots: Slots,
-        secret: bytes,
+        dialler: Dialler,
         limits: LinkLimits,
         *,
         on_event: Callable[[Event], object],
@@ -64,13 +65,15 @@ class WorkerLinks:
         on_dead: Callable[[UUID], object],
     ) -> None:
         self._slots = slots
-        self._secret = secret
+        self._dialler = dialler
         self._limits = limits
         self._on_event, self._on_contact, self._on_dead = on_event, on_contact, on_dead
         self._links: dict[UUID, WorkerLink] = {}
         self._contacts: dict[UUID, Contact] = {}
         # Another worker is at their addresses.
         self._replaced: set[UUID] = set()
+        # Why they are not reached.
+        self._problems: dict[UUID, str | None] = {}
         # On workers that do not answer.
         self._unwanted: dict[UUID, Unwanted] = {}
         self._answered: set[UUID] = set()
@@ -110,6 +113,7 @@ class WorkerLinks:
         for worker_id in [each for each in self._links if each not in known]:
             self._links[worker_id].forget()
         self._replaced &= set(known)
+        self._problems = {each: it for each, it in self._problems.items() if each in known}
         self._unwanted = {each: it for each, it in self._unwanted.items() if it.worker in known}
 
     def link(self, worker: WorkerAddress) -> WorkerLink | None:
@@ -117,11 +121,12 @@ class WorkerLinks:
         if worker.id not in self._links and worker.id not in self._replaced:
             self._links[worker.id] = WorkerLink(
                 worker,
-                self._secret,
+                self._dialler,
                 self._limits,
                 on_event=self._on_event,
                 on_contact=partial(self._contact, worker.id),
                 on_dead=partial(self._dead, worker.id),
+                on_problem=partial(self._noted, worker.id),
             )
         return self._links.get(worker.id)
 
@@ -151,6 +156,13 @@ class WorkerLinks:
                 self._work.start(self.end(browser_id, unwanted), f"the end of browser {browser_id}")
             else:
                 del self._unwanted[browser_id]
+
+    def _noted(self, worker_id: UUID, problem: str | None) -> None:
+        # Each try has a link of its own when one counts as dead; that is said once.
+        if problem is not None and self._problems.get(worker_id) != problem:
+            logger.warning("%s", problem)
+        self._problems[worker_id] = problem
+        self._work.start(self._slots.note(worker_id, problem), f"what is known of worker {worker_id}")
 
     def _dead(self, worker_id: UUID) -> None:
         link = self._links.pop(worker_id, None)

@@ -24,7 +24,7 @@ from ._auth import (
     opens,
 )
 from ._browsers import WorkerBrowsers
-from ._dial import read_exactly
+from ._channel import Channel
 from ._protocol import (
     Adopt,
     BadMessage,
@@ -48,6 +48,7 @@ from ._protocol import (
     refusal_of,
 )
 from ._relay import Relay
+from ._tls import WorkerTls, bound
 from ._transfers import WorkerTransfers
 
 __all__ = ["WorkerPort"]
@@ -76,6 +77,7 @@ class WorkerPort:
         browsers: What runs.
         transfers: Files.
         obey: Called with the rules of a server before each start.
+        tls: The certificate; None: what passes is not encrypted.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class WorkerPort:
         transfers: WorkerTransfers,
         *,
         obey: Callable[[Rules], object],
+        tls: WorkerTls | None = None,
     ) -> None:
         self._worker_id = worker_id
         self._secret = secret
@@ -94,6 +97,7 @@ class WorkerPort:
         self._browsers = browsers
         self._transfers = transfers
         self._obey = obey
+        self._tls = tls
         self._relays: set[Relay] = set()
         self._work = TaskSet(logger)
         self._strangers = 0
@@ -131,37 +135,52 @@ class WorkerPort:
 
     async def _accepted(self, accepted: socket.socket) -> None:
         admitted = False
+        channel = Channel()
         try:
             try:
                 accepted.setblocking(False)
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 async with asyncio.timeout(_HANDSHAKE_SECONDS):
-                    found = await self._hello(accepted)
+                    key = await self._opened(channel, accepted)
+                    found = await self._hello(channel, key)
             finally:
                 self._strangers -= 1
             if found is not None:
                 admitted = True
-                await self._admit(accepted, *found)
+                await self._admit(channel, key, *found)
         except (OSError, EOFError, TimeoutError, BadMessage) as error:
             # A stranger learns nothing, and fills no log.
             level = logging.INFO if admitted else logging.DEBUG
             logger.log(level, "a connection is closed: %s", str(error) or type(error).__name__)
         finally:
-            if accepted.fileno() >= 0:
-                accepted.close()
+            channel.abort()
 
-    async def _hello(self, accepted: socket.socket) -> tuple[Hello, bytes] | None:
+    async def _opened(self, channel: Channel, accepted: socket.socket) -> bytes:
+        """Make a channel of a socket, and return what both ends sign with on it."""
+        more: dict[str, Any] = {}
+        certificate = None
+        try:
+            if self._tls is not None:
+                context, certificate = self._tls.get()
+                more = {"ssl": context, "ssl_handshake_timeout": _HANDSHAKE_SECONDS}
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: channel, accepted, **more)
+        except BaseException:
+            accepted.close()
+            raise
+        return bound(self._secret, certificate)
+
+    @staticmethod
+    async def _hello(channel: Channel, secret: bytes) -> tuple[Hello, bytes] | None:
         """Return what a connection is for, and the key of the answer; None when its other end does not know the secret."""
-        loop = asyncio.get_running_loop()
         greeted = greeting()
         assert len(greeted) == GREETING_BYTES
-        await loop.sock_sendall(accepted, greeted)
-        head = await read_exactly(accepted, OPENING_HEAD_BYTES)
+        channel.write(greeted)
+        head = await channel.read(OPENING_HEAD_BYTES)
         length = hello_bytes(head)
         if length is None:
             return None
-        rest = await read_exactly(accepted, length)
-        hello = opens(self._secret, greeted, head, rest)
+        rest = await channel.read(length)
+        hello = opens(secret, greeted, head, rest)
         if hello is None:
             return None
         key = greeted + head + rest
@@ -169,23 +188,23 @@ class WorkerPort:
             return loaded(Hello, decoded(hello)), key
         except BadMessage:
             # It knows the secret, and is of another version.
-            await loop.sock_sendall(accepted, admission(self._secret, key, Status.UNKNOWN))
+            channel.write(admission(secret, key, Status.UNKNOWN))
+            channel.close()
             raise
 
-    async def _admit(self, accepted: socket.socket, hello: Hello, key: bytes) -> None:
-        loop = asyncio.get_running_loop()
-
-        async def answer(status: Status) -> None:
-            await loop.sock_sendall(accepted, admission(self._secret, key, status))
+    async def _admit(self, channel: Channel, secret: bytes, hello: Hello, key: bytes) -> None:
+        def answer(status: Status) -> None:
+            channel.write(admission(secret, key, status))
+            if status is not Status.ADMITTED:
+                channel.close()
 
         if hello.worker != self._worker_id:
-            await answer(Status.OTHER_WORKER)
+            answer(Status.OTHER_WORKER)
         elif hello.purpose == "relay":
-            await self._relay(accepted, hello, answer)
+            await self._relay(channel, hello, answer)
         else:
-            await answer(Status.ADMITTED)
-            reader, writer = await asyncio.open_connection(sock=accepted.dup())
-            accepted.close()
+            answer(Status.ADMITTED)
+            reader, writer = channel.streams()
             try:
                 if hello.purpose == "control":
                     await self._control(reader, writer)
@@ -194,9 +213,7 @@ class WorkerPort:
             finally:
                 writer.transport.abort()
 
-    async def _relay(
-        self, accepted: socket.socket, hello: Hello, answer: Callable[[Status], Awaitable[None]]
-    ) -> None:
+    async def _relay(self, channel: Channel, hello: Hello, answer: Callable[[Status], object]) -> None:
         entry = None if hello.browser is None else self._browsers.entry(hello.browser)
         relay = Relay()
         try:
@@ -204,13 +221,12 @@ class WorkerPort:
                 raise ConnectionRefusedError("there is no such browser")
             await relay.reach(entry.upstream)
         except OSError:
-            await answer(Status.NO_BROWSER)
+            answer(Status.NO_BROWSER)
             return
         self._relays.add(relay)
         try:
-            await answer(Status.ADMITTED)
-            await relay.begin(accepted.dup())
-            accepted.close()
+            answer(Status.ADMITTED)
+            relay.begin(channel)
             await relay.ended
         finally:
             self._relays.discard(relay)

@@ -32,7 +32,8 @@ from cdpbridge.server.settings import Settings
 from ._browsers import WorkerBrowsers, WorkerLimits
 from ._dial import host_and_port
 from ._port import WorkerPort
-from ._register import Registration, keep_registered
+from ._register import Registrar, Registration
+from ._tls import AuthorityFile, WorkerTls
 from ._transfers import WorkerTransfers
 
 __all__ = ["WorkerOptions", "run_worker"]
@@ -111,11 +112,13 @@ async def _run(
     async with AsyncExitStack() as ends:
         stop = await ends.enter_async_context(stop_signal(dead_man_fd))
         worker_id = uuid4()
-        address, browsers = await ends.enter_async_context(_serving(settings, options, worker_id, stop))
+        serving = _serving(settings, options, worker_id, stop)
+        address, browsers, registrar = await ends.enter_async_context(serving)
         ready(worker_id, address)
         await stop.wait()
         stop.clear()
         browsers.drain()
+        registrar.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(options.drain.total_seconds()):
                 drained = asyncio.ensure_future(browsers.drained())
@@ -130,15 +133,20 @@ async def _run(
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 while browsers.kept():  # noqa: ASYNC110  # servers take them
                     await asyncio.sleep(_POLL_SECONDS)
+        await registrar.end()
 
 
 @asynccontextmanager
 async def _serving(
     settings: Settings, options: WorkerOptions, worker_id: UUID, stop: asyncio.Event
-) -> AsyncIterator[tuple[str, WorkerBrowsers]]:
+) -> AsyncIterator[tuple[str, WorkerBrowsers, Registrar]]:
     """Run a worker; leaving the block ends it. `stop` is set when a part of it has failed."""
     assert settings.worker_secret is not None  # see `run_worker`
     secret = settings.worker_secret.get_secret_value().encode()
+    tls = None
+    if settings.worker_tls_certificate is not None:
+        tls = WorkerTls(settings.worker_tls_certificate, settings.worker_tls_key)
+    authority = AuthorityFile(settings.worker_tls_ca)
     async with AsyncExitStack() as ends:
         ends.enter_context(locked(settings.data_dir, FolderLock()))
         await asyncio.to_thread(tightened, settings.data_dir)
@@ -202,19 +210,22 @@ async def _serving(
             browsers,
             transfers,
             obey=lambda given: rules.__setitem__(0, given),
+            tls=tls,
         )
         ends.push_async_callback(accepting.close)
         address = options.address or _address(options.listen, port)
-        registration = Registration(worker_id, options.name or socket.gethostname(), address, options.slots)
+        name = options.name or socket.gethostname()
+        registration = Registration(worker_id, name, address, options.slots, tls=tls is not None)
+        registrar = Registrar(options.servers, secret, registration, authority)
         for work in (
             accepting.serve(listening),
             browsers.look(),
-            keep_registered(options.servers, secret, registration),
+            registrar.keep(),
         ):
             task = asyncio.get_running_loop().create_task(work)
             task.add_done_callback(lambda _task: stop.set())
             ends.push_async_callback(_cancelled, task)
-        yield address, browsers
+        yield address, browsers, registrar
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import cast
 
 from cdpbridge.server.gateway import Upstream
+
+from ._channel import Channel
 
 __all__ = ["Relay"]
 
@@ -29,19 +30,15 @@ class Relay:
         Raises:
             OSError: It does not listen.
         """
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_connection(lambda: self._browser, **await upstream.where())
-        transport.pause_reading()
+        (await upstream.open(self._browser)).pause_reading()
 
-    async def begin(self, server: socket.socket) -> None:
-        """Pass on what comes from now on; the socket is the relay's."""
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.connect_accepted_socket(lambda: self._server, server)
-        except BaseException:
-            server.close()
-            self.close()
-            raise
+    def begin(self, server: Channel) -> None:
+        """Pass on what comes from now on; the connection is the relay's.
+
+        Raises:
+            OSError: It has ended.
+        """
+        server.become(self._server)
         self._browser.resume_reading()
 
     def close(self) -> None:

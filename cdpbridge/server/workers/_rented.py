@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 from cdpbridge.cdp import Connection
-from cdpbridge.cdp._connect import connect_socket
+from cdpbridge.cdp._connect import connect_over
 from cdpbridge.errors import CDPError
 from cdpbridge.server.gateway import ContextOrder
 from cdpbridge.server.hosts import ContextKeeper, Limit, StopReport
@@ -105,7 +104,9 @@ class Rented:
             self.figures.traffic,
         )
 
-    async def connection(self, reach: Callable[[], Awaitable[socket.socket]]) -> Connection:
+    async def connection(
+        self, reach: Callable[[asyncio.Protocol], Awaitable[asyncio.Transport]]
+    ) -> Connection:
         """Return the server's own DevTools connection, the same until it is lost.
 
         Raises:
@@ -116,8 +117,8 @@ class Rented:
             if self._connection is None or self._connection.closed:
                 started = self.started
                 host = f"[{started.host}]" if ":" in started.host else started.host
-                self._connection = await connect_socket(
-                    await reach(),
+                self._connection = await connect_over(
+                    reach,
                     f"ws://{host}:{started.port}{started.browser_path}",
                     command_timeout=_COMMAND_TIMEOUT,
                 )

@@ -20,11 +20,13 @@ class WorkerAddress:
         id: Of this run of its program: one that was started again, at the same address too, is another worker.
         address: `host:port` of its one port.
         slots: How many browsers it runs at once.
+        tls: Its port speaks TLS.
     """
 
     id: UUID
     address: str
     slots: int
+    tls: bool = False
 
 
 class Slots(Protocol):
@@ -45,3 +47,6 @@ class Slots(Protocol):
 
     async def workers(self) -> Collection[WorkerAddress]:
         """Return all workers that are known, those too that take no more browsers."""
+
+    async def note(self, worker_id: UUID, problem: str | None) -> None:
+        """Note for people why this server does not reach a worker; None when it does."""

@@ -72,6 +72,13 @@ class StoreSlots:
         """Return all workers; see `Slots.workers`."""
         return [_address(worker) for worker in await self._store.workers()]
 
+    async def note(self, worker_id: UUID, problem: str | None) -> None:
+        """Note why a worker is not reached; see `Slots.note`."""
+        try:
+            await self._store.note_problem(worker_id, problem)
+        except SQLAlchemyError as error:
+            logger.debug("what is the matter with worker %s cannot be noted: %s", worker_id, error)
+
     async def close(self) -> None:
         """Look no more; what waited has been cancelled before."""
         await self._looking.cancel()
@@ -120,4 +127,4 @@ class StoreSlots:
 
 
 def _address(worker: Worker) -> WorkerAddress:
-    return WorkerAddress(worker.id, worker.address, worker.slots)
+    return WorkerAddress(worker.id, worker.address, worker.slots, worker.tls)

@@ -16,7 +16,7 @@ from cdpbridge.server.objects import ObjectStorage
 from cdpbridge.server.profiles import ProfileVersion
 from cdpbridge.server.workers import LinkLimits, WorkerAddress
 from cdpbridge.server.workers._auth import GREETING_BYTES, OPENING_HEAD_BYTES, hello_bytes, open_with
-from cdpbridge.server.workers._dial import dial, host_and_port
+from cdpbridge.server.workers._dial import Dialler, host_and_port
 from cdpbridge.server.workers._protocol import Hello, read_frame
 from tests.conftest import until
 from tests.server.workers.worker_programs import (
@@ -309,8 +309,8 @@ async def test_garbage_is_not_answered(worker, sent):
     "sent", [b"\xff\xff\xff\xff", b"\0\0\0\x02[]", b"\0\0\0\x01{", b'\0\0\0\x0a{"id":"a"}']
 )
 async def test_a_frame_that_is_none_ends_its_connection_only(worker, tmp_path, sent):
-    made = await dial(worker.address, SECRET.encode(), Hello(worker.known.id, "control"))
-    reader, writer = await asyncio.open_connection(sock=made)
+    dialler = Dialler(SECRET.encode())
+    reader, writer = await dialler.streams(worker.known, Hello(worker.known.id, "control"))
     assert (await read_frame(reader))["slots"] == 3
     writer.write(sent)
     async with asyncio.timeout(10):

@@ -30,7 +30,7 @@ class WorkerProgram:
         assert line.startswith("cdpbridge: worker "), line
         _, _, worker_id, _, address = line.split()
         self.slots, self.address = slots, address
-        self.known = WorkerAddress(UUID(worker_id), address, slots)
+        self.known = WorkerAddress(UUID(worker_id), address, slots, "worker_tls_certificate" in settings)
 
     def end(self, number=signal.SIGTERM):
         if self.process.poll() is None:
@@ -46,6 +46,7 @@ class MemorySlots:
     def __init__(self, *workers):
         self.known = [worker.known for worker in workers]
         self.taken = {}
+        self.problems = {}
 
     async def reserve(self, browser_id):
         for worker in self.known:
@@ -63,9 +64,12 @@ class MemorySlots:
     async def workers(self):
         return list(self.known)
 
+    async def note(self, worker_id, problem):
+        self.problems[worker_id] = problem
+
 
 @asynccontextmanager
-async def worker_hosts(folder, slots, *, registry=None, secret=SECRET, limits=None, storage=None):
+async def worker_hosts(folder, slots, *, registry=None, secret=SECRET, limits=None, storage=None, tls=None):
     """`WorkerHosts` of one server, in a block at whose end what it has started is ended."""
     from cdpbridge.server.files import FileStore
     from cdpbridge.server.gateway import Registry
@@ -84,6 +88,7 @@ async def worker_hosts(folder, slots, *, registry=None, secret=SECRET, limits=No
         rules=Rules,
         max_file_bytes=2**30,
         token_of=lambda browser_id: browser_id.hex,
+        tls=tls,
         limits=limits or LinkLimits(),
     )
     hosts.files = files
@@ -114,7 +119,10 @@ class Calls:
 async def answers(upstream, path="/json/version"):
     """The head of an answer of a browser's debugging port."""
     async with asyncio.timeout(30):
-        reader, writer = await asyncio.open_connection(**await upstream.where())
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport = await upstream.open(protocol)
+        writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
         try:
             writer.write(f"GET {path} HTTP/1.1\r\nHost: {upstream.authority}\r\n\r\n".encode())
             return (await reader.readline()).decode()
