@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 import trustme
 
+from cdpbridge.cdp import connect
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.server.gateway import Registry, Upstream
 from cdpbridge.server.hosts import BrowserSpec, CloseFrame
@@ -350,3 +351,55 @@ async def test_browsers_files_and_large_messages_pass_over_tls(folder, worker, t
         (tmp_path / "given").write_bytes(os.urandom(5_000_000))
         await hosts.give_upload(spec.id, tmp_path / "given")
         assert await hosts.stop(spec.id, END, save=False) is not None
+
+
+@pytest.mark.chromium
+@pytest.mark.one_build("what a server and a worker know of each other")
+async def test_a_worker_says_when_it_drains_and_when_it_ends(spawn_server, folder, tmp_path):
+    """Its certificate is wrong at first: `workers list` says so, and the worker's log, until that is put right on disk."""
+    issue(tmp_path / "worker.pem", authority=OTHER_AUTHORITY)
+    terms = {"browsers": "workers", "worker_secret": SECRET, "admin_keys": "operator-key-of-this-test"}
+    async with spawn_server(worker_tls_ca=folder / "ca.pem", **terms) as server:
+        url = str(server.http.base_url).rstrip("/").removesuffix("/api/v2")
+
+        async def listed():
+            key = {"X-Browser-Use-API-Key": "operator-key-of-this-test"}
+            answer = await server.http.get(f"{url}/admin/v1/workers", headers=key)
+            return answer.json()["items"]
+
+        worker = WorkerProgram(
+            tmp_path / "worker",
+            *("--drain", "600"),
+            server=url,
+            slots=2,
+            browser_build="shell",
+            worker_tls_certificate=tmp_path / "worker.pem",
+        )
+        try:
+
+            async def with_problem():
+                return next((each["problem"] for each in await listed() if each["problem"]), None)
+
+            said = await until(with_problem)
+            assert "from no authority in `worker_tls_ca`" in said
+            assert not (await listed())[0]["accepting"]
+            issue(tmp_path / "worker.pem")
+            browser = await server.rent()
+            [row] = await listed()
+            assert (row["accepting"], row["tls"], row["problem"]) == (True, True, None)
+
+            worker.process.terminate()
+
+            async def drains():
+                [row] = await listed()
+                return row["draining"] and row["running"] == 1
+
+            await until(drains)
+            async with connect(browser["cdpUrl"]) as connection:
+                await connection.root.send("Browser.getVersion")
+            stopped = await server.stop(browser)
+            assert stopped["endReason"] == "stopped_by_caller"
+            assert await asyncio.to_thread(worker.process.wait, 60) == 0
+            assert await listed() == []
+        finally:
+            worker.end()
