@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from itertools import count
@@ -155,7 +156,8 @@ class Postgres:
         """Send a signal to the instance and to each of its processes."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for pid in [self._process.pid, *map(int, children)]:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # a connection has ended in this moment
+                os.kill(pid, number)
 
     def close(self):
         """End it and remove all it has."""

@@ -53,6 +53,11 @@ class GridWorker:
         """Every process of its browsers, whether a server still knows them or not."""
         return processes_using(browsers_folder(self.data_dir / "worker"))
 
+    def folders(self):
+        """One for each of its browsers."""
+        root = browsers_folder(self.data_dir / "worker")
+        return sorted(root.iterdir()) if root.is_dir() else []
+
     def end(self, number=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
@@ -251,6 +256,16 @@ async def rented(server, **body):
     async def answer():
         found = await server.http.post("/browsers", json=body)
         return found.json() if found.status_code == 201 else None
+
+    return await until(answer, timeout=90)
+
+
+async def stopped(server, browser):
+    """Stop as a client does: again, after a 503."""
+
+    async def answer():
+        found = await server.http.patch(f"/browsers/{browser['id']}", json={"action": "stop"})
+        return found.json() if found.status_code == 200 else None
 
     return await until(answer, timeout=90)
 
