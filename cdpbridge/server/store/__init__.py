@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._browsers import KeyTaken, NewAgentSession, Settlement
+from ._browsers import NewAgentSession
 from ._keys import key_hash_of
 from ._models import (
     AgentSession,
@@ -26,10 +26,12 @@ from ._refusals import (
     AdmissionRefused,
     InsufficientCredits,
     KeyRevoked,
+    KeyTaken,
     NotStarting,
     TooManyBrowsers,
     TooManyProfiles,
 )
+from ._rental_steps import Settlement
 from ._store import Store
 from ._tasks import SessionBusy, SessionOver, TaskOutcome
 

@@ -3,58 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from cdpbridge import billing
 from cdpbridge._lifecycle import EndReason, State
 from cdpbridge.billing import Tariff
-from cdpbridge.errors import CDPBridgeError
 
+from . import _rental_steps
 from ._browser_files import BrowserFiles
-from ._database import FOR_CHANGE, changed
-from ._models import (
-    HOLDS_SLOT,
-    NOT_STOPPED,
-    OVER,
-    AgentSession,
-    ApiKey,
-    Browser,
-    IdempotencyKey,
-    Profile,
-    not_rented_with,
-)
-from ._money import TOP_UP, LedgerKind, from_micro_usd, to_micro_usd
+from ._models import HOLDS_SLOT, NOT_STOPPED, OVER, Browser, IdempotencyKey, not_rented_with
 from ._projects import Projects
 from ._recording_states import RecordingState
-from ._refusals import InsufficientCredits, KeyRevoked, TooManyBrowsers
-from ._slots import freed_on, needs_no_slot, started_on
+from ._rental_steps import Owned, Settlement
+from ._slots import needs_no_slot
 
-__all__ = ["Browsers", "KeyTaken", "NewAgentSession", "Settlement"]
+__all__ = ["Browsers", "NewAgentSession"]
 
 # How long a repeated request finds the browser of the first: long enough for any client's retries.
 _IDEMPOTENCY_AGE: Final = timedelta(hours=24)
 _FORGET_EVERY: Final = timedelta(hours=1)
 # Generation of a browser whose server is its first.
 _FIRST: Final = 1
-
-
-class KeyTaken(CDPBridgeError):
-    """Another server has begun a browser for this `Idempotency-Key`: it is that one's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """The amounts booked at the end of a browser, in USD; once per browser."""
-
-    charged: Decimal
-    refunded: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,101 +97,53 @@ class Browsers(BrowserFiles, Projects):
             TooManyBrowsers: No slot is free.
             InsufficientCredits: The first hour cannot be paid, counting the browsers that are starting as well.
         """
-        async with self._write() as session:
-            balance = await self._lock(session, project_id)
-            revoked, active, starting = await self._standing(session, project_id, key_id)
-            if revoked:
-                raise KeyRevoked("the API key was revoked")
-            if idempotency is not None and await self._is_taken(session, project_id, idempotency[0]):
-                raise KeyTaken("another server has begun the browser of this Idempotency-Key")
-            if active >= limit:
-                raise TooManyBrowsers(limit)
-            price = to_micro_usd(billing.charge(tariff, timedelta(0)))
-            missing = price * (starting + 1) - balance
-            if price and missing > 0:
-                if not top_up or await self._has_own_credits(session, project_id):
-                    raise InsufficientCredits("the credits do not pay for another hour")
-                self._book(
-                    session,
-                    project_id,
-                    kind=LedgerKind.GRANT,
-                    entry=TOP_UP,
-                    amount=to_micro_usd(top_up) * -(-missing // to_micro_usd(top_up)),
-                    now=now,
-                )
-            browser = Browser(
-                id=browser_id,
-                project_id=project_id,
-                profile_id=profile_id,
-                proxy_country=proxy_country,
-                state=State.STARTING,
-                timeout_minutes=timeout // timedelta(minutes=1),
-                usd_per_hour=str(tariff.usd_per_hour),
-                minimum_minutes=tariff.minimum_minutes,
-                created_at=now,
-                charged_micro_usd=0,
-                refunded_micro_usd=0,
-                proxy_bytes=0,
-                labels=self._labels(labels),
-                agent_session_id=None if agent_session is None else agent_session.id,
-                recording=RecordingState.RUNNING if recording else None,
-                key_id=key_id,
-                proxy_simulated=proxy_simulated or None,
-                ignored_fields=list(ignored_fields) if ignored_fields else None,
-                allowed_hosts=_listed(allowed_hosts),
-                denied_hosts=_listed(denied_hosts),
-                owner=self.server_id,
-                generation=_FIRST,
-            )
-            session.add(browser)
-            await session.flush()
-            if agent_session is not None:
-                session.add(
-                    AgentSession(
-                        id=agent_session.id,
-                        project_id=project_id,
-                        browser_id=browser.id,
-                        start_url=agent_session.start_url,
-                        keep_alive=agent_session.keep_alive,
-                        persist_memory=agent_session.persist_memory,
-                        created_at=now,
-                    )
-                )
-            if idempotency is not None:
-                await self._forget_old_keys(session, now)
-                key, body_hash = idempotency
-                session.add(
-                    IdempotencyKey(
-                        project_id=project_id,
-                        key=key,
-                        body_hash=body_hash,
-                        browser_id=browser.id,
-                        created_at=now,
-                    )
-                )
-        return browser
-
-    async def _standing(
-        self, session: AsyncSession, project_id: UUID, key_id: UUID | None
-    ) -> tuple[bool, int, int]:
-        """Return whether a key was revoked, and how many browsers of a project hold a slot and how many of those are starting."""
-        mine = select(func.count(), func.count().filter(Browser.state == State.STARTING)).where(
-            Browser.project_id == project_id, Browser.state.in_(HOLDS_SLOT)
+        browser = {
+            "id": browser_id,
+            "project_id": project_id,
+            "profile_id": profile_id,
+            "proxy_country": proxy_country,
+            "state": State.STARTING,
+            "timeout_minutes": timeout // timedelta(minutes=1),
+            "usd_per_hour": str(tariff.usd_per_hour),
+            "minimum_minutes": tariff.minimum_minutes,
+            "created_at": now,
+            "charged_micro_usd": 0,
+            "refunded_micro_usd": 0,
+            "proxy_bytes": 0,
+            "labels": self._labels(labels),
+            "agent_session_id": None if agent_session is None else agent_session.id,
+            "recording": RecordingState.RUNNING if recording else None,
+            "key_id": key_id,
+            "proxy_simulated": proxy_simulated or None,
+            "ignored_fields": list(ignored_fields) if ignored_fields else None,
+            "allowed_hosts": _listed(allowed_hosts),
+            "denied_hosts": _listed(denied_hosts),
+            "owner": self.server_id,
+            "generation": _FIRST,
+        }
+        its = {"project_id": project_id, "browser_id": browser_id, "created_at": now}
+        # Once an hour, since it looks at each.
+        forget = idempotency is not None and (
+            self._keys_forgotten is None or now - self._keys_forgotten > _FORGET_EVERY
         )
-        revoked = select(ApiKey.id).where(ApiKey.id == key_id, ApiKey.revoked_at.is_not(None))
-        row = (await session.execute(mine.add_columns(revoked.exists()))).one()
-        return bool(row[2]), row[0], row[1]
-
-    async def _is_taken(self, session: AsyncSession, project_id: UUID, key: str) -> bool:
-        """Return True if another server has an `Idempotency-Key`; one server alone knows its own."""
-        return not self.one_writer and await session.get(IdempotencyKey, (project_id, key)) is not None
-
-    async def _forget_old_keys(self, session: AsyncSession, now: datetime) -> None:
-        """Delete `Idempotency-Key`s that no client repeats any more; once an hour, since it looks at each."""
-        if self._keys_forgotten is None or now - self._keys_forgotten > _FORGET_EVERY:
-            old = IdempotencyKey.created_at < now - _IDEMPOTENCY_AGE
-            await session.execute(delete(IdempotencyKey).where(old))
+        work = partial(
+            _rental_steps.reserve,
+            browser=browser,
+            tariff=tariff,
+            limit=limit,
+            top_up=top_up,
+            agent_session=None if agent_session is None else its | asdict(agent_session),
+            idempotency=None
+            if idempotency is None
+            else its | {"key": idempotency[0], "body_hash": idempotency[1]},
+            others=not self.one_writer,
+            forget_before=now - _IDEMPOTENCY_AGE if forget else None,
+        )
+        # Nothing is answered or paid before it is active.
+        await self._transact(work, durable=False)
+        if forget:
             self._keys_forgotten = now
+        return Browser(**browser)
 
     async def repeated(self, project_id: UUID, key: str) -> tuple[str, Browser] | None:
         """Return the body's hash and the browser of an earlier request with this `Idempotency-Key`."""
@@ -228,14 +155,8 @@ class Browsers(BrowserFiles, Projects):
             assert browser is not None  # the foreign key says so
             return row.body_hash, browser
 
-    async def _owned(
-        self, session: AsyncSession, browser_id: UUID, generation: int, state: State
-    ) -> Browser | None:
-        """Return a browser for a change, if it is in that state, and this server's."""
-        browser = await session.get(Browser, browser_id, with_for_update=FOR_CHANGE)
-        if browser is None or (browser.owner, browser.generation) != (self.server_id, generation):
-            return None
-        return browser if browser.state == state else None
+    def _owned(self, browser_id: UUID, generation: int) -> Owned:
+        return Owned(browser_id, self.server_id, generation)
 
     def _where_owned(
         self, browser_id: UUID, generation: int, state: State
@@ -262,26 +183,16 @@ class Browsers(BrowserFiles, Projects):
             uptime: Of this server, as its beats give it.
             generation: As it was reserved or taken over.
         """
-        async with self._write() as session:
-            browser = await self._owned(session, browser_id, generation, State.STARTING)
-            if browser is None:
-                return None
-            browser.state, browser.profile_writable = State.ACTIVE, profile_writable
-            browser.place_id = place_id
-            browser.started_at = browser.last_seen_at = started_at
-            browser.started_uptime_ms = uptime // timedelta(milliseconds=1)
-            self._charge(session, browser, timedelta(0), started_at)
-            if browser.profile_id is not None:
-                profile = update(Profile).where(Profile.id == browser.profile_id)
-                await session.execute(profile.values(last_used_at=started_at))
-                if profile_writable:
-                    runs = select(Browser.id).where(Browser.state != State.STOPPED)
-                    free = Profile.writer.is_(None) | Profile.writer.not_in(runs)
-                    lease = profile.where(free).values(writer=browser.id)
-                    browser.profile_writable = await changed(session, lease)
-            if browser.worker is not None:
-                await session.execute(started_on(browser.worker))
-        return browser
+        return await self._transact(
+            partial(
+                _rental_steps.activate,
+                owned=self._owned(browser_id, generation),
+                started_at=started_at,
+                profile_writable=profile_writable,
+                place_id=place_id,
+                uptime=uptime,
+            )
+        )
 
     async def abandon(
         self, browser_id: UUID, reason: EndReason, *, now: datetime, generation: int = _FIRST
@@ -317,12 +228,8 @@ class Browsers(BrowserFiles, Projects):
         self, browser_id: UUID, used: timedelta, *, now: datetime, generation: int = _FIRST
     ) -> None:
         """Book the hours that have started after `used`, except those that are booked already."""
-        async with self._write() as session:
-            browser = await self._owned(session, browser_id, generation, State.ACTIVE)
-            if browser is not None and browser.started_at:
-                # What is charged was seen.
-                browser.last_seen_at = browser.started_at + used
-                self._charge(session, browser, used, now)
+        owned = self._owned(browser_id, generation)
+        await self._transact(partial(_rental_steps.charge_started_hours, owned=owned, used=used, now=now))
 
     async def settle(
         self,
@@ -343,33 +250,16 @@ class Browsers(BrowserFiles, Projects):
         Returns:
             None when that has happened already, or another server has taken it over.
         """
-        async with self._write() as session:
-            browser = await self._owned(session, browser_id, generation, State.ACTIVE)
-            if browser is None:
-                return None
-            browser.state, browser.end_reason = State.STOPPING, reason
-            assert browser.started_at is not None  # it was active
-            browser.last_seen_at = browser.finished_at = browser.started_at + used
-            self._charge(session, browser, used, now)
-            if browser.given_out:  # by another server: a client has it after all
-                discarded = False
-            # Not `billing.refund`: an hour may be booked that a killed server did not live to see used.
-            unused = browser.charged_micro_usd - to_micro_usd(billing.cost(browser.tariff, used))
-            refunded = browser.charged_micro_usd if discarded else unused
-            if discarded:  # a client that asks again shall get one that runs
-                await session.execute(delete(IdempotencyKey).where(IdempotencyKey.browser_id == browser_id))
-            if refunded:
-                self._book(
-                    session,
-                    browser.project_id,
-                    browser_id=browser.id,
-                    kind=LedgerKind.REFUND,
-                    entry="refund",
-                    amount=refunded,
-                    now=now,
-                )
-                browser.refunded_micro_usd = refunded
-            return Settlement(from_micro_usd(browser.charged_micro_usd), from_micro_usd(refunded))
+        work = partial(
+            _rental_steps.settle,
+            owned=self._owned(browser_id, generation),
+            reason=reason,
+            used=used,
+            now=now,
+            discarded=discarded,
+        )
+        # A stop is answered after `finish`, and who finds a browser active whose server has ended settles it.
+        return await self._transact(work, durable=False)
 
     async def finish(
         self,
@@ -381,17 +271,15 @@ class Browsers(BrowserFiles, Projects):
         generation: int = _FIRST,
     ) -> Browser | None:
         """Move a browser from stopping to stopped and return it; None when it has stopped before, or is another server's."""
-        async with self._write() as session:
-            where = self._where_owned(browser_id, generation, State.STOPPING)
-            values = {
-                "state": State.STOPPED,
-                "proxy_bytes": proxy_bytes,
-                "blocked_requests": blocked_requests,
-                "host_traffic": None if host_traffic is None else list(host_traffic),
-            }
-            browser = await session.scalar(update(Browser).where(*where).values(values).returning(Browser))
-            if browser is not None and browser.worker is not None:
-                await session.execute(freed_on(browser.worker, starting=False))
+        browser = await self._transact(
+            partial(
+                _rental_steps.finish,
+                owned=self._owned(browser_id, generation),
+                proxy_bytes=proxy_bytes,
+                blocked_requests=blocked_requests,
+                host_traffic=host_traffic,
+            )
+        )
         self.slot_freed.set()
         return browser
 
@@ -450,22 +338,6 @@ class Browsers(BrowserFiles, Projects):
         # SQLite's paths into JSON take no name with a quotation mark in it.
         each = func.json_each(Browser.labels).table_valued("key", "value")
         return select(1).select_from(each).where(each.c.key == name, each.c.value == value).exists()
-
-    def _charge(self, session: AsyncSession, browser: Browser, used: timedelta, now: datetime) -> None:
-        total = to_micro_usd(billing.charge(browser.tariff, used))
-        missing = total - browser.charged_micro_usd
-        if missing > 0:
-            hours = -(-billing.billed_minutes(browser.tariff, used) // 60)
-            self._book(
-                session,
-                browser.project_id,
-                browser_id=browser.id,
-                kind=LedgerKind.CHARGE,
-                entry=f"hour {hours}",
-                amount=-missing,
-                now=now,
-            )
-            browser.charged_micro_usd = total
 
 
 def _listed(values: Collection[str] | None) -> list[str] | None:

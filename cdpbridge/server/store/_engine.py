@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import URL, Connection, event, insert, select, text
+from sqlalchemy import URL, Connection, insert, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -21,16 +21,12 @@ from cdpbridge.errors import ConfigurationError
 
 from ._models import Base, Tables
 from ._postgresql import LOCK_OF_TABLES, migrating_engine, postgresql_engine
-from ._sqlite import connector
+from ._sqlite import connector, prepare_sqlite
 
 __all__ = ["OLDEST", "newest_revision", "open_engine"]
 
 logger = logging.getLogger("cdpbridge.server")
 
-_BUSY_TIMEOUT_MS: Final = 10_000
-# Pages that each connection keeps, which the kernel keeps too. With SQLite's 2 MB, five copies of a growing ledger made the
-# server larger by 5.6 kB a rental.
-_CACHE_KIB: Final = 256
 # One connection writes at a time, and reads are short: more connections, each with a thread, would only wait for each other.
 _CONNECTIONS: Final = 5
 _CONNECTION_SECONDS: Final = 60.0
@@ -66,7 +62,7 @@ async def open_engine(url: str, *, connections: int, timeout: timedelta) -> Asyn
             max_overflow=0,
             pool_timeout=_CONNECTION_SECONDS,
         )
-        _prepare_sqlite(engine)
+        prepare_sqlite(engine.sync_engine)
     else:
         engine = postgresql_engine(address, connections=connections, timeout=timeout)
     try:
@@ -113,35 +109,6 @@ async def _migrate_postgresql(address: URL, timeout: timedelta) -> None:
             await connection.run_sync(_migrate)
     finally:
         await engine.dispose()
-
-
-def _prepare_sqlite(engine: AsyncEngine) -> None:
-    @event.listens_for(engine.sync_engine, "connect")
-    def connected(dbapi_connection: Any, _record: object) -> None:
-        # Transactions are ours: the driver would begin them too late.
-        dbapi_connection.isolation_level = None
-        try:
-            cursor = dbapi_connection.cursor()
-            # WAL: readers and a writer at once, and a killed process leaves nothing half-written (sqlite.org/wal.html).
-            # FULL: what was answered to a client is on the disk, also after a power cut.
-            for pragma in (
-                "journal_mode=WAL",
-                "synchronous=FULL",
-                "foreign_keys=ON",
-                f"busy_timeout={_BUSY_TIMEOUT_MS}",
-                f"cache_size=-{_CACHE_KIB}",
-            ):
-                cursor.execute(f"PRAGMA {pragma}")
-            cursor.close()
-        except BaseException:  # cancelled: the pool does not know it yet, so no one else would close it
-            dbapi_connection.close()
-            raise
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Connection) -> None:
-        # IMMEDIATE takes the write lock at once; a transaction that upgrades later can fail with SQLITE_BUSY at any time.
-        writing = connection.get_execution_options().get("writing", True)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
 class _MigrationError(Exception):

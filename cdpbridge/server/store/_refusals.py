@@ -8,6 +8,7 @@ __all__ = [
     "AdmissionRefused",
     "InsufficientCredits",
     "KeyRevoked",
+    "KeyTaken",
     "NotStarting",
     "TooManyBrowsers",
     "TooManyProfiles",
@@ -52,3 +53,7 @@ class KeyRevoked(AdmissionRefused):
 
 class NotStarting(CDPBridgeError):
     """A browser needs no slot: it was stopped while it started, or is another server's now."""
+
+
+class KeyTaken(CDPBridgeError):
+    """Another server has begun a browser for this `Idempotency-Key`: it is that one's."""

@@ -155,13 +155,22 @@ class MortalStore(Store):
 
     @asynccontextmanager
     async def _write(self):
+        self._before()
+        async with super()._write() as session:
+            yield session
+        self._burn()
+
+    async def _transact(self, work, **options):
+        self._before()
+        result = await super()._transact(work, **options)
+        self._burn()
+        return result
+
+    def _before(self):
         self._burn()
         if self.failures:
             self.failures -= 1
             raise OperationalError("COMMIT", {}, Exception("disk full"))
-        async with super()._write() as session:
-            yield session
-        self._burn()
 
     def _burn(self):
         if self.fuse is not None:
@@ -201,7 +210,8 @@ async def open_rentals(url, folder, hosts, clock, wall, *, usd):
     """A server's inner half: the real store and what runs the browsers, over scripted machines."""
     store = await MortalStore.open(url)
     if store.one_writer:
-        event.listen(store._engine.sync_engine, "connect", without_fsync)
+        for engine in (store._engine.sync_engine, store._writer._engine):
+            event.listen(engine, "connect", without_fsync)
     event.listen(store._engine.sync_engine, "do_connect", noted_in(store.opened))
     await store._engine.dispose()
     await store.prepare({"tests": ["key"]}, credits=usd, now=wall())

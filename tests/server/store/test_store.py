@@ -28,6 +28,7 @@ from cdpbridge.server.store import (
     Store,
     TooManyBrowsers,
     _engine,
+    _rental_steps,
     from_micro_usd,
     key_hash_of,
     to_micro_usd,
@@ -103,7 +104,7 @@ async def test_a_failed_booking_changes_no_state(store, project, rent, monkeypat
         raise RuntimeError("cut here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_book", failing)
+        patch.setattr(_rental_steps, "Settlement", failing)  # made when all is written
         with pytest.raises(RuntimeError, match="cut here"):
             await store.settle(browser.id, EndReason.EXPIRED, HOUR / 2, now=NOW)
     assert (await store.browser(project, browser.id)).state == "active"
@@ -255,7 +256,7 @@ async def test_text_of_any_character_is_kept_and_found(store, project, rent):
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-async def test_each_statement_visits_the_threads_of_sqlite_once(store, project, rent, monkeypatch):
+async def test_each_statement_visits_the_threads_of_sqlite_once(store, project, monkeypatch):
     statements, visits = [], []
     engine = store._engine.sync_engine
     event.listen(engine, "before_cursor_execute", lambda *of: statements.append(of[2]))
@@ -266,14 +267,40 @@ async def test_each_statement_visits_the_threads_of_sqlite_once(store, project, 
         return await execute(self, function, *arguments, **options)
 
     monkeypatch.setattr(aiosqlite.Connection, "_execute", counted)
+    await store.grant(project, Decimal(1), entry="of the operator", now=NOW)
+    begins = [each for each in statements if each.startswith("BEGIN")]
+    assert len(begins) == 1
+    commits = 1
+    assert len(visits) == len(statements) + commits
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_each_transaction_of_a_rental_visits_the_thread_of_its_writer_once(
+    store, project, rent, monkeypatch
+):
+    statements, visits, levels = [], [], []
+    event.listen(store._writer._engine, "before_cursor_execute", lambda *of: statements.append(of[2]))
+
+    def noted(connection):
+        cursor = connection.connection.driver_connection.execute("PRAGMA synchronous")
+        levels.append({1: "NORMAL", 2: "FULL"}[cursor.fetchone()[0]])
+
+    event.listen(store._writer._engine, "begin", noted)
+    in_thread = type(store._writer)._in_thread
+
+    def counted(self, work):
+        visits.append(work)
+        return in_thread(self, work)
+
+    monkeypatch.setattr(type(store._writer), "_in_thread", counted)
     browser = await rent()
     await store.settle(browser.id, EndReason.EXPIRED, HOUR / 2, now=NOW)
     assert (await store.finish(browser.id, proxy_bytes=3)).proxy_bytes == 3
     begins = [each for each in statements if each.startswith("BEGIN")]
-    assert len(begins) == 4
-    commits = 4
-    assert len(visits) == len(statements) + commits
+    assert len(visits) == len(begins) == 4
     assert len(statements) - len(begins) <= 10
+    # What is answered to a client is on the disk, with all that was written before it.
+    assert levels == ["NORMAL", "FULL", "NORMAL", "FULL"]
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
