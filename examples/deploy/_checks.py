@@ -20,11 +20,24 @@ from cdpbridge.cli._demo_site import PASSWORD, USER
 from cdpbridge.errors import APIError
 from cdpbridge.protocol import Page
 
-__all__ = ["CREDITS", "KEY", "Kills", "demo", "knows", "rent_and_kill", "settled"]
+__all__ = [
+    "CREDITS",
+    "KEY",
+    "Kills",
+    "demo",
+    "knows",
+    "open_with_profiles",
+    "rent_and_kill",
+    "saved",
+    "settled",
+]
 
 KEY: Final = "key-of-the-container"
 CREDITS: Final = Decimal(1000)
 _TIMEOUT: Final = timedelta(minutes=5)
+# Orders at a time where many browsers are rented.
+_AT_ONCE: Final = 4
+_DOMAIN: Final = "kept.example"
 _SIGN_IN: Final = f"""
 document.querySelector('[name=user]').value = {USER!r};
 document.querySelector('[name=password]').value = {PASSWORD!r};
@@ -72,12 +85,20 @@ async def demo(url: str, site: str, folder: Path) -> list[str]:
             shown.append("CJK and emoji")
             assert await tab.evaluate(_LARGE) > 10_000
             shown.append("64 MiB shared")
-            await tab.screenshot(folder / "page.png", full_page=True)
             recorded = browser.id
         video = await client.browsers.download_recording(recorded, folder / "page.mp4")
-        assert video.stat().st_size > 1000
-        shown.append("recording")
+        shown.append(f"recording of {_pictures(video)} pictures")
         return shown
+
+
+def _pictures(video: Path) -> int:
+    """Decode a video, and return how many pictures it has."""
+    import av  # noqa: PLC0415  # 100 MB of libraries
+
+    with av.open(video) as opened:
+        found = sum(1 for _ in opened.decode(video=0))
+    assert found, video.stat()
+    return found
 
 
 async def knows(url: str, site: str) -> None:
@@ -151,8 +172,43 @@ async def rent_and_kill(url: str, kills: Kills, number: int, kill: Callable[[], 
         return killed
 
 
-def _cookie(number: int) -> dict[str, Any]:
-    return {"name": "kill", "value": str(number), "url": "http://kill.example/", "expires": 4_000_000_000}
+def _cookie(number: int, domain: str = "kill.example") -> dict[str, Any]:
+    return {"name": "kill", "value": str(number), "url": f"http://{domain}/", "expires": 4_000_000_000}
+
+
+async def open_with_profiles(url: str, number: int) -> set[UUID]:
+    """Rent browsers, each with a profile of its own that has something to be saved; return the profiles."""
+    limit = asyncio.Semaphore(_AT_ONCE)
+    profiles = set()
+    async with cdpbridge.at(url, KEY) as client:
+
+        async def rent(index: int) -> None:
+            async with limit:
+                profile = await client.profiles.create(name=f"stop {index}")
+                browser = await client.browsers.create(timeout=_TIMEOUT, profile_id=profile.id)
+                assert browser.cdp_url is not None
+                async with cdpbridge.cdp.connect(browser.cdp_url) as connection:
+                    await connection.root.send("Storage.setCookies", {"cookies": [_cookie(index, _DOMAIN)]})
+                profiles.add(profile.id)
+
+        async with asyncio.TaskGroup() as tasks:
+            for index in range(number):
+                tasks.create_task(rent(index))
+    return profiles
+
+
+async def saved(url: str, profiles: set[UUID]) -> None:
+    """Find each of these profiles saved, and the books settled.
+
+    Raises:
+        AssertionError: One is not, or something is still open.
+    """
+    async with cdpbridge.at(url, KEY) as client:
+        for profile in profiles:
+            found = await client.profiles.get(profile)
+            assert found.cookie_domains, found
+            assert any(_DOMAIN in each for each in found.cookie_domains), found
+    await settled(url, Kills())
 
 
 async def settled(url: str, kills: Kills) -> tuple[int, Decimal]:

@@ -66,6 +66,10 @@ class Options:
         capabilities: What is left of them.
         variables: `--env`.
         tmpfs: Folders in memory.
+        command: In place of the image's `CMD`.
+        volume: With one at `/data`.
+        first_uid: What uid 0 of the container is outside of it (`hostUsers: false` of Kubernetes); 0: uids are the machine's.
+        uids: How many uids the container has.
     """
 
     seccomp: Path
@@ -74,6 +78,10 @@ class Options:
     capabilities: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     tmpfs: Sequence[str] = ("/run", "/tmp")
+    command: Sequence[str] = ()
+    volume: bool = True
+    first_uid: int = 0
+    uids: int = 65536
 
 
 def for_runtime(profile: Mapping[str, Any], capabilities: Sequence[str]) -> dict[str, Any]:
@@ -115,18 +123,27 @@ def specification(image: Image, options: Options, data: Path) -> dict[str, Any]:
     user, _, group = str(image.config["User"]).partition(":")
     uid = int(user) if options.user is None else options.user
     gid = int(group or user) if options.user is None else options.user
-    held = list(options.capabilities) if uid == 0 else []
+    bounding = list(options.capabilities)
+    # As Docker: another user than root holds none, and the profile goes by what is in the bounding set all the same.
+    held = bounding if uid == 0 else []
+    ids = [{"containerID": 0, "hostID": options.first_uid, "size": options.uids}]
+    # Where the network is the machine's, a user namespace may not mount a fresh one.
+    kernel = (
+        {"type": "bind", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]}
+        if options.first_uid
+        else {"type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}
+    )
     variables = [*image.config["Env"], *(f"{name}={value}" for name, value in options.variables.items())]
     memory = ["nosuid", "nodev", "mode=1777"]
     return {
         "ociVersion": "1.0.2",
         "process": {
             "user": {"uid": uid, "gid": gid},
-            "args": [*image.config["Entrypoint"], *image.config["Cmd"]],
+            "args": [*image.config["Entrypoint"], *(options.command or image.config["Cmd"])],
             "env": variables,
             "cwd": image.config["WorkingDir"],
             "noNewPrivileges": True,
-            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), held),
+            "capabilities": {"bounding": bounding, "effective": held, "permitted": held},
         },
         "root": {"path": str(image.root), "readonly": True},
         "hostname": "cdpbridge",
@@ -157,13 +174,12 @@ def specification(image: Image, options: Options, data: Path) -> dict[str, Any]:
                 "source": "mqueue",
                 "options": ["nosuid", "noexec", "nodev"],
             },
-            {
-                "destination": "/sys",
-                "type": "sysfs",
-                "source": "sysfs",
-                "options": ["nosuid", "noexec", "nodev", "ro"],
-            },
-            {"destination": "/data", "type": "bind", "source": str(data), "options": ["rbind", "rw"]},
+            {"destination": "/sys", **kernel},
+            *(
+                [{"destination": "/data", "type": "bind", "source": str(data), "options": ["rbind", "rw"]}]
+                if options.volume
+                else []
+            ),
             *(
                 {"destination": path, "type": "tmpfs", "source": "tmpfs", "options": memory}
                 for path in options.tmpfs
@@ -171,8 +187,12 @@ def specification(image: Image, options: Options, data: Path) -> dict[str, Any]:
         ],
         "linux": {
             # No network namespace: the host's network, so that no bridge is needed.
-            "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
-            "seccomp": for_runtime(json.loads(options.seccomp.read_text()), held),
+            "namespaces": [
+                {"type": kind}
+                for kind in ("pid", "ipc", "uts", "mount", *(["user"] if options.first_uid else []))
+            ],
+            **({"uidMappings": ids, "gidMappings": ids} if options.first_uid else {}),
+            "seccomp": for_runtime(json.loads(options.seccomp.read_text()), bounding),
             "maskedPaths": list(_MASKED) if options.masked else [],
             "readonlyPaths": list(_READ_ONLY) if options.masked else [],
         },
@@ -222,18 +242,22 @@ class Container:
         """Return the number of its process 1 on this machine."""
         return int(json.loads(_crun(self._work, "state", self.name))["pid"])
 
-    def states(self) -> list[tuple[str, str]]:
-        """Return name and state of each of its processes."""
+    def states(self) -> list[tuple[str, str, int]]:
+        """Return name, state and uid of each of its processes."""
         children: dict[int, list[int]] = {}
-        found: dict[int, tuple[str, str]] = {}
+        found: dict[int, tuple[str, str, int]] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal():
                 try:
                     head, _, rest = (entry / "stat").read_text(errors="replace").rpartition(")")
+                    # Not the owner of the folder: that is root for what may not be dumped.
+                    uid = int(
+                        (entry / "status").read_text(errors="replace").partition("\nUid:")[2].split()[0]
+                    )
                 except OSError:  # it has ended
                     continue
                 state, parent = rest.split()[:2]
-                found[int(entry.name)] = (head.partition("(")[2], state)
+                found[int(entry.name)] = (head.partition("(")[2], state, uid)
                 children.setdefault(int(parent), []).append(int(entry.name))
         waiting, below = [self.pid()], []
         while waiting:

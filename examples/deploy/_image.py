@@ -69,26 +69,8 @@ def missing_programs() -> list[str]:
 
 
 @contextmanager
-def _without_cache() -> Iterator[None]:
-    """Remove the one file that buildah writes elsewhere, with its folders, unless they were there before."""
-    folder = Path("/var/lib/containers")
-    existed = folder.exists()
-    try:
-        yield
-    finally:
-        if not existed:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
 def build(work: Path) -> Iterator[Built]:
-    """Build the image from the project's Dockerfile, and unpack it for a block; all of it lies below `work`."""
-    with _without_cache(), _built(work) as built:
-        yield built
-
-
-@contextmanager
-def _built(work: Path) -> Iterator[Built]:
+    """Build the image from the project's Dockerfile, and unpack it for a block; its files lie below `work`."""
     began = time.monotonic()
     base = work / "base"
     _run("debootstrap", "--variant=minbase", _RELEASE, str(base))
@@ -117,6 +99,11 @@ def _built(work: Path) -> Iterator[Built]:
     container = buildah("from", "localhost/cdpbridge")
     try:
         root = Path(buildah("mount", container))
+        # Root of another user namespace goes through its folders, too.
+        for folder in root.parents:
+            if folder == work:
+                break
+            folder.chmod(folder.stat().st_mode | 0o011)
         config = json.loads(buildah("inspect", "--type", "image", "localhost/cdpbridge"))["Docker"]["config"]
         yield Built(
             Image(root, config),
