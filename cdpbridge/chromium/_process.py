@@ -63,14 +63,16 @@ _LAST_WRITES_SECONDS: Final = 2.0
 _KILL_SECONDS: Final = 1.0
 _REAP_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.01
-# Chromium's own words when the kernel refuses it every kind of sandbox (content/browser/zygote_host, 156).
-_NO_SANDBOX: Final = "No usable sandbox"
-_SANDBOX_ADVICE: Final = (
-    "the kernel gives Chromium no sandbox here: ordinary users may not make user namespaces, and there is no setuid helper. "
+# By Chromium's own words: when the kernel refuses it every kind of sandbox (content/browser/zygote_host, 156), or one step of it
+# (sandbox/linux/services/credentials.cc).
+_SANDBOX_ADVICE: Final = {
+    "No usable sandbox": "the kernel gives Chromium no sandbox here: ordinary users may not make user namespaces, and there is no setuid helper. "
     "Allow them (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns; "
     "in a container a seccomp profile that permits clone and unshare), or do without the sandbox by writing "
-    "chromium_sandbox = false: then a page that breaks into its renderer has all that the browser has"
-)
+    "chromium_sandbox = false: then a page that breaks into its renderer has all that the browser has",
+    "Check failed: sys_chroot": "Chromium's sandbox may not call chroot here: in a container, a seccomp profile that permits it "
+    "(Docker: --security-opt seccomp=seccomp.json, a file of examples/deploy; its default does with --cap-add SYS_CHROOT)",
+}
 # setpriv(1), and our own launcher after the same manner.
 _NOT_EXECUTED: Final = "failed to execute "
 
@@ -257,8 +259,8 @@ class Chromium:
         words = self.stderr_tail()
         if self.uid is not None and _NOT_EXECUTED in words:
             message = f"{self.build.path} could not be started"
-        elif _NO_SANDBOX in words:
-            message += f": {_SANDBOX_ADVICE}"
+        else:
+            message += "".join(f": {advice}" for seen, advice in _SANDBOX_ADVICE.items() if seen in words)
         raise BrowserStartFailed(message, stderr=words)
 
     async def _answers(self, read_fd: int, write_fd: int, seconds: float) -> bool:

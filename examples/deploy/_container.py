@@ -33,6 +33,8 @@ _MASKED: Final = (
 _READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 # Where a machine has cgroups of both versions, crun works with the first only, and here with none.
 _HYBRID: Final = Path("/sys/fs/cgroup/unified")
+# For a start or an end; a quiet machine takes two seconds, one with many other tasks takes minutes.
+_SECONDS: Final = 600.0
 _PAUSE_SECONDS: Final = 0.02
 
 
@@ -214,7 +216,7 @@ class Container:
         """What it has written so far."""
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, words: str, seconds: float = 120) -> float:
+    def wait_for(self, words: str, seconds: float = _SECONDS) -> float:
         """Wait until it has written `words`; return the seconds since its start.
 
         Raises:
@@ -230,7 +232,7 @@ class Container:
         """Send a signal to its process 1."""
         _crun(self._work, "kill", self.name, signal)
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = _SECONDS) -> int:
         """Wait for its end; return its exit status."""
         return self._process.wait(seconds)
 

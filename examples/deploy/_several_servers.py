@@ -31,7 +31,7 @@ _SLOTS: Final = 4
 _WORKER_READY: Final = "cdpbridge: worker "
 _TIMEOUT: Final = timedelta(minutes=10)
 # A worker that does not answer counts as lost within ten seconds; a busy machine may take longer.
-_SECONDS: Final = 60.0
+_SECONDS: Final = 120.0
 _WRITE: Final = "document.title = 'written before'"
 
 

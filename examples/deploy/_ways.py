@@ -84,7 +84,7 @@ def _ways(work: Path) -> Iterator[_Way]:
         replace(AS_COMPOSE, seccomp=_DOCKERS_OWN, capabilities=("CAP_SYS_ADMIN", "CAP_SYS_CHROOT")),
         "isolation on: all of it",
     )
-    for call in ("mount", "pivot_root", "umount2", "open_tree", "move_mount", "mount_setattr"):
+    for call in ("mount", "pivot_root", "umount2", "open_tree", "move_mount", "mount_setattr", "chroot"):
         profile = _refusing(work, errno.EPERM, call)
         yield refused(f"a profile that refuses {call}", profile, "--security-opt seccomp=seccomp.json", call)
     # AppArmor answers with another error than a filter of system calls; there is none on this machine.
