@@ -150,6 +150,7 @@ def _browser_options(
             "chromium_sandbox = false: browsers run with --no-sandbox, so a page that breaks into its renderer has all that "
             "the browser has"
         )
+    cpus = read_machine(settings.runtime_folder, settings.data_dir, Path("/")).cpus
     return BrowserOptions(
         builds=builds,
         args=tuple(settings.browser_args),
@@ -169,15 +170,15 @@ def _browser_options(
         max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
         max_memory_bytes=settings.memory_mb_per_browser * 1024**2 or None,
         max_processes=settings.max_processes_per_browser or None,
-        max_renderers=_most_renderers(settings),
+        max_renderers=_most_renderers(cpus),
         usage=UsageReader(valid_seconds=max(_USAGE_SECONDS, settings.health_check_seconds / 2)),
         token_of=token_of,
         cgroups=cgroups,
+        processors=cpus,
     )
 
 
-def _most_renderers(settings: Settings) -> int:
-    cpus = read_machine(settings.runtime_folder, settings.data_dir, Path("/")).cpus
+def _most_renderers(cpus: float) -> int:
     return max(_LEAST_RENDERERS, _RENDERERS_PER_CPU * math.ceil(cpus))
 
 

@@ -24,6 +24,7 @@ from cdpbridge.server.profiles import ProfileStore, export_cookies, import_cooki
 from cdpbridge.server.proxy import BrowserNetwork, HostLists, HostTraffic, Listen, Rules
 
 from ._base import BrowserSpec, CloseFrame, Limit, UnfinishedStop
+from ._cgroups import Cgroup
 from ._cookies import CookieExport
 from ._first_page import hold_first_page, open_first_page, renew_first_page
 from ._limits import Limits
@@ -96,6 +97,16 @@ class LocalBrowser:
     def connection(self) -> Connection:
         """Our own, over the debugging pipe; once it has been started."""
         return self._connection
+
+    @property
+    def project_id(self) -> UUID | None:
+        """Who pays for it."""
+        return self._spec.project_id
+
+    @property
+    def cgroup(self) -> Cgroup | None:
+        """Its control group; None for none."""
+        return self.place.cgroup
 
     @property
     def running(self) -> bool:

@@ -25,6 +25,7 @@ Passed: TypeAlias = Literal["memory", "processes"]
 _PREFIX: Final = "cdpb-"
 _LEAF: Final = "cdpb-server"
 _CONTROLLERS: Final = {"memory": "memory", "pids": "processes", "cpu": "processors"}
+_COUNTS: Final = "cpuacct"  # in version 1; in version 2 it is a part of cpu
 _PROC: Final = Path("/proc")
 # The kernel counts threads; a process of Chromium has 10 to 40.
 _THREADS_PER_PROCESS: Final = 64
@@ -32,6 +33,9 @@ _THREADS_PER_PROCESS: Final = 64
 # the server, until it has started: else it would have to share with each of those that run.
 _STARTING: Final = {1: ("cpu.shares", "1024"), 2: ("cpu.weight", "100")}
 _RUNNING: Final = {1: ("cpu.shares", "256"), 2: ("cpu.weight", "25")}
+# Such a group gets what is left, and makes no other wait; where the kernel has none (before 5.15), it gets as little.
+_IDLE: Final = "cpu.idle"
+_BEHIND: Final = {1: ("cpu.shares", "3"), 2: ("cpu.weight", "1")}
 # A group without a process may be about to get one.
 _LEFT_SECONDS: Final = 60.0
 
@@ -55,10 +59,33 @@ class Cgroup:
 
     def settle(self) -> None:
         """Reduce its share of the processors to that of a browser that runs; it begins with more."""
-        file, value = _RUNNING[self.version]
+        self._write(*_RUNNING[self.version])
+
+    def go_behind(self, behind: bool) -> None:
+        """Let it have only what others leave of the processors, or as much as browsers have that run. It has been settled."""
+        if "cpu" not in self.folders:
+            return
+        idle = (self.folders["cpu"] / _IDLE).exists()
+        if behind:
+            self._write(*((_IDLE, "1") if idle else _BEHIND[self.version]))
+            return
+        if idle:
+            self._write(_IDLE, "0")  # and it has the weight of a process
+        self._write(*_RUNNING[self.version])
+
+    def _write(self, file: str, value: str) -> None:
         with suppress(FileNotFoundError):  # it has ended
             if "cpu" in self.folders:
                 (self.folders["cpu"] / file).write_text(value)
+
+    def used(self) -> float | None:
+        """Return the processor time of its processes until now, seconds; None where the kernel does not count it, or it has ended."""
+        try:
+            if self.version == 2:
+                return _counter(self.folders["cpu"] / "cpu.stat", "usage_usec") / 1e6
+            return int((self.folders[_COUNTS] / "cpuacct.usage").read_text()) / 1e9
+        except (KeyError, OSError, ValueError):
+            return None
 
     def passed(self) -> Passed | None:
         """Return which limit the kernel has enforced; None for none. Blocks for a moment."""
@@ -193,7 +220,7 @@ def _of_version_1(paths: Mapping[str, str], mounts: Iterable[str]) -> dict[str, 
     found = {}
     for line in mounts:
         root, point, kind, options = _mount(line)
-        for controller in _CONTROLLERS:
+        for controller in (*_CONTROLLERS, _COUNTS):
             if kind == "cgroup" and controller in options and controller in paths:
                 found[controller] = _below(point, root, paths[controller])
     return {name: path for name, path in found.items() if path is not None}

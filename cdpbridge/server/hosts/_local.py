@@ -29,6 +29,7 @@ from ._options import BrowserOptions
 from ._place import Place
 from ._processes import wait_unused
 from ._ready import ReadyBrowsers
+from ._shares import ProcessorShares
 from ._turns import Turns
 from ._upstream import denies_udp
 
@@ -84,6 +85,7 @@ class LocalHosts:
         self._turns = Turns(concurrent_starts)
         self._queue_timeout = queue_timeout.total_seconds()
         self._browsers: dict[UUID, LocalBrowser] = {}
+        self._shares = ProcessorShares(lambda: [*self._browsers.values()], options.processors)
         self._usual_proxy = usual_proxy
         self._usual_readable = usual_readable
         # Places of browsers that were started before `recover`, which removes what it does not know.
@@ -104,10 +106,11 @@ class LocalHosts:
         on_limit: Callable[[UUID, Limit], object],
     ) -> Placement:
         """Run a browser, one that is ready where the order changes nothing of its start; see `BrowserHosts.start`."""
-        browser = await self._take_ready(spec, on_exit, on_limit)
-        if browser is None:
-            browser = await self._start_cold(spec, on_exit, on_limit)
-        self._browsers[spec.id] = browser
+        with self._shares.starts(spec.project_id):
+            browser = await self._take_ready(spec, on_exit, on_limit)
+            if browser is None:
+                browser = await self._start_cold(spec, on_exit, on_limit)
+            self._browsers[spec.id] = browser
         return Placement(browser.token, browser.profile_writable, browser.place.id)
 
     async def _take_ready(
@@ -405,6 +408,7 @@ class LocalHosts:
         """End every browser that still runs."""
         await self._ready.close()
         await asyncio.gather(*(self._close(browser_id) for browser_id in list(self._browsers)))
+        await self._shares.close()
         if self._options.isolation is not None:
             await self._options.isolation.close()
 

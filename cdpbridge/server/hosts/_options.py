@@ -51,6 +51,7 @@ class BrowserOptions:
         removals: Of places of browsers that have ended.
         token_of: Makes the token of a browser's address, by the id of its rental.
         cgroups: Where control groups of isolated browsers are made; None where none can be.
+        processors: Of the machine, that the projects share.
     """
 
     builds: Builds
@@ -76,3 +77,4 @@ class BrowserOptions:
     removals: Removals = field(default_factory=Removals)
     token_of: Callable[[UUID], str] = _random_token
     cgroups: CgroupPool | None = None
+    processors: float = 1.0
