@@ -533,9 +533,17 @@ def test_a_worker_has_what_isolation_needs_and_one_secret():
     secrets = [
         each["valueFrom"]["secretKeyRef"]["key"]
         for each in container["env"]
-        if "secretKeyRef" in each["valueFrom"]
+        if "secretKeyRef" in each.get("valueFrom", {})
     ]
     assert secrets == ["CDPBRIDGE_WORKER_SECRET"]
+    [certificate] = [
+        mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "certificate"
+    ]
+    files = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    assert files == {
+        "CDPBRIDGE_WORKER_TLS_CERTIFICATE": f"{certificate}/tls.crt",
+        "CDPBRIDGE_WORKER_TLS_KEY": f"{certificate}/tls.key",
+    }
     assert "envFrom" not in container
     [allowed] = [each["spec"]["ingress"] for each in manifests(CLUSTER) if each["kind"] == "NetworkPolicy"]
     assert allowed[0]["from"] == [{"podSelector": {"matchLabels": kind("Service")["metadata"]["labels"]}}]

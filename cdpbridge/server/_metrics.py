@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cdpbridge._lifecycle import EndReason
 
@@ -36,6 +36,7 @@ class Moment:
         ready: Number of those that wait for an order.
         waiting: Orders that wait for their turn to start or for a slot: this server's, or, on workers, all.
         capacity: What the workers have; None where browsers run on the server's machine.
+        engine: What starts workers, as `Engine.report` has it; None where this server has none.
         usage: What clients do on the gateway, with what they did before.
         booked: USD by kind of ledger entry, over all projects and for all time.
         machine: What is left of it.
@@ -46,6 +47,7 @@ class Moment:
     ready: int
     waiting: int
     capacity: Capacity | None
+    engine: Mapping[str, Any] | None = None
     usage: Usage
     booked: Mapping[str, Decimal]
     machine: Machine
@@ -191,6 +193,8 @@ def _states(moment: Moment) -> Iterable[Metric]:
     )
     if moment.capacity is not None:
         yield from _capacity(moment.capacity)
+    if moment.engine is not None:
+        yield from _engine(moment.engine)
     yield GaugeMetricFamily(
         "cdpbridge_accepting",
         "1 when a new browser would be started; /pressure says why not.",
@@ -242,3 +246,21 @@ def _capacity(capacity: Capacity) -> Iterable[Metric]:
     slots.add_metric(["running"], capacity.running - capacity.starting)
     slots.add_metric(["starting"], capacity.starting)
     yield slots
+
+
+def _engine(report: Mapping[str, Any]) -> Iterable[Metric]:
+    """Return what the engine has: every server of the cluster with one says the same."""
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # as above
+
+    yield GaugeMetricFamily(
+        "cdpbridge_engine_up",
+        "1 while what starts workers answers, e.g. Ray's head.",
+        report["state"] == "running",
+    )
+    workers = GaugeMetricFamily(
+        "cdpbridge_engine_workers", "Workers that the engine is to have, and that it has.", labels=["state"]
+    )
+    for state in ("wanted", "pending", "starting", "running", "draining"):
+        if report[state] is not None:
+            workers.add_metric([state], report[state])
+    yield workers

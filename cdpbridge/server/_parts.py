@@ -212,6 +212,7 @@ async def _on_workers(
     assert settings.worker_secret is not None  # the settings are checked
     slots = StoreSlots(store, timeout=timedelta(seconds=settings.queue_timeout_seconds), wall=wall)
     ends.push_async_callback(slots.close)
+    slots.open()
     machines = WorkerHosts(
         slots,
         settings.worker_secret.get_secret_value().encode(),

@@ -87,6 +87,7 @@ async def metrics(services: ServicesOf) -> Response:
         ready=services.hosts.ready,
         waiting=services.hosts.waiting if capacity is None else capacity.waiting,
         capacity=capacity,
+        engine=None if services.engine is None else services.engine.report,
         usage=services.registry.total_usage(),
         booked=await services.store.booked(),
         machine=machine,

@@ -207,8 +207,8 @@ class Browsers(BrowserFiles, Projects):
                 return False
             await session.execute(delete(IdempotencyKey).where(IdempotencyKey.browser_id == browser_id))
             server_ended = reason == EndReason.SERVER_LOST
-            await needs_no_slot(session, browser_id, abandoned.worker, server_ended=server_ended)
-        self.slot_freed.set()
+            wanted = await needs_no_slot(session, browser_id, abandoned.worker, server_ended=server_ended)
+        self._freed(wanted)
         return True
 
     async def seen(self, traffic: Mapping[UUID, int]) -> None:
@@ -271,7 +271,7 @@ class Browsers(BrowserFiles, Projects):
         generation: int = _FIRST,
     ) -> Browser | None:
         """Move a browser from stopping to stopped and return it; None when it has stopped before, or is another server's."""
-        browser = await self._transact(
+        browser, wanted = await self._transact(
             partial(
                 _rental_steps.finish,
                 owned=self._owned(browser_id, generation),
@@ -280,7 +280,7 @@ class Browsers(BrowserFiles, Projects):
                 host_traffic=host_traffic,
             )
         )
-        self.slot_freed.set()
+        self._freed(wanted)
         return browser
 
     async def rental(self, browser_id: UUID) -> Browser | None:

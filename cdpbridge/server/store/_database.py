@@ -40,7 +40,8 @@ class Database:
 
     Attributes:
         one_writer: Transactions that write follow each other, and no other server has the database: SQLite's.
-        slot_freed: Set when a browser has returned a worker's slot here; other servers' are seen when they are looked for.
+        slot_freed: Set when a browser has returned a worker's slot here, or another server has given one to a browser of this server.
+        slot_wanted: Set when a browser has returned a slot here for which others wait, perhaps on other servers only.
         server_id: Of this start of the server; a new one each time. Rows that it owns are changed by it alone.
     """
 
@@ -48,6 +49,7 @@ class Database:
         self._engine = engine
         self.server_id = uuid4()
         self.slot_freed = asyncio.Event()
+        self.slot_wanted = asyncio.Event()
         self.one_writer = engine.dialect.name == "sqlite"
         # What is read together is of one moment; SQLite has nothing else.
         moment = {} if self.one_writer else {"isolation_level": "REPEATABLE READ"}
@@ -134,6 +136,12 @@ class Database:
                 return await self._writer.run(work, durable=durable)
             async with self._engine.begin() as connection:
                 return await connection.run_sync(work)
+
+    def _freed(self, wanted: bool) -> None:
+        """Note that a slot has been freed here, and that some wait for it."""
+        self.slot_freed.set()
+        if wanted:
+            self.slot_wanted.set()
 
     async def _page(
         self, rows: Select[Any], order: Sequence[Any], offset: int, limit: int

@@ -62,5 +62,5 @@ class EngineRows(Database):
         async with self._write() as session:
             used = update(Worker).where(Worker.id == worker_id).values(draining=False).returning(Worker)
             worker = await session.scalar(used)
-        self.slot_freed.set()
+        self._freed(True)
         return worker

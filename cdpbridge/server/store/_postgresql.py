@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, Self
 
@@ -11,10 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 __all__ = [
+    "CHANNEL_OF_SLOTS",
     "LOCK_OF_KEYS",
+    "LOCK_OF_QUEUE",
     "LOCK_OF_TABLES",
     "LOCK_OF_WORKERS",
     "DatabaseUnavailable",
+    "listening",
     "migrating_engine",
     "postgresql_engine",
 ]
@@ -30,6 +36,9 @@ LOCK_OF_WORKERS: Final = 0x6364_7062_0003
 """Advisory lock of the workers that register."""
 LOCK_OF_QUEUE: Final = 0x6364_7062_0004
 """Advisory lock of the server that gives slots to those that wait."""
+CHANNEL_OF_SLOTS: Final = "cdpbridge_slots"
+"""Channel of `NOTIFY` on which a server hears, by its id, that its browsers were given slots."""
+_LISTEN_SECONDS: Final = 10.0
 
 
 class DatabaseUnavailable(SQLAlchemyError):
@@ -96,6 +105,47 @@ def migrating_engine(address: URL, *, timeout: timedelta) -> AsyncEngine:
             },
         },
     )
+
+
+@asynccontextmanager
+async def listening(
+    address: URL, channel: str, heard: Callable[[object, int, str, object], object]
+) -> AsyncIterator[asyncio.Event]:
+    """Listen on a channel, over a connection of its own; gives an event that is set when that is lost.
+
+    A connection pooler that gives each transaction another connection lets nothing be heard.
+
+    Args:
+        address: `postgresql+asyncpg://...`.
+        channel: Its name.
+        heard: Called with the connection, the sender's process, the channel, and what was sent.
+
+    Raises:
+        DatabaseUnavailable: It cannot be connected.
+    """
+    engine = create_async_engine(
+        address,
+        hide_parameters=True,
+        poolclass=NullPool,
+        connect_args={
+            "async_creator_fn": _connected,
+            "timeout": _LISTEN_SECONDS,
+            "command_timeout": _LISTEN_SECONDS,
+            "server_settings": {"application_name": "cdpbridge listener"},
+        },
+    )
+    try:
+        async with engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            ended = asyncio.Event()
+            driver.add_termination_listener(lambda _connection: ended.set())
+            await driver.add_listener(channel, heard)
+            try:
+                yield ended
+            finally:
+                driver.terminate()
+    finally:
+        await engine.dispose()
 
 
 async def _connected(*arguments: Any, **options: Any) -> Any:

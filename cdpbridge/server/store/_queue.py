@@ -14,7 +14,7 @@ from cdpbridge._lifecycle import State
 from cdpbridge.server._fairness import fair_round
 
 from ._models import Browser, IdempotencyKey, Waiter, Worker
-from ._postgresql import LOCK_OF_QUEUE
+from ._postgresql import CHANNEL_OF_SLOTS, LOCK_OF_QUEUE, listening
 from ._refusals import NotStarting
 from ._workers import Workers
 
@@ -83,9 +83,11 @@ class Queue(Workers):
     async def serve_queue(self) -> int:
         """Give the slots that are free to the browsers that wait, of whatever server, and return how many got one.
 
-        One server at a time does so; another one returns at once.
+        One server at a time does so; another one returns at once. Servers whose browsers were given one hear of it, see `hear_of_slots`:
+        this transaction is one at a time already, so it is the one that may notify, as PostgreSQL lets one such commit at a time.
         """
         served = 0
+        others: set[UUID] = set()
         waiting = (
             select(Waiter)
             .where(Waiter.server.is_not(None))
@@ -107,9 +109,32 @@ class Queue(Workers):
                         break
                     browser.worker = worker.id
                     served += 1
+                    if waiter.server is not None and waiter.server != self.server_id:
+                        others.add(waiter.server)
                 # Its client may have left in this moment.
                 await session.execute(delete(Waiter).where(Waiter.number == waiter.number))
+            for server in () if self.one_writer else others:
+                await session.execute(select(func.pg_notify(CHANNEL_OF_SLOTS, str(server))))
         return served
+
+    async def hear_of_slots(self) -> None:
+        """Set `slot_freed` whenever another server gives a slot to a browser of this one, until the connection is lost.
+
+        It has a connection of its own, so that none of those that statements need is taken.
+
+        Raises:
+            SQLAlchemyError: The database is away.
+        """
+        mine = str(self.server_id)
+
+        def heard(_connection: object, _process: int, _channel: str, server: object) -> None:
+            if server == mine:
+                self.slot_freed.set()
+
+        async with self._use(), listening(self._engine.url, CHANNEL_OF_SLOTS, heard) as ended:
+            # What was given before is looked for at once.
+            self.slot_freed.set()
+            await ended.wait()
 
     async def slots_given(self, ids: Collection[UUID]) -> Mapping[UUID, Worker]:
         """Return the worker of each of these browsers that has got a slot."""

@@ -249,8 +249,8 @@ def finish(
     proxy_bytes: int,
     blocked_requests: int | None,
     host_traffic: Sequence[tuple[str | None, int, int]] | None,
-) -> Browser | None:
-    """Move a browser from stopping to stopped; see `Browsers.finish`."""
+) -> tuple[Browser | None, bool]:
+    """Move a browser from stopping to stopped, see `Browsers.finish`; also return True if another one waits for its slot."""
     values = {
         "state": State.STOPPED,
         "proxy_bytes": proxy_bytes,
@@ -260,10 +260,11 @@ def finish(
     its = {"of": owned.browser_id, "its_owner": owned.server, "its_generation": owned.generation}
     row = connection.execute(_FINISH, its | values).mappings().one_or_none()
     if row is None:
-        return None
+        return None, False
+    wanted = False
     if row["worker"] is not None:
-        connection.execute(freed_on(row["worker"], starting=False))
-    return Browser(**row)
+        wanted = bool(connection.execute(freed_on(row["worker"], starting=False)).scalar())
+    return Browser(**row), wanted
 
 
 def _owned(connection: Connection, owned: Owned, state: State) -> dict[str, Any] | None:

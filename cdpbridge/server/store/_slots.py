@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, Update, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from ._models import Waiter, Worker
 
@@ -55,34 +56,36 @@ def started_on(worker_id: UUID) -> Update:
     return update(Worker).where(Worker.id == worker_id).values(starting=Worker.starting - 1)
 
 
-def freed_on(worker_id: UUID, *, starting: bool) -> Update:
-    """Free the slot of a browser that has ended.
+def freed_on(worker_id: UUID, *, starting: bool) -> ReturningUpdate[tuple[bool]]:
+    """Free the slot of a browser that has ended; it returns True if another one waits for it, on whatever server.
 
     Args:
+        worker_id: Whose slot it has.
         starting: It had not started.
     """
     counters = {"running": Worker.running - 1}
     if starting:
         counters["starting"] = Worker.starting - 1
-    return update(Worker).where(Worker.id == worker_id).values(counters)
+    waits = select(Waiter.number).where(Waiter.server.is_not(None)).exists()
+    return update(Worker).where(Worker.id == worker_id).values(counters).returning(waits)
 
 
 async def needs_no_slot(
     session: AsyncSession, browser_id: UUID, worker_id: UUID | None, *, server_ended: bool
-) -> None:
-    """Free the slot of a browser that does not start, or its place in the queue.
+) -> bool:
+    """Free the slot of a browser that does not start, or its place in the queue; True if another one waits for the slot.
 
     Args:
         worker_id: Whose slot it has.
         server_ended: Its place stays for a repeat of the request, if that had an `Idempotency-Key`.
     """
-    if worker_id is not None:
-        await session.execute(freed_on(worker_id, starting=True))
+    wanted = worker_id is not None and bool(await session.scalar(freed_on(worker_id, starting=True)))
     waits = Waiter.browser_id == browser_id
     if server_ended:
         await session.execute(update(Waiter).where(waits, Waiter.key.is_not(None)).values(server=None))
         waits &= Waiter.key.is_(None)
     await session.execute(delete(Waiter).where(waits))
+    return wanted
 
 
 def bumped(where: ColumnElement[bool]) -> Update:

@@ -175,7 +175,7 @@ class Workers(Database):
                 return False
             if browser.owner != self.server_id:
                 return False
-            await session.execute(freed_on(browser.worker, starting=True))
+            wanted = bool(await session.scalar(freed_on(browser.worker, starting=True)))
             browser.worker = None
-        self.slot_freed.set()
+        self._freed(wanted)
         return True

@@ -23,8 +23,10 @@ __all__ = ["StoreSlots"]
 
 logger = logging.getLogger("cdpbridge.server")
 
-# How often the queue is looked at while a browser of this server waits. A slot that this server frees is given at once.
+# How often the queue is looked at while a browser of this server waits: what counts is the rows. A slot that this server frees, or that
+# another one gives to a browser of this one, is known at once.
 _LOOK_SECONDS: Final = 0.5
+_LISTEN_AGAIN_SECONDS: Final = 5.0
 
 
 class StoreSlots:
@@ -43,6 +45,12 @@ class StoreSlots:
         self._waiting: dict[UUID, asyncio.Future[Worker]] = {}
         self._looking = TaskSet(logger)
         self._look_task: asyncio.Task[None] | None = None
+        self._listening = False
+
+    def open(self) -> None:
+        """Begin to give slots that are freed here to browsers that wait on other servers."""
+        if not self._store.one_writer:
+            self._looking.start(self._serve_others(), "the queue of other servers")
 
     @property
     def waiting(self) -> int:
@@ -88,6 +96,7 @@ class StoreSlots:
         try:
             await to_the_end(self._store.join_queue(browser_id, now=self._wall()))
             self._waiting[browser_id] = given
+            self._listen()
             if self._look_task is None or self._look_task.done():
                 self._look_task = self._looking.start(self._look(), "the queue for slots")
             async with asyncio.timeout(self._seconds):
@@ -102,6 +111,31 @@ class StoreSlots:
         finally:
             # A client that left: the row goes with its browser's, when the start is withdrawn.
             self._waiting.pop(browser_id, None)
+
+    def _listen(self) -> None:
+        """Hear from now on what other servers give: most servers never have an order that waits, and need no connection for that."""
+        if not (self._listening or self._store.one_writer):
+            self._listening = True
+            self._looking.start(self._hear(), "news of slots")
+
+    async def _hear(self) -> None:
+        while True:
+            try:
+                await self._store.hear_of_slots()
+            except SQLAlchemyError as error:
+                logger.debug("what other servers give is not heard of, and looked for: %s", error)
+            await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
+
+    async def _serve_others(self) -> None:
+        while True:
+            await self._store.slot_wanted.wait()
+            self._store.slot_wanted.clear()
+            if self._waiting:
+                continue  # `_look` serves the queue
+            try:
+                await self._store.serve_queue()
+            except SQLAlchemyError as error:
+                logger.debug("the queue for slots cannot be read: %s", error)
 
     async def _look(self) -> None:
         """Serve the queue, and pass on what browsers of this server were given, by whatever server."""
