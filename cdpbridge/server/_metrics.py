@@ -47,7 +47,7 @@ class Moment:
     ready: int
     waiting: int
     capacity: Capacity | None
-    engine: Mapping[str, Any] | None = None
+    engine: Mapping[str, Any] | None
     usage: Usage
     booked: Mapping[str, Decimal]
     machine: Machine
