@@ -47,6 +47,11 @@ def register(app: Group) -> None:
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder in which it has its own, `worker`.")
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings of browsers.")
+@click.option(
+    "--close-user-ports",
+    is_flag=True,
+    help="Pages reach no port of this machine on which a program of the worker's user listens, e.g. Ray's, unless `private_allowed` names it.",
+)
 @click.option("--owned", is_flag=True, help="End when standard input does: with the program that started it.")
 def _worker(
     *,
@@ -59,6 +64,7 @@ def _worker(
     alone: float,
     data_dir: Path | None,
     config: Path | None,
+    close_user_ports: bool,
     owned: bool,
 ) -> None:
     """Run browsers of this machine for servers with `browsers = "workers"`.
@@ -85,6 +91,7 @@ def _worker(
             address=address,
             name=name,
             drain=timedelta(seconds=drain),
+            close_user_ports=close_user_ports,
             limits=WorkerLimits(alone=timedelta(seconds=alone)),
         ),
         dead_man_fd=sys.stdin.fileno() if owned else None,

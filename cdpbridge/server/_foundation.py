@@ -132,7 +132,7 @@ async def open_foundation(
                 profiles,
                 registry,
                 files,
-                own_ports=own_ports,
+                own_ports=set(own_ports),
                 token_of=tokens.make,
                 rules=lambda: settings.network_rules(tenants.number),
                 strain=pressure.reason,

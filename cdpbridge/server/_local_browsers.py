@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -74,7 +74,7 @@ async def local_browsers(
     registry: Registry,
     files: FileStore,
     *,
-    own_ports: Collection[int],
+    own_ports: set[int],
     token_of: Callable[[UUID], str],
     rules: Callable[[], Rules],
     strain: Callable[[], str | None],
@@ -86,7 +86,7 @@ async def local_browsers(
         profiles: Where profiles come from and go to.
         registry: The table of addresses.
         files: Where downloads go.
-        own_ports: Ports of this process.
+        own_ports: Ports of this process, closed to browsers; theirs are added.
         token_of: What a browser's address is made of.
         rules: What browsers may reach that start from now on.
         strain: Why the machine should start no browser.
@@ -142,7 +142,7 @@ def _browser_options(
     uids: UidPool | None,
     isolator: Isolator | None,
     cgroups: CgroupPool | None,
-    own_ports: Collection[int],
+    own_ports: set[int],
     token_of: Callable[[UUID], str],
 ) -> BrowserOptions:
     if not settings.chromium_sandbox:
@@ -166,7 +166,7 @@ def _browser_options(
         # Browsers that have the user's own home find them there.
         certificates=settings.user_fonts_and_certificates and (isolator is not None or uids is not None),
         block_list=_block_list(settings),
-        own_ports=set(own_ports),
+        own_ports=own_ports,
         max_disk_bytes=settings.disk_mb_per_browser * 1024**2 or None,
         max_memory_bytes=settings.memory_mb_per_browser * 1024**2 or None,
         max_processes=settings.max_processes_per_browser or None,

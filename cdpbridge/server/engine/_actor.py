@@ -70,6 +70,8 @@ class WorkerActor:
         process = subprocess.Popen(  # noqa: S603  # our own program
             [
                 *(sys.executable, "-P", "-m", "cdpbridge", "worker", "--owned"),
+                # Ray's ports, which its processes open as they like: who reaches one may run programs on the node.
+                "--close-user-ports",
                 *("--listen", listen, "--slots", str(self._slots), "--name", self._name),
                 *("--data-dir", str(_folder(self._name))),
                 *(part for server in self._servers for part in ("--server", server)),

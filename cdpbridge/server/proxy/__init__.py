@@ -10,6 +10,7 @@ from ._relay import Relay
 from ._rules import Rules
 from ._traffic import HostTraffic
 from ._upstream import Upstream
+from ._user_ports import UserPorts
 
 __all__ = [
     "BlockList",
@@ -21,4 +22,5 @@ __all__ = [
     "Relay",
     "Rules",
     "Upstream",
+    "UserPorts",
 ]

@@ -25,7 +25,7 @@ from cdpbridge.server.gateway import Registry
 from cdpbridge.server.limits import Border, Limits, raise_descriptor_limit
 from cdpbridge.server.objects import ObjectStorage
 from cdpbridge.server.profiles import Archives, ProfileStore
-from cdpbridge.server.proxy import Rules
+from cdpbridge.server.proxy import Rules, UserPorts
 from cdpbridge.server.rentals import Pressure
 from cdpbridge.server.settings import Settings
 
@@ -57,6 +57,7 @@ class WorkerOptions:
         slots: How many browsers it runs at once.
         name: For people.
         drain: How long browsers may run on when it is to end.
+        close_user_ports: Browsers reach no port of this machine on which a program of the worker's user listens.
         limits: Of time.
     """
 
@@ -66,6 +67,7 @@ class WorkerOptions:
     address: str | None = None
     name: str = ""
     drain: timedelta = timedelta(0)
+    close_user_ports: bool = False
     limits: WorkerLimits = field(default_factory=WorkerLimits)
 
 
@@ -178,7 +180,7 @@ async def _serving(
             profiles,
             registry,
             files,
-            own_ports=[port],
+            own_ports=UserPorts([port]) if options.close_user_ports else {port},
             token_of=lambda _browser_id: secrets.token_urlsafe(_TOKEN_BYTES),
             rules=lambda: rules[0],
             strain=pressure.reason,

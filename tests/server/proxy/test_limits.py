@@ -5,7 +5,9 @@ import socket
 
 import pytest
 
-from cdpbridge.server.proxy import ForwardingProxy, Rules
+from cdpbridge.server.proxy import ForwardingProxy, Rules, UserPorts
+from cdpbridge.server.proxy._route import Route
+from cdpbridge.testing import ManualClock
 from tests.server.proxy.peers import Client, running_origin, upstream_url, wait_until
 
 
@@ -160,3 +162,20 @@ async def test_fault_d07_the_upstream_of_a_client_is_dialled_under_the_rules(
         Client.to(proxy) as client,
     ):
         assert (await client.get(origin))[0] == 200
+
+
+def test_ports_of_programs_of_the_same_user_are_closed():
+    """Ray opens ports at random on a worker's machine; who reaches one may run programs there."""
+    clock = ManualClock()
+    closed = UserPorts({1}, clock=clock.time)
+    assert 1 in closed
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert port in closed
+        route = Route(None, Rules(), own_ports=closed)
+        assert route.refuse_address("localhost", port, "127.0.0.1").error == "destination_ip_prohibited"
+        assert Route(None, Rules(), own_ports={1}).refuse_address("localhost", port, "127.0.0.1") is None
+    clock.advance(0.9)
+    assert port in closed
+    clock.advance(0.2)
+    assert port not in closed
