@@ -176,7 +176,8 @@ class WorkerLink:
                 self._missed()
             except (OSError, TimeoutError, EOFError, BadMessage) as error:
                 logger.debug("worker %s cannot be reached: %r", self.worker.address, error)
-                if self._misses:
+                # One that has just ended in order is forgotten before that.
+                if self._misses > 1:
                     why = str(error) or "it does not answer in time"
                     self._note(f"worker {self.worker.address} cannot be reached: {why}")
                 self._missed()
