@@ -12,20 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from cdpbridge._concurrency import in_thread, to_the_end
-from cdpbridge.api import AsyncClient, Client
+from cdpbridge.api import AsyncClient
 from cdpbridge.api._place import Place, find_place
 from cdpbridge.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import httpx
 
+    from cdpbridge.api import Client
+
 __all__ = [
     "ClientOptions",
     "LocalClient",
     "LocalSettings",
-    "LocalSyncClient",
     "at",
     "cloud",
+    "given_settings",
     "local",
     "of_blocking",
     "provider",
@@ -183,7 +185,7 @@ class LocalClient(AsyncClient):
     """The client of an embedded server: opening it joins or starts the server, closing it leaves or ends it."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._server_settings = _given(settings)
+        self._server_settings = given_settings(settings)
         super().__init__()
 
     def _place(self, api_key: str | None, base_url: str | None) -> Place:
@@ -194,22 +196,8 @@ class LocalClient(AsyncClient):
         return self._server_settings
 
 
-class LocalSyncClient(Client):
-    """The blocking client of an embedded server: its block starts the server and ends it. Made by `cdpbridge.sync.local`."""
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._server_settings = _given(settings)
-        super().__init__()
-
-    def _place(self, api_key: str | None, base_url: str | None) -> Place:
-        """Return the embedded server, whatever the environment says."""
-        return find_place({}, "local", api_key)
-
-    def _settings(self) -> Mapping[str, Any]:
-        return self._server_settings
-
-
-def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+def given_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are not left out."""
     return {name: value for name, value in settings.items() if value is not None}
 
 

@@ -107,7 +107,7 @@ ROOMS = {
     "httpx": ("cdpbridge.api", "cdpbridge.server.tasks.agent._judge"),
     "pydantic": ("cdpbridge.api", "cdpbridge.server"),
     "msgspec": ("cdpbridge.protocol", "cdpbridge.cdp"),
-    "h11": ("cdpbridge.cdp._http", "cdpbridge.server"),
+    "h11": ("cdpbridge.api._loopback_http", "cdpbridge.cdp._http", "cdpbridge.server"),
     "websockets": (
         "cdpbridge.cdp._websocket",
         "cdpbridge.cdp._upgrade",

@@ -163,15 +163,21 @@ async def converse(connection: socket.socket, hello: Hello, seconds: float) -> A
         OtherProtocol: The server has another protocol.
         OSError: The connection failed.
     """
+    line = hello.line()
+    # At once, before threads that import what comes next take their turns; it is the rest of a long one that has to wait.
+    try:
+        sent = connection.send(line, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        sent = 0
 
     def in_thread() -> bytes:
-        connection.sendall(hello.line())
+        connection.sendall(line[sent:])
         return receive_line(connection)
 
     try:
-        line = await asyncio.wait_for(asyncio.to_thread(in_thread), seconds)
+        answer = await asyncio.wait_for(asyncio.to_thread(in_thread), seconds)
     except BaseException:
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)  # for the thread, which waits for it
         raise
-    return Answer.of(line) if line else None
+    return Answer.of(answer) if answer else None

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from . import calls, webhooks
-    from ._async import AsyncClient, AsyncDownloads, AsyncPages, AsyncTaskRun
+    from ._async._client import AsyncClient
+    from ._async._pages import AsyncDownloads, AsyncPages
+    from ._async._runs import AsyncTaskRun
     from ._drift import Difference, drift
     from ._http import RawResponse
     from ._models import (
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     )
     from ._place import DEFAULT_BASE_URL
     from ._results import TaskResult
-    from ._sync import Client, Downloads, Pages, TaskRun
+    from ._server_default import ServerDefault, server_default
+    from ._sync._client import Client
+    from ._sync._pages import Downloads, Pages
+    from ._sync._runs import TaskRun
     from ._task_models import (
         MAX_UPLOAD_BYTES,
         SUPPORTED_LLMS,
@@ -46,7 +51,7 @@ if TYPE_CHECKING:
         TaskStatusView,
         TaskStep,
     )
-    from .calls import Call, RunOptions, ServerDefault, TaskOptions, server_default
+    from .calls import Call, RunOptions, TaskOptions
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -100,10 +105,12 @@ __all__ = [
     "webhooks",
 ]
 
-# Loaded on first use: the embedded server needs the models and no HTTP client.
+# Loaded on first use: the embedded server needs the models and no HTTP client, and `open_browser` a client before the models.
 _HOMES: Final = {
-    "_async": ("AsyncClient", "AsyncDownloads", "AsyncPages", "AsyncTaskRun"),
-    "calls": ("Call", "RunOptions", "ServerDefault", "TaskOptions", "server_default"),
+    "_async._client": ("AsyncClient",),
+    "_async._pages": ("AsyncDownloads", "AsyncPages"),
+    "_async._runs": ("AsyncTaskRun",),
+    "calls": ("Call", "RunOptions", "TaskOptions"),
     "_drift": ("Difference", "drift"),
     "_models": (
         "PROXY_COUNTRY_CODES",
@@ -120,7 +127,10 @@ _HOMES: Final = {
     ),
     "_place": ("DEFAULT_BASE_URL",),
     "_results": ("TaskResult",),
-    "_sync": ("Client", "Downloads", "Pages", "TaskRun"),
+    "_server_default": ("ServerDefault", "server_default"),
+    "_sync._client": ("Client",),
+    "_sync._pages": ("Downloads", "Pages"),
+    "_sync._runs": ("TaskRun",),
     "_http": ("RawResponse",),
 }
 _MODULES: Final = frozenset({"calls", "webhooks"})

@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cdpbridge import _concurrency as _shield
 from cdpbridge._embedded import EmbeddedServer, open_server
-from cdpbridge.api._http import prepare_http
+from cdpbridge.api._httpx import httpx
+
+if TYPE_CHECKING:
+    from cdpbridge.api._loopback_http import LoopbackHTTP
+
+    AnyHTTP = httpx.AsyncClient | LoopbackHTTP
 
 __all__ = [
     "CANCELLED",
     "Turns",
     "in_thread",
     "monotonic",
+    "own_http",
     "sleep",
     "start_server",
     "stop_server",
     "to_the_end",
+    "whole_http",
 ]
 
 T = TypeVar("T")
@@ -52,11 +59,33 @@ async def start_server(settings: Mapping[str, Any]) -> EmbeddedServer:
 
 def _prepare() -> None:
     """Import what the first request needs, in a thread that has time for it."""
-    prepare_http()
-    import anyio  # noqa: PLC0415  # httpx has loaded it
+    from cdpbridge.api import _loopback_http  # noqa: F401, PLC0415  # not before the server starts
+    from cdpbridge.api._http import prepare_models  # noqa: PLC0415  # as above
 
-    # Its half for asyncio is imported by the first connection. Any loop will do.
-    anyio.run(anyio.sleep, 0)
+    prepare_models()
+
+
+def own_http(base_url: str, *, is_embedded: bool) -> AnyHTTP:
+    """Return a client for the connections to a server.
+
+    Raises:
+        ConfigurationError: The environment's proxies or certificates cannot be used.
+    """
+    from cdpbridge.api._http import http_options, readable_environment  # noqa: PLC0415  # not before the server starts
+
+    if is_embedded:
+        from cdpbridge.api._loopback_http import LoopbackHTTP  # noqa: PLC0415  # as above
+
+        return LoopbackHTTP(base_url)
+    with readable_environment():
+        return httpx.AsyncClient(**http_options(base_url))
+
+
+async def whole_http(http: AnyHTTP) -> httpx.AsyncClient:
+    """Return a client of httpx, for files."""
+    from cdpbridge.api._loopback_http import LoopbackHTTP  # noqa: PLC0415  # most programs carry no files
+
+    return await http.whole() if isinstance(http, LoopbackHTTP) else http
 
 
 async def stop_server(server: EmbeddedServer) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from cdpbridge.api._http import failure, http_options, read_answer, readable_environment, request_of
 from cdpbridge.api._httpx import httpx
 from cdpbridge.api._models import BrowserSession
-from cdpbridge.api.calls import stop_browser
+from cdpbridge.api.calls._browsers import stop_browser
 
 __all__ = ["stop_now"]
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import Any, Final, Generic, TypeVar, cast, get_origin
+from typing import Any, Final, Generic, Protocol, TypeVar, cast, get_origin
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
@@ -43,15 +43,17 @@ from ._httpx import httpx
 from ._models import IGNORED_FIELDS_HEADER, Account, BrowserSession, Page
 from ._problems import problems_of
 from ._retry import retry_after_seconds
-from .calls import Call
+from .calls._base import Call
 
 __all__ = [
     "KEY_HEADER",
+    "HTTPAnswer",
     "IgnoredFieldsLog",
     "RawResponse",
     "failure",
     "http_options",
     "prepare_http",
+    "prepare_models",
     "read_answer",
     "readable_environment",
     "request_of",
@@ -122,6 +124,21 @@ def _failures() -> tuple[_Failure, ...]:
     )
 
 
+class HTTPAnswer(Protocol):
+    """What is read of an answer, httpx's or another one's."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def content(self) -> bytes: ...
+
+    def json(self) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class RawResponse(Generic[T]):
     """An answer with what came around it.
@@ -139,8 +156,8 @@ class RawResponse(Generic[T]):
     parsed: T
 
     @classmethod
-    def of(cls, response: httpx.Response, parsed: T) -> RawResponse[T]:
-        """Make one from httpx's."""
+    def of(cls, response: HTTPAnswer, parsed: T) -> RawResponse[T]:
+        """Make one from what came."""
         return cls(response.status_code, response.headers, response.content, parsed)
 
     @property
@@ -168,6 +185,12 @@ def _ssl_context(_file: str | None, _folder: str | None) -> ssl.SSLContext:
 _FIRST_ANSWERS: Final = (Account, Page[BrowserSession], BrowserSession)
 
 
+def prepare_models() -> None:
+    """Build beforehand what the first answers are read into."""
+    for model in _FIRST_ANSWERS:
+        _build(model)
+
+
 def prepare_http() -> None:
     """Do beforehand what the first client and its first requests need: imports, certificates, models. 0.1 s of CPU."""
     try:
@@ -177,8 +200,7 @@ def prepare_http() -> None:
     else:
         # The first client imports half of httpx. This one opens no connection.
         httpx.Client(verify=certificates, trust_env=False).close()
-    for model in _FIRST_ANSWERS:
-        _build(model)
+    prepare_models()
 
 
 @contextmanager
@@ -213,7 +235,8 @@ def request_of(call: Call[Any], base_url: str, api_key: str, timeout_seconds: fl
         "method": call.method,
         "url": base_url + call.path,
         "headers": headers,
-        "timeout": httpx.Timeout(timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds)),
+        # To connect, to read, to write, to get a connection.
+        "timeout": (min(_CONNECT_SECONDS, timeout_seconds), *(timeout_seconds,) * 3),
         "follow_redirects": False,  # the key would go along
     }
     if call.query:
@@ -249,7 +272,7 @@ def failure(call: Call[Any], error: httpx.HTTPError | httpx.InvalidURL) -> APIEr
     return APIResponseError(f"{type(error).__name__}: {error}", method=call.method, path=call.path)
 
 
-def read_answer(call: Call[T], response: httpx.Response, *, secret: str) -> T:
+def read_answer(call: Call[T], response: HTTPAnswer, *, secret: str) -> T:
     """Return the model in an answer.
 
     Args:
@@ -295,7 +318,7 @@ class IgnoredFieldsLog:
     def __init__(self) -> None:
         self._said: set[tuple[str, str]] = set()
 
-    def note(self, call: Call[Any], response: httpx.Response) -> None:
+    def note(self, call: Call[Any], response: HTTPAnswer) -> None:
         """Warn of the fields named in `response` that were not warned of before, for calls of this kind."""
         text = response.headers.get(IGNORED_FIELDS_HEADER)
         if text is None:
@@ -308,7 +331,7 @@ class IgnoredFieldsLog:
             logger.warning("%s: the server does not act on %s", kind, ", ".join(map(repr, new)))
 
 
-def _id_in(response: httpx.Response) -> str | None:
+def _id_in(response: HTTPAnswer) -> str | None:
     try:
         found = response.json()
         return str(UUID(found["id"])) if isinstance(found, dict) else None
@@ -330,7 +353,7 @@ def _build(model: type[BaseModel]) -> None:
         model.model_rebuild()
 
 
-def _status_error(call: Call[Any], response: httpx.Response, secret: str) -> APIStatusError:
+def _status_error(call: Call[Any], response: HTTPAnswer, secret: str) -> APIStatusError:
     text = _text(response, secret)
     try:
         body = json.loads(text)
@@ -344,11 +367,11 @@ def _status_error(call: Call[Any], response: httpx.Response, secret: str) -> API
     return _refusal(call, response, detail)
 
 
-def _base_url_hint(call: Call[Any], response: httpx.Response, detail: Any) -> str:
+def _base_url_hint(call: Call[Any], response: HTTPAnswer, detail: Any) -> str:
     """Return what to correct when a server does not know the path, and the base URL has no version at its end."""
     try:
-        url = response.request.url
-    except RuntimeError:  # an answer that was made by hand
+        url = cast("httpx.Response", response).request.url
+    except (AttributeError, RuntimeError):  # of an embedded server, whose address is right; or made by hand
         return ""
     base_url = str(url.copy_with(query=None)).removesuffix(call.path)
     by_the_api = isinstance(detail, str) and detail != "Not Found" and "html" not in _media_type(response)
@@ -357,11 +380,11 @@ def _base_url_hint(call: Call[Any], response: httpx.Response, detail: Any) -> st
     return f"Not Found; the base URL {base_url} has no version at its end: is it {base_url}/api/v2?"
 
 
-def _media_type(response: httpx.Response) -> str:
+def _media_type(response: HTTPAnswer) -> str:
     return str(response.headers.get("Content-Type", "")).casefold()
 
 
-def _refusal(call: Call[Any], response: httpx.Response, detail: Any) -> APIStatusError:
+def _refusal(call: Call[Any], response: HTTPAnswer, detail: Any) -> APIStatusError:
     kind = _STATUS_ERRORS.get(
         response.status_code, ServerError if response.status_code >= 500 else APIStatusError
     )
@@ -380,7 +403,7 @@ def transfer_timeout(timeout_seconds: float) -> httpx.Timeout:
     return httpx.Timeout(timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds))
 
 
-def transfer_error(call: Call[Any], response: httpx.Response) -> APIError:
+def transfer_error(call: Call[Any], response: HTTPAnswer) -> APIError:
     """Return the error for a refused signed address. A store's page repeats the signature, so only its reason is kept."""
     if response.status_code < 400:
         return APIResponseError(
@@ -396,7 +419,7 @@ def transfer_error(call: Call[Any], response: httpx.Response) -> APIError:
     return _refusal(call, response, detail)
 
 
-def _text(response: httpx.Response, secret: str) -> str:
+def _text(response: HTTPAnswer, secret: str) -> str:
     text = response.content.decode("utf-8", "replace").strip()
     return text.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else text
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from cdpbridge.errors import APIConnectionError, APIError, APIStatusError
 
-from .calls import Call
+from .calls._base import Call
 
 __all__ = ["MAX_DELAY_SECONDS", "delay_seconds", "may_retry", "passes", "retry_after_seconds"]
 

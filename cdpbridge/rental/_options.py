@@ -13,9 +13,8 @@ from uuid import UUID
 
 from cdpbridge._durations import paid_minutes, waiting_time
 from cdpbridge._environment import check_variables
-from cdpbridge.api import AsyncClient, Profile, ServerDefault, server_default
 from cdpbridge.api._place import place_name
-from cdpbridge.api.calls._base import checked_hosts
+from cdpbridge.api._server_default import ServerDefault, server_default
 from cdpbridge.billing import Tariff
 from cdpbridge.errors import ConfigurationError
 from cdpbridge.providers import provider as client_of
@@ -23,7 +22,9 @@ from cdpbridge.providers import provider as client_of
 from ._budget import Budget
 from .journal import Journal, journal_at
 
+# Models are imported while a server starts, or starts a browser.
 if TYPE_CHECKING:
+    from cdpbridge.api import AsyncClient, Profile
     from cdpbridge.browser import Browser
     from cdpbridge.cdp._connection import HandlerErrorHook
     from cdpbridge.cdp._http_credentials import HttpCredentials
@@ -154,8 +155,11 @@ def check(provider: AsyncClient | str | None, options: RentalOptions) -> Checked
 
 
 def _hosts(name: str, given: Sequence[str] | None) -> tuple[str, ...] | None:
-    hosts = checked_hosts(name, given)
-    return None if hosts is None else tuple(hosts)
+    if given is None:
+        return None
+    from cdpbridge.api.calls._base import checked_hosts  # noqa: PLC0415  # most browsers may reach every host
+
+    return tuple(checked_hosts(name, given) or ())
 
 
 def _budgets(given: object) -> list[Budget]:

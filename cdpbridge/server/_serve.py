@@ -168,13 +168,20 @@ async def serving(
             order_follows=order_follows,
         ) as foundation:
             # The loop goes on: a browser that was started ahead needs it.
-            listener = await in_thread(import_module, "cdpbridge.server._listener")
+            listener = await in_thread(_import_listener)
             from cdpbridge.server.routes import BASE_PATH  # noqa: PLC0415  # loaded with it
 
             async with listener.listen(
                 foundation, listening, backlog=_BACKLOG, local_address=_local_address(listening), **options
             ) as app:
                 yield app, f"{settings.public_url or _address(listening)}{BASE_PATH}"
+
+
+def _import_listener() -> Any:
+    from cdpbridge.server._fastapi import import_fastapi  # noqa: PLC0415  # when the first browser starts
+
+    import_fastapi()
+    return import_module("cdpbridge.server._listener")
 
 
 @contextmanager

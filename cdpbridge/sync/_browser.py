@@ -19,10 +19,11 @@ from cdpbridge.billing import Receipt
 from cdpbridge.browser._downloads import DOWNLOAD_TIMEOUT
 from cdpbridge.browser._open import open_checked
 from cdpbridge.browser._upload import UPLOAD_BYTES
-from cdpbridge.providers import LocalSettings, LocalSyncClient, of_blocking
+from cdpbridge.providers import LocalSettings, of_blocking
 from cdpbridge.rental._options import CheckedOptions, RentalOptions, check
 from cdpbridge.rental._shutdown import exit_on_signals
 from cdpbridge.sync._caller import check_caller
+from cdpbridge.sync._local import LocalSyncClient
 from cdpbridge.sync._page import Dialog, PageVerbs, Response, Route, Runner, called
 
 if TYPE_CHECKING:

@@ -228,10 +228,13 @@ def test_httpx_comes_without_its_command_line_and_still_has_it():
     """click, rich and pygments are a sixth of what a program imports before its first request."""
     code = """
 import sys
-from cdpbridge.api._async_io import _prepare
-_prepare()
-# While the server starts, not after it: they take as long as the rest of the program's start.
-assert {"httpcore", "anyio._backends._asyncio"} <= sys.modules.keys()
+from cdpbridge.api import _async_io, _sync_io
+_async_io._prepare()
+# A client for an event loop talks to an embedded server without it.
+assert "httpx" not in sys.modules
+_sync_io._prepare()
+# While the server starts, not after it: it takes as long as the rest of the program's start.
+assert "httpcore" in sys.modules
 from cdpbridge.api import Account, BrowserSession, Page
 assert all(each.__pydantic_complete__ for each in (Account, BrowserSession, Page[BrowserSession]))
 assert not {"click", "rich", "pygments", "httpx._main"} & sys.modules.keys()

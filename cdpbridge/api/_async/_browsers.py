@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from cdpbridge.api import calls
 from cdpbridge.api._models import BrowserDownloads, BrowserRecording, BrowserSession, Page
-from cdpbridge.api._task_models import CustomProxy
-from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerDefault, server_default
+from cdpbridge.api._server_default import ServerDefault, server_default
+from cdpbridge.api.calls._base import MAX_PAGE_SIZE, Call
 from cdpbridge.api.calls._browsers import recording_address
 
 from ._group import AsyncGroup
 from ._pages import AsyncDownloads, AsyncPages
-from ._transfers import download
+
+if TYPE_CHECKING:
+    from cdpbridge.api._task_models import CustomProxy
 
 __all__ = ["AsyncBrowsers"]
 
@@ -136,6 +138,7 @@ class AsyncBrowsers(AsyncGroup):
         Raises:
             RecordingUnavailable: There is none: not yet, or there never will be.
         """
+        from ._transfers import download  # noqa: PLC0415  # most browsers have no recording
 
         async def address() -> tuple[str, str]:
             return recording_address(await self.get(browser_id))

@@ -7,38 +7,40 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast, overload
 
-from pydantic import BaseModel
-
 from cdpbridge._durations import waiting_seconds, waiting_time
 from cdpbridge.api import _async_io as io
-from cdpbridge.api._http import RawResponse, http_options, readable_environment
 from cdpbridge.api._httpx import httpx
 from cdpbridge.api._place import LOCAL, Address, Place, checked_base_url, find_place
-from cdpbridge.api._results import TaskResult
-from cdpbridge.api._task_models import TaskStep
-from cdpbridge.api.calls import Call, RunOptions
 from cdpbridge.errors import ConfigurationError, redact_url
 
-from ._billing import AsyncBilling
-from ._browsers import AsyncBrowsers
-from ._files import AsyncFiles
-from ._profiles import AsyncProfiles
-from ._requests import AsyncRequests
-from ._runs import AsyncStartedTask, AsyncTaskRun
-from ._sessions import AsyncSessions
-from ._tasks import AsyncTasks
-from ._waits import AsyncWaits
-
+# The groups and their models are imported on use: an embedded server starts, or starts a browser, meanwhile.
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from cdpbridge._embedded import EmbeddedServer
+    from cdpbridge.api._http import RawResponse
+    from cdpbridge.api._results import TaskResult
+    from cdpbridge.api._task_models import TaskStep
+    from cdpbridge.api.calls import Call, RunOptions
+
+    from ._billing import AsyncBilling
+    from ._browsers import AsyncBrowsers
+    from ._files import AsyncFiles
+    from ._profiles import AsyncProfiles
+    from ._requests import AsyncRequests
+    from ._runs import AsyncTaskRun
+    from ._sessions import AsyncSessions
+    from ._tasks import AsyncTasks
+    from ._waits import AsyncWaits
 
 __all__ = ["AsyncClient"]
 
 T = TypeVar("T")
-ModelT = TypeVar("ModelT", bound=BaseModel)
+ModelT = TypeVar("ModelT", bound="BaseModel")
 
 _TIMEOUT: Final = timedelta(seconds=30)
 # asynchronous only: for rentals
@@ -86,14 +88,14 @@ class AsyncClient:
         if max_retries < 0:
             raise ConfigurationError(f"max_retries must be zero or more, not {max_retries}")
         seconds = waiting_seconds("timeout", timeout)
-        self._options = {
+        self._options: dict[str, Any] = {
             "timeout": seconds,
             "max_retries": max_retries,
             "http_client": http_client,
             "idempotent_creates": idempotent_creates,
         }
         self._given_http = http_client
-        self._http: httpx.AsyncClient | None = None
+        self._http: io.AnyHTTP | None = None
         self._users = 0
         self._counting = threading.Lock()  # the client of threads counts here, too; it is held briefly
         self._turns = io.Turns()
@@ -103,20 +105,6 @@ class AsyncClient:
         self._is_local = place.is_local
         self._server: EmbeddedServer | None = None
         self._idempotent_creates = idempotent_creates or place.is_local
-        self._requests = requests = AsyncRequests(
-            self._connections,
-            self._address,
-            timeout_seconds=seconds,
-            max_retries=max_retries,
-            idempotent_creates=self._idempotent_creates,
-        )
-        self._waits = AsyncWaits(requests)
-        self.billing = AsyncBilling(requests)
-        self.browsers = AsyncBrowsers(requests)
-        self.files = AsyncFiles(requests)
-        self.profiles = AsyncProfiles(requests)
-        self.sessions = AsyncSessions(requests)
-        self.tasks = AsyncTasks(requests, self._waits)
 
     def _place(self, api_key: str | None, base_url: str | None) -> Place:
         """Return where it sends requests; a subclass may override it."""
@@ -163,6 +151,68 @@ class AsyncClient:
             state = "closed" if self._server is None else self._server.base_url
             return f"<{type(self).__name__} local {state}>"
         return f"<{type(self).__name__} {redact_url(self._base_url)}>"
+
+    # --- groups of operations -------------------------------------------------------------------------------------
+
+    @cached_property
+    def billing(self) -> AsyncBilling:
+        """`/billing`: the account."""
+        from ._billing import AsyncBilling  # noqa: PLC0415  # on use
+
+        return AsyncBilling(self._requests)
+
+    @cached_property
+    def browsers(self) -> AsyncBrowsers:
+        """`/browsers`: rented browsers."""
+        from ._browsers import AsyncBrowsers  # noqa: PLC0415  # on use
+
+        return AsyncBrowsers(self._requests)
+
+    @cached_property
+    def files(self) -> AsyncFiles:
+        """`/files`: what tasks read and write."""
+        from ._files import AsyncFiles  # noqa: PLC0415  # on use
+
+        return AsyncFiles(self._requests)
+
+    @cached_property
+    def profiles(self) -> AsyncProfiles:
+        """`/profiles`: saved states of browsers."""
+        from ._profiles import AsyncProfiles  # noqa: PLC0415  # on use
+
+        return AsyncProfiles(self._requests)
+
+    @cached_property
+    def sessions(self) -> AsyncSessions:
+        """`/sessions`: what runs tasks."""
+        from ._sessions import AsyncSessions  # noqa: PLC0415  # on use
+
+        return AsyncSessions(self._requests)
+
+    @cached_property
+    def tasks(self) -> AsyncTasks:
+        """`/tasks`: what agents do."""
+        from ._tasks import AsyncTasks  # noqa: PLC0415  # on use
+
+        return AsyncTasks(self._requests, self._waits)
+
+    @cached_property
+    def _waits(self) -> AsyncWaits:
+        from ._waits import AsyncWaits  # noqa: PLC0415  # on use
+
+        return AsyncWaits(self._requests)
+
+    @cached_property
+    def _requests(self) -> AsyncRequests:
+        from ._requests import AsyncRequests  # noqa: PLC0415  # on use
+
+        return AsyncRequests(
+            self._connections,
+            self._address,
+            timeout_seconds=self._options["timeout"],
+            max_retries=self._options["max_retries"],
+            idempotent_creates=self._idempotent_creates,
+        )
 
     # --- open and close -------------------------------------------------------------------------------------------
 
@@ -212,16 +262,16 @@ class AsyncClient:
             if not self._users:  # it was not entered again while this block waited for the lock
                 await self._close()
 
-    async def _open(self) -> httpx.AsyncClient:
+    async def _open(self) -> io.AnyHTTP:
         async with self._turns.lock():
             if self._http is None:
                 async with AsyncExitStack() as stack:
                     await self._prepare(stack)
+                    http: io.AnyHTTP
                     if self._given_http is not None:
                         http = self._given_http
                     else:
-                        with readable_environment():
-                            own = httpx.AsyncClient(**http_options(self._base_url))
+                        own = io.own_http(self._base_url, is_embedded=self._is_local)
                         http = await stack.enter_async_context(own)
                     self._resources = stack.pop_all()
                     self._http = http
@@ -270,7 +320,7 @@ class AsyncClient:
         """
         return await self._requests.send_raw(call)
 
-    async def _connections(self) -> httpx.AsyncClient:
+    async def _connections(self) -> io.AnyHTTP:
         """Return what requests go through, opened if need be."""
         return self._http or await self._open()
 
@@ -301,6 +351,8 @@ class AsyncClient:
             ConfigurationError: The arguments contradict each other.
             APIError: It could not be started. What was started before is stopped.
         """
+        from ._runs import AsyncStartedTask, AsyncTaskRun  # noqa: PLC0415  # most programs have no tasks
+
         started = AsyncStartedTask(self.tasks, self.sessions, keep_session=options.get("keep_session", False))
         await started.begin(task, output_model, options)
         return AsyncTaskRun(started, self._waits, output_model)

@@ -19,8 +19,7 @@ from cdpbridge.api._http import (
 )
 from cdpbridge.api._httpx import httpx
 from cdpbridge.api._retry import delay_seconds, may_retry
-from cdpbridge.api.calls import Call
-from cdpbridge.api.calls._base import IDEMPOTENCY_HEADER
+from cdpbridge.api.calls._base import IDEMPOTENCY_HEADER, Call
 from cdpbridge.errors import APIError
 
 __all__ = ["AsyncRequests"]
@@ -45,7 +44,7 @@ class AsyncRequests:
 
     def __init__(
         self,
-        connections: Callable[[], Awaitable[httpx.AsyncClient]],
+        connections: Callable[[], Awaitable[io.AnyHTTP]],
         address: Callable[[], tuple[str, str]],
         *,
         timeout_seconds: float,

@@ -27,7 +27,7 @@ async def upload(requests: AsyncRequests, where: PresignedUpload, plan: UploadPl
     call: Call[None] = Call("POST", redact_url(where.url), None)
 
     async def once(_tries: int) -> None:
-        http = await requests.connections()
+        http = await io.whole_http(await requests.connections())
         try:
             response = await http.post(
                 where.url,
@@ -81,7 +81,7 @@ async def download(
 async def _receive(
     requests: AsyncRequests, call: Call[None], url: str, file: BinaryIO, state: Partial
 ) -> None:
-    http = await requests.connections()
+    http = await io.whole_http(await requests.connections())
     try:
         async with http.stream(
             "GET",

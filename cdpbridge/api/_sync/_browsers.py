@@ -7,18 +7,20 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from cdpbridge.api import calls
 from cdpbridge.api._models import BrowserDownloads, BrowserRecording, BrowserSession, Page
-from cdpbridge.api._task_models import CustomProxy
-from cdpbridge.api.calls import MAX_PAGE_SIZE, Call, ServerDefault, server_default
+from cdpbridge.api._server_default import ServerDefault, server_default
+from cdpbridge.api.calls._base import MAX_PAGE_SIZE, Call
 from cdpbridge.api.calls._browsers import recording_address
 
 from ._group import Group
 from ._pages import Downloads, Pages
-from ._transfers import download
+
+if TYPE_CHECKING:
+    from cdpbridge.api._task_models import CustomProxy
 
 __all__ = ["Browsers"]
 
@@ -137,6 +139,7 @@ class Browsers(Group):
         Raises:
             RecordingUnavailable: There is none: not yet, or there never will be.
         """
+        from ._transfers import download  # noqa: PLC0415  # most browsers have no recording
 
         def address() -> tuple[str, str]:
             return recording_address(self.get(browser_id))

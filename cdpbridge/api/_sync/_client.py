@@ -8,38 +8,40 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast, overload
 
-from pydantic import BaseModel
-
 from cdpbridge._durations import waiting_seconds, waiting_time
 from cdpbridge.api import _sync_io as io
-from cdpbridge.api._http import RawResponse, http_options, readable_environment
 from cdpbridge.api._httpx import httpx
 from cdpbridge.api._place import LOCAL, Address, Place, checked_base_url, find_place
-from cdpbridge.api._results import TaskResult
-from cdpbridge.api._task_models import TaskStep
-from cdpbridge.api.calls import Call, RunOptions
 from cdpbridge.errors import ConfigurationError, redact_url
 
-from ._billing import Billing
-from ._browsers import Browsers
-from ._files import Files
-from ._profiles import Profiles
-from ._requests import Requests
-from ._runs import StartedTask, TaskRun
-from ._sessions import Sessions
-from ._tasks import Tasks
-from ._waits import Waits
-
+# The groups and their models are imported on use: an embedded server starts, or starts a browser, meanwhile.
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from cdpbridge._embedded import EmbeddedServer
+    from cdpbridge.api._http import RawResponse
+    from cdpbridge.api._results import TaskResult
+    from cdpbridge.api._task_models import TaskStep
+    from cdpbridge.api.calls import Call, RunOptions
+
+    from ._billing import Billing
+    from ._browsers import Browsers
+    from ._files import Files
+    from ._profiles import Profiles
+    from ._requests import Requests
+    from ._runs import TaskRun
+    from ._sessions import Sessions
+    from ._tasks import Tasks
+    from ._waits import Waits
 
 __all__ = ["Client"]
 
 T = TypeVar("T")
-ModelT = TypeVar("ModelT", bound=BaseModel)
+ModelT = TypeVar("ModelT", bound="BaseModel")
 
 _TIMEOUT: Final = timedelta(seconds=30)
 # A task that has shown its last step is over, and only has to be read.
@@ -83,14 +85,14 @@ class Client:
         if max_retries < 0:
             raise ConfigurationError(f"max_retries must be zero or more, not {max_retries}")
         seconds = waiting_seconds("timeout", timeout)
-        self._options = {
+        self._options: dict[str, Any] = {
             "timeout": seconds,
             "max_retries": max_retries,
             "http_client": http_client,
             "idempotent_creates": idempotent_creates,
         }
         self._given_http = http_client
-        self._http: httpx.Client | None = None
+        self._http: io.AnyHTTP | None = None
         self._users = 0
         self._counting = threading.Lock()  # the client of threads counts here, too; it is held briefly
         self._turns = io.Turns()
@@ -100,20 +102,6 @@ class Client:
         self._is_local = place.is_local
         self._server: EmbeddedServer | None = None
         self._idempotent_creates = idempotent_creates or place.is_local
-        self._requests = requests = Requests(
-            self._connections,
-            self._address,
-            timeout_seconds=seconds,
-            max_retries=max_retries,
-            idempotent_creates=self._idempotent_creates,
-        )
-        self._waits = Waits(requests)
-        self.billing = Billing(requests)
-        self.browsers = Browsers(requests)
-        self.files = Files(requests)
-        self.profiles = Profiles(requests)
-        self.sessions = Sessions(requests)
-        self.tasks = Tasks(requests, self._waits)
 
     def _place(self, api_key: str | None, base_url: str | None) -> Place:
         """Return where it sends requests; a subclass may override it."""
@@ -161,6 +149,68 @@ class Client:
             return f"<{type(self).__name__} local {state}>"
         return f"<{type(self).__name__} {redact_url(self._base_url)}>"
 
+    # --- groups of operations -------------------------------------------------------------------------------------
+
+    @cached_property
+    def billing(self) -> Billing:
+        """`/billing`: the account."""
+        from ._billing import Billing  # noqa: PLC0415  # on use
+
+        return Billing(self._requests)
+
+    @cached_property
+    def browsers(self) -> Browsers:
+        """`/browsers`: rented browsers."""
+        from ._browsers import Browsers  # noqa: PLC0415  # on use
+
+        return Browsers(self._requests)
+
+    @cached_property
+    def files(self) -> Files:
+        """`/files`: what tasks read and write."""
+        from ._files import Files  # noqa: PLC0415  # on use
+
+        return Files(self._requests)
+
+    @cached_property
+    def profiles(self) -> Profiles:
+        """`/profiles`: saved states of browsers."""
+        from ._profiles import Profiles  # noqa: PLC0415  # on use
+
+        return Profiles(self._requests)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """`/sessions`: what runs tasks."""
+        from ._sessions import Sessions  # noqa: PLC0415  # on use
+
+        return Sessions(self._requests)
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """`/tasks`: what agents do."""
+        from ._tasks import Tasks  # noqa: PLC0415  # on use
+
+        return Tasks(self._requests, self._waits)
+
+    @cached_property
+    def _waits(self) -> Waits:
+        from ._waits import Waits  # noqa: PLC0415  # on use
+
+        return Waits(self._requests)
+
+    @cached_property
+    def _requests(self) -> Requests:
+        from ._requests import Requests  # noqa: PLC0415  # on use
+
+        return Requests(
+            self._connections,
+            self._address,
+            timeout_seconds=self._options["timeout"],
+            max_retries=self._options["max_retries"],
+            idempotent_creates=self._idempotent_creates,
+        )
+
     # --- open and close -------------------------------------------------------------------------------------------
 
     @property
@@ -192,16 +242,16 @@ class Client:
             if not self._users:  # it was not entered again while this block waited for the lock
                 self._close()
 
-    def _open(self) -> httpx.Client:
+    def _open(self) -> io.AnyHTTP:
         with self._turns.lock():
             if self._http is None:
                 with ExitStack() as stack:
                     self._prepare(stack)
+                    http: io.AnyHTTP
                     if self._given_http is not None:
                         http = self._given_http
                     else:
-                        with readable_environment():
-                            own = httpx.Client(**http_options(self._base_url))
+                        own = io.own_http(self._base_url, is_embedded=self._is_local)
                         http = stack.enter_context(own)
                     self._resources = stack.pop_all()
                     self._http = http
@@ -250,7 +300,7 @@ class Client:
         """
         return self._requests.send_raw(call)
 
-    def _connections(self) -> httpx.Client:
+    def _connections(self) -> io.AnyHTTP:
         """Return what requests go through, opened if need be."""
         return self._http or self._open()
 
@@ -281,6 +331,8 @@ class Client:
             ConfigurationError: The arguments contradict each other.
             APIError: It could not be started. What was started before is stopped.
         """
+        from ._runs import StartedTask, TaskRun  # noqa: PLC0415  # most programs have no tasks
+
         started = StartedTask(self.tasks, self.sessions, keep_session=options.get("keep_session", False))
         started.begin(task, output_model, options)
         return TaskRun(started, self._waits, output_model)

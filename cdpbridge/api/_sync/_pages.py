@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 from cdpbridge.api._models import BrowserDownload, BrowserDownloads, Page
-from cdpbridge.api.calls import MAX_PAGE_SIZE, Call
+from cdpbridge.api.calls._base import MAX_PAGE_SIZE, Call
 
 __all__ = ["Downloads", "Pages"]
 

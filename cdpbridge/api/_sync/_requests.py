@@ -20,8 +20,7 @@ from cdpbridge.api._http import (
 )
 from cdpbridge.api._httpx import httpx
 from cdpbridge.api._retry import delay_seconds, may_retry
-from cdpbridge.api.calls import Call
-from cdpbridge.api.calls._base import IDEMPOTENCY_HEADER
+from cdpbridge.api.calls._base import IDEMPOTENCY_HEADER, Call
 from cdpbridge.errors import APIError
 
 __all__ = ["Requests"]
@@ -46,7 +45,7 @@ class Requests:
 
     def __init__(
         self,
-        connections: Callable[[], httpx.Client],
+        connections: Callable[[], io.AnyHTTP],
         address: Callable[[], tuple[str, str]],
         *,
         timeout_seconds: float,

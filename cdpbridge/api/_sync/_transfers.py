@@ -28,7 +28,7 @@ def upload(requests: Requests, where: PresignedUpload, plan: UploadPlan, content
     call: Call[None] = Call("POST", redact_url(where.url), None)
 
     def once(_tries: int) -> None:
-        http = requests.connections()
+        http = io.whole_http(requests.connections())
         try:
             response = http.post(
                 where.url,
@@ -78,7 +78,7 @@ def download(requests: Requests, address: Callable[[], tuple[str, str]], path: P
 
 
 def _receive(requests: Requests, call: Call[None], url: str, file: BinaryIO, state: Partial) -> None:
-    http = requests.connections()
+    http = io.whole_http(requests.connections())
     try:
         with http.stream(
             "GET",

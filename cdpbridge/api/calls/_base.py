@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from cdpbridge._durations import paid_minutes
 from cdpbridge.api._models import MAX_METADATA_BYTES, country_spelling, metadata_bytes
+from cdpbridge.api._server_default import ServerDefault, server_default
 from cdpbridge.errors import ConfigurationError
 
 __all__ = [
@@ -41,19 +41,6 @@ MAX_PAGE_SIZE: Final = 100  # REST reference, "List Browser Sessions"
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 # What a header carries unchanged, and as much of it as the embedded server takes.
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
-
-
-class ServerDefault(Enum):
-    """The type of `server_default`."""
-
-    SERVER_DEFAULT = "server_default"
-
-    def __repr__(self) -> str:
-        return "server_default"
-
-
-server_default: Final = ServerDefault.SERVER_DEFAULT
-"""As an argument: left out of the request, so that the server chooses. None is an answer of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from cdpbridge.api._models import BrowserDownloads, BrowserRecording, BrowserSession, Page
-from cdpbridge.api._task_models import CustomProxy
 from cdpbridge.errors import RecordingUnavailable
 
 from ._base import (
@@ -25,6 +24,9 @@ from ._base import (
     timeout_minutes,
     without_none,
 )
+
+if TYPE_CHECKING:
+    from cdpbridge.api._task_models import CustomProxy
 
 __all__ = [
     "create_browser",
