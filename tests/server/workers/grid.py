@@ -89,20 +89,26 @@ class Grid:
     def rows(self, statement):
         return self.postgres.rows(self._url, statement)
 
-    def _start(self, machine, module, *arguments, clock=0, python=None, **environment):
+    def _start(self, machine, module, *arguments, clock=0, package=None, **environment):
         environment = clean_environment(CDPBRIDGE_BROWSER_BUILD="shell", **environment)
         options = {"stdout": subprocess.PIPE, "text": True, "env": environment}
-        if (
-            clock or python
-        ):  # a library that is loaded before all others, or another package, is none of a fork
-            words = machine.command(python or sys.executable, "-m", module, *arguments)
+        if clock or package:  # a fork has this package, and its libraries
+            words = machine.command(sys.executable, "-m", module, *arguments)
+            if package:
+                environment["PYTHONPATH"] = options["cwd"] = str(package)
             if clock:
                 environment |= machines.wall_clock(clock)
             return subprocess.Popen(words, **options)
         return programs.Program([sys.executable, PROGRAM, machine.namespace, module, *arguments], **options)
 
-    async def server(self, name, *, clock=0, python=None, **settings):
-        """Start a server, or start it again on its machine and with its folder."""
+    async def server(self, name, *, clock=0, package=None, **settings):
+        """Start a server, or start it again on its machine and with its folder.
+
+        Args:
+            clock: By how many seconds its wall clock is off.
+            package: The folder of another version.
+            settings: More of them; None leaves one out.
+        """
         machine = self.machine(name)
         given = {
             "api_keys": KEY,
@@ -112,7 +118,9 @@ class Grid:
             "worker_secret": SECRET,
             "storage_url": (self._folder / "objects").as_uri(),
         } | settings
-        environment = {f"CDPBRIDGE_{each.upper()}": str(value) for each, value in given.items()}
+        environment = {
+            f"CDPBRIDGE_{each.upper()}": str(value) for each, value in given.items() if value is not None
+        }
         where = [
             "--host",
             machine.address,
@@ -121,7 +129,9 @@ class Grid:
             "--data-dir",
             str(self._folder / name),
         ]
-        process = self._start(machine, "cdpbridge.server", *where, clock=clock, python=python, **environment)
+        process = self._start(
+            machine, "cdpbridge.server", *where, clock=clock, package=package, **environment
+        )
         self._programs.append(process)
         line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 60)
         assert line.startswith("cdpbridge: serving "), line
@@ -129,7 +139,7 @@ class Grid:
         self._clients.append(server.http)
         return server
 
-    async def worker(self, name, *servers, slots=3, options=(), python=None):
+    async def worker(self, name, *servers, slots=3, options=(), package=None):
         """Start a worker, or start one again on its machine."""
         machine = self.machine(name)
         words = [
@@ -138,7 +148,9 @@ class Grid:
         words += ["--slots", slots, "--listen", f"{machine.address}:{WORKER_PORT}", "--name", name]
         words += ["--data-dir", self._folder / name, *options]
         environment = {"CDPBRIDGE_WORKER_SECRET": SECRET, "CDPBRIDGE_WARM_BROWSERS": "0"}
-        process = self._start(machine, "cdpbridge", "worker", *map(str, words), python=python, **environment)
+        process = self._start(
+            machine, "cdpbridge", "worker", *map(str, words), package=package, **environment
+        )
         self._programs.append(process)
         line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 60)
         assert line.startswith("cdpbridge: worker "), line

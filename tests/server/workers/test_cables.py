@@ -139,7 +139,7 @@ async def test_fault_b53_a_server_that_stood_still_books_nothing_of_what_others_
             taken = f"SELECT count(*) AS count FROM browsers WHERE owner <> '{owner['owner']}'"
             await until(lambda: grid.rows(taken) == [{"count": 3}])
             assert (await stopped(b, stops))["endReason"] == "stopped_by_caller"
-            await becomes(b, short, "stopped", "timeout", timeout=90)
+            await becomes(b, short, "stopped", "expired", timeout=90)
             books = "SELECT id, state, end_reason, finished_at, owner, generation, charged_micro_usd, refunded_micro_usd FROM browsers ORDER BY id"
             before, entries = grid.rows(books), grid.rows("SELECT * FROM ledger ORDER BY id")
             a.thaw()

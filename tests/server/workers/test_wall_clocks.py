@@ -65,7 +65,7 @@ async def test_fault_a87_b06_wall_clocks_minutes_apart_change_no_deadline_and_no
             for each in short.values():
                 await until(lambda each=each: over(each), timeout=90)
                 found = await early.browser(each)
-                assert found["endReason"] == "timeout"
+                assert found["endReason"] == "expired"
                 assert when(found["finishedAt"]) - when(found["startedAt"]) == timedelta(minutes=1)
                 assert paid(found) == Decimal("0.000833")
             # By the deadline of its start, not five minutes before or after it.
