@@ -101,12 +101,13 @@ class Grid:
             return subprocess.Popen(words, **options)
         return programs.Program([sys.executable, PROGRAM, machine.namespace, module, *arguments], **options)
 
-    async def server(self, name, *, clock=0, package=None, **settings):
+    async def server(self, name, *, clock=0, package=None, environment=None, **settings):
         """Start a server, or start it again on its machine and with its folder.
 
         Args:
             clock: By how many seconds its wall clock is off.
             package: The folder of another version.
+            environment: More than settings.
             settings: More of them; None leaves one out.
         """
         machine = self.machine(name)
@@ -118,7 +119,7 @@ class Grid:
             "worker_secret": SECRET,
             "storage_url": (self._folder / "objects").as_uri(),
         } | settings
-        environment = {
+        environment = (environment or {}) | {
             f"CDPBRIDGE_{each.upper()}": str(value) for each, value in given.items() if value is not None
         }
         where = [
@@ -175,13 +176,19 @@ class Grid:
         finally:
             come_back()
 
+    async def at_rest(self):
+        """Wait until no browser is between states: it counts as stopped for clients before its end is over."""
+        between = "SELECT id FROM browsers WHERE state IN ('starting', 'stopping')"
+        await until(lambda: not self.rows(between))
+
     def entries(self, browser):
         """Kinds of what was booked for a browser, in order."""
         where = f"WHERE browser_id = '{browser['id']}' ORDER BY id"
         return [row["kind"] for row in self.rows(f"SELECT kind FROM ledger {where}")]
 
-    def in_order(self):
+    async def in_order(self):
         """The books agree with each other, nothing runs, and each browser was charged and refunded once."""
+        await self.at_rest()
         assert self.rows("SELECT id, state FROM browsers WHERE state <> 'stopped'") == []
         counted = "SELECT name, running, starting FROM workers WHERE running <> 0 OR starting <> 0"
         assert self.rows(counted) == []

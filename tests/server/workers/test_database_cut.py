@@ -80,4 +80,4 @@ async def test_fault_b56_an_outage_of_postgresql_ends_nothing_and_loses_nothing(
         ]
         assert "kept" in await b.cookies_of_profile(profile)
         await until(lambda: not worker.processes())
-        grid.in_order()
+        await grid.in_order()

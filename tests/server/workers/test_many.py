@@ -61,4 +61,4 @@ async def test_fifty_browsers_are_driven_at_once_through_two_servers(tmp_path):
         assert grid.rows("SELECT count(*) AS count FROM ledger WHERE browser_id IS NOT NULL") == [
             {"count": 2 * COUNT}
         ]
-        grid.in_order()
+        await grid.in_order()

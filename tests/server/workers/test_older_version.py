@@ -78,7 +78,7 @@ async def test_fault_b59_an_older_worker_obeys_stop_and_lease(tmp_path, package)
         worker.machine.mend()
         assert (await stopped(b, await rented(b)))["endReason"] == "stopped_by_caller"
         assert grid.entries(saves) == grid.entries(goes_on) == ["charge", "refund"]
-        grid.in_order()
+        await grid.in_order()
 
 
 async def test_fault_b59_an_older_server_works_with_the_newer_tables_beside_newer_servers(tmp_path, package):
@@ -115,4 +115,4 @@ async def test_fault_b59_an_older_server_works_with_the_newer_tables_beside_newe
         await until(lambda: not worker.processes())
         for each in (on_worker, here, left):
             assert grid.entries(each) == ["charge", "refund"]
-        grid.in_order()
+        await grid.in_order()

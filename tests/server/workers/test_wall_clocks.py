@@ -82,4 +82,4 @@ async def test_fault_a87_b06_wall_clocks_minutes_apart_change_no_deadline_and_no
             assert grid.entries(each) == ["charge", "refund"]
         assert [grid.entries(each) for each in short.values()] == [["charge", "refund"]] * 2
         await until(lambda: not worker.processes())
-        grid.in_order()
+        await grid.in_order()
