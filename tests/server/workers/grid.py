@@ -21,6 +21,7 @@ from tests.server.conftest import KEY, ServerProcess
 from tests.server.workers.worker_programs import SECRET
 
 SERVER_PORT, WORKER_PORT = 8700, 8710
+START_SECONDS = 120
 PROGRAM = machines.__file__.replace("machines.py", "on_machine.py")
 
 
@@ -134,7 +135,7 @@ class Grid:
             machine, "cdpbridge.server", *where, clock=clock, package=package, **environment
         )
         self._programs.append(process)
-        line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 60)
+        line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), START_SECONDS)
         assert line.startswith("cdpbridge: serving "), line
         server = GridServer(process, line.split()[-1], self._folder / name, machine)
         self._clients.append(server.http)
@@ -153,7 +154,7 @@ class Grid:
             machine, "cdpbridge", "worker", *map(str, words), package=package, **environment
         )
         self._programs.append(process)
-        line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 60)
+        line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), START_SECONDS)
         assert line.startswith("cdpbridge: worker "), line
         worker = GridWorker(process, line.split()[2], self._folder / name, machine)
         await until(lambda: self.rows(f"SELECT 1 FROM workers WHERE id = '{worker.id}' AND beats > 0"))

@@ -72,7 +72,7 @@ async def test_fault_a87_b06_wall_clocks_minutes_apart_change_no_deadline_and_no
             assert 60 <= loop.time() - began < 150
             await traffic.goes_on()
         # It comes back, with a clock that has been set right meanwhile.
-        right = await grid.server("a", clock=1)
+        right = await grid.server("a")
         minutes = 1 + (loop.time() - began) // 60
         for each, server in ((long["late"], right), (long["early"], right)):
             found = await stopped(server, each)
