@@ -42,7 +42,11 @@ class Machine:
         self.namespace = f"/proc/{os.getpid()}/fd/{self._descriptor}"
         network.run(f"ip link add name {self._port} type veth peer name eth0 netns {self.namespace}")
         network.run(f"ip link set dev {self._port} master switch up")
-        self.run(f"ip addr add {self.address}/16 dev eth0", "ip link set lo up", "ip link set eth0 up")
+        self.run(
+            f"ip addr add {self.address}/16 dev eth0", "ip link set dev lo up", "ip link set dev eth0 up"
+        )
+        # Programs learn the address of their machine from the route that they would take to others.
+        self.run("ip route add default dev eth0")
 
     def command(self, *words):
         """A command that runs `words` on this machine, with SIGTERM when this process ends."""
