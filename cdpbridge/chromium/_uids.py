@@ -3,7 +3,7 @@
 A uid is taken by a locked file in one folder of the machine, so servers may share a range. The file says where files of
 that uid are, one line each, percent-encoded:
 
-    temporary PATH    removed with the browser; by the next taker of a uid when the owner was killed
+    temporary PATH    removed with the browser; by a later taker of a uid when the owner was killed
     owned PATH        holds the uid while PATH belongs to it
     place PATH        holds the uid while PATH, or PATH.gone, exists; a killed server's next start removes it
 
@@ -128,7 +128,8 @@ class UidPool:
     def __init__(self, uids: range | None = None, *, folder: Path = _LOCKS) -> None:
         check_capabilities()
         self._uids = default_uids() if uids is None else uids
-        self._looked: tuple[float, set[int]] | None = None
+        self._looked: tuple[float, set[int], list[range]] | None = None
+        self._swept: float | None = None
         self._folder = folder
         check_mapped(self._uids)
         try:
@@ -149,12 +150,30 @@ class UidPool:
         Raises:
             BrowserStartFailed: All are taken.
         """
-        self.sweep()
+        now = time.monotonic()
+        # It locks the file of each browser of the machine.
+        swept = self._swept is None or now - self._swept > _LOOK_SECONDS
+        if swept:
+            self._swept = now
+            self.sweep()
+        uid = self._take_free()
+        if uid is None and not swept:
+            self._swept = now
+            self.sweep()
+            uid = self._take_free()
+        if uid is not None:
+            return uid
+        used = len(self._known() & set(self._uids))
+        raise BrowserStartFailed(
+            f"no uid is free for another browser: of {range_text(self._uids)}, {used} are in use; "
+            "widen browser_uids"
+        )
+
+    def _take_free(self) -> BrowserUid | None:
         known = self._known()
         # One look is enough, also of a moment ago: a uid that is given back meanwhile has no processes, and one whose owner is
         # killed has notes. The look is for programs that are no browsers.
-        living = self._living()
-        reserved = delegated_uids()
+        living, reserved = self._foreign()
         size = len(self._uids)
         first = random.randrange(size)  # noqa: S311  # no secret
         for index in range(size):
@@ -168,17 +187,14 @@ class UidPool:
                 os.close(descriptor)
                 continue
             return BrowserUid(number, file, descriptor)
-        raise BrowserStartFailed(
-            f"no uid is free for another browser: of {range_text(self._uids)}, {len(known & set(self._uids))} are in use; "
-            "widen browser_uids"
-        )
+        return None
 
-    def _living(self) -> set[int]:
-        """Return `living_uids`, at most a moment old: it reads a file of each process of the machine."""
+    def _foreign(self) -> tuple[set[int], list[range]]:
+        """Return `living_uids` and `delegated_uids`, at most a moment old: a look reads a file of each process of the machine."""
         now = time.monotonic()
         if self._looked is None or now - self._looked[0] > _LOOK_SECONDS:
-            self._looked = now, living_uids()
-        return self._looked[1]
+            self._looked = now, living_uids(), delegated_uids()
+        return self._looked[1:]
 
     def sweep(self) -> None:
         """Free the uids of killed owners, with their temporary folders; those that something holds stay."""
