@@ -102,8 +102,8 @@ def _memory(cgroup: Path) -> tuple[int, int]:
     ):
         with suppress(OSError, ValueError):  # not this version, or "max"
             most = int((cgroup / limit).read_text())
-            used = int((cgroup / usage).read_text()) - _reclaimable(cgroup / stat)
-            if most < min(total, _V1_UNLIMITED):
+            if most < min(total, _V1_UNLIMITED):  # else the rest, which the kernel adds up, is of no account
+                used = int((cgroup / usage).read_text()) - _reclaimable(cgroup / stat)
                 return most, max(min(most - used, available), 0)
     return total, available
 

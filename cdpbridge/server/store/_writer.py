@@ -49,6 +49,8 @@ class Writer:
         prepare_sqlite(self._engine)
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        # Of that thread.
+        self._connection: Connection | None = None
         self._durable = True
 
     async def run(self, work: Callable[[Connection], T], *, durable: bool) -> T:
@@ -67,14 +69,32 @@ class Writer:
         return await to_the_end(self._in_thread(partial(self._transaction, work, durable=durable)))
 
     def _transaction(self, work: Callable[[Connection], T], *, durable: bool) -> T:
-        with self._engine.connect() as connection:
-            if durable != self._durable:  # it cannot be changed within a transaction
-                raw = connection.connection.driver_connection
-                assert raw is not None  # it is open
-                raw.execute(f"PRAGMA synchronous={_SYNCHRONOUS[durable]}").close()
-                self._durable = durable
+        # It is kept: a pool takes longer to lend it than SQLite for a statement.
+        connection = self._connection or self._engine.connect()
+        self._connection = connection
+        try:
+            self._set_durable(connection, durable)
             with connection.begin():
                 return work(connection)
+        except BaseException:
+            self._drop()
+            raise
+
+    def _set_durable(self, connection: Connection, durable: bool) -> None:
+        if durable != self._durable:  # it cannot be changed within a transaction
+            raw = connection.connection.driver_connection
+            assert raw is not None  # it is open
+            raw.execute(f"PRAGMA synchronous={_SYNCHRONOUS[durable]}").close()
+            self._durable = durable
+
+    def _drop(self) -> None:
+        """Close the connection: what it is in after an error is not looked into."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+        self._durable = True
+        self._engine.dispose()
 
     def _in_thread(self, work: Callable[[], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
@@ -107,6 +127,6 @@ class Writer:
     async def close(self) -> None:
         """Close the connection and end the thread. Again, it does nothing; another transaction would open both again."""
         if self._thread is not None:
-            await to_the_end(self._in_thread(self._engine.dispose))
+            await to_the_end(self._in_thread(self._drop))
             self._jobs.put(None)
             self._thread = None

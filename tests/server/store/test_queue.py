@@ -10,7 +10,8 @@ import pytest
 from cdpbridge._lifecycle import EndReason
 from cdpbridge.billing import Tariff
 from cdpbridge.server._fairness import fair_round
-from cdpbridge.server.store import NotStarting, Store
+from cdpbridge.server.store import Browser, NotStarting, Store
+from cdpbridge.server.store._database import FOR_CHANGE
 from tests import postgres
 from tests.server.store.conftest import NOW
 
@@ -185,7 +186,7 @@ async def test_a_browser_that_is_being_stopped_holds_up_no_other(store, wait):
     first, second = await wait("a"), await wait("b")
     await add_worker(store, 1)
     async with store._write() as session:
-        await store._owned(session, first, 1, "starting")
+        assert await session.get(Browser, first, with_for_update=FOR_CHANGE)
         async with asyncio.timeout(5):
             assert await store.serve_queue() == 1
     assert list(await store.slots_given([first, second])) == [second]
