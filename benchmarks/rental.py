@@ -43,6 +43,8 @@ AT_ONCE = 10
 # As many as a server of this machine would start at the same time.
 STARTS = 2
 VISITORS = 4
+# Until nothing of a cycle is left on a machine that does nothing else.
+SETTLE_SECONDS = 0.5
 FROM_NOTHING = """
 import asyncio, sys
 import cdpbridge
@@ -97,12 +99,12 @@ async def server(
         await process.wait()
 
 
-async def until_ready(base_url: str, number: int) -> None:
-    """Wait until so many browsers of a server wait for orders."""
+async def until_ready(base_url: str, number: int, *, look_seconds: float = 0.02) -> None:
+    """Wait until so many browsers of a server wait for orders; each look takes time of the server's."""
     pressure = f"{base_url.removesuffix('/api/v2')}/pressure"
     async with httpx.AsyncClient() as http:
         while (await http.get(pressure)).json()["readyBrowsers"] < number:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(look_seconds)
 
 
 def cpu_ms(pid: int) -> float:
@@ -315,8 +317,9 @@ async def measure(build: str, rounds: int, page: str) -> dict[str, object]:
                     await until_ready(ready_url, 1)
                     before = cpu_ms(pids.get(row, pid))
                     times = await cycle(page)
-                    if row in pids:  # with the start of the next one
-                        await until_ready(ready_url, 1)
+                    if row in pids:  # with the removal of its folder, and the start of the next one
+                        await asyncio.sleep(SETTLE_SECONDS)
+                        await until_ready(ready_url, 1, look_seconds=SETTLE_SECONDS)
                     if number:  # the first warms up
                         rows.setdefault(row, []).append(times)
                         if row in pids:

@@ -10,7 +10,7 @@ runs, not even by way of the dynamic loader.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any, Final, Literal, TypeAlias
 
@@ -54,6 +54,10 @@ class Mount:
     code: bool = False
     devices: bool = False
     options: str = ""
+
+
+# `asdict` copies each value of each mount, which takes 2 ms a start.
+_FIELDS: Final = tuple(each.name for each in fields(Mount))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +116,13 @@ class Plan:
 
     def encode(self) -> dict[str, Any]:
         """Return it as JSON's own types."""
-        return asdict(self)
+        mounts = [[getattr(mount, name) for name in _FIELDS] for mount in self.mounts]
+        return {"mounts": mounts, "executables": self.executables, "means": asdict(self.means)}
 
     @classmethod
     def decode(cls, value: Mapping[str, Any]) -> Plan:
         """Read what `encode` has returned."""
-        mounts = tuple(Mount(**each) for each in value["mounts"])
+        mounts = tuple(Mount(*each) for each in value["mounts"])
         return cls(mounts, tuple(value["executables"]), Means(**value["means"]))
 
 
@@ -214,40 +219,50 @@ class _Shown:
             self._mounts[target] = Mount("bind", target, real, folder=self._look(real) == "folder")
 
     def _follow(self, path: str, links: list[Mount]) -> str | None:
-        """Resolve `path` and note each link on the way."""
-        waiting = list(reversed(PurePosixPath(path).parts[1:]))
-        here = PurePosixPath("/")
+        """Resolve `path` and note each link on the way. A hundred paths a start, so they are texts and no `PurePosixPath`."""
+        waiting = _names(path)
+        here = ""
         while waiting:
             name = waiting.pop()
             if name == "..":
-                here = here.parent
+                here = _parent(here)
                 continue
-            step = here / name
-            match self._look(str(step)):
+            step = f"{here}/{name}"
+            match self._look(step):
                 case None:
                     return None
                 case (target,):
-                    links.append(Mount("link", str(step), target))
+                    links.append(Mount("link", step, target))
                     if len(links) > _MAX_LINKS:
                         return None
-                    parts = PurePosixPath(target).parts
                     if target.startswith("/"):
-                        here, parts = PurePosixPath("/"), parts[1:]
-                    waiting += reversed(parts)
+                        here = ""
+                    waiting += _names(target)
                 case _:
                     here = step
-        return str(here)
+        return here or "/"
+
+
+def _names(path: str) -> list[str]:
+    """Return the names in a path, the last one first."""
+    return [name for name in reversed(path.split("/")) if name not in {"", "."}]
+
+
+def _parent(path: str) -> str:
+    """Return the path above one; that of the root is empty, and so is the one above it."""
+    return path.rpartition("/")[0]
 
 
 def _ordered(mounts: Sequence[Mount]) -> Iterable[Mount]:
     """Return them parents first, without those that a parent shows in the same manner."""
-    kept: dict[PurePosixPath, Mount] = {}
-    for mount in sorted(mounts, key=lambda each: len(PurePosixPath(each.target).parts)):
-        path = PurePosixPath(mount.target)
-        above = next((kept[parent] for parent in path.parents if parent in kept), None)
-        if above is not None and above.kind == "bind" and _is_seen_through(mount, above):
+    kept: dict[str, Mount] = {}
+    for mount in sorted(mounts, key=lambda each: each.target.count("/")):
+        above = _parent(mount.target)
+        while above and above not in kept:
+            above = _parent(above)
+        if above and kept[above].kind == "bind" and _is_seen_through(mount, kept[above]):
             continue
-        kept[path] = mount
+        kept[mount.target] = mount
         yield mount
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -74,7 +74,9 @@ class Launch:
 
     def encode(self) -> bytes:
         """Return the message."""
-        return json.dumps({**asdict(self), "plan": self.plan.encode()}).encode()
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values |= {"plan": self.plan.encode(), "environment": dict(self.environment)}
+        return json.dumps(values).encode()
 
     @classmethod
     def decode(cls, message: bytes) -> Launch:
