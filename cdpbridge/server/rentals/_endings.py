@@ -133,22 +133,30 @@ class Endings:
             await self._write(ending)
             self._metrics.ended(rental.reason, used)
         recorded = asyncio.get_running_loop().create_task(self._finish_recording(rental))
+        written = asyncio.Event()
         try:
-            ending.report = await self._shut_down(rental)
-        except Exception:
-            logger.exception("browser %s was not shut down cleanly", rental.id)
+            try:
+                ending.report = await self._shut_down(rental)
+            except Exception:
+                logger.exception("browser %s was not shut down cleanly", rental.id)
+            finally:
+                await asyncio.wait({recorded})
+                saving = self._start_rest(ending, written)
+                rental.life.take(Signal.ENDED)
+                stopped()
+            if saving is not None and self._save_first:
+                await asyncio.wait({saving})
+            ending.closed = True
+            await self._write(ending)
         finally:
-            await asyncio.wait({recorded})
-            saving = self._start_rest(ending)
-            rental.life.take(Signal.ENDED)
-            stopped()
-        if saving is not None and self._save_first:
-            await asyncio.wait({saving})
-        ending.closed = True
-        await self._write(ending)
+            written.set()
 
-    def _start_rest(self, ending: _Ending) -> asyncio.Task[None] | None:
-        """Begin what is left to do of a browser; return what ends when its profile is saved."""
+    def _start_rest(self, ending: _Ending, written: asyncio.Event) -> asyncio.Task[None] | None:
+        """Begin what is left to do of a browser; return what ends when its profile is saved.
+
+        Args:
+            written: Set when its record is closed, which the client waits for.
+        """
         report = ending.report
         if not isinstance(report, UnfinishedStop):
             ending.saved = None if report is None else report.saved
@@ -158,7 +166,7 @@ class Endings:
             ending.saved = saved
             await self._write(ending)
 
-        return self.rests.start(ending.rental, report.rest, note)
+        return self.rests.start(ending.rental, report.rest, note, after=written)
 
     async def withdraw(self, rental: Rental, error: BaseException) -> None:
         """Take a rental out of the books that has ended before it was active: nothing of it is paid.

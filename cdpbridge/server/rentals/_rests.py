@@ -49,7 +49,12 @@ class Rests:
         self._tasks = TaskSet(logger)
 
     def start(
-        self, rental: Rental, rest: Rest, note: Callable[[SavedState], Awaitable[object]]
+        self,
+        rental: Rental,
+        rest: Rest,
+        note: Callable[[SavedState], Awaitable[object]],
+        *,
+        after: asyncio.Event,
     ) -> asyncio.Task[None]:
         """Begin, and return what ends when the profile of the browser may be used again.
 
@@ -57,9 +62,10 @@ class Rests:
             rental: Of the browser; nothing of it runs any more.
             rest: What to do.
             note: Called with the version that was saved.
+            after: Nothing is removed before: the file system would write that out together with what is waited for.
         """
         saved = self._tasks.start(rest.save(note), f"the save of the profile of browser {rental.id}")
-        removed = self._tasks.start(_removed(saved, rest), f"the removal of browser {rental.id}")
+        removed = self._tasks.start(_removed(saved, rest, after), f"the removal of browser {rental.id}")
         self._ended[rental.id] = _Ended(rental.project_id, rental.profile_id, saved, removed)
         removed.add_done_callback(lambda _: self._ended.pop(rental.id))
         return saved
@@ -113,6 +119,7 @@ async def _wait(tasks: set[asyncio.Task[None]], timeout: float) -> None:
         await asyncio.wait(tasks, timeout=timeout)
 
 
-async def _removed(saved: asyncio.Task[None], rest: Rest) -> None:
+async def _removed(saved: asyncio.Task[None], rest: Rest, after: asyncio.Event) -> None:
     await asyncio.wait({saved})
+    await after.wait()
     await rest.remove()
