@@ -31,9 +31,7 @@ _LEDGER: Final = cast("Table", LedgerEntry.__table__)
 _OF: Final[BindParameter[Any]] = bindparam("of")
 
 # No entry of its ledger is booked by others until the transaction ends: each changes this row. SQLite's write lock does that already.
-_BALANCE: Final = (
-    select(Project.balance_micro_usd).where(Project.id == _OF).with_for_update(of=Project, key_share=True)
-)
+_BALANCE: Final = select(Project.balance_micro_usd).where(Project.id == _OF).with_for_update(key_share=True)
 _STANDING: Final = select(
     func.count(),
     func.count().filter(_BROWSERS.c.state == State.STARTING),
