@@ -79,6 +79,7 @@ SERVER_SETTINGS: Final = frozenset(
         "queue_timeout_seconds",
         "ray_address",
         "ray_namespace",
+        "ready_profiles_mb",
         "recording_frames_per_second",
         "recording_max_mb",
         "register_urls",

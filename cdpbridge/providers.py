@@ -61,6 +61,7 @@ class LocalSettings(TypedDict, total=False):
     storage_options: Mapping[str, str] | None
     storage_presigned: bool | None
     profile_cache_mb: int | None
+    ready_profiles_mb: int | None
     admin_keys: Sequence[str] | None
     plan: Literal["free", "paid"] | None
     plans: Mapping[str, Literal["free", "paid"]] | None

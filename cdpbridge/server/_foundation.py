@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,6 +116,7 @@ async def open_foundation(
             max_bytes=settings.max_profile_mb * 1024**2,
             archives=archives,
             max_cache_bytes=settings.profile_cache_mb * 1024**2,
+            max_ready_bytes=settings.ready_profiles_mb * 1024**2,
             alone=not settings.database_is_shared,
         )
         ends.callback(profiles.close)
@@ -124,7 +126,7 @@ async def open_foundation(
 
         # What runs browsers.
         tenants = Tenants(len(settings.api_keys))
-        pressure = Pressure(settings, border.connections)
+        pressure = Pressure(settings, border.connections, partial(profiles.run, profiles.release_ready))
         local: LocalBrowsers | None = None
         if hosts is None and settings.browsers == "here":
             local = await local_browsers(

@@ -67,12 +67,22 @@ class LocalRest:
         """Save the profile, if it is to be saved; see `Rest.save`."""
         if self._leased is None:
             return
-        async with AsyncExitStack() as ends:
-            ends.callback(self._release)
-            # Before others may save it: the next start saves no folder that was renamed.
-            ends.push_async_callback(set_aside, self._place.folder)
-            if self._unsaved is not None and (saved := await self._saved(self._leased, self._unsaved)):
-                await note(saved)
+        try:
+            saved = None
+            try:
+                if self._unsaved is not None and (saved := await self._saved(self._leased, self._unsaved)):
+                    await note(saved)
+            finally:
+                # Before others may save it, and before it loses a file: the next start saves no folder that was renamed.
+                aside = await set_aside(self._place.folder)
+            if saved is not None and aside != self._place.folder:
+                version = ProfileVersion(saved.version, saved.archive)
+                keep = partial(
+                    self._profiles.keep_ready, self._leased, aside / self._place.profile.name, version
+                )
+                await self._profiles.run(keep, saving=True)
+        finally:
+            self._release()
 
     async def _saved(self, profile_id: UUID, unsaved: Unsaved) -> SavedState | None:
         return await save_profile(

@@ -5,6 +5,7 @@
                         cached-<name>/         the same, of a version that is kept in object storage under this name
                         new-XXXXXXXX/          a version being written, or left by a kill
                         old-XXXXXXXX/          a version being removed, or left by a kill
+    <root>/ready/                              copies that wait for their next browsers; see `_ready`
 
 A version gets its name by one rename, when all of it is on the disk, so what bears the name is whole. Without object storage the
 newest counts; with it, the one that the profile's row names, and what is here of it can be fetched again.
@@ -13,18 +14,16 @@ newest counts; with it, the one that the profile's row names, and what is here o
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
-import os
-import re
 import shutil
-import tempfile
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 from uuid import UUID
@@ -33,9 +32,11 @@ from cdpbridge.errors import CDPBridgeError
 from cdpbridge.server.objects import ObjectMissing
 
 from ._archives import COOKIES, USER_DATA, Archives, unpack_version
-from ._cache import CACHED, Cache
+from ._cache import Cache
 from ._contents import check_cookie_files, cookies_in, domains_of
 from ._copy import Budget, TooBig, copy_own, copy_plain_files, sync, sync_tree
+from ._folders import OLD, Folders, version_name
+from ._ready import ReadyCopies
 from ._untrusted import Hostile
 from ._versions import (
     NO_VERSION,
@@ -59,10 +60,11 @@ _MAX_SECONDS: Final = 60.0
 # Exported cookies: 3300 of 4 KiB, each byte written as six at most.
 _BESIDE_BYTES: Final = 128 * 1024**2
 _MAX_CACHE_BYTES: Final = 10 * 1024**3
+_MAX_READY_BYTES: Final = 1024**3
 # Threads for saving, and as many for everything else: a profile that takes its full time delays no start of another.
 _THREADS: Final = 4
-_VERSION: Final = re.compile(r"v(\d{8,})")
-_NEW, _OLD = "new-", "old-"
+_READY: Final = "ready"
+_DISK_IS_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ProfileStore:
@@ -75,6 +77,7 @@ class ProfileStore:
         max_seconds: What takes longer to copy, or to send, is not saved.
         archives: Object storage, if that is where versions are kept; `root` has what was used last then.
         max_cache_bytes: Of that.
+        max_ready_bytes: Of copies that wait for the next browsers of their profiles.
         alone: No other server saves these profiles: without object storage, whatever is in the folder counts.
     """
 
@@ -87,12 +90,14 @@ class ProfileStore:
         max_seconds: float = _MAX_SECONDS,
         archives: Archives | None = None,
         max_cache_bytes: int = _MAX_CACHE_BYTES,
+        max_ready_bytes: int = _MAX_READY_BYTES,
         alone: bool = True,
     ) -> None:
         self._root = root
+        self._folders = Folders(root)
         self._archives = archives
         self._alone = alone
-        self._cache = Cache(root, max_cache_bytes, self._try_lock)
+        self._cache = Cache(root, max_cache_bytes, self._folders.try_lock)
         self._max_bytes = max_bytes
         self._max_files = max_files
         self._max_seconds = max_seconds
@@ -101,10 +106,11 @@ class ProfileStore:
         # They end with the server, and so do the browsers that hold them.
         self._leases: dict[UUID, str] = {}
         self._guard = threading.Lock()
-        self._locks: defaultdict[UUID, threading.Lock] = defaultdict(threading.Lock)
-        self._writing: set[Path] = set()
-        for removed in root.glob(f"{_OLD}*"):  # a kill during `delete`
+        for removed in root.glob(f"{OLD}*"):  # a kill during `delete`
             shutil.rmtree(removed, ignore_errors=True)
+        self._ready = ReadyCopies(root / _READY, max_ready_bytes, self._stamp)
+        if self._ready.stale:
+            self._savers.submit(self._ready.sweep)
 
     async def run(self, work: Callable[..., T], *arguments: Any, saving: bool = False) -> T:
         """Run blocking work on profiles in the store's own few threads, so that it never holds up other work on files.
@@ -150,8 +156,11 @@ class ProfileStore:
             OSError: From the disk.
         """
         user_data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._lock(profile_id):
-            if (found := self._found(profile_id, version)) is not None:
+        with self._folders.lock(profile_id):
+            found = self._found(profile_id, version)
+            if found is not None and not self._ready.take(
+                profile_id, self._stamp(profile_id, found.name), user_data_dir
+            ):
                 copy_own(found / USER_DATA, user_data_dir)
         if version.archive is not None:
             self._cache.trim()
@@ -164,20 +173,20 @@ class ProfileStore:
         Raises:
             ProfileNotRestored: See `restore`.
         """
-        with self._lock(profile_id):
+        with self._folders.lock(profile_id):
             found = self._found(profile_id, version)
             return None if found is None else cookies_in(found, profile_id)
 
     def _found(self, profile_id: UUID, version: ProfileVersion) -> Path | None:
         """Return the folder of a version, fetched if need be; None when there is none. The caller holds the lock."""
         if version.archive is None:
-            newest = max(_versions(self._home(profile_id)), default=0)
+            newest = self._folders.newest_number(profile_id)
             if newest < version.number and (self._archives is not None or not self._alone):
                 raise ProfileNotRestored(
                     f"profile {profile_id} was last saved in the data folder of another server; use it there once with "
                     "`storage_url`, which all servers share, or delete the profile"
                 )
-            return self._newest(profile_id)
+            return self._folders.newest(profile_id)
         place = self._cache.find(profile_id, version.archive)
         if place is not None:
             return place
@@ -185,7 +194,7 @@ class ProfileStore:
             raise ProfileNotRestored(
                 f"profile {profile_id} is kept in object storage, and this server has none; set `storage_url`"
             )
-        draft, budget = self._draft(profile_id), self._wider_budget()
+        draft, budget = self._folders.draft(profile_id), self._wider_budget()
         allowed = budget.bytes_left
         try:
             self._archives.fetch(version.archive, draft, budget)
@@ -194,8 +203,8 @@ class ProfileStore:
         except (TooBig, CDPBridgeError) as error:
             raise self._not_restored(profile_id, version.archive, error) from error
         finally:
-            self._dismiss(draft)
-        self._tidy(place.parent, {place.name})
+            self._folders.dismiss(draft)
+        self._folders.tidy(profile_id, {place.name})
         return place
 
     def _not_restored(self, profile_id: UUID, archive: str, error: Exception) -> ProfileNotRestored:
@@ -244,7 +253,7 @@ class ProfileStore:
         """Write the archive of the version in the folder; False when there is none. Errors as of `restore`."""
         from ._archive import pack  # noqa: PLC0415  # most servers have no archives, and no zstandard
 
-        with self._lock(profile_id):
+        with self._folders.lock(profile_id):
             found = self._found(profile_id, version)
             if found is not None:
                 pack(found, sink, self._budget())
@@ -252,9 +261,9 @@ class ProfileStore:
 
     def unpack_newest(self, profile_id: UUID, source: Path, base: ProfileVersion) -> SavedProfile:
         """Save what is in an archive as the newest version in the folder; see `receive_version`."""
-        home = self._home(profile_id)
-        with self._lock(profile_id):
-            draft = self._draft(profile_id)
+        home = self._folders.home(profile_id)
+        with self._folders.lock(profile_id):
+            draft = self._folders.draft(profile_id)
         try:
             budget = self._wider_budget()
             with source.open("rb") as file:
@@ -262,13 +271,13 @@ class ProfileStore:
             check_cookie_files(draft / USER_DATA)
             domains = domains_of(draft, cookies_in(draft, profile_id))
             sync_tree(draft, budget)
-            with self._lock(profile_id):
-                number = max(base.number, max(_versions(home), default=0)) + 1
-                draft.rename(place := home / f"v{number:08}")
+            with self._folders.lock(profile_id):
+                number = max(base.number, self._folders.newest_number(profile_id)) + 1
+                draft.rename(place := home / version_name(number))
                 sync(home)
                 sync(self._root)
-                self._writing.discard(draft)
-                self._tidy(home, {place.name})
+                self._ready.drop(profile_id)  # of a former version
+                self._folders.tidy(profile_id, {place.name})
         except TooBig as error:
             raise ProfileTooBig(
                 f"profile {profile_id} has {error} ({self._limits}) and is not saved"
@@ -276,8 +285,47 @@ class ProfileStore:
         except Hostile as error:
             raise ProfileRefused(f"profile {profile_id} is not saved: {error}") from error
         finally:
-            self._dismiss(draft)
+            self._folders.dismiss(draft)
         return SavedProfile(number, domains)
+
+    # --- copies that wait -------------------------------------------------------------------------------------------
+
+    def keep_ready(self, profile_id: UUID, user_data_dir: Path, version: ProfileVersion) -> None:
+        """Keep the files of a browser, of which a version was saved, for the next browser of the profile. It raises nothing.
+
+        Args:
+            profile_id: Whose.
+            user_data_dir: As for `save`, and nothing has run in it since. What is left in it is to be removed.
+            version: What was saved.
+        """
+        made = self._ready.make(user_data_dir, self._budget())
+        if made is None:
+            return
+        draft, size = made
+        with self._folders.lock(profile_id):
+            name = version_name(version.number)
+            if version.archive is not None:
+                name = self._cache.place(profile_id, version.archive).name
+            stamp = self._stamp(profile_id, name)
+            if stamp is None:  # the profile was deleted meanwhile, or another version counts
+                self._ready.dismiss(draft)
+            else:
+                self._ready.add(profile_id, stamp, draft, size)
+
+    def release_ready(self) -> bool:
+        """Remove the copies that wait, so that the disk has their bytes; True if there were some."""
+        return self._ready.clear()
+
+    def _stamp(self, profile_id: UUID, name: str) -> str | None:
+        """Return what no other version has, given the name of a version's folder; None when there is none.
+
+        With its time: a backup that was restored may have another version of the same name.
+        """
+        try:
+            status = (self._folders.home(profile_id) / name / USER_DATA).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return f"{name}.{status.st_mtime_ns:x}"
 
     # --- save -------------------------------------------------------------------------------------------------------
 
@@ -307,10 +355,27 @@ class ProfileStore:
             ObjectStorageError: It cannot be uploaded. The former version stays.
             OSError: From the disk. The former version stays.
         """
-        home = self._home(profile_id)
+        save = partial(self._save, profile_id, user_data_dir, cookies, base, writer)
+        try:
+            return save()
+        except OSError as error:
+            if error.errno not in _DISK_IS_FULL or not self._ready.clear():
+                raise
+            logger.warning("the disk was full; no copies of profiles are kept ready any more")
+            return save()
+
+    def _save(
+        self,
+        profile_id: UUID,
+        user_data_dir: Path,
+        cookies: list[dict[str, Any]] | None,
+        base: ProfileVersion,
+        writer: UUID | None,
+    ) -> SavedProfile:
+        home = self._folders.home(profile_id)
         budget = self._budget()
-        with self._lock(profile_id):
-            draft = self._draft(profile_id)
+        with self._folders.lock(profile_id):
+            draft = self._folders.draft(profile_id)
         try:
             check_cookie_files(user_data_dir)
             self._write(draft, user_data_dir, cookies, budget)
@@ -319,10 +384,10 @@ class ProfileStore:
             if self._archives is not None:
                 size = self._max_bytes - budget.bytes_left
                 archive = self._archives.keep(profile_id, number, writer or profile_id, draft, budget)
-            with self._lock(profile_id):
+            with self._folders.lock(profile_id):
                 if archive is None:
-                    number = max(number, max(_versions(home), default=0) + 1)
-                    draft.rename(place := home / f"v{number:08}")
+                    number = max(number, self._folders.newest_number(profile_id) + 1)
+                    draft.rename(place := home / version_name(number))
                     kept = {place.name}
                 else:
                     kept = {
@@ -331,8 +396,8 @@ class ProfileStore:
                     }
                 sync(home)
                 sync(self._root)
-                self._writing.discard(draft)
-                self._tidy(home, kept)
+                self._ready.drop(profile_id)  # of a former version
+                self._folders.tidy(profile_id, kept)
         except TooBig as error:
             raise ProfileTooBig(
                 f"profile {profile_id} has {error} ({self._limits}) and is not saved; clear site data in it, or use a new profile"
@@ -340,7 +405,7 @@ class ProfileStore:
         except Hostile as error:
             raise ProfileRefused(f"profile {profile_id} is not saved: {error}") from error
         finally:
-            self._dismiss(draft)
+            self._folders.dismiss(draft)
         if archive is not None:
             self._cache.trim()
         return SavedProfile(number, domains, archive)
@@ -358,7 +423,7 @@ class ProfileStore:
         if found is None:
             return None
         number, archive = found
-        with self._lock(profile_id):
+        with self._folders.lock(profile_id):
             place = self._found(profile_id, ProfileVersion(number, archive))
             assert place is not None  # it has an archive
             return SavedProfile(number, domains_of(place, cookies_in(place, profile_id)), archive)
@@ -371,7 +436,8 @@ class ProfileStore:
         """
         if archive is None or self._archives is None:
             return
-        with self._lock(profile_id):
+        with self._folders.lock(profile_id):
+            self._ready.drop(profile_id)
             shutil.rmtree(self._cache.place(profile_id, archive), ignore_errors=True)
         self._archives.discard([archive])
 
@@ -392,9 +458,10 @@ class ProfileStore:
         Raises:
             ObjectStorageError: From the storage; a sweep removes what is left there.
         """
-        home = self._home(profile_id)
-        with self._lock(profile_id):
-            removed = self._root / f"{_OLD}{profile_id}"
+        home = self._folders.home(profile_id)
+        with self._folders.lock(profile_id):
+            self._ready.drop(profile_id)
+            removed = self._root / f"{OLD}{profile_id}"
             shutil.rmtree(removed, ignore_errors=True)
             with suppress(FileNotFoundError):
                 # First, so that a kill half-way through leaves no half profile.
@@ -407,19 +474,8 @@ class ProfileStore:
         """Return the name of the version that counts until the row names another."""
         if base.archive is not None:
             return {self._cache.place(profile_id, base.archive).name}
-        newest = self._newest(profile_id)
+        newest = self._folders.newest(profile_id)
         return set() if newest is None else {newest.name}
-
-    def _tidy(self, home: Path, kept: Collection[str]) -> None:
-        """Remove former versions, and what a kill has left."""
-        for entry in home.iterdir():
-            if entry in self._writing or entry.name in kept:
-                continue
-            if _VERSION.fullmatch(entry.name) or entry.name.startswith(CACHED):
-                # A version that cannot be renamed is removed next time.
-                with suppress(OSError):
-                    entry = entry.rename(home / f"{_OLD}{os.urandom(4).hex()}")  # noqa: PLW2901  # its new name
-            shutil.rmtree(entry, ignore_errors=True)
 
     def _budget(self) -> Budget:
         return Budget(self._max_bytes, self._max_files, _MAX_DEPTH, time.monotonic() + self._max_seconds)
@@ -435,48 +491,3 @@ class ProfileStore:
     @property
     def _limits(self) -> str:
         return f"at most {self._max_bytes} bytes, {self._max_files} files, {self._max_seconds:g} s"
-
-    # --- where ------------------------------------------------------------------------------------------------------
-
-    def _draft(self, profile_id: UUID) -> Path:
-        """Make the folder of a version being written. The caller holds the lock, and dismisses it."""
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home = self._home(profile_id)
-        home.mkdir(mode=0o700, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=_NEW, dir=home))
-        self._writing.add(draft)
-        return draft
-
-    def _dismiss(self, draft: Path) -> None:
-        self._writing.discard(draft)
-        shutil.rmtree(draft, ignore_errors=True)  # not there when all went well
-
-    def _home(self, profile_id: UUID) -> Path:
-        return self._root / str(profile_id)
-
-    def _newest(self, profile_id: UUID) -> Path | None:
-        home = self._home(profile_id)
-        version = max(_versions(home), default=None)
-        return None if version is None else home / f"v{version:08}"
-
-    def _lock(self, profile_id: UUID) -> threading.Lock:
-        with self._guard:
-            return self._locks[profile_id]
-
-    @contextmanager
-    def _try_lock(self, profile_id: UUID) -> Iterator[bool]:
-        lock = self._lock(profile_id)
-        taken = lock.acquire(blocking=False)
-        try:
-            yield taken
-        finally:
-            if taken:
-                lock.release()
-
-
-def _versions(home: Path) -> list[int]:
-    try:
-        names = [entry.name for entry in home.iterdir()]
-    except FileNotFoundError:
-        return []
-    return [int(match[1]) for name in names if (match := _VERSION.fullmatch(name))]

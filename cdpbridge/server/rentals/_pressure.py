@@ -15,11 +15,23 @@ _MIB: Final = 1 << 20
 
 
 class Pressure:
-    """The machine, against the settings' limits."""
+    """The machine, against the settings' limits.
 
-    def __init__(self, settings: Settings, connections: Connections) -> None:
+    Args:
+        settings: Of the server.
+        connections: Of the server.
+        free_disk: Called when the disk is short: removes what no rental needs, and returns True if there was some.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        connections: Connections,
+        free_disk: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
         self._settings = settings
         self._connections = connections
+        self._free_disk = free_disk
 
     def machine(self) -> Machine:
         """Return the machine as it is now."""
@@ -57,6 +69,8 @@ class Pressure:
         if problem is not None and problem[0] == "memory" and takes_ready():
             return
         if problem is not None and problem[0] == "memory" and await release():
+            problem = self.problem(self.machine())
+        if problem is not None and problem[0] == "disk" and self._free_disk and await self._free_disk():
             problem = self.problem(self.machine())
         if problem is not None:
             raise BrowserStartFailed(

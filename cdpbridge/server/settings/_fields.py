@@ -172,6 +172,13 @@ class Fields(BaseSettings):
         description="MiB of profiles from `storage_url` that are kept in `data_dir` for their next use; the one used last is kept "
         "always.",
     )
+    ready_profiles_mb: int = Field(
+        1024,
+        ge=0,
+        description="MiB of copies of profiles that wait in `data_dir` for their next browsers, so that those need not copy them. At "
+        "most one for each profile; those made first are removed first, and they take at most a tenth of what the disk has free. It "
+        "works where `runtime_dir` is on the same disk. 0 for none.",
+    )
     api_keys: ApiKeys = Field(
         {},
         description="API keys: one, several, or a table project -> keys; each project has its own browsers, profiles and "

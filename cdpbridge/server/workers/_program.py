@@ -163,6 +163,7 @@ async def _serving(
             max_bytes=settings.max_profile_mb * 1024**2,
             archives=Archives(ObjectStorage(folder.as_uri())),
             max_cache_bytes=settings.profile_cache_mb * 1024**2,
+            max_ready_bytes=settings.ready_profiles_mb * 1024**2,
             alone=False,
         )
         ends.callback(profiles.close)
