@@ -1,11 +1,14 @@
 """What balancers and monitoring read."""
 
 import asyncio
+from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.exc import OperationalError
 
+from cdpbridge.server.profiles import ProfileVersion
 from tests.cases import cases
 
 ROOT = "http://test"
@@ -82,6 +85,27 @@ async def test_what_pressure_says_is_what_an_order_meets(make_api, setting, reas
         assert kept in answer.json()["detail"]
         assert (await api.account())["totalCreditsBalanceUsd"] == 100
         assert api.hosts.starts == 0
+
+
+async def test_copies_of_profiles_make_way_when_the_disk_is_short(make_api, tmp_path, monkeypatch):
+    from cdpbridge.server.limits import read_machine
+
+    async with make_api() as api:
+        profiles, profile, folder = api.services.profiles, uuid4(), tmp_path / "browser"
+        folder.mkdir()
+        (folder / "Local State").touch()
+        saved = profiles.save(profile, folder, None)
+        profiles.keep_ready(profile, folder, ProfileVersion(saved.version))
+        [ready] = (api.services.settings.data_dir / "profiles" / "ready").iterdir()
+
+        def machine(*folders):
+            found = read_machine(*folders)
+            return replace(found, disk_free=0) if ready.exists() else found
+
+        monkeypatch.setattr("cdpbridge.server.rentals._pressure.read_machine", machine)
+        assert (await api.client.get(f"{ROOT}/pressure")).json()["reason"] == "disk"
+        await api.rent()
+        assert not ready.exists()
 
 
 async def test_metrics_follow_a_browser(api, start_failure):
