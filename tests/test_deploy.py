@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -400,7 +401,13 @@ def test_compose_of_several_servers_has_workers_that_register_with_each():
         options = options_of(each["command"])
         assert options["servers"] == tuple(f"http://{name}:8700" for name in servers)
         # The image's own asks a server.
-        assert each["healthcheck"] == {"disable": True}
+        assert options["listen"].endswith(":8710")
+        check = each["healthcheck"]["test"]
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            command = [part.replace("8710", str(listening.getsockname()[1])) for part in check[2:]]
+            assert subprocess.run([sys.executable, *command], timeout=60, check=False).returncode == 0
+        done = subprocess.run([sys.executable, *command], capture_output=True, timeout=60, check=False)
+        assert done.returncode != 0
         # No other secret: pages that mean harm are opened there.
         assert each["environment"] == {"CDPBRIDGE_WORKER_SECRET": "${CDPBRIDGE_WORKER_SECRET}"}
     assert len({each["volumes"][0] for each in workers}) == 2
@@ -547,6 +554,29 @@ def test_a_worker_has_what_isolation_needs_and_one_secret():
     assert "envFrom" not in container
     [allowed] = [each["spec"]["ingress"] for each in manifests(CLUSTER) if each["kind"] == "NetworkPolicy"]
     assert allowed[0]["from"] == [{"podSelector": {"matchLabels": kind("Service")["metadata"]["labels"]}}]
+
+
+def test_emptying_nodes_takes_one_server_and_one_worker_at_a_time():
+    budgets = [each for each in manifests(CLUSTER) if each["kind"] == "PodDisruptionBudget"]
+    assert {each["metadata"]["name"] for each in budgets} == {"server", "worker"}
+    for each in budgets:
+        assert each["spec"]["maxUnavailable"] == 1
+    # One server with a volume: a budget would keep its node from being emptied.
+    assert "PodDisruptionBudget" not in {each["kind"] for each in manifests()}
+    selected = [each["spec"]["selector"]["matchLabels"] for each in budgets]
+    everything = [*manifests(), *manifests(CLUSTER)]
+    pods = [each["spec"]["template"] for each in everything if "template" in each.get("spec", {})]
+    for labels in selected:
+        assert sum(pod.get("metadata", {}).get("labels") == labels for pod in pods) == 1
+
+
+def test_every_container_that_serves_is_probed_and_limited():
+    for each in [*manifests(), *manifests(CLUSTER)]:
+        if each["kind"] in {"Deployment", "StatefulSet"} and "selector" in each["spec"]:
+            [container] = each["spec"]["template"]["spec"]["containers"]
+            assert {"startupProbe", "readinessProbe"} <= container.keys(), container["name"]
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+            assert "memory" in container["resources"]["limits"]
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------
