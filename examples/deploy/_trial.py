@@ -23,6 +23,8 @@ PROFILE: Final = Path(__file__).resolve().parent / "seccomp.json"
 AS_COMPOSE: Final = Options(PROFILE)
 READY: Final = "cdpbridge: serving "
 UID: Final = 10001
+# A machine that does much else takes longer than a server waits for a browser.
+_BUSY: Final = {"CDPBRIDGE_START_TIMEOUT_SECONDS": "110"}
 
 
 class Trial:
@@ -59,7 +61,7 @@ class Trial:
     ) -> Iterator[Container]:
         """Run a server, with further variables; or a worker, if that is the command, with these alone."""
         own = {} if options.command else self._variables()
-        chosen = replace(options, variables=own | dict(variables or {}))
+        chosen = replace(options, variables=_BUSY | own | dict(variables or {}))
         with running(self.image, chosen, data, self.work, next(self._names)) as container:
             yield container
 

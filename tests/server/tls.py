@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,20 +21,26 @@ http {{
   access_log off;
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder}; uwsgi_temp_path {folder};
   scgi_temp_path {folder};
-  map $http_upgrade $connection_header {{ default upgrade; '' close; }}
-  server {{
-    listen 127.0.0.1:{port} ssl;
-    ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/cert.pem;
-    location {prefix}/ {{
-      proxy_pass {upstream}/;
-      proxy_http_version 1.1;
-      proxy_set_header Host $http_host;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_header;
-    }}
-  }}
+  {documented}
 }}
 """
+
+
+def documented(folder, port, upstream):
+    """The configuration of docs/deploy.md, for this port, certificate and server, and with the prefix."""
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
+    text = page.partition("```nginx\n")[2].partition("```")[0]
+    for of_the_page, here in (
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("browsers.example.com;", f"{DOMAIN};"),
+        ("/etc/ssl/browsers.example.com.pem", f"{folder}/cert.pem"),
+        ("/etc/ssl/browsers.example.com.key", f"{folder}/cert.pem"),
+        ("location / {", f"location {PREFIX}/ {{"),
+        ("http://127.0.0.1:8700/;", f"{upstream}/;"),
+    ):
+        assert text.count(of_the_page) == 1, of_the_page
+        text = text.replace(of_the_page, here)
+    return text
 
 
 def free_port():
@@ -54,7 +61,7 @@ async def nginx(folder, port, upstream):
         pytest.skip("nginx is not installed")
     certificate(folder)
     written = folder / "nginx.conf"
-    written.write_text(NGINX.format(folder=folder, port=port, prefix=PREFIX, upstream=upstream))
+    written.write_text(NGINX.format(folder=folder, documented=documented(folder, port, upstream)))
     process = subprocess.Popen(["nginx", "-c", written], stderr=subprocess.DEVNULL)
     try:
         async with asyncio.timeout(60):
