@@ -228,6 +228,8 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
     ),
     "cd examples/deploy": NotRun(f"{NO_DOCKER}, and restores a volume"),
     "docker.md 1: cd examples/deploy": NotRun(f"{NO_DOCKER}, and restores a volume"),
+    "docker.md 2: cd examples/deploy": NotRun(f"{NO_DOCKER}; verify.py makes such a backup"),
+    "docker.md 3: cd examples/deploy": NotRun(f"{NO_DOCKER}; verify.py restores it"),
     "export POSTGRES_PASSWORD=... STORAGE_PASSWORD=... CDPBRIDGE_API_KEYS=... CDPBRIDGE_SECRET_KEY=... CDPBRIDGE_WORKER_SECRET=...": NotRun(
         NO_DOCKER
     ),

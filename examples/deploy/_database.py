@@ -73,7 +73,15 @@ class PostgreSQL:
     def restore(self, dump: bytes, name: str) -> None:
         """Make a database of a backup."""
         self._run("createdb", *self._login(), name)
-        self._run("pg_restore", *self._login(), "--exit-on-error", f"--dbname={name}", given=dump)
+        self._run(
+            "pg_restore",
+            *self._login(),
+            "--clean",
+            "--if-exists",
+            "--exit-on-error",
+            f"--dbname={name}",
+            given=dump,
+        )
 
     def _make(self) -> None:
         password = self._folder / "password"
