@@ -124,7 +124,8 @@ def open_lock(data_dir: Path) -> int:
         return os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(
-            f"data_dir {data_dir} cannot be used: {error.strerror}; choose another `data_dir`"
+            f"data_dir {data_dir} cannot be used: {error.strerror}; choose another `data_dir`, or in a container give "
+            "its user a volume there (Docker: --volume cdpbridge:/data; Kubernetes: fsGroup)"
         ) from error
 
 

@@ -103,6 +103,29 @@ def _ways(work: Path) -> Iterator[_Way]:
         _refusing(work, errno.ENOSPC, *_NAMESPACES),
         "sysctl user.max_user_namespaces",
     )
+    named = "does not start: the message names the option"
+    yield _Way(
+        "without --tmpfs /tmp",
+        replace(AS_COMPOSE, tmpfs=("/run",)),
+        named,
+        ("--tmpfs /tmp:mode=1777",),
+        starts=False,
+    )
+    yield _Way(
+        "without a volume",
+        replace(AS_COMPOSE, volume=False),
+        named,
+        ("--volume cdpbridge:/data",),
+        starts=False,
+    )
+    yield _Way(
+        "as root with 20,000 uids",
+        replace(_AS_ROOT, first_uid=_FIRST_UID, uids=20_000),
+        "does not start: the message names the setting",
+        ("set browser_uids",),
+        starts=False,
+        owner=_FIRST_UID,
+    )
 
 
 def _refusing(work: Path, number: int, *calls: str) -> Path:

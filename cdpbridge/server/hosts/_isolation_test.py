@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import re
 import secrets
@@ -18,7 +19,7 @@ from typing import Final
 from cdpbridge._concurrency import in_thread
 from cdpbridge.cdp import CDPSession, Connection, connect_pipe
 from cdpbridge.chromium import Build, Chromium, Isolation, UidPool, scratch_parent
-from cdpbridge.errors import CDPError
+from cdpbridge.errors import CDPError, ConfigurationError
 from cdpbridge.isolation import PROXY_PORT
 
 __all__ = ["breach"]
@@ -43,6 +44,7 @@ async def breach(isolation: Isolation, build: Build, uids: UidPool | None) -> st
 
     Raises:
         BrowserStartFailed: It does not start there.
+        ConfigurationError: There is no folder for temporary files.
     """
     uid = await in_thread(uids.take) if uids is not None else None
     try:
@@ -76,7 +78,7 @@ def _canaries() -> Iterator[tuple[Path, Path]]:
         for _ in range(2):
             name = f"cdpb-test-{secrets.token_hex(6)}"
             folder = scratch_parent(name, for_others=True) / name
-            folder.mkdir()
+            _make(folder)
             folders.append(folder)
             canary = folder / "canary.txt"
             canary.write_text("canary")
@@ -86,6 +88,18 @@ def _canaries() -> Iterator[tuple[Path, Path]]:
     finally:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir()
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.EACCES}:
+            raise
+        raise ConfigurationError(
+            f"temporary files cannot be written to {folder.parent}: {error.strerror}; in a container, give it such a folder in memory "
+            "(Docker: --tmpfs /tmp:mode=1777; Kubernetes: an emptyDir), elsewhere name another one in TMPDIR"
+        ) from error
 
 
 async def _attack(connection: Connection, chromium: Chromium, shown: Path, hidden: Path) -> str | None:
