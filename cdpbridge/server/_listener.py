@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 
+from cdpbridge.server._acceptor import Acceptor
 from cdpbridge.server._app import create_app
 from cdpbridge.server._foundation import Foundation
 from cdpbridge.server.gateway import gateway_protocol
@@ -28,8 +29,16 @@ class _Server(uvicorn.Server):
         self.accepts = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        # Not uvicorn's own, which has the event loop accept whatever waits at once.
+        await self.lifespan.startup()
+        acceptors = [Acceptor(each, self._protocol) for each in sockets or ()]
+        self.servers = cast("list[asyncio.base_events.Server]", acceptors)
+        self.started = True
         self.accepts.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -37,13 +46,10 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def listen(
-    foundation: Foundation, listening: socket.socket, *, backlog: int, **options: Any
-) -> AsyncIterator[FastAPI]:
+async def listen(foundation: Foundation, listening: socket.socket, **options: Any) -> AsyncIterator[FastAPI]:
     """Serve on a socket that listens; leaving the block stops the browsers, then the server.
 
     Args:
-        backlog: Connections that wait to be accepted, at most.
         options: For `create_app`.
 
     Raises:
@@ -78,7 +84,6 @@ async def listen(
         # uvicorn believes them from every program of this machine; see `ForwardedPeers`.
         proxy_headers=False,
         timeout_keep_alive=border.limits.keep_alive_seconds,
-        backlog=min(border.descriptors.backlog, backlog),
         timeout_graceful_shutdown=border.limits.grace_seconds,
     )
     server = _Server(config)

@@ -172,7 +172,7 @@ async def serving(
             from cdpbridge.server.routes import BASE_PATH  # noqa: PLC0415  # loaded with it
 
             async with listener.listen(
-                foundation, listening, backlog=_BACKLOG, local_address=_local_address(listening), **options
+                foundation, listening, local_address=_local_address(listening), **options
             ) as app:
                 yield app, f"{settings.public_url or _address(listening)}{BASE_PATH}"
 

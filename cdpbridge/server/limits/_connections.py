@@ -47,11 +47,6 @@ class Descriptors:
         limit = _WANTED if soft == resource.RLIM_INFINITY else soft
         return cls(limit, min(max(limit // 8, 64), limit // 2, 1024))
 
-    @property
-    def backlog(self) -> int:
-        """Connections that may wait to be accepted: they are accepted all at once, before any of them is looked at."""
-        return max(self.kept // 4, 8)
-
     def used(self) -> int:
         """Return how many are open now. Takes 0.2 us each."""
         for folder in _SHOWN_IN:
