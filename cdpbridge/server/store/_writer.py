@@ -18,6 +18,7 @@ from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.pool import QueuePool
 
 from cdpbridge._concurrency import to_the_end
+from cdpbridge.errors import CDPBridgeError
 
 from ._sqlite import prepare_sqlite
 
@@ -76,6 +77,8 @@ class Writer:
             self._set_durable(connection, durable)
             with connection.begin():
                 return work(connection)
+        except CDPBridgeError:  # a refusal, which was rolled back
+            raise
         except BaseException:
             self._drop()
             raise
