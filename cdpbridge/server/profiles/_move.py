@@ -26,7 +26,7 @@ class NotPlain(Exception):
 def move_plain_files(source: Path, target: Path, budget: Budget) -> int:
     """Move the files below `source` that make the profile into the empty folder `target`, on the same file system.
 
-    They belong to this process's user then, and nobody else may read them. What fails has moved a part of them.
+    They belong to this process's user then, and no other user may read them. What fails has moved a part of them.
 
     Returns:
         The bytes of the files.
