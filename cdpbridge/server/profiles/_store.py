@@ -381,8 +381,8 @@ class ProfileStore:
             self._write(draft, user_data_dir, cookies, budget)
             domains = domains_of(draft, cookies)
             number, archive = base.number + 1, None
+            size = self._max_bytes - budget.bytes_left
             if self._archives is not None:
-                size = self._max_bytes - budget.bytes_left
                 archive = self._archives.keep(profile_id, number, writer or profile_id, draft, budget)
             with self._folders.lock(profile_id):
                 if archive is None:
