@@ -21,7 +21,7 @@ from tests.server.conftest import KEY, ServerProcess
 from tests.server.workers.worker_programs import SECRET
 
 SERVER_PORT, WORKER_PORT = 8700, 8710
-START_SECONDS = 120
+START_SECONDS = 200  # of a program that imports all of another version, on a machine that is busy
 PROGRAM = machines.__file__.replace("machines.py", "on_machine.py")
 
 

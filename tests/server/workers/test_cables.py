@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.chromium,
     pytest.mark.one_build("servers, workers and their rows, whichever build the workers start"),
     pytest.mark.slow,  # a death is observed for ten seconds, a worker waits for its servers for as long
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 ALONE = ("--alone", "8")

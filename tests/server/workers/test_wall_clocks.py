@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.chromium,
     pytest.mark.one_build("the books of servers, whichever build the worker starts"),
     pytest.mark.slow,  # real deadlines of a minute, and a real death of ten seconds
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(600),
 ]
 
 APART = 300
