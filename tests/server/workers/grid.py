@@ -280,6 +280,16 @@ async def rented(server, **body):
     return await until(answer, timeout=90)
 
 
+async def new_profile(server):
+    """Make a profile, as a client does: again, after a 503."""
+
+    async def answer():
+        found = await server.http.post("/profiles", json={"name": "tests"})
+        return found.json()["id"] if found.status_code == 201 else None
+
+    return await until(answer, timeout=90)
+
+
 async def stopped(server, browser):
     """Stop as a client does: again, after a 503."""
 

@@ -8,7 +8,7 @@ import pytest
 from cdpbridge.cdp import connect
 from tests import machines, postgres
 from tests.conftest import until
-from tests.server.workers.grid import Traffic, grid_of, paid, rented, stopped
+from tests.server.workers.grid import Traffic, grid_of, new_profile, paid, rented, stopped
 
 pytestmark = [
     machines.POSSIBLE,
@@ -85,7 +85,7 @@ async def test_fault_b54_what_a_worker_that_was_cut_off_has_saved_does_not_repla
     async with grid_of(tmp_path) as grid:
         a = await grid.server("a")
         old = await grid.worker("v", a, options=ALONE, slots=1)
-        profile = await a.profile()
+        profile = await new_profile(a)
         first = await rented(a, profileId=profile)
         await a.set_cookies(first, "of-the-first")
         # The next one has a slot elsewhere, and begins before the first one's upload can come.
@@ -134,7 +134,7 @@ async def test_fault_b53_a_server_that_stood_still_books_nothing_of_what_others_
         a = await grid.server("a")
         b = await grid.server("b")
         worker = await grid.worker("w", a, b, slots=5)
-        profile = await a.profile()
+        profile = await new_profile(a)
         stays, stops = await rented(a), await rented(a, profileId=profile)
         # Its end falls into the time in which this server stands still, and is then another's.
         short = await rented(a, timeout=1)
@@ -210,7 +210,7 @@ async def test_fault_b53_a_server_is_killed_during_a_stop_that_saves_a_profile(t
         a = await grid.server("a")
         b = await grid.server("b")
         worker = await grid.worker("w", a, b, slots=5)
-        profile = await a.profile()
+        profile = await new_profile(a)
         browser = await rented(a, profileId=profile)
         await a.set_cookies(browser, "kept")
         worker.process.send_signal(signal.SIGSTOP)  # so that it does not stop yet

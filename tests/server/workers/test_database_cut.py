@@ -6,7 +6,7 @@ import pytest
 
 from tests import machines, postgres
 from tests.conftest import until
-from tests.server.workers.grid import Traffic, grid_of, paid, passing, rented, stopped
+from tests.server.workers.grid import Traffic, grid_of, new_profile, paid, passing, rented, stopped
 
 pytestmark = [
     machines.POSSIBLE,
@@ -30,7 +30,7 @@ async def test_fault_b56_an_outage_of_postgresql_ends_nothing_and_loses_nothing(
         a = await grid.server("a", database_timeout_seconds=CREATE_SECONDS)
         b = await grid.server("b", database_timeout_seconds=CREATE_SECONDS)
         worker = await grid.worker("w", a, b, slots=5)
-        profile = await a.profile()
+        profile = await new_profile(a)
         plain, saving = await rented(a), await rented(b, profileId=profile)
         ended = {"a": await rented(a), "b": await rented(b)}
         owned = "SELECT id, owner, generation FROM browsers WHERE state = 'active' ORDER BY id"

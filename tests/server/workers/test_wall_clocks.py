@@ -9,7 +9,7 @@ import pytest
 
 from tests import machines, postgres
 from tests.conftest import until
-from tests.server.workers.grid import Traffic, grid_of, paid, rented, stopped
+from tests.server.workers.grid import Traffic, grid_of, new_profile, paid, rented, stopped
 
 pytestmark = [
     machines.POSSIBLE,
@@ -34,7 +34,7 @@ async def test_fault_a87_b06_wall_clocks_minutes_apart_change_no_deadline_and_no
         early = await grid.server("b", clock=-APART)
         worker = await grid.worker("w", late, early, slots=6)
         loop = asyncio.get_running_loop()
-        profile = await late.profile()
+        profile = await new_profile(late)
         began = loop.time()
         # A minute each: one ends where it began, one at the server that takes over.
         short = {"late": await rented(late, timeout=1), "early": await rented(early, timeout=1)}
