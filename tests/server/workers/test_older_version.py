@@ -31,9 +31,6 @@ pytestmark = [
     ),
     pytest.mark.chromium,
     pytest.mark.one_build("protocols and tables of versions, whichever build they start"),
-    pytest.mark.skip(
-        reason="it has not been seen to pass yet: programs did not start in time on a busy machine"
-    ),
     pytest.mark.slow,  # a death is observed for ten seconds, and the code of then is imported anew
     pytest.mark.timeout(600),
 ]
@@ -82,6 +79,7 @@ async def test_fault_b59_an_older_worker_obeys_stop_and_lease(tmp_path, package)
         await grid.in_order()
 
 
+@pytest.mark.skip(reason="it has not been seen to pass yet: programs did not start in time on a busy machine")
 async def test_fault_b59_an_older_server_works_with_the_newer_tables_beside_newer_servers(tmp_path, package):
     async with grid_of(tmp_path) as grid:
         new = await grid.server("a")
