@@ -208,6 +208,11 @@ BLOCKS: dict[str, Run | NotRun | IsFile] = {
         "programs in terminals of their own; tests/server/workers/test_cluster.py runs them"
     ),
     'browsers = "workers"': NotRun("settings; they are read below"),
+    'openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=workers" -keyout ca-key.pem -out ca.pem': NotRun(
+        "needs openssl; tests/server/workers/test_tls.py has certificates of such a form"
+    ),
+    "# on the worker": NotRun("settings; they are read below"),
+    "# on every server": NotRun("settings; they are read below"),
     "cdpbridge worker --server https://browsers.example.com --slots 8 --listen 10.0.0.5:8710": NotRun(
         "needs a server of that name and an address; tests/server/workers runs workers"
     ),
@@ -742,7 +747,7 @@ def test_settings_in_the_documentation_are_read(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("CDPBRIDGE_")]:
         monkeypatch.delenv(name)
     blocks = blocks_in("toml")
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     for block in blocks:
         file = tmp_path / "settings.toml"
         file.write_text(block.text)
