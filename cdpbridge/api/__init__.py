@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from . import calls, webhooks
-    from ._async._client import AsyncClient
-    from ._async._pages import AsyncDownloads, AsyncPages
-    from ._async._runs import AsyncTaskRun
+    from ._async import AsyncClient, AsyncDownloads, AsyncPages, AsyncTaskRun
     from ._drift import Difference, drift
     from ._http import RawResponse
     from ._models import (
@@ -28,9 +26,7 @@ if TYPE_CHECKING:
     from ._place import DEFAULT_BASE_URL
     from ._results import TaskResult
     from ._server_default import ServerDefault, server_default
-    from ._sync._client import Client
-    from ._sync._pages import Downloads, Pages
-    from ._sync._runs import TaskRun
+    from ._sync import Client, Downloads, Pages, TaskRun
     from ._task_models import (
         MAX_UPLOAD_BYTES,
         SUPPORTED_LLMS,
@@ -107,9 +103,7 @@ __all__ = [
 
 # Loaded on first use: the embedded server needs the models and no HTTP client, and `open_browser` a client before the models.
 _HOMES: Final = {
-    "_async._client": ("AsyncClient",),
-    "_async._pages": ("AsyncDownloads", "AsyncPages"),
-    "_async._runs": ("AsyncTaskRun",),
+    "_async": ("AsyncClient", "AsyncDownloads", "AsyncPages", "AsyncTaskRun"),
     "calls": ("Call", "RunOptions", "TaskOptions"),
     "_drift": ("Difference", "drift"),
     "_models": (
@@ -128,9 +122,7 @@ _HOMES: Final = {
     "_place": ("DEFAULT_BASE_URL",),
     "_results": ("TaskResult",),
     "_server_default": ("ServerDefault", "server_default"),
-    "_sync._client": ("Client",),
-    "_sync._pages": ("Downloads", "Pages"),
-    "_sync._runs": ("TaskRun",),
+    "_sync": ("Client", "Downloads", "Pages", "TaskRun"),
     "_http": ("RawResponse",),
 }
 _MODULES: Final = frozenset({"calls", "webhooks"})
