@@ -34,6 +34,7 @@ FLOORS = {
     "cdpbridge.api._results": 1,
     "cdpbridge.api._retry": 1,
     "cdpbridge.api._run_options": 1,
+    "cdpbridge.api._server_default": 1,
     "cdpbridge.api._start_page": 1,
     "cdpbridge.api._task_models": 1,
     "cdpbridge.api._waiting": 1,
