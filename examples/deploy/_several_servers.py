@@ -20,6 +20,7 @@ from _database import PostgreSQL
 from _trial import AS_COMPOSE, READY, Rows, Trial, free_port
 
 import cdpbridge
+from cdpbridge.errors import ServerError
 
 if TYPE_CHECKING:
     from cdpbridge import BrowserSession
@@ -222,6 +223,19 @@ async def _evaluate(browser: BrowserSession, expression: str) -> Any:
         return answer["result"].get("value")
 
 
+async def _forgotten(url: str) -> None:
+    """Wait until a worker that the backup names counts as lost: its last sign of life is some seconds old."""
+    async with cdpbridge.at(url, KEY, max_retries=0) as client, asyncio.timeout(_SECONDS):
+        while True:
+            try:
+                browser = await client.browsers.create(timeout=_TIMEOUT)
+            except ServerError:
+                await asyncio.sleep(0.2)
+            else:
+                await client.browsers.stop(browser.id)
+                return
+
+
 def _restored(cluster: _Cluster, database: PostgreSQL, site: str) -> Rows:
     """Restore the database into another one beside the same storage, as docs/docker.md says, and go on with it."""
     dump = database.dump()
@@ -229,5 +243,6 @@ def _restored(cluster: _Cluster, database: PostgreSQL, site: str) -> Rows:
     server, worker = cluster.server(0, database.url("restored")), cluster.worker()
     server.wait_for(READY)
     worker.wait_for(_WORKER_READY)
+    asyncio.run(_forgotten(cluster.url(0)))
     asyncio.run(knows(cluster.url(0), site))
     yield "pg_dump, restored into another database", f"{len(dump) / 1e6:.1f} MB; login and balance kept"
