@@ -247,4 +247,4 @@ def _restored(cluster: _Cluster, database: PostgreSQL, site: str) -> Rows:
     worker.wait_for(_WORKER_READY)
     asyncio.run(_forgotten(cluster.url(0)))
     asyncio.run(knows(cluster.url(0), site))
-    yield "pg_dump, restored into another database", f"{len(dump) / 1e6:.1f} MB; login and balance kept"
+    yield "pg_dump, restored into another database", f"{len(dump) / 1e3:.0f} kB; login and balance kept"
