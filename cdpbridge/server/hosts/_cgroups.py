@@ -122,12 +122,13 @@ class CgroupPool:
         kept = ", ".join(words for name, words in _CONTROLLERS.items() if name in self.parents)
         return f"{kept} by cgroup v{self.version}"
 
-    def make(self, name: str, *, memory: int | None, processes: int | None) -> Cgroup:
+    def make(self, name: str, *, memory: int | None, processes: int | None, first: bool = True) -> Cgroup:
         """Make the group of one browser.
 
         Args:
             memory: Bytes; None for no limit.
             processes: None for no limit.
+            first: Its start goes before browsers that run.
 
         Raises:
             OSError: From the kernel; nothing is left.
@@ -137,7 +138,7 @@ class CgroupPool:
         try:
             for folder in dict.fromkeys(folders.values()):
                 folder.mkdir()
-            for controller, file, value in _settings(self.version, memory, processes):
+            for controller, file, value in _settings(self.version, memory, processes, first=first):
                 if controller in folders:
                     (folders[controller] / file).write_text(value)
             for controller, file, value in _more_settings(self.version, memory):
@@ -160,13 +161,15 @@ class CgroupPool:
                         folder.rmdir()
 
 
-def _settings(version: int, memory: int | None, processes: int | None) -> Iterable[tuple[str, str, str]]:
+def _settings(
+    version: int, memory: int | None, processes: int | None, *, first: bool
+) -> Iterable[tuple[str, str, str]]:
     """Yield controller, file and value; the files exist wherever the controller does."""
     if memory is not None:
         yield "memory", "memory.limit_in_bytes" if version == 1 else "memory.max", str(memory)
     if processes is not None:
         yield "pids", "pids.max", str(processes * _THREADS_PER_PROCESS)
-    yield ("cpu", *_STARTING[version])
+    yield ("cpu", *(_STARTING if first else _RUNNING)[version])
 
 
 def _more_settings(version: int, memory: int | None) -> Iterable[tuple[str, str, str]]:

@@ -209,7 +209,8 @@ class LocalHosts:
             BrowserStartFailed: It has failed.
         """
         seconds = self._options.start_timeout.total_seconds()
-        options = replace(self._options, rules=rules)
+        first = not self._shares.is_behind(spec.project_id)
+        options = replace(self._options, rules=rules, starts_first=first)
         try:
             browser = LocalBrowser(
                 spec,

@@ -52,6 +52,7 @@ class BrowserOptions:
         token_of: Makes the token of a browser's address, by the id of its rental.
         cgroups: Where control groups of isolated browsers are made; None where none can be.
         processors: Of the machine, that the projects share.
+        starts_first: A start goes before browsers that run.
     """
 
     builds: Builds
@@ -78,3 +79,4 @@ class BrowserOptions:
     token_of: Callable[[UUID], str] = _random_token
     cgroups: CgroupPool | None = None
     processors: float = 1.0
+    starts_first: bool = True

@@ -142,7 +142,10 @@ class Place:
             return
         try:
             self.cgroup = options.cgroups.make(
-                str(self.id), memory=options.max_memory_bytes, processes=options.max_processes
+                str(self.id),
+                memory=options.max_memory_bytes,
+                processes=options.max_processes,
+                first=options.starts_first,
             )
         except OSError as error:  # the health check keeps it to its limits
             logger.warning("a browser has no control group: %s", error)

@@ -110,6 +110,7 @@ class ProcessorShares:
         self._before: dict[UUID, tuple[float, float]] = {}  # when, and the processor time until then, seconds
         self._until: dict[UUID, float] = {}
         self._behind: set[UUID] = set()
+        self._projects_behind: set[UUID | None] = set()
         self._task: asyncio.Task[None] | None = None
 
     @contextmanager
@@ -121,6 +122,10 @@ class ProcessorShares:
             yield
         finally:
             self._starting[project] -= 1
+
+    def is_behind(self, project: UUID | None) -> bool:
+        """Return True if browsers of a project are behind: further ones of it start as those do that run."""
+        return project in self._projects_behind
 
     async def close(self) -> None:
         """End it."""
@@ -174,3 +179,4 @@ class ProcessorShares:
             if behind != (browser in self._behind) and group is not None:
                 group.go_behind(behind)
         self._behind = set(self._until)
+        self._projects_behind = {each.project_id for each in browsers if each.id in self._behind}

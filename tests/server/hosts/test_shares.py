@@ -93,6 +93,7 @@ async def test_who_has_gone_behind_comes_back_when_it_is_quiet(tmp_path):
     bad.uses(0.9)
     shares._look(running, 2)
     assert (good.idle, bad.idle) == (False, True)
+    assert (shares.is_behind(GOOD), shares.is_behind(BAD)) == (False, True)
     now = 2.0
     shares._look(running, 2)
     assert bad.idle
@@ -100,6 +101,7 @@ async def test_who_has_gone_behind_comes_back_when_it_is_quiet(tmp_path):
     shares._look(running, 2)
     assert not bad.idle
     assert (bad.folder / "cpu.weight").read_text() == "25"
+    assert not shares.is_behind(BAD)
 
 
 async def test_an_older_kernel_has_a_small_weight_instead(tmp_path):
@@ -121,6 +123,13 @@ async def test_one_project_is_not_looked_at_and_the_look_ends_with_the_second_on
     async with asyncio.timeout(10):
         await shares._task
     await shares.close()
+
+
+def test_a_start_of_who_is_behind_does_not_go_first(tmp_path):
+    pool = CgroupPool(2, {"cpu": tmp_path})
+    for name, first, weight in (("one", True, "100"), ("other", False, "25")):
+        group = pool.make(name, memory=None, processes=None, first=first)
+        assert (group.folders["cpu"] / "cpu.weight").read_text() == weight
 
 
 @needs_isolation
