@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from cdpbridge.cdp import connect
-from cdpbridge.errors import CDPError, ConnectionClosed, TargetCrashed
+from cdpbridge.errors import ConnectionClosed, TargetCrashed
 from cdpbridge.server.hosts import UsageReader
 from cdpbridge.server.hosts._limits import Limits
 from tests.conftest import until
@@ -75,22 +75,6 @@ async def test_fault_d09_pages_of_one_site_share_the_renderers_that_a_browser_ma
             info = await connection.root.send("SystemInfo.getProcessInfo")
         kinds = [each["type"] for each in info["processInfo"]]
         assert 1 <= kinds.count("renderer") <= 9, kinds
-
-
-@pytest.mark.chromium
-@pytest.mark.one_build("the other one lets such pages share renderers")
-async def test_fault_d09_pages_that_share_no_renderer_are_held_to_the_limit_of_processes(make_server):
-    """The full build gives each `data:` page, and each site, a process of its own, however many there are."""
-    async with make_server(
-        browser_build="full", max_processes_per_browser=24, health_check_seconds=0.2
-    ) as server:
-        browser = await server.rent()
-        with suppress(CDPError, OSError):
-            async with connect(browser["cdpUrl"]) as connection:
-                for _ in range(40):
-                    await connection.root.send("Target.createTarget", {"url": "data:text/html,a page"})
-                await connection.wait_closed()
-        assert (await ended(server, browser))["endReason"] == "process_limit"
 
 
 async def test_what_the_processes_of_a_group_use():
