@@ -71,6 +71,7 @@ FLOORS = {
     "cdpbridge.server.tasks._task_states": 1,
     "cdpbridge.tunnel._messages": 1,
     "cdpbridge._concurrency": 2,
+    "cdpbridge._streams": 2,
     "cdpbridge._disk": 2,
     "cdpbridge._embedded": 2,
     "cdpbridge._ps": 2,
