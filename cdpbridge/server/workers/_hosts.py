@@ -291,18 +291,7 @@ class WorkerHosts:
             return await self._held(spec.id, found, on_exit, on_limit)
         link = await self._links.with_browser(spec.id)
         if link is not None:
-            # It ends, or has ended: only its report is to be had.
-            started = Started(
-                spec.generation,
-                None,
-                None,
-                "",
-                0,
-                "",
-                profile_id=spec.profile_id,
-                sent=spec.profile_version,
-                base=spec.profile_version,
-            )
+            started = Started.ended(spec)
             self._ended[spec.id] = Rented(spec.id, link.worker.id, started, on_exit, on_limit)
         return None
 

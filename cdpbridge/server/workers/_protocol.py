@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
@@ -174,6 +174,14 @@ class Started:
     profile_id: UUID | None = None
     sent: ProfileVersion = NO_VERSION
     base: ProfileVersion = NO_VERSION
+
+    @classmethod
+    def ended(cls, spec: BrowserSpec) -> Self:
+        """Return one of a browser that ends, or has ended: only its report is to be had."""
+        version = spec.profile_version
+        return cls(
+            spec.generation, None, None, "", 0, "", profile_id=spec.profile_id, sent=version, base=version
+        )
 
 
 @dataclass(frozen=True, slots=True)
