@@ -102,8 +102,8 @@ def tmp_path(tmp_path):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """Two more than processors: half of the time, a test waits for a program that it has started."""
-    return (os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))) + 2
+    """One more than processors: a test also waits for programs that it has started. With more, programs start slower than they may."""
+    return (os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))) + 1
 
 
 @pytest.hookimpl(tryfirst=True)

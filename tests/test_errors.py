@@ -233,7 +233,7 @@ def test_every_error_leaves_a_worker_process(errors, tmp_path):
     script, given = tmp_path / "workers.py", tmp_path / "given"
     script.write_text(WORKERS)
     given.write_bytes(pickle.dumps([pickle.dumps(error) for error in errors]))
-    done = subprocess.run([sys.executable, script, given], capture_output=True, timeout=100, check=True)
+    done = subprocess.run([sys.executable, script, given], capture_output=True, timeout=280, check=True)
     futures, results = pickle.loads(done.stdout)
     expected = [
         (type(error).__qualname__, str(error), error.__notes__, sorted(vars(error))) for error in errors

@@ -53,7 +53,7 @@ def run(
         env=environment | {"CDPBRIDGE_DATA_DIR": str(folder / "data")},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
 

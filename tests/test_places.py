@@ -285,7 +285,7 @@ def test_fault_e01_a_self_hosted_key_does_not_go_to_the_cloud(server, other, pro
         env=server.environment(HTTPS_PROXY=address, https_proxy=address),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert (done.stdout.strip(), log) == ("0", []), done.stderr[-500:]
@@ -298,7 +298,7 @@ def test_the_other_host_would_notice(other):
         [sys.executable, "-c", SYNC.replace("Client()", "Client(max_retries=0)")],
         env={"BROWSER_USE_API_KEY": "key-of-cloud", "HTTPS_PROXY": address, "PYTHONWARNINGS": "error"},
         capture_output=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode != 0
@@ -318,7 +318,7 @@ def test_commands_keep_a_key_at_home(server, other, arguments):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     words = " ".join(done.stderr.split())
@@ -344,7 +344,7 @@ def test_the_script_for_logins_takes_no_other_servers_key(server, tmp_path, name
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=280,
             check=False,
             start_new_session=True,  # without a terminal
         )

@@ -126,7 +126,7 @@ with sync.open_browser() as browser, playwright.connect_sync(browser):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == status, done.stderr

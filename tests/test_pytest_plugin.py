@@ -334,7 +334,7 @@ def test_interrupted(place, server, number, workers):
             os.killpg(process.pid, number)
         else:
             process.terminate()
-        text = process.communicate(timeout=100)[0]
+        text = process.communicate(timeout=280)[0]
     assert process.returncode == 2, text
     assert active(server) == []
     assert len(rented(text)) == max(workers, 1), text

@@ -502,7 +502,7 @@ class World:
 def installed_wheel(folder: Path) -> Path:
     """Python of a new virtual environment with the built wheel, and what it needs from this environment; as a user installs it."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     [wheel] = folder.glob("*.whl")
     venv.create(folder / "venv", symlinks=True)
@@ -788,7 +788,7 @@ def test_the_units_of_the_documentation_are_units(tmp_path):
         files.append(tmp_path / f"cdpbridge-{number}.service")
         files[-1].write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", "--generators=no", *files]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert not re.search(r"cdpbridge-\d\.service", done.stderr), done.stderr
 
 
@@ -798,7 +798,7 @@ def test_the_caddy_configuration_of_the_documentation_is_one(tmp_path):
     (tmp_path / "Caddyfile").write_text(block.text)
     command = ["caddy", "adapt", "--adapter", "caddyfile", "--validate", "--config", tmp_path / "Caddyfile"]
     environment = os.environ | {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=environment)
     assert done.returncode == 0, done.stderr
 
 
@@ -814,7 +814,7 @@ def test_the_nginx_configuration_of_the_documentation_is_one(tmp_path):
     frame = f"pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}"
     (tmp_path / "nginx.conf").write_text(f"{frame} http {{ access_log off; {folders}\n{text} }}\n")
     command = ["nginx", "-t", "-c", tmp_path / "nginx.conf"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -101,7 +101,7 @@ def test_fault_a80_signals_while_a_pool_works(server, number, times, status):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == status, done.stderr
@@ -355,7 +355,7 @@ with sync_playwright(), sync.open_browser() as browser:
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.stdout.strip() == "42", done.stderr

@@ -29,4 +29,4 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 def run_in_user_namespace(id_map: str, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python's `program` where ids are as `id_map` says (`inside outside count`, user_namespaces(7))."""
     command = [sys.executable, "-c", _ENTER, id_map, "-c", program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)

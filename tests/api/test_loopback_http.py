@@ -200,6 +200,6 @@ def test_a_rental_from_local_loads_models_and_connections_while_the_server_start
     """The hello, with which the server starts a browser, does not wait for them; nor does the first request wait for httpx."""
     command = [sys.executable, "-c", PROGRAM]
     ran = subprocess.run(
-        command, env=clean_environment(), capture_output=True, text=True, timeout=100, check=True
+        command, env=clean_environment(), capture_output=True, text=True, timeout=280, check=True
     )
     assert ran.stdout == "\n"

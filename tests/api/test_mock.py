@@ -42,7 +42,7 @@ def mock():
     with only_one_installs():
         if not program.exists():
             command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(FOLDER), PACKAGE]
-            installed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+            installed = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
             if installed.returncode:
                 pytest.skip(f"Prism cannot be installed: {installed.stderr[-300:]}")
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -314,7 +314,7 @@ async def test_fault_a79_interpreter_exit_stops_what_is_rented(server, end):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -302,7 +302,7 @@ async def test_fault_a79_interpreter_exit_with_an_open_connection(scripted, end)
         env={name: value for name, value in os.environ.items() if name != "PYTHONDEVMODE"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.stdout == "ready\n", done.stderr

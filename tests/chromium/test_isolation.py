@@ -370,7 +370,7 @@ async def test_fault_d01_an_ordinary_user_isolates_its_browsers_too(build, tmp_p
             env=environment,
             cwd="/",
             check=False,
-            timeout=100,
+            timeout=280,
         )
     assert done.stdout.splitlines() == [
         "net::ERR_FILE_NOT_FOUND",

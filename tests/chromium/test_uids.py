@@ -161,7 +161,7 @@ def test_two_servers_of_40_places_with_one_range_never_have_the_same_uid_wheneve
     """Each server opens and closes places in four threads, is killed twice, and starts again."""
     seed = random.randrange(2**32)
     command = [sys.executable, "-c", TWO_SERVERS, str(tmp_path), str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
     expected = ["-9"] * 4 + ["[b'x', b'x'] True", "0", "0", "[[], [], [], []]"]
     assert done.stdout.splitlines() == expected, (seed, done.stderr[-3000:])
 
@@ -254,7 +254,7 @@ def test_fault_b05_an_owner_that_is_killed_right_after_it_has_made_a_folder_leav
             capture_output=True,
             text=True,
             check=True,
-            timeout=100,
+            timeout=280,
         )
         # The second one frees what the first one left, when it takes its uid; so does any other program that starts a browser.
         first, second = done.stdout.splitlines()

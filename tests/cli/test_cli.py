@@ -24,7 +24,7 @@ def cdpbridge(server, *arguments, status=0, **variables):
         env=server.environment(COLUMNS="200", **variables),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == status, done.stdout + done.stderr
@@ -156,7 +156,7 @@ def leak(server):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=True,
     )
     return done.stdout.strip()
@@ -202,7 +202,7 @@ def test_serve_prints_one_line_and_takes_the_key(tmp_path, given):
         )
         assert "no active browsers" in listed.stderr
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=100)
+        output, errors = process.communicate(timeout=280)
     assert (process.returncode, output) == (0, "")
     base_url = line.split()[-1]
     assert errors.splitlines() == [
@@ -217,7 +217,7 @@ def test_serve_makes_a_key_and_shows_it_once(tmp_path):
     with start_serve(tmp_path) as process:
         assert process.stdout.readline().startswith("cdpbridge: serving ")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=100)
+        _, errors = process.communicate(timeout=280)
     assert process.returncode == 0
     shown = re.match(r"cdpbridge: API key \(shown once\): (cdpb_\S{32})\n", errors)
     assert f"export BROWSER_USE_API_KEY={shown[1]}\n" in errors

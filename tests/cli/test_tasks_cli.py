@@ -175,7 +175,7 @@ def test_ctrl_c_stops_the_task(service):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=100)
+        _, errors = process.communicate(timeout=280)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert (service.stopped, service.session) == ("stop_task_and_session", "stopped")

@@ -49,7 +49,7 @@ def node_modules():
                 folder,
                 *wanted,
             ]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
             if done.returncode:
                 pytest.skip(f"{' '.join(wanted)} cannot be installed: {done.stderr[-300:]}")
     return folder / "node_modules"

@@ -35,7 +35,7 @@ def run(command, server, folder, *, status=0, **environment):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == status, done.stdout + done.stderr

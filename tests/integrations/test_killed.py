@@ -150,7 +150,7 @@ def kill_and_reap(server, command, environment, silent, folder):
             process.wait(100)
     assert ours in rented(server, "active"), "it was stopped without us"
     reap = [sys.executable, "-m", "cdpbridge", "reap"]
-    done = subprocess.run(reap, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(reap, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ours in rented(server, "stopped")
     assert rented(server, "active") == before

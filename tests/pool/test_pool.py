@@ -295,7 +295,7 @@ async def test_fault_a80_sigterm_while_a_pool_works(client, server):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 143, done.stderr

@@ -299,7 +299,7 @@ def test_fault_c20_the_command_names_what_it_does_not_import(server, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -396,7 +396,7 @@ def test_fault_c20_the_command_writes_other_forms(server, tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=280,
             check=False,
         )
 

@@ -207,7 +207,7 @@ def test_the_command(server, local_profile):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -475,7 +475,7 @@ def test_export_and_import_commands(server, site, tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=280,
             check=False,
         )
 

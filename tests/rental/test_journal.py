@@ -258,7 +258,7 @@ def writer(journal, count):
 
 def test_many_processes_write_at_once(journal):
     processes = [writer(journal, 20) for _ in range(4)]
-    written = {line for process in processes for line in process.communicate(timeout=100)[0].split()}
+    written = {line for process in processes for line in process.communicate(timeout=280)[0].split()}
     assert {str(entry.rental) for entry in journal.open_entries()} == written
     assert len(written) == 80
 

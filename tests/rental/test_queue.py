@@ -363,7 +363,7 @@ async def test_processes_share_a_budget_in_the_order_they_came(server, journal):
     journal.withdraw(holder.rental)
     ended = {}
     for number in (0, 2, 3):
-        output, _ = await asyncio.to_thread(processes[number].communicate, timeout=100)
+        output, _ = await asyncio.to_thread(processes[number].communicate, timeout=280)
         ended[number] = (time.monotonic(), output)
         assert output.split() == ["1"]
     processes[1].communicate()

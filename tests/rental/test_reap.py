@@ -370,7 +370,7 @@ def run(server, journal, *arguments, status=0):
         env=server.environment(CDPBRIDGE_JOURNAL=str(journal.path), COLUMNS="200"),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == status, done.stdout + done.stderr
@@ -414,7 +414,7 @@ def test_a_journal_that_cannot_be_written_is_no_obstacle(server, tmp_path):
         env=server.environment(CDPBRIDGE_JOURNAL=str(tmp_path / "file" / "journal")),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=True,
     )
     assert "refunded 0.049167" in done.stdout

@@ -99,7 +99,7 @@ def run(program, server, status):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == status, done.stderr

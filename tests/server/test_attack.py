@@ -121,7 +121,7 @@ def test_the_command_prints_a_table_and_fails_when_something_got_through(server)
     def doctor(*arguments):
         command = [sys.executable, "-m", "cdpbridge", "doctor", *arguments]
         return programs.run(
-            command, env=environment, capture_output=True, text=True, timeout=100, check=False
+            command, env=environment, capture_output=True, text=True, timeout=280, check=False
         )
 
     done = doctor("--attack", base, "--seconds", "10", "--json")

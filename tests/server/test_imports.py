@@ -72,7 +72,7 @@ PARTS = {
 def test_a_started_server_has_imported_what_rents_browsers_and_no_more(tmp_path):
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "data")]
     ran = subprocess.run(
-        command, env=clean_environment(), capture_output=True, text=True, timeout=100, check=True
+        command, env=clean_environment(), capture_output=True, text=True, timeout=280, check=True
     )
     first, loaded = (set(json.loads(line)) for line in ran.stdout.splitlines())
     assert "cdpbridge.server.hosts._local" in first

@@ -143,7 +143,7 @@ def test_the_level_is_a_word_that_exists(tmp_path):
         env=os.environ | {"CDPBRIDGE_LOG": "LOUD"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert ended.returncode == 2

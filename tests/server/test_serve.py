@@ -33,7 +33,7 @@ def run_server(*arguments, **environment):
         env=clean | environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
 
@@ -196,7 +196,7 @@ def test_each_bad_configuration_is_one_clear_line(tmp_path):
     tries = [[[*common, *arguments], environment] for arguments, environment, _ in BAD]
     command = [sys.executable, "-c", SEVERAL, json.dumps(tries)]
     ended = subprocess.run(
-        command, env=clean_environment(), capture_output=True, text=True, timeout=100, check=True
+        command, env=clean_environment(), capture_output=True, text=True, timeout=280, check=True
     )
     assert "Traceback" not in ended.stderr
     assert ended.stdout == ""

@@ -18,7 +18,7 @@ def test_doctor_finds_no_difference(api):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -39,7 +39,7 @@ def tunnel(server, *arguments):
         yield process.stdout.readline().strip()
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=100)
+        process.communicate(timeout=280)
     assert process.returncode == 130
 
 

@@ -106,7 +106,7 @@ async def test_selenium_by_the_command(browser, server, site):
         assert await asyncio.to_thread(drive_with_selenium, authority, site) == "Sign in"
     finally:
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=100)
+        _, errors = process.communicate(timeout=280)
     assert process.returncode == 130, errors
     assert not browser.connection.closed
 
@@ -136,7 +136,7 @@ def test_what_the_command_cannot_do(server, argument, status, words):
         env=server.environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == status

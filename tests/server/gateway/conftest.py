@@ -221,7 +221,7 @@ def puppeteer():
                 str(folder),
                 "puppeteer-core@24",
             ]
-            installed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+            installed = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
             if installed.returncode:
                 pytest.skip(f"puppeteer-core cannot be installed: {installed.stderr[-300:]}")
     return package

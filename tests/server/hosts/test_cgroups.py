@@ -129,7 +129,7 @@ async def test_fault_d09_the_kernel_keeps_a_browser_to_its_memory_and_none_of_it
     make_server, caplog
 ):
     caplog.set_level(logging.WARNING, "cdpbridge.server")
-    async with make_server(isolation="require", memory_mb_per_browser=300, health_check_seconds=1) as server:
+    async with make_server(isolation="require", memory_mb_per_browser=300, health_check_seconds=5) as server:
         pressure = await server.http.get(f"http://127.0.0.1:{server.http.base_url.port}/pressure")
         assert pressure.json()["limits"].startswith("memory, processes, ")
         browser = await server.rent()

@@ -71,7 +71,7 @@ async def local_hosts(folder, build, registry):
         profiles,
         registry,
         files,
-        own_ports=[],
+        own_ports=set(),
         token_of=lambda _browser_id: secrets.token_urlsafe(),
         rules=Rules,
         strain=lambda: None,

@@ -402,7 +402,7 @@ async def test_an_ordinary_user_whose_group_has_another_number_rents_from_local(
             env=environment,
             cwd=working,
             check=False,
-            timeout=100,
+            timeout=280,
         )
     missing = "net::ERR_FILE_NOT_FOUND"
     assert done.stdout.splitlines() == [missing, missing, "working/page.html", "a,b"], done.stderr[-2000:]

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from cdpbridge.cdp import connect
+from tests.conftest import until
 
 ONE_BUILD = pytest.mark.one_build(
     "what the host tells a browser at its start and takes from its folder; pages are tested in tests/browser"
@@ -45,7 +46,7 @@ async def test_a_browser_that_downloads_nothing_leaves_nothing(make_server):
         folder = server.app.state.services.files.downloads(UUID(browser["id"]))
         assert folder.is_dir()
         await server.stop(browser)
-        assert not folder.exists()
+        await until(lambda: not folder.exists())  # it is removed after the answer
         assert not list((server.data_dir / "files").glob("browsers/*"))
 
 

@@ -126,7 +126,7 @@ async def test_the_recording_is_part_of_it(make_server, viewers_browser, wait_un
         drafts = server.data_dir.glob
         await wait_until(
             lambda: any(file.stat().st_size for file in drafts("files/browsers/*/recording/.*.webm")),
-            timeout=100,
+            timeout=280,
         )
         await server.http.patch(f"/sessions/{session['id']}", json={"action": "stop"})
         async with asyncio.timeout(30):

@@ -116,7 +116,7 @@ async def test_the_commands_of_the_page_on_workers_run(tmp_path, site):
             assert running[-1].stdout.readline().startswith("cdpbridge: ")
         arguments, variables = command(last)
         done = await asyncio.to_thread(
-            programs.run, arguments, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=100
+            programs.run, arguments, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=280
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
