@@ -6,7 +6,7 @@ import logging
 import pytest
 
 import cdpbridge
-from cdpbridge.errors import ConfigurationError
+from cdpbridge.errors import ConfigurationError, TargetCrashed
 from cdpbridge.profile_sync import export_state, import_state
 from cdpbridge.profile_sync._storage import _quiet_page, origin_of, read_storage, write_storage
 from tests.cases import cases
@@ -169,7 +169,12 @@ async def test_fault_c21_playwright_reads_and_writes_the_same_form(client, site)
         await page.evaluate(fill())
         theirs = await context.storage_state(indexed_db=True)
         assert (await import_state(browser, theirs)).lost == []
-        tab = await browser.new_tab(site)
+        try:
+            tab = await browser.new_tab(site)
+        except (
+            TargetCrashed
+        ):  # Chromium 156 sometimes loses the process of a page to which Playwright attaches, too
+            tab = await browser.new_tab(site)
         assert await tab.evaluate(LOOK) == WANTED
         ours = await export_state(browser, origins=[site])
         other = await connected.new_context(storage_state=ours)
