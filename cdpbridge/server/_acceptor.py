@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from cdpbridge._concurrency import TaskSet
+
 __all__ = ["Acceptor"]
 
 logger = logging.getLogger("cdpbridge.server")
@@ -35,7 +37,7 @@ class Acceptor:
         listening.setblocking(False)
         self._listening = listening
         self._protocol = protocol
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening = TaskSet(logger)
         self._task = asyncio.get_running_loop().create_task(self._accept(), name="accepting connections")
 
     def close(self) -> None:
@@ -46,7 +48,7 @@ class Acceptor:
         """Wait until nothing of it runs."""
         with suppress(asyncio.CancelledError):
             await self._task
-        await asyncio.gather(*self._opening, return_exceptions=True)
+        await self._opening.wait()
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -79,9 +81,7 @@ class Acceptor:
         accepted.setblocking(False)
         with suppress(OSError):  # no TCP, or it has ended
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = asyncio.get_running_loop().create_task(self._connect(accepted))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._opening.start(self._connect(accepted), "a connection")
 
     async def _connect(self, accepted: socket.socket) -> None:
         try:

@@ -15,10 +15,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
+
+from cdpbridge._concurrency import TaskSet
 
 from ._cgroups import Cgroup
 
@@ -109,9 +111,8 @@ class ProcessorShares:
         self._starting: Counter[UUID | None] = Counter()
         self._before: dict[UUID, tuple[float, float]] = {}  # when, and the processor time until then, seconds
         self._until: dict[UUID, float] = {}
-        self._behind: set[UUID] = set()
         self._projects_behind: set[UUID | None] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._work = TaskSet(logger)
 
     @contextmanager
     def starts(self, project: UUID | None) -> Iterator[None]:
@@ -129,10 +130,7 @@ class ProcessorShares:
 
     async def close(self) -> None:
         """End it."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self._work.cancel()
 
     @property
     def _projects(self) -> int:
@@ -140,8 +138,8 @@ class ProcessorShares:
         return len(waiting | {each.project_id for each in self._running()})
 
     def _begin(self) -> None:
-        if (self._task is None or self._task.done()) and self._projects > 1:
-            self._task = asyncio.get_running_loop().create_task(self._look_on(), name="shares of processors")
+        if not len(self._work) and self._projects > 1:
+            self._work.start(self._look_on(), "the shares of processors")
 
     async def _look_on(self) -> None:
         """Look from time to time, until one project is left, and nothing behind."""
@@ -157,7 +155,7 @@ class ProcessorShares:
 
     def _look(self, browsers: Sequence[Running], projects: int) -> None:
         """Look once. Blocks for a moment."""
-        now = self._clock()
+        now, before = self._clock(), set(self._until)
         groups = {each.id: each.cgroup for each in browsers if each.cgroup is not None}
         used = {
             browser: seconds for browser, group in groups.items() if (seconds := group.used()) is not None
@@ -176,7 +174,6 @@ class ProcessorShares:
         }
         for browser, group in groups.items():
             behind = browser in self._until
-            if behind != (browser in self._behind) and group is not None:
+            if behind != (browser in before):
                 group.go_behind(behind)
-        self._behind = set(self._until)
-        self._projects_behind = {each.project_id for each in browsers if each.id in self._behind}
+        self._projects_behind = {each.project_id for each in browsers if each.id in self._until}

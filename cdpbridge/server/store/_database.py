@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Final, Self, TypeVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Select, func, select, text
+from sqlalchemy import Connection, Select, bindparam, func, select, text
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
@@ -20,7 +20,7 @@ from ._models import Project
 from ._postgresql import DatabaseUnavailable
 from ._writer import Writer
 
-__all__ = ["FOR_CHANGE", "Database", "changed"]
+__all__ = ["BALANCE", "FOR_CHANGE", "Database", "changed"]
 
 logger = logging.getLogger("cdpbridge.server")
 
@@ -32,6 +32,13 @@ _CONNECTIONS: Final = 10
 _TIMEOUT: Final = timedelta(seconds=10)
 # `FOR NO KEY UPDATE`: `FOR UPDATE` would hold up every row that is inserted with a foreign key to this one. SQLite has neither.
 FOR_CHANGE: Final = {"key_share": True}
+# Of a project, in millionths of a USD. No entry of its ledger is booked by others until the transaction ends: each changes this
+# row. SQLite's write lock does that already.
+BALANCE: Final = (
+    select(Project.balance_micro_usd)
+    .where(Project.id == bindparam("of"))
+    .with_for_update(of=Project, key_share=True)
+)
 """For `session.get(with_for_update=)`: this transaction changes the row, and its key stays."""
 
 
@@ -157,8 +164,7 @@ class Database:
         No entry of its ledger is booked by others until this transaction ends: each changes this row. SQLite's write lock does
         that already.
         """
-        row = select(Project.balance_micro_usd).where(Project.id == project_id)
-        return (await session.scalars(row.with_for_update(key_share=True))).one()
+        return (await session.scalars(BALANCE, {"of": project_id})).one()
 
     def _labels(self, labels: Mapping[str, str] | None) -> dict[str, str] | None:
         """Return `metadata` as every database can keep it and look into it."""

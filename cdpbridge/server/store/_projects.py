@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cdpbridge._lifecycle import State
@@ -19,7 +19,18 @@ from ._models import HOLDS_SLOT, ApiKey, Browser, LedgerEntry, Project
 from ._money import AT_THE_START, TOP_UP, LedgerKind, from_micro_usd, to_micro_usd
 from ._postgresql import LOCK_OF_KEYS
 
-__all__ = ["Account", "ProjectOverview", "Projects"]
+__all__ = ["OWN_CREDITS", "Account", "ProjectOverview", "Projects"]
+
+# Something, if the operator has given a project credits.
+OWN_CREDITS: Final = (
+    select(LedgerEntry.id)
+    .where(
+        LedgerEntry.project_id == bindparam("of"),
+        LedgerEntry.kind == LedgerKind.GRANT,
+        LedgerEntry.entry.not_in((AT_THE_START, TOP_UP)),
+    )
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +250,7 @@ class Projects(Keys):
 
     async def _has_own_credits(self, session: AsyncSession, project_id: UUID) -> bool:
         """Return True if the operator has given it credits: then they count, also where money is simulated otherwise."""
-        given = select(LedgerEntry.id).where(
-            LedgerEntry.project_id == project_id,
-            LedgerEntry.kind == LedgerKind.GRANT,
-            LedgerEntry.entry.not_in((AT_THE_START, TOP_UP)),
-        )
-        return await session.scalar(given.limit(1)) is not None
+        return await session.scalar(OWN_CREDITS, {"of": project_id}) is not None
 
     async def _slots(
         self, session: AsyncSession, project_id: UUID, states: Collection[State] = HOLDS_SLOT

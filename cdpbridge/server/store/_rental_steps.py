@@ -18,8 +18,10 @@ from cdpbridge import billing
 from cdpbridge._lifecycle import EndReason, State
 from cdpbridge.billing import Tariff
 
-from ._models import HOLDS_SLOT, AgentSession, ApiKey, Browser, IdempotencyKey, LedgerEntry, Profile, Project
-from ._money import AT_THE_START, TOP_UP, LedgerKind, from_micro_usd, to_micro_usd
+from ._database import BALANCE
+from ._models import HOLDS_SLOT, AgentSession, ApiKey, Browser, IdempotencyKey, LedgerEntry, Profile
+from ._money import TOP_UP, LedgerKind, from_micro_usd, to_micro_usd
+from ._projects import OWN_CREDITS
 from ._refusals import InsufficientCredits, KeyRevoked, KeyTaken, TooManyBrowsers
 from ._slots import freed_on, started_on
 
@@ -30,22 +32,11 @@ _KEYS: Final = cast("Table", IdempotencyKey.__table__)
 _LEDGER: Final = cast("Table", LedgerEntry.__table__)
 _OF: Final[BindParameter[Any]] = bindparam("of")
 
-# No entry of its ledger is booked by others until the transaction ends: each changes this row. SQLite's write lock does that already.
-_BALANCE: Final = select(Project.balance_micro_usd).where(Project.id == _OF).with_for_update(key_share=True)
 _STANDING: Final = select(
     func.count(),
     func.count().filter(_BROWSERS.c.state == State.STARTING),
     select(ApiKey.id).where(ApiKey.id == bindparam("key"), ApiKey.revoked_at.is_not(None)).exists(),
 ).where(_BROWSERS.c.project_id == _OF, _BROWSERS.c.state.in_(HOLDS_SLOT))
-_OWN_CREDITS: Final = (
-    select(_LEDGER.c.id)
-    .where(
-        _LEDGER.c.project_id == _OF,
-        _LEDGER.c.kind == LedgerKind.GRANT,
-        _LEDGER.c.entry.not_in((AT_THE_START, TOP_UP)),
-    )
-    .limit(1)
-)
 _TAKEN: Final = select(_KEYS.c.key).where(_KEYS.c.project_id == _OF, _KEYS.c.key == bindparam("key"))
 _INSERT: Final = insert(_BROWSERS)
 _BOOK: Final = insert(_LEDGER)
@@ -125,7 +116,7 @@ def reserve(
     """
     project_id: UUID = browser["project_id"]
     now: datetime = browser["created_at"]
-    balance: int = connection.execute(_BALANCE, {"of": project_id}).scalar_one()
+    balance: int = connection.execute(BALANCE, {"of": project_id}).scalar_one()
     active, starting, revoked = connection.execute(
         _STANDING, {"of": project_id, "key": browser["key_id"]}
     ).one()
@@ -140,7 +131,7 @@ def reserve(
     price = to_micro_usd(billing.charge(tariff, timedelta(0)))
     missing = price * (starting + 1) - balance
     if price and missing > 0:
-        given = connection.execute(_OWN_CREDITS, {"of": project_id}).one_or_none()
+        given = connection.execute(OWN_CREDITS, {"of": project_id}).one_or_none()
         if not top_up or given is not None:
             raise InsufficientCredits("the credits do not pay for another hour")
         amount = to_micro_usd(top_up) * -(-missing // to_micro_usd(top_up))

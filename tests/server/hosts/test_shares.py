@@ -117,11 +117,11 @@ async def test_one_project_is_not_looked_at_and_the_look_ends_with_the_second_on
     running = [Browser(tmp_path, GOOD)]
     shares = ProcessorShares(lambda: running, 2)
     with shares.starts(GOOD):
-        assert shares._task is None
+        assert not list(shares._work)
     with shares.starts(BAD):
-        assert shares._task is not None
+        [look] = shares._work
     async with asyncio.timeout(10):
-        await shares._task
+        await look
     await shares.close()
 
 
